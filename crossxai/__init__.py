@@ -1,0 +1,30 @@
+"""CrossXAI: the same question to different explainability libraries, on PyTorch and TensorFlow, judged by one harness.
+
+Importing this package loads neither torch nor TensorFlow; adapters and explainers load what they need when they are used.
+"""
+
+from crossxai.attribution import Attribution
+from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
+from crossxai.model import Modality
+from crossxai.process import guard
+from crossxai.question import Question
+from crossxai.scores import Scores
+from crossxai.target import Target
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Attribution",
+    "CrossXAIError",
+    "InvalidFile",
+    "InvalidInput",
+    "MissingDependency",
+    "Modality",
+    "Question",
+    "Scores",
+    "Target",
+    "UnknownName",
+    "Unsupported",
+]
+
+guard()

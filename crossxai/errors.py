@@ -1,0 +1,41 @@
+"""The exceptions of CrossXAI: all derive from `CrossXAIError`, each also from the built-in a caller would expect."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CrossXAIError(Exception):
+    """Anything that CrossXAI reports about its use; the message says what was given and what to write instead."""
+
+
+class InvalidInput(CrossXAIError, ValueError):
+    """An argument has the wrong type, shape, layout, range or value."""
+
+
+class InvalidFile(CrossXAIError, OSError):
+    """A file is missing, truncated, of the wrong shape, or cannot be written."""
+
+
+class Unsupported(CrossXAIError):
+    """This explainer or metric cannot answer this question; the message is the reason that reports print."""
+
+
+class MissingDependency(CrossXAIError, ImportError):
+    """A library is not installed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'crossxai[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class UnknownName(CrossXAIError, LookupError):
+    """A name is not in the list it should come from; the message suggests the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
+        super().__init__(f"no {kind} is called {name!r}; {hint}")

@@ -1,0 +1,127 @@
+"""What a model is to CrossXAI: its modalities and the few verbs that explainers and metrics need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidInput
+
+Array = npt.NDArray[np.floating[Any]]
+Inputs = tuple[Array, ...]
+"""One array per modality; axis 0 is the sample, channels come last (NHWC); always a tuple."""
+
+Cotangent = Callable[[Array], Array]
+"""Maps the outputs (n, *out) to d(score)/d(outputs), same shape. A function, not an array, because the derivative of a
+softmax or sigmoid link depends on the outputs, and a second forward pass to learn them would be wasted."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One input of a model, declared and never inferred from an array's shape.
+
+    axes: the axes after the sample axis, ending with "channel" (images, volumes) or "feature" (tables).
+    features: the names along that last axis. range: the smallest and largest legal value, or None for any.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    features: tuple[str, ...]
+    range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.axes or self.axes[-1] not in ("channel", "feature"):
+            raise InvalidInput(f"modality {self.name!r}: axes must end with 'channel' or 'feature', got {self.axes}")
+        if not self.features:
+            raise InvalidInput(f"modality {self.name!r}: name the {self.axes[-1]}s, one per entry of the last axis")
+
+    @classmethod
+    def image(
+        cls,
+        name: str = "image",
+        channels: tuple[str, ...] = ("red", "green", "blue"),
+        range: tuple[float, float] | None = (0.0, 1.0),
+    ) -> Modality:
+        """A 2-D image of shape (n, height, width, channels), RGB in [0, 1] unless told otherwise."""
+        return cls(name, ("y", "x", "channel"), channels, range)
+
+    @classmethod
+    def table(cls, features: tuple[str, ...], name: str = "table") -> Modality:
+        """A table of shape (n, features), any values."""
+        return cls(name, ("feature",), features)
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the modality has space to draw a map in."""
+        return len(self.axes) > 1
+
+    def check(self, values: Array, where: str = "") -> None:
+        """Raise `InvalidInput` unless `values` is a finite float array (n, *axes) of this modality, in its range."""
+        label = f"{where}modality {self.name!r}"
+        expected = f"(n, {', '.join((*self.axes[:-1], f'{len(self.features)} {self.axes[-1]}s'))})"
+        if not isinstance(values, np.ndarray):
+            raise InvalidInput(f"{label}: expected a NumPy array {expected}, got {type(values).__name__}")
+        if values.dtype not in (np.float32, np.float64):
+            write = "x.astype(np.float32) / 255" if values.dtype == np.uint8 else "x.astype(np.float32)"
+            raise InvalidInput(f"{label}: expected float32 or float64, got {values.dtype}; write {write}")
+        if values.ndim != len(self.axes) + 1:
+            raise InvalidInput(f"{label}: expected {len(self.axes) + 1} axes {expected}, got shape {values.shape}")
+        if values.shape[-1] != len(self.features):
+            hint = ""
+            if self.spatial and values.shape[1] == len(self.features):
+                hint = "; this looks like channels first: write np.moveaxis(x, 1, -1)"
+            raise InvalidInput(f"{label}: expected shape {expected}, got {values.shape}{hint}")
+        if not np.isfinite(values).all():
+            raise InvalidInput(f"{label}: the values hold NaN or infinity")
+        if self.range is not None and values.size:
+            low, high = float(values.min()), float(values.max())
+            slack = 1e-5 * (self.range[1] - self.range[0])
+            if low < self.range[0] - slack or high > self.range[1] + slack:
+                raise InvalidInput(
+                    f"{label}: declared range {self.range}, got values from {low:g} to {high:g}; explainers work on raw "
+                    "inputs: leave mean and sd to the adapter's `standardise`, or declare another range"
+                )
+
+
+class Model(Protocol):
+    """Anything that maps inputs to outputs; enough for perturbation explainers and for every metric."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]: ...
+
+    def predict(self, inputs: Inputs) -> Array:
+        """Outputs (n, *out), class axis last, for a batch that fits in memory."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Model, Protocol):
+    """A model with gradients."""
+
+    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+        """(outputs, gradient of sum(cotangent · outputs) at each input), from one forward and one backward pass."""
+        ...
+
+
+@runtime_checkable
+class Layered(Differentiable, Protocol):
+    """A model whose inner layers can be read and replaced, whatever its graph (residual connections included)."""
+
+    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+        """Layer name → activation shape without the sample axis, channels last, in order of execution."""
+        ...
+
+    def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
+        """(outputs, the layer's activation, gradient at that activation), channels last."""
+        ...
+
+    def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
+        """Outputs when that layer's output is replaced by `activation`, channels last."""
+        ...

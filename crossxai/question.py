@@ -1,0 +1,194 @@
+"""Question: why does this model give this score on these inputs? The seam between frameworks and explainers."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.model import Array, Differentiable, Inputs, Layered, Modality, Model
+from crossxai.target import Target
+
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A model, its inputs and a target; explainers and metrics ask it for scores and gradients, and nothing else.
+
+    inputs: one array (n, *axes) per modality of the model, raw values, float32 or float64. ids: stable sample names,
+    which seed every random draw. free: names of the modalities being explained; the others keep their own values.
+    batch_size: the most samples a model sees at once, which bounds memory; all batching happens here.
+    Raises `InvalidInput` if the inputs do not fit the modalities or the target.
+    """
+
+    model: Model
+    inputs: Inputs
+    target: Target
+    ids: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        modalities = self.model.modalities
+        if not isinstance(self.inputs, tuple) or len(self.inputs) != len(modalities):
+            given = f"{len(self.inputs)} arrays" if isinstance(self.inputs, tuple) else type(self.inputs).__name__
+            names = ", ".join(m.name for m in modalities)
+            raise InvalidInput(
+                f"model {self.model.name!r} takes {len(modalities)} modalities ({names}), got {given}; "
+                f"write inputs=({names},)"
+            )
+        for modality, values in zip(modalities, self.inputs, strict=True):
+            modality.check(values)
+        sizes = {len(values) for values in self.inputs} | {len(self.target)}
+        if len(sizes) > 1:
+            raise InvalidInput(f"inputs and target hold different numbers of samples: {sorted(sizes)}")
+        if self.batch_size < 1:
+            raise InvalidInput(f"batch_size must be at least 1, got {self.batch_size}")
+        if not self.ids:
+            object.__setattr__(self, "ids", tuple(str(i) for i in range(len(self))))
+        elif len(self.ids) != len(self) or len(set(self.ids)) != len(self):
+            raise InvalidInput(f"ids must be {len(self)} different names, got {len(self.ids)}")
+        if not self.free:
+            object.__setattr__(self, "free", tuple(m.name for m in modalities))
+        for name in self.free:
+            if name not in {m.name for m in modalities}:
+                raise UnknownName("modality", name, [m.name for m in modalities])
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
+        """The same question about some of the samples."""
+        index = np.arange(len(self))[rows]
+        return replace(
+            self,
+            inputs=tuple(values[index] for values in self.inputs),
+            target=self.target[index],
+            ids=tuple(self.ids[i] for i in index),
+        )
+
+    def only(self, *names: str) -> Question:
+        """The same question with just these modalities free; the others are held at each sample's own values."""
+        return replace(self, free=names)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The free modalities, in the model's order."""
+        return tuple(m for m in self.model.modalities if m.name in self.free)
+
+    @property
+    def values(self) -> Inputs:
+        """The inputs of the free modalities."""
+        return tuple(v for m, v in zip(self.model.modalities, self.inputs, strict=True) if m.name in self.free)
+
+    def parts(self) -> Iterator[Question]:
+        """This question once per free modality, for explainers that take one array."""
+        return (self.only(m.name) for m in self.modalities)
+
+    @property
+    def one(self) -> tuple[Modality, Array]:
+        """The single free modality and its values; raises `Unsupported` if there are several."""
+        if len(self.modalities) != 1:
+            raise Unsupported(f"takes one modality at a time, {len(self.modalities)} are free: use question.only(name)")
+        return self.modalities[0], self.values[0]
+
+    def rng(self, row: int, seed: int) -> np.random.Generator:
+        """A generator for one sample that depends on its name and the seed, never on batch or order."""
+        return np.random.default_rng([seed, zlib.crc32(self.ids[row].encode())])
+
+    def score(self, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None) -> Array:
+        """Scores (m,) of copies of the free modalities; rows[j] is the sample that copy j was made from."""
+        values, index = self._copies(inputs, rows)
+        return self.score_stream(index, lambda part: tuple(v[part] for v in values))
+
+    def score_stream(self, rows: npt.ArrayLike, make: Callable[[Rows], Inputs]) -> Array:
+        """Scores (m,) of copies that `make(positions)` builds batch by batch, so that they never all exist at once."""
+        index = self._rows(rows)
+        scores = [
+            self.target.score(self.model.predict(self._full(make(part), index[part])), index[part])
+            for part in self._batches(len(index))
+        ]
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def score_and_grad(self, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None) -> tuple[Array, Inputs]:
+        """Scores (m,) and their gradients at each free modality, one forward and one backward pass per copy."""
+        model = self.model
+        if not isinstance(model, Differentiable):
+            raise Unsupported(f"needs gradients, which model {model.name!r} does not give")
+        values, index = self._copies(inputs, rows)
+        scores: list[Array] = []
+        gradients: list[Inputs] = []
+        for part in self._batches(len(index)):
+            here = index[part]
+            full = self._full(tuple(v[part] for v in values), here)
+            outputs, grads = model.vjp(full, lambda y, here=here: self.target.cotangent(y, here))  # type: ignore[misc]
+            scores.append(self.target.score(outputs, here))
+            gradients.append(tuple(g for m, g in zip(model.modalities, grads, strict=True) if m.name in self.free))
+        return np.concatenate(scores), tuple(np.concatenate(g) for g in zip(*gradients, strict=True))
+
+    def layer_score_and_grad(self, layer: str) -> tuple[Array, Array, Array]:
+        """Scores (n,), a layer's activation (n, *space, channel) and the gradient of the scores at it."""
+        model = self._layered()
+        columns: list[tuple[Array, Array, Array]] = []
+        for part in self._batches(len(self)):
+            full = tuple(v[part] for v in self.inputs)
+            outputs, activation, gradient = model.layer_vjp(
+                full,
+                lambda y, part=part: self.target.cotangent(y, part),  # type: ignore[misc]
+                layer,
+            )
+            columns.append((self.target.score(outputs, part), activation, gradient))
+        scores, activations, grads = zip(*columns, strict=True)
+        return np.concatenate(scores), np.concatenate(activations), np.concatenate(grads)
+
+    def cam_layer(self, layer: str = "") -> str:
+        """The layer to draw a class activation map at: the one named, else the last whose activation has space."""
+        shapes = self._layered().layers(tuple(v[:1] for v in self.inputs))
+        if not layer:
+            spatial = [name for name, shape in shapes.items() if len(shape) == 3 and math.prod(shape[:2]) > 1]
+            if not spatial:
+                raise Unsupported(f"model {self.model.name!r} has no layer with a spatial activation")
+            return spatial[-1]
+        if layer not in shapes:
+            raise UnknownName(f"layer of model {self.model.name!r}", layer, shapes)
+        if len(shapes[layer]) != 3:
+            raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
+        return layer
+
+    def _layered(self) -> Layered:
+        if not isinstance(self.model, Layered):
+            raise Unsupported(f"needs inner layers, which model {self.model.name!r} does not give")
+        return self.model
+
+    def _rows(self, rows: npt.ArrayLike) -> Rows:
+        index = np.asarray(rows, dtype=np.intp)
+        if index.ndim != 1 or (index.size and (index.min() < 0 or index.max() >= len(self))):
+            raise InvalidInput(f"rows must be sample numbers 0 … {len(self) - 1}, got {index.tolist()}")
+        return index
+
+    def _copies(self, inputs: Inputs | None, rows: npt.ArrayLike | None) -> tuple[Inputs, Rows]:
+        values = self.values if inputs is None else inputs
+        index = self._rows(np.arange(len(values[0])) if rows is None else rows)
+        if len(values) != len(self.free) or any(len(v) != len(index) for v in values):
+            raise InvalidInput(
+                f"expected one array per free modality {self.free} with {len(index)} copies, "
+                f"got shapes {[v.shape for v in values]}"
+            )
+        return values, index
+
+    def _full(self, values: Inputs, rows: Rows) -> Inputs:
+        """All modalities of the model: the free ones as given, the held ones at their samples' own values."""
+        given = iter(values)
+        return tuple(
+            next(given) if m.name in self.free else own[rows]
+            for m, own in zip(self.model.modalities, self.inputs, strict=True)
+        )
+
+    def _batches(self, n: int) -> Iterator[Rows]:
+        return (np.arange(start, min(start + self.batch_size, n)) for start in range(0, n, self.batch_size))

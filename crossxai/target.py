@@ -1,0 +1,98 @@
+"""Target: which scalar of a model's output is explained or measured, one per sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, softmax
+
+from crossxai.errors import InvalidInput
+from crossxai.model import Array
+
+Link = Literal["identity", "softmax", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """score_i = sum(link(f(x_i)) · weights_i): a class, a regression output or a segmented region are one case.
+
+    weights: (n, *out), class axis last. link: "identity" explains the raw output (logit), "softmax" the probability
+    over the last axis, "sigmoid" the probability of each output alone.
+    """
+
+    weights: Array
+    link: Link = "identity"
+
+    def __post_init__(self) -> None:
+        if self.link not in get_args(Link):
+            raise InvalidInput(f"unknown link {self.link!r}: write one of {', '.join(get_args(Link))}")
+        if self.weights.ndim < 2:
+            raise InvalidInput(f"target weights need shape (n, *out), got {self.weights.shape}")
+
+    @classmethod
+    def classes(cls, labels: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
+        """The output of class labels[i] for sample i; labels (n,) are integers in 0 … n_classes - 1."""
+        index = np.asarray(labels)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
+        if index.size and (index.min() < 0 or index.max() >= n_classes):
+            raise InvalidInput(
+                f"labels must lie in 0 … {n_classes - 1} for {n_classes} classes, got {index.min()} … {index.max()}"
+            )
+        return cls(np.eye(n_classes, dtype=np.float64)[index], link)
+
+    @classmethod
+    def outputs(cls, index: int, n: int, n_outputs: int, link: Link = "identity") -> Target:
+        """Output number `index` (a regression value, say) for each of n samples."""
+        return cls.classes(np.full(n, index, dtype=np.int64), n_outputs, link)
+
+    @classmethod
+    def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
+        """Mean output of class `label` over each sample's region; masks (n, *space), non-zero inside."""
+        inside = np.asarray(masks) != 0
+        if not 0 <= label < n_classes:
+            raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
+        sizes = inside.reshape(len(inside), -1).sum(axis=1)
+        if (sizes == 0).any():
+            raise InvalidInput(
+                f"the masks of samples {np.flatnonzero(sizes == 0).tolist()} are empty: nothing to explain"
+            )
+        weights = np.zeros((*inside.shape, n_classes))
+        weights[..., label] = inside / sizes.reshape(-1, *([1] * (inside.ndim - 1)))
+        return cls(weights, link)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, rows: npt.NDArray[np.intp] | slice) -> Target:
+        return replace(self, weights=self.weights[rows])
+
+    def _weights_for(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        if outputs.shape[1:] != self.weights.shape[1:]:
+            raise InvalidInput(
+                f"the target speaks of outputs of shape {self.weights.shape[1:]}, the model gives {outputs.shape[1:]}"
+            )
+        return self.weights[rows].astype(outputs.dtype, copy=False)
+
+    def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
+        weights = self._weights_for(outputs, rows)
+        if self.link == "softmax":
+            outputs = softmax(outputs, axis=-1)
+        elif self.link == "sigmoid":
+            outputs = expit(outputs)
+        return np.asarray((outputs * weights).reshape(len(outputs), -1).sum(axis=1))
+
+    def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        """d(score)/d(outputs), shape (m, *out)."""
+        weights = self._weights_for(outputs, rows)
+        if self.link == "softmax":
+            p = softmax(outputs, axis=-1)
+            return np.asarray(p * (weights - (p * weights).sum(axis=-1, keepdims=True)))
+        if self.link == "sigmoid":
+            p = expit(outputs)
+            return np.asarray(p * (1 - p) * weights)
+        return weights
