@@ -1,0 +1,266 @@
+"""The HDF5 files that join explaining, evaluating and reporting; the format is specified in docs/file-format.md.
+
+Every file is written under a temporary name and renamed, so that under its final name it is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidFile
+from crossxai.model import Array, Modality
+from crossxai.scores import Scores
+
+FORMAT = "crossxai"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was explained: inputs by modality (n, *axes), labels (n,), ground-truth masks (n, *space) by name."""
+
+    ids: tuple[str, ...]
+    modalities: tuple[Modality, ...]
+    inputs: Mapping[str, Array]
+    labels: npt.NDArray[np.int64]
+    classes: tuple[str, ...]
+    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one model said: outputs (n, *out) and the score (n,) that was explained, by the samples' order."""
+
+    model: str
+    framework: str
+    outputs: Array
+    score: Array
+    target: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One explainer's maps on one model, and every metric's scores for them.
+
+    status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
+    label: the name in this experiment, unique per model (an explainer may appear with several settings).
+    """
+
+    model: str
+    framework: str
+    label: str
+    explainer: str
+    library: str
+    profile: str
+    params: Mapping[str, Any]
+    ids: tuple[str, ...]
+    values: Mapping[str, Array] = field(default_factory=dict)
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    degenerate: tuple[str, ...] = ()
+    seconds: float = float("nan")
+    status: str = "ok"
+    reason: str = ""
+    task: str = ""
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """Write `samples` to an HDF5 file, atomically."""
+    with _writing(path, "samples") as file:
+        _write_strings(file, "ids", samples.ids)
+        file["labels"] = samples.labels
+        _write_strings(file, "classes", samples.classes)
+        for modality in samples.modalities:
+            data = file.create_dataset(
+                f"inputs/{modality.name}", data=samples.inputs[modality.name], compression="gzip"
+            )
+            data.attrs["axes"] = json.dumps(modality.axes)
+            data.attrs["features"] = json.dumps(modality.features)
+            data.attrs["range"] = json.dumps(modality.range)
+        file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
+        for name, mask in samples.masks.items():
+            file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
+
+
+def read_samples(path: Path) -> Samples:
+    """Read what `write_samples` wrote; raises `InvalidFile`."""
+    with _reading(path, "samples") as file:
+        modalities = []
+        for name in json.loads(file.attrs["modalities"]):
+            attrs = file[f"inputs/{name}"].attrs
+            limits = json.loads(attrs["range"])
+            axes, features = (tuple(json.loads(attrs[key])) for key in ("axes", "features"))
+            modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
+        samples = Samples(
+            ids=_strings(file, "ids"),
+            modalities=tuple(modalities),
+            inputs={m.name: file[f"inputs/{m.name}"][()] for m in modalities},
+            labels=file["labels"][()],
+            classes=_strings(file, "classes"),
+            masks={name: data[()] != 0 for name, data in file.get("masks", {}).items()},
+        )
+    for modality in modalities:
+        modality.check(samples.inputs[modality.name], f"{path.name}: ")
+    return samples
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write one model's outputs to an HDF5 file, atomically."""
+    with _writing(path, "predictions") as file:
+        for key in ("model", "framework", "target"):
+            file.attrs[key] = getattr(predictions, key)
+        file.attrs["info"] = json.dumps(predictions.info)
+        file["outputs"] = predictions.outputs
+        file["score"] = predictions.score
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote; raises `InvalidFile`."""
+    with _reading(path, "predictions") as file:
+        return Predictions(
+            model=file.attrs["model"],
+            framework=file.attrs["framework"],
+            outputs=file["outputs"][()],
+            score=file["score"][()],
+            target=file.attrs["target"],
+            info=json.loads(file.attrs["info"]),
+        )
+
+
+_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task")
+
+
+def write_explanation(path: Path, explanation: Explanation) -> None:
+    """Write maps, scores and curves of one explainer on one model to an HDF5 file, atomically."""
+    with _writing(path, "explanation") as file:
+        for key in _TEXT:
+            file.attrs[key] = getattr(explanation, key)
+        file.attrs["params"] = json.dumps(explanation.params)
+        file.attrs["seconds"] = explanation.seconds
+        _write_strings(file, "ids", explanation.ids)
+        _write_strings(file, "degenerate", explanation.degenerate)
+        for name, values in explanation.values.items():
+            file.create_dataset(f"values/{name}", data=values.astype(np.float32), compression="gzip", shuffle=True)
+        for name, scores in explanation.scores.items():
+            group = file.create_group(f"scores/{name}")
+            group.attrs["higher_is_better"] = scores.higher_is_better
+            group.attrs["params"] = json.dumps(scores.params)
+            group["value"] = scores.value
+            if scores.curve is not None:
+                group["curve"] = scores.curve
+                group["fractions"] = scores.fractions
+            for key, extra in scores.extras.items():
+                group[f"extras/{key}"] = extra
+
+
+def read_explanation(path: Path) -> Explanation:
+    """Read what `write_explanation` wrote; raises `InvalidFile`."""
+    with _reading(path, "explanation") as file:
+        ids = _strings(file, "ids")
+        values = {name: data[()] for name, data in file.get("values", {}).items()}
+        for name, data in values.items():
+            if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
+                raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
+        return Explanation(
+            **{key: str(file.attrs[key]) for key in _TEXT},
+            params=json.loads(file.attrs["params"]),
+            ids=ids,
+            values=values,
+            scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},
+            degenerate=_strings(file, "degenerate"),
+            seconds=float(file.attrs["seconds"]),
+        )
+
+
+def _read_scores(name: str, group: Any) -> Scores:
+    return Scores(
+        metric=name,
+        value=group["value"][()],
+        higher_is_better=bool(group.attrs["higher_is_better"]),
+        curve=group["curve"][()] if "curve" in group else None,
+        fractions=group["fractions"][()] if "fractions" in group else None,
+        extras={key: data[()] for key, data in group.get("extras", {}).items()},
+        params=json.loads(group.attrs["params"]),
+    )
+
+
+def writable_folder(path: Path) -> Path:
+    """Make a folder, and prove that a file can be written in it; raises `InvalidFile`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InvalidFile(
+            f"cannot write in {path}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, atomically."""
+    with _temporary(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path, kind: str) -> Iterator[Any]:
+    with _temporary(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["kind"] = kind
+        yield file
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[Any]:
+    if not path.is_file():
+        raise InvalidFile(f"{path} does not exist")
+    try:
+        with h5py.File(path, "r") as file:
+            found = (file.attrs.get("format"), file.attrs.get("kind"))
+            if found != (FORMAT, kind):
+                raise InvalidFile(
+                    f"{path} is not a CrossXAI {kind} file: it says format {found[0]!r}, kind {found[1]!r}"
+                )
+            if file.attrs["version"] > VERSION:
+                raise InvalidFile(
+                    f"{path} has format version {file.attrs['version']}; this CrossXAI reads up to {VERSION}"
+                )
+            yield file
+    except InvalidFile:
+        raise
+    except OSError as error:
+        raise InvalidFile(f"{path} cannot be read as HDF5 (truncated or damaged?): {error}") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InvalidFile(f"{path} lacks what a CrossXAI {kind} file holds: {error}") from error
+
+
+def _write_strings(file: Any, name: str, values: tuple[str, ...]) -> None:
+    file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
+
+
+def _strings(file: Any, name: str) -> tuple[str, ...]:
+    return tuple(text.decode() for text in file[name][()])
