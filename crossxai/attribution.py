@@ -90,6 +90,8 @@ class Explainer(Protocol):
     library: ClassVar[str]
     needs: ClassVar[Needs]
     profiles: ClassVar[tuple[Profile, ...]]
-    profile: Profile
+
+    @property
+    def profile(self) -> Profile: ...
 
     def __call__(self, question: Question) -> Attribution: ...

@@ -1,0 +1,45 @@
+"""Any callable on NumPy arrays as a model: scores only, for perturbation explainers and for every metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from crossxai.model_checks import check_inputs, check_outputs
+from crossxai.errors import InvalidInput
+from crossxai.model import Array, Inputs, Modality
+
+
+class FunctionModel:
+    """A function of one array per modality that returns outputs (n, *out), class axis last, such as `predict_proba`.
+
+    output_axes: the axes of the outputs after the sample axis.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        modalities: tuple[Modality, ...],
+        *,
+        output_axes: tuple[str, ...] = ("class",),
+        name: str = "function",
+    ) -> None:
+        if not callable(function):
+            raise InvalidInput(f"FunctionModel takes a callable, got {type(function).__name__}")
+        self.function = function
+        self.modalities = modalities
+        self.output_axes = output_axes
+        self.name = name
+
+    def predict(self, inputs: Inputs) -> Array:
+        """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""
+        check_inputs(inputs, self.modalities, self.name)
+        outputs = np.asarray(self.function(*inputs))
+        check_outputs(outputs.shape, self.output_axes, self.name)
+        if len(outputs) != len(inputs[0]) or not np.issubdtype(outputs.dtype, np.number) or np.iscomplexobj(outputs):
+            raise InvalidInput(
+                f"model {self.name!r} returned {outputs.dtype} of shape {outputs.shape} for {len(inputs[0])} samples"
+            )
+        return outputs if np.issubdtype(outputs.dtype, np.floating) else outputs.astype(np.float64)

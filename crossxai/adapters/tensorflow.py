@@ -1,0 +1,221 @@
+"""Keras 3 models on TensorFlow behind the protocols of `crossxai.model`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
+from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
+from crossxai.model import Array, Cotangent, Inputs, Modality
+
+
+class KerasModel:
+    """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality (a list if several).
+
+    standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
+    ("class",) or ("y", "x", "class"). Always runs with training=False, in graph mode, one trace per input shape. Weights
+    may change between calls; the architecture may not.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        modalities: tuple[Modality, ...],
+        *,
+        standardise: Mapping[str, MeanSd] | None = None,
+        output_axes: tuple[str, ...] = ("class",),
+        name: str = "keras",
+    ) -> None:
+        if keras.backend.backend() != "tensorflow":
+            raise InvalidInput(
+                f"Keras runs on {keras.backend.backend()}, KerasModel needs TensorFlow: set KERAS_BACKEND=tensorflow"
+            )
+        if not isinstance(model, keras.Model):
+            raise InvalidInput(f"KerasModel takes a keras.Model, got {type(model).__name__}")
+        self.name = name
+        self.modalities = modalities
+        self.model = model
+        self.output_axes = output_axes
+        self.dtype = tf.as_dtype(model.compute_dtype)
+        self._standardise = [
+            None if not mean.any() and (sd == 1).all() else (mean, sd)
+            for mean, sd in constants(standardise, modalities)
+        ]
+        self._traced: dict[tuple[Any, ...], Any] = {}
+        self._lock = threading.Lock()
+        self._cotangent: Cotangent | None = None
+        self._failure: CrossXAIError | None = None
+
+    def predict(self, inputs: Inputs) -> Array:
+        """Outputs (n, *out), class axis last."""
+        return np.asarray(self._graph("predict", self._run, inputs)(*self._tensors(inputs)))
+
+    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+        """(outputs, gradient at each input), from one forward and one backward pass."""
+
+        def both(*tensors: Any) -> Any:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(tensors)
+                outputs = self._run(*tensors)
+            weights = self._weights(outputs)
+            return outputs, tape.gradient(outputs, tensors, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+        outputs, gradients = self._with(cotangent, self._graph("vjp", both, inputs), self._tensors(inputs))
+        return outputs.numpy(), tuple(g.numpy() for g in gradients)
+
+    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+        """Layers that run exactly once per pass and give a tensor: name → activation shape, channels last."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        runs: dict[str, int] = {}
+
+        def record(name: str, output: Any) -> Any:
+            runs[name] = runs.get(name, 0) + 1
+            if tf.is_tensor(output) and len(output.shape) >= 2:
+                shapes[name] = tuple(output.shape[1:])
+            return output
+
+        self._build(inputs)
+        with self._hooked({name: partial(record, name) for name in self._named()}):
+            self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
+        return {name: shape for name, shape in shapes.items() if runs[name] == 1}
+
+    def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
+        """(outputs, the layer's activation, gradient at it), channels last."""
+        self._check_layer(layer, inputs)
+
+        def both(*tensors: Any) -> Any:
+            seen: list[Any] = []
+
+            def record(output: Any) -> Any:
+                if seen:
+                    raise Unsupported(
+                        f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another"
+                    )
+                if not tf.is_tensor(output):
+                    raise Unsupported(
+                        f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor"
+                    )
+                seen.append(tf.identity(output))
+                tape.watch(seen[0])
+                return seen[0]
+
+            with tf.GradientTape(watch_accessed_variables=False) as tape, self._hooked({layer: record}):
+                outputs = self._run(*tensors)
+            if not seen:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
+            weights = self._weights(outputs)
+            zero = tf.UnconnectedGradients.ZERO
+            return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
+
+        graph = self._graph(("layer", layer), both, inputs)
+        outputs, activation, gradient = self._with(cotangent, graph, self._tensors(inputs))
+        return outputs.numpy(), activation.numpy(), gradient.numpy()
+
+    def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
+        """Outputs when the layer's output is replaced by `activation`, channels last."""
+        self._check_layer(layer, inputs)
+
+        def swapped(given: Any, *tensors: Any) -> Any:
+            with self._hooked({layer: lambda _output: given}):
+                return self._run(*tensors)
+
+        given = tf.constant(activation, dtype=self.dtype)
+        graph = self._graph(("replace", layer), swapped, (activation, *inputs))
+        return np.asarray(graph(given, *self._tensors(inputs)))
+
+    def _build(self, inputs: Inputs) -> None:
+        """A subclassed model has no layers before its first call."""
+        if not self.model.built:
+            self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
+
+    def _named(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for layer in self.model._flatten_layers(include_self=False):
+            name = layer.name if layer.name not in found else layer.path.replace("/", ".")
+            found[name] = layer
+        return found
+
+    def _check_layer(self, layer: str, inputs: Inputs) -> None:
+        self._build(inputs)
+        if layer not in self._named():
+            raise UnknownName(f"layer of model {self.name!r}", layer, self._named())
+
+    def _tensors(self, inputs: Inputs) -> list[Any]:
+        check_inputs(inputs, self.modalities, self.name)
+        return [tf.constant(values, dtype=self.dtype) for values in inputs]
+
+    def _run(self, *tensors: Any) -> Any:
+        raw = [
+            t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
+            for t, pair in zip(tensors, self._standardise, strict=True)
+        ]
+        outputs = self.model(raw[0] if len(raw) == 1 else raw, training=False)
+        if not tf.is_tensor(outputs):
+            raise Unsupported(
+                f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a model that does"
+            )
+        check_outputs(tuple(outputs.shape), self.output_axes, self.name)
+        return outputs
+
+    def _graph(self, kind: Any, function: Callable[..., Any], arrays: tuple[Array, ...]) -> Any:
+        """The traced function for this kind of request and these shapes; the sample axis stays open."""
+        shapes = tuple(values.shape[1:] for values in arrays)
+        if (kind, shapes) not in self._traced:
+            # autograph would rewrite the hooks' Python control flow, which runs once, while tracing.
+            traced = tf.function(function, autograph=False)
+            specs = [tf.TensorSpec((None, *shape), self.dtype) for shape in shapes]
+            self._traced[kind, shapes] = traced.get_concrete_function(*specs)
+        return self._traced[kind, shapes]
+
+    def _weights(self, outputs: Any) -> Any:
+        """The cotangent of these outputs, computed in Python in the middle of the graph, so that one pass is enough."""
+        weights = tf.numpy_function(self._ask, [outputs], outputs.dtype, stateful=True)
+        return tf.ensure_shape(weights, outputs.shape)
+
+    def _ask(self, outputs: Array) -> Array:
+        assert self._cotangent is not None
+        try:
+            return np.asarray(self._cotangent(outputs), dtype=outputs.dtype)
+        except CrossXAIError as error:
+            self._failure = error
+            raise
+
+    def _with(self, cotangent: Cotangent, graph: Any, tensors: list[Any]) -> Any:
+        with self._lock:
+            self._cotangent, self._failure = cotangent, None
+            try:
+                return graph(*tensors)
+            except tf.errors.OpError as error:
+                if self._failure is not None:
+                    raise self._failure from error
+                raise
+            finally:
+                self._cotangent = None
+
+    @contextmanager
+    def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
+        """Pass the outputs of the named layers through functions: works for any graph, as a torch forward hook does."""
+        layers = self._named()
+        try:
+            for name, hook in hooks.items():
+                # Past Keras's own __setattr__, which would track the function as part of the model.
+                object.__setattr__(layers[name], "call", _after(layers[name].call, hook))
+            yield
+        finally:
+            for name in hooks:
+                vars(layers[name]).pop("call", None)
+
+
+def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return hook(call(*args, **kwargs))
+
+    return wrapped

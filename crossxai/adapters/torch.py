@@ -1,0 +1,178 @@
+"""PyTorch models behind the protocols of `crossxai.model`; the only place that turns channels-last arrays into NCHW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.model import Array, Cotangent, Inputs, Modality
+
+
+class TorchModel:
+    """A torch module in evaluation mode, taking one tensor per modality, images channels first.
+
+    standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
+    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. The module is never moved or changed, but for
+    `device`. Runs in the dtype of the module's parameters. Raises `InvalidInput` if the module is in training mode.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        modalities: tuple[Modality, ...],
+        *,
+        device: str | torch.device = "cpu",
+        standardise: Mapping[str, MeanSd] | None = None,
+        output_axes: tuple[str, ...] = ("class",),
+        name: str = "pytorch",
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
+        self.name = name
+        self.modalities = modalities
+        self.module = module.to(device)
+        self.output_axes = output_axes
+        parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
+        self.dtype = torch.float32 if parameter is None else parameter.dtype
+        self.device = torch.device(device)
+        self._standardise: list[tuple[Tensor, Tensor] | None] = []
+        for modality, (mean, sd) in zip(modalities, constants(standardise, modalities), strict=True):
+            plain = not mean.any() and (sd == 1).all()
+            shape = (1, -1, *[1] * (len(modality.axes) - 1))
+            pair = tuple(torch.tensor(v.reshape(shape), dtype=self.dtype, device=self.device) for v in (mean, sd))
+            self._standardise.append(None if plain else (pair[0], pair[1]))
+        self._check_mode()
+
+    def predict(self, inputs: Inputs) -> Array:
+        """Outputs (n, *out), class axis last."""
+        with torch.inference_mode():
+            return self._outputs(self._run(self._tensors(inputs)))
+
+    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+        """(outputs, gradient at each input), from one forward and one backward pass."""
+        with torch.enable_grad():
+            tensors = [t.requires_grad_() for t in self._tensors(inputs)]
+            raw = self._run(tensors)
+            outputs = self._outputs(raw)
+            grads = torch.autograd.grad(raw, tensors, self._cotangent(cotangent, outputs), allow_unused=True)
+        return outputs, tuple(
+            np.zeros(x.shape, outputs.dtype) if g is None else _last(g) for x, g in zip(inputs, grads, strict=True)
+        )
+
+    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
+        """Layers that run exactly once per pass and give a tensor: name → activation shape, channels last."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        runs: dict[str, int] = {}
+
+        def record(name: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+                runs[name] = runs.get(name, 0) + 1
+                if isinstance(output, Tensor) and output.ndim >= 2:
+                    shapes[name] = tuple(output.movedim(1, -1).shape[1:] if output.ndim > 3 else output.shape[1:])
+
+            return hook
+
+        handles = [m.register_forward_hook(record(n)) for n, m in self.module.named_modules() if n]
+        try:
+            self.predict(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: shape for name, shape in shapes.items() if runs[name] == 1}
+
+    def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
+        """(outputs, the layer's activation, gradient at it), channels last, correct under later in-place operations."""
+        seen: list[Tensor] = []
+
+        def record(output: Tensor) -> Tensor:
+            seen.append(output.detach().clone().requires_grad_())
+            return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded
+
+        with torch.enable_grad(), self._replacing(layer, record):
+            raw = self._run(self._tensors(inputs))
+            outputs = self._outputs(raw)
+            if not raw.requires_grad:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} has no influence on the outputs")
+            (gradient,) = torch.autograd.grad(raw, seen, self._cotangent(cotangent, outputs), allow_unused=True)
+        zero = torch.zeros_like(seen[0])
+        return outputs, _last(seen[0].detach()), _last(zero if gradient is None else gradient)
+
+    def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
+        """Outputs when the layer's output is replaced by `activation`, channels last."""
+        given = torch.tensor(activation, dtype=self.dtype, device=self.device)
+        given = given.movedim(-1, 1) if given.ndim > 3 else given
+        with torch.inference_mode(), self._replacing(layer, lambda _output: given.clone()):
+            return self._outputs(self._run(self._tensors(inputs)))
+
+    def _check_mode(self) -> None:
+        training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]
+        if training:
+            raise InvalidInput(
+                f"the module is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): dropout and "
+                "batch norm would make every explanation random; write module.eval() first"
+            )
+
+    def _tensors(self, inputs: Inputs) -> list[Tensor]:
+        check_inputs(inputs, self.modalities, self.name)
+        tensors = [torch.tensor(values, dtype=self.dtype, device=self.device) for values in inputs]
+        # The NCHW view of an NHWC tensor is torch's channels_last layout: no copy, and the faster one on a CPU.
+        return [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
+
+    def _run(self, tensors: list[Tensor]) -> Tensor:
+        self._check_mode()
+        raw = [
+            t.clone() if pair is None else (t - pair[0]) / pair[1]
+            for t, pair in zip(tensors, self._standardise, strict=True)
+        ]
+        outputs = self.module(*raw)
+        if not isinstance(outputs, Tensor):
+            raise Unsupported(
+                f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a module that does"
+            )
+        check_outputs(tuple(outputs.shape), self.output_axes, self.name)
+        return outputs
+
+    def _outputs(self, raw: Tensor) -> Array:
+        return _last(raw.detach(), moved=len(self.output_axes) > 1)
+
+    def _cotangent(self, cotangent: Cotangent, outputs: Array) -> Tensor:
+        weights = torch.tensor(cotangent(outputs), dtype=self.dtype, device=self.device)
+        return weights.movedim(-1, 1) if len(self.output_axes) > 1 else weights
+
+    @contextmanager
+    def _replacing(self, layer: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Pass the layer's output through `function`; the hook is removed afterwards."""
+        modules = dict(self.module.named_modules())
+        if layer not in modules or not layer:
+            raise UnknownName(f"layer of model {self.name!r}", layer, [n for n in modules if n])
+        runs = 0
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor:
+            nonlocal runs
+            runs += 1
+            if runs > 1:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
+            if not isinstance(output, Tensor):
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
+            return function(output)
+
+        handle = modules[layer].register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+        if not runs:
+            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
+
+
+def _last(tensor: Tensor, moved: bool = True) -> Array:
+    """A contiguous NumPy array with torch's axis 1 moved last, where there is space (4 axes or more)."""
+    placed = tensor.movedim(1, -1) if moved and tensor.ndim > 3 else tensor
+    return np.ascontiguousarray(placed.cpu().numpy())

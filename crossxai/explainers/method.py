@@ -1,0 +1,88 @@
+"""Method: what all explainers share, so that each file holds only what its library does differently."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Attribution, Needs, Profile
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.question import Question
+
+Answer = tuple[Inputs, Mapping[str, Array]]
+"""Maps, one per free modality, and extras by name: arrays (n, …) with the sample axis first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A frozen dataclass of parameters; subclasses name themselves, say what they need and implement `explain`.
+
+    joint: whether one call answers for all free modalities; others are asked once per modality, the rest held fixed.
+    profile: "native", the library's own defaults, or "canonical", the documented definition on which libraries meet.
+    """
+
+    name: ClassVar[str]
+    library: ClassVar[str]
+    summary: ClassVar[str]
+    needs: ClassVar[Needs]
+    profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
+    joint: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+
+    profile: Profile = "native"
+
+    def __post_init__(self) -> None:
+        if self.profile not in self.profiles:
+            raise InvalidInput(f"{self.name} has no profile {self.profile!r}: write {' or '.join(self.profiles)}")
+
+    @property
+    def copies(self) -> int:
+        """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
+        return 1
+
+    def explain(self, question: Question) -> Answer:
+        """Maps of a few samples; called with all free modalities if `joint`, else with one."""
+        raise NotImplementedError
+
+    def __call__(self, question: Question) -> Attribution:
+        """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
+        needed = {"gradients": Differentiable, "layers": Layered}.get(self.needs)
+        if needed is not None and not isinstance(question.model, needed):
+            raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
+        start = time.perf_counter()
+        parts = [question] if self.joint else list(question.parts())
+        answers = [self._in_chunks(part) for part in parts]
+        values = tuple(v for maps, _ in answers for v in maps)
+        extras = dict(answers[0][1]) if len(parts) == 1 else {
+            f"{key}.{part.free[0]}": extra
+            for part, (_, found) in zip(parts, answers, strict=True)
+            for key, extra in found.items()
+        }  # fmt: skip
+        return Attribution(
+            values=values,
+            modalities=question.modalities,
+            ids=question.ids,
+            explainer=self.name,
+            profile=self.profile,
+            params=asdict(self),
+            extras=extras,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _in_chunks(self, question: Question) -> Answer:
+        size = max(1, 4 * question.batch_size // self.copies)
+        found = [self.explain(question[start : start + size]) for start in range(0, len(question), size)]
+        if len(found) == 1:
+            return found[0]
+        maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in found), strict=True))
+        return maps, {key: np.concatenate([extras[key] for _, extras in found]) for key in found[0][1]}
+
+
+def channel_sum(values: Array) -> Array:
+    """Sum over channels, kept as an axis of 1: (n, …, channels) → (n, …, 1)."""
+    return np.asarray(values.sum(axis=-1, keepdims=True))
