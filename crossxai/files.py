@@ -55,7 +55,8 @@ class Explanation:
     """One explainer's maps on one model, and every metric's scores for them.
 
     status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
-    label: the name in this experiment, unique per model (an explainer may appear with several settings).
+    label: the name in this experiment, unique per model (an explainer may appear with several settings). task, judged:
+    hashes of what decides the maps, and of what decides the scores too; a run reuses a file whose hashes are its own.
     """
 
     model: str
@@ -73,6 +74,7 @@ class Explanation:
     status: str = "ok"
     reason: str = ""
     task: str = ""
+    judged: str = ""
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -138,7 +140,7 @@ def read_predictions(path: Path) -> Predictions:
         )
 
 
-_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task")
+_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task", "judged")
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:

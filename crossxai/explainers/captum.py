@@ -7,13 +7,14 @@ copy and recovers that copy's own target and held modalities.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.explainers.method import Answer, Method, channel_sum
+from crossxai.explainers.method import Answer, Method, Passes, channel_sum
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -50,10 +51,10 @@ def _forward(question: Question) -> Any:
     return forward
 
 
-def _attribute(attribution: Any, question: Question, **arguments: Any) -> Any:
+def _attribute(attribution: Any, question: Question, gradients: bool = True, **arguments: Any) -> Any:
     import torch
 
-    inputs = tuple(torch.tensor(v) for v in question.values)
+    inputs = tuple(torch.tensor(v, requires_grad=gradients) for v in question.values)
     rows = torch.arange(len(question))
     return attribution.attribute(inputs, additional_forward_args=(rows,), **arguments)
 
@@ -70,7 +71,7 @@ class Saliency(Method):
 
     def explain(self, question: Question) -> Answer:
         method = _attr(self.name).Saliency(_forward(question))
-        maps = [m.numpy() for m in _attribute(method, question)]
+        maps = [m.detach().numpy() for m in _attribute(method, question)]
         if self.profile == "canonical":
             maps = [v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in _by_modality(question, maps)]
         return tuple(maps), {}
@@ -119,6 +120,9 @@ class IntegratedGradients(Method):
     def copies(self) -> int:
         return self.steps
 
+    def passes(self, question: Question) -> Passes:
+        return self.steps + 2, self.steps  # two more for the completeness gap
+
     def explain(self, question: Question) -> Answer:
         method = _attr(self.name).IntegratedGradients(_forward(question))
         canonical = self.profile == "canonical"
@@ -166,6 +170,14 @@ class Occlusion(Method):
     def copies(self) -> int:
         return 8
 
+    def passes(self, question: Question) -> Passes:
+        total = 1
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            space = values.shape[1:-1]
+            windows = [-(-max(size - self.patch, 0) // self.stride) + 1 for size in space]
+            total += math.prod(windows) if modality.spatial else values.shape[-1]
+        return total, 0
+
     def explain(self, question: Question) -> Answer:
         method = _attr(self.name).Occlusion(_forward(question))
         windows, strides = [], []
@@ -178,6 +190,7 @@ class Occlusion(Method):
         maps = _attribute(
             method,
             question,
+            gradients=False,
             sliding_window_shapes=tuple(windows),
             strides=tuple(strides),
             baselines=tuple(self.baseline for _ in windows),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -40,6 +40,9 @@ class Image(Method):
         super().__post_init__()
         if self.samples < 2:
             raise InvalidInput(f"{self.name}: samples must be at least 2, got {self.samples}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
 
     def explain(self, question: Question) -> Answer:
         library = require("lime.lime_image", "lime", self.name)

@@ -14,6 +14,8 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.question import Question
 
+Passes = tuple[int, int]
+
 Answer = tuple[Inputs, Mapping[str, Array]]
 """Maps, one per free modality, and extras by name: arrays (n, …) with the sample axis first."""
 
@@ -44,6 +46,10 @@ class Method:
     def copies(self) -> int:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
         return 1
+
+    def passes(self, question: Question) -> Passes:
+        """(forward, backward) passes through the model per sample and call of `explain`; tests count them."""
+        return (1, 1) if self.needs in ("gradients", "layers") else (0, 0)
 
     def explain(self, question: Question) -> Answer:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""

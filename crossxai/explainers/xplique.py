@@ -6,6 +6,7 @@ targets carry row numbers, and the operator asks the question. Xplique casts inp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.resize import bilinear
@@ -105,6 +106,9 @@ class IntegratedGradients(Method):
     def copies(self) -> int:
         return self.steps
 
+    def passes(self, question: Question) -> Passes:
+        return self.steps + 2, self.steps  # two more for the completeness gap
+
     def explain(self, question: Question) -> Answer:
         modality, values = question.one
         native = self.profile == "native"
@@ -186,6 +190,11 @@ class Occlusion(Method):
                 f"{self.name}: 0 < stride ≤ patch is needed, got stride {self.stride}, patch {self.patch}"
             )
 
+    def passes(self, question: Question) -> Passes:
+        modality, values = question.one
+        space = values.shape[1:-1] if modality.spatial else values.shape[1:]
+        return 1 + math.prod((size - self.patch) // self.stride + 1 for size in space), 0
+
     def explain(self, question: Question) -> Answer:
         modality, values = question.one
         space = values.shape[1:-1] if modality.spatial else values.shape[1:]
@@ -238,6 +247,9 @@ class Rise(Method):
         super().__post_init__()
         if self.samples < 1 or self.grid < 1 or not 0 < self.keep < 1:
             raise InvalidInput(f"{self.name}: needs samples ≥ 1, grid ≥ 1 and 0 < keep < 1, got {self}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
 
     def explain(self, question: Question) -> Answer:
         _, values = question.one

@@ -1,0 +1,159 @@
+"""The command line; every command imports what it needs inside its own function, so that --help is instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import crossxai
+from crossxai.errors import CrossXAIError
+
+if TYPE_CHECKING:
+    from crossxai.experiment import Experiment
+
+app = typer.Typer(
+    name="crossxai",
+    help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and judge "
+    "every answer by the same rule.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can mend is one message and exit code 2; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except CrossXAIError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def _plain(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossxai {crossxai.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+@app.command()
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file (TOML); see docs/experiments.md.")],
+    out: Out = Path("out"),
+) -> None:
+    """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was."""
+    from crossxai.experiment import load
+
+    with _clear_errors():
+        _run(load(experiment), out)
+
+
+@app.command()
+def demo(
+    out: Out = Path("out/demo"),
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="How many patches to explain.")] = 12,
+) -> None:
+    """Compare four libraries on one ResNet-18 in PyTorch and in TensorFlow, on embedded histology: no download."""
+    from importlib.resources import files
+
+    from crossxai.experiment import load
+
+    with _clear_errors():
+        chosen = load(Path(str(files("crossxai") / "demo.toml")))
+        data = chosen.data.model_copy(update={"n": samples})
+        _run(chosen.model_copy(update={"data": data}), out)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Write the report of a run again from its files; needs neither framework nor explainer library."""
+    with _clear_errors():
+        _write_report(folder)
+
+
+@app.command("list")
+def list_() -> None:
+    """Show every explainer and metric with what each needs."""
+    from rich.table import Table
+
+    from crossxai import evaluation, explainers
+
+    console = Console()
+    table = Table(title="Explainers", title_justify="left")
+    for heading in ("name", "needs", "profiles", "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for name, kind in explainers.discover().items():
+        missing = f"; not installed: pip install 'crossxai\\[{kind.library}]'" if not _installed(kind.library) else ""
+        profiles = "both" if len(kind.profiles) == 2 else kind.profiles[0]
+        table.add_row(name, kind.needs, profiles, kind.summary + missing)
+    console.print(table)
+    console.print(
+        'Profiles: "native" is the library\'s own defaults, "canonical" the definition on which libraries meet.\n'
+    )
+    table = Table(title="Metrics", title_justify="left")
+    for heading in ("name", "needs", "better", "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for entry in evaluation.discover():
+        table.add_row(entry.name, entry.needs, "higher" if entry.higher_is_better else "lower", entry.purpose)
+    console.print(table)
+
+
+def _installed(library: str) -> bool:
+    from importlib.util import find_spec
+
+    return library == "controls" or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
+
+
+def _run(experiment: Experiment, out: Path) -> None:
+    import logging
+
+    from crossxai import runs
+
+    # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    runs.run(experiment, out)
+    _write_report(out)
+
+
+def _write_report(folder: Path) -> None:
+    from crossxai.report import write_report
+
+    page = write_report(folder)
+    console = Console()
+    console.print(_summary(folder))
+    console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)
+
+
+def _summary(folder: Path) -> object:
+    import pandas as pd
+    from rich.table import Table
+
+    table = Table(title="Mean over samples", title_justify="left")
+    frame = pd.read_csv(folder / "summary.csv")
+    for column in frame.columns:
+        table.add_column(str(column))
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    return table

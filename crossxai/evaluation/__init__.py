@@ -1,0 +1,76 @@
+"""Metrics: each a frozen dataclass of parameters that judges any explainer's attribution of any framework's model.
+
+`discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs many in one stream through the model.
+A metric is added by putting its dataclass in a file of this folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import pkgutil
+from dataclasses import dataclass
+from typing import Any
+
+from crossxai.attribution import Needs
+from crossxai.errors import InvalidInput, UnknownName
+from crossxai.scores import Metric
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One metric: its name, direction, what it needs of the model, its purpose in one line, and the class itself."""
+
+    name: str
+    higher_is_better: bool
+    needs: Needs
+    purpose: str
+    metric: type[Any]
+
+
+def discover() -> tuple[Entry, ...]:
+    """Every metric in this folder, by name; raises `RuntimeError` if two share a name."""
+    entries: dict[str, Entry] = {}
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        for cls in vars(importlib.import_module(module.name)).values():
+            if not _is_metric(cls) or cls.__module__ != module.name:
+                continue
+            if cls.name in entries:
+                raise RuntimeError(f"two metrics are called {cls.name!r}: {entries[cls.name].metric} and {cls}")
+            purpose = (inspect.getdoc(cls) or "").partition("\n")[0]
+            entries[cls.name] = Entry(cls.name, cls.higher_is_better, getattr(cls, "needs", "scores"), purpose, cls)
+    return tuple(entries[name] for name in sorted(entries))
+
+
+def get(name: str, **params: Any) -> Metric:
+    """The metric of that name with these parameters; raises `UnknownName`, or `InvalidInput` for a parameter."""
+    entries = {entry.name: entry for entry in discover()}
+    if name not in entries:
+        raise UnknownName("metric", name, entries)
+    cls = entries[name].metric
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    for param in params:
+        if param not in fields:
+            near = difflib.get_close_matches(param, fields, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(fields)}"
+            raise InvalidInput(f"metric {name!r} has no parameter {param!r}; {hint}")
+    missing = [f for f, spec in fields.items() if _required(spec) and f not in params]
+    if missing:
+        raise InvalidInput(f"metric {name!r} needs {', '.join(missing)}: write get({name!r}, {missing[0]}=…)")
+    metric: Metric = cls(**params)
+    return metric
+
+
+def _is_metric(cls: Any) -> bool:
+    return (
+        isinstance(cls, type)
+        and dataclasses.is_dataclass(cls)
+        and isinstance(getattr(cls, "name", None), str)
+        and isinstance(getattr(cls, "higher_is_better", None), bool)
+    )
+
+
+def _required(spec: dataclasses.Field[Any]) -> bool:
+    return spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING

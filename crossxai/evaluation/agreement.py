@@ -1,0 +1,104 @@
+"""How alike two explainers' maps of the same samples are: rank, linear and directional agreement, and shared top units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from crossxai.errors import InvalidInput
+from crossxai.model import Array
+
+Numbers = npt.NDArray[np.float64]
+
+MEASURES = ("spearman", "pearson", "cosine", "top_k")
+
+
+def spearman(a: Array, b: Array) -> Numbers:
+    """Pearson correlation of average ranks, per sample (n,), for maps (n, *space); NaN where a map is constant."""
+    return per_sample([a, b])["spearman"][:, 0, 1]
+
+
+def pearson(a: Array, b: Array) -> Numbers:
+    """Linear correlation per sample (n,), for maps (n, *space); NaN where a map is constant."""
+    return per_sample([a, b])["pearson"][:, 0, 1]
+
+
+def cosine(a: Array, b: Array) -> Numbers:
+    """Cosine of the angle between two maps (n, *space), per sample (n,); NaN where a map is constant."""
+    return per_sample([a, b])["cosine"][:, 0, 1]
+
+
+def top_k(a: Array, b: Array, share: float = 0.1) -> Numbers:
+    """Share in common of the ceil(share · units) largest units, per sample (n,); see `per_sample` for ties."""
+    return per_sample([a, b], share)["top_k"][:, 0, 1]
+
+
+def per_sample(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
+    """Every measure between every two of E maps (n, *space): name in `MEASURES` → (n, E, E).
+
+    NaN where either map is constant or not finite: there the measures are undefined, or say nothing.
+    top_k: units tied at the k-th value share the remaining places equally, as fractions of a place, and the overlap of
+    two such sets is sum(min) / k; so a map overlaps itself fully, whatever its ties, and no unit is favoured.
+    """
+    flat = _checked(maps, share)
+    n, size = flat[0].shape if flat else (0, 0)
+    result = {name: np.full((n, len(flat), len(flat)), np.nan) for name in MEASURES}
+    k = math.ceil(share * size)
+    for i in range(n):
+        rows = np.stack([m[i] for m in flat]).astype(np.float64)
+        finite = np.isfinite(rows).all(axis=1)
+        good = np.flatnonzero(finite & (rows != rows[:, :1]).any(axis=1))
+        if not good.size:
+            continue
+        rows = rows[good] / np.abs(rows[good]).max(axis=1, keepdims=True)  # so that squares cannot under- or overflow
+        cell = np.ix_(good, good)
+        result["spearman"][i][cell] = _cosines(_centred(rankdata(rows, axis=1)))
+        result["pearson"][i][cell] = _cosines(_centred(rows))
+        result["cosine"][i][cell] = _cosines(rows)
+        places = _places(rows, k)
+        result["top_k"][i][cell] = [np.minimum(places, mine).sum(axis=1) / k for mine in places]
+    return result
+
+
+def matrix(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
+    """Means over samples of every measure between E maps (n, *space): name → (E, E), and "n": the samples behind each.
+
+    A pair that no sample defines is NaN with n = 0.
+    """
+    cubes = per_sample(maps, share)
+    usable = ~np.isnan(cubes["cosine"])
+    n = usable.sum(axis=0)
+    means = {
+        name: np.where(n > 0, np.where(usable, cube, 0).sum(axis=0) / np.maximum(n, 1), np.nan)
+        for name, cube in cubes.items()
+    }
+    return {**means, "n": n.astype(np.float64)}
+
+
+def _checked(maps: Sequence[Array], share: float) -> list[Array]:
+    if not 0 < share <= 1:
+        raise InvalidInput(f"share must lie in (0, 1], got {share}")
+    shapes = {m.shape for m in maps}
+    if len(shapes) > 1 or any(len(shape) < 2 for shape in shapes):
+        raise InvalidInput(f"maps must share one shape (n, *space), without channels; got {sorted(shapes)}")
+    return [m.reshape(len(m), -1) for m in maps]
+
+
+def _centred(rows: Numbers) -> Numbers:
+    return np.asarray(rows - rows.mean(axis=1, keepdims=True))
+
+
+def _cosines(rows: Numbers) -> Numbers:
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.clip(unit @ unit.T, -1, 1))
+
+
+def _places(rows: Numbers, k: int) -> Numbers:
+    """How much of each unit is in the top k, in [0, 1], rows summing to k."""
+    edge = -np.partition(-rows, k - 1, axis=1)[:, k - 1 : k]
+    above, at = rows > edge, rows == edge
+    return np.asarray(above + at * (k - above.sum(axis=1, keepdims=True)) / at.sum(axis=1, keepdims=True))

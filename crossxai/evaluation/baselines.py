@@ -1,0 +1,140 @@
+"""Fills: what deletion and insertion put in place of a removed pixel or column, in raw input space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.model import Array, Modality
+
+Fill = Callable[[Array], Array]
+"""Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
+
+FillLike = str | Mapping[str, Any] | Fill
+"""A name ("zero", "mean", "blur"), a name with its value ({"blur": 3}, {"dataset_mean": [0.7, 0.5, 0.7]}), or a `Fill`."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Zero in raw space: black for an image in [0, 1], which is not the zero of a standardised one."""
+
+    def __call__(self, values: Array) -> Array:
+        return np.broadcast_to(np.zeros((), values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Each image's own mean per channel; images only."""
+
+    def __call__(self, values: Array) -> Array:
+        space = tuple(range(1, values.ndim - 1))
+        return np.broadcast_to(values.mean(axis=space, keepdims=True), values.shape)
+
+
+@dataclass(frozen=True)
+class DatasetMean:
+    """One value per channel or column, measured by you on the training set, in raw units."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.values, dtype=np.float64)
+        if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+            raise InvalidInput(f"dataset_mean: expected one finite number per channel or column, got {self.values!r}")
+        object.__setattr__(self, "values", tuple(numbers.tolist()))
+
+    def __call__(self, values: Array) -> Array:
+        if len(self.values) != values.shape[-1]:
+            raise InvalidInput(
+                f"dataset_mean: {len(self.values)} values given, the inputs have {values.shape[-1]} channels or columns"
+            )
+        return np.broadcast_to(np.asarray(self.values, values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur of each channel, sigma in pixels, cut at 4 sigma, borders mirrored; images only."""
+
+    sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.sigma, int | float) and np.isfinite(self.sigma) and self.sigma > 0):
+            raise InvalidInput(f"blur: sigma must be a positive number of pixels, got {self.sigma!r}")
+        object.__setattr__(self, "sigma", float(self.sigma))
+
+    def __call__(self, values: Array) -> Array:
+        sigmas = (0.0, *[self.sigma] * (values.ndim - 2), 0.0)
+        return np.asarray(gaussian_filter(values, sigmas, mode="reflect"))
+
+
+_PLAIN: dict[str, Callable[[], Fill]] = {"zero": Zero, "mean": Mean, "blur": Blur}
+_VALUED: dict[str, Callable[[Any], Fill]] = {"blur": Blur, "dataset_mean": DatasetMean}
+
+
+def resolve(fill: FillLike) -> Fill:
+    """The function behind a fill given by name, by name and value, or as itself; raises `UnknownName`."""
+    if isinstance(fill, str):
+        if fill == "dataset_mean":
+            raise InvalidInput("fill 'dataset_mean' needs its values: write DatasetMean((0.7, 0.5, 0.7))")
+        if fill not in _PLAIN:
+            raise UnknownName("fill", fill, {*_PLAIN, *_VALUED})
+        return _PLAIN[fill]()
+    if isinstance(fill, Mapping):
+        if len(fill) != 1:
+            raise InvalidInput(f"a fill is one name with one value, such as {{'blur': 3}}; got {dict(fill)!r}")
+        name, value = next(iter(fill.items()))
+        if name in _PLAIN and name not in _VALUED:
+            raise InvalidInput(f"fill {name!r} takes no value: write fill={name!r}")
+        if name not in _VALUED:
+            raise UnknownName("fill", str(name), {*_PLAIN, *_VALUED})
+        return _VALUED[name](value)
+    if not callable(fill):
+        raise InvalidInput(f"a fill is a name or a function of values (n, *axes), got {type(fill).__name__}")
+    return fill
+
+
+def describe(fill: Fill) -> str | dict[str, Any]:
+    """Plain data that `resolve` turns back into the fill; for a function of yours, its name."""
+    if isinstance(fill, Zero):
+        return "zero"
+    if isinstance(fill, Mean):
+        return "mean"
+    if isinstance(fill, Blur):
+        return {"blur": fill.sigma}
+    if isinstance(fill, DatasetMean):
+        return {"dataset_mean": list(fill.values)}
+    return str(getattr(fill, "__qualname__", type(fill).__qualname__))
+
+
+def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
+    """Values (n, *axes) with everything removed: same shape and dtype, possibly a read-only view.
+
+    Raises `Unsupported` for a fill that needs space on a table, and `InvalidInput` for a fill of the wrong shape, not
+    finite, or (for dataset means) outside the modality's declared range.
+    """
+    fill = resolve(fill)
+    if isinstance(fill, Mean | Blur) and not modality.spatial:
+        raise Unsupported(
+            f"fill {describe(fill)!r} needs an image, modality {modality.name!r} is a table: "
+            "write fill='zero' or fill=DatasetMean(values)"
+        )
+    if isinstance(fill, DatasetMean) and modality.range is not None:
+        low, high = modality.range
+        if min(fill.values) < low or max(fill.values) > high:
+            raise InvalidInput(
+                f"dataset_mean {fill.values} leaves the range {modality.range} of modality {modality.name!r}: "
+                "give the means in raw units"
+            )
+    # A function of the user's gets a copy, so that one working in place cannot change the question.
+    own = isinstance(fill, Zero | Mean | DatasetMean | Blur)
+    result = np.asarray(fill(values if own else values.copy()))
+    if result.shape != values.shape:
+        raise InvalidInput(f"fill {describe(fill)!r} turned shape {values.shape} into {result.shape}: keep the shape")
+    if not np.issubdtype(result.dtype, np.number) or not np.isfinite(result).all():
+        raise InvalidInput(f"fill {describe(fill)!r} gave values that are not finite numbers")
+    return result.astype(values.dtype, copy=False)

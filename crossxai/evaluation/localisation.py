@@ -1,0 +1,184 @@
+"""How much of a map lies where the evidence is known to be: inside a mask, or at the centre of a patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.evaluation import ranking
+from crossxai.model import Array, Modality
+from crossxai.question import Question
+from crossxai.scores import Scores
+
+Masks = npt.NDArray[np.bool_]
+
+
+def relevance_mass(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+    """Share of positive relevance (n, *space) inside masks (n, *space), (n,) in [0, 1]; negative relevance counts as 0.
+
+    Relevance Mass Accuracy, Arras et al. 2022 (Information Fusion 81). NaN where there is no positive relevance, the mask
+    is empty, or the map is not finite.
+    """
+    flat, inside = _flat(relevance, masks)
+    positive = np.where(_defined(flat, inside)[:, None], np.maximum(flat, 0), 0)
+    positive /= np.where(positive.any(axis=1), positive.max(axis=1), 1)[:, None]  # sums of huge values stay finite
+    total = positive.sum(axis=1)
+    return np.where(total > 0, (positive * inside).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
+
+
+def pointing(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+    """Whether the largest relevance (n, *space) is inside masks (n, *space), 1 or 0; of tied maxima, the fraction inside.
+
+    Pointing game, Zhang et al. 2018 (IJCV 126), without their tolerance margin. NaN where the mask is empty or the map
+    is not finite.
+    """
+    flat, inside = _flat(relevance, masks)
+    highest = flat == flat.max(axis=1, keepdims=True)
+    hits = (highest & inside).sum(axis=1) / np.maximum(highest.sum(axis=1), 1)
+    return np.where(_defined(flat, inside), hits, np.nan)
+
+
+def centre_mask(height: int, width: int, size: int) -> Masks:
+    """A (height, width) mask of the central size × size pixels; the top-left of the four middles if parities differ."""
+    if not 1 <= size <= min(height, width):
+        raise InvalidInput(f"the centre of a {height} × {width} image cannot be {size} × {size} pixels")
+    mask = np.zeros((height, width), dtype=bool)
+    top, left = (height - size) // 2, (width - size) // 2
+    mask[top : top + size, left : left + size] = True
+    return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Region:
+    """A metric that compares a map with a region: extras["area_share"] is the region's share of the area, which is what
+    a uniform map would get on average; extras["degenerate"] is 1 for maps that are not finite or constant."""
+
+    reduction: Reduction = "sum"
+    modality: str = ""
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "nothing"
+
+    def __post_init__(self) -> None:
+        if self.reduction not in get_args(Reduction):
+            raise InvalidInput(
+                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
+            )
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Scores (n,) in [0, 1]; no forward pass."""
+        modality = ranking.modality_of(question, self.modality, self.name)
+        relevance = ranking.units(question, attribution, modality, self.reduction)
+        masks = np.broadcast_to(self._masks(question, modality), relevance.shape)
+        extras: dict[str, Array] = {
+            "area_share": masks.reshape(len(masks), -1).mean(axis=1),
+            "degenerate": ranking.degenerate(relevance),
+        }
+        params = {"reduction": self.reduction, "modality": modality.name, **self._params()}
+        return Scores(self.name, self._value(relevance, masks), self.higher_is_better, extras=extras, params=params)
+
+    def _value(self, relevance: Array, masks: Masks) -> Array:
+        return relevance_mass(relevance, masks)
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        raise NotImplementedError
+
+    def _params(self) -> dict[str, object]:
+        return {}
+
+
+@dataclass(frozen=True)
+class CentreShare(_Region):
+    """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there."""
+
+    size: int = 32
+
+    name: ClassVar[str] = "centre_share"
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        return _centre(question, modality, self.size, self.name)
+
+    def _params(self) -> dict[str, object]:
+        return {"size": self.size}
+
+
+@dataclass(frozen=True, eq=False)
+class MaskShare(_Region):
+    """Share of positive relevance inside each sample's mask; higher is better where the mask marks the evidence.
+
+    masks: (n, *space) in the question's order, or (*space) for all samples; non-zero inside. ids: the samples' names of
+    the masks; with them each sample finds its own mask, also in a subset or another order.
+    """
+
+    masks: npt.ArrayLike
+    ids: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "mask_share"
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        return _given(question, modality, self.masks, self.ids, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class Pointing(_Region):
+    """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
+
+    masks and ids as for `MaskShare`.
+    """
+
+    masks: npt.ArrayLike | None = None
+    ids: tuple[str, ...] = ()
+    size: int = 32
+
+    name: ClassVar[str] = "pointing"
+
+    def _value(self, relevance: Array, masks: Masks) -> Array:
+        return pointing(relevance, masks)
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        if self.masks is None:
+            return _centre(question, modality, self.size, self.name)
+        return _given(question, modality, self.masks, self.ids, self.name)
+
+    def _params(self) -> dict[str, object]:
+        return {"size": self.size} if self.masks is None else {}
+
+
+def _centre(question: Question, modality: Modality, size: int, metric: str) -> Masks:
+    space = ranking.space_of(question, modality)
+    if modality.axes[:-1] != ("y", "x"):
+        raise Unsupported(f"{metric} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}")
+    return centre_mask(space[0], space[1], size)
+
+
+def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:
+    inside = np.asarray(masks) != 0
+    space = ranking.space_of(question, modality)
+    if ids:
+        if len(ids) != len(inside):
+            raise InvalidInput(f"{metric}: {len(inside)} masks for {len(ids)} ids")
+        places = {name: i for i, name in enumerate(ids)}
+        missing = [name for name in question.ids if name not in places]
+        if missing:
+            raise InvalidInput(f"{metric}: no mask for samples {', '.join(missing[:3])}")
+        inside = inside[[places[name] for name in question.ids]]
+    if inside.shape not in (space, (len(question), *space)):
+        raise InvalidInput(f"{metric}: masks have shape {inside.shape}, expected {(len(question), *space)} or {space}")
+    return np.asarray(inside)
+
+
+def _flat(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
+    if masks.shape != relevance.shape:
+        raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {masks.shape}")
+    n = len(relevance)
+    return relevance.reshape(n, -1).astype(np.float64), masks.reshape(n, -1)
+
+
+def _defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:
+    return np.asarray(np.isfinite(flat).all(axis=1) & inside.any(axis=1))

@@ -1,0 +1,145 @@
+"""The experiment file: which samples, models, explainers and metrics; written in TOML, checked before anything runs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from crossxai.attribution import Profile
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.target import Link
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Part):
+    """source "embedded": the histology patches that need no download. "pcam": PatchCamelyon's files in `root`.
+
+    factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
+    n: how many samples, half of each class, drawn by the experiment's seed.
+    """
+
+    source: Literal["embedded", "pcam"] = "embedded"
+    root: Path | None = None
+    split: Literal["train", "valid", "test"] = "test"
+    n: int = Field(default=12, ge=1)
+    factory: str = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _root(self) -> Data:
+        if self.source == "pcam" and not self.factory and self.root is None:
+            raise ValueError("source = 'pcam' needs root = 'folder of the .h5 files'")
+        return self
+
+
+class ModelSpec(_Part):
+    """A ResNet-18 `checkpoint` (.npz) on a framework, "embedded" being the one trained on the embedded patches.
+
+    factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
+    """
+
+    name: str = Field(pattern=r"^[\w.@+-]+$")
+    framework: Literal["torch", "tensorflow"] = "torch"
+    checkpoint: str = "embedded"
+    factory: str = ""
+
+
+class Target(_Part):
+    """What is explained: the model's own "predicted" class, the "label", or a class number.
+
+    explain, measure: the link for explainers and for metrics; by default explainers see the logit, metrics the probability.
+    """
+
+    of: Literal["predicted", "label"] | int = "predicted"
+    explain: Link = "identity"
+    measure: Link = "softmax"
+
+
+class ExplainerSpec(_Part):
+    """An explainer by name, with a profile and parameters; label: its name in the report, unique in the experiment."""
+
+    name: str
+    profile: Profile = "native"
+    params: dict[str, Any] = {}
+    label: str = Field(default="", pattern=r"^[\w.@+-]*$")
+
+    @property
+    def shown(self) -> str:
+        """The label, else the name, with the profile where it is not the native one."""
+        return self.label or (self.name if self.profile == "native" else f"{self.name}@{self.profile}")
+
+
+class MetricSpec(_Part):
+    """A metric by name, with parameters."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
+class Experiment(_Part):
+    """Everything that decides a run's numbers."""
+
+    title: str = "Comparison of explanations"
+    seed: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    data: Data = Data()
+    target: Target = Target()
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)
+    metrics: tuple[MetricSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Experiment:
+        for kind, names in (
+            ("models", [m.name for m in self.models]),
+            ("explainers", [e.shown for e in self.explainers]),
+            ("metrics", [m.name for m in self.metrics]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: {', '.join(twice)} appears twice; give each its own name or label")
+        return self
+
+
+def load(path: Path) -> Experiment:
+    """Read an experiment file; raises `InvalidFile` or `InvalidInput` with the place of the mistake.
+
+    A relative `root` or `checkpoint` is relative to the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidFile(f"cannot read experiment file {path}: {error.strerror or error}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidFile(f"{path} is not TOML: {error}") from error
+    experiment = check(content, str(path))
+    here = path.resolve().parent
+    data = experiment.data
+    if data.root is not None:
+        data = data.model_copy(update={"root": here / data.root})
+    models = tuple(
+        m if m.checkpoint == "embedded" else m.model_copy(update={"checkpoint": str(here / m.checkpoint)})
+        for m in experiment.models
+    )
+    return experiment.model_copy(update={"data": data, "models": models})
+
+
+def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
+    """An `Experiment` from plain data; raises `InvalidInput` naming each wrong entry."""
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg']}"
+            + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
+            for e in error.errors()
+        ]
+        raise InvalidInput(f"{where} is not a valid experiment:\n  " + "\n  ".join(lines)) from error

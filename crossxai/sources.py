@@ -1,0 +1,146 @@
+"""From an experiment's words to samples and models: the embedded set, PatchCamelyon files, checkpoints, factories."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.data import histology
+from crossxai.data.pcam import PCam
+from crossxai.errors import InvalidInput
+from crossxai.experiment import Data, ModelSpec
+from crossxai.files import Samples
+from crossxai.model import Modality, Model
+from crossxai.models import checkpoint
+from crossxai.process import require
+
+EMBEDDED = (
+    "96 × 96 patches of one immunohistochemistry photograph (scikit-image's); the label says whether the centre 32 × 32 is "
+    "stained brown. Real tissue, but one picture, overlapping patches and a question of colour: no diagnosis."
+)
+CLASSES = ("not stained", "stained")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model ready to be explained, and what the manifest says of it. mean: training mean per channel, if known."""
+
+    model: Model
+    framework: str
+    digest: str
+    metrics: Mapping[str, float]
+    mean: tuple[float, ...] = ()
+
+
+def cache_folder() -> Path:
+    """Where the embedded data and the trained model live: $XDG_CACHE_HOME/crossxai, ~/.cache/crossxai by default."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossxai"
+
+
+def samples(data: Data, seed: int) -> tuple[Samples, dict[str, Any]]:
+    """The samples of an experiment and the manifest's entry about them."""
+    if data.factory:
+        found = _call(data.factory)
+        if not isinstance(found, Samples):
+            raise InvalidInput(
+                f"data factory {data.factory} must return crossxai.files.Samples, got {type(found).__name__}"
+            )
+        about = {"source": data.factory, "split": "", "description": data.description}
+        return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
+    embedded = data.source == "embedded"
+    split = PCam(histology.build(cache_folder() / "histology") if embedded else data.root or Path(), data.split)
+    rows = _balanced(split.labels(), data.n, seed)
+    found = Samples(
+        ids=split.ids(rows),
+        modalities=(Modality.image(),),
+        inputs={"image": split.images(rows)},
+        labels=split.labels(rows),
+        classes=CLASSES if embedded else ("normal", "tumour"),
+        masks={"stain" if embedded else "tumour": split.masks(rows)} if split.has_masks else {},
+    )
+    return found, {
+        "source": "embedded histology" if embedded else f"PatchCamelyon files in {split.root.name}",
+        "split": data.split,
+        "n": len(rows),
+        "of": len(split),
+        "fingerprint": split.fingerprint(),
+        "description": data.description or (EMBEDDED if embedded else "PatchCamelyon: 96 × 96 patches of lymph node."),
+    }
+
+
+def subject(spec: ModelSpec, progress: bool = True) -> Subject:
+    """The model that an experiment names; trains the embedded one first if it is not in the cache."""
+    if spec.factory:
+        model = _call(spec.factory)
+        if not (hasattr(model, "predict") and hasattr(model, "modalities")):
+            raise InvalidInput(
+                f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
+            )
+        return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
+    package = {"torch": "torch", "tensorflow": "tensorflow"}[spec.framework]
+    require(package, package, f"model {spec.name!r}")
+    path = Path(spec.checkpoint) if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
+    held = checkpoint.read(path)
+    standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
+    model = _resnet18(spec, path, standardise)
+    metrics = held.meta.get("metrics", {}).get("test", {})
+    return Subject(model, spec.framework, held.digest, metrics, tuple(held.mean.tolist()))
+
+
+def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:
+    modalities = (Modality.image(),)
+    if spec.framework == "torch":
+        from crossxai.adapters.torch import TorchModel
+        from crossxai.models import resnet18_torch
+
+        return TorchModel(resnet18_torch.load(path), modalities, standardise=standardise, name=spec.name)
+    from crossxai.adapters.tensorflow import KerasModel
+    from crossxai.models import resnet18_keras
+
+    return KerasModel(resnet18_keras.load(path), modalities, standardise=standardise, name=spec.name)
+
+
+def embedded_checkpoint(progress: bool = True) -> Path:
+    """The ResNet-18 of the embedded set: from the cache, else trained now (about a minute on two cores)."""
+    from crossxai.training import fit
+
+    root = histology.build(cache_folder() / "histology")
+    return fit(root, out_dir=cache_folder() / "models", progress=progress)
+
+
+def fingerprint(found: Samples) -> str:
+    """sha256 over ids, labels and inputs."""
+    digest = hashlib.sha256(repr(found.ids).encode())
+    digest.update(found.labels.tobytes())
+    for name, values in found.inputs.items():
+        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _balanced(labels: Any, n: int, seed: int) -> Any:
+    """n rows, as near to half of each class as the data allow, in random but reproducible order."""
+    if n > len(labels):
+        raise InvalidInput(f"data.n = {n} samples asked for, the split holds {len(labels)}")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    positive, negative = order[labels[order] == 1], order[labels[order] != 1]
+    take = min(len(positive), max((n + 1) // 2, n - len(negative)))
+    return np.sort(np.concatenate([positive[:take], negative[: n - take]]))
+
+
+def _call(factory: str) -> Any:
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise InvalidInput(f"factory {factory!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from error
+    return function()
