@@ -44,19 +44,21 @@ class KerasModel:
         self.modalities = modalities
         self.model = model
         self.output_axes = output_axes
-        self.dtype = tf.as_dtype(model.compute_dtype)
+        # A functional model reports the global policy, whatever its layers compute in: the weights know.
+        self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
         self._standardise = [
             None if not mean.any() and (sd == 1).all() else (mean, sd)
             for mean, sd in constants(standardise, modalities)
         ]
-        self._traced: dict[tuple[Any, ...], Any] = {}
+        self._traced: dict[tuple[str, tuple[Any, ...]], Any] = {}
         self._lock = threading.Lock()
         self._cotangent: Cotangent | None = None
         self._failure: CrossXAIError | None = None
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
-        return np.asarray(self._graph("predict", self._run, inputs)(*self._tensors(inputs)))
+        tensors = self._tensors(inputs)
+        return np.asarray(self._graph("predict", self._run, tensors)(*tensors))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass."""
@@ -68,7 +70,7 @@ class KerasModel:
             weights = self._weights(outputs)
             return outputs, tape.gradient(outputs, tensors, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-        outputs, gradients = self._with(cotangent, self._graph("vjp", both, inputs), self._tensors(inputs))
+        outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return outputs.numpy(), tuple(g.numpy() for g in gradients)
 
     def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
@@ -115,8 +117,7 @@ class KerasModel:
             zero = tf.UnconnectedGradients.ZERO
             return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
 
-        graph = self._graph(("layer", layer), both, inputs)
-        outputs, activation, gradient = self._with(cotangent, graph, self._tensors(inputs))
+        outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
         return outputs.numpy(), activation.numpy(), gradient.numpy()
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
@@ -127,9 +128,8 @@ class KerasModel:
             with self._hooked({layer: lambda _output: given}):
                 return self._run(*tensors)
 
-        given = tf.constant(activation, dtype=self.dtype)
-        graph = self._graph(("replace", layer), swapped, (activation, *inputs))
-        return np.asarray(graph(given, *self._tensors(inputs)))
+        tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
+        return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
@@ -165,9 +165,9 @@ class KerasModel:
         check_outputs(tuple(outputs.shape), self.output_axes, self.name)
         return outputs
 
-    def _graph(self, kind: Any, function: Callable[..., Any], arrays: tuple[Array, ...]) -> Any:
+    def _graph(self, kind: str, function: Callable[..., Any], tensors: list[Any]) -> Any:
         """The traced function for this kind of request and these shapes; the sample axis stays open."""
-        shapes = tuple(values.shape[1:] for values in arrays)
+        shapes = tuple(tuple(t.shape[1:]) for t in tensors)
         if (kind, shapes) not in self._traced:
             # autograph would rewrite the hooks' Python control flow, which runs once, while tracing.
             traced = tf.function(function, autograph=False)
@@ -188,7 +188,10 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent, graph: Any, tensors: list[Any]) -> Any:
+    def _with(self, cotangent: Cotangent, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+        """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
+        tensors = self._tensors(inputs)
+        graph = self._graph(kind, function, tensors)
         with self._lock:
             self._cotangent, self._failure = cotangent, None
             try:

@@ -1,0 +1,1 @@
+"""The same architectures in PyTorch and in Keras, and the checkpoint that both read."""

@@ -1,0 +1,130 @@
+"""ResNet-18 in Keras 3, the twin of torchvision's: same weights, same numbers, NHWC images to logits.
+
+What differs by default between the frameworks and is set here as torch has it: explicit padding (TensorFlow's SAME pads
+bottom and right at stride 2), max-pool padded with minus infinity, batch norm epsilon 1e-5 and momentum 0.9 (torch's
+0.1). Layers bear torchvision's names with "_" for "."; the last activation of each stage is called as the stage, "layer1" to
+"layer4", so that one name finds the same activation in both networks. Every ReLU is a layer of its own.
+
+`keras.models.load_model` in safe mode loads a saved twin once this module is imported (it registers one layer).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.models import checkpoint
+
+WIDTHS = (64, 128, 256, 512)
+
+
+@keras.saving.register_keras_serializable(package="crossxai")
+class PadWithMinusInfinity(keras.layers.Layer):  # type: ignore[misc]
+    """Pads height and width of (n, h, w, c) by `padding` on each side with -inf, which no maximum ever takes."""
+
+    def __init__(self, padding: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.padding = padding
+
+    def call(self, inputs: Any) -> Any:
+        side = (self.padding, self.padding)
+        return keras.ops.pad(inputs, ((0, 0), side, side, (0, 0)), constant_values=-np.inf)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        n, height, width, channels = input_shape
+        grow = 2 * self.padding
+        return n, height and height + grow, width and width + grow, channels
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "padding": self.padding}
+
+
+def build(n_classes: int = 2, size: int = 96, dtype: str = "float32") -> Any:
+    """An untrained keras.Model from images (n, size, size, 3) to logits (n, n_classes), every layer in `dtype`."""
+
+    def conv(x: Any, width: int, kernel: int, stride: int, name: str) -> Any:
+        if kernel > 1:
+            x = keras.layers.ZeroPadding2D(kernel // 2, dtype=dtype, name=f"{name}_pad")(x)
+        layer = keras.layers.Conv2D(width, kernel, stride, "valid", use_bias=False, dtype=dtype, name=name)
+        return layer(x)
+
+    def norm(x: Any, name: str) -> Any:
+        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=dtype, name=name)(x)
+
+    def relu(x: Any, name: str) -> Any:
+        return keras.layers.ReLU(dtype=dtype, name=name)(x)
+
+    def block(x: Any, width: int, stride: int, name: str, output: str) -> Any:
+        y = norm(conv(x, width, 3, stride, f"{name}_conv1"), f"{name}_bn1")
+        y = norm(conv(relu(y, f"{name}_relu1"), width, 3, 1, f"{name}_conv2"), f"{name}_bn2")
+        if stride > 1:
+            x = norm(conv(x, width, 1, stride, f"{name}_downsample_0"), f"{name}_downsample_1")
+        return relu(keras.layers.Add(dtype=dtype, name=f"{name}_add")([y, x]), output)
+
+    image = keras.Input((size, size, 3), dtype=dtype, name="image")
+    x = relu(norm(conv(image, 64, 7, 2, "conv1"), "bn1"), "relu")
+    x = PadWithMinusInfinity(dtype=dtype, name="maxpool_pad")(x)
+    x = keras.layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
+    for stage, width in enumerate(WIDTHS, start=1):
+        x = block(x, width, 1 if stage == 1 else 2, f"layer{stage}_0", f"layer{stage}_0")
+        x = block(x, width, 1, f"layer{stage}_1", f"layer{stage}")
+    x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)
+    logits = keras.layers.Dense(n_classes, dtype=dtype, name="fc")(x)
+    return keras.Model(image, logits, name="resnet18")
+
+
+def load(path: str | os.PathLike[str], n_classes: int | None = None, size: int = 96, dtype: str = "float32") -> Any:
+    """The keras.Model of a checkpoint; raises `InvalidFile` if the checkpoint does not fit it.
+
+    It expects standardised images: `checkpoint.read(path)` gives mean and sd.
+    """
+    held = checkpoint.read(path)
+    model = build(held.n_classes if n_classes is None else n_classes, size, dtype)
+    try:
+        set_weights_from(model, held.weights)
+    except InvalidInput as error:
+        raise InvalidFile(f"{path}: {error}") from error
+    return model
+
+
+def set_weights_from(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Give a `build` model the weights of torch's state_dict (as NumPy arrays); every array must find its place."""
+    left = {name for name in state if not name.endswith("num_batches_tracked")}
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        wanted = _torch_names(layer)
+        lacking = [name for name in wanted if name not in state]
+        if lacking:
+            raise InvalidInput(f"the weights lack {', '.join(lacking)}, which layer {layer.name!r} needs")
+        values = [_transposed(np.asarray(state[name])) for name in wanted]
+        found, expected = [v.shape for v in values], [tuple(w.shape) for w in layer.weights]
+        if found != expected:
+            raise InvalidInput(
+                f"layer {layer.name!r} takes arrays of shapes {expected}, {', '.join(wanted)} give {found} (Keras's order)"
+            )
+        layer.set_weights(values)
+        left -= set(wanted)
+    if left:
+        raise InvalidInput(f"no layer of {model.name!r} takes {', '.join(sorted(left))}")
+
+
+def _torch_names(layer: Any) -> list[str]:
+    """torch's names of a layer's arrays, in the order of Keras's `layer.weights`."""
+    prefix = layer.name.replace("_", ".")  # layer2_0_downsample_1 → layer2.0.downsample.1
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [f"{prefix}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
+    if isinstance(layer, keras.layers.Dense):
+        return [f"{prefix}.weight", f"{prefix}.bias"]
+    return [f"{prefix}.weight"]
+
+
+def _transposed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """torch's layout → Keras's: OIHW → HWIO, dense kernels transposed, vectors as they are."""
+    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values.T

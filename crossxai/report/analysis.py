@@ -1,0 +1,204 @@
+"""Tables from numbers: every explainer's scores, against a control of the same model and against chance."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from crossxai.evaluation import statistics
+from crossxai.evaluation.statistics import Comparison, Summary
+from crossxai.files import Explanation
+from crossxai.model import Array
+from crossxai.report.run import RANDOM, Run, is_control, ok
+from crossxai.scores import Scores
+
+Verdict = Literal["better", "worse", "not told apart", "no test"]
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Test:
+    """A paired comparison with its p corrected by Holm for the family it was made in."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one explainer on one model. versus: against random; area: the share of area that chance gives,
+    and against_area the test of it, both only for metrics that are shares of a map."""
+
+    summary: Summary
+    higher_is_better: bool
+    versus: Test | None = None
+    area: float = math.nan
+    against_area: Test | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One explainer on one model; no cells when it is unsupported, for the reason it gives."""
+
+    model: str
+    framework: str
+    label: str
+    explainer: str
+    library: str
+    profile: str
+    control: bool
+    params: Mapping[str, Any]
+    cells: Mapping[str, Cell]
+    maps: int
+    degenerate: Mapping[str, int]
+    tie_rate: float
+    seconds: float
+    status: str
+    reason: str
+
+
+def table(run: Run) -> tuple[Row, ...]:
+    """One row per model and explainer, in the run's order of models, libraries first, controls last."""
+    rows = []
+    for model in run.models:
+        explanations = run.of(model)
+        tests = {metric: against(run, model, metric, RANDOM) for metric in run.metrics}
+        chance = {metric: _against_area(explanations, metric) for metric in run.metrics}
+        for label, explanation in explanations.items():
+            cells = {}
+            for name in run.metrics:
+                if name in explanation.scores:
+                    scores = explanation.scores[name]
+                    area = area_share(scores)
+                    cells[name] = Cell(
+                        statistics.summarise(scores.value),
+                        scores.higher_is_better,
+                        tests[name].get(label),
+                        area,
+                        chance[name].get(label),
+                    )
+            rows.append(_row(explanation, cells))
+    return tuple(rows)
+
+
+def area_share(scores: Scores) -> float:
+    """The mean share of the area over the samples that a metric is defined for; NaN for other metrics."""
+    if "area_share" not in scores.extras:
+        return math.nan
+    return _mean(np.where(np.isfinite(scores.value), scores.extras["area_share"], math.nan))
+
+
+def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
+    ties = [s.extras["tie_rate"] for s in explanation.scores.values() if "tie_rate" in s.extras]
+    return Row(
+        model=explanation.model,
+        framework=explanation.framework,
+        label=explanation.label,
+        explainer=explanation.explainer,
+        library=explanation.library,
+        profile=explanation.profile,
+        control=is_control(explanation),
+        params=explanation.params,
+        cells=cells,
+        maps=len(explanation.ids) if ok(explanation) else 0,
+        degenerate=dict(Counter(kind for kind in explanation.degenerate if kind)),
+        tie_rate=_mean(ties[0]) if ties else math.nan,
+        seconds=explanation.seconds,
+        status=explanation.status,
+        reason=explanation.reason,
+    )
+
+
+def against(run: Run, model: str, metric: str, control: str, libraries_only: bool = False) -> dict[str, Test]:
+    """Every other explainer of a model against one of them, on the same samples; one family for Holm's correction."""
+    explanations = run.of(model)
+    reference = explanations.get(control)
+    if reference is None or metric not in reference.scores:
+        return {}
+    labels = [
+        label
+        for label, e in explanations.items()
+        if label != control and metric in e.scores and not (libraries_only and is_control(e))
+    ]
+    higher = reference.scores[metric].higher_is_better
+    baseline = reference.scores[metric].value
+    return _family(
+        labels, [statistics.compare(explanations[x].scores[metric].value, baseline, higher) for x in labels], higher
+    )
+
+
+def _against_area(explanations: Mapping[str, Explanation], metric: str) -> dict[str, Test]:
+    """Every explainer's share of a region against the region's share of the area."""
+    found = {x: e.scores[metric] for x, e in explanations.items() if metric in e.scores}
+    shares = {x: s for x, s in found.items() if "area_share" in s.extras}
+    tests = [statistics.compare(s.value, s.extras["area_share"], True) for s in shares.values()]
+    return _family(list(shares), tests, True)
+
+
+def _family(labels: Sequence[str], comparisons: Sequence[Comparison], higher: bool) -> dict[str, Test]:
+    corrected = statistics.holm([c.p for c in comparisons]) if comparisons else np.empty(0)
+    tests = {}
+    for label, c, p in zip(labels, comparisons, corrected.tolist(), strict=True):
+        tests[label] = Test(c.difference, c.low, c.high, c.p, p, c.n, _verdict(c.difference, p, higher))
+    return tests
+
+
+def _verdict(difference: float, p: float, higher: bool) -> Verdict:
+    if not math.isfinite(p):
+        return "no test"
+    if p >= ALPHA:
+        return "not told apart"
+    return "better" if (difference > 0) == higher else "worse"
+
+
+def smallest_p(n: int, family: int) -> float:
+    """The smallest Holm-corrected p that `family` sign-flip tests on n samples can reach for their strongest member."""
+    exact = 2.0 ** (1 - n)
+    return min(1.0, max(exact, 1e-4) * family)
+
+
+def mean_curve(explanation: Explanation, metric: str, points: int = 49) -> tuple[Array, Array] | None:
+    """(fractions, curves (n, points)) on one grid for every sample, NaN samples left out; None without a curve."""
+    scores = explanation.scores.get(metric)
+    if scores is None or scores.curve is None or scores.fractions is None:
+        return None
+    grid = np.linspace(0.0, 1.0, points)
+    fractions = np.broadcast_to(scores.fractions, scores.curve.shape)
+    usable = np.isfinite(scores.curve).all(axis=1)
+    if not usable.any():
+        return None
+    curves = [np.interp(grid, x, y) for x, y in zip(fractions[usable], scores.curve[usable], strict=True)]
+    return grid, np.stack(curves)
+
+
+def scored(rows: Sequence[Row], model: str, metric: str) -> list[Row]:
+    """The library rows of a model that have a mean of a metric."""
+    return [
+        r
+        for r in rows
+        if r.model == model and not r.control and metric in r.cells and math.isfinite(r.cells[metric].summary.mean)
+    ]
+
+
+def best(rows: Sequence[Row], metric: str) -> Row | None:
+    """The library row with the best mean of a metric; None if no library row has one."""
+    scored = [r for r in rows if not r.control and metric in r.cells and math.isfinite(r.cells[metric].summary.mean)]
+    if not scored:
+        return None
+    sign = 1 if scored[0].cells[metric].higher_is_better else -1
+    return max(scored, key=lambda r: sign * r.cells[metric].summary.mean)
+
+
+def _mean(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else math.nan

@@ -1,0 +1,197 @@
+"""Maps against maps: explainers on one model, one method in two libraries, one explainer on two models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import reduce_channels
+from crossxai.evaluation import agreement, statistics
+from crossxai.evaluation.statistics import Summary
+from crossxai.files import Explanation
+from crossxai.model import Array
+from crossxai.report import words
+from crossxai.report.run import Run, is_control, ok
+
+MEASURES = ("spearman", "cosine", "top_k")
+TOP_SHARE = 0.1
+
+# The same method under two names: a definition, not a spelling, so it cannot be worked out.
+SAME = {"image": "lime", "gradientinput": "inputxgradient", "inputgradient": "inputxgradient"}
+
+
+@dataclass(frozen=True)
+class LibraryPair:
+    """One method from two libraries on one model. notes: how the two answers and their parameters differ."""
+
+    model: str
+    method: str
+    first: str
+    second: str
+    profile: str
+    spearman: Summary
+    notes: tuple[str, ...]
+    stochastic: bool
+
+
+@dataclass(frozen=True)
+class ModelPair:
+    """One explainer on two models. error: |a - b| / |b| per sample (Euclidean), its mean and its largest."""
+
+    label: str
+    control: bool
+    first: str
+    second: str
+    spearman: Summary
+    spearman_min: float
+    error: Summary
+    error_max: float
+    stochastic: bool
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Every measure between every two maps. index: (model, label) → place; means: (E, E); cube: Spearman (n, E, E)."""
+
+    index: Mapping[tuple[str, str], int]
+    means: Mapping[str, npt.NDArray[np.float64]]
+    cube: npt.NDArray[np.float64]
+    libraries: tuple[LibraryPair, ...]
+    models: tuple[ModelPair, ...]
+
+
+def compare(run: Run) -> Maps:
+    """Compare all maps of a run, channels summed, all modalities together."""
+    usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values}
+    flat = {key: units(run, explanation) for key, explanation in usable.items()}
+    sizes = [maps.shape[1] for maps in flat.values()]
+    # Explanations of fewer modalities than most cannot be compared unit by unit.
+    usual = max(set(sizes), key=sizes.count) if sizes else 0
+    flat = {key: maps for key, maps in flat.items() if maps.shape[1] == usual}
+    index = {key: place for place, key in enumerate(flat)}
+    cubes = agreement.per_sample(list(flat.values()), TOP_SHARE) if flat else {m: np.empty((0, 0, 0)) for m in MEASURES}
+    means = {name: _mean(cubes[name]) for name in MEASURES}
+    cube = cubes["spearman"]
+    explanations = {key: usable[key] for key in flat}
+    libraries = _library_pairs(explanations, index, cube)
+    return Maps(index, means, cube, libraries, _model_pairs(run, explanations, flat, index, cube))
+
+
+def units(run: Run, explanation: Explanation) -> Array:
+    """One number per pixel or feature (n, units): channels summed, modalities side by side."""
+    parts = []
+    for modality in run.samples.modalities:
+        if modality.name in explanation.values:
+            values = explanation.values[modality.name].astype(np.float64)
+            parts.append((reduce_channels(values) if modality.spatial else values).reshape(len(values), -1))
+    return np.concatenate(parts, axis=1) if parts else np.empty((run.n, 0))
+
+
+def method(explainer: str) -> str:
+    """What a method is called whichever library has it: `captum.layer_gradcam` and `gradcam.gradcam` are `gradcam`."""
+    name = explainer.split("@")[0].split(".", 1)[-1].lower().replace("_", "").removeprefix("layer")
+    return SAME.get(name, name)
+
+
+def is_stochastic(explanation: Explanation) -> bool:
+    """Whether an explainer draws random numbers: it has a seed among its parameters."""
+    return any("seed" in str(key) for key in explanation.params)
+
+
+def _library_pairs(
+    explanations: Mapping[tuple[str, str], Explanation],
+    index: Mapping[tuple[str, str], int],
+    cube: npt.NDArray[np.float64],
+) -> tuple[LibraryPair, ...]:
+    pairs = []
+    for (one, a), (two, b) in combinations(explanations.items(), 2):
+        alike = a.model == b.model and a.profile == b.profile and method(a.explainer) == method(b.explainer)
+        if not alike or a.library == b.library or is_control(a) or is_control(b):
+            continue
+        spearman = statistics.summarise(cube[:, index[one], index[two]])
+        stochastic = is_stochastic(a) or is_stochastic(b)
+        name = a.explainer.split(".", 1)[-1]
+        pairs.append(LibraryPair(a.model, name, a.label, b.label, a.profile, spearman, tuple(_notes(a, b)), stochastic))
+    return tuple(pairs)
+
+
+def _notes(a: Explanation, b: Explanation) -> list[str]:
+    """How two answers to one question differ in kind and in parameters."""
+    kinds = [_kind(e) for e in (a, b)]
+    names = [words.library(e.library) for e in (a, b)]
+    notes = []
+    if kinds[0] != kinds[1]:
+        notes.append(f"{names[0]} gives {kinds[0]}, {names[1]} {kinds[1]}")
+    shared = [k for k in a.params if k != "profile" and k in b.params and a.params[k] != b.params[k]]
+    if shared:
+        listed = [f"{key} {words.value(a.params[key])} against {words.value(b.params[key])}" for key in shared]
+        notes.append(f"parameters differ: {'; '.join(listed)}")
+    for e, other, name in ((a, b, names[0]), (b, a, names[1])):
+        own = [
+            f"{key} {words.value(item)}"
+            for key, item in e.params.items()
+            if key not in other.params and key != "profile"
+        ]
+        if own:
+            notes.append(f"only {name} has {words.listing(own, 4)}")
+    return notes
+
+
+def _kind(explanation: Explanation) -> str:
+    values = next(iter(explanation.values.values()))
+    finite = values[np.isfinite(values)]
+    sign = "signed" if finite.size and finite.min() < 0 else "non-negative"
+    return f"one {sign} value per {'channel' if values.shape[-1] > 1 else 'pixel'}"
+
+
+def _model_pairs(
+    run: Run,
+    explanations: Mapping[tuple[str, str], Explanation],
+    flat: Mapping[tuple[str, str], Array],
+    index: Mapping[tuple[str, str], int],
+    cube: npt.NDArray[np.float64],
+) -> tuple[ModelPair, ...]:
+    pairs = []
+    for first, second in combinations(run.models, 2):
+        for label in run.labels:
+            one, two = (first, label), (second, label)
+            if one not in explanations or two not in explanations:
+                continue
+            ranks = cube[:, index[one], index[two]]
+            size = np.linalg.norm(flat[two], axis=1)
+            gap = np.linalg.norm(flat[one] - flat[two], axis=1)
+            usable = np.isfinite(gap) & (size > 0)
+            errors = np.where(usable, gap / np.where(usable, size, 1), np.nan)
+            control = is_control(explanations[one])
+            lowest, largest = -_largest(-ranks), _largest(errors)
+            pairs.append(
+                ModelPair(
+                    label,
+                    control,
+                    first,
+                    second,
+                    statistics.summarise(ranks),
+                    lowest,
+                    statistics.summarise(errors),
+                    largest,
+                    is_stochastic(explanations[one]),
+                )
+            )
+    return tuple(pairs)
+
+
+def _largest(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def _mean(cube: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    usable = np.isfinite(cube)
+    n = usable.sum(axis=0)
+    total = np.where(usable, cube, 0.0).sum(axis=0)
+    return np.asarray(np.where(n > 0, total / np.maximum(n, 1), np.nan))

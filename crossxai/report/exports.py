@@ -1,0 +1,109 @@
+"""The same numbers for machines: scores.csv, summary.csv and report.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from crossxai.files import write_text
+from crossxai.report.analysis import Row
+from crossxai.report.contents import Contents
+
+SCORES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "higher_is_better", "sample", "value",
+          "tie_rate", "area_share", "degenerate")  # fmt: skip
+ROW = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "maps")
+
+
+def write_exports(contents: Contents) -> None:
+    """Write scores.csv, summary.csv and report.json in the run's directory."""
+    directory = contents.run.directory
+    write_text(directory / "scores.csv", _csv(SCORES, scores(contents)))
+    lines = summary(contents)
+    write_text(
+        directory / "summary.csv", _csv(list(dict.fromkeys(key for line in lines for key in line)) or ROW, lines)
+    )
+    write_text(directory / "report.json", json.dumps(_plain(document(contents)), indent=1, allow_nan=False) + "\n")
+
+
+def scores(contents: Contents) -> list[dict[str, Any]]:
+    """One line per model, explainer, metric and sample; numbers in full precision, empty where there is none."""
+    lines = []
+    for model in contents.run.models:
+        for label, e in contents.run.of(model).items():
+            about = (model, e.framework, label, e.explainer, e.library, e.profile)
+            for metric, found in e.scores.items():
+                extras = [found.extras.get(key) for key in ("tie_rate", "area_share")]
+                for i, sample in enumerate(e.ids):
+                    own = [float(x[i]) if x is not None else math.nan for x in extras]
+                    kind = e.degenerate[i] if i < len(e.degenerate) else ""
+                    line = (*about, metric, found.higher_is_better, sample, float(found.value[i]), *own, kind)
+                    lines.append(dict(zip(SCORES, line, strict=True)))
+    return lines
+
+
+def summary(contents: Contents) -> list[dict[str, Any]]:
+    """One line per model and explainer; for each metric mean, interval, n and the comparison with random."""
+    return [_line(row, contents.run.metrics) for row in contents.rows]
+
+
+def _line(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    line = {key: getattr(row, key) for key in ROW}
+    line |= {"degenerate": sum(row.degenerate.values()), "tie_rate": row.tie_rate, "seconds": row.seconds}
+    for metric in metrics:
+        cell = row.cells.get(metric)
+        own, test = (cell.summary, cell.versus) if cell else (None, None)
+        for key in ("mean", "low", "high", "n", "n_missing"):
+            line[f"{metric}_{key}"] = getattr(own, key) if own else math.nan
+        for key in ("difference", "low", "high", "p", "p_holm", "verdict"):
+            line[f"{metric}_versus_random_{key}"] = getattr(test, key) if test else math.nan
+        line[f"{metric}_area_share"] = cell.area if cell else math.nan
+    return line
+
+
+def document(contents: Contents) -> dict[str, Any]:
+    """The whole report as data: manifest, findings, table and agreement."""
+    maps = contents.maps
+    return {
+        "format": "crossxai report 1",
+        "manifest": contents.run.manifest,
+        "findings": contents.findings,
+        "explainers": contents.rows,
+        "agreement": {
+            "maps": [{"model": model, "label": label} for model, label in maps.index],
+            "means": maps.means,
+            "libraries": maps.libraries,
+            "models": maps.models,
+        },
+    }
+
+
+def _csv(header: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, header, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        missing = [key for key, value in line.items() if isinstance(value, float) and math.isnan(value)]
+        writer.writerow({**line, **dict.fromkeys(missing, "")})
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say: dataclasses and arrays taken apart, NaN and infinity as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,134 @@
+"""The page and its Markdown twin: contents poured into templates, every text escaped."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from crossxai.files import write_text
+from crossxai.report import figures, heatmaps, panels, tiles, words
+from crossxai.report.contents import Contents
+from crossxai.report.facts import facts, meanings
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def write_page(contents: Contents) -> Path:
+    """Write report.html and report.md in the run's directory; return the path of the page."""
+    context = _context(contents)
+    directory = contents.run.directory
+    write_text(directory / "report.md", _environment(False).get_template("report.md.j2").render(context))
+    page = directory / "report.html"
+    write_text(page, _environment(True).get_template("report.html.j2").render(context, **_pictures(contents)))
+    return page
+
+
+def _environment(escaped: bool) -> Environment:
+    # Markdown is no HTML, but readers of Markdown pass HTML through: `text` below takes its teeth out.
+    environment = Environment(
+        loader=PackageLoader("crossxai.report", "templates"),
+        autoescape=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "num": words.number,
+        "signed": words.signed,
+        "brief": words.brief,
+        "interval": words.interval,
+        "p": words.p_value,
+        "percent": words.percent,
+        "seconds": words.seconds,
+        "library": words.library,
+        "framework": words.framework,
+        "listing": words.listing,
+        "value": words.value,
+        "code": _code,
+        "text": _text,
+        "kind": words.kind,
+        "sort": _sort_key,
+        "breakable": _breakable,
+    }
+    return environment
+
+
+def _code(text: str) -> Markup:
+    """Escaped text, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _breakable(label: str) -> Markup:
+    """A label, escaped, that a narrow column may break after its dots, underscores and at signs."""
+    return Markup(re.sub(r"([._@])", r"\1<wbr>", str(escape(label))))
+
+
+def _text(value: Any) -> str:
+    """One line that can start neither HTML nor a column in a Markdown table."""
+    text = " ".join(str(value).split())
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
+
+
+def _sort_key(value: float | None) -> str:
+    """A number for the table's sorting; nothing if it is missing, which sorts last."""
+    return repr(float(value)) if value is not None and math.isfinite(value) else ""
+
+
+def _context(contents: Contents) -> dict[str, Any]:
+    run, manifest = contents.run, contents.run.manifest
+    return {
+        "run": run,
+        "manifest": manifest,
+        "title": str(manifest.get("title") or "CrossXAI report"),
+        "data": manifest.get("data") if isinstance(manifest.get("data"), dict) else {},
+        "models": [_model(contents, name) for name in run.models],
+        "findings": contents.findings,
+        "facts": facts(contents),
+        "columns": panels.columns(contents),
+        "rows": contents.rows,
+        "maps": contents.maps,
+        "meanings": meanings(run),
+        "settings": words.settings(manifest.get("settings", {})),
+        "mark": panels.mark,
+        "verdict": panels.verdict,
+    }
+
+
+def _pictures(contents: Contents) -> dict[str, Any]:
+    """What only the page has."""
+    return {
+        "curve_groups": panels.curve_groups(contents),
+        "matrices": heatmaps.matrices(contents),
+        "samples": tiles.samples(contents.run),
+        "centre": tiles.centre(contents.run),
+        "scale_signed": figures.scale(True),
+        "scale_positive": figures.scale(False),
+        "percentile": figures.PERCENTILE,
+    }
+
+
+def _model(contents: Contents, name: str) -> dict[str, Any]:
+    """What the manifest says of one model, with the numbers of its metrics apart."""
+    entries = [m for m in contents.run.manifest.get("models", []) if m.get("name") == name]
+    entry = entries[0] if entries else {}
+    metrics = entry.get("metrics") if isinstance(entry.get("metrics"), dict) else {}
+    # Losses are for those who train; the number of samples says how far to trust the rest.
+    numbers = [
+        (k.replace("_", " "), float(v))
+        for k, v in (metrics or {}).items()
+        if isinstance(v, int | float) and k not in ("loss", "n")
+    ]
+    tested = (metrics or {}).get("n")
+    return {
+        "name": name,
+        "framework": contents.run.framework(name),
+        "weights": str(entry.get("weights_sha256") or ""),
+        "metrics": numbers,
+        "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
+        "rows": [r for r in contents.rows if r.model == name],
+    }

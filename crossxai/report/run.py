@@ -1,0 +1,120 @@
+"""Run: everything a run directory holds, read once and checked to belong together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossxai.errors import InvalidFile
+from crossxai.files import (
+    Explanation,
+    Predictions,
+    Samples,
+    read_explanation,
+    read_predictions,
+    read_samples,
+)
+
+RANDOM = "controls.random"
+CENTRE = "controls.centre"
+CONTROLS = "controls"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: samples, each model's predictions, every explanation. models: in the manifest's order."""
+
+    directory: Path
+    manifest: Mapping[str, Any]
+    samples: Samples
+    predictions: Mapping[str, Predictions]
+    explanations: tuple[Explanation, ...]
+    models: tuple[str, ...]
+
+    @property
+    def n(self) -> int:
+        """The number of samples."""
+        return len(self.samples.ids)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Every explainer's label once, libraries first, controls last."""
+        return tuple(dict.fromkeys(e.label for e in sorted(self.explanations, key=_order)))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric's name once: deletion and insertion first, then by name."""
+        names = {name for e in self.explanations for name in e.scores}
+        first = [name for name in ("deletion", "insertion") if name in names]
+        return (*first, *sorted(names - set(first)))
+
+    def of(self, model: str) -> dict[str, Explanation]:
+        """One model's explanations by label, libraries first, controls last."""
+        return {e.label: e for e in sorted(self.explanations, key=_order) if e.model == model}
+
+    def framework(self, model: str) -> str:
+        """The framework a model runs in, "" when no file says."""
+        entries = [m for m in self.manifest.get("models", []) if m.get("name") == model]
+        names = [str(m.get("framework", "")) for m in entries] + [
+            e.framework for e in self.explanations if e.model == model
+        ]
+        return next((name for name in names if name), "")
+
+
+def _order(explanation: Explanation) -> tuple[bool, str, str]:
+    return (is_control(explanation), explanation.library, explanation.label)
+
+
+def is_control(explanation: Explanation) -> bool:
+    """Whether an explanation is a control: a map that knows nothing of the model."""
+    return explanation.library == CONTROLS
+
+
+def ok(explanation: Explanation) -> bool:
+    """Whether an explanation has maps."""
+    return explanation.status == "ok"
+
+
+def load(directory: Path) -> Run:
+    """Read a run directory; raises `InvalidFile` if a file is missing, damaged, or about other samples."""
+    samples = read_samples(directory / "samples.h5")
+    manifest = _manifest(directory / "manifest.json")
+    predictions = {p.model: p for p in map(read_predictions, sorted((directory / "predictions").glob("*.h5")))}
+    paths = sorted((directory / "explanations").glob("*/*.h5"))
+    explanations = tuple(_explanation(path, samples) for path in paths)
+    for model, found in predictions.items():
+        if len(found.score) != len(samples.ids) or len(found.outputs) != len(samples.ids):
+            raise InvalidFile(
+                f"{directory}: {model} has predictions for {len(found.score)} samples, samples.h5 has {len(samples.ids)}"
+            )
+    listed = [str(m["name"]) for m in manifest.get("models", []) if "name" in m]
+    models = tuple(dict.fromkeys([*listed, *predictions, *(e.model for e in explanations)]))
+    return Run(directory, manifest, samples, predictions, explanations, models)
+
+
+def _manifest(path: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidFile(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InvalidFile(f"{path} is not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise InvalidFile(f"{path} should hold a JSON object, found {type(manifest).__name__}")
+    return manifest
+
+
+def _explanation(path: Path, samples: Samples) -> Explanation:
+    explanation = read_explanation(path)
+    if not ok(explanation):
+        return explanation
+    if explanation.ids != samples.ids:
+        raise InvalidFile(f"{path} explains other samples than samples.h5, or in another order; run `crossxai` again")
+    n = len(samples.ids)
+    for name, scores in explanation.scores.items():
+        if len(scores.value) != n:
+            raise InvalidFile(f"{path}: {name} has {len(scores.value)} values for {n} samples")
+    return explanation

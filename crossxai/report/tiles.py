@@ -1,0 +1,213 @@
+"""What the page shows of samples: the input, what each model said, and every explainer's map of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from crossxai.files import Explanation
+from crossxai.model import Array, Modality
+from crossxai.report import figures, words
+from crossxai.report.run import Run, is_control, ok
+
+BUDGET = 6_500_000  # characters of embedded pictures; with the rest, the page stays below 10 MB
+BARS = 8
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One feature of a table: its width and start as shares of the row, 0.5 being zero for signed maps."""
+
+    name: str
+    value: str
+    start: float
+    width: float
+    negative: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One map of one model: a picture, or bars, or the words that stand in for them."""
+
+    model: str
+    alt: str
+    image: str = ""
+    bars: tuple[Bar, ...] = ()
+    instead: str = ""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One explainer on one sample: a drawing per model on one colour scale, whose limits `scale` states."""
+
+    label: str
+    library: str
+    control: bool
+    modality: str
+    scale: str
+    signed: bool
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words."""
+
+    number: int
+    id: str
+    label: str
+    inputs: dict[str, str]
+    features: tuple[tuple[str, str], ...]
+    outlines: dict[str, str]
+    predictions: tuple[dict[str, Any], ...]
+    tiles: tuple[Tile, ...]
+    aspect: str = "1 / 1"
+    size: int = field(default=0, compare=False)
+
+
+def samples(run: Run) -> list[Sample]:
+    """As many samples as fit in the page, in their order."""
+    signs = {key: figures.is_signed(values) for key, values in _all_values(run).items()}
+    shown: list[Sample] = []
+    spent = 0
+    for i in range(run.n):
+        sample = _sample(run, i, signs)
+        spent += sample.size
+        if shown and spent > BUDGET:
+            break
+        shown.append(sample)
+    return shown
+
+
+def centre(run: Run) -> tuple[float, float, float, float] | None:
+    """(left, top, width, height) of the centre square in percent of the image; None if no metric uses one."""
+    for explanation in run.explanations:
+        for name, scores in explanation.scores.items():
+            size = scores.params.get("size")
+            image = next((m for m in run.samples.modalities if len(m.axes) == 3), None)
+            if name.startswith("centre") and isinstance(size, int) and image is not None:
+                height, width = run.samples.inputs[image.name].shape[1:3]
+                # The metric's own rounding: with unlike parities the square lies half a pixel up and left.
+                left, top = (width - size) // 2 / width, (height - size) // 2 / height
+                return 100 * left, 100 * top, 100 * size / width, 100 * size / height
+    return None
+
+
+def _all_values(run: Run) -> dict[tuple[str, str], Array]:
+    """(label, modality) → maps of all models with channels summed, one after the other."""
+    parts: dict[tuple[str, str], list[Array]] = {}
+    for explanation in filter(ok, run.explanations):
+        for modality in run.samples.modalities:
+            if modality.name in explanation.values:
+                parts.setdefault((explanation.label, modality.name), []).append(_map(explanation, modality).ravel())
+    return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def _map(explanation: Explanation, modality: Modality) -> Array:
+    values = explanation.values[modality.name].astype(np.float64)
+    return np.asarray(values.sum(axis=-1)) if modality.spatial else values
+
+
+def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
+    data = run.samples
+    inputs = {m.name: figures.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
+    features = tuple(
+        (feature, words.brief(float(value)))
+        for m in data.modalities
+        if not m.spatial
+        for feature, value in zip(m.features, data.inputs[m.name][i], strict=True)
+    )
+    outlines = {name: figures.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
+    tiles = [
+        tile
+        for label in run.labels
+        for modality in data.modalities
+        if (tile := _tile(run, label, modality, i, signs.get((label, modality.name), False))) is not None
+    ]
+    shape = next((figures.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
+    pictures = sum(len(text) for text in (*inputs.values(), *outlines.values()))
+    pictures += sum(len(d.image) for t in tiles for d in t.drawings)
+    return Sample(
+        i,
+        data.ids[i],
+        _class(run, int(data.labels[i])),
+        inputs,
+        features,
+        outlines,
+        tuple(_prediction(run, model, i) for model in run.models if model in run.predictions),
+        tuple(tiles),
+        f"{shape[1]} / {shape[0]}",
+        pictures,
+    )
+
+
+def _class(run: Run, label: int) -> str:
+    return run.samples.classes[label] if 0 <= label < len(run.samples.classes) else str(label)
+
+
+def _prediction(run: Run, model: str, i: int) -> dict[str, Any]:
+    """What a model said: the class if there is one output per class, and the score that was explained."""
+    found = run.predictions[model]
+    said, right = "", None
+    if found.outputs.ndim == 2 and found.outputs.shape[1] == len(run.samples.classes) > 1:
+        best = int(np.argmax(found.outputs[i]))
+        said, right = run.samples.classes[best], best == int(run.samples.labels[i])
+    return {"model": model, "class": said, "right": right, "score": words.number(float(found.score[i]), 3)}
+
+
+def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
+    answers = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
+    if not any(modality.name in e.values for e in answers.values()) and any(ok(e) for e in answers.values()):
+        return None
+    if not any(ok(e) for e in answers.values()):
+        return None
+    one = next(iter(answers.values()))
+    maps = {m: _map(e, modality)[i] for m, e in answers.items() if modality.name in e.values}
+    # One scale for all models, so that equal colours mean equal values.
+    low, high = figures.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
+    drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in answers.items())
+    sided = _one_sided(maps) if signed else ""
+    scale = (
+        (f"±{words.brief(high)}{sided}" if signed else f"0 to {words.brief(high)}")
+        if any(d.alt for d in drawings)
+        else ""
+    )
+    return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
+
+
+def _one_sided(maps: dict[str, Array]) -> str:
+    """A word for maps of a signed explainer that have one sign on this sample, and so only half of the colours."""
+    values = np.concatenate([v.ravel() for v in maps.values()]) if maps else np.zeros(1)
+    values = values[np.isfinite(values)]
+    if values.size and values.max() < 0:
+        return ", all negative"
+    return ", all positive" if values.size and values.min() > 0 else ""
+
+
+def _drawing(
+    explanation: Explanation, modality: Modality, values: Array | None, i: int, scale: tuple[float, float, bool]
+) -> Drawing:
+    kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
+    if not ok(explanation) or values is None:
+        return Drawing(explanation.model, "", instead="Unsupported; the table says why")
+    if kind:
+        return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
+    alt = f"{explanation.label} on {explanation.model}"
+    if modality.spatial:
+        return Drawing(explanation.model, alt, image=figures.heat(values, *scale))
+    return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
+
+
+def _bars(values: Array, modality: Modality, scale: tuple[float, float, bool]) -> tuple[Bar, ...]:
+    """The features with the largest values, longest bar first."""
+    reach = float(np.abs(values).max()) or 1.0
+    zero, room = (0.5, 0.5) if scale[2] else (0.0, 1.0)
+    bars = []
+    for place in np.argsort(-np.abs(values), kind="stable")[:BARS].tolist():
+        value = float(values[place])
+        width = min(1.0, abs(value) / reach) * room
+        start = zero - width if value < 0 and scale[2] else zero
+        bars.append(Bar(modality.features[place], words.brief(value), start, width, value < 0))
+    return tuple(bars)

@@ -1,0 +1,126 @@
+"""Numbers in words: how the report writes means, intervals, p values, lists and names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIBRARIES = {"captum": "Captum", "gradcam": "pytorch-grad-cam", "lime": "LIME", "xplique": "Xplique"}
+FRAMEWORKS = {"torch": "PyTorch", "pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy"}
+MINUS = "−"
+NONE = "–"
+KINDS = {"nan": "not finite", "zero": "all zero"}
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A fixed number of decimals with a true minus sign, or a dash for a missing value."""
+    if not math.isfinite(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """As `number`, with a plus sign for positive values."""
+    text = number(value, digits)
+    return text if text[0] in (MINUS, NONE) or float(text) == 0 else f"+{text}"
+
+
+def brief(value: float) -> str:
+    """Two significant digits, for quantities of any size."""
+    return f"{value:.2g}".replace("-", MINUS) if math.isfinite(value) else NONE
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """A 95% interval, or nothing if there is none (one sample)."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def p_value(p: float) -> str:
+    """`p = 0.012`, `p < 0.001`, or "no test" when there is none."""
+    if not math.isfinite(p):
+        return "no test"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.0995 else f"p = {p:.2f}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as a percentage."""
+    return f"{share * 100:.{digits}f}%".replace("-", MINUS) if math.isfinite(share) else NONE
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.42 s, 12 s, 3 min 20 s."""
+    if not math.isfinite(value):
+        return NONE
+    if value < 10:
+        return f"{value:.2g} s" if value >= 0.1 else f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 sample`, `8 samples`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def listing(items: Sequence[str], most: int = 0) -> str:
+    """`a, b and c`; with `most`, the first ones and how many more."""
+    shown = list(items)
+    if most and len(shown) > most + 1:
+        shown = [*shown[:most], f"{len(shown) - most} more"]
+    if len(shown) < 2:
+        return "".join(shown)
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def library(name: str) -> str:
+    """A library's own spelling."""
+    return LIBRARIES.get(name, name)
+
+
+def framework(name: str) -> str:
+    """A framework's own spelling."""
+    return FRAMEWORKS.get(name, name)
+
+
+def kind(name: str) -> str:
+    """What is wrong with a degenerate map."""
+    return KINDS.get(name, name)
+
+
+def value(setting: Any) -> str:
+    """A setting on one line."""
+    if isinstance(setting, float):
+        return f"{setting:.6g}"
+    if isinstance(setting, Mapping):
+        # What an experiment leaves empty says nothing.
+        kept = {key: item for key, item in setting.items() if item not in (None, "", [], {})}
+        first = [str(kept.pop("name"))] if "name" in kept else []
+        return ", ".join([*first, *(f"{key} {value(item)}" for key, item in kept.items())]) or NONE
+    if isinstance(setting, list | tuple):
+        return ", ".join(value(item) for item in setting) or NONE
+    return str(setting)
+
+
+def settings(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, value) lines, in its own order."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, value(tree))]
+    lines: list[tuple[str, str]] = []
+    for key, item in tree.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(item, Mapping) and item:
+            lines += settings(item, name)
+        elif isinstance(item, list) and any(isinstance(part, Mapping) for part in item):
+            lines += [(f"{name} {i}", value(part)) for i, part in enumerate(item, 1)]
+        elif item not in (None, "", [], {}):
+            lines.append((name, value(item)))
+    return lines

@@ -1,0 +1,260 @@
+"""Training: what is kept, what is cached, what is left untouched, and the figures it reports."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from crossxai import training
+from crossxai.data import histology
+from crossxai.data.pcam import CENTRE, PCam, write_split
+from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
+from crossxai.models import checkpoint
+from crossxai.training import TrainSettings, augmented, channel_statistics, evaluate, fit, metrics_of
+
+torch = pytest.importorskip("torch")
+
+TINY = TrainSettings(epochs=1, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = histology.Recipe(stride=8, train_per_class=8, valid_per_class=4, test_per_class=4)
+    return histology.build(tmp_path_factory.mktemp("data"), recipe)
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(data, TINY, tmp_path_factory.mktemp("models"), progress=False)
+
+
+# fit
+
+
+def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path) -> None:
+    held = checkpoint.read(fitted)
+    assert held.meta["settings"] == TINY.model_dump()
+    assert held.meta["data"] == {split: PCam(data, split).fingerprint() for split in ("train", "valid", "test")}
+    assert held.n_classes == 2
+    assert len(held.meta["history"]) == 1
+    mean, sd = channel_statistics(PCam(data, "train"))
+    np.testing.assert_array_equal(held.mean, mean)
+    np.testing.assert_array_equal(held.sd, sd)
+
+
+def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Path) -> None:
+    from crossxai.models import resnet18_torch
+
+    held, model = checkpoint.read(fitted), resnet18_torch.load(fitted)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            standardised = (images - held.mean) / held.sd
+            return np.asarray(model(torch.from_numpy(standardised.transpose(0, 3, 1, 2).copy())).numpy())
+
+    for split, figures in evaluate(predict, (PCam(data, "valid"), PCam(data, "test"))).items():
+        assert figures == pytest.approx(held.meta["metrics"][split], abs=1e-4)
+
+
+def test_second_call_returns_without_training(data: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fitted.read_bytes()
+    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    assert fit(data, TINY, fitted.parent) == fitted
+    assert fitted.read_bytes() == before
+    assert [p.name for p in fitted.parent.iterdir()] == [fitted.name]
+
+
+def test_other_settings_other_data_or_a_damaged_file_train_again(
+    data: Path, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trained(Exception):
+        pass
+
+    def stop(*args: Any) -> None:
+        raise Trained
+
+    monkeypatch.setattr(training, "_train", stop)
+    with pytest.raises(Trained):
+        fit(data, TrainSettings(epochs=1, batch_size=8, seed=1), fitted.parent)
+    recipe = histology.Recipe(stride=8, train_per_class=8, valid_per_class=4, test_per_class=3)
+    with pytest.raises(Trained):
+        fit(histology.build(tmp_path / "other", recipe), TINY, fitted.parent)
+    damaged = tmp_path / fitted.name
+    damaged.write_bytes(fitted.read_bytes()[:-500])
+    with pytest.raises(Trained):
+        fit(data, TINY, tmp_path)
+
+
+def test_same_seed_same_file_and_nothing_global_is_touched(data: Path, fitted: Path, tmp_path: Path) -> None:
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    threads = torch.get_num_threads(), torch.is_grad_enabled()
+    again = fit(data, TINY, tmp_path, progress=False)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == threads
+    assert again.name == fitted.name
+    assert checkpoint.read(again).digest == checkpoint.read(fitted).digest
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = iter([(0.5, 0.7), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (0.8, 0.1)])
+    seen: list[np.ndarray] = []
+
+    def judge(predict: Any, parts: Any, batch_size: int) -> dict[str, dict[str, float]]:
+        if parts[0].split == "valid" and len(parts) == 1:
+            accuracy, loss = next(script)
+            seen.append(predict.__self__.weights()["fc.weight"])
+            return {"valid": {"balanced_accuracy": accuracy, "loss": loss}}
+        return {}
+
+    monkeypatch.setattr(training, "evaluate", judge)
+    settings = TrainSettings(epochs=10, batch_size=8, patience=2)
+    held = checkpoint.read(fit(data, settings, tmp_path, progress=False))
+    assert len(seen) == len(held.meta["history"]) == 5  # two epochs after the best, the third (loss breaks the tie)
+    np.testing.assert_array_equal(held.weights["fc.weight"], seen[2])
+    assert not np.array_equal(seen[2], seen[4])
+
+
+def test_a_diverging_loss_says_what_to_change(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(CrossXAIError, match=r"epoch \d+: the loss is (nan|inf): lower learning_rate \(now 1e\+25\)"):
+        fit(data, TrainSettings(epochs=20, batch_size=8, learning_rate=1e25), tmp_path, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_class_cannot_be_learnt(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        write_split(tmp_path, split, np.zeros((3, 96, 96, 3), np.uint8), [1, 1, 1])  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="all labels are the same"):
+        fit(tmp_path, TINY, tmp_path)
+
+
+@pytest.mark.parametrize("package", ["torch", "torchvision"])
+def test_without_torch_the_extra_is_named(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=rf"training needs {package}, .*pip install 'crossxai\[torch\]'"):
+        fit(data, TINY, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0}, {"epoch": 3}, {"patience": 0}]
+)
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        TrainSettings(**wrong)
+
+
+# Figures
+
+
+def test_metrics_by_hand() -> None:
+    logits = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 2.0], [0.0, 1.0]])
+    figures = metrics_of(logits, np.array([1, 1, 0, 0]))
+    assert figures["n"] == 4
+    assert figures["accuracy"] == 0.25
+    assert figures["balanced_accuracy"] == 0.25
+    assert figures["auc"] == (0 + 0.5 + 0 + 0) / 4  # of four pairs one is a tie and three are wrong
+    p = 1 / (1 + np.exp([-1.0, 1.0, 2.0, 1.0]))
+    assert figures["loss"] == pytest.approx(-np.log(p).mean())
+
+
+def test_auc_and_balanced_accuracy_equal_scikit_learn_s() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    logits, labels = rng.integers(-3, 4, (200, 2)).astype(float), (rng.random(200) < 0.2).astype(np.int64)
+    figures = metrics_of(logits, labels)
+    assert figures["auc"] == pytest.approx(metrics.roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+    assert figures["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, logits.argmax(axis=1)))
+
+
+def test_one_class_leaves_nan_and_no_warning() -> None:
+    figures = metrics_of(np.array([[0.0, 1.0]]), np.array([1]))
+    assert np.isnan(figures["auc"])
+    assert np.isnan(figures["balanced_accuracy"])
+    assert figures["accuracy"] == 1
+
+
+def test_evaluate_does_not_depend_on_the_batch_and_checks_the_shape(data: Path) -> None:
+    def predict(images: np.ndarray) -> np.ndarray:
+        return np.stack([images[..., 0].mean(axis=(1, 2)), images[:, 40:50, 40:50, 2].mean(axis=(1, 2))], axis=1)
+
+    parts = (PCam(data, "valid"), PCam(data, "test"))
+    whole = evaluate(predict, parts)
+    assert list(whole) == ["valid", "test"]
+    assert evaluate(predict, parts, batch_size=3) == whole
+    with pytest.raises(InvalidInput, match=r"must give logits \(8, 2\) for PCam\(.*'valid'\).*got \(8, 1\)"):
+        evaluate(lambda images: predict(images)[:, :1], parts)
+
+
+def test_channel_statistics_are_those_of_all_pixels(data: Path) -> None:
+    train = PCam(data, "train")
+    pixels = train.images(range(len(train))).astype(np.float64)
+    mean, sd = channel_statistics(train)
+    np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(sd, pixels.std(axis=(0, 1, 2)), rtol=1e-6)
+
+
+def test_a_constant_channel_cannot_be_standardised(tmp_path: Path) -> None:
+    write_split(tmp_path, "train", np.zeros((2, 96, 96, 3), np.uint8), [0, 1])
+    with pytest.raises(InvalidInput, match="a channel is constant"):
+        channel_statistics(PCam(tmp_path, "train"))
+
+
+# Augmentation
+
+
+def test_augmentation_keeps_the_centre_in_the_centre() -> None:
+    images = torch.rand(16, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    kept = images.clone()
+    still = TrainSettings(brightness=0, contrast=0)
+    changed = augmented(images, still, torch.Generator().manual_seed(1))
+    assert torch.equal(images, kept)
+    assert not torch.equal(changed, images)
+    for before, after in zip(images, changed, strict=True):  # the same pixels, only in other places
+        for region in (before, after):
+            assert region.shape == (3, 96, 96)
+        inner = [x[:, CENTRE, CENTRE].flatten(1).sort().values for x in (before, after)]
+        assert torch.equal(inner[0], inner[1])
+    assert torch.equal(changed, augmented(images, still, torch.Generator().manual_seed(1)))
+
+
+def test_colour_jitter_is_one_number_per_image_and_channel() -> None:
+    flat = torch.full((8, 3, 96, 96), 0.5)
+    changed = augmented(flat, TrainSettings(brightness=0.2, contrast=0.1), torch.Generator().manual_seed(0))
+    assert torch.equal(changed.amin((2, 3)), changed.amax((2, 3)))
+    assert (changed - 0.5).abs().max() <= 0.2 + 0.05 + 1e-6
+    assert changed.std() > 0.01
+
+
+# The default settings on the default data
+
+
+@pytest.mark.deep
+def test_the_default_model_is_right_and_looks_at_the_centre(tmp_path: Path) -> None:
+    from crossxai.models import resnet18_torch
+
+    root = histology.build(tmp_path / "data")
+    path = fit(root, None, tmp_path / "models")
+    held, model = checkpoint.read(path), resnet18_torch.load(path)
+    rule = json.loads((root / "about.json").read_text())["splits"]["test"]["surround_rule"]["chosen"]
+    assert held.meta["metrics"]["test"]["balanced_accuracy"] >= max(0.85, rule)
+
+    data = PCam(root, "test")
+    images, labels = data.images(range(len(data))), data.labels()
+    swapped, donors = images.copy(), np.arange(len(data)) ^ 1  # the neighbour has the other label
+    swapped[:, CENTRE, CENTRE] = images[donors][:, CENTRE, CENTRE]
+    x = torch.from_numpy(((swapped - held.mean) / held.sd).transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        followed = model(x).argmax(1).numpy() == labels[donors]
+    assert followed.mean() >= 0.9  # of the patches whose centre alone was exchanged, the answer follows the centre
