@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 import crossxai
 from crossxai import evaluation, explainers, sources
+from crossxai.atomic import write_text
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
@@ -36,7 +37,6 @@ from crossxai.files import (
     write_explanation,
     write_predictions,
     write_samples,
-    write_text,
 )
 from crossxai.question import Question
 from crossxai.scores import Metric, Scores

@@ -93,12 +93,12 @@ def test_other_settings_other_data_or_a_damaged_file_train_again(
 
 def test_same_seed_same_file_and_nothing_global_is_touched(data: Path, fitted: Path, tmp_path: Path) -> None:
     torch.manual_seed(123)
-    np.random.seed(123)  # noqa: NPY002
-    state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(123)
+    state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     threads = torch.get_num_threads(), torch.is_grad_enabled()
     again = fit(data, TINY, tmp_path, progress=False)
     assert torch.equal(torch.random.get_rng_state(), state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == threads
     assert again.name == fitted.name
     assert checkpoint.read(again).digest == checkpoint.read(fitted).digest

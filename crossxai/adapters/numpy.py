@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.model_checks import check_inputs, check_outputs
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality
+from crossxai.model_checks import check_inputs, check_outputs
 
 
 class FunctionModel:

@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
+from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
 
 
 class KerasModel:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
+from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
 
 
 class TorchModel:

@@ -32,7 +32,8 @@ from skimage.color import rgb2hed
 from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
-from crossxai.data.pcam import CENTRE, SIZE, PCam, Split, file_name, replacing, write_split
+from crossxai.atomic import replacing
+from crossxai.data.pcam import CENTRE, SIZE, PCam, Split, file_name, write_split
 from crossxai.errors import InvalidFile
 
 Ints = npt.NDArray[np.intp]

@@ -10,11 +10,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.atomic import replacing
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 
 Split = Literal["train", "valid", "test"]
@@ -185,17 +185,6 @@ def write_split(
             temporary = stack.enter_context(replacing(folder / file_name(split, part)))
             with h5py.File(temporary, "w") as file:
                 file.create_dataset(part, data=values)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name if the block succeeds and vanishes if it fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _cache_folder() -> Path:

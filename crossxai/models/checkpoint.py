@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data.pcam import replacing
+from crossxai.atomic import replacing
 from crossxai.errors import InvalidFile, InvalidInput
 
 Weights = dict[str, npt.NDArray[Any]]

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from crossxai.files import write_text
+from crossxai.atomic import write_text
 from crossxai.report import figures, heatmaps, panels, tiles, words
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings

@@ -1,0 +1,184 @@
+"""What importing costs and who may import whom; process safety in fresh interpreters, in both orders."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "crossxai"
+HEAVY = ("torch", "tensorflow", "keras", "captum", "pytorch_grad_cam", "lime", "xplique", "cv2", "matplotlib")
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import crossxai",
+        "from crossxai.explainers import discover; assert len(discover()) >= 16",
+        "from crossxai.evaluation import discover; assert len(discover()) >= 4",
+        "import crossxai.runs, crossxai.report",
+        "import sys; sys.argv = ['crossxai', '--help']; from crossxai.cli import app\ntry: app()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['crossxai', 'list']; from crossxai.cli import app\ntry: app()\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_loaded(code: str) -> None:
+    done = python(f"{code}\nimport sys\nprint('LOADED', [m for m in {HEAVY!r} if m in sys.modules])")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("LOADED []")
+
+
+STEP = "p = torch.zeros(1, requires_grad=True); p.sum().backward(); torch.optim.Adam([p]).step()"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import crossxai, tensorflow, torch, torchvision",
+        "import crossxai, torch, tensorflow, torchvision",
+        "import crossxai, keras, torchvision, torch",
+        "import tensorflow, crossxai, torchvision, torch",
+        "import torch, tensorflow, crossxai, torchvision",
+        "import torchvision, torch, tensorflow, crossxai",
+        "import crossxai.adapters.tensorflow, crossxai.adapters.torch, torchvision, torch",
+        "import crossxai, xplique.attributions, pytorch_grad_cam, torch",
+    ],
+)
+def test_no_import_order_crashes(imports: str) -> None:
+    """TensorFlow before triton kills the interpreter when torchvision or an optimiser comes: never with crossxai around."""
+    done = python(f"{imports}\n{STEP}\nimport tensorflow as tf; print('ALIVE', float(tf.reduce_sum(tf.ones(3))))")
+    assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
+    assert "ALIVE 3.0" in done.stdout
+
+
+def test_openmp_waits_passively_unless_told() -> None:
+    code = "import crossxai, os; print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip() == "passive"
+    assert python(code, OMP_WAIT_POLICY="active").stdout.strip() == "active"
+
+
+def test_another_keras_backend_is_named() -> None:
+    code = (
+        "from crossxai.adapters.tensorflow import KerasModel; from crossxai import Modality; import keras\n"
+        "try: KerasModel(keras.Sequential(), (Modality.image(),))\n"
+        "except Exception as e: print(type(e).__name__, e)"
+    )
+    done = python(code, KERAS_BACKEND="torch")
+    assert "InvalidInput Keras runs on torch, KerasModel needs TensorFlow: set KERAS_BACKEND=tensorflow" in done.stdout
+
+
+BLOCK = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {blocked!r}:
+            raise ModuleNotFoundError(f'No module named {{name!r}}', name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.mark.parametrize(
+    ("blocked", "name", "extra"),
+    [
+        ("captum", "captum.saliency", "captum"),
+        ("pytorch_grad_cam", "gradcam.gradcam", "gradcam"),
+        ("lime", "lime.image", "lime"),
+        ("xplique", "xplique.saliency", "xplique"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(blocked: str, name: str, extra: str) -> None:
+    code = BLOCK.format(blocked={blocked}) + (
+        "sys.path.insert(0, 'tests')\nimport toys, crossxai\nfrom crossxai.explainers import get\n"
+        f"try: get({name!r})(toys.question(toys.torch_model()))\n"
+        "except crossxai.MissingDependency as e: print('SAID', e)"
+    )
+    done = python(code)
+    assert f"SAID {name} needs {blocked}, which is not installed: pip install 'crossxai[{extra}]'" in done.stdout, done
+
+
+def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> None:
+    for blocked, model, names in (
+        ({"tensorflow", "keras", "xplique"}, "torch_model", ("captum.saliency", "gradcam.gradcam", "lime.image")),
+        ({"torch", "torchvision", "captum", "pytorch_grad_cam"}, "keras_model", ("xplique.saliency", "lime.image")),
+    ):
+        # The Keras toy takes its weights from torch, so the TensorFlow half gets a network of its own here.
+        make = (
+            "toys.torch_model()"
+            if model == "torch_model"
+            else "KerasModel(keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3), "
+            "keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]), (toys.IMAGE,))"
+        )
+        setup = "" if model == "torch_model" else "import keras; from crossxai.adapters.tensorflow import KerasModel\n"
+        code = BLOCK.format(blocked=blocked) + (
+            "sys.path.insert(0, 'tests')\nimport toys\nfrom crossxai.explainers import get\n"
+            f"{setup}question = toys.question({make})\n"
+            f"for name in {names!r}: print(name, get(name)(question).values[0].shape)"
+        )
+        done = python(code)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert all(f"{name} (3, 32, 32" in done.stdout for name in names)
+
+
+CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process"}
+MAY: dict[str, set[str]] = {
+    "adapters": CORE,
+    "explainers": CORE | {"explainers.method"},
+    "evaluation": CORE | {"evaluation"},
+    "files": CORE | {"atomic"},
+    "report": CORE | {"files", "report", "evaluation"},
+    "data": CORE | {"atomic", "data"},
+    "models": CORE | {"atomic", "models"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports anywhere in it, without the package's name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crossxai"):
+            module = (node.module or "").removeprefix("crossxai").lstrip(".")
+            names = [a.name for a in node.names]
+            inside = [n for n in names if (PACKAGE / module.replace(".", "/") / f"{n}.py").is_file()]
+            found |= {f"{module}.{n}".lstrip(".") for n in inside}
+            if len(inside) < len(names):
+                found.add(module)
+        elif isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("crossxai").lstrip(".") for a in node.names if a.name.startswith("crossxai")}
+    return found
+
+
+@pytest.mark.parametrize("folder", sorted(MAY))
+def test_who_may_import_whom(folder: str) -> None:
+    place = PACKAGE / folder
+    paths = [place.with_suffix(".py")] if place.with_suffix(".py").is_file() else list(place.rglob("*.py"))
+    assert paths
+    for path in paths:
+        for module in imported(path) - {""}:
+            allowed = any(module == name or module.startswith(f"{name}.") for name in MAY[folder])
+            allowed |= path.name == "__init__.py" and module.startswith(folder)
+            assert allowed, f"{path.relative_to(PACKAGE)} imports {module}"
+
+
+def test_the_core_imports_nothing_above_it() -> None:
+    for name in CORE:
+        above = imported(PACKAGE / f"{name}.py") - CORE - {""}
+        assert not above, f"{name}.py imports {above}"
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "cli.py":
+            assert "cli" not in imported(path), path
