@@ -128,9 +128,12 @@ def _installed(library: str) -> bool:
 
 def _run(experiment: Experiment, out: Path) -> None:
     import logging
+    import warnings
 
     from crossxai import runs
 
+    # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
+    warnings.filterwarnings("ignore", message="CUDA initialization")
     # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     runs.run(experiment, out)
@@ -147,13 +150,31 @@ def _write_report(folder: Path) -> None:
 
 
 def _summary(folder: Path) -> object:
+    """One line per model and explainer: each metric's mean, deletion's verdict against random, degenerate maps, time."""
+    import math
+
     import pandas as pd
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="Mean over samples", title_justify="left")
     frame = pd.read_csv(folder / "summary.csv")
-    for column in frame.columns:
-        table.add_column(str(column))
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.3f}" if isinstance(v, float) else str(v) for v in row))
+    metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
+    title = "Means over samples; deletion and its verdict against random, Holm-corrected"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("explainer", no_wrap=True)
+    for metric in metrics:
+        table.add_column(metric.replace("_", " "), justify="right")
+    verdict = "deletion_versus_random_verdict"
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("s", justify="right")
+    for model, rows in frame.groupby("model", sort=False):
+        table.add_section()
+        table.add_row(f"[bold]{model}[/]")
+        for row in rows.to_dict("records"):
+            means = [row[f"{metric}_mean"] for metric in metrics]
+            numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
+            said = row.get(verdict) if row["status"] == "ok" else "Unsupported"
+            said = "–" if said == "not told apart" else said
+            seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
+            table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
     return table

@@ -75,6 +75,7 @@ class Explanation:
     reason: str = ""
     task: str = ""
     judged: str = ""
+    convention: str = ""
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -140,7 +141,19 @@ def read_predictions(path: Path) -> Predictions:
         )
 
 
-_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task", "judged")
+_TEXT = (
+    "model",
+    "framework",
+    "label",
+    "explainer",
+    "library",
+    "profile",
+    "status",
+    "reason",
+    "task",
+    "judged",
+    "convention",
+)
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:

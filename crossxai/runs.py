@@ -140,7 +140,7 @@ class _Job:
                 "link": experiment.target.explain,
             }
         )
-        words = {"predicted": "the predicted class", "label": "the labelled class"}.get(str(of), f"class {of}")
+        words = _class(experiment)
         write_predictions(
             out / "predictions" / f"{name}.h5",
             Predictions(
@@ -217,6 +217,7 @@ class _Job:
             "profile": explainer.profile,
             "ids": self.question.ids,
             "task": self._task(spec, explainer),
+            "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
         if answer is None:
             return Explanation(**common, params=dict(spec.params), status="unsupported", reason=reason)
@@ -303,12 +304,24 @@ def _manifest(
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "seed": experiment.seed,
         "batch_size": experiment.batch_size,
-        "target": f"{_kind(experiment.target.measure)} of the {experiment.target.of} class",
+        "target": _words(experiment),
         "data": data,
         "models": models,
         "settings": json.loads(experiment.model_dump_json()),
         "seconds": time.perf_counter() - start,
     }
+
+
+def _words(experiment: Experiment) -> str:
+    of, target = _class(experiment), experiment.target
+    if target.explain == target.measure:
+        return f"{_kind(target.explain)} of {of}"
+    return f"{_kind(target.explain)} of {of} (metrics measure its {_kind(target.measure)})"
+
+
+def _class(experiment: Experiment) -> str:
+    of = experiment.target.of
+    return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(of), f"class {of}")
 
 
 def _kind(link: str) -> str:

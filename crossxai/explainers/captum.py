@@ -66,6 +66,10 @@ class Saliency(Method):
     name: ClassVar = "captum.saliency"
     library: ClassVar = "captum"
     summary: ClassVar = "absolute gradient"
+    conventions: ClassVar = {
+        "native": "one absolute gradient per channel",
+        "canonical": "largest absolute gradient over channels",
+    }
     needs: ClassVar = "gradients"
     joint: ClassVar = True
 
@@ -84,6 +88,7 @@ class InputXGradient(Method):
     name: ClassVar = "captum.input_x_gradient"
     library: ClassVar = "captum"
     summary: ClassVar = "input times gradient"
+    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
     needs: ClassVar = "gradients"
     joint: ClassVar = True
 
@@ -105,6 +110,10 @@ class IntegratedGradients(Method):
     name: ClassVar = "captum.integrated_gradients"
     library: ClassVar = "captum"
     summary: ClassVar = "gradients integrated along a path from a baseline"
+    conventions: ClassVar = {
+        "native": "Gauss-Legendre quadrature, per channel",
+        "canonical": "trapezoid rule, summed over channels",
+    }
     needs: ClassVar = "gradients"
     joint: ClassVar = True
 
@@ -152,6 +161,9 @@ class Occlusion(Method):
     name: ClassVar = "captum.occlusion"
     library: ClassVar = "captum"
     summary: ClassVar = "score drop under a sliding window"
+    conventions: ClassVar = {
+        p: "overlapping windows averaged, a clipped window at the border" for p in ("native", "canonical")
+    }
     needs: ClassVar = "scores"
     joint: ClassVar = True
 

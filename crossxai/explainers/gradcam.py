@@ -28,6 +28,10 @@ class _Cam(Method):
     library: ClassVar = "gradcam"
     needs: ClassVar = "layers"
     cam: ClassVar[str]
+    conventions: ClassVar = {
+        "native": "ReLU, rescaled to [0, 1] before and after a bilinear resize",
+        "canonical": "ReLU, bilinear resize, no rescale",
+    }
 
     layer: str = ""
 

@@ -35,6 +35,8 @@ class Method:
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
+    conventions: ClassVar[Mapping[str, str]] = {}
+    """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
     profile: Profile = "native"
 

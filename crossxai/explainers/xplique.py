@@ -72,6 +72,7 @@ class Saliency(Method):
     name: ClassVar = "xplique.saliency"
     library: ClassVar = "xplique"
     summary: ClassVar = "absolute gradient"
+    conventions: ClassVar = {p: "largest absolute gradient over channels" for p in ("native", "canonical")}
     needs: ClassVar = "gradients"
 
     def explain(self, question: Question) -> Answer:
@@ -92,6 +93,10 @@ class IntegratedGradients(Method):
     name: ClassVar = "xplique.integrated_gradients"
     library: ClassVar = "xplique"
     summary: ClassVar = "gradients integrated along a path from a baseline"
+    conventions: ClassVar = {
+        "native": "trapezoid rule, mean over channels",
+        "canonical": "trapezoid rule, summed over channels",
+    }
     needs: ClassVar = "gradients"
 
     steps: int = 50
@@ -137,6 +142,10 @@ class GradCAM(Method):
     name: ClassVar = "xplique.gradcam"
     library: ClassVar = "xplique"
     summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    conventions: ClassVar = {
+        "native": "ReLU, bicubic resize, no rescale",
+        "canonical": "ReLU, bilinear resize, no rescale",
+    }
     needs: ClassVar = "layers"
 
     layer: str = ""
@@ -177,6 +186,10 @@ class Occlusion(Method):
     name: ClassVar = "xplique.occlusion"
     library: ClassVar = "xplique"
     summary: ClassVar = "score drop under a sliding patch"
+    conventions: ClassVar = {
+        "native": "overlapping patches summed, an uncovered border left at 0",
+        "canonical": "overlapping patches averaged",
+    }
     needs: ClassVar = "scores"
 
     patch: int = 3

@@ -125,7 +125,9 @@ def _notes(a: Explanation, b: Explanation) -> list[str]:
     kinds = [_kind(e) for e in (a, b)]
     names = [words.library(e.library) for e in (a, b)]
     notes = []
-    if kinds[0] != kinds[1]:
+    if a.convention and b.convention and a.convention != b.convention:
+        notes.append(f"{names[0]}: {a.convention}; {names[1]}: {b.convention}")
+    elif kinds[0] != kinds[1]:
         notes.append(f"{names[0]} gives {kinds[0]}, {names[1]} {kinds[1]}")
     shared = [k for k in a.params if k != "profile" and k in b.params and a.params[k] != b.params[k]]
     if shared:
