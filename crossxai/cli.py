@@ -160,10 +160,11 @@ def _summary(folder: Path) -> object:
     frame = pd.read_csv(folder / "summary.csv")
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
     title = "Means over samples; deletion and its verdict against random, Holm-corrected"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("explainer", no_wrap=True)
     for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
+        words = metric.split("_")
+        table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)))
     verdict = "deletion_versus_random_verdict"
     table.add_column("verdict", no_wrap=True)
     table.add_column("s", justify="right")

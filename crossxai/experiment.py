@@ -83,7 +83,7 @@ class MetricSpec(_Part):
 
 
 class Experiment(_Part):
-    """Everything that decides a run's numbers."""
+    """Everything that decides a run's numbers. folder: what relative paths and factories are relative to."""
 
     title: str = "Comparison of explanations"
     seed: int = Field(default=0, ge=0)
@@ -93,6 +93,7 @@ class Experiment(_Part):
     models: tuple[ModelSpec, ...] = Field(min_length=1)
     explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)
     metrics: tuple[MetricSpec, ...] = Field(min_length=1)
+    folder: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
     def _unique(self) -> Experiment:
@@ -110,7 +111,7 @@ class Experiment(_Part):
 def load(path: Path) -> Experiment:
     """Read an experiment file; raises `InvalidFile` or `InvalidInput` with the place of the mistake.
 
-    A relative `root` or `checkpoint` is relative to the file.
+    Relative paths, and the modules of factories, are looked for beside the file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -120,16 +121,7 @@ def load(path: Path) -> Experiment:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidFile(f"{path} is not TOML: {error}") from error
-    experiment = check(content, str(path))
-    here = path.resolve().parent
-    data = experiment.data
-    if data.root is not None:
-        data = data.model_copy(update={"root": here / data.root})
-    models = tuple(
-        m if m.checkpoint == "embedded" else m.model_copy(update={"checkpoint": str(here / m.checkpoint)})
-        for m in experiment.models
-    )
-    return experiment.model_copy(update={"data": data, "models": models})
+    return check({**content, "folder": path.resolve().parent}, str(path))
 
 
 def check(content: dict[str, Any], where: str = "experiment") -> Experiment:

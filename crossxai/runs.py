@@ -61,7 +61,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     start = time.perf_counter()
     made = [(spec, _explainer(spec, experiment.seed)) for spec in experiment.explainers]
     writable_folder(out)
-    samples, data = sources.samples(experiment.data, experiment.seed)
+    samples, data = sources.samples(experiment)
     write_samples(out / "samples.h5", samples)
     models: list[dict[str, Any]] = []
     console = console or Console(stderr=True)
@@ -76,7 +76,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
         disable=not console.is_terminal,
     ) as progress:
         for spec in experiment.models:
-            subject = sources.subject(spec, progress=console.is_terminal)
+            subject = sources.subject(spec, experiment.folder, console.is_terminal)
             metrics = [_metric(m, experiment, samples, subject.mean) for m in experiment.metrics]
             job = _Job(experiment, samples, subject, spec.name, out, progress, console)
             job.explain(made)

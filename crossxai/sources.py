@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from crossxai.data import histology
 from crossxai.data.pcam import PCam
 from crossxai.errors import InvalidInput
-from crossxai.experiment import Data, ModelSpec
+from crossxai.experiment import Experiment, ModelSpec
 from crossxai.files import Samples
 from crossxai.model import Modality, Model
 from crossxai.models import checkpoint
@@ -44,10 +45,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossxai"
 
 
-def samples(data: Data, seed: int) -> tuple[Samples, dict[str, Any]]:
+def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment and the manifest's entry about them."""
+    data = experiment.data
     if data.factory:
-        found = _call(data.factory)
+        found = _call(data.factory, experiment.folder)
         if not isinstance(found, Samples):
             raise InvalidInput(
                 f"data factory {data.factory} must return crossxai.files.Samples, got {type(found).__name__}"
@@ -55,8 +57,9 @@ def samples(data: Data, seed: int) -> tuple[Samples, dict[str, Any]]:
         about = {"source": data.factory, "split": "", "description": data.description}
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
     embedded = data.source == "embedded"
-    split = PCam(histology.build(cache_folder() / "histology") if embedded else data.root or Path(), data.split)
-    rows = _balanced(split.labels(), data.n, seed)
+    root = histology.build(cache_folder() / "histology") if embedded else experiment.folder / (data.root or "")
+    split = PCam(root, data.split)
+    rows = _balanced(split.labels(), data.n, experiment.seed)
     found = Samples(
         ids=split.ids(rows),
         modalities=(Modality.image(),),
@@ -75,10 +78,10 @@ def samples(data: Data, seed: int) -> tuple[Samples, dict[str, Any]]:
     }
 
 
-def subject(spec: ModelSpec, progress: bool = True) -> Subject:
+def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     """The model that an experiment names; trains the embedded one first if it is not in the cache."""
     if spec.factory:
-        model = _call(spec.factory)
+        model = _call(spec.factory, folder)
         if not (hasattr(model, "predict") and hasattr(model, "modalities")):
             raise InvalidInput(
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
@@ -86,7 +89,7 @@ def subject(spec: ModelSpec, progress: bool = True) -> Subject:
         return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
     package = {"torch": "torch", "tensorflow": "tensorflow"}[spec.framework]
     require(package, package, f"model {spec.name!r}")
-    path = Path(spec.checkpoint) if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
+    path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
     held = checkpoint.read(path)
     standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
     model = _resnet18(spec, path, standardise)
@@ -135,12 +138,18 @@ def _balanced(labels: Any, n: int, seed: int) -> Any:
     return np.sort(np.concatenate([positive[:take], negative[: n - take]]))
 
 
-def _call(factory: str) -> Any:
+def _call(factory: str, folder: Path) -> Any:
+    """What a function of the user's returns; its module is looked for beside the experiment file first."""
     module, _, name = factory.partition(":")
     if not module or not name:
         raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
+    sys.path.insert(0, str(folder.resolve()))
     try:
         function = getattr(importlib.import_module(module), name)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise InvalidInput(f"factory {factory!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from error
+        raise InvalidInput(
+            f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
+        ) from error
+    finally:
+        sys.path.remove(str(folder.resolve()))
     return function()

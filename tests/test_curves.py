@@ -343,8 +343,9 @@ def test_discovery_and_params():
 
 
 def test_xplique_deletion_and_insertion_are_reproduced():
-    tf = pytest.importorskip("tensorflow")
-    metrics = pytest.importorskip("xplique.metrics")
+    import tensorflow as tf
+    from xplique import metrics
+
     model = Counting()
     question, values = ask(link="identity", model=model), some_map(channels=3)
     weights = tf.constant(model.weights[0], tf.float32)

@@ -177,7 +177,8 @@ class TorchDataset:
 
 
 def test_data_loader_with_two_workers(root: Path) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     data = PCam(root, "test")
     expected = data.images(range(7))  # the handle is open in the parent before the workers start
     loader = torch.utils.data.DataLoader(

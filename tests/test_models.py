@@ -9,20 +9,17 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import torch
 
 import crossxai
 from crossxai.data import histology
 from crossxai.data.pcam import PCam
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.models import checkpoint
-
-torch = pytest.importorskip("torch")
-keras = pytest.importorskip("keras")
-tf = pytest.importorskip("tensorflow")
-
-from crossxai.models import resnet18_keras, resnet18_torch  # noqa: E402
+from crossxai.models import checkpoint, resnet18_keras, resnet18_torch
 
 META = {"architecture": "resnet18", "n_classes": 2}
 MEAN, SD = np.array([0.7, 0.6, 0.5]), np.array([0.1, 0.2, 0.25])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from crossxai import training
@@ -17,8 +18,6 @@ from crossxai.data.pcam import CENTRE, PCam, write_split
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
 from crossxai.models import checkpoint
 from crossxai.training import TrainSettings, augmented, channel_statistics, evaluate, fit, metrics_of
-
-torch = pytest.importorskip("torch")
 
 TINY = TrainSettings(epochs=1, batch_size=8)
 
@@ -170,7 +169,8 @@ def test_metrics_by_hand() -> None:
 
 
 def test_auc_and_balanced_accuracy_equal_scikit_learn_s() -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    from sklearn import metrics
+
     rng = np.random.default_rng(0)
     logits, labels = rng.integers(-3, 4, (200, 2)).astype(float), (rng.random(200) < 0.2).astype(np.int64)
     figures = metrics_of(logits, labels)
@@ -240,13 +240,11 @@ def test_colour_jitter_is_one_number_per_image_and_channel() -> None:
 # The default settings on the default data
 
 
-@pytest.mark.deep
-def test_the_default_model_is_right_and_looks_at_the_centre(tmp_path: Path) -> None:
+def test_the_default_model_is_right_and_looks_at_the_centre(embedded: Path) -> None:
     from crossxai.models import resnet18_torch
 
-    root = histology.build(tmp_path / "data")
-    path = fit(root, None, tmp_path / "models")
-    held, model = checkpoint.read(path), resnet18_torch.load(path)
+    root = embedded.parents[1] / "histology"
+    held, model = checkpoint.read(embedded), resnet18_torch.load(embedded)
     rule = json.loads((root / "about.json").read_text())["splits"]["test"]["surround_rule"]["chosen"]
     assert held.meta["metrics"]["test"]["balanced_accuracy"] >= max(0.85, rule)
 

@@ -1,0 +1,57 @@
+# Every target makes the environment first if it is missing or out of date. VENV=… says where it lives.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+EXTRAS := torch,captum,gradcam,lime,xplique-cpu,dev
+HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+INSTALLED := $(VENV)/.installed-$(HASH)
+
+.PHONY: help install demo test test-all lint format bench clean
+
+help:
+	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
+	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
+	@echo "make lint      ruff and mypy"
+	@echo "make bench     harness throughput against the bare models"
+	@echo "make install   the environment alone"
+
+# Xplique's metadata asks for TensorFlow's CUDA wheels (4 GB that a CPU never loads): the extra xplique-cpu brings what it
+# needs, and the package itself comes without its dependencies.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): a few minutes and 8 GB, once."
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, PYTHON is {sys.version}"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps xplique
+	rm -f $(VENV)/.installed-*
+	echo "$(CURDIR)" > $(VENV)/.source
+	touch $@
+
+# An environment that another clone made still points at that clone.
+install: $(INSTALLED)
+	@test "$$(cat $(VENV)/.source)" = "$(CURDIR)" || { \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e . && echo "$(CURDIR)" > $(VENV)/.source; }
+
+demo: install
+	$(BIN)/crossxai demo --out out/demo
+
+test: lint
+	$(BIN)/pytest -m "not deep"
+
+test-all: lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/harness.py
+
+clean:
+	rm -rf out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,147 @@
+"""Making explainers by name, parameters and profiles; what single libraries do at the edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import toys
+
+from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.explainers import discover, get
+
+
+def test_the_list() -> None:
+    assert set(discover()) >= {
+        "captum.saliency",
+        "captum.integrated_gradients",
+        "captum.input_x_gradient",
+        "captum.occlusion",
+        "gradcam.gradcam",
+        "gradcam.hirescam",
+        "gradcam.gradcam_plus_plus",
+        "lime.image",
+        "xplique.saliency",
+        "xplique.integrated_gradients",
+        "xplique.gradcam",
+        "xplique.occlusion",
+        "xplique.rise",
+        "controls.random",
+        "controls.centre",
+        "controls.edges",
+    }
+    for name, kind in discover().items():
+        assert kind.name == name
+        assert name.startswith(f"{kind.library}.")
+        assert kind.summary
+        assert (kind.__doc__ or "").strip()
+        assert kind.profiles[0] == "native"
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "error", "message"),
+    [
+        (
+            "captum.salience",
+            {},
+            UnknownName,
+            r"no explainer is called 'captum\.salience'; did you mean captum\.saliency",
+        ),
+        ("captum.saliency", {"step": 3}, UnknownName, "no parameter of captum.saliency is called 'step'"),
+        ("captum.integrated_gradients", {"step": 3}, UnknownName, "did you mean steps"),
+        ("captum.saliency", {"profile": "paper"}, InvalidInput, "no profile 'paper': write native or canonical"),
+        ("xplique.rise", {"profile": "canonical"}, InvalidInput, "no profile 'canonical': write native"),
+        ("captum.integrated_gradients", {"steps": 1}, InvalidInput, "steps must be at least 2, got 1"),
+        ("captum.occlusion", {"patch": 4, "stride": 8}, InvalidInput, "stride ≤ patch"),
+        ("xplique.occlusion", {"stride": 0}, InvalidInput, "stride ≤ patch"),
+        ("lime.image", {"samples": 1}, InvalidInput, "samples must be at least 2"),
+        ("xplique.rise", {"keep": 1.0}, InvalidInput, "0 < keep < 1"),
+        ("controls.centre", {"sd": 0}, InvalidInput, "sd must be positive"),
+    ],
+)
+def test_wrong_names_and_parameters(name: str, params: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        get(name, **params)
+
+
+def test_canonical_profiles_make_the_libraries_meet() -> None:
+    """What the profile is for: the same definition, whichever library computes it."""
+    question = toys.question(toys.torch_model())
+    pairs: list[tuple[str, str, dict[str, Any]]] = [
+        ("captum.saliency", "xplique.saliency", {}),
+        ("captum.integrated_gradients", "xplique.integrated_gradients", {"steps": 15, "baseline": 0.2}),
+        ("gradcam.gradcam", "xplique.gradcam", {"layer": "conv2"}),
+        ("captum.occlusion", "xplique.occlusion", {"patch": 8, "stride": 4}),
+    ]
+    for first, second, params in pairs:
+        canonical, native = (
+            [get(name, profile=p, **params)(question).values[0] for name in (first, second)]
+            for p in ("canonical", "native")
+        )
+        scale = np.abs(canonical[0]).max()
+        np.testing.assert_allclose(canonical[0], canonical[1], atol=5e-6 * scale, err_msg=first)
+        gap = np.abs(native[0] - native[1]).max() / np.abs(native[0]).max()
+        assert gap > 0.01, (
+            f"{first} and {second} agree without the canonical profile: the conventions page is out of date"
+        )
+
+
+def test_occlusion_that_leaves_a_border_is_refused_where_it_would_lie() -> None:
+    question = toys.question(toys.torch_model())
+    with pytest.raises(Unsupported, match=r"patches of 8 at stride 5 leave a border of \(32, 32\) uncovered"):
+        get("xplique.occlusion", profile="canonical", patch=8, stride=5)(question)
+    for name in ("captum.occlusion", "xplique.occlusion"):
+        with pytest.raises(InvalidInput, match=r"patch 64 is larger than modality 'image' \(32, 32\)"):
+            get(name, patch=64, stride=8)(question)
+
+
+def test_many_samples_are_explained_in_chunks() -> None:
+    """More samples than fit in one chunk: extras and maps keep their order."""
+    x = toys.images(11)
+    model = toys.torch_model()
+    whole = Question(model, (x,), Target.classes(np.arange(11) % 3, 3), batch_size=64)
+    small = Question(model, (x,), Target.classes(np.arange(11) % 3, 3), batch_size=2)
+    for name, params in (("captum.integrated_gradients", {"steps": 4}), ("xplique.integrated_gradients", {"steps": 4})):
+        a, b = (get(name, **params)(q) for q in (whole, small))
+        np.testing.assert_allclose(a.values[0], b.values[0], atol=1e-6)
+        np.testing.assert_allclose(a.extras["completeness_gap"], b.extras["completeness_gap"], atol=1e-5)
+    cam = [get("gradcam.gradcam", layer="conv2")(q).values[0] for q in (whole, small)]
+    np.testing.assert_allclose(cam[0], cam[1], atol=1e-5)
+
+
+def test_one_channel_and_tables() -> None:
+    grey = Modality.image(channels=("grey",))
+    model = FunctionModel(lambda x: x.reshape(len(x), -1)[:, :2], (grey,))
+    question = Question(model, (toys.images(2)[..., :1],), Target.classes([0, 1], 2))
+    for name, params in (("lime.image", {"samples": 20}), ("xplique.rise", {"samples": 20}), ("controls.edges", {})):
+        assert get(name, **params)(question).values[0].shape == (2, 32, 32, 1)
+    two = Modality.image(channels=("t1", "t2"))
+    question = Question(
+        FunctionModel(lambda x: x.reshape(len(x), -1)[:, :2], (two,)),
+        (toys.images(2)[..., :2],),
+        Target.classes([0, 1], 2),
+    )
+    with pytest.raises(Unsupported, match="1 or 3 channels"):
+        get("lime.image")(question)
+    table = Modality.table(("a", "b", "c", "d"))
+    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    weights = np.array([1.0, -2.0, 0.5, 3.0], np.float32)
+    question = Question(FunctionModel(lambda x: (x @ weights)[:, None], (table,)), (rows,), Target.outputs(0, 3, 1))
+    np.testing.assert_allclose(get("captum.occlusion")(question).values[0], rows * weights, atol=1e-6)
+    np.testing.assert_allclose(
+        get("xplique.occlusion", patch=1, stride=1)(question).values[0], rows * weights, atol=1e-6
+    )
+    for name in ("controls.centre", "controls.edges", "lime.image"):
+        with pytest.raises(Unsupported, match="table"):
+            get(name)(question)
+
+
+def test_the_question_decides_what_is_explained() -> None:
+    """Probability instead of logit is a property of the question, not of the explainer."""
+    model, x = toys.torch_model(), toys.images(2)
+    logit, probability = (Question(model, (x,), Target.classes([0, 1], 3, link)) for link in ("identity", "softmax"))
+    a, b = (get("captum.saliency")(q).values[0] for q in (logit, probability))
+    assert not np.allclose(a, b)
+    assert (np.abs(b).sum(axis=(1, 2, 3)) < np.abs(a).sum(axis=(1, 2, 3))).all()

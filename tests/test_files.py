@@ -1,0 +1,166 @@
+"""The HDF5 files: what is written is read, nothing is half-written, and a foreign file is refused."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from crossxai import InvalidFile, InvalidInput, Modality, Scores, files
+from crossxai.atomic import replacing
+from crossxai.files import Explanation, Predictions, Samples
+
+RNG = np.random.default_rng(0)
+SAMPLES = Samples(
+    ids=("a", "<b>", "ü"),
+    modalities=(Modality.image(), Modality.table(("age", "dose"))),
+    inputs={"image": RNG.random((3, 5, 4, 3), np.float32), "table": RNG.random((3, 2), np.float32)},
+    labels=np.array([0, 1, 1]),
+    classes=("no", "yes"),
+    masks={"stain": RNG.random((3, 5, 4)) > 0.5},
+)
+EXPLANATION = Explanation(
+    model="net",
+    framework="torch",
+    label="captum.saliency@canonical",
+    explainer="captum.saliency",
+    library="captum",
+    profile="canonical",
+    params={"steps": 3, "layer": "x", "list": [1, 2.5, None]},
+    ids=("a", "b", "c"),
+    values={"image": RNG.random((3, 5, 4, 1), np.float32)},
+    scores={
+        "deletion": Scores(
+            "deletion",
+            RNG.random(3),
+            False,
+            RNG.random((3, 4)),
+            np.linspace(0, 1, 4),
+            {"tie_rate": RNG.random(3)},
+            {"k": 1},
+        ),
+        "centre_share": Scores("centre_share", np.array([0.1, np.nan, 0.3]), True),
+    },
+    degenerate=("", "zero", ""),
+    seconds=1.5,
+    task="t",
+    judged="j",
+    convention="c",
+)
+
+
+def same(a: Any, b: Any) -> None:
+    for field in fields(a):
+        x, y = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(x, dict):
+            assert x.keys() == y.keys(), field.name
+            for key in x:
+                if isinstance(x[key], Scores):
+                    same(x[key], y[key])
+                else:
+                    np.testing.assert_array_equal(x[key], y[key], err_msg=field.name)
+        elif isinstance(x, np.ndarray):
+            np.testing.assert_array_equal(x, y, err_msg=field.name)
+        else:
+            assert x == y, field.name
+
+
+def test_round_trips(tmp_path: Path) -> None:
+    files.write_samples(tmp_path / "s.h5", SAMPLES)
+    same(SAMPLES, files.read_samples(tmp_path / "s.h5"))
+    predictions = Predictions(
+        "net", "torch", RNG.random((3, 2)), RNG.random(3), "probability of …", {"classes": [0, 1, 1]}
+    )
+    files.write_predictions(tmp_path / "p.h5", predictions)
+    same(predictions, files.read_predictions(tmp_path / "p.h5"))
+    files.write_explanation(tmp_path / "new" / "e.h5", EXPLANATION)
+    same(EXPLANATION, files.read_explanation(tmp_path / "new" / "e.h5"))
+    refused = replace(EXPLANATION, values={}, scores={}, degenerate=(), status="unsupported", reason="no gradients")
+    files.write_explanation(tmp_path / "u.h5", refused)
+    same(refused, files.read_explanation(tmp_path / "u.h5"))
+
+
+def test_the_documented_layout(tmp_path: Path) -> None:
+    """docs/file-format.md promises these names to people who read the files with other tools."""
+    files.write_explanation(tmp_path / "e.h5", EXPLANATION)
+    found: list[str] = []
+    with h5py.File(tmp_path / "e.h5") as file:
+        file.visit(found.append)
+        attributes = {f"@{name}" for name in file.attrs}
+    text = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text(encoding="utf-8")
+    general = {name.replace("deletion", "<metric>").replace("centre_share", "<metric>") for name in found}
+    for name in {
+        n.replace("tie_rate", "<name>").replace("values/image", "values/<modality>") for n in general
+    } | attributes:
+        assert f"`{name}`" in text, name
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "e.h5"
+    files.write_explanation(path, EXPLANATION)
+    with pytest.raises(TypeError):
+        files.write_explanation(path, replace(EXPLANATION, params={"x": object()}))
+    same(EXPLANATION, files.read_explanation(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["e.h5"]
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "t.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
+    assert [p.name for p in tmp_path.iterdir()] == ["e.h5"]
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    path = tmp_path / "e.h5"
+    with pytest.raises(InvalidFile, match="does not exist"):
+        files.read_explanation(path)
+    files.write_explanation(path, EXPLANATION)
+    with pytest.raises(InvalidFile, match="not a CrossXAI samples file: it says format 'crossxai', kind 'explanation'"):
+        files.read_samples(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidFile, match="truncated or damaged"):
+        files.read_explanation(path)
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(InvalidFile, match="cannot be read as HDF5"):
+        files.read_explanation(path)
+    with h5py.File(path, "w") as file:
+        file["x"] = [1]
+    with pytest.raises(InvalidFile, match="it says format None"):
+        files.read_explanation(path)
+    files.write_explanation(path, EXPLANATION)
+    with h5py.File(path, "a") as file:
+        del file["ids"]
+    with pytest.raises(InvalidFile, match="lacks what a CrossXAI explanation file holds"):
+        files.read_explanation(path)
+    files.write_explanation(path, EXPLANATION)
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(InvalidFile, match="format version 99; this CrossXAI reads up to 1"):
+        files.read_explanation(path)
+    files.write_explanation(path, EXPLANATION)
+    with h5py.File(path, "a") as file:
+        del file["values/image"]
+        file["values/image"] = np.zeros((2, 5, 4, 1), np.float32)
+    with pytest.raises(InvalidFile, match=r"values/image is float32 .* for 3 samples"):
+        files.read_explanation(path)
+    files.write_samples(tmp_path / "s.h5", SAMPLES)
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        file["inputs/image"][...] = 300
+    with pytest.raises(InvalidInput, match="declared range"):
+        files.read_samples(tmp_path / "s.h5")
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InvalidFile, match=r"cannot write in .*; choose another folder with --out"):
+            files.writable_folder(place)
+    assert files.writable_folder(tmp_path / "a" / "b").is_dir()
