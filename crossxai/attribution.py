@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidInput, UnknownName
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
@@ -51,7 +51,10 @@ class Attribution:
 
     def of(self, modality: str) -> Array:
         """The map of one modality, by name."""
-        return self.values[[m.name for m in self.modalities].index(modality)]
+        names = [m.name for m in self.modalities]
+        if modality not in names:
+            raise UnknownName("modality of this attribution", modality, names)
+        return self.values[names.index(modality)]
 
     def units(self, modality: str, reduction: Reduction = "sum") -> Array:
         """One number per unit that a metric removes: pixels (n, *space) for images, columns (n, features) for tables."""

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
@@ -44,7 +44,7 @@ class ModelSpec(_Part):
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
     """
 
-    name: str = Field(pattern=r"^[\w.@+-]+$")
+    name: str = Field(pattern=r"^[\w@+-][\w.@+-]{0,99}$")
     framework: Literal["torch", "tensorflow"] = "torch"
     checkpoint: str = "embedded"
     factory: str = ""
@@ -56,7 +56,7 @@ class Target(_Part):
     explain, measure: the link for explainers and for metrics; by default explainers see the logit, metrics the probability.
     """
 
-    of: Literal["predicted", "label"] | int = "predicted"
+    of: Literal["predicted", "label"] | StrictInt = "predicted"
     explain: Link = "identity"
     measure: Link = "softmax"
 
@@ -67,7 +67,13 @@ class ExplainerSpec(_Part):
     name: str
     profile: Profile = "native"
     params: dict[str, Any] = {}
-    label: str = Field(default="", pattern=r"^[\w.@+-]*$")
+    label: str = Field(default="", pattern=r"^([\w@+-][\w.@+-]{0,99})?$")
+
+    @model_validator(mode="after")
+    def _params(self) -> ExplainerSpec:
+        for key in {"profile", "name", "label"} & set(self.params):
+            raise ValueError(f"{key} is not one of params: write it beside them")
+        return self
 
     @property
     def shown(self) -> str:
@@ -97,14 +103,14 @@ class Experiment(_Part):
 
     @model_validator(mode="after")
     def _unique(self) -> Experiment:
-        for kind, names in (
-            ("models", [m.name for m in self.models]),
-            ("explainers", [e.shown for e in self.explainers]),
-            ("metrics", [m.name for m in self.metrics]),
+        for kind, names, advice in (
+            ("models", [m.name for m in self.models], "give each its own name"),
+            ("explainers", [e.shown for e in self.explainers], "give each its own label"),
+            ("metrics", [m.name for m in self.metrics], "use one experiment file for each setting"),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"{kind}: {', '.join(twice)} appears twice; give each its own name or label")
+                raise ValueError(f"{kind}: {', '.join(twice)} appears twice; {advice}")
         return self
 
 
@@ -115,8 +121,8 @@ def load(path: Path) -> Experiment:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InvalidFile(f"cannot read experiment file {path}: {error.strerror or error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"cannot read experiment file {path}: {getattr(error, 'strerror', '') or error}") from error
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
-from crossxai.errors import InvalidFile
+from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.scores import Scores
 
@@ -36,6 +36,18 @@ class Samples:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
+        for name, values in columns.items():
+            if len(values) != n:
+                raise InvalidInput(f"samples: {name} holds {len(values)} rows for {n} ids")
+        for modality in self.modalities:
+            if modality.name not in self.inputs:
+                raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
+        if not np.issubdtype(np.asarray(self.labels).dtype, np.integer):
+            raise InvalidInput(f"samples: labels must be whole numbers, got {np.asarray(self.labels).dtype}")
 
 
 @dataclass(frozen=True)
@@ -55,8 +67,9 @@ class Explanation:
     """One explainer's maps on one model, and every metric's scores for them.
 
     status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
-    label: the name in this experiment, unique per model (an explainer may appear with several settings). task, judged:
-    hashes of what decides the maps, and of what decides the scores too; a run reuses a file whose hashes are its own.
+    label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
+    what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
+    what else the explainer learnt, per sample (n, …), such as the completeness gap.
     """
 
     model: str
@@ -74,8 +87,9 @@ class Explanation:
     status: str = "ok"
     reason: str = ""
     task: str = ""
-    judged: str = ""
+    judged: Mapping[str, str] = field(default_factory=dict)
     convention: str = ""
+    extras: Mapping[str, Array] = field(default_factory=dict)
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -141,19 +155,7 @@ def read_predictions(path: Path) -> Predictions:
         )
 
 
-_TEXT = (
-    "model",
-    "framework",
-    "label",
-    "explainer",
-    "library",
-    "profile",
-    "status",
-    "reason",
-    "task",
-    "judged",
-    "convention",
-)
+_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task", "convention")
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:
@@ -162,11 +164,14 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
         for key in _TEXT:
             file.attrs[key] = getattr(explanation, key)
         file.attrs["params"] = json.dumps(explanation.params)
+        file.attrs["judged"] = json.dumps(dict(explanation.judged))
         file.attrs["seconds"] = explanation.seconds
         _write_strings(file, "ids", explanation.ids)
         _write_strings(file, "degenerate", explanation.degenerate)
         for name, values in explanation.values.items():
             file.create_dataset(f"values/{name}", data=values.astype(np.float32), compression="gzip", shuffle=True)
+        for name, extra in explanation.extras.items():
+            file[f"extras/{name}"] = extra
         for name, scores in explanation.scores.items():
             group = file.create_group(f"scores/{name}")
             group.attrs["higher_is_better"] = scores.higher_is_better
@@ -175,8 +180,8 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
             if scores.curve is not None:
                 group["curve"] = scores.curve
                 group["fractions"] = scores.fractions
-            for key, extra in scores.extras.items():
-                group[f"extras/{key}"] = extra
+            for key, per_sample in scores.extras.items():
+                group[f"extras/{key}"] = per_sample
 
 
 def read_explanation(path: Path) -> Explanation:
@@ -187,14 +192,17 @@ def read_explanation(path: Path) -> Explanation:
         for name, data in values.items():
             if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
                 raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
+        text: dict[str, Any] = {key: str(file.attrs[key]) for key in _TEXT}
         return Explanation(
-            **{key: str(file.attrs[key]) for key in _TEXT},
+            **text,
             params=json.loads(file.attrs["params"]),
+            judged=json.loads(file.attrs["judged"]),
             ids=ids,
             values=values,
             scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},
             degenerate=_strings(file, "degenerate"),
             seconds=float(file.attrs["seconds"]),
+            extras={name: data[()] for name, data in file.get("extras", {}).items()},
         )
 
 
@@ -208,6 +216,15 @@ def _read_scores(name: str, group: Any) -> Scores:
         extras={key: data[()] for key, data in group.get("extras", {}).items()},
         params=json.loads(group.attrs["params"]),
     )
+
+
+def ours(path: Path) -> bool:
+    """Whether a file is one of these, so that a run may replace or remove it."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except OSError:
+        return False
 
 
 def writable_folder(path: Path) -> Path:
@@ -254,6 +271,8 @@ def _reading(path: Path, kind: str) -> Iterator[Any]:
         raise InvalidFile(f"{path} cannot be read as HDF5 (truncated or damaged?): {error}") from error
     except (KeyError, json.JSONDecodeError) as error:
         raise InvalidFile(f"{path} lacks what a CrossXAI {kind} file holds: {error}") from error
+    except (RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:  # what h5py makes of flipped bytes
+        raise InvalidFile(f"{path} is damaged: {error}") from error
 
 
 def _write_strings(file: Any, name: str, values: tuple[str, ...]) -> None:

@@ -21,14 +21,27 @@ def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modali
     found: list[tuple[Array, Array]] = []
     for modality in modalities:
         size = len(modality.features)
-        mean, sd = (np.asarray(v, dtype=np.float64) for v in given.get(modality.name, (np.zeros(size), np.ones(size))))
-        if mean.shape != (size,) or sd.shape != (size,) or not (sd > 0).all():
+        pair = given.get(modality.name, (np.zeros(size), np.ones(size)))
+        try:
+            mean, sd = (np.asarray(v, dtype=np.float64) for v in pair)
+        except (TypeError, ValueError):
+            mean = sd = np.full(0, np.nan)
+        if mean.shape != (size,) or sd.shape != (size,) or not (np.isfinite(mean).all() and (sd > 0).all()):
             raise InvalidInput(
-                f"standardise[{modality.name!r}] needs (mean, sd) with {size} numbers each and sd > 0, "
-                f"got mean {mean.tolist()}, sd {sd.tolist()}"
+                f"standardise[{modality.name!r}] needs (mean, sd) with {size} finite numbers each and sd > 0, got {pair}"
             )
         found.append((mean, sd))
     return found
+
+
+def check_modalities(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+    """The modalities; raises `InvalidInput` unless they are a tuple of different ones."""
+    if not isinstance(modalities, tuple) or not modalities or not all(isinstance(m, Modality) for m in modalities):
+        raise InvalidInput(f"modalities are a tuple, such as (Modality.image(),); got {modalities!r}")
+    names = [m.name for m in modalities]
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"modalities need different names, got {', '.join(names)}")
+    return modalities
 
 
 def check_inputs(inputs: Inputs, modalities: tuple[Modality, ...], model: str) -> None:

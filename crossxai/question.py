@@ -35,6 +35,13 @@ class Question:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
+        if not (hasattr(self.model, "predict") and hasattr(self.model, "modalities")):
+            raise InvalidInput(
+                f"a question takes a Model, got {type(self.model).__name__}: wrap it, for example in "
+                "crossxai.adapters.torch.TorchModel"
+            )
+        if not isinstance(self.target, Target):
+            raise InvalidInput(f"target: write Target.classes(labels, n_classes), got {type(self.target).__name__}")
         modalities = self.model.modalities
         if not isinstance(self.inputs, tuple) or len(self.inputs) != len(modalities):
             given = f"{len(self.inputs)} arrays" if isinstance(self.inputs, tuple) else type(self.inputs).__name__
@@ -48,12 +55,18 @@ class Question:
         sizes = {len(values) for values in self.inputs} | {len(self.target)}
         if len(sizes) > 1:
             raise InvalidInput(f"inputs and target hold different numbers of samples: {sorted(sizes)}")
-        if self.batch_size < 1:
-            raise InvalidInput(f"batch_size must be at least 1, got {self.batch_size}")
+        if not len(self):
+            raise InvalidInput("there is no sample to explain: the inputs are empty")
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise InvalidInput(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
         if not self.ids:
             object.__setattr__(self, "ids", tuple(str(i) for i in range(len(self))))
-        elif len(self.ids) != len(self) or len(set(self.ids)) != len(self):
-            raise InvalidInput(f"ids must be {len(self)} different names, got {len(self.ids)}")
+        elif (
+            len(set(self.ids)) != len(self)
+            or len(self.ids) != len(self)
+            or not all(isinstance(i, str) for i in self.ids)
+        ):
+            raise InvalidInput(f"ids must be {len(self)} different strings, got {self.ids!r}")
         if not self.free:
             object.__setattr__(self, "free", tuple(m.name for m in modalities))
         for name in self.free:
@@ -65,6 +78,8 @@ class Question:
 
     def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
         """The same question about some of the samples."""
+        if isinstance(rows, int | np.integer):
+            raise InvalidInput(f"a question keeps its sample axis: write question[[{rows}]]")
         index = np.arange(len(self))[rows]
         return replace(
             self,
@@ -75,6 +90,8 @@ class Question:
 
     def only(self, *names: str) -> Question:
         """The same question with just these modalities free; the others are held at each sample's own values."""
+        if not names:
+            raise InvalidInput(f"name the modalities to explain: {', '.join(m.name for m in self.model.modalities)}")
         return replace(self, free=names)
 
     @property

@@ -1,4 +1,4 @@
-"""From an experiment's words to samples and models: the embedded set, PatchCamelyon files, checkpoints, factories."""
+"""From an experiment's words to samples, models, explainers and metrics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from crossxai import evaluation, explainers
+from crossxai.attribution import Explainer
 from crossxai.data import histology
 from crossxai.data.pcam import PCam
 from crossxai.errors import InvalidInput
-from crossxai.experiment import Experiment, ModelSpec
+from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
 from crossxai.model import Modality, Model
 from crossxai.models import checkpoint
 from crossxai.process import require
+from crossxai.scores import Metric
 
 EMBEDDED = (
     "96 × 96 patches of one immunohistochemistry photograph (scikit-image's); the label says whether the centre 32 × 32 is "
@@ -73,7 +76,7 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         "split": data.split,
         "n": len(rows),
         "of": len(split),
-        "fingerprint": split.fingerprint(),
+        "fingerprint": fingerprint(found),
         "description": data.description or (EMBEDDED if embedded else "PatchCamelyon: 96 × 96 patches of lymph node."),
     }
 
@@ -108,6 +111,55 @@ def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:
     from crossxai.models import resnet18_keras
 
     return KerasModel(resnet18_keras.load(path), modalities, standardise=standardise, name=spec.name)
+
+
+def explainer(spec: ExplainerSpec, seed: int) -> Explainer:
+    """The explainer of an entry; the experiment's seed is its own where it draws and names none."""
+    kinds = explainers.discover()
+    params = dict(spec.params)
+    if spec.name in kinds:
+        names = kinds[spec.name].__dataclass_fields__
+        if "seed" in names:
+            params.setdefault("seed", seed)
+    return explainers.get(spec.name, profile=spec.profile, **params)
+
+
+def metric(
+    spec: MetricSpec, experiment: Experiment, samples: Samples | None, mean: tuple[float, ...]
+) -> tuple[MetricSpec, Metric]:
+    """A metric, with what only the data know filled in: the dataset's mean colour, the ground-truth mask.
+
+    Without samples, names and parameters are checked, with stand-ins for what is not known yet.
+    """
+    params = dict(spec.params)
+    if params.get("fill") == "dataset_mean":
+        if not mean:
+            message = "this model names no training mean; write fill = { dataset_mean = [0.7, 0.6, 0.5] }"
+            raise InvalidInput(f"metric {spec.name}: {message}")
+        params["fill"] = {"dataset_mean": list(mean)}
+    named = spec.name == "mask_share" or "mask" in params
+    if named:
+        name, labels = params.pop("mask", None), params.pop("labels", None)
+        if samples is None:
+            params |= {"masks": np.ones((1, 1)), "ids": ()}
+        else:
+            params |= {"masks": _mask(spec.name, samples, name, labels), "ids": samples.ids}
+    known = {f for e in evaluation.discover() if e.name == spec.name for f in e.metric.__dataclass_fields__}
+    if "seed" in known:
+        params.setdefault("seed", experiment.seed)
+    return spec, evaluation.get(spec.name, **params)
+
+
+def _mask(metric: str, samples: Samples, name: str | None, labels: list[int] | None) -> Any:
+    known = tuple(samples.masks)
+    if name is None and known:
+        name = known[0]
+    if not isinstance(name, str) or name not in known:
+        raise InvalidInput(f"metric {metric}: no mask {name!r} in the data; there is {', '.join(known) or 'none'}")
+    mask = samples.masks[name]
+    if labels is not None:  # an empty mask makes a sample undefined, which is what other labels should be
+        mask = mask & np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
+    return mask
 
 
 def embedded_checkpoint(progress: bool = True) -> Path:
@@ -146,10 +198,12 @@ def _call(factory: str, folder: Path) -> Any:
     sys.path.insert(0, str(folder.resolve()))
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise InvalidInput(
             f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
         ) from error
     finally:
         sys.path.remove(str(folder.resolve()))
+    if not callable(function):
+        raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
     return function()

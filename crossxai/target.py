@@ -31,6 +31,8 @@ class Target:
             raise InvalidInput(f"unknown link {self.link!r}: write one of {', '.join(get_args(Link))}")
         if self.weights.ndim < 2:
             raise InvalidInput(f"target weights need shape (n, *out), got {self.weights.shape}")
+        if self.link == "softmax" and self.weights.shape[-1] == 1:
+            raise InvalidInput('softmax over one output is always 1: write link="sigmoid" (measure = "sigmoid")')
 
     @classmethod
     def classes(cls, labels: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
@@ -74,6 +76,10 @@ class Target:
         if outputs.shape[1:] != self.weights.shape[1:]:
             raise InvalidInput(
                 f"the target speaks of outputs of shape {self.weights.shape[1:]}, the model gives {outputs.shape[1:]}"
+            )
+        if len(outputs) != len(rows):
+            raise InvalidInput(
+                f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
             )
         return self.weights[rows].astype(outputs.dtype, copy=False)
 

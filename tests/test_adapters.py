@@ -143,7 +143,7 @@ def test_wrong_models() -> None:
         FunctionModel(3, (toys.IMAGE,))  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="did you mean image"):
         TorchModel(toys.torch_net(), (toys.IMAGE,), standardise={"imag": (toys.MEAN, toys.SD)})
-    with pytest.raises(InvalidInput, match="needs \\(mean, sd\\) with 3 numbers each and sd > 0"):
+    with pytest.raises(InvalidInput, match="needs \\(mean, sd\\) with 3 finite numbers each and sd > 0"):
         KerasModel(toys.keras_net(), (toys.IMAGE,), standardise={"image": ((0.5,), (0.5,))})
     for net in (TorchModel(nn.Conv2d(3, 2, 1).eval(), (toys.IMAGE,)), FunctionModel(lambda x: x, (toys.IMAGE,))):
         with pytest.raises(InvalidInput, match='output_axes=\\("class",\\) for class scores'):
@@ -205,3 +205,102 @@ def test_two_modalities_on_both_frameworks() -> None:
         np.testing.assert_allclose(only.score((copies,), [0, 1, 2, 0, 1, 2]), np.tile(scores, 2), atol=1e-6)
     for a, b in zip(*answers, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_signals_keep_their_axes() -> None:
+    """One axis of space: (n, time, channel) inputs and (n, time, class) outputs, also where both axes have the same size."""
+    import torch
+
+    signal = Modality("signal", ("time", "channel"), ("a", "b", "c", "d"))
+    conv = nn.Conv1d(4, 4, 3, padding=1).double().eval()
+    net = TorchModel(conv, (signal,), output_axes=("time", "class"))
+    x = np.random.default_rng(0).normal(size=(2, 4, 4))
+    with torch.no_grad():
+        expected = conv(torch.tensor(x).movedim(-1, 1)).movedim(1, -1).numpy()
+    np.testing.assert_allclose(net.predict((x,)), expected)
+    weights = np.random.default_rng(1).normal(size=expected.shape)
+    question = Question(net, (x,), Target(weights))
+    _, (gradient,) = question.score_and_grad()
+    step = 1e-6 * np.random.default_rng(2).normal(size=x.shape)
+    change = question.score((x + step,), [0, 1]) - question.score((x - step,), [0, 1])
+    np.testing.assert_allclose(2 * (gradient * step).sum(axis=(1, 2)), change, rtol=1e-6)
+
+
+def test_a_module_that_keeps_tensors_is_left_usable() -> None:
+    """No inference tensors may stay in the user's module, and a caller's inference mode must not reach into ours."""
+    import torch
+
+    class Caching(nn.Module):
+        grid: Any = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            if self.grid is None:
+                self.grid = torch.linspace(0, 1, x.shape[-1])[None, None, None]
+            return self.fc((x * self.grid).mean(dim=(2, 3)))
+
+    question = toys.question(TorchModel(Caching().eval(), (toys.IMAGE,)))
+    question.score()
+    with torch.inference_mode():
+        _, (inside,) = question.score_and_grad()
+    _, (outside,) = question.score_and_grad()
+    np.testing.assert_array_equal(inside, outside)
+    assert np.abs(outside).max() > 0
+
+
+def test_a_call_of_the_user_s_own_survives() -> None:
+    net = toys.keras_net()
+    layer = net.get_layer("relu1")
+    original = layer.call
+    layer.call = lambda *args, **kwargs: 2 * original(*args, **kwargs)
+    model = KerasModel(net, (toys.IMAGE,))
+    before = net(toys.images(2)).numpy()
+    Question(model, (toys.images(2),), Target.classes([0, 1], 3)).layer_score_and_grad("relu1")
+    np.testing.assert_array_equal(net(toys.images(2)).numpy(), before)
+
+
+@pytest.mark.parametrize("kind", ["torch", "functional"])
+def test_several_threads_share_a_model(kind: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    question = toys.question(model(kind))
+
+    def ask(layer: str) -> Any:
+        return question.layer_score_and_grad(layer)[2]
+
+    layers = ["conv1", "relu1", "conv2", "relu2"] * 3
+    expected = {layer: ask(layer) for layer in set(layers)}
+    with ThreadPoolExecutor(4) as pool:
+        for layer, found in zip(layers, pool.map(ask, layers), strict=True):
+            np.testing.assert_allclose(found, expected[layer], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["torch", "functional"])
+def test_a_model_that_loses_samples_is_refused(kind: str) -> None:
+    import keras
+
+    class Collapsing(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.mean(dim=(0, 2, 3))[None]
+
+    if kind == "torch":
+        net: Any = TorchModel(Collapsing().eval(), (toys.IMAGE,))
+    else:
+        start = keras.Input((32, 32, 3))
+        net = KerasModel(
+            keras.Model(start, keras.layers.Lambda(lambda x: keras.ops.mean(x, axis=(0, 1, 2))[None])(start)),
+            (toys.IMAGE,),
+        )
+    with pytest.raises(InvalidInput, match="1 outputs for 3 samples: it must keep the sample axis"):
+        toys.question(net).score()
+
+
+def test_wrong_modalities() -> None:
+    for given in (Modality.image(), (), ("image",)):
+        with pytest.raises(InvalidInput, match="modalities are a tuple"):
+            TorchModel(toys.torch_net(), given)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="different names"):
+        TorchModel(toys.torch_net(), (toys.IMAGE, toys.IMAGE))

@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner, Result
 
-from crossxai import cli, files, runs
+from crossxai import cli, files, job, runs
 from crossxai.data import histology
+from crossxai.evaluation import curves
 from crossxai.experiment import check, load
 from crossxai.models import checkpoint
 
@@ -159,7 +160,7 @@ SMALL: dict[str, Any] = {
 def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is on disk is not computed again; what is damaged or of another task is; what is no longer named goes away."""
     asked: list[str] = []
-    original = runs.write_explanation
+    original = job.write_explanation
 
     def recording(path: Path, explanation: files.Explanation) -> None:
         asked.append(f"{'judge' if explanation.scores else 'explain'} {path.stem}")
@@ -167,7 +168,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pyte
             raise KeyboardInterrupt
         original(path, explanation)
 
-    monkeypatch.setattr(runs, "write_explanation", recording)
+    monkeypatch.setattr(job, "write_explanation", recording)
     stop = 3
     with pytest.raises(KeyboardInterrupt):
         runs.run(check(SMALL), tmp_path)
@@ -204,6 +205,67 @@ def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pyte
     seeded = {**SMALL, "seed": 1, "data": {"n": 3}}
     runs.run(check(seeded), tmp_path)
     assert len(asked) == 6  # other samples: everything is computed again
+
+
+def test_only_what_changed_is_judged_again(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A further metric costs its own passes only; other masks or seeds are another metric."""
+    passes: list[int] = []
+    original = curves.evaluate
+
+    def counting(question: Any, maps: Any, metrics: Any, progress: Any) -> Any:
+        passes.append(curves.passes(question, maps, metrics))
+        return original(question, maps, metrics, progress)
+
+    monkeypatch.setattr(curves, "evaluate", counting)
+    runs.run(check(SMALL), tmp_path)
+    assert passes == [3 * (2 + 3 * 3)]  # both ends once, then three steps for each of three explainers
+    more = {**SMALL, "metrics": [{"name": "centre_share"}, *SMALL["metrics"]]}
+    runs.run(check(more), tmp_path)
+    assert passes[1:] == [0]
+    runs.run(check({**more, "metrics": more["metrics"][:1]}), tmp_path)
+    assert set(files.read_explanation(tmp_path / "explanations/pytorch/captum.saliency.h5").scores) == {"centre_share"}
+    assert sum(passes[1:]) == 0
+    seeded = {**SMALL, "metrics": [{"name": "deletion", "params": {"steps": 4, "seed": 3}}]}
+    runs.run(check(seeded), tmp_path)
+    assert passes[-1] == passes[0]
+
+
+def test_what_cannot_be_done_is_said_and_the_rest_goes_on(tmp_path: Path, embedded: Path) -> None:
+    """A layer that does not exist, a window larger than the image, a centre larger than the image: rows and lines."""
+    experiment = {
+        **SMALL,
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 200, "stride": 100}},
+            {"name": "gradcam.gradcam", "params": {"layer": "layer9"}},
+            {"name": "controls.random"},
+            {"name": "controls.edges"},
+        ],
+        "metrics": [*SMALL["metrics"], {"name": "centre_share", "params": {"size": 500}}],
+    }
+    (tmp_path / "e.toml").write_text(toml(experiment))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    for message in ("patch 200 is larger", "'layer9'; did you mean", "cannot be 500 × 500"):
+        assert message in text
+    assert set(files.read_explanation(tmp_path / "out/explanations/pytorch/controls.edges.h5").scores) == {"deletion"}
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path, embedded: Path) -> None:
+    precious = [tmp_path / "predictions" / "mine.h5", tmp_path / "explanations" / "mine" / "thesis.h5"]
+    for path in precious:
+        path.parent.mkdir(parents=True)
+        path.write_text("precious")
+    runs.run(check(SMALL), tmp_path)
+    assert [path.read_text() for path in precious] == ["precious", "precious"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "samples.h5").write_text("precious")
+    (tmp_path / "e.toml").write_text(toml(SMALL))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(other))
+    assert done.exit_code == 2
+    assert "was not written by CrossXAI and would be lost" in " ".join(done.output.split())
+    assert (other / "samples.h5").read_text() == "precious"
 
 
 def test_unsupported_is_a_row_with_its_reason(tmp_path: Path, embedded: Path) -> None:
@@ -259,10 +321,23 @@ def test_unsupported_is_a_row_with_its_reason(tmp_path: Path, embedded: Path) ->
         ({"data": {"source": "pcam", "root": "nowhere"}}, "camelyonpatch_level_2_split_test_x.h5"),
         ({"datta": {}}, "datta: Extra inputs are not permitted"),
         ({"target": {"of": 7}}, "labels must lie in 0 … 1 for 2 classes"),
+        ({"target": {"of": True}}, "target.of"),
+        ({"models": [{"name": ".."}]}, "models.0.name: String should match pattern"),
+        ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "use one experiment file for each setting"),
+        ({"explainers": [{"name": "captum.saliency", "params": {"profile": "native"}}]}, "write it beside them"),
+        ({"models": [{"name": "x", "factory": "own:probabilities"}]}, "gives probabilities already"),
+        ({"models": [{"name": "x", "factory": "own:nothing"}]}, "gives NaN or infinity"),
+        (
+            {"models": [{"name": "x", "factory": "own:single"}]},
+            'softmax over one output is always 1: write link="sigmoid"',
+        ),
+        ({"models": [{"name": "x", "factory": "own:other"}]}, "needs photo; the data hold image"),
+        ({"models": [{"name": "x", "factory": "own:np"}]}, "not a function"),
     ],
 )
 def test_wrong_experiments(tmp_path: Path, embedded: Path, change: Any, message: str) -> None:
     """Each from the command line: exit code 2, one message, no traceback."""
+    (tmp_path / "own.py").write_text(OWN)
     content = {**SMALL, **change}
     path = tmp_path / "experiment.toml"
     path.write_text(toml(content))
@@ -270,6 +345,24 @@ def test_wrong_experiments(tmp_path: Path, embedded: Path, change: Any, message:
     assert done.exit_code == 2, (done.output, done.exception)
     assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
+
+
+OWN = """
+import numpy as np
+from crossxai import Modality
+from crossxai.adapters.numpy import FunctionModel
+
+def model(f, name='image'):
+    return FunctionModel(f, (Modality.image(name),))
+def probabilities():
+    return model(lambda x: np.full((len(x), 2), 0.5))
+def nothing():
+    return model(lambda x: np.full((len(x), 2), np.nan))
+def single():
+    return model(lambda x: x.mean(axis=(1, 2, 3))[:, None])
+def other():
+    return model(lambda x: x.mean(axis=(1, 2))[:, :2], 'photo')
+"""
 
 
 def toml(content: dict[str, Any]) -> str:

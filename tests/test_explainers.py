@@ -59,6 +59,14 @@ def test_the_list() -> None:
         ("lime.image", {"samples": 1}, InvalidInput, "samples must be at least 2"),
         ("xplique.rise", {"keep": 1.0}, InvalidInput, "0 < keep < 1"),
         ("controls.centre", {"sd": 0}, InvalidInput, "sd must be positive"),
+        ("controls.centre", {"sd": "x"}, InvalidInput, "sd is a finite number, got 'x'"),
+        ("controls.centre", {"sd": float("nan")}, InvalidInput, "sd is a finite number, got nan"),
+        ("controls.random", {"seed": -1}, InvalidInput, "seed must be at least 0"),
+        ("controls.random", {"seed": 1.5}, InvalidInput, "seed is a whole number, got 1.5"),
+        ("captum.integrated_gradients", {"steps": 2.5}, InvalidInput, "steps is a whole number, got 2.5"),
+        ("captum.integrated_gradients", {"baseline": "black"}, InvalidInput, "baseline is a finite number"),
+        ("lime.image", {"fill": "grey"}, InvalidInput, "fill is a finite number or nothing, got 'grey'"),
+        ("gradcam.gradcam", {"layer": 3}, InvalidInput, "layer is a text, got 3"),
     ],
 )
 def test_wrong_names_and_parameters(name: str, params: Any, error: type[Exception], message: str) -> None:
@@ -145,3 +153,71 @@ def test_the_question_decides_what_is_explained() -> None:
     a, b = (get("captum.saliency")(q).values[0] for q in (logit, probability))
     assert not np.allclose(a, b)
     assert (np.abs(b).sum(axis=(1, 2, 3)) < np.abs(a).sum(axis=(1, 2, 3))).all()
+
+
+@pytest.mark.parametrize("name", ["gradcam.gradcam", "xplique.gradcam", "lime.image"])
+def test_maps_of_space_need_an_image(name: str) -> None:
+    """A table beside the image: the reason, not a crash."""
+    modalities = (Modality.image(), Modality.table(("a", "b")))
+    question = Question(
+        image_and_table()(modalities), (toys.images(2), np.zeros((2, 2), np.float32)), Target.outputs(0, 2, 1)
+    )
+    with pytest.raises(Unsupported, match=r"explains 2-D images; modality 'table' has axes feature|has no layer"):
+        get(name)(question.only("table"))
+
+
+def image_and_table() -> Any:
+    """A model of an image and a table with one layer, for tests of what is refused."""
+
+    class Net:
+        name = "both"
+
+        def __init__(self, modalities: tuple[Modality, ...]) -> None:
+            self.modalities = modalities
+
+        def predict(self, inputs: Any) -> Any:
+            return inputs[0].mean(axis=(1, 2, 3))[:, None] + inputs[1].sum(axis=1, keepdims=True)
+
+        def vjp(self, inputs: Any, cotangent: Any) -> Any:
+            raise AssertionError("not asked here")
+
+        def layers(self, inputs: Any) -> Any:
+            return {"image": inputs[0].shape[1:]}
+
+        def layer_vjp(self, inputs: Any, cotangent: Any, layer: str) -> Any:
+            raise AssertionError("not asked here")
+
+        def replace(self, inputs: Any, layer: str, activation: Any) -> Any:
+            raise AssertionError("not asked here")
+
+    return Net
+
+
+def test_xplique_refuses_volumes() -> None:
+    """It reduces channels of 2-D images only, and would give maps per channel under another name."""
+    volume = Modality("volume", ("z", "y", "x", "channel"), ("t1", "t2"))
+    model = FunctionModel(lambda v: v.reshape(len(v), -1)[:, :1], (volume,))
+    question = Question(model, (np.zeros((2, 4, 4, 4, 2), np.float32),), Target.outputs(0, 2, 1))
+    for name in ("xplique.occlusion", "xplique.rise"):
+        with pytest.raises(Unsupported, match="explains 2-D images; modality 'volume' has axes z, y, x, channel"):
+            get(name)(question)
+
+
+def test_tensorflow_s_random_stream_goes_on() -> None:
+    """RISE seeds TensorFlow for its masks; the user's next draw must be the next, not an old one."""
+    import tensorflow as tf
+
+    tf.random.set_seed(1)
+    expected = [float(tf.random.uniform(())) for _ in range(3)]
+    tf.random.set_seed(1)
+    found = [float(tf.random.uniform(()))]
+    get("xplique.rise", samples=10)(toys.question(toys.torch_model(), n=1))
+    found += [float(tf.random.uniform(())) for _ in range(2)]
+    assert found == expected
+
+
+def test_an_error_of_the_question_keeps_its_type_through_xplique() -> None:
+    question = Question(toys.torch_model(), (toys.images(2),), Target.classes([0, 1], 5))
+    for name in ("xplique.saliency", "xplique.occlusion"):
+        with pytest.raises(InvalidInput, match=r"outputs of shape \(5,\)"):
+            get(name)(question)

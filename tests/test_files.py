@@ -48,8 +48,9 @@ EXPLANATION = Explanation(
     degenerate=("", "zero", ""),
     seconds=1.5,
     task="t",
-    judged="j",
+    judged={"deletion": "j"},
     convention="c",
+    extras={"completeness_gap": RNG.random(3)},
 )
 
 
@@ -94,7 +95,10 @@ def test_the_documented_layout(tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "file-format.md").read_text(encoding="utf-8")
     general = {name.replace("deletion", "<metric>").replace("centre_share", "<metric>") for name in found}
     for name in {
-        n.replace("tie_rate", "<name>").replace("values/image", "values/<modality>") for n in general
+        n.replace("tie_rate", "<name>")
+        .replace("values/image", "values/<modality>")
+        .replace("completeness_gap", "<name>")
+        for n in general
     } | attributes:
         assert f"`{name}`" in text, name
 

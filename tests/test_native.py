@@ -154,7 +154,7 @@ def test_rise(framework: str) -> None:
     """Same masks (a fixed draw in place of TensorFlow's), so the library's own map must come out."""
     import xplique.attributions
 
-    from crossxai.explainers.xplique import _seeded
+    from crossxai.explainers.xplique_bridge import seeded
 
     net = toys.keras_net()
     question = keras_question(net) if framework == "keras" else torch_question()
@@ -162,7 +162,7 @@ def test_rise(framework: str) -> None:
     expected = []
     for row in range(3):
         native = rise(net, nb_samples=70)
-        with _seeded(rise, int(question.rng(row, 0).integers(2**31))):
+        with seeded(rise, int(question.rng(row, 0).integers(2**31))):
             expected.append(native(toys.images()[row : row + 1], np.eye(3, dtype=np.float32)[row : row + 1]).numpy())
     found = get("xplique.rise", samples=70)(question).values[0]
     close(found, np.concatenate(expected), 1e-5)

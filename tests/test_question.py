@@ -44,6 +44,9 @@ def test_regions_are_means_over_the_mask() -> None:
         (lambda: Target.classes([[0]], 2), r"got int64 of shape \(1, 1\)"),
         (lambda: Target.classes([0], 2, "logit"), "unknown link 'logit': write one of identity, softmax, sigmoid"),  # type: ignore[arg-type]
         (lambda: Target.regions(np.zeros((1, 2, 2)), 0, 2), r"the masks of samples \[0\] are empty"),
+        (lambda: Target.classes([0], 1, "softmax"), 'softmax over one output is always 1: write link="sigmoid"'),
+        (lambda: Modality.table("age"), "names are a tuple"),  # type: ignore[arg-type]
+        (lambda: Modality.image(range=(1, 0)), "range is \\(smallest, largest\\)"),
         (lambda: Target(np.zeros(3)), r"weights need shape \(n, \*out\)"),
         (lambda: Modality("x", ("y", "x"), ("a",)), "axes must end with 'channel' or 'feature'"),
         (lambda: Modality.table(()), "name the features"),
@@ -59,12 +62,23 @@ def test_wrong_questions() -> None:
     target = Target.classes([0, 1], 3)
     with pytest.raises(InvalidInput, match="different numbers of samples"):
         Question(model, (x,), Target.classes([0], 3))
-    with pytest.raises(InvalidInput, match="ids must be 2 different names"):
+    with pytest.raises(InvalidInput, match="ids must be 2 different strings"):
         Question(model, (x,), target, ids=("a", "a"))
     with pytest.raises(UnknownName, match="did you mean image"):
         Question(model, (x,), target).only("imagee")
-    with pytest.raises(InvalidInput, match="batch_size must be at least 1"):
-        Question(model, (x,), target, batch_size=0)
+    for wrong in (0, 2.5, "3"):
+        with pytest.raises(InvalidInput, match="batch_size must be a whole number of at least 1"):
+            Question(model, (x,), target, batch_size=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="no sample to explain"):
+        Question(model, (x[:0],), target[:0])
+    with pytest.raises(InvalidInput, match=r"write Target\.classes"):
+        Question(model, (x,), None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="takes a Model, got Sequential: wrap it"):
+        Question(toys.torch_net(), (x,), target)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"write question\[\[1\]\]"):
+        Question(model, (x,), target)[1]  # type: ignore[index]
+    with pytest.raises(InvalidInput, match="name the modalities to explain: image"):
+        Question(model, (x,), target).only()
     with pytest.raises(InvalidInput, match="rows must be sample numbers 0 … 1"):
         Question(model, (x,), target).score((x,), [0, 2])
     with pytest.raises(InvalidInput, match="one array per free modality"):

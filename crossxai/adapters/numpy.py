@@ -9,7 +9,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality
-from crossxai.model_checks import check_inputs, check_outputs
+from crossxai.model_checks import check_inputs, check_modalities, check_outputs
 
 
 class FunctionModel:
@@ -29,7 +29,7 @@ class FunctionModel:
         if not callable(function):
             raise InvalidInput(f"FunctionModel takes a callable, got {type(function).__name__}")
         self.function = function
-        self.modalities = modalities
+        self.modalities = check_modalities(modalities)
         self.output_axes = output_axes
         self.name = name
 

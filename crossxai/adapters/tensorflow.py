@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
+from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
 
 
 class KerasModel:
@@ -41,24 +41,25 @@ class KerasModel:
         if not isinstance(model, keras.Model):
             raise InvalidInput(f"KerasModel takes a keras.Model, got {type(model).__name__}")
         self.name = name
-        self.modalities = modalities
+        self.modalities = check_modalities(modalities)
         self.model = model
         self.output_axes = output_axes
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
         self._standardise = [
             None if not mean.any() and (sd == 1).all() else (mean, sd)
-            for mean, sd in constants(standardise, modalities)
+            for mean, sd in constants(standardise, self.modalities)
         ]
         self._traced: dict[tuple[str, tuple[Any, ...]], Any] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # hooks belong to the model, so one request at a time
         self._cotangent: Cotangent | None = None
         self._failure: CrossXAIError | None = None
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         tensors = self._tensors(inputs)
-        return np.asarray(self._graph("predict", self._run, tensors)(*tensors))
+        with self._lock:
+            return np.asarray(self._graph("predict", self._run, tensors)(*tensors))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass."""
@@ -85,7 +86,7 @@ class KerasModel:
             return output
 
         self._build(inputs)
-        with self._hooked({name: partial(record, name) for name in self._named()}):
+        with self._lock, self._hooked({name: partial(record, name) for name in self._named()}):
             self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
         return {name: shape for name, shape in shapes.items() if runs[name] == 1}
 
@@ -129,7 +130,8 @@ class KerasModel:
                 return self._run(*tensors)
 
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
-        return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
+        with self._lock:
+            return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
@@ -163,7 +165,7 @@ class KerasModel:
                 f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a model that does"
             )
         check_outputs(tuple(outputs.shape), self.output_axes, self.name)
-        return outputs
+        return outputs if outputs.dtype in (tf.float32, tf.float64) else tf.cast(outputs, tf.float32)
 
     def _graph(self, kind: str, function: Callable[..., Any], tensors: list[Any]) -> Any:
         """The traced function for this kind of request and these shapes; the sample axis stays open."""
@@ -191,8 +193,8 @@ class KerasModel:
     def _with(self, cotangent: Cotangent, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
-        graph = self._graph(kind, function, tensors)
         with self._lock:
+            graph = self._graph(kind, function, tensors)
             self._cotangent, self._failure = cotangent, None
             try:
                 return graph(*tensors)
@@ -207,6 +209,7 @@ class KerasModel:
     def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
         """Pass the outputs of the named layers through functions: works for any graph, as a torch forward hook does."""
         layers = self._named()
+        own = {name: vars(layers[name])["call"] for name in hooks if "call" in vars(layers[name])}
         try:
             for name, hook in hooks.items():
                 # Past Keras's own __setattr__, which would track the function as part of the model.
@@ -215,6 +218,8 @@ class KerasModel:
         finally:
             for name in hooks:
                 vars(layers[name]).pop("call", None)
+            for name, call in own.items():
+                object.__setattr__(layers[name], "call", call)
 
 
 def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:

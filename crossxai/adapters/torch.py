@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import MeanSd, check_inputs, check_outputs, constants
+from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
 
 
 class TorchModel:
@@ -36,14 +37,15 @@ class TorchModel:
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
         self.name = name
-        self.modalities = modalities
+        self.modalities = check_modalities(modalities)
         self.module = module.to(device)
         self.output_axes = output_axes
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.device = torch.device(device)
+        self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
-        for modality, (mean, sd) in zip(modalities, constants(standardise, modalities), strict=True):
+        for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
             plain = not mean.any() and (sd == 1).all()
             shape = (1, -1, *[1] * (len(modality.axes) - 1))
             pair = tuple(torch.tensor(v.reshape(shape), dtype=self.dtype, device=self.device) for v in (mean, sd))
@@ -52,18 +54,19 @@ class TorchModel:
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
-        with torch.inference_mode():
+        with self._lock, torch.inference_mode(False), torch.no_grad():
             return self._outputs(self._run(self._tensors(inputs)))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass."""
-        with torch.enable_grad():
+        with self._lock, torch.inference_mode(False), torch.enable_grad():
             tensors = [t.requires_grad_() for t in self._tensors(inputs)]
             raw = self._run(tensors)
             outputs = self._outputs(raw)
             grads = torch.autograd.grad(raw, tensors, self._cotangent(cotangent, outputs), allow_unused=True)
         return outputs, tuple(
-            np.zeros(x.shape, outputs.dtype) if g is None else _last(g) for x, g in zip(inputs, grads, strict=True)
+            np.zeros(x.shape, outputs.dtype) if g is None else _last(g, m.spatial)
+            for m, x, g in zip(self.modalities, inputs, grads, strict=True)
         )
 
     def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
@@ -79,12 +82,13 @@ class TorchModel:
 
             return hook
 
-        handles = [m.register_forward_hook(record(n)) for n, m in self.module.named_modules() if n]
-        try:
-            self.predict(inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with self._lock:
+            handles = [m.register_forward_hook(record(n)) for n, m in self.module.named_modules() if n]
+            try:
+                self.predict(inputs)
+            finally:
+                for handle in handles:
+                    handle.remove()
         return {name: shape for name, shape in shapes.items() if runs[name] == 1}
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
@@ -95,20 +99,24 @@ class TorchModel:
             seen.append(output.detach().clone().requires_grad_())
             return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded
 
-        with torch.enable_grad(), self._replacing(layer, record):
-            raw = self._run(self._tensors(inputs))
+        with self._lock, torch.inference_mode(False), torch.enable_grad():
+            with self._replacing(layer, record):
+                raw = self._run(self._tensors(inputs))
             outputs = self._outputs(raw)
             if not raw.requires_grad:
                 raise Unsupported(f"layer {layer!r} of model {self.name!r} has no influence on the outputs")
             (gradient,) = torch.autograd.grad(raw, seen, self._cotangent(cotangent, outputs), allow_unused=True)
         zero = torch.zeros_like(seen[0])
-        return outputs, _last(seen[0].detach()), _last(zero if gradient is None else gradient)
+        space = (
+            seen[0].ndim > 3
+        )  # a layer declares no axes: (n, channel, y, x) has space, (n, token, channel) is as it is
+        return outputs, _last(seen[0].detach(), space), _last(zero if gradient is None else gradient, space)
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
         given = torch.tensor(activation, dtype=self.dtype, device=self.device)
         given = given.movedim(-1, 1) if given.ndim > 3 else given
-        with torch.inference_mode(), self._replacing(layer, lambda _output: given.clone()):
+        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, lambda _o: given.clone()):
             return self._outputs(self._run(self._tensors(inputs)))
 
     def _check_mode(self) -> None:
@@ -140,7 +148,7 @@ class TorchModel:
         return outputs
 
     def _outputs(self, raw: Tensor) -> Array:
-        return _last(raw.detach(), moved=len(self.output_axes) > 1)
+        return _last(raw.detach(), len(self.output_axes) > 1)
 
     def _cotangent(self, cotangent: Cotangent, outputs: Array) -> Tensor:
         weights = torch.tensor(cotangent(outputs), dtype=self.dtype, device=self.device)
@@ -172,7 +180,8 @@ class TorchModel:
             raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
 
 
-def _last(tensor: Tensor, moved: bool = True) -> Array:
-    """A contiguous NumPy array with torch's axis 1 moved last, where there is space (4 axes or more)."""
-    placed = tensor.movedim(1, -1) if moved and tensor.ndim > 3 else tensor
-    return np.ascontiguousarray(placed.cpu().numpy())
+def _last(tensor: Tensor, moved: bool) -> Array:
+    """A contiguous NumPy array, with torch's axis 1 moved last if it is the channel axis; half precision becomes float32."""
+    placed = tensor.movedim(1, -1) if moved else tensor
+    full = placed if placed.dtype in (torch.float32, torch.float64) else placed.float()
+    return np.ascontiguousarray(full.cpu().numpy())

@@ -45,8 +45,8 @@ def pointing(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
 
 def centre_mask(height: int, width: int, size: int) -> Masks:
     """A (height, width) mask of the central size × size pixels; the top-left of the four middles if parities differ."""
-    if not 1 <= size <= min(height, width):
-        raise InvalidInput(f"the centre of a {height} × {width} image cannot be {size} × {size} pixels")
+    if not isinstance(size, int) or not 1 <= size <= min(height, width):
+        raise InvalidInput(f"the centre of a {height} × {width} image cannot be {size!r} × {size!r} whole pixels")
     mask = np.zeros((height, width), dtype=bool)
     top, left = (height - size) // 2, (width - size) // 2
     mask[top : top + size, left : left + size] = True

@@ -39,7 +39,7 @@ def discover() -> dict[str, type[Method]]:
     return dict(_catalogue())
 
 
-def get(name: str, **params: Any) -> Explainer:
+def get(name: str, /, **params: Any) -> Explainer:
     """An explainer by name ("captum.saliency") with its parameters; raises `UnknownName` or `InvalidInput`."""
     catalogue = _catalogue()
     if name not in catalogue:

@@ -155,7 +155,7 @@ class Occlusion(Method):
     """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
 
     Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
-    are averaged and the border is covered, which is also the canonical definition.
+    are averaged and the border is covered, which is also the canonical definition. Captum answers in float32.
     """
 
     name: ClassVar = "captum.occlusion"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.method import Answer, Method, image
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.resize import bilinear
@@ -39,7 +39,7 @@ class _Cam(Method):
         library = require("pytorch_grad_cam", "gradcam", self.name)
         import torch
 
-        _, values = question.one
+        values = image(question, self.name)
         layer = question.cam_layer(self.layer)
         _, activation, gradient = question.layer_score_and_grad(layer)
         channels_first = [np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in (activation, gradient)]

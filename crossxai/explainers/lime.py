@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Answer, Method, Passes, image
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -46,9 +46,9 @@ class Image(Method):
 
     def explain(self, question: Question) -> Answer:
         library = require("lime.lime_image", "lime", self.name)
-        modality, values = question.one
-        if modality.axes != ("y", "x", "channel") or len(modality.features) not in (1, 3):
-            raise Unsupported(f"{self.name} explains images with 1 or 3 channels, not modality {modality.name!r}")
+        values = image(question, self.name)
+        if values.shape[-1] not in (1, 3):
+            raise Unsupported(f"{self.name} explains images with 1 or 3 channels, not {values.shape[-1]}")
         maps = np.zeros((*values.shape[:3], 1), np.float32)
         fit = np.zeros(len(values))
         with _quiet(library):

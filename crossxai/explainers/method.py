@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class Method:
     def __post_init__(self) -> None:
         if self.profile not in self.profiles:
             raise InvalidInput(f"{self.name} has no profile {self.profile!r}: write {' or '.join(self.profiles)}")
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "profile" and not _fits(value, hints[field.name]):
+                raise InvalidInput(f"{self.name}: {field.name} is {_words(hints[field.name])}, got {value!r}")
+        if getattr(self, "seed", 0) < 0:
+            raise InvalidInput(f"{self.name}: seed must be at least 0, got {self.seed}")  # type: ignore[attr-defined]
 
     @property
     def copies(self) -> int:
@@ -89,6 +96,37 @@ class Method:
             return found[0]
         maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in found), strict=True))
         return maps, {key: np.concatenate([extras[key] for _, extras in found]) for key in found[0][1]}
+
+
+def image(question: Question, name: str) -> Array:
+    """The values (n, y, x, channel) of a question's one free modality; raises `Unsupported` if it is no 2-D image."""
+    modality, values = question.one
+    if modality.axes != ("y", "x", "channel"):
+        raise Unsupported(f"{name} explains 2-D images; modality {modality.name!r} has axes {', '.join(modality.axes)}")
+    return values
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a parameter is of its declared type: a whole number is a number, a boolean is not, nothing is NaN."""
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, bool) or value is None:
+        return type(value) in kinds
+    if isinstance(value, int | np.integer):
+        return int in kinds or float in kinds
+    if isinstance(value, float | np.floating):
+        return float in kinds and bool(np.isfinite(value))
+    return type(value) in kinds
+
+
+def _words(hint: Any) -> str:
+    names = {
+        int: "a whole number",
+        float: "a finite number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "nothing",
+    }
+    return " or ".join(names.get(kind, str(kind)) for kind in get_args(hint) or (hint,))
 
 
 def channel_sum(values: Array) -> Array:

@@ -98,4 +98,6 @@ def _meta(source: Path, values: npt.NDArray[Any]) -> dict[str, Any]:
         raise InvalidFile(f"{source}: its meta is not JSON ({error})") from error
     if not isinstance(meta, dict) or not {"architecture", "n_classes"} <= set(meta):
         raise InvalidFile(f"{source}: its meta must be a JSON object with architecture and n_classes")
+    if not isinstance(meta["n_classes"], int) or meta["n_classes"] < 1:
+        raise InvalidFile(f"{source}: n_classes must be a whole number of at least 1, got {meta['n_classes']!r}")
     return meta

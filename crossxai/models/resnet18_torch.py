@@ -32,7 +32,9 @@ def load(path: str | os.PathLike[str], n_classes: int | None = None) -> nn.Modul
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise InvalidFile(f"{path}: its weights do not fit ResNet-18 with {n_classes} classes: {error}") from error
+        raise InvalidFile(
+            f"{path}: its weights do not fit ResNet-18 with {n_classes or held.n_classes} classes: {error}"
+        ) from error
     return model.eval()
 
 

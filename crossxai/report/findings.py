@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from crossxai.report import analysis, words
@@ -37,7 +38,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     found += frameworks(run, maps)
     for metric in run.metrics:
         found += where_it_goes(run, rows, metric)
-    found += [*_degenerate(run, rows), *_ties(run, rows), *_unsupported(run, rows)]
+    found += [*_degenerate(run, rows), *_ties(run, rows), *_unsupported(run, rows), *_completeness(run)]
     return tuple(sorted(found, key=lambda f: -f.weight))
 
 
@@ -258,13 +259,37 @@ def _ties(run: Run, rows: Sequence[Row]) -> list[Finding]:
 
 
 def _unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:
+    refused = {
+        (str(m.get("name")), metric): reason
+        for m in run.manifest.get("models", [])
+        for metric, reason in m.get("refused", {}).items()
+    }
+    judges = [f"the metric {code(metric)} on {code(model)}: {reason}" for (model, metric), reason in refused.items()]
     missing = [r for r in rows if r.status != "ok"]
     if not missing:
-        return []
+        text = f"{words.count(len(judges), 'metric')} could not judge."
+        return [Finding("Unsupported", text, tuple(judges), 25, "warning")] if judges else []
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in missing:
         reasons.setdefault((row.label, row.reason), []).append(row.model)
     points = [f"{code(label)}{on(models, run.models)}: {reason}" for (label, reason), models in reasons.items()]
     labels = {r.label for r in missing}
     text = f"{words.count(len(labels), 'explainer')} could not answer on at least one model."
-    return [Finding("Unsupported", text, tuple(points), 25, "warning")]
+    return [Finding("Unsupported", text, (*points, *judges), 25, "warning")]
+
+
+def _completeness(run: Run) -> list[Finding]:
+    """How far the maps that promise it are from adding up to the change of the score."""
+    gaps: dict[str, dict[str, str]] = {}
+    for explanation in run.explanations:
+        if "completeness_gap" in explanation.extras:
+            gap = float(np.abs(explanation.extras["completeness_gap"]).mean())
+            gaps.setdefault(explanation.label, {})[explanation.model] = words.number(gap)
+    if not gaps:
+        return []
+    largest = words.number(max(float(gap) for found in gaps.values() for gap in found.values()))
+    points = [f"{code(label)}: {per_model(found, run.models)}." for label, found in gaps.items()]
+    text = (
+        f"Integrated gradients should add up to the change of the explained score; the mean gap is at most {largest}."
+    )
+    return [Finding("Completeness", text, tuple(points), 20)]

@@ -1,0 +1,281 @@
+"""Job: one model of an experiment, its question, its maps and their scores, each in a file as soon as it is known."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+import crossxai
+from crossxai import sources
+from crossxai.attribution import Attribution, Explainer
+from crossxai.errors import InvalidFile, InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation import curves
+from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
+from crossxai.explainers import Method
+from crossxai.files import (
+    Explanation,
+    Predictions,
+    Samples,
+    read_explanation,
+    write_explanation,
+    write_predictions,
+)
+from crossxai.model import Array
+from crossxai.question import Question
+from crossxai.scores import Metric
+from crossxai.target import Target
+
+
+class Job:
+    """One model of an experiment: its question, its maps and their scores."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        samples: Samples,
+        subject: sources.Subject,
+        name: str,
+        out: Path,
+        progress: Progress,
+        console: Console,
+    ) -> None:
+        self.name, self.out, self.progress, self.console = name, out, progress, console
+        self.framework = subject.framework
+        model = subject.model
+        lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
+        if lacking:
+            raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
+        inputs = tuple(samples.inputs[m.name] for m in model.modalities)
+        size = experiment.batch_size
+        outputs = np.concatenate(
+            [model.predict(tuple(v[i : i + size] for v in inputs)) for i in range(0, len(inputs[0]), size)]
+        )
+        of = experiment.target.of
+        _check_outputs(outputs, name, experiment)
+        chosen = (
+            outputs.argmax(axis=1)
+            if of == "predicted"
+            else samples.labels
+            if of == "label"
+            else np.full(len(outputs), of)
+        )
+        target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
+        self.question = Question(model, inputs, target, samples.ids, batch_size=size)
+        self.measured = replace(self.question, target=replace(target, link=experiment.target.measure))
+        self.identity = _hash(
+            {
+                "crossxai": crossxai.__version__,
+                "model": subject.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
+                "framework": self.framework,
+                "samples": sources.fingerprint(samples),
+                "chosen": chosen.tolist(),
+                "link": experiment.target.explain,
+            }
+        )
+        words = words_of_class(experiment)
+        write_predictions(
+            out / "predictions" / f"{name}.h5",
+            Predictions(
+                model=name,
+                framework=self.framework,
+                outputs=outputs,
+                score=self.measured.target.score(outputs, np.arange(len(outputs))),
+                target=f"{words_of_link(experiment.target.measure)} of {words}",
+                info={
+                    "explained": f"{words_of_link(experiment.target.explain)} of {words}",
+                    "classes": chosen.tolist(),
+                },
+            ),
+        )
+
+    def explain(self, made: list[tuple[ExplainerSpec, Explainer]]) -> None:
+        """Maps of every explainer whose file is missing or of another task."""
+        todo = [(spec, explainer) for spec, explainer in made if self._on_disk(spec, explainer) is None]
+        costs = [_cost(explainer, self.question) for _, explainer in todo]
+        bar = self.progress.add_task(self.name, total=sum(costs))
+        for (spec, explainer), cost in zip(todo, costs, strict=True):
+            self.progress.update(bar, description=f"{self.name}: {spec.shown}")
+            answer: Attribution | None = None
+            reason = ""
+            try:
+                answer = explainer(self.question)
+            except (Unsupported, InvalidInput, UnknownName) as error:
+                reason = str(error)
+            write_explanation(self._path(spec), self._explanation(spec, explainer, answer, reason))
+            self.progress.advance(bar, cost)
+        self.progress.update(bar, description=f"{self.name}: explained", completed=sum(costs))
+
+    def judge(
+        self, made: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
+    ) -> dict[str, str]:
+        """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
+        found = [self._on_disk(spec, explainer) for spec, explainer in made]
+        explained = [e for e in found if e is not None and e.status == "ok"]
+        if not explained:
+            return {}
+        refused = self._refused(explained[0], metrics)
+        usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
+        hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
+        groups: dict[tuple[str, ...], list[Explanation]] = {}
+        for explanation in explained:
+            lacking = tuple(name for name in usable if explanation.judged.get(name) != hashes[name])
+            if lacking or set(explanation.judged) != set(usable):
+                groups.setdefault(lacking, []).append(explanation)
+        work = [
+            (names, group, [_attribution(e, self.question) for e in group], [usable[name] for name in names])
+            for names, group in groups.items()
+        ]
+        total = sum(curves.passes(self.measured, maps, judges) for _, _, maps, judges in work)
+        bar = self.progress.add_task(f"{self.name}: judging", total=total)
+        for _, group, maps, judges in work:
+            results = curves.evaluate(self.measured, maps, judges, lambda n: self.progress.advance(bar, n))
+            for explanation, scores in zip(group, results, strict=True):
+                every = {**explanation.scores, **{s.metric: s for s in scores}}
+                write_explanation(
+                    self.out / "explanations" / self.name / f"{explanation.label}.h5",
+                    replace(explanation, scores={name: every[name] for name in usable}, judged=hashes),
+                )
+        self.progress.update(bar, description=f"{self.name}: judged")
+        return refused
+
+    def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
+        """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
+        one = self.measured[:1]
+        maps = {name: values[:1] for name, values in explanation.values.items()}
+        probe = _attribution(replace(explanation, ids=one.ids, values=maps), one)
+        refused: dict[str, str] = {}
+        for spec, metric in metrics:
+            try:
+                if isinstance(metric, curves.Curve):
+                    curves.passes(one, [probe], [metric])
+                else:
+                    metric(one, probe)
+            except (Unsupported, InvalidInput) as error:
+                refused[spec.name] = str(error)
+                self.console.print(f"[yellow]{self.name}: {spec.name} is left out: {error}")
+        return refused
+
+    def _path(self, spec: ExplainerSpec) -> Path:
+        return self.out / "explanations" / self.name / f"{spec.shown}.h5"
+
+    def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
+        library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
+        return _hash({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
+
+    def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
+        path = self._path(spec)
+        if not path.is_file():
+            return None
+        try:
+            explanation = read_explanation(path)
+        except InvalidFile as error:
+            self.console.print(f"[yellow]{path.name} is unreadable and is computed again: {error}")
+            return None
+        return explanation if explanation.task == self._task(spec, explainer) else None
+
+    def _explanation(
+        self, spec: ExplainerSpec, explainer: Explainer, answer: Attribution | None, reason: str
+    ) -> Explanation:
+        common: dict[str, Any] = {
+            "model": self.name,
+            "framework": self.framework,
+            "label": spec.shown,
+            "explainer": spec.name,
+            "library": explainer.library,
+            "profile": explainer.profile,
+            "ids": self.question.ids,
+            "task": self._task(spec, explainer),
+            "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
+        }
+        if answer is None:
+            return Explanation(**common, params=dict(spec.params), status="unsupported", reason=reason)
+        return Explanation(
+            **common,
+            params=dict(answer.params),
+            values={m.name: v for m, v in zip(answer.modalities, answer.values, strict=True)},
+            degenerate=tuple(answer.degenerate().tolist()),
+            seconds=answer.seconds,
+            extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
+        )
+
+
+def _attribution(explanation: Explanation, question: Question) -> Attribution:
+    modalities = question.modalities
+    values = tuple(explanation.values[m.name] for m in modalities)
+    return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile)
+
+
+def _check_outputs(outputs: Array, name: str, experiment: Experiment) -> None:
+    """Refuse what would run to the end and mean nothing."""
+    if outputs.ndim != 2:
+        raise InvalidInput(
+            f"model {name!r} gives outputs of shape {outputs.shape}; an experiment explains classes (n, classes)"
+        )
+    if not np.isfinite(outputs).all():
+        raise InvalidInput(
+            f"model {name!r} gives NaN or infinity for {(~np.isfinite(outputs).all(axis=1)).sum()} samples"
+        )
+    target = experiment.target
+    sums_to_one = outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4)
+    if "softmax" in (target.explain, target.measure) and sums_to_one:
+        raise InvalidInput(
+            f"model {name!r} gives probabilities already (they sum to 1): a second softmax would flatten every curve; "
+            'write measure = "identity" under [target]'
+        )
+
+
+def _cost(explainer: Explainer, question: Question) -> int:
+    """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
+    if not isinstance(explainer, Method):
+        return len(question)
+    forward, backward = explainer.passes(question)
+    return len(question) * max(1, forward + 2 * backward)
+
+
+def words(experiment: Experiment) -> str:
+    """What is explained and measured, in words."""
+    of, target = words_of_class(experiment), experiment.target
+    if target.explain == target.measure:
+        return f"{words_of_link(target.explain)} of {of}"
+    return f"{words_of_link(target.explain)} of {of} (metrics measure its {words_of_link(target.measure)})"
+
+
+def words_of_class(experiment: Experiment) -> str:
+    """The class in words."""
+    of = experiment.target.of
+    return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(of), f"class {of}")
+
+
+def words_of_link(link: str) -> str:
+    """What a link makes of an output, in words."""
+    return {"identity": "raw output", "softmax": "probability", "sigmoid": "probability"}[link]
+
+
+def version(package: str) -> str:
+    """A package's installed version, "" if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _content(metric: Metric) -> list[str]:
+    """A metric's name and parameters as built, arrays by their hash, so that other masks or seeds are another metric."""
+    values = {name: getattr(metric, name) for name in getattr(metric, "__dataclass_fields__", {})}
+    digests = {
+        name: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() if isinstance(v, np.ndarray) else repr(v)
+        for name, v in values.items()
+    }
+    return [metric.name, *(f"{name}={digest}" for name, digest in digests.items())]
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
