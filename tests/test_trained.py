@@ -1,0 +1,66 @@
+"""Slow checks on the trained network itself, and on what its training depends on; `make test-all` runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from crossxai import Modality, Question, Target
+from crossxai.adapters.tensorflow import KerasModel
+from crossxai.adapters.torch import TorchModel
+from crossxai.data.pcam import PCam
+from crossxai.explainers import discover, get
+from crossxai.models import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.training import TrainSettings, fit
+
+pytestmark = pytest.mark.deep
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_other_seeds_are_right_too(seed: int, embedded: Path, tmp_path: Path) -> None:
+    path = fit(embedded.parents[1] / "histology", TrainSettings(seed=seed), tmp_path, progress=False)
+    assert checkpoint.read(path).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
+
+
+@pytest.fixture(scope="module")
+def twins(embedded: Path) -> tuple[Question, Question]:
+    held = checkpoint.read(embedded)
+    standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
+    images = PCam(embedded.parents[1] / "histology", "test").images(range(0, 400, 50))
+    models: list[Any] = [
+        TorchModel(resnet18_torch.load(embedded), (Modality.image(),), standardise=standardise),
+        KerasModel(resnet18_keras.load(embedded), (Modality.image(),), standardise=standardise),
+    ]
+    labels = models[0].predict((images,)).argmax(axis=1)
+    first, second = (Question(model, (images,), Target.classes(labels, 2)) for model in models)
+    return first, second
+
+
+@pytest.mark.parametrize("name", [name for name, kind in discover().items() if kind.needs != "nothing"])
+def test_every_explainer_agrees_between_the_frameworks(twins: tuple[Question, Question], name: str) -> None:
+    """On trained weights and real patches, with the default parameters except for the number of samples."""
+    params: dict[str, Any] = {"samples": 200} if name in ("lime.image", "xplique.rise") else {}
+    params |= {"patch": 16, "stride": 8} if name == "xplique.occlusion" else {}
+    here, there = (get(name, **params)(question).values[0] for question in twins)
+    assert np.linalg.norm(here - there) <= 5e-3 * np.linalg.norm(here)
+    for a, b in zip(here, there, strict=True):
+        assert spearmanr(a.ravel(), b.ravel()).statistic >= 0.999
+
+
+def test_the_demo_runs_on_one_core(embedded: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        f"sys.argv = ['crossxai', 'demo', '-n', '1', '--out', {str(tmp_path)!r}]\n"
+        "from crossxai.cli import app; app()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "report.html").is_file()
+    assert os.environ["XDG_CACHE_HOME"] in str(embedded)
