@@ -141,6 +141,8 @@ def test_one_channel_and_tables() -> None:
     np.testing.assert_allclose(
         get("xplique.occlusion", patch=1, stride=1)(question).values[0], rows * weights, atol=1e-6
     )
+    with pytest.raises(InvalidInput, match=r"patch 5 is larger than modality 'table' \(4,\)"):
+        get("xplique.occlusion", patch=5, stride=1)(question)
     for name in ("controls.centre", "controls.edges", "lime.image"):
         with pytest.raises(Unsupported, match="table"):
             get(name)(question)

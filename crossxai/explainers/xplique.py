@@ -14,6 +14,8 @@ import numpy as np
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method, Passes, image
+from crossxai.explainers.path import PathMethod
+from crossxai.explainers.window import WindowMethod
 from crossxai.explainers.xplique_bridge import Asking, seeded
 from crossxai.process import require
 from crossxai.question import Question
@@ -64,11 +66,11 @@ class Saliency(_Xplique):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(_Xplique):
+class IntegratedGradients(PathMethod, _Xplique):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), trapezoid rule, signed.
 
-    Native: mean over channels. Canonical: sum over channels, so that completeness holds. baseline: in raw input space.
-    The extra `completeness_gap` (n,) is sum(map) - (score(input) - score(baseline)), with the channel sum.
+    Native: mean over channels. Canonical: sum over channels, so that completeness holds. The extra `completeness_gap` (n,)
+    says how far the map, summed over channels, is from adding up.
     """
 
     name: ClassVar = "xplique.integrated_gradients"
@@ -78,21 +80,6 @@ class IntegratedGradients(_Xplique):
         "canonical": "trapezoid rule, summed over channels",
     }
     needs: ClassVar = "gradients"
-
-    steps: int = 50
-    baseline: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 2:
-            raise InvalidInput(f"{self.name}: steps must be at least 2, got {self.steps}")
-
-    @property
-    def copies(self) -> int:
-        return self.steps
-
-    def passes(self, question: Question) -> Passes:
-        return self.steps + 2, self.steps  # two more for the completeness gap
 
     def _explain(self, library: Any, question: Question, asking: Asking) -> Answer:
         modality, values = question.one
@@ -106,10 +93,9 @@ class IntegratedGradients(_Xplique):
             baseline_value=self.baseline,
         )
         maps = method(values, _rows(question)).numpy()
-        change = question.score() - question.score((np.full_like(values, self.baseline),), np.arange(len(values)))
         scale = len(modality.features) if native and modality.spatial else 1
-        gap = scale * maps.reshape(len(maps), -1).sum(axis=1) - change
-        return (maps,), {"completeness_gap": np.asarray(gap)}
+        total = scale * maps.reshape(len(maps), -1).sum(axis=1)
+        return (maps,), {"completeness_gap": self.completeness_gap(question, total)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +140,7 @@ class GradCAM(_Xplique):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Occlusion(_Xplique):
+class Occlusion(WindowMethod, _Xplique):
     """Drop of the score when a sliding patch is replaced by `baseline` (Zeiler & Fergus 2014).
 
     Native: Xplique's 3 × 3 patches at stride 3, overlapping drops summed, an uncovered border left at 0. Canonical: divided
@@ -171,14 +157,6 @@ class Occlusion(_Xplique):
 
     patch: int = 3
     stride: int = 3
-    baseline: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.stride <= self.patch:
-            raise InvalidInput(
-                f"{self.name}: 0 < stride ≤ patch is needed, got stride {self.stride}, patch {self.patch}"
-            )
 
     def passes(self, question: Question) -> Passes:
         modality, values = question.one
@@ -188,8 +166,7 @@ class Occlusion(_Xplique):
     def _explain(self, library: Any, question: Question, asking: Asking) -> Answer:
         modality, values = question.one
         space = values.shape[1:-1] if modality.spatial else values.shape[1:]
-        if any(size < self.patch for size in space):
-            raise InvalidInput(f"{self.name}: patch {self.patch} is larger than modality {modality.name!r} {space}")
+        self.check_space(question, tables=True)
         method = library.Occlusion(
             None,
             operator=asking.score,
