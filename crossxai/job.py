@@ -16,7 +16,7 @@ from rich.progress import Progress
 import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
-from crossxai.errors import InvalidFile, InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.explainers import Method
@@ -58,15 +58,8 @@ class Job:
         outputs = np.concatenate(
             [model.predict(tuple(v[i : i + size] for v in inputs)) for i in range(0, len(inputs[0]), size)]
         )
-        of = experiment.target.of
         _check_outputs(outputs, name, experiment)
-        chosen = (
-            outputs.argmax(axis=1)
-            if of == "predicted"
-            else samples.labels
-            if of == "label"
-            else np.full(len(outputs), of)
-        )
+        chosen = _chosen(experiment.target.of, outputs, samples)
         target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
         self.question = Question(model, inputs, target, samples.ids, batch_size=size)
         self.measured = replace(self.question, target=replace(target, link=experiment.target.measure))
@@ -107,7 +100,7 @@ class Job:
             reason = ""
             try:
                 answer = explainer(self.question)
-            except (Unsupported, InvalidInput, UnknownName) as error:
+            except (Unsupported, InvalidInput, UnknownName, MissingDependency) as error:
                 reason = str(error)
             write_explanation(self._path(spec), self._explanation(spec, explainer, answer, reason))
             self.progress.advance(bar, cost)
@@ -213,6 +206,13 @@ def _attribution(explanation: Explanation, question: Question) -> Attribution:
     return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile)
 
 
+def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:
+    """The class (n,) that is explained for each sample."""
+    if of == "predicted":
+        return outputs.argmax(axis=1)
+    return samples.labels if of == "label" else np.full(len(outputs), of)
+
+
 def _check_outputs(outputs: Array, name: str, experiment: Experiment) -> None:
     """Refuse what would run to the end and mean nothing."""
     if outputs.ndim != 2:
@@ -236,8 +236,8 @@ def _cost(explainer: Explainer, question: Question) -> int:
     """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     if not isinstance(explainer, Method):
         return len(question)
-    forward, backward = explainer.passes(question)
-    return len(question) * max(1, forward + 2 * backward)
+    parts = [question] if explainer.joint else list(question.parts())
+    return len(question) * sum(max(1, forward + 2 * backward) for forward, backward in map(explainer.passes, parts))
 
 
 def words(experiment: Experiment) -> str:

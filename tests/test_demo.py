@@ -251,6 +251,32 @@ def test_what_cannot_be_done_is_said_and_the_rest_goes_on(tmp_path: Path, embedd
     assert set(files.read_explanation(tmp_path / "out/explanations/pytorch/controls.edges.h5").scores) == {"deletion"}
 
 
+def test_two_modalities_in_one_experiment(tmp_path: Path) -> None:
+    """An image and a table through factories: joint and single explainers answer, metrics that must choose say so."""
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}},
+            {"name": "xplique.occlusion", "params": {"patch": 2, "stride": 2}},
+            {"name": "gradcam.gradcam"},
+            {"name": "controls.random"},
+        ],
+        "metrics": [{"name": "deletion", "params": {"steps": 4, "modality": "image"}}, {"name": "insertion"}],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    for name in ("captum.occlusion", "xplique.occlusion", "controls.random"):
+        explanation = files.read_explanation(tmp_path / "out" / "explanations" / "fusion" / f"{name}.h5")
+        assert set(explanation.values) == {"image", "table"}
+        assert set(explanation.scores) == {"deletion"}
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "gradcam.gradcam needs layers" in text
+    assert "insertion" in text
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path, embedded: Path) -> None:
     precious = [tmp_path / "predictions" / "mine.h5", tmp_path / "explanations" / "mine" / "thesis.h5"]
     for path in precious:
@@ -346,6 +372,25 @@ def test_wrong_experiments(tmp_path: Path, embedded: Path, change: Any, message:
     assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
 
+
+BOTH = """
+import numpy as np
+from crossxai import Modality
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.files import Samples
+
+MODALITIES = (Modality.image(), Modality.table(('age', 'dose')))
+
+def data():
+    rng = np.random.default_rng(0)
+    inputs = {'image': rng.random((3, 16, 16, 3), np.float32), 'table': rng.random((3, 2), np.float32)}
+    return Samples(('a', 'b', 'c'), MODALITIES, inputs, np.array([0, 1, 1]), ('no', 'yes'))
+def model():
+    def f(image, table):
+        s = 4 * image[:, :8, :8].mean(axis=(1, 2, 3)) * table[:, 0]
+        return np.stack([-s, s], axis=1)
+    return FunctionModel(f, MODALITIES)
+"""
 
 OWN = """
 import numpy as np
