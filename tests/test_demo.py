@@ -13,12 +13,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 from typer.testing import CliRunner, Result
 
-from crossxai import cli, files, job, runs
+from crossxai import cli, files, job, runs, sources
 from crossxai.data import histology
 from crossxai.evaluation import curves
-from crossxai.experiment import check, load
+from crossxai.experiment import ModelSpec, check, load
 from crossxai.models import checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +131,27 @@ def test_the_demo_s_numbers(folder: Path, embedded: Path) -> None:
         np.testing.assert_allclose(ours[f"{metric}_mean"], theirs[f"{metric}_mean"], atol=0.02, err_msg=metric)
     report = json.loads((folder / "out" / "demo" / "report.json").read_text())
     assert any("canonical" in point for finding in report["findings"] for point in finding["points"])
+
+
+def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
+    """docs/report.md: black is evidence for this model, the training mean is not; the centre wins; one map under two names."""
+    out = folder / "out" / "demo"
+    samples = files.read_samples(out / "samples.h5")
+    subject = sources.subject(ModelSpec(name="pytorch"), Path())
+    chances = {}
+    for name, colour in (("black", (0.0, 0.0, 0.0)), ("mean", subject.mean)):
+        images = samples.inputs["image"].copy()
+        images[:, 32:64, 32:64] = colour
+        chances[name] = softmax(subject.model.predict((images,)), axis=1)[:, 1]
+    assert (chances["black"] > 0.9).all()
+    assert chances["mean"].mean() < 0.6
+    frame = pd.read_csv(out / "summary.csv").set_index(["model", "label"])
+    assert (frame.drop(index="controls.centre", level=1)["deletion_mean"] > frame["deletion_mean"].min()).all()
+    cams = [
+        files.read_explanation(out / "explanations" / "keras" / f"gradcam.{name}.h5").values["image"]
+        for name in ("gradcam", "hirescam")
+    ]
+    np.testing.assert_allclose(*cams, atol=1e-4)
 
 
 def test_areas_and_curves_in_the_files_fit_the_table(folder: Path) -> None:
