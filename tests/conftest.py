@@ -11,6 +11,11 @@ import pytest
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # The Keras side loads what NumPy 2.4 deprecates; one warning of a library must not end a run.
+    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The checkpoint of the embedded set, trained here; commands run by the tests find it in XDG_CACHE_HOME."""

@@ -140,8 +140,6 @@ def test_max_pool_ignores_the_padding(patches: np.ndarray) -> None:
     np.testing.assert_array_equal(pool(values).numpy(), expected.numpy().transpose(0, 2, 3, 1))
 
 
-# Keras 3.15 hands TensorFlow variables to np.array, whose protocol NumPy 2 extended.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_saved_twin_loads_in_safe_mode(patches: np.ndarray, tmp_path: Path, dtype: str) -> None:
     twin = resnet18_keras.build(dtype=dtype)
