@@ -102,7 +102,7 @@ class Job:
                 answer = explainer(self.question)
             except (Unsupported, InvalidInput, UnknownName, MissingDependency) as error:
                 reason = str(error)
-            write_explanation(self._path(spec), self._explanation(spec, explainer, answer, reason))
+            write_explanation(self._path(spec.shown), self._explanation(spec, explainer, answer, reason))
             self.progress.advance(bar, cost)
         self.progress.update(bar, description=f"{self.name}: explained", completed=sum(costs))
 
@@ -133,7 +133,7 @@ class Job:
             for explanation, scores in zip(group, results, strict=True):
                 every = {**explanation.scores, **{s.metric: s for s in scores}}
                 write_explanation(
-                    self.out / "explanations" / self.name / f"{explanation.label}.h5",
+                    self._path(explanation.label),
                     replace(explanation, scores={name: every[name] for name in usable}, judged=hashes),
                 )
         self.progress.update(bar, description=f"{self.name}: judged")
@@ -156,15 +156,15 @@ class Job:
                 self.console.print(f"[yellow]{self.name}: {spec.name} is left out: {error}")
         return refused
 
-    def _path(self, spec: ExplainerSpec) -> Path:
-        return self.out / "explanations" / self.name / f"{spec.shown}.h5"
+    def _path(self, label: str) -> Path:
+        return self.out / "explanations" / self.name / f"{label}.h5"
 
     def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
         library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
         return _hash({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
 
     def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
-        path = self._path(spec)
+        path = self._path(spec.shown)
         if not path.is_file():
             return None
         try:
@@ -236,8 +236,8 @@ def _cost(explainer: Explainer, question: Question) -> int:
     """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     if not isinstance(explainer, Method):
         return len(question)
-    parts = [question] if explainer.joint else list(question.parts())
-    return len(question) * sum(max(1, forward + 2 * backward) for forward, backward in map(explainer.passes, parts))
+    costs = map(explainer.passes, explainer.parts(question))
+    return len(question) * sum(max(1, forward + 2 * backward) for forward, backward in costs)
 
 
 def words(experiment: Experiment) -> str:

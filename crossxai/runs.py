@@ -120,6 +120,6 @@ def _manifest(
         "target": words(experiment),
         "data": data,
         "models": models,
-        "settings": json.loads(experiment.model_dump_json()),
+        "settings": experiment.model_dump(mode="json"),
         "seconds": time.perf_counter() - start,
     }

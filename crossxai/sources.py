@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer
 from crossxai.data import histology
-from crossxai.data.pcam import PCam
+from crossxai.data.pcam import PCam, cache_folder
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
@@ -41,11 +40,6 @@ class Subject:
     digest: str
     metrics: Mapping[str, float]
     mean: tuple[float, ...] = ()
-
-
-def cache_folder() -> Path:
-    """Where the embedded data and the trained model live: $XDG_CACHE_HOME/crossxai, ~/.cache/crossxai by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossxai"
 
 
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
@@ -90,8 +84,7 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
             )
         return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
-    package = {"torch": "torch", "tensorflow": "tensorflow"}[spec.framework]
-    require(package, package, f"model {spec.name!r}")
+    require(spec.framework, spec.framework, f"model {spec.name!r}")
     path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
     held = checkpoint.read(path)
     standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
@@ -115,12 +108,10 @@ def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:
 
 def explainer(spec: ExplainerSpec, seed: int) -> Explainer:
     """The explainer of an entry; the experiment's seed is its own where it draws and names none."""
-    kinds = explainers.discover()
+    kind = explainers.discover().get(spec.name)
     params = dict(spec.params)
-    if spec.name in kinds:
-        names = kinds[spec.name].__dataclass_fields__
-        if "seed" in names:
-            params.setdefault("seed", seed)
+    if kind is not None and "seed" in kind.__dataclass_fields__:
+        params.setdefault("seed", seed)
     return explainers.get(spec.name, profile=spec.profile, **params)
 
 

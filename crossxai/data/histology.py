@@ -32,7 +32,7 @@ from skimage.color import rgb2hed
 from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
-from crossxai.atomic import replacing
+from crossxai.atomic import write_text
 from crossxai.data.pcam import CENTRE, SIZE, PCam, Split, file_name, write_split
 from crossxai.errors import InvalidFile
 
@@ -202,9 +202,7 @@ def _read_about(folder: Path) -> dict[str, Any] | None:
 
 
 def _write_about(folder: Path, about: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "about.json") as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / "about.json", json.dumps(about, indent=1) + "\n")
 
 
 def _refuse_foreign(folder: Path) -> None:

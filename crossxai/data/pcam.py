@@ -187,9 +187,13 @@ def write_split(
                 file.create_dataset(part, data=values)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: $XDG_CACHE_HOME/crossxai, ~/.cache/crossxai by default."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossxai"
+
+
 def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "crossxai" / "pcam"
+    return cache_folder() / "pcam"
 
 
 def _find(path: Path, cache: Path, optional: bool) -> Path | None:

@@ -23,7 +23,6 @@ class Random(Method):
     summary: ClassVar = "random numbers"
     needs: ClassVar = "nothing"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    stochastic: ClassVar = True
 
     seed: int = 0
 

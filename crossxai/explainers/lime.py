@@ -30,7 +30,6 @@ class Image(Method):
     library: ClassVar = "lime"
     summary: ClassVar = "local linear model over image segments"
     needs: ClassVar = "scores"
-    stochastic: ClassVar = True
 
     samples: int = 1000
     fill: float | None = None

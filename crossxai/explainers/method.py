@@ -34,7 +34,6 @@ class Method:
     needs: ClassVar[Needs]
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
@@ -56,6 +55,10 @@ class Method:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
         return 1
 
+    def parts(self, question: Question) -> list[Question]:
+        """What `explain` is asked: everything at once if `joint`, else one question per free modality."""
+        return [question] if self.joint else list(question.parts())
+
     def passes(self, question: Question) -> Passes:
         """(forward, backward) passes through the model per sample and call of `explain`; tests count them."""
         return (1, 1) if self.needs in ("gradients", "layers") else (0, 0)
@@ -70,7 +73,7 @@ class Method:
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
-        parts = [question] if self.joint else list(question.parts())
+        parts = self.parts(question)
         answers = [self._in_chunks(part) for part in parts]
         values = tuple(v for maps, _ in answers for v in maps)
         extras = dict(answers[0][1]) if len(parts) == 1 else {

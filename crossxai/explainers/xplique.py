@@ -200,7 +200,6 @@ class Rise(_Xplique):
     summary: ClassVar = "mean of random masks weighted by their scores"
     needs: ClassVar = "scores"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    stochastic: ClassVar = True
 
     samples: int = 4000
     grid: int = 7
