@@ -65,6 +65,11 @@ class Modality:
         """Whether the modality has space to draw a map in."""
         return len(self.axes) > 1
 
+    @property
+    def kind(self) -> str:
+        """ "table", "image" (y, x) or "volume" (any other space)."""
+        return "table" if not self.spatial else "image" if self.axes == ("y", "x", "channel") else "volume"
+
     def check(self, values: Array, where: str = "") -> None:
         """Raise `InvalidInput` unless `values` is a finite float array (n, *axes) of this modality, in its range."""
         label = f"{where}modality {self.name!r}"
@@ -120,8 +125,8 @@ class Differentiable(Model, Protocol):
 class Layered(Differentiable, Protocol):
     """A model whose inner layers can be read and replaced, whatever its graph (residual connections included)."""
 
-    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
-        """Layer name → activation shape without the sample axis, channels last, in order of execution."""
+    def activations(self, inputs: Inputs) -> dict[str, Array]:
+        """Layer name → activation, channels last, of the layers that run exactly once, in order of execution."""
         ...
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:

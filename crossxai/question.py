@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,18 +165,44 @@ class Question:
         return np.concatenate(scores), np.concatenate(activations), np.concatenate(grads)
 
     def cam_layer(self, layer: str = "") -> str:
-        """The layer to draw a class activation map at: the one named, else the last whose activation has space."""
-        shapes = self._layered().layers(tuple(v[:1] for v in self.inputs))
-        if not layer:
-            spatial = [name for name, shape in shapes.items() if len(shape) == 3 and math.prod(shape[:2]) > 1]
-            if not spatial:
-                raise Unsupported(f"model {self.model.name!r} has no layer with a spatial activation")
-            return spatial[-1]
-        if layer not in shapes:
-            raise UnknownName(f"layer of model {self.model.name!r}", layer, shapes)
-        if len(shapes[layer]) != 3:
+        """The layer to draw the free modality's activation map at: the one named, else the last whose activation has space
+        and is not the output itself.
+
+        In a model of several modalities, a layer counts only if the free one reaches it, and one that sees no other modality
+        with space (its own encoder) comes first: a map of one image must not be painted on another.
+        """
+        model, one = self._layered(), tuple(v[:1] for v in self.inputs)
+        before = model.activations(one)
+        if layer and layer not in before:
+            raise UnknownName(f"layer of model {model.name!r}", layer, before)
+        shapes = {name: activation.shape[1:] for name, activation in before.items()}
+        if layer and len(shapes[layer]) != 3:
             raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
-        return layer
+        names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
+        if len(names) > 1:  # a segmentation network's last layers give the output itself, which explains nothing
+            output = model.predict(one)
+            names = [n for n in names if before[n].shape != output.shape or not np.allclose(before[n], output)] or names
+        free, _ = self.one
+        others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
+        if len(model.modalities) > 1:
+            names = self._reached(names, free.name, before, one)
+            own = set(names) - {n for other in others for n in self._reached(names, other, before, one)}
+            names = [n for n in names if n in own] or names
+        if not names:
+            what = f"layer {layer!r}" if layer else "layer with a spatial activation"
+            raise Unsupported(f"model {model.name!r} has no {what} that modality {free.name!r} reaches")
+        return names[-1]
+
+    def _reached(self, names: Sequence[str], modality: str, before: Mapping[str, Array], one: Inputs) -> list[str]:
+        """Those of the named layers whose activation changes when the modality's values are replaced by noise."""
+        noise = np.random.default_rng(0)
+        changed = list(one)
+        for i, declared in enumerate(self.model.modalities):
+            if declared.name == modality:
+                low, high = declared.range or (float(one[i].min()) - 1, float(one[i].max()) + 1)
+                changed[i] = noise.uniform(low, high, one[i].shape).astype(one[i].dtype)
+        after = self._layered().activations(tuple(changed))
+        return [name for name in names if not np.array_equal(before[name], after[name])]
 
     def _layered(self) -> Layered:
         if not isinstance(self.model, Layered):

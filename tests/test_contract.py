@@ -56,8 +56,8 @@ class Counting:
         self.backward += len(inputs[0])
         return self.inner.vjp(inputs, cotangent)
 
-    def layers(self, inputs: Inputs) -> Any:
-        return self.inner.layers(inputs)
+    def activations(self, inputs: Inputs) -> Any:
+        return self.inner.activations(inputs)
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> Any:
         self.forward += len(inputs[0])

@@ -151,7 +151,8 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process"}
 MAY: dict[str, set[str]] = {
     "adapters": CORE,
-    "explainers": CORE | {f"explainers.{shared}" for shared in ("method", "path", "window", "xplique_bridge")},
+    "explainers": CORE
+    | {f"explainers.{shared}" for shared in ("method", "path", "window", "groups", "randomness", "xplique_bridge")},
     "evaluation": CORE | {"evaluation"},
     "files": CORE | {"atomic"},
     "report": CORE | {"atomic", "files", "report", "evaluation"},

@@ -74,21 +74,21 @@ class KerasModel:
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return outputs.numpy(), tuple(g.numpy() for g in gradients)
 
-    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
-        """Layers that run exactly once per pass and give a tensor: name → activation shape, channels last."""
-        shapes: dict[str, tuple[int, ...]] = {}
+    def activations(self, inputs: Inputs) -> dict[str, Array]:
+        """Of layers that run exactly once per pass and give a tensor: name → activation, channels last."""
+        found: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
         def record(name: str, output: Any) -> Any:
             runs[name] = runs.get(name, 0) + 1
             if tf.is_tensor(output) and len(output.shape) >= 2:
-                shapes[name] = tuple(output.shape[1:])
+                found[name] = output.numpy()
             return output
 
         self._build(inputs)
         with self._lock, self._hooked({name: partial(record, name) for name in self._named()}):
-            self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
-        return {name: shape for name, shape in shapes.items() if runs[name] == 1}
+            self._run(*self._tensors(inputs))
+        return {name: activation for name, activation in found.items() if runs[name] == 1}
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), channels last."""

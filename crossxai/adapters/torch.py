@@ -69,16 +69,16 @@ class TorchModel:
             for m, x, g in zip(self.modalities, inputs, grads, strict=True)
         )
 
-    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
-        """Layers that run exactly once per pass and give a tensor: name → activation shape, channels last."""
-        shapes: dict[str, tuple[int, ...]] = {}
+    def activations(self, inputs: Inputs) -> dict[str, Array]:
+        """Of layers that run exactly once per pass and give a tensor: name → activation, channels last."""
+        found: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
         def record(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _args: Any, output: Any) -> None:
                 runs[name] = runs.get(name, 0) + 1
                 if isinstance(output, Tensor) and output.ndim >= 2:
-                    shapes[name] = tuple(output.movedim(1, -1).shape[1:] if output.ndim > 3 else output.shape[1:])
+                    found[name] = _last(output.detach().clone(), output.ndim > 3)  # before an in-place ReLU comes
 
             return hook
 
@@ -89,7 +89,7 @@ class TorchModel:
             finally:
                 for handle in handles:
                     handle.remove()
-        return {name: shape for name, shape in shapes.items() if runs[name] == 1}
+        return {name: activation for name, activation in found.items() if runs[name] == 1}
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), channels last, correct under later in-place operations."""
