@@ -148,10 +148,13 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
         assert all(f"{name} (3, 32, 32" in done.stdout for name in names)
 
 
-CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process"}
+CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
 MAY: dict[str, set[str]] = {
-    "adapters": CORE,
-    "explainers": CORE | {f"explainers.{shared}" for shared in ("method", "path", "window", "xplique_bridge")},
+    "adapters": CORE | {"porting"},
+    "explainers": CORE
+    | {"porting"}
+    | {f"explainers.{shared}" for shared in ("method", "path", "window", "xplique_bridge")},
+    "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},
     "files": CORE | {"atomic"},
     "report": CORE | {"atomic", "files", "report", "evaluation"},
