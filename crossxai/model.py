@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
 Inputs = tuple[Array, ...]
@@ -135,4 +138,13 @@ class Layered(Differentiable, Protocol):
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when that layer's output is replaced by `activation`, channels last."""
+        ...
+
+
+@runtime_checkable
+class Traceable(Model, Protocol):
+    """A model that can be written down as a graph, and so be rebuilt layer by layer in either framework."""
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
         ...
