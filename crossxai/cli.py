@@ -123,7 +123,10 @@ def list_() -> None:
 def _installed(library: str) -> bool:
     from importlib.util import find_spec
 
-    return library == "controls" or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
+    return (
+        library in ("controls", "reference", "attention")
+        or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
+    )
 
 
 def _run(experiment: Experiment, out: Path) -> None:
