@@ -94,8 +94,18 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 
 @app.command("list")
-def list_() -> None:
+def list_(
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="Print the full table of explainers as Markdown, as in docs/explainers.md."),
+    ] = False,
+) -> None:
     """Show every explainer and metric with what each needs."""
+    if markdown:
+        from crossxai import catalogue
+
+        typer.echo(catalogue.markdown(), nl=False)
+        return
     from rich.table import Table
 
     from crossxai import evaluation, explainers
