@@ -23,8 +23,8 @@ class KerasModel:
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality (a list if several).
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"). streams: a transformer's tokens. Always runs with
-    training=False, in graph mode, one trace per input shape. Weights may change between calls; the architecture may not.
+    ("class",) or ("y", "x", "class"). streams: a transformer's tokens. Always runs with training=False, in graph mode, one
+    trace per input shape. Weights may change between calls; the architecture may not.
     """
 
     def __init__(
@@ -141,12 +141,9 @@ class KerasModel:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         declared(self.streams, self.name)
         self._build(inputs)
-        weigh = None if cotangent is None else self._weights
+        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
         both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
-        asked = cotangent or (lambda outputs: outputs)  # nobody asks if there is none
-        outputs, names, values, gradients = self._with(
-            asked, f"attention {'only' if weigh is None else 'vjp'}", both, inputs
-        )
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
         return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def _build(self, inputs: Inputs) -> None:
@@ -206,7 +203,7 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+    def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
         with self._lock:

@@ -22,8 +22,9 @@ class TorchModel:
     """A torch module in evaluation mode, taking one tensor per modality, images channels first.
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. streams: a
-    transformer's tokens. The module is never moved or changed, but for `device`. Runs in the dtype of the module's parameters. Raises `InvalidInput` if the module is in training mode.
+    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. streams: a transformer's tokens. Runs in the
+    dtype of the module's parameters. The module is never moved or changed, but for `device`. Raises `InvalidInput` if it
+    is in training mode.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from crossxai.attention import AttentionMap, Streams, declared
-from crossxai.attribution import Attribution, Profile
+from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.model import Array, Attentive, Modality
@@ -35,17 +35,18 @@ class _Attention(Method):
         """Every layer's maps are held at once, so no more than one batch of samples is."""
         return 4
 
-    def __call__(self, question: Question) -> Attribution:
+    def answerable(self, question: Question) -> Question:
+        question = super().answerable(question)
         model = question.model
-        if isinstance(model, Attentive) and model.streams is not None:
-            names = [m.name for m in question.modalities if m.name in model.streams.tokens]
-            if not names:
-                raise Unsupported(
-                    f"{self.name} explains modalities with tokens ({', '.join(model.streams.tokens)}); free are "
-                    f"{', '.join(question.free)}"
-                )
-            question = question.only(*names)
-        return super().__call__(question)
+        if not isinstance(model, Attentive) or model.streams is None:
+            return question  # what is asked next says so
+        names = [m.name for m in question.modalities if m.name in model.streams.tokens]
+        if not names:
+            raise Unsupported(
+                f"{self.name} explains modalities with tokens ({', '.join(model.streams.tokens)}); free are "
+                f"{', '.join(question.free)}"
+            )
+        return question.only(*names)
 
     def explain(self, question: Question) -> Answer:
         model = question.model
