@@ -13,15 +13,19 @@ import toys
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from crossxai import Modality
+from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.attention import Streams, Tokens
+from crossxai.attention import AttentionMap, Streams, Tokens
+from crossxai.model import Array
 
 WIDTH = 16
 VIT = Streams({"image": Tokens((4, 4), prefix=1)}, readout=("image", 0))
 TABLE = Modality.table(("age", "dose", "size"))
+TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 BOTH = Streams({"image": Tokens((4, 4)), "table": Tokens((3,), prefix=1)}, readout=("table", 0))
+COLUMNS = Streams({"table": Tokens((3,), prefix=1)}, readout=("table", 0))
+JOINED = Streams({"table": Tokens((3,), prefix=1), "image": Tokens((4, 4))}, readout=("table", 0), joined=True)
 
 
 def randomise(net: Any, dtype: str, seed: int = 0) -> Any:
@@ -231,3 +235,27 @@ def crossed(dtype: str = "float32", meet: bool = True, streams: Streams = BOTH) 
         "torch": TorchModel(net, modalities, streams=streams),
         "keras": KerasModel(keras_crossed(net, dtype), modalities, streams=streams),
     }
+
+
+def ask(model: Any, dtype: str = "float32", n: int = 3, **options: Any) -> Question:
+    """Explain class i % 3 of sample i."""
+    table = np.random.default_rng(1).normal(size=(n, 3)).astype(dtype)
+    inputs = (toys.images(n, dtype=dtype), table)[: len(model.modalities)]
+    return Question(model, inputs, Target.classes(np.arange(n) % 3, 3), **options)
+
+
+def same(found: Array, expected: Array, dtype: str) -> None:
+    """Equal relative to the largest entry: gradients and relevance have any scale."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * max(1e-30, np.abs(expected).max()))
+
+
+def spread(explainer: Any, maps: list[AttentionMap], streams: Streams) -> Array:
+    """What an explainer collects from given maps."""
+
+    class Given:
+        attention_score = attention_score_and_grad = staticmethod(lambda: (None, tuple(maps)))
+
+        def __len__(self) -> int:
+            return len(maps[0].values)
+
+    return explainer.spread(Given(), streams)

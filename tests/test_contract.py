@@ -77,7 +77,7 @@ def test_contract(model: Any, name: str, profile: str) -> None:
             explainer(question)
         return
     if explainer.needs == "attention":  # a convolutional network has none: tests/test_attention.py asks transformers
-        with pytest.raises(Unsupported, match="needs attention|declares no token streams"):
+        with pytest.raises(Unsupported, match=r"needs attention|declares no token streams"):
             explainer(question)
         return
     before = question.inputs[0].copy()
