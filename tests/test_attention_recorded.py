@@ -175,6 +175,10 @@ def bare(call: dict[str, Any] | None = None, dtype: str = "float64", **options: 
         ({}, {"key_padding_mask": torch.where(HIDE, -2.5, 0.0).double(), "need_weights": False}),
         ({}, {"attn_mask": CAUSAL}),
         ({}, {"attn_mask": CAUSAL, "is_causal": True, "need_weights": False}),
+        (
+            {},
+            {"attn_mask": CAUSAL.T, "is_causal": True, "need_weights": False},
+        ),  # torch believes the hint, not the mask
         ({}, {"attn_mask": CAUSAL, "key_padding_mask": HIDE, "is_causal": True}),
         ({}, {"attn_mask": torch.linspace(-1, 1, 6 * 16).view(6, 4, 4).double(), "average_attn_weights": False}),
     ],
