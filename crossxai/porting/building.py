@@ -122,3 +122,11 @@ def same_padding(
         total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
         sides.append((total // 2, total - total // 2))
     return sides[0], sides[1]
+
+
+def widened(kernel: Array, crop: Padding) -> tuple[Array, Padding]:
+    """A transposed convolution whose crop is nowhere negative: zeros at the kernel's end add what only the bias reaches."""
+    more = [max(-side[1], 0) for side in crop]
+    wide = np.pad(kernel, ((0, more[0]), (0, more[1]), (0, 0), (0, 0)))
+    sides = [(side[0], side[1] + extra) for side, extra in zip(crop, more, strict=True)]
+    return wide, (sides[0], sides[1])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossxai.errors import UnknownName, Unsupported
 from crossxai.graph import Graph, Node
+from crossxai.porting.building import widened
 
 
 class TorchGraph(nn.Module):
@@ -67,6 +68,9 @@ def build(graph: Graph, dtype: str | None = None) -> TorchGraph:
 class Standardise(nn.Module):
     """(x - mean) / sd, by buffers of the shape that x needs."""
 
+    mean: Tensor
+    sd: Tensor
+
     def __init__(self, mean: Tensor, sd: Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -121,13 +125,13 @@ def _pads(padding: Any) -> tuple[int, int, int, int]:
 
 def _conv(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
     kernel = w["kernel"].permute(3, 2, 0, 1).contiguous()
-    out, per_group, *size = kernel.shape
+    out, per_group, high, wide = kernel.shape
     (top, bottom), (left, right) = s["padding"]
     even = top == bottom and left == right
     conv = nn.Conv2d(
         per_group * s["groups"],
         out,
-        tuple(size),
+        (high, wide),
         s["strides"],
         (top, left) if even else 0,
         s["dilation"],
@@ -139,25 +143,21 @@ def _conv(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn
 
 
 def _conv_transpose(s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
-    kernel = w["kernel"].permute(3, 2, 0, 1).contiguous()
-    (top, bottom), (left, right) = s["crop"]
-    # What torch has no arguments for is cut off (or, were it added, refused) afterwards.
+    (top, bottom), (left, right) = crop = s["crop"]
+    # torch cuts the same on both sides, but for an output_padding smaller than the stride; the rest is cut afterwards.
     more = (top - bottom, left - right)
-    fits = all(0 <= m < stride for m, stride in zip(more, s["strides"], strict=True)) and min(top, left) >= 0
-    if not fits and min(top, bottom, left, right) < 0:
-        raise Unsupported(
-            f"a transposed convolution with crop {s['crop']} and strides {s['strides']} has none in torch"
-        )
+    fits = all(0 <= m < stride for m, stride in zip(more, s["strides"], strict=True))
     padding, extra = ((top, left), more) if fits else ((0, 0), (0, 0))
-    made = nn.ConvTranspose2d(
-        kernel.shape[0], kernel.shape[1], tuple(kernel.shape[2:]), s["strides"], padding, extra, bias="bias" in w
-    )
+    values, crop = (w["kernel"].numpy(), crop) if fits else widened(w["kernel"].numpy(), crop)
+    kernel = torch.from_numpy(values).permute(3, 2, 0, 1).contiguous()
+    inside, out, high, wide = kernel.shape
+    made = nn.ConvTranspose2d(inside, out, (high, wide), s["strides"], padding, extra, bias="bias" in w)
     _give(made, weight=kernel, bias=w.get("bias"))
-    return made if fits else nn.Sequential(made, nn.ZeroPad2d(tuple(-p for p in _pads(s["crop"]))))
+    return made if fits else nn.Sequential(made, nn.ZeroPad2d(_pads([[-a, -b] for a, b in crop])))
 
 
 def _dense(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
-    made = nn.Linear(*w["kernel"].shape, bias="bias" in w)
+    made = nn.Linear(w["kernel"].shape[0], w["kernel"].shape[1], bias="bias" in w)
     _give(made, weight=w["kernel"].T.contiguous(), bias=w.get("bias"))
     return made
 
