@@ -59,7 +59,9 @@ class Tangled(nn.Module):
     def forward(self, x: Tensor, power: int = 1) -> Tensor:
         if power > 1:  # what keeps its default may steer
             x = x * x
-        x = 2 * (0.5 - x) / 1.5
+        _n, channels, height, _width = x.shape
+        if channels == 3 and height > 8:  # sizes are numbers
+            x = 2 * (0.5 - x) / 1.5
         a = self.norm(self.first(x))
         kept = a
         self.relu(a)  # changes `kept` too
@@ -106,7 +108,7 @@ class Pair(nn.Module):
         return self.out(torch.cat([self.encode(left), self.encode(right)], dim=1))
 
 
-def same_keras(size: int, dtype: str = "float64") -> Any:
+def same_keras(dtype: str = "float64") -> Any:
     """Strided padding="same" everywhere, fused activations, a nested model, keras.ops, flattening channels last."""
     named = {"dtype": dtype}
     layers, ops = keras.layers, keras.ops
@@ -122,14 +124,15 @@ def same_keras(size: int, dtype: str = "float64") -> Any:
     y = inner(x)
     y = layers.UpSampling2D(2, **named)(layers.BatchNormalization(name="norm", **named)(y))
     z = layers.SeparableConv2D(6, 3, padding="same", activation="tanh", **named)(layers.Dropout(0.5, **named)(x))
-    z = layers.ZeroPadding2D(((0, -z.shape[1] % 2), (0, 0)), **named)(z) if z.shape[1] else z
+    z = layers.Cropping2D(((0, 1), (1, 0)), **named)(layers.ZeroPadding2D(((2, 0), (1, 3)), **named)(z))
     z = ops.concatenate(
         [ops.relu(z), ops.leaky_relu(layers.Conv2DTranspose(4, 3, 1, "same", **named)(z), 0.3)], axis=-1
     )
     gate = layers.Dense(6, "sigmoid", name="gate", **named)(layers.GlobalMaxPooling2D(**named)(x))
     y = layers.Multiply(**named)([y, layers.Reshape((1, 1, 6), **named)(gate)])
     y = layers.Conv2DTranspose(4, 3, 2, "same", activation="softplus", name="up", **named)(y)
-    y, z = layers.AveragePooling2D(2, **named)(y), layers.Dense(5, "gelu", **named)(z)
+    y, z = layers.AveragePooling2D(2, **named)(y), layers.Dense(5, "elu", **named)(z)
+    pooled = layers.Reshape((1, 1, 8), **named)(layers.GlobalMaxPooling2D(**named)(x))
     row = layers.Concatenate(**named)([layers.GlobalAveragePooling2D(**named)(y), ops.mean(z, axis=(1, 2))])
-    row = layers.Concatenate(**named)([row, layers.Flatten(**named)(layers.AveragePooling2D(size // 4, **named)(x))])
+    row = layers.Concatenate(**named)([row, layers.Flatten(**named)(pooled)])
     return lively_keras(keras.Model(image, layers.Dense(4, **named)(row)))

@@ -8,6 +8,7 @@ import keras
 import nets
 import numpy as np
 import pytest
+import tensorflow as tf
 import torch
 import toys
 from captum.attr import DeepLift, GuidedBackprop
@@ -135,12 +136,11 @@ def test_same_padding_of_odd_and_even_sizes(framework: str, size: int) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_keras_layers(framework: str) -> None:
-    model = KerasModel(nets.same_keras(32), (toys.IMAGE,))
+    model = KerasModel(nets.same_keras(), (toys.IMAGE,))
     made = check_same(model, (images(32),), framework)
     assert made.graph.layers["stem"] == "stem.relu"  # a layer's output is after the activation fused into it
     assert "inner_conv" in made.layers
-    again = check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
-    assert len(again.graph.nodes) <= len(made.graph.nodes) + 2
+    check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
 
 
 def test_flattening_keeps_the_layout_that_the_dense_layer_was_trained_on() -> None:
@@ -175,15 +175,18 @@ def test_guided_backprop_across_frameworks() -> None:
     from xplique.attributions import GuidedBackprop as XpliqueGuidedBackprop
 
     values, labels = toys.images(3), [0, 1, 2]
+
+    def guided_backprop(module: nn.Module) -> np.ndarray:
+        with pytest.warns(UserWarning, match="Setting backward hooks on ReLU activations"):
+            found = GuidedBackprop(module).attribute(nchw(values), target=labels)
+        return found.detach().numpy().transpose(0, 2, 3, 1)
+
     plain = TorchModel(toys.torch_net(), (toys.IMAGE,))
-    expected = (
-        GuidedBackprop(plain.module).attribute(nchw(values), target=labels).detach().numpy().transpose(0, 2, 3, 1)
-    )
+    expected = guided_backprop(plain.module)
     scale = np.abs(expected).max()
 
     of_keras = twin(KerasModel(toys.keras_net(), (toys.IMAGE,)), (values,), "torch")
-    found = GuidedBackprop(of_keras.module).attribute(nchw(values), target=labels).numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(guided_backprop(of_keras.module), expected, atol=1e-4 * scale)
 
     of_torch = twin(plain, (values,), "keras")
     one_hot = np.eye(3, dtype=np.float32)[labels]
@@ -194,13 +197,13 @@ def test_guided_backprop_across_frameworks() -> None:
 
 
 def test_deeplift_of_a_network_whose_relu_is_reused_and_in_place() -> None:
-    net = nets.lively(resnet18_torch.build(3, 0))
-    made = twin(TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE), (images(64),), "torch")
+    """captum's rule for overlapping max-pools is complete only where the baseline's pool is constant, hence black."""
+    made = twin(TorchModel(nets.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
     x = nchw(images(64))
-    with pytest.warns(UserWarning, match=r"backward hooks|forward"):
+    with pytest.warns(UserWarning, match=r"hooks"):
         values, delta = DeepLift(made.module).attribute(x, torch.zeros_like(x), target=1, return_convergence_delta=True)
-    assert float(delta.abs().max()) < 1e-8 * float(values.abs().sum())
-    assert float(values.std()) > 0
+    assert float(delta.detach().abs().max()) < 1e-8
+    assert float(values.detach().std()) > 0
 
 
 def test_full_grad_finds_the_biases_of_a_keras_model() -> None:
@@ -214,6 +217,11 @@ def test_full_grad_finds_the_biases_of_a_keras_model() -> None:
 
 
 def test_the_model_is_left_as_found() -> None:
+    with_constant = TorchModel(Function(lambda x: x * torch.full((3, 1, 1), 2.0)).eval(), (toys.IMAGE,))
+    attributes = set(vars(with_constant.module))
+    assert with_constant.graph((images(16),)).nodes[-1].op == "standardise"
+    assert set(vars(with_constant.module)) == attributes  # torch.fx keeps tensors made on the way in the module
+
     net = nets.lively(nets.Tangled())
     before = {k: v.clone() for k, v in net.state_dict().items()}
     model = TorchModel(net, (toys.IMAGE,))
@@ -233,7 +241,7 @@ def test_the_model_is_left_as_found() -> None:
         parameter.data.zero_()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
-    keras_net = nets.same_keras(32)
+    keras_net = nets.same_keras()
     nodes = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
     weights = keras_net.get_weights()
     twin(KerasModel(keras_net, (toys.IMAGE,)), (values,), "torch")
@@ -256,7 +264,7 @@ def test_dtypes() -> None:
 
 class Steering(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if x.sum() > 0 else -x
+        return x if x.mean((2, 3)) else -x
 
 
 class Function(nn.Module):
@@ -273,16 +281,17 @@ class Function(nn.Module):
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.attend = nn.MultiheadAttention(3, 1)
+        self.attend = nn.MultiheadAttention(3, 1, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.attend(x, x, x)[0]
 
 
 def half_overwritten(x: torch.Tensor) -> torch.Tensor:
-    row = x.flatten(1)
-    x.relu_()
-    return row
+    means = x.mean((2, 3))
+    view = means[:, :, None, None]
+    means.relu_()
+    return view + 1
 
 
 @pytest.mark.parametrize(
@@ -302,9 +311,9 @@ def half_overwritten(x: torch.Tensor) -> torch.Tensor:
         (Function(lambda x: nn.functional.dropout(x)), r"drops at random even in evaluation mode"),
         (Function(lambda x: nn.functional.interpolate(x, 24)), r"\(16, 16\) to \(24, 24\); only whole factors"),
         (Function(lambda x: nn.functional.interpolate(x, 32, mode="bicubic")), r"mode='bicubic'"),
-        (Function(lambda x: nn.functional.pad(x, (1, 1), "reflect")), r"mode 'reflect'"),
+        (Function(lambda x: nn.functional.pad(x, (1, 1, 1, 1), "reflect")), r"mode 'reflect'"),
         (Function(lambda x: nn.functional.softmax(x, 3)), r"over axis 3; only over the channels"),
-        (Function(half_overwritten), r"it reads 'flatten' after a part or a view of it was changed|returns no single tensor"),
+        (Function(half_overwritten), r"\(add\) has no translation: it reads 'getitem' after a part or a view of it was"),
         (Function(lambda x: (x, x)), r"Function returns no single tensor"),
         (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")), r"padding_mode='circular'; only zeros"),
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 3, groups=3)), r"groups=3, dilation=\(1, 1\); only 1"),
@@ -318,12 +327,10 @@ def half_overwritten(x: torch.Tensor) -> torch.Tensor:
     ],
 )  # fmt: skip
 def test_what_torch_has_no_translation_for(net: nn.Module, said: str) -> None:
-    axes = (("y", "x", "class"), ("class",))
+    modality, inputs = toys.IMAGE, (images(16),)
     if isinstance(net, Attention):
-        model = TorchModel(net.eval(), (Modality("words", ("token", "feature"), ("a", "b", "c")),), output_axes=axes[0])
-        inputs: Inputs = (np.ones((2, 4, 3), np.float32),)
-    else:
-        model, inputs = TorchModel(net.eval(), (toys.IMAGE,), output_axes=axes[0]), (images(16),)
+        modality, inputs = Modality("words", ("token", "feature"), ("a", "b", "c")), (np.ones((2, 3, 3)),)
+    model = TorchModel(net.eval(), (modality,))
     with pytest.raises(Unsupported, match=said):
         twin(model, inputs, "torch")
 
@@ -333,22 +340,19 @@ def subclassed(function: Any) -> Any:
         def call(self, x: Any) -> Any:
             return function(x)
 
-    return Subclassed()
+    model = Subclassed()
+    model.built = True
+    return model
 
 
 def stack(*layers: Any) -> Any:
     return keras.Sequential([keras.Input((15, 15, 3)), *layers])
 
 
-def again(layer: Any) -> Any:
-    image = keras.Input((15, 15, 3))
-    return keras.Model(image, layer(image, training=True))
-
-
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: subclassed(np.asarray), r"cannot be traced \(.*write its call with Keras layers and keras.ops only"),
+        (lambda: subclassed(tf.nn.l2_loss), r"cannot be traced \(.*write its call with Keras layers and keras.ops only"),
         (lambda: stack(keras.layers.LayerNormalization(name="ln")), r"layer 'ln' \(LayerNormalization\) has no translation"),
         (lambda: subclassed(keras.ops.cumsum), r"\(Cumsum\) has no translation"),
         (lambda: subclassed(lambda x: x[:, 1:]), r"\(GetItem\) has no translation: takes a part of an activation"),
@@ -364,7 +368,7 @@ def again(layer: Any) -> Any:
         (lambda: stack(keras.layers.Conv2D(4, 3, activation=lambda x: x)), r"its activation '<lambda>' has none"),
         (lambda: stack(keras.layers.Conv2DTranspose(4, 3, dilation_rate=2)), r"dilation_rate=\(2, 2\)"),
         (lambda: stack(keras.layers.Rescaling(0.0)), r"multiplies by zero"),
-        (lambda: again(keras.layers.Dropout(0.5)), r"called with training=True"),
+        (lambda: subclassed(lambda x: keras.layers.Dropout(0.5)(x, training=True)), r"called with training=True"),
     ],
 )  # fmt: skip
 def test_what_keras_has_no_translation_for(make: Any, said: str) -> None:
