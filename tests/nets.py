@@ -11,6 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def images(size: int = 32, n: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, size, size, 3))
+
+
 def lively(net: nn.Module, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """Random weights and batch-norm statistics far from 0 and 1; evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
@@ -75,7 +79,7 @@ class Tangled(nn.Module):
         c = F.interpolate(F.silu(c), scale_factor=2, mode="bilinear") - F.adaptive_avg_pool2d(a, 1).expand_as(a)
         d = torch.cat([a, torch.relu(c), F.interpolate(F.softplus(c[:, :]), a.shape[2:])], dim=1)
         d = F.adaptive_max_pool2d(F.avg_pool2d(d, 2), 4)
-        d = torch.tanh(d).contiguous()
+        d = torch.cat([torch.tanh(d)], 1).contiguous()
         return self.head(d.reshape(d.size(0), -1))
 
 
@@ -106,6 +110,17 @@ class Pair(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         return self.out(torch.cat([self.encode(left), self.encode(right)], dim=1))
+
+
+class Function(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.inner = nn.Sequential()
+        self.inner.forward = function
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
 
 
 def same_keras(dtype: str = "float64") -> Any:

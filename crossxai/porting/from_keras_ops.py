@@ -106,6 +106,8 @@ def pad(c: Call, operation: Any, x: Ref, constant_values: Any = None) -> Ref:
 
 def concatenate(c: Call, operation: Any, values: Any) -> Ref:
     refs = [c.check(v, len(c.shape)) for v in values]
+    if len(refs) == 1:
+        return Ref(refs[0].name, c.shape)
     return c.node("concatenate", *refs, axis=operation.axis % len(c.shape))
 
 
