@@ -14,7 +14,7 @@ from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
 Profile = Literal["native", "canonical"]
-Needs = Literal["scores", "gradients", "layers", "nothing"]
+Needs = Literal["scores", "gradients", "layers", "module", "attention", "nothing"]
 Reduction = Literal["sum", "mean", "abs_sum", "abs_max"]
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from crossxai.attention import AttentionMap, Streams
     from crossxai.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
@@ -68,6 +69,11 @@ class Modality:
         """Whether the modality has space to draw a map in."""
         return len(self.axes) > 1
 
+    @property
+    def kind(self) -> str:
+        """ "table", "image" (y, x) or "volume" (any other space)."""
+        return "table" if not self.spatial else "image" if self.axes == ("y", "x", "channel") else "volume"
+
     def check(self, values: Array, where: str = "") -> None:
         """Raise `InvalidInput` unless `values` is a finite float array (n, *axes) of this modality, in its range."""
         label = f"{where}modality {self.name!r}"
@@ -123,8 +129,8 @@ class Differentiable(Model, Protocol):
 class Layered(Differentiable, Protocol):
     """A model whose inner layers can be read and replaced, whatever its graph (residual connections included)."""
 
-    def layers(self, inputs: Inputs) -> dict[str, tuple[int, ...]]:
-        """Layer name → activation shape without the sample axis, channels last, in order of execution."""
+    def activations(self, inputs: Inputs) -> dict[str, Array]:
+        """Layer name → activation, channels last, of the layers that run exactly once, in order of execution."""
         ...
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
@@ -142,4 +148,20 @@ class Traceable(Model, Protocol):
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Differentiable, Protocol):
+    """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
+
+    @property
+    def streams(self) -> Streams | None: ...
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, every attention layer's probabilities in order of execution and the gradient of
+        sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
+
+        Raises `Unsupported` if no streams are declared or no attention layer runs that can be recorded.
+        """
         ...

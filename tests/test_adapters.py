@@ -128,7 +128,7 @@ def test_a_layer_that_runs_twice_is_refused() -> None:
         start, keras.layers.GlobalAveragePooling2D()(relu(keras.layers.Conv2D(3, 1, name="conv")(relu(start))))
     )
     for net in (TorchModel(Twice().eval(), (toys.IMAGE,)), KerasModel(twice, (toys.IMAGE,))):
-        assert "relu" not in net.layers((toys.images(1),))
+        assert "relu" not in net.activations((toys.images(1),))
         with pytest.raises(Unsupported, match="runs more than once"):
             toys.question(net).layer_score_and_grad("relu")
         assert toys.question(net).layer_score_and_grad("conv")[1].shape == (3, 32, 32, 3)

@@ -28,6 +28,8 @@ def test_the_list() -> None:
         "xplique.gradcam",
         "xplique.occlusion",
         "xplique.rise",
+        "attention.rollout",
+        "attention.relevance",
         "controls.random",
         "controls.centre",
         "controls.edges",
@@ -164,7 +166,7 @@ def test_maps_of_space_need_an_image(name: str) -> None:
     question = Question(
         image_and_table()(modalities), (toys.images(2), np.zeros((2, 2), np.float32)), Target.outputs(0, 2, 1)
     )
-    with pytest.raises(Unsupported, match=r"explains 2-D images; modality 'table' has axes feature|has no layer"):
+    with pytest.raises(Unsupported, match=r"explains images; there is only modality 'table' \(axes feature\)"):
         get(name)(question.only("table"))
 
 
@@ -183,8 +185,8 @@ def image_and_table() -> Any:
         def vjp(self, inputs: Any, cotangent: Any) -> Any:
             raise AssertionError("not asked here")
 
-        def layers(self, inputs: Any) -> Any:
-            return {"image": inputs[0].shape[1:]}
+        def activations(self, inputs: Any) -> Any:
+            return {"image": inputs[0]}
 
         def layer_vjp(self, inputs: Any, cotangent: Any, layer: str) -> Any:
             raise AssertionError("not asked here")
@@ -201,7 +203,7 @@ def test_xplique_refuses_volumes() -> None:
     model = FunctionModel(lambda v: v.reshape(len(v), -1)[:, :1], (volume,))
     question = Question(model, (np.zeros((2, 4, 4, 4, 2), np.float32),), Target.outputs(0, 2, 1))
     for name in ("xplique.occlusion", "xplique.rise"):
-        with pytest.raises(Unsupported, match="explains 2-D images; modality 'volume' has axes z, y, x, channel"):
+        with pytest.raises(Unsupported, match=r"explains images and tables; .* 'volume' \(axes z, y, x, channel\)"):
             get(name)(question)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from skimage.filters import sobel
 
 from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import InvalidInput
 from crossxai.explainers.method import Answer, Method
 from crossxai.question import Question
 
@@ -22,6 +22,7 @@ class Random(Method):
     library: ClassVar = "controls"
     summary: ClassVar = "random numbers"
     needs: ClassVar = "nothing"
+    family: ClassVar = "control"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     seed: int = 0
@@ -40,6 +41,8 @@ class Centre(Method):
     library: ClassVar = "controls"
     summary: ClassVar = "a bump in the middle of the image"
     needs: ClassVar = "nothing"
+    family: ClassVar = "control"
+    kinds: ClassVar = ("image", "volume")
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     sd: float = 0.25
@@ -50,9 +53,7 @@ class Centre(Method):
             raise InvalidInput(f"{self.name}: sd must be positive, got {self.sd}")
 
     def explain(self, question: Question) -> Answer:
-        modality, values = question.one
-        if not modality.spatial:
-            raise Unsupported(f"{self.name} needs space; modality {modality.name!r} is a table")
+        _, values = question.one
         bump = np.ones(values.shape[1:-1], np.float32)
         for axis, size in enumerate(values.shape[1:-1]):
             position = ((np.arange(size) + 0.5) / size - 0.5) / self.sd
@@ -69,10 +70,11 @@ class Edges(Method):
     library: ClassVar = "controls"
     summary: ClassVar = "edges of the image"
     needs: ClassVar = "nothing"
+    family: ClassVar = "control"
+    reference: ClassVar = "Adebayo et al. 2018"
+    kinds: ClassVar = ("image", "volume")
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     def explain(self, question: Question) -> Answer:
-        modality, values = question.one
-        if not modality.spatial:
-            raise Unsupported(f"{self.name} needs space; modality {modality.name!r} is a table")
+        _, values = question.one
         return (np.stack([sobel(image.mean(axis=-1))[..., None] for image in values]).astype(np.float32),), {}

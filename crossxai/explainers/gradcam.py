@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.explainers.method import Answer, Method, image
+from crossxai.explainers.method import Answer, Method
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.resize import bilinear
@@ -27,6 +27,8 @@ class _Cam(Method):
 
     library: ClassVar = "gradcam"
     needs: ClassVar = "layers"
+    family: ClassVar = "activation map"
+    kinds: ClassVar = ("image",)
     cam: ClassVar[str]
     conventions: ClassVar = {
         "native": "ReLU, rescaled to [0, 1] before and after a bilinear resize",
@@ -39,7 +41,7 @@ class _Cam(Method):
         library = require("pytorch_grad_cam", "gradcam", self.name)
         import torch
 
-        values = image(question, self.name)
+        _, values = question.one
         layer = question.cam_layer(self.layer)
         _, activation, gradient = question.layer_score_and_grad(layer)
         channels_first = [np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in (activation, gradient)]

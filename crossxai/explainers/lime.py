@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method, Passes, image
+from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -30,6 +30,9 @@ class Image(Method):
     library: ClassVar = "lime"
     summary: ClassVar = "local linear model over image segments"
     needs: ClassVar = "scores"
+    family: ClassVar = "surrogate"
+    reference: ClassVar = "Ribeiro et al. 2016"
+    kinds: ClassVar = ("image",)
 
     samples: int = 1000
     fill: float | None = None
@@ -45,7 +48,7 @@ class Image(Method):
 
     def explain(self, question: Question) -> Answer:
         library = require("lime.lime_image", "lime", self.name)
-        values = image(question, self.name)
+        _, values = question.one
         if values.shape[-1] not in (1, 3):
             raise Unsupported(f"{self.name} explains images with 1 or 3 channels, not {values.shape[-1]}")
         maps = np.zeros((*values.shape[:3], 1), np.float32)

@@ -11,10 +11,23 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.question import Question
 
 Passes = tuple[int, int]
+
+FAMILIES = (
+    "gradient",
+    "path",
+    "smoothing",
+    "propagation",
+    "activation map",
+    "perturbation",
+    "surrogate",
+    "Shapley",
+    "attention",
+    "control",
+)
 
 Answer = tuple[Inputs, Mapping[str, Array]]
 """Maps, one per free modality, and extras by name: arrays (n, …) with the sample axis first."""
@@ -32,6 +45,12 @@ class Method:
     library: ClassVar[str]
     summary: ClassVar[str]
     needs: ClassVar[Needs]
+    family: ClassVar[str] = ""
+    """One of `FAMILIES`: how it works, for tables."""
+    reference: ClassVar[str] = ""
+    """The paper, as "Authors year"."""
+    kinds: ClassVar[tuple[str, ...]] = ("image", "volume", "table")
+    """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
     conventions: ClassVar[Mapping[str, str]] = {}
@@ -55,13 +74,27 @@ class Method:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
         return 1
 
+    def answerable(self, question: Question) -> Question:
+        """The question about those free modalities that this method has answers for; `Unsupported` if there is none."""
+        names = [m.name for m in question.modalities if m.kind in self.kinds]
+        if not names:
+            kinds = " and ".join(f"{kind}s" for kind in self.kinds)
+            given = ", ".join(f"{m.name!r} (axes {', '.join(m.axes)})" for m in question.modalities)
+            raise Unsupported(f"{self.name} explains {kinds}; there is only modality {given}")
+        return question.only(*names)
+
     def parts(self, question: Question) -> list[Question]:
         """What `explain` is asked: everything at once if `joint`, else one question per free modality."""
         return [question] if self.joint else list(question.parts())
 
+    def cost(self, question: Question) -> Passes:
+        """(forward, backward) passes through the model per sample, all parts together; tests count them."""
+        each = [self.passes(part) for part in self.parts(self.answerable(question))]
+        return sum(forward for forward, _ in each), sum(backward for _, backward in each)
+
     def passes(self, question: Question) -> Passes:
-        """(forward, backward) passes through the model per sample and call of `explain`; tests count them."""
-        return (1, 1) if self.needs in ("gradients", "layers") else (0, 0)
+        """(forward, backward) passes per sample that one call of `explain` makes."""
+        return (1, 1) if self.needs in ("gradients", "layers", "attention") else (0, 0)
 
     def explain(self, question: Question) -> Answer:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""
@@ -69,7 +102,14 @@ class Method:
 
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
-        needed = {"gradients": Differentiable, "layers": Layered}.get(self.needs)
+        question = self.answerable(question)
+        protocols: dict[str, type] = {
+            "gradients": Differentiable,
+            "layers": Layered,
+            "module": Traceable,
+            "attention": Attentive,
+        }
+        needed = protocols.get(self.needs)
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
@@ -99,14 +139,6 @@ class Method:
             return found[0]
         maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in found), strict=True))
         return maps, {key: np.concatenate([extras[key] for _, extras in found]) for key in found[0][1]}
-
-
-def image(question: Question, name: str) -> Array:
-    """The values (n, y, x, channel) of a question's one free modality; raises `Unsupported` if it is no 2-D image."""
-    modality, values = question.one
-    if modality.axes != ("y", "x", "channel"):
-        raise Unsupported(f"{name} explains 2-D images; modality {modality.name!r} has axes {', '.join(modality.axes)}")
-    return values
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method, Passes, image
+from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.path import PathMethod
 from crossxai.explainers.window import WindowMethod
 from crossxai.explainers.xplique_bridge import Asking, seeded
@@ -27,11 +27,9 @@ class _Xplique(Method):
     """What Xplique's methods share: images and tables only, since it reduces channels of 4-D arrays alone."""
 
     library: ClassVar = "xplique"
+    kinds: ClassVar[tuple[str, ...]] = ("image", "table")
 
     def explain(self, question: Question) -> Answer:
-        modality, _ = question.one
-        if modality.spatial:
-            image(question, self.name)
         asking = Asking(question)
         import tensorflow as tf
 
@@ -111,6 +109,7 @@ class GradCAM(_Xplique):
         "native": "ReLU, bicubic resize, no rescale",
         "canonical": "ReLU, bilinear resize, no rescale",
     }
+    kinds: ClassVar = ("image",)
     needs: ClassVar = "layers"
 
     layer: str = ""
@@ -118,7 +117,7 @@ class GradCAM(_Xplique):
     def _explain(self, library: Any, question: Question, asking: Asking) -> Answer:
         import tensorflow as tf
 
-        values = image(question, self.name)
+        _, values = question.one
         _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
         activation, gradient = activation.astype(np.float32), gradient.astype(np.float32)
         if self.profile == "canonical":

@@ -1,0 +1,112 @@
+"""Groups of input entries that perturbation methods switch on and off together: segments, squares, columns, modalities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.model import Array, Modality
+from crossxai.question import Question
+
+Labels = npt.NDArray[np.int64]
+
+SEGMENTATIONS = ("grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities")
+
+
+def check_segmentation(segmentation: str, name: str) -> None:
+    """Raise `InvalidInput` unless it is a known way to group, or the path of a .npz file."""
+    if segmentation not in SEGMENTATIONS and not segmentation.endswith(".npz"):
+        known = ", ".join(SEGMENTATIONS)
+        raise InvalidInput(f"{name}: segmentation is one of {known}, or the path of a .npz file, got {segmentation!r}")
+
+
+def groups(
+    question: Question, row: int, segmentation: str = "grid", patch: int = 16, seed: int = 0
+) -> tuple[Labels, ...]:
+    """Group numbers 0, 1, … of one sample's entries, counted through all free modalities.
+
+    One array per free modality, broadcastable to it without the sample axis: (*space, 1) for images, (*space, channels) for
+    "scalars", (features,) for tables, whose columns are always one group each, except under "modalities".
+    "grid": squares of `patch` pixels, clipped at the far borders. "quickshift": kernel 4, distance 200, ratio 0.2, as lime
+    has it. "slic", "felzenszwalb": scikit-image's defaults with about one segment per patch². "scalars": every number alone.
+    "modalities": one group per modality. A path ending in .npz: an integer array (*space) per sample, under the sample's id,
+    or under "modality/id" where there are several images.
+    """
+    found: list[Labels] = []
+    count = 0
+    for modality, values in zip(question.modalities, question.values, strict=True):
+        labels = _labels(modality, values[row], question.ids[row], segmentation, patch, seed)
+        _, numbers = np.unique(labels, return_inverse=True)
+        found.append(numbers.reshape(labels.shape).astype(np.int64) + count)
+        count = int(found[-1].max()) + 1
+    return tuple(found)
+
+
+def group_count(question: Question, segmentation: str, patch: int) -> int:
+    """How many groups each sample has; only where that does not depend on the image: raises `InvalidInput` otherwise."""
+    if segmentation not in ("grid", "scalars", "modalities"):
+        raise InvalidInput(f"the number of groups of segmentation {segmentation!r} depends on the image")
+    return 1 + max(int(labels.max()) for labels in groups(question, 0, segmentation, patch))
+
+
+def spread(weights: Array, labels: tuple[Labels, ...]) -> tuple[Array, ...]:
+    """One weight per group, (groups,), painted on the entries of each modality."""
+    return tuple(weights[numbers] for numbers in labels)
+
+
+def _labels(modality: Modality, values: Array, sample: str, segmentation: str, patch: int, seed: int) -> Labels:
+    if segmentation == "modalities":
+        return np.zeros((*values.shape[:-1], 1) if modality.spatial else values.shape, np.int64)
+    if not modality.spatial or segmentation == "scalars":
+        return np.arange(values.size).reshape(values.shape)
+    if segmentation == "grid":
+        return _grid(values.shape[:-1], patch)[..., None]
+    if segmentation.endswith(".npz"):
+        return _given(segmentation, modality, values, sample)[..., None]
+    if modality.kind != "image":
+        raise InvalidInput(
+            f"{segmentation} segments 2-D images; modality {modality.name!r} is a {modality.kind}: use grid"
+        )
+    return np.asarray(_segments(values, segmentation, patch, seed), np.int64)[..., None]
+
+
+def _grid(space: tuple[int, ...], patch: int) -> Labels:
+    numbers: Labels = np.zeros(space, np.int64)
+    for axis, size in enumerate(space):
+        index = (np.arange(size) // patch).reshape([-1 if a == axis else 1 for a in range(len(space))])
+        numbers = numbers * -(-size // patch) + index
+    return numbers
+
+
+def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
+    import skimage.segmentation as skimage
+
+    colour = image.shape[-1] == 3
+    if segmentation == "quickshift":
+        return skimage.quickshift(
+            image.astype(np.float64), kernel_size=4, max_dist=200, ratio=0.2, convert2lab=colour, rng=seed
+        )
+    if segmentation == "slic":
+        count = max(2, image.shape[0] * image.shape[1] // patch**2)
+        return skimage.slic(image, n_segments=count, convert2lab=colour, channel_axis=-1, start_label=0)
+    return skimage.felzenszwalb(image, min_size=max(2, patch**2 // 4), channel_axis=-1)
+
+
+def _given(path: str, modality: Modality, values: Array, sample: str) -> Labels:
+    if not Path(path).is_file():
+        raise InvalidFile(f"there is no segmentation file {path}")
+    with np.load(path, allow_pickle=False) as stored:
+        keys = [key for key in (f"{modality.name}/{sample}", sample) if key in stored]
+        if not keys:
+            raise InvalidInput(f"{path} holds no segments for sample {sample!r}: it has {', '.join(list(stored)[:5])}")
+        labels: Labels = stored[keys[0]]
+    if labels.shape != values.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
+        raise InvalidInput(
+            f"{path}: segments of sample {sample!r} are {labels.dtype} {labels.shape}, whole numbers of shape "
+            f"{values.shape[:-1]} are needed"
+        )
+    return labels
