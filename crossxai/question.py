@@ -166,7 +166,7 @@ class Question:
 
     def cam_layer(self, layer: str = "") -> str:
         """The layer to draw the free modality's activation map at: the one named, else the last whose activation has space
-        and is not the output itself.
+        and not the shape of the output.
 
         In a model of several modalities, a layer counts only if the free one reaches it, and one that sees no other modality
         with space (its own encoder) comes first: a map of one image must not be painted on another.
@@ -179,9 +179,8 @@ class Question:
         if layer and len(shapes[layer]) != 3:
             raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
         names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
-        if len(names) > 1:  # a segmentation network's last layers give the output itself, which explains nothing
-            output = model.predict(one)
-            names = [n for n in names if before[n].shape != output.shape or not np.allclose(before[n], output)] or names
+        if not layer:  # a segmentation network's last layers give the output itself, which explains nothing
+            names = [n for n in names if shapes[n] != self.target.weights.shape[1:]] or names
         free, _ = self.one
         others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
         if len(model.modalities) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.model import Array, Differentiable, Inputs, Layered, Traceable
 from crossxai.question import Question
 
 Passes = tuple[int, int]
@@ -103,7 +103,8 @@ class Method:
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
         question = self.answerable(question)
-        needed = {"gradients": Differentiable, "layers": Layered}.get(self.needs)
+        protocols: dict[str, type] = {"gradients": Differentiable, "layers": Layered, "module": Traceable}
+        needed = protocols.get(self.needs)
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
