@@ -146,6 +146,8 @@ class SmoothGradSq(_Tunnel):
 class VarGrad(_Tunnel):
     __doc__ = f"""Variance of gradients of noisy copies of the input (Adebayo et al. 2018), divided by n, not by n - 1.
 
+    Captum subtracts the squared mean from the mean square: in float32 a variance near 0 can come out just below it.
+
     {_Tunnel.__doc__}"""
 
     name: ClassVar = "captum.var_grad"

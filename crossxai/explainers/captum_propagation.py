@@ -7,17 +7,22 @@ without a word. The extra `twin_gap` (n,) of every map here is |score of the twi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.captum_bridge import captum, signed
-from crossxai.explainers.captum_rules import attach_lrp_rules, hookable_relus, rescaling
+from crossxai.explainers.captum_rules import (
+    LRP_RULES,
+    attach_lrp_rules,
+    hookable_relus,
+    rescaling,
+    split_shared_activations,
+)
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.torch_twin import TwinScores
 from crossxai.model import Array
@@ -39,8 +44,17 @@ def _ask(method: Any, twin: TwinScores, rows: Rows, **options: Any) -> Any:
         return method.attribute(twin.inputs(rows), additional_forward_args=(twin.rows(rows),), **options)
 
 
-def _pieces(question: Question, size: int) -> list[Rows]:
-    return [np.arange(start, min(start + size, len(question))) for start in range(0, len(question), size)]
+def _in_pieces(method: Any, twin: TwinScores, prepare: Callable[[], None] | None = None) -> tuple[list[Array], Array]:
+    """Maps and the twin's scores of all samples, batch by batch; prepare: what to do before each."""
+    size, n = twin.question.batch_size, len(twin.question)
+    found, scores = [], []
+    for start in range(0, n, size):
+        if prepare is not None:
+            prepare()
+        twin.seen.clear()
+        found.append(twin.arrays(_ask(method, twin, np.arange(start, min(start + size, n)))))
+        scores.append(twin.seen[0])
+    return [np.concatenate(column) for column in zip(*found, strict=True)], np.concatenate(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +73,11 @@ class _Hooked(Method):
 
     def explain(self, question: Question) -> Answer:
         twin = TwinScores(question)
-        found, scores = [], []
-        for rows in _pieces(question, question.batch_size):
-            twin.seen.clear()
-            found.append(twin.arrays(self._maps(captum(self.name), twin, rows)))
-            scores.append(twin.seen[0])
-        maps = [np.concatenate(column) for column in zip(*found, strict=True)]
-        return signed(self, question, maps), {"twin_gap": twin.gap(np.concatenate(scores))}
+        maps, scores = _in_pieces(self._method(captum(self.name), twin), twin)
+        return signed(self, question, maps), {"twin_gap": twin.gap(scores)}
 
-    def _maps(self, library: Any, twin: TwinScores, rows: Rows) -> Any:
+    def _method(self, library: Any, twin: TwinScores) -> Any:
+        """Captum's method on the twin."""
         raise NotImplementedError
 
 
@@ -83,9 +93,9 @@ class GuidedBackprop(_Hooked):
     summary: ClassVar = "gradient through positive paths"
     reference: ClassVar = "Springenberg et al. 2014"
 
-    def _maps(self, library: Any, twin: TwinScores, rows: Rows) -> Any:
+    def _method(self, library: Any, twin: TwinScores) -> Any:
         hookable_relus(twin, self.name)
-        return _ask(library.GuidedBackprop(twin.module), twin, rows)
+        return library.GuidedBackprop(twin.module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +110,9 @@ class Deconvolution(_Hooked):
     summary: ClassVar = "gradient with ReLUs applied backwards"
     reference: ClassVar = "Zeiler & Fergus 2014"
 
-    def _maps(self, library: Any, twin: TwinScores, rows: Rows) -> Any:
+    def _method(self, library: Any, twin: TwinScores) -> Any:
         hookable_relus(twin, self.name)
-        return _ask(library.Deconvolution(twin.module), twin, rows)
+        return library.Deconvolution(twin.module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +134,14 @@ class GuidedGradCam(_Hooked):
     def passes(self, question: Question) -> Passes:
         return 3, 2
 
-    def _maps(self, library: Any, twin: TwinScores, rows: Rows) -> Any:
+    def _method(self, library: Any, twin: TwinScores) -> Any:
         name = twin.question.cam_layer(self.layer)
         if name not in twin.found.layers:
             raise Unsupported(
                 f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"
             )
         hookable_relus(twin, self.name)
-        return _ask(library.GuidedGradCam(twin.module, twin.found.layers[name]), twin, rows)
+        return library.GuidedGradCam(twin.module, twin.found.layers[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,12 +232,14 @@ class DeepLiftShap(DeepLift):
 
 @dataclass(frozen=True, kw_only=True)
 class Lrp(_Hooked):
-    """Layer-wise relevance propagation with the epsilon rule (Bach et al. 2015, eq. 58) at every layer with weights.
+    """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
-    Captum's rules; what has none there gets one: every other linear step (standardising, flattening, padding, concatenation,
-    transposed convolution, …) the epsilon rule, every other activation, softmax and sigmoid of the target included, passes
-    relevance unchanged, and a product shares it equally between its factors. Relevance that biases absorb is lost: the extra
-    `completeness_gap` (n,) is the sum of the map minus the score, 0 without biases. On a linear model the map is w · x.
+    rule: of convolutions: "epsilon", Captum's default, with which the map of a network of ReLUs and max-pools is input ×
+    gradient (Ancona et al. 2018); "gamma" (0.25, Montavon et al. 2019) and "alpha1_beta0" favour positive weights. Other
+    layers follow the epsilon rule. What has no rule in Captum gets one: other linear steps (standardising, flattening,
+    padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax and sigmoid of the target
+    included, pass relevance unchanged; a product shares it equally between its factors. The extra `completeness_gap` (n,) is
+    the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map is w · x.
     Native: per channel. Canonical: summed over channels.
     """
 
@@ -235,11 +247,13 @@ class Lrp(_Hooked):
     summary: ClassVar = "relevance handed back layer by layer"
     reference: ClassVar = "Bach et al. 2015"
 
+    rule: str = "epsilon"
     epsilon: float = 1e-9
-    profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.rule not in LRP_RULES:
+            raise UnknownName(f"rule of {self.name}", self.rule, LRP_RULES)
         if self.epsilon <= 0:
             raise InvalidInput(f"{self.name}: epsilon must be positive, got {self.epsilon}")
 
@@ -248,13 +262,10 @@ class Lrp(_Hooked):
 
     def explain(self, question: Question) -> Answer:
         twin = TwinScores(question)
-        found, scores = [], []
-        for rows in _pieces(question, question.batch_size):
-            twin.seen.clear()
-            attach_lrp_rules(twin, self.epsilon)
-            found.append(twin.arrays(_ask(captum(self.name).LRP(twin.module), twin, rows)))
-            scores.append(twin.seen[0])
-        arrays, score = [np.concatenate(column) for column in zip(*found, strict=True)], np.concatenate(scores)
+        split_shared_activations(twin)
+        arrays, score = _in_pieces(
+            captum(self.name).LRP(twin.module), twin, lambda: attach_lrp_rules(twin, self.rule, self.epsilon)
+        )
         total = np.sum([v.reshape(len(v), -1).sum(axis=1) for v in arrays], axis=0)
         extras = {"completeness_gap": np.asarray(total - score), "twin_gap": twin.gap(score)}
         return signed(self, question, arrays), extras

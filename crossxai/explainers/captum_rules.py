@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from crossxai.errors import Unsupported
 from crossxai.explainers.torch_twin import TwinScores
+
+ACTIVATIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"}
+LRP_RULES = ("epsilon", "gamma", "alpha1_beta0")
 
 
 def hookable_relus(twin: TwinScores, name: str) -> None:
@@ -33,6 +37,17 @@ def _exchange(module: Any, change: Any) -> None:
             _exchange(child, change)
 
 
+def _copied() -> Any:
+    """A layer that copies its input, so that a hook on the copy is a hook on nothing else."""
+    from torch import nn
+
+    class Copied(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.clone()
+
+    return Copied()
+
+
 def rescaling(kind: Any, twin: TwinScores, complete: bool) -> Any:
     """Captum's DeepLift (or DeepLiftShap) on a twin, with its Rescale rule for activations it has none for.
 
@@ -43,10 +58,6 @@ def rescaling(kind: Any, twin: TwinScores, complete: bool) -> Any:
     """
     from captum.attr._core.deep_lift import nonlinear
     from torch import nn
-
-    class Copied(nn.Module):
-        def forward(self, x: Any) -> Any:
-            return x.clone()
 
     extra = (nn.ReLU6, nn.GELU, nn.SiLU)
 
@@ -66,7 +77,7 @@ def rescaling(kind: Any, twin: TwinScores, complete: bool) -> Any:
     method = Rescaling(twin.module)
     if complete:
         _exchange(
-            twin.module, lambda module: nn.Sequential(Copied(), module) if method._is_non_linear(module) else module
+            twin.module, lambda module: nn.Sequential(_copied(), module) if method._is_non_linear(module) else module
         )
     return method
 
@@ -94,9 +105,24 @@ def _max_pool(module: Any, inputs: Any, outputs: Any, grad_input: Any, grad_outp
     return torch.cat([multipliers, multipliers])
 
 
-def attach_lrp_rules(twin: TwinScores, epsilon: float) -> None:
-    """Give every layer of the twin a rule of its own; Captum takes them away again after each call."""
-    from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
+def split_shared_activations(twin: TwinScores) -> None:
+    """Put a copy, which has a rule, before every activation whose input another layer reads too.
+
+    Captum turns gradients into relevance at the inputs of layers with rules, and passes relevance through activations: on a
+    tensor that feeds both, it would add the one to the other.
+    """
+    from torch import nn
+
+    network, nodes = twin.found.module, twin.found.graph.nodes
+    readers = Counter(source for node in nodes for source in node.inputs)
+    for node in nodes:
+        if node.op in ACTIVATIONS and readers[node.inputs[0]] > 1:
+            setattr(network, network.submodules[node.name], nn.Sequential(_copied(), network.layer(node.name)))
+
+
+def attach_lrp_rules(twin: TwinScores, rule: str, epsilon: float) -> None:
+    """Give every layer of the twin a rule of its own, convolutions the one named; Captum takes them away after each call."""
+    from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
     from torch import nn
 
     class EqualShares(EpsilonRule):  # type: ignore[misc]
@@ -107,12 +133,15 @@ def attach_lrp_rules(twin: TwinScores, epsilon: float) -> None:
 
     captum_passes = (nn.ReLU, nn.Tanh)
     passing = (nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softmax)
+    favouring = {"gamma": GammaRule, "alpha1_beta0": Alpha1_Beta0_Rule}.get(rule)
     for module in twin.module.modules():
         if list(module.children()) or type(module) in captum_passes:
             continue
         if isinstance(module, passing):
             module.rule = IdentityRule()
         elif type(module).__name__ == "Multiply":
-            module.rule = EqualShares()
+            module.rule = EqualShares(epsilon)
+        elif favouring is not None and isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.rule = favouring()
         else:
             module.rule = EpsilonRule(epsilon)
