@@ -11,6 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def images(size: int = 32, n: int = 2, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((n, size, size, 3))
+
+
 def lively(net: nn.Module, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """Random weights and batch-norm statistics far from 0 and 1; evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +63,9 @@ class Tangled(nn.Module):
     def forward(self, x: Tensor, power: int = 1) -> Tensor:
         if power > 1:  # what keeps its default may steer
             x = x * x
-        x = 2 * (0.5 - x) / 1.5
+        _n, channels, height, _width = x.shape
+        if channels == 3 and height > 8:  # sizes are numbers
+            x = 2 * (0.5 - x) / 1.5
         a = self.norm(self.first(x))
         kept = a
         self.relu(a)  # changes `kept` too
@@ -73,7 +79,7 @@ class Tangled(nn.Module):
         c = F.interpolate(F.silu(c), scale_factor=2, mode="bilinear") - F.adaptive_avg_pool2d(a, 1).expand_as(a)
         d = torch.cat([a, torch.relu(c), F.interpolate(F.softplus(c[:, :]), a.shape[2:])], dim=1)
         d = F.adaptive_max_pool2d(F.avg_pool2d(d, 2), 4)
-        d = torch.tanh(d).contiguous()
+        d = torch.cat([torch.tanh(d)], 1).contiguous()
         return self.head(d.reshape(d.size(0), -1))
 
 
@@ -106,7 +112,18 @@ class Pair(nn.Module):
         return self.out(torch.cat([self.encode(left), self.encode(right)], dim=1))
 
 
-def same_keras(size: int, dtype: str = "float64") -> Any:
+class Function(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.inner = nn.Sequential()
+        self.inner.forward = function
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+def same_keras(dtype: str = "float64") -> Any:
     """Strided padding="same" everywhere, fused activations, a nested model, keras.ops, flattening channels last."""
     named = {"dtype": dtype}
     layers, ops = keras.layers, keras.ops
@@ -122,14 +139,15 @@ def same_keras(size: int, dtype: str = "float64") -> Any:
     y = inner(x)
     y = layers.UpSampling2D(2, **named)(layers.BatchNormalization(name="norm", **named)(y))
     z = layers.SeparableConv2D(6, 3, padding="same", activation="tanh", **named)(layers.Dropout(0.5, **named)(x))
-    z = layers.ZeroPadding2D(((0, -z.shape[1] % 2), (0, 0)), **named)(z) if z.shape[1] else z
+    z = layers.Cropping2D(((0, 1), (1, 0)), **named)(layers.ZeroPadding2D(((2, 0), (1, 3)), **named)(z))
     z = ops.concatenate(
         [ops.relu(z), ops.leaky_relu(layers.Conv2DTranspose(4, 3, 1, "same", **named)(z), 0.3)], axis=-1
     )
     gate = layers.Dense(6, "sigmoid", name="gate", **named)(layers.GlobalMaxPooling2D(**named)(x))
     y = layers.Multiply(**named)([y, layers.Reshape((1, 1, 6), **named)(gate)])
     y = layers.Conv2DTranspose(4, 3, 2, "same", activation="softplus", name="up", **named)(y)
-    y, z = layers.AveragePooling2D(2, **named)(y), layers.Dense(5, "gelu", **named)(z)
+    y, z = layers.AveragePooling2D(2, **named)(y), layers.Dense(5, "elu", **named)(z)
+    pooled = layers.Reshape((1, 1, 8), **named)(layers.GlobalMaxPooling2D(**named)(x))
     row = layers.Concatenate(**named)([layers.GlobalAveragePooling2D(**named)(y), ops.mean(z, axis=(1, 2))])
-    row = layers.Concatenate(**named)([row, layers.Flatten(**named)(layers.AveragePooling2D(size // 4, **named)(x))])
+    row = layers.Concatenate(**named)([row, layers.Flatten(**named)(pooled)])
     return lively_keras(keras.Model(image, layers.Dense(4, **named)(row)))

@@ -11,23 +11,18 @@ import pytest
 import torch
 import toys
 from captum.attr import DeepLift, GuidedBackprop
+from nets import Function, images
 from torch import nn
 
-from crossxai import Modality, Unsupported
-from crossxai.adapters.numpy import FunctionModel
+from crossxai import Modality
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.graph import Graph, Node
 from crossxai.model import Inputs, Traceable
 from crossxai.models import resnet18_keras, resnet18_torch
 from crossxai.porting import Twin, twin
 
 LEFT, RIGHT, TABLE = Modality.image("left"), Modality.image("right"), Modality.table(("a", "b", "c", "d"))
 FRAMEWORKS = ("torch", "keras")
-
-
-def images(size: int = 32, n: int = 2, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).random((n, size, size, 3))
 
 
 def rebuilt(made: Twin, model: Any) -> Any:
@@ -135,12 +130,11 @@ def test_same_padding_of_odd_and_even_sizes(framework: str, size: int) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_keras_layers(framework: str) -> None:
-    model = KerasModel(nets.same_keras(32), (toys.IMAGE,))
+    model = KerasModel(nets.same_keras(), (toys.IMAGE,))
     made = check_same(model, (images(32),), framework)
     assert made.graph.layers["stem"] == "stem.relu"  # a layer's output is after the activation fused into it
     assert "inner_conv" in made.layers
-    again = check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
-    assert len(again.graph.nodes) <= len(made.graph.nodes) + 2
+    check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
 
 
 def test_flattening_keeps_the_layout_that_the_dense_layer_was_trained_on() -> None:
@@ -175,15 +169,18 @@ def test_guided_backprop_across_frameworks() -> None:
     from xplique.attributions import GuidedBackprop as XpliqueGuidedBackprop
 
     values, labels = toys.images(3), [0, 1, 2]
+
+    def guided_backprop(module: nn.Module) -> np.ndarray:
+        with pytest.warns(UserWarning, match="Setting backward hooks on ReLU activations"):
+            found = GuidedBackprop(module).attribute(nchw(values), target=labels)
+        return found.detach().numpy().transpose(0, 2, 3, 1)
+
     plain = TorchModel(toys.torch_net(), (toys.IMAGE,))
-    expected = (
-        GuidedBackprop(plain.module).attribute(nchw(values), target=labels).detach().numpy().transpose(0, 2, 3, 1)
-    )
+    expected = guided_backprop(plain.module)
     scale = np.abs(expected).max()
 
     of_keras = twin(KerasModel(toys.keras_net(), (toys.IMAGE,)), (values,), "torch")
-    found = GuidedBackprop(of_keras.module).attribute(nchw(values), target=labels).numpy().transpose(0, 2, 3, 1)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(guided_backprop(of_keras.module), expected, atol=1e-4 * scale)
 
     of_torch = twin(plain, (values,), "keras")
     one_hot = np.eye(3, dtype=np.float32)[labels]
@@ -194,13 +191,13 @@ def test_guided_backprop_across_frameworks() -> None:
 
 
 def test_deeplift_of_a_network_whose_relu_is_reused_and_in_place() -> None:
-    net = nets.lively(resnet18_torch.build(3, 0))
-    made = twin(TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE), (images(64),), "torch")
+    """captum's rule for overlapping max-pools is complete only where the baseline's pool is constant, hence black."""
+    made = twin(TorchModel(nets.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
     x = nchw(images(64))
-    with pytest.warns(UserWarning, match=r"backward hooks|forward"):
+    with pytest.warns(UserWarning, match=r"hooks"):
         values, delta = DeepLift(made.module).attribute(x, torch.zeros_like(x), target=1, return_convergence_delta=True)
-    assert float(delta.abs().max()) < 1e-8 * float(values.abs().sum())
-    assert float(values.std()) > 0
+    assert float(delta.detach().abs().max()) < 1e-8
+    assert float(values.detach().std()) > 0
 
 
 def test_full_grad_finds_the_biases_of_a_keras_model() -> None:
@@ -214,6 +211,11 @@ def test_full_grad_finds_the_biases_of_a_keras_model() -> None:
 
 
 def test_the_model_is_left_as_found() -> None:
+    with_constant = TorchModel(Function(lambda x: x * torch.full((3, 1, 1), 2.0)).eval(), (toys.IMAGE,))
+    attributes = set(vars(with_constant.module))
+    assert with_constant.graph((images(16),)).nodes[-1].op == "standardise"
+    assert set(vars(with_constant.module)) == attributes  # torch.fx keeps tensors made on the way in the module
+
     net = nets.lively(nets.Tangled())
     before = {k: v.clone() for k, v in net.state_dict().items()}
     model = TorchModel(net, (toys.IMAGE,))
@@ -233,7 +235,7 @@ def test_the_model_is_left_as_found() -> None:
         parameter.data.zero_()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
-    keras_net = nets.same_keras(32)
+    keras_net = nets.same_keras()
     nodes = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
     weights = keras_net.get_weights()
     twin(KerasModel(keras_net, (toys.IMAGE,)), (values,), "torch")
@@ -252,150 +254,3 @@ def test_dtypes() -> None:
         weights = (single.module.parameters, double.module.parameters) if framework == "torch" else ()
         assert [str(next(w()).dtype) for w in weights] in ([], ["torch.float32", "torch.float64"])
     assert double.module.get_layer("fc").kernel.dtype == "float64"
-
-
-class Steering(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if x.sum() > 0 else -x
-
-
-class Function(nn.Module):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.inner = nn.Sequential()
-        self.inner.forward = function
-        self.function = function
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.function(x)
-
-
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.attend = nn.MultiheadAttention(3, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.attend(x, x, x)[0]
-
-
-def half_overwritten(x: torch.Tensor) -> torch.Tensor:
-    row = x.flatten(1)
-    x.relu_()
-    return row
-
-
-@pytest.mark.parametrize(
-    ("net", "said"),
-    [
-        (Attention(), r"layer 'attend' \(MultiheadAttention\) has no translation"),
-        (nn.Sequential(nn.InstanceNorm2d(3)), r"layer '0' \(InstanceNorm2d\) has no translation"),
-        (Steering(), r"Steering cannot be traced by torch.fx \(TraceError: symbolically traced"),
-        (Function(lambda x: x.cumsum(1)), r"\(cumsum\) has no translation"),
-        (Function(lambda x: x[:, :2].mean((2, 3))), r"\(getitem\) has no translation: takes a part of an activation"),
-        (Function(lambda x: x / (x + 1)), r"\(truediv\) has no translation: divides by an activation"),
-        (Function(lambda x: x * 0), r"\(mul\) has no translation: .* multiplies by zero"),
-        (Function(lambda x: x + torch.ones(16, 16)), r"with a constant of shape \(16, 16\)"),
-        (Function(lambda x: x.mean(1)), r"\(mean\) has no translation: over axes 1; only over \(2, 3\)"),
-        (Function(lambda x: x.view(2, 3, -1)), r"\(view\) has no translation: .*\(2, 3, 256\); only flattening"),
-        (Function(lambda x: x * x.sum().item()), r"\(sum\) has no translation"),
-        (Function(lambda x: nn.functional.dropout(x)), r"drops at random even in evaluation mode"),
-        (Function(lambda x: nn.functional.interpolate(x, 24)), r"\(16, 16\) to \(24, 24\); only whole factors"),
-        (Function(lambda x: nn.functional.interpolate(x, 32, mode="bicubic")), r"mode='bicubic'"),
-        (Function(lambda x: nn.functional.pad(x, (1, 1), "reflect")), r"mode 'reflect'"),
-        (Function(lambda x: nn.functional.softmax(x, 3)), r"over axis 3; only over the channels"),
-        (Function(half_overwritten), r"it reads 'flatten' after a part or a view of it was changed|returns no single tensor"),
-        (Function(lambda x: (x, x)), r"Function returns no single tensor"),
-        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")), r"padding_mode='circular'; only zeros"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 3, 3, groups=3)), r"groups=3, dilation=\(1, 1\); only 1"),
-        (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False)), r"count_include_pad=False with padding"),
-        (nn.Sequential(nn.AvgPool2d(3, 2, ceil_mode=True)), r"a ceil_mode that adds a window"),
-        (nn.Sequential(nn.AdaptiveAvgPool2d(5)), r"\(16, 16\) to \(5, 5\): windows of different sizes"),
-        (nn.Sequential(nn.MaxPool2d(2, dilation=2)), r"dilation=2; only 1"),
-        (nn.Sequential(nn.Softplus(beta=2)), r"beta=2; only 1"),
-        (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), r"normalises by the batch at hand"),
-        (nn.Sequential(nn.Linear(16, 4)), r"takes an activation with 2 or 3 axes, here it gets \(2, 3, 16, 16\)"),
-    ],
-)  # fmt: skip
-def test_what_torch_has_no_translation_for(net: nn.Module, said: str) -> None:
-    axes = (("y", "x", "class"), ("class",))
-    if isinstance(net, Attention):
-        model = TorchModel(net.eval(), (Modality("words", ("token", "feature"), ("a", "b", "c")),), output_axes=axes[0])
-        inputs: Inputs = (np.ones((2, 4, 3), np.float32),)
-    else:
-        model, inputs = TorchModel(net.eval(), (toys.IMAGE,), output_axes=axes[0]), (images(16),)
-    with pytest.raises(Unsupported, match=said):
-        twin(model, inputs, "torch")
-
-
-def subclassed(function: Any) -> Any:
-    class Subclassed(keras.Model):
-        def call(self, x: Any) -> Any:
-            return function(x)
-
-    return Subclassed()
-
-
-def stack(*layers: Any) -> Any:
-    return keras.Sequential([keras.Input((15, 15, 3)), *layers])
-
-
-def again(layer: Any) -> Any:
-    image = keras.Input((15, 15, 3))
-    return keras.Model(image, layer(image, training=True))
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda: subclassed(np.asarray), r"cannot be traced \(.*write its call with Keras layers and keras.ops only"),
-        (lambda: stack(keras.layers.LayerNormalization(name="ln")), r"layer 'ln' \(LayerNormalization\) has no translation"),
-        (lambda: subclassed(keras.ops.cumsum), r"\(Cumsum\) has no translation"),
-        (lambda: subclassed(lambda x: x[:, 1:]), r"\(GetItem\) has no translation: takes a part of an activation"),
-        (lambda: subclassed(lambda x: keras.ops.mean(x, axis=-1)), r"\(Mean\) has no translation: over axes"),
-        (lambda: stack(keras.layers.AveragePooling2D(2, padding="same")), r"padding='same' pads \(15, 15\)"),
-        (lambda: stack(keras.layers.ReLU(max_value=3)), r"max_value=3"),
-        (lambda: stack(keras.layers.Softmax(axis=1)), r"axis=1; only the last"),
-        (lambda: stack(keras.layers.BatchNormalization(axis=1)), r"axis=1; only the last"),
-        (lambda: stack(keras.layers.Permute((2, 1, 3))), r"dims=\(2, 1, 3\); only \(3, 1, 2\)"),
-        (lambda: stack(keras.layers.Reshape((225, 3))), r"only flattening"),
-        (lambda: stack(keras.layers.UpSampling2D(2, interpolation="bicubic")), r"interpolation='bicubic'"),
-        (lambda: stack(keras.layers.Conv2D(4, 3, activation="mish")), r"its activation 'mish' has none"),
-        (lambda: stack(keras.layers.Conv2D(4, 3, activation=lambda x: x)), r"its activation '<lambda>' has none"),
-        (lambda: stack(keras.layers.Conv2DTranspose(4, 3, dilation_rate=2)), r"dilation_rate=\(2, 2\)"),
-        (lambda: stack(keras.layers.Rescaling(0.0)), r"multiplies by zero"),
-        (lambda: again(keras.layers.Dropout(0.5)), r"called with training=True"),
-    ],
-)  # fmt: skip
-def test_what_keras_has_no_translation_for(make: Any, said: str) -> None:
-    model = KerasModel(make(), (toys.IMAGE,), output_axes=("y", "x", "class"))
-    with pytest.raises(Unsupported, match=said):
-        twin(model, (images(15).astype(np.float32),), "torch")
-
-
-def test_what_a_framework_has_no_layer_for() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, dilation=2))
-    model = TorchModel(net.eval(), (toys.IMAGE,), output_axes=("y", "x", "class"))
-    assert twin(model, (images(16),), "torch").gap == 0
-    with pytest.raises(Unsupported, match=r"strides \(2, 2\) and dilation \(2, 2\); Keras takes one"):
-        twin(model, (images(16),), "keras")
-
-
-def test_a_wrong_twin_is_refused_with_its_gap() -> None:
-    class Wrong(FunctionModel):
-        def graph(self, inputs: Inputs) -> Graph:
-            weights = {"kernel": np.full((4, 2), 1.01), "bias": np.zeros(2)}
-            nodes = (
-                Node("table", "input", settings={"shape": (4,)}),
-                Node("dense", "dense", ("table",), weights=weights),
-            )
-            return Graph(("table",), nodes, "dense")
-
-    model = Wrong(lambda x: x @ np.ones((4, 2)), (TABLE,))
-    for framework in FRAMEWORKS:
-        with pytest.raises(Unsupported, match=r"differs from it by 1.0e-02 of the largest output, more than 1e-08"):
-            twin(model, (np.ones((3, 4)),), framework)
-    with pytest.raises(Unsupported, match="cannot say what it is made of: wrap a torch module in TorchModel"):
-        twin(FunctionModel(lambda x: x, (TABLE,)), (np.ones((3, 4)),), "torch")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="framework is 'torch' or 'keras', got 'jax'"):
-        twin(model, (np.ones((3, 4)),), "jax")  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def relu(c: Call, layer: Any, x: Ref) -> Ref:
     if kinds == (6, 0, 0):
         return c.node("relu6", x)
     if kinds[0] is None and kinds[2] == 0:
-        return c.node("leaky_relu", x, slope=kinds[1])
+        return c.node("leaky_relu", x, slope=float(np.float32(kinds[1])))
     raise c.fail(f"max_value={layer.max_value}, negative_slope={layer.negative_slope}, threshold={layer.threshold}")
 
 
@@ -147,3 +147,7 @@ def normalization(c: Call, layer: Any, x: Ref) -> Ref:
 
 def standardise(c: Call, layer: Any, x: Ref) -> Ref:
     return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, layer.mean, layer.sd), c.shape)
+
+
+def exact_leaky_relu(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("leaky_relu", x, slope=layer.negative_slope)

@@ -12,7 +12,7 @@ from crossxai.errors import Unsupported
 from crossxai.graph import ACTIVATIONS
 from crossxai.model import Array
 from crossxai.porting.building import Builder, untranslated
-from crossxai.porting.keras_layers import gelu_tanh
+from crossxai.porting.keras_layers import gelu_erf, gelu_tanh
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ def array(variable: Any) -> Array:
 
 
 def _activation(c: Call, function: Any) -> tuple[str | None, dict[str, Any]]:
-    if function is gelu_tanh:
-        return "gelu", {"approximate": True}
+    if function in (gelu_tanh, gelu_erf):
+        return "gelu", {"approximate": function is gelu_tanh}
     name = getattr(function, "__name__", type(function).__name__)
     name = {"swish": "silu"}.get(name, name)
     if function is None or function is keras.activations.linear:
@@ -78,7 +78,7 @@ def _activation(c: Call, function: Any) -> tuple[str | None, dict[str, Any]]:
     if name not in ACTIVATIONS or not getattr(function, "__module__", "").startswith(("keras.", "tensorflow.")):
         raise c.fail(f"its activation {name!r} has none")
     settings: dict[str, dict[str, Any]] = {
-        "gelu": {"approximate": False}, "elu": {"alpha": 1.0}, "leaky_relu": {"slope": 0.2}
+        "gelu": {"approximate": False}, "elu": {"alpha": 1.0}, "leaky_relu": {"slope": float(np.float32(0.2))}
     }  # fmt: skip
     return name, settings.get(name, {})
 
@@ -106,6 +106,8 @@ def pad(c: Call, operation: Any, x: Ref, constant_values: Any = None) -> Ref:
 
 def concatenate(c: Call, operation: Any, values: Any) -> Ref:
     refs = [c.check(v, len(c.shape)) for v in values]
+    if len(refs) == 1:
+        return Ref(refs[0].name, c.shape)
     return c.node("concatenate", *refs, axis=operation.axis % len(c.shape))
 
 
@@ -177,7 +179,7 @@ def identity(c: Call, _operation: Any, x: Ref, **_named: Any) -> Ref:
 
 def plain(op: str, c: Call, operation: Any, x: Ref) -> Ref:
     if op == "leaky_relu":
-        return c.node(op, x, slope=float(operation.negative_slope))
+        return c.node(op, x, slope=float(np.float32(operation.negative_slope)))  # as TensorFlow keeps it
     if op == "elu":
         return c.node(op, x, alpha=float(operation.alpha))
     return c.node(op, x, approximate=bool(operation.approximate)) if op == "gelu" else c.node(op, x)

@@ -107,6 +107,8 @@ def concatenate(c: Call, tensors: Any, dim: int = 0, **named: Any) -> Ref:
     dim = named.get("axis", dim)
     rank = c.result.ndim
     refs = [c.check(t, rank) for t in tensors]
+    if len(refs) == 1:
+        return Ref(refs[0].name, c.result)  # as the first layer of every dense block does
     return c.node("concatenate", *refs, axis=LAST[dim % 4] if rank == 4 else dim % rank)
 
 

@@ -136,6 +136,3 @@ except ImportError:
     pass
 else:
     FUNCTIONS[_stochastic_depth] = stochastic_depth
-
-NUMBERS_OF = frozenset({"size", "dim", "ndimension", "numel", "getattr", "_assert", "len"})
-"""What asks an activation for numbers that do not depend on its values."""

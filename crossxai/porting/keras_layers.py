@@ -70,10 +70,31 @@ class BilinearUpSampling2D(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "size": self.size}
 
 
+@keras.saving.register_keras_serializable(package="crossxai.porting")
+class ExactLeakyReLU(keras.layers.Layer):  # type: ignore[misc]
+    """Leaky ReLU with a slope of the layer's own dtype; TensorFlow's operation keeps it in float32."""
+
+    def __init__(self, negative_slope: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.negative_slope = float(negative_slope)
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.where(inputs > 0, inputs, self.negative_slope * inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+@keras.saving.register_keras_serializable(package="crossxai.porting")  # type: ignore[untyped-decorator]
+def gelu_erf(x: Any) -> Any:
+    """GELU with constants of x's dtype; TensorFlow's, which Keras calls, are float32."""
+    return 0.5 * x * (1.0 + keras.ops.erf(x * 0.5**0.5))
+
+
 @keras.saving.register_keras_serializable(package="crossxai.porting")  # type: ignore[untyped-decorator]
 def gelu_tanh(x: Any) -> Any:
-    """GELU by its tanh formula, which Keras has no name for."""
-    return keras.activations.gelu(x, approximate=True)
+    """GELU by its tanh formula."""
+    return 0.5 * x * (1.0 + keras.ops.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
 
 
 def interpolation(n: int, factor: int) -> Array:

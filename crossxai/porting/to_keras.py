@@ -12,7 +12,14 @@ from crossxai.errors import Unsupported
 from crossxai.graph import Graph, Node
 from crossxai.model import Array
 from crossxai.porting.building import NONE, widened
-from crossxai.porting.keras_layers import BilinearUpSampling2D, MinusInfinityPadding2D, Standardise, gelu_tanh
+from crossxai.porting.keras_layers import (
+    BilinearUpSampling2D,
+    ExactLeakyReLU,
+    MinusInfinityPadding2D,
+    Standardise,
+    gelu_erf,
+    gelu_tanh,
+)
 
 Step = tuple[Any, Sequence[Array]]
 """A layer and the weights it takes, in its own order."""
@@ -150,6 +157,11 @@ def _upsample(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[
     return [_layer(keras.layers.UpSampling2D, s["factors"], interpolation=s["method"])]
 
 
+def _leaky_relu(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    exact = x[0].dtype != "float64" or s["slope"] == np.float32(s["slope"])
+    return [_layer(keras.layers.LeakyReLU if exact else ExactLeakyReLU, negative_slope=s["slope"])]
+
+
 def _pad(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
     return _padding(s["padding"], s["value"]) or [_layer(keras.layers.Identity)]
 
@@ -174,9 +186,9 @@ _MAKERS: dict[str, Maker] = {
     "standardise": _standardise,
     "relu": _of(keras.layers.ReLU),
     "relu6": _of(keras.layers.ReLU, 6.0),
-    "leaky_relu": _of(keras.layers.LeakyReLU, negative_slope="slope"),
+    "leaky_relu": _leaky_relu,
     "elu": _of(keras.layers.ELU, alpha="alpha"),
-    "gelu": lambda node, s, w, x: [_layer(keras.layers.Activation, gelu_tanh if s["approximate"] else "gelu")],
+    "gelu": lambda node, s, w, x: [_layer(keras.layers.Activation, gelu_tanh if s["approximate"] else gelu_erf)],
     **{name: _of(keras.layers.Activation, name) for name in ("sigmoid", "tanh", "softplus", "silu")},
     "softmax": _of(keras.layers.Softmax),
     "max_pool2d": _max_pool,
