@@ -179,9 +179,13 @@ class Question:
         if layer and len(shapes[layer]) != 3:
             raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
         names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
-        if len(names) > 1:  # a segmentation network's last layers give the output itself, which explains nothing
-            output = model.predict(one)
-            names = [n for n in names if before[n].shape != output.shape or not np.allclose(before[n], output)] or names
+        shape = self.target.weights.shape[1:]
+        alike = [n for n in names if shapes[n] == shape]
+        if (
+            len(names) > 1 and alike
+        ):  # a segmentation network's last layers give the output itself, which explains nothing
+            output = before[alike[-1]]
+            names = [n for n in names if n not in alike or not np.allclose(before[n], output)] or names
         free, _ = self.one
         others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
         if len(model.modalities) > 1:

@@ -1,4 +1,4 @@
-"""Which groups are shown and which are hidden, drawn the same way for every library that is given the draws."""
+"""Which groups of entries LIME and Kernel SHAP show at once: one draw, the same for every library that fits them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from crossxai.errors import Unsupported
 
 
 def lime_samples(rng: np.random.Generator, samples: int, groups: int) -> npt.NDArray[np.int64]:
-    """LIME's binary samples (samples, groups): each group shown by the toss of a coin; the first sample shows all."""
+    """Zeros and ones (samples, groups), each group shown with probability one half; the first row shows all."""
     shown = rng.integers(0, 2, (samples, groups))
     shown[0] = 1
     return shown
 
 
 def shap_coalitions(rng: np.random.Generator, samples: int, groups: int) -> npt.NDArray[np.int64]:
-    """Coalitions (samples, groups), neither empty nor full, drawn in proportion to the Shapley kernel.
+    """Zeros and ones (samples, groups): sizes drawn from the Shapley kernel (Lundberg & Lee 2017, theorem 2) summed over the
+    coalitions of each size, members uniformly, so that every row has the same weight in the regression.
 
-    Lundberg & Lee 2017, theorem 2: a size k has the weight (groups - 1) / (k (groups - k)), all coalitions of a size are
-    alike; what is drawn so enters the regression with equal weights. Raises `Unsupported` for fewer than two groups.
+    Neither nothing nor everything is drawn: those two are constraints. Raises `Unsupported` for fewer than two groups.
     """
     if groups < 2:
-        raise Unsupported(f"Shapley's kernel needs at least 2 groups, there is {groups}: choose smaller groups")
-    k = np.arange(1, groups)
-    weights = (groups - 1) / (k * (groups - k))
-    sizes = rng.choice(k, size=samples, p=weights / weights.sum())
+        raise Unsupported(f"Kernel SHAP compares groups of entries, and there is only {groups}: choose smaller groups")
+    size = np.arange(1, groups)
+    weight = (groups - 1) / (size * (groups - size))
+    sizes = rng.choice(size, size=samples, p=weight / weight.sum())
     shown = np.zeros((samples, groups), np.int64)
-    for i, size in enumerate(sizes):
-        shown[i, rng.permutation(groups)[:size]] = 1
+    for row, count in zip(shown, sizes, strict=True):
+        row[rng.permutation(groups)[:count]] = 1
     return shown
