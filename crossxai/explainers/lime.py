@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.coalitions import lime_samples
+from crossxai.explainers.groups import groups
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.process import require
 from crossxai.question import Question
@@ -21,8 +23,8 @@ class Image(Method):
     """Weights of a linear model over segments that are shown or hidden (Ribeiro et al. 2016), painted on the segments.
 
     Native: the library's quickshift(4, 200, 0.2), 1000 samples, hidden segments filled with their own mean colour, cosine
-    distance of the binary samples, width 0.25, Ridge(1). Canonical: the same segments, distance, kernel and regression,
-    binary samples drawn per sample from its name and the seed, hidden segments filled with `fill` (0, black, unless given),
+    distance of the binary samples, width 0.25, Ridge(1). Canonical: the same distance, kernel and regression; segments of
+    `groups.groups`, binary samples of `coalitions.lime_samples`, hidden segments filled with `fill` (0, black, unless given),
     no feature selection. The extra `r2` (n,) is the weighted fit of the linear model.
     """
 
@@ -72,8 +74,11 @@ class Image(Method):
             feature_selection="none" if canonical else "auto",
             random_state=np.random.RandomState(rng.integers(2**32)),  # lime takes no Generator
         )
+        segments: npt.NDArray[np.int64] | None = None
         if canonical:
-            explainer.random_state = _Draws(rng)
+            segments = groups(question, row, "quickshift", seed=self.seed)[0][..., 0]
+            shown = lime_samples(question.rng(row, self.seed), self.samples, int(segments.max()) + 1)
+            explainer.random_state = _Drawn(shown)
         answer = explainer.explain_instance(
             np.repeat(image, 3, axis=-1) if channels == 1 else image,
             scores,
@@ -82,6 +87,7 @@ class Image(Method):
             hide_color=0.0 if canonical and self.fill is None else self.fill,
             num_samples=self.samples,
             batch_size=question.batch_size,
+            segmentation_fn=None if segments is None else lambda _image: segments,
             random_seed=int(rng.integers(1000)),
         )
         weights = np.zeros(int(answer.segments.max()) + 1)
@@ -91,14 +97,14 @@ class Image(Method):
         return weights[answer.segments], float(fit)
 
 
-class _Draws:
-    """Answers lime's one call, `randint(0, 2, size)`, from a seeded generator."""
+class _Drawn:
+    """Answers lime's one call, `randint(0, 2, size)`, with binary samples drawn already."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, shown: npt.NDArray[np.int64]) -> None:
+        self.shown = shown
 
-    def randint(self, low: int, high: int, size: int) -> npt.NDArray[np.int64]:
-        return self.rng.integers(low, high, size)
+    def randint(self, _low: int, _high: int, _size: int) -> npt.NDArray[np.int64]:
+        return self.shown.ravel()
 
 
 @contextmanager
