@@ -23,6 +23,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gradcam.gradcam": {"layer": "conv2"},
     "gradcam.gradcam_plus_plus": {"layer": "conv2"},
     "gradcam.hirescam": {"layer": "conv2"},
+    "gradcam.sess": {"sizes": 2},
     "lime.image": {"samples": 40},
     "xplique.gradcam": {"layer": "conv2"},
     "xplique.integrated_gradients": {"steps": 7},
@@ -64,7 +65,12 @@ class Counting:
         self.backward += len(inputs[0])
         return self.inner.layer_vjp(inputs, cotangent, layer)
 
+    def read(self, inputs: Inputs, layer: str) -> Any:
+        self.forward += len(inputs[0])
+        return self.inner.read(inputs, layer)
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
+        self.forward += len(inputs[0])
         return self.inner.replace(inputs, layer, activation)
 
 

@@ -14,6 +14,7 @@ from crossxai import Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
+from crossxai.explainers.groups import groups
 from crossxai.model import Array
 
 
@@ -195,18 +196,11 @@ def test_lime(framework: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lime_canonical_equals_its_definition() -> None:
     """Weighted ridge regression on the same masks, written out with NumPy."""
-    from lime.wrappers.scikit_image import SegmentationAlgorithm
-
     question = toys.question(toys.torch_model(), n=1)
     found = get("lime.image", profile="canonical", samples=80, fill=0.5)(question).values[0][0, ..., 0]
-    rng = question.rng(0, 0)
-    rng.integers(2**32)
-    segment = SegmentationAlgorithm(
-        "quickshift", kernel_size=4, max_dist=200, ratio=0.2, random_seed=int(rng.integers(1000))
-    )
+    segments = groups(question, 0, "quickshift")[0][..., 0]
     image = toys.images(1)[0]
-    segments = segment(image)
-    z = rng.integers(0, 2, 80 * (segments.max() + 1)).reshape(80, -1)
+    z = question.rng(0, 0).integers(0, 2, (80, segments.max() + 1))
     z[0] = 1
     copies = np.where(z[:, segments][..., None] == 1, image, np.float32(0.5))
     y = question.score((copies,), np.zeros(80))

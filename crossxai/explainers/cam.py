@@ -131,7 +131,7 @@ class _Recorded:
 def quiet(cam: Any) -> Iterator[None]:
     """Without the progress bars and warnings on screen that the library has no option to turn off."""
     names = vars(importlib.import_module(type(cam).__module__))
-    own = {name: names[name] for name in ("tqdm", "print") if name in names}
+    own: dict[str, Any] = {name: names[name] for name in ("tqdm", "print") if name in names}
     names["tqdm"], names["print"] = SimpleNamespace(tqdm=lambda steps: steps), lambda *_words: None
     try:
         yield

@@ -36,11 +36,30 @@ class EigenCAM(CamMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KPCACAM(CamMethod):
+class _Drawing(CamMethod):
+    """Maps for which the library draws from NumPy's global generator: one sample at a time, seeded by its name."""
+
+    gradients: ClassVar = False
+
+    def explain(self, question: Question) -> Answer:
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        _, activation = question.layer_score(question.cam_layer(self.layer))
+        maps = []
+        for row in range(len(question)):
+            own = activation[row : row + 1]
+            with seeded(int(question.rng(row, getattr(self, "seed", 0)).integers(2**32))):
+                # A gradient is asked for its shape at most.
+                maps.append(self.maps(recorded(self.make(library), own, np.zeros_like(own)), question[[row]]))
+        return (np.concatenate(maps),), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KPCACAM(_Drawing):
     """First kernel principal component of the activations (Karmani et al. 2024), whatever the target.
 
     kernel: one of scikit-learn's; gamma: its width, one over the number of channels if not given. The sign is set by
-    scikit-learn (the largest entry is positive), and what is negative is cut off.
+    scikit-learn (the largest entry is positive), and what is negative is cut off. On layers of more than 200 places
+    scikit-learn starts its search at random, which shows in the last digits only.
     """
 
     name: ClassVar = "gradcam.kpca_cam"
@@ -68,8 +87,8 @@ class KPCACAM(CamMethod):
 class FEM(CamMethod):
     """Where channels are above their mean by `k` standard deviations (Fuad et al. 2020), whatever the target.
 
-    Native: activations weighted by the share of such places, ReLU. Canonical, the paper: the places themselves (1 or 0), weighted
-    by the channel's mean activation.
+    Native: activations weighted by the share of such places, ReLU. Canonical, the paper: the places themselves (1 or 0),
+    weighted by the channel's mean activation.
     """
 
     name: ClassVar = "gradcam.fem"
@@ -97,8 +116,8 @@ class FEM(CamMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomCAM(SmoothCam):
-    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample from its name and the seed."""
+class RandomCAM(_Drawing):
+    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample."""
 
     name: ClassVar = "gradcam.randomcam"
     summary: ClassVar = "activation map with random channel weights"
@@ -107,18 +126,8 @@ class RandomCAM(SmoothCam):
     gradients: ClassVar = False
     cam: ClassVar = "RandomCAM"
 
+    eigen_smooth: bool = False
     seed: int = 0
-
-    def explain(self, question: Question) -> Answer:
-        library = require("pytorch_grad_cam", "gradcam", self.name)
-        _, activation = question.layer_score(question.cam_layer(self.layer))
-        maps = []
-        for row in range(len(question)):
-            own = activation[row : row + 1]
-            with seeded(int(question.rng(row, self.seed).integers(2**32))):
-                # It asks the gradient for its shape, and for nothing else.
-                maps.append(self.maps(recorded(self.make(library), own, np.zeros_like(own)), question[[row]]))
-        return (np.concatenate(maps),), {}
 
 
 @dataclass(frozen=True, kw_only=True)
