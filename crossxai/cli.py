@@ -94,8 +94,18 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 
 
 @app.command("list")
-def list_() -> None:
+def list_(
+    markdown: Annotated[
+        bool,
+        typer.Option("--markdown", help="Print the full table of explainers as Markdown, as in docs/explainers.md."),
+    ] = False,
+) -> None:
     """Show every explainer and metric with what each needs."""
+    if markdown:
+        from crossxai import catalogue
+
+        typer.echo(catalogue.markdown(), nl=False)
+        return
     from rich.table import Table
 
     from crossxai import evaluation, explainers
@@ -123,7 +133,10 @@ def list_() -> None:
 def _installed(library: str) -> bool:
     from importlib.util import find_spec
 
-    return library == "controls" or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
+    return (
+        library in ("controls", "reference", "attention")
+        or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
+    )
 
 
 def _run(experiment: Experiment, out: Path) -> None:

@@ -117,10 +117,14 @@ class Job:
         refused = self._refused(explained[0], metrics)
         usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
+        about = {name: self._modality(metric) for name, metric in usable.items()}
+        # A metric judges the maps of one modality; an explainer may have none of it.
+        every = {e.label: {name: hashes[name] for name in usable if about[name] in e.values} for e in explained}
         groups: dict[tuple[str, ...], list[Explanation]] = {}
         for explanation in explained:
-            lacking = tuple(name for name in usable if explanation.judged.get(name) != hashes[name])
-            if lacking or set(explanation.judged) != set(usable):
+            wanted = every[explanation.label]
+            lacking = tuple(name for name in wanted if explanation.judged.get(name) != wanted[name])
+            if lacking or set(explanation.judged) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
             (names, group, [_attribution(e, self.question) for e in group], [usable[name] for name in names])
@@ -131,18 +135,23 @@ class Job:
         for _, group, maps, judges in work:
             results = curves.evaluate(self.measured, maps, judges, lambda n: self.progress.advance(bar, n))
             for explanation, scores in zip(group, results, strict=True):
-                every = {**explanation.scores, **{s.metric: s for s in scores}}
+                known = {**explanation.scores, **{s.metric: s for s in scores}}
+                judged = every[explanation.label]
                 write_explanation(
                     self._path(explanation.label),
-                    replace(explanation, scores={name: every[name] for name in usable}, judged=hashes),
+                    replace(explanation, scores={name: known[name] for name in judged}, judged=judged),
                 )
         self.progress.update(bar, description=f"{self.name}: judged")
         return refused
 
+    def _modality(self, metric: Metric) -> str:
+        """The modality whose maps a metric judges; the first unless it names one."""
+        return str(getattr(metric, "modality", None) or self.question.modalities[0].name)
+
     def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
         one = self.measured[:1]
-        maps = {name: values[:1] for name, values in explanation.values.items()}
+        maps = {m.name: np.ones_like(v) for m, v in zip(one.modalities, one.values, strict=True)}
         probe = _attribution(replace(explanation, ids=one.ids, values=maps), one)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
@@ -201,7 +210,7 @@ class Job:
 
 
 def _attribution(explanation: Explanation, question: Question) -> Attribution:
-    modalities = question.modalities
+    modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
     return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile)
 
@@ -236,8 +245,11 @@ def _cost(explainer: Explainer, question: Question) -> int:
     """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     if not isinstance(explainer, Method):
         return len(question)
-    costs = map(explainer.passes, explainer.parts(question))
-    return len(question) * sum(max(1, forward + 2 * backward) for forward, backward in costs)
+    try:
+        forward, backward = explainer.cost(question)
+    except (Unsupported, InvalidInput, UnknownName):  # said again, and written down, when its turn comes
+        return len(question)
+    return len(question) * max(1, forward + 2 * backward)
 
 
 def words(experiment: Experiment) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from crossxai.attention import AttentionMap, Streams
     from crossxai.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
@@ -151,4 +152,20 @@ class Traceable(Model, Protocol):
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Differentiable, Protocol):
+    """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
+
+    @property
+    def streams(self) -> Streams | None: ...
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, every attention layer's probabilities in order of execution and the gradient of
+        sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
+
+        Raises `Unsupported` if no streams are declared or no attention layer runs that can be recorded.
+        """
         ...

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attention import AttentionMap
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered, Modality, Model
+from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Modality, Model
 from crossxai.target import Target
 
 Rows = npt.NDArray[np.intp]
@@ -187,6 +188,14 @@ class Question:
             scores.append(self.target.score(model.replace(own, layer, make(part)), index[part]))
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
+    def attention_score(self) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """Scores (n,) and every attention layer's probabilities in order of execution, from one forward pass."""
+        return self._attention(False)
+
+    def attention_score_and_grad(self) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """Scores (n,) and every attention layer's probabilities with the gradient of the scores at them."""
+        return self._attention(True)
+
     def cam_layer(self, layer: str = "") -> str:
         """The layer to draw the free modality's activation map at: the one named, else the last of `cam_layers`."""
         return list(self.cam_layers(layer))[-1]
@@ -194,7 +203,7 @@ class Question:
     def cam_layers(self, layer: str = "") -> dict[str, tuple[int, ...]]:
         """Where the free modality's activation map can be drawn, or just the layer named: layer -> (*space, channels), in order.
 
-        These are the layers whose activation has space and is not the output itself. In a model of several modalities, a layer
+        These are the layers whose activation has space and not the shape of the output. In a model of several modalities, a layer
         counts only if the free one reaches it; those that see no other modality with space (its own encoder) are the only ones
         if there are any: a map of one image must not be painted on another.
         """
@@ -206,9 +215,8 @@ class Question:
         if layer and len(shapes[layer]) != 3:
             raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
         names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
-        if len(names) > 1 and any(shapes[n] == self.target.weights.shape[1:] for n in names):
-            output = model.predict(one)  # a segmentation network's last layers give the output itself: explains nothing
-            names = [n for n in names if before[n].shape != output.shape or not np.allclose(before[n], output)] or names
+        if not layer:  # a segmentation network's last layers give the output itself, which explains nothing
+            names = [n for n in names if shapes[n] != self.target.weights.shape[1:]] or names
         free, _ = self.one
         others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
         if len(model.modalities) > 1:
@@ -230,6 +238,22 @@ class Question:
                 changed[i] = noise.uniform(low, high, one[i].shape).astype(one[i].dtype)
         after = self._layered().activations(tuple(changed))
         return [name for name in names if not np.array_equal(before[name], after[name])]
+
+    def _attention(self, gradients: bool) -> tuple[Array, tuple[AttentionMap, ...]]:
+        model = self.model
+        if not isinstance(model, Attentive):
+            raise Unsupported(f"needs attention, which model {model.name!r} does not give")
+        scores: list[Array] = []
+        found: list[tuple[AttentionMap, ...]] = []
+        for part in self._batches(len(self)):
+            full = tuple(v[part] for v in self.inputs)
+            outputs, maps = model.attention_vjp(
+                full,
+                (lambda y, part=part: self.target.cotangent(y, part)) if gradients else None,  # type: ignore[misc]
+            )
+            scores.append(self.target.score(outputs, part))
+            found.append(maps)
+        return np.concatenate(scores), tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
 
     def _layered(self) -> Layered:
         if not isinstance(self.model, Layered):

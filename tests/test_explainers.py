@@ -28,6 +28,8 @@ def test_the_list() -> None:
         "xplique.gradcam",
         "xplique.occlusion",
         "xplique.rise",
+        "attention.rollout",
+        "attention.relevance",
         "controls.random",
         "controls.centre",
         "controls.edges",

@@ -49,6 +49,12 @@ def torch_net(inputs: str, task: str, dtype: str = "float32") -> Any:
 
     modalities, given = MODALITIES[inputs], weights(inputs, task)
 
+    class Sum(nn.Module):
+        """A layer, as Keras's Add is one, so that both frameworks offer it to class activation maps."""
+
+        def forward(self, a: Any, b: Any) -> Any:
+            return a + b
+
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -73,6 +79,7 @@ def torch_net(inputs: str, task: str, dtype: str = "float32") -> Any:
             self.pool = nn.MaxPool2d(2)
             self.mean = nn.AdaptiveAvgPool2d(1)
             self.flat = nn.Flatten()
+            self.add = Sum()
             self.broadcast = nn.Unflatten(1, (6, 1, 1))
 
         def forward(self, *x: Any) -> Any:
@@ -88,7 +95,7 @@ def torch_net(inputs: str, task: str, dtype: str = "float32") -> Any:
                 seen.append(value)
             fused = seen[0] if len(seen) == 1 else torch.cat(seen, 1)
             if task == "segmentation":
-                return self.head(fused if table is None else fused + self.broadcast(table))
+                return self.head(fused if table is None else self.add(fused, self.broadcast(table)))
             flat = self.flat(self.mean(fused))
             return self.head(flat if table is None else torch.cat([flat, table], 1))
 
@@ -118,7 +125,7 @@ def keras_net(inputs: str, task: str, dtype: str = "float32") -> Any:
     x = seen[0] if len(seen) == 1 else layers.Concatenate(dtype=dtype)(seen)
     if task == "segmentation":
         if table is not None:
-            x = layers.Add(dtype=dtype)([x, layers.Reshape((1, 1, 6), dtype=dtype)(table)])
+            x = layers.Add(name="add", dtype=dtype)([x, layers.Reshape((1, 1, 6), dtype=dtype)(table)])
         x = layers.Conv2DTranspose(2, 2, strides=2, name="head", dtype=dtype)(x)
     else:
         x = layers.GlobalAveragePooling2D(dtype=dtype)(x)

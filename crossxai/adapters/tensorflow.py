@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crossxai.adapters import tensorflow_attention
+from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
@@ -21,8 +23,8 @@ class KerasModel:
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality (a list if several).
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"). Always runs with training=False, in graph mode, one trace per input shape. Weights
-    may change between calls; the architecture may not.
+    ("class",) or ("y", "x", "class"). streams: a transformer's tokens. Always runs with training=False, in graph mode, one
+    trace per input shape. Weights may change between calls; the architecture may not.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class KerasModel:
         *,
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
+        streams: Streams | None = None,
         name: str = "keras",
     ) -> None:
         if keras.backend.backend() != "tensorflow":
@@ -44,6 +47,7 @@ class KerasModel:
         self.modalities = check_modalities(modalities)
         self.model = model
         self.output_axes = output_axes
+        self.streams = streams if streams is None else streams.check(self.modalities)
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
         self._standardise = [
@@ -133,6 +137,15 @@ class KerasModel:
         with self._lock:
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
 
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        declared(self.streams, self.name)
+        self._build(inputs)
+        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
+        both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
+        return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
+
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
         if not self.model.built:
@@ -190,7 +203,7 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+    def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -22,7 +22,14 @@ MEASURES = ("spearman", "cosine", "top_k")
 TOP_SHARE = 0.1
 
 # The same method under two names: a definition, not a spelling, so it cannot be worked out.
-SAME = {"image": "lime", "gradientinput": "inputxgradient", "inputgradient": "inputxgradient"}
+SAME = {
+    "deconvnet": "deconvolution",
+    "gradientinput": "inputxgradient",
+    "gradientxinput": "inputxgradient",
+    "image": "lime",
+    "shapleyvaluesampling": "shapley",
+    "squaregrad": "smoothgradsq",
+}
 
 
 @dataclass(frozen=True)
@@ -66,27 +73,29 @@ class Maps:
 
 
 def compare(run: Run) -> Maps:
-    """Compare all maps of a run, channels summed, all modalities together."""
+    """Compare all maps of a run, channels summed, two maps on all the modalities that both of them explain."""
     usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values}
-    flat = {key: units(run, explanation) for key, explanation in usable.items()}
-    sizes = [maps.shape[1] for maps in flat.values()]
-    # Explanations of fewer modalities than most cannot be compared unit by unit.
-    usual = max(set(sizes), key=sizes.count) if sizes else 0
-    flat = {key: maps for key, maps in flat.items() if maps.shape[1] == usual}
-    index = {key: place for place, key in enumerate(flat)}
-    cubes = agreement.per_sample(list(flat.values()), TOP_SHARE) if flat else {m: np.empty((0, 0, 0)) for m in MEASURES}
+    index = {key: place for place, key in enumerate(usable)}
+    cubes = {name: np.full((run.n, len(usable), len(usable)), np.nan) for name in MEASURES}
+    kinds = [frozenset(e.values) for e in usable.values()]
+    for shared in {a & b for a in kinds for b in kinds} - {frozenset()}:
+        members = [place for place, kind in enumerate(kinds) if shared <= kind]
+        pairs = np.array([[kinds[a] & kinds[b] == shared for b in members] for a in members])
+        flat = [units(run, e, shared) for e, kind in zip(usable.values(), kinds, strict=True) if shared <= kind]
+        for name, cube in agreement.per_sample(flat, TOP_SHARE).items():
+            if name in cubes:
+                place = np.ix_(np.arange(run.n), np.array(members), np.array(members))
+                cubes[name][place] = np.where(pairs, cube, cubes[name][place])
     means = {name: _mean(cubes[name]) for name in MEASURES}
-    cube = cubes["spearman"]
-    explanations = {key: usable[key] for key in flat}
-    libraries = _library_pairs(explanations, index, cube)
-    return Maps(index, means, cube, libraries, _model_pairs(run, explanations, flat, index, cube))
+    libraries = _library_pairs(usable, index, cubes["spearman"])
+    return Maps(index, means, cubes["spearman"], libraries, _model_pairs(run, usable, index, cubes["spearman"]))
 
 
-def units(run: Run, explanation: Explanation) -> Array:
-    """One number per pixel or feature (n, units): channels summed, modalities side by side."""
+def units(run: Run, explanation: Explanation, among: Collection[str]) -> Array:
+    """One number per pixel or feature (n, units): channels summed, the modalities `among` which it is side by side."""
     parts = []
     for modality in run.samples.modalities:
-        if modality.name in explanation.values:
+        if modality.name in explanation.values and modality.name in among:
             values = explanation.values[modality.name].astype(np.float64)
             parts.append((reduce_channels(values) if modality.spatial else values).reshape(len(values), -1))
     return np.concatenate(parts, axis=1) if parts else np.empty((run.n, 0))
@@ -154,7 +163,6 @@ def _kind(explanation: Explanation) -> str:
 def _model_pairs(
     run: Run,
     explanations: Mapping[tuple[str, str], Explanation],
-    flat: Mapping[tuple[str, str], Array],
     index: Mapping[tuple[str, str], int],
     cube: npt.NDArray[np.float64],
 ) -> tuple[ModelPair, ...]:
@@ -165,8 +173,10 @@ def _model_pairs(
             if one not in explanations or two not in explanations:
                 continue
             ranks = cube[:, index[one], index[two]]
-            size = np.linalg.norm(flat[two], axis=1)
-            gap = np.linalg.norm(flat[one] - flat[two], axis=1)
+            shared = explanations[one].values.keys() & explanations[two].values.keys()
+            here, there = (units(run, explanations[key], shared) for key in (one, two))
+            size = np.linalg.norm(there, axis=1)
+            gap = np.linalg.norm(here - there, axis=1)
             usable = np.isfinite(gap) & (size > 0)
             errors = np.where(usable, gap / np.where(usable, size, 1), np.nan)
             control = is_control(explanations[one])

@@ -1,0 +1,11 @@
+"""Parameters that make explainers fast and meaningful on images of 16 pixels, for the tests that run them all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CHEAP: dict[str, dict[str, Any]] = {
+    "gradcam.sess": {"sizes": 3},
+    "lime.image": {"samples": 40, "segmentation": "grid", "patch": 4},
+    "lime.tabular": {"samples": 60},
+}
