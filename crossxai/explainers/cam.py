@@ -22,12 +22,19 @@ from crossxai.process import require
 from crossxai.question import Question
 from crossxai.resize import bilinear
 
+SIGNS = {
+    "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",
+    "canonical": "largest value positive, ReLU, bilinear resize, no rescale",
+}
+"""What the profiles do where there is a principal component."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CamMethod(Method):
     """layer: the layer to draw the map at; "" takes the last one with space.
 
-    Native: ReLU, min-max to [0, 1], bilinear resize, min-max again, per image. Canonical: ReLU, bilinear resize, no rescale.
+    Native: ReLU, min-max to [0, 1], bilinear resize, min-max again, per image. Canonical: ReLU, bilinear resize, no rescale;
+    where there is a principal component, it is turned so that its largest value is positive.
     """
 
     library: ClassVar = "gradcam"
@@ -68,8 +75,9 @@ class CamMethod(Method):
         height, width = pictures.shape[2:]
         smooth = bool(getattr(self, "eigen_smooth", False))
         targets = [lambda output: output.sum()] * len(pictures)
-        with quiet(cam):
-            if self.profile == "native":
+        native = self.profile == "native"
+        with _steered(cam, signed=not native):
+            if native:
                 return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
             raw = self.combined(cam, pictures, targets, smooth)
         return np.asarray(bilinear(np.maximum(raw, 0), height, width)[..., None])
@@ -83,7 +91,8 @@ class CamMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothCam(CamMethod):
-    """eigen_smooth: the first principal component of the weighted channels instead of their sum; its sign is arbitrary."""
+    """eigen_smooth: the first principal component of the weighted channels instead of their sum; natively rounding decides its
+    sign, and with it which half of the map is cut off."""
 
     eigen_smooth: bool = False
 
@@ -128,13 +137,23 @@ class _Recorded:
 
 
 @contextmanager
-def quiet(cam: Any) -> Iterator[None]:
-    """Without the progress bars and warnings on screen that the library has no option to turn off."""
-    names = vars(importlib.import_module(type(cam).__module__))
-    own: dict[str, Any] = {name: names[name] for name in ("tqdm", "print") if name in names}
-    names["tqdm"], names["print"] = SimpleNamespace(tqdm=lambda steps: steps), lambda *_words: None
+def _steered(cam: Any, signed: bool) -> Iterator[None]:
+    """The library without progress bars and warnings on screen, which it has no option to turn off.
+
+    signed: principal components turned as Seg-Eigen-CAM turns them. As they come, rounding decides their sign.
+    """
+    projections = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")
+    names: dict[str, Any] = {"tqdm": SimpleNamespace(tqdm=lambda steps: steps), "print": lambda *_words: None}
+    if signed:
+        names["get_2d_projection"] = projections.get_2d_projection_with_sign_correction
+    modules = [vars(importlib.import_module(m)) for m in {"pytorch_grad_cam.base_cam", type(cam).__module__}]
+    before = [{name: module[name] for name in names if name in module} for module in modules]
+    for module in modules:
+        module.update(names)
     try:
         yield
     finally:
-        del names["tqdm"], names["print"]
-        names.update(own)
+        for module, own in zip(modules, before, strict=True):
+            for name in names:
+                del module[name]
+            module.update(own)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.explainers.cam import CamMethod, SmoothCam
+from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam
 from crossxai.model import Array
 
 NATIVE: tuple[Profile, ...] = ("native",)
@@ -99,14 +99,16 @@ class LayerCAM(SmoothCam):
 
 @dataclass(frozen=True, kw_only=True)
 class EigenGradCAM(CamMethod):
-    """First principal component of activation times gradient (after Muhammad & Yeasin 2020); its sign is arbitrary, and
-    the half of it that happens to be negative is cut off."""
+    """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off.
+
+    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
+    """
 
     name: ClassVar = "gradcam.eigengradcam"
     summary: ClassVar = "first principal component of activations times gradients"
     reference: ClassVar = "Muhammad & Yeasin 2020"
-    profiles: ClassVar = NATIVE
     cam: ClassVar = "EigenGradCAM"
+    conventions: ClassVar = SIGNS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
-from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.randomness import seeded
 from crossxai.model import Array
@@ -22,17 +22,17 @@ NATIVE: tuple[Profile, ...] = ("native",)
 
 @dataclass(frozen=True, kw_only=True)
 class EigenCAM(CamMethod):
-    """First principal component of the activations (Muhammad & Yeasin 2020), whatever the target.
+    """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target.
 
-    Its sign is arbitrary, and the half of it that happens to be negative is cut off.
+    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
     """
 
     name: ClassVar = "gradcam.eigencam"
     summary: ClassVar = "first principal component of the activations"
     reference: ClassVar = "Muhammad & Yeasin 2020"
-    profiles: ClassVar = NATIVE
     gradients: ClassVar = False
     cam: ClassVar = "EigenCAM"
+    conventions: ClassVar = SIGNS
 
 
 @dataclass(frozen=True, kw_only=True)
