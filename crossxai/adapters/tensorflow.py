@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class KerasModel:
@@ -50,6 +53,7 @@ class KerasModel:
         self.streams = streams if streams is None else streams.check(self.modalities)
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
+        self._constants = dict(standardise or {})
         self._standardise = [
             None if not mean.any() and (sd == 1).all() else (mean, sd)
             for mean, sd in constants(standardise, self.modalities)
@@ -145,6 +149,16 @@ class KerasModel:
         both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
         return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_keras import graph_of
+
+        self._build(inputs)
+        shapes = [tuple(values.shape[1:]) for values in inputs]
+        check_inputs(inputs, self.modalities, self.name)
+        with self._lock:
+            return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class TorchModel:
@@ -49,6 +52,7 @@ class TorchModel:
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.device = torch.device(device)
         self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
+        self._constants = dict(standardise or {})
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
         for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
             plain = not mean.any() and (sd == 1).all()
@@ -146,6 +150,14 @@ class TorchModel:
             outputs = self._outputs(raw)
             weights = None if cotangent is None else self._cotangent(cotangent, outputs)
             return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_torch import graph_of
+
+        with self._lock, torch.inference_mode(False):
+            self._check_mode()
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def _check_mode(self) -> None:
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]

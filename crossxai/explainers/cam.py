@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from crossxai.attribution import Needs
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.model import Array
 from crossxai.process import require
@@ -38,7 +39,7 @@ class CamMethod(Method):
     """
 
     library: ClassVar = "gradcam"
-    needs: ClassVar = "layers"
+    needs: ClassVar[Needs] = "layers"
     family: ClassVar = "activation map"
     kinds: ClassVar = ("image",)
     cam: ClassVar[str]
@@ -72,21 +73,10 @@ class CamMethod(Method):
     def maps(self, cam: Any, question: Question) -> Array:
         """(n, height, width, 1) from what the library's object has recorded."""
         pictures = nchw(question.values[0])
-        height, width = pictures.shape[2:]
         smooth = bool(getattr(self, "eigen_smooth", False))
         targets = [lambda output: output.sum()] * len(pictures)
-        native = self.profile == "native"
-        with _steered(cam, signed=not native):
-            if native:
-                return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
-            raw = self.combined(cam, pictures, targets, smooth)
-        return np.asarray(bilinear(np.maximum(raw, 0), height, width)[..., None])
-
-    def combined(self, cam: Any, pictures: Any, targets: list[Any], smooth: bool) -> Array:
-        """The canonical map (n, *space) before ReLU and resize; the library's, unless its formula is not the documented one."""
-        recorder = cam.activations_and_grads
-        gradient = recorder.gradients[0].numpy() if recorder.gradients else None
-        return np.asarray(cam.get_cam_image(pictures, None, targets, recorder.activations[0].numpy(), gradient, smooth))
+        with _steered(cam, canonical=self.profile == "canonical"):
+            return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,15 +127,17 @@ class _Recorded:
 
 
 @contextmanager
-def _steered(cam: Any, signed: bool) -> Iterator[None]:
+def _steered(cam: Any, canonical: bool) -> Iterator[None]:
     """The library without progress bars and warnings on screen, which it has no option to turn off.
 
-    signed: principal components turned as Seg-Eigen-CAM turns them. As they come, rounding decides their sign.
+    canonical: maps are resized and not rescaled, and principal components turned as Seg-Eigen-CAM turns them; as they come,
+    rounding decides their sign.
     """
-    projections = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")
     names: dict[str, Any] = {"tqdm": SimpleNamespace(tqdm=lambda steps: steps), "print": lambda *_words: None}
-    if signed:
-        names["get_2d_projection"] = projections.get_2d_projection_with_sign_correction
+    if canonical:
+        components = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")
+        names["get_2d_projection"] = components.get_2d_projection_with_sign_correction
+        names["scale_cam_image"] = _resized
     modules = [vars(importlib.import_module(m)) for m in {"pytorch_grad_cam.base_cam", type(cam).__module__}]
     before = [{name: module[name] for name in names if name in module} for module in modules]
     for module in modules:
@@ -157,3 +149,8 @@ def _steered(cam: Any, signed: bool) -> Iterator[None]:
             for name in names:
                 del module[name]
             module.update(own)
+
+
+def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:
+    """Takes the place of the library's min-max and resize to (width, height)."""
+    return maps if size is None else bilinear(maps, size[1], size[0])

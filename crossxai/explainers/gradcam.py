@@ -64,9 +64,11 @@ class GradCAMPlusPlus(SmoothCam):
         "canonical": "weights summed over space, bilinear resize, no rescale",
     }
 
-    def combined(self, cam: Any, pictures: Any, targets: list[Any], smooth: bool) -> Array:
-        cam.get_cam_weights = _plus_plus_weights
-        return super().combined(cam, pictures, targets, smooth)
+    def make(self, library: Any, model: Any = None) -> Any:
+        cam = super().make(library, model)
+        if self.profile == "canonical":
+            cam.get_cam_weights = _plus_plus_weights
+        return cam
 
 
 def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, gradient: Array) -> Array:
