@@ -27,27 +27,29 @@ class TorchGraph(nn.Module):
         self._steps: list[tuple[str, str, tuple[str, ...]]] = []
         self.submodules: dict[str, str] = {}
         shown: dict[str, Tensor] = {}  # two samples of nothing, which tell the sizes at every node
+        named = set(graph.layers.values())
         for node in graph.nodes:
-            attribute = node.name.replace(".", "_").replace("/", "_")
-            while hasattr(self, attribute):
-                attribute += "_"
             if node.op == "input":
-                shape = node.settings["shape"]
-                shown[node.name] = torch.zeros(2, *shape, dtype=dtype).movedim(-1, 1) if len(shape) > 2 else (
-                    torch.zeros(2, *shape, dtype=dtype)
-                )  # fmt: skip
+                shape = (2, *node.settings["shape"])
+                zeros = torch.zeros(shape, dtype=dtype)
+                shown[node.name] = zeros.movedim(-1, 1) if len(shape) == 4 else zeros
+                if node.name not in named:  # a module that does nothing stops libraries that want a rule for each
+                    continue
                 made: nn.Module = nn.Identity()
             else:
                 made = _module(node, [shown[i] for i in node.inputs]).to(dtype).eval().requires_grad_(False)
                 with torch.no_grad():
                     shown[node.name] = made(*(shown[i] for i in node.inputs))
+            attribute = node.name.replace(".", "_").replace("/", "_")
+            while hasattr(self, attribute):
+                attribute += "_"
             self.add_module(attribute, made)
             self.submodules[node.name] = attribute
             self._steps.append((node.name, attribute, node.inputs))
         self.eval()
 
     def layer(self, name: str) -> nn.Module:
-        """The submodule of a node."""
+        """The submodule of a node; inputs have none, unless a layer of the original gave its input unchanged."""
         if name not in self.submodules:
             raise UnknownName("node of the graph", name, self.submodules)
         return self.get_submodule(self.submodules[name])
