@@ -103,31 +103,31 @@ class KerasModel:
         self._check_layer(layer, inputs)
 
         def both(*tensors: Any) -> Any:
-            seen: list[Any] = []
-
-            def record(output: Any) -> Any:
-                if seen:
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another"
-                    )
-                if not tf.is_tensor(output):
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor"
-                    )
-                seen.append(tf.identity(output))
-                tape.watch(seen[0])
-                return seen[0]
-
-            with tf.GradientTape(watch_accessed_variables=False) as tape, self._hooked({layer: record}):
+            with (
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+                self._recording(layer, tape.watch) as seen,
+            ):
                 outputs = self._run(*tensors)
-            if not seen:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
             weights = self._weights(outputs)
             zero = tf.UnconnectedGradients.ZERO
             return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
         return outputs.numpy(), activation.numpy(), gradient.numpy()
+
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        self._check_layer(layer, inputs)
+
+        def both(*tensors: Any) -> Any:
+            with self._recording(layer) as seen:
+                outputs = self._run(*tensors)
+            return outputs, seen[0]
+
+        tensors = self._tensors(inputs)
+        with self._lock:
+            outputs, activation = self._graph(f"read {layer}", both, tensors)(*tensors)
+        return outputs.numpy(), activation.numpy()
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
@@ -231,6 +231,25 @@ class KerasModel:
                 raise
             finally:
                 self._cotangent = None
+
+    @contextmanager
+    def _recording(self, layer: str, watch: Callable[[Any], Any] = lambda _output: None) -> Iterator[list[Any]]:
+        """The list that the layer's output is put into, exactly once; `watch` sees it before the next layer does."""
+        seen: list[Any] = []
+
+        def record(output: Any) -> Any:
+            if seen:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
+            if not tf.is_tensor(output):
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
+            seen.append(tf.identity(output))
+            watch(seen[0])
+            return seen[0]
+
+        with self._hooked({layer: record}):
+            yield seen
+        if not seen:
+            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
 
     @contextmanager
     def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:

@@ -121,6 +121,18 @@ class TorchModel:
         )  # a layer declares no axes: (n, channel, y, x) has space, (n, token, channel) is as it is
         return outputs, _last(seen[0].detach(), space), _last(zero if gradient is None else gradient, space)
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        seen: list[Tensor] = []
+
+        def record(output: Tensor) -> Tensor:
+            seen.append(output.clone())  # before an in-place ReLU comes
+            return output
+
+        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, record):
+            raw = self._run(self._tensors(inputs))
+        return self._outputs(raw), _last(seen[0], seen[0].ndim > 3)
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
         given = torch.tensor(activation, dtype=self.dtype, device=self.device)
