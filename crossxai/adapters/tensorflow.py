@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +15,9 @@ import tensorflow as tf
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class KerasModel:
@@ -46,6 +49,7 @@ class KerasModel:
         self.output_axes = output_axes
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
+        self._constants = dict(standardise or {})
         self._standardise = [
             None if not mean.any() and (sd == 1).all() else (mean, sd)
             for mean, sd in constants(standardise, self.modalities)
@@ -132,6 +136,16 @@ class KerasModel:
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
         with self._lock:
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_keras import graph_of
+
+        self._build(inputs)
+        shapes = [tuple(values.shape[1:]) for values in inputs]
+        check_inputs(inputs, self.modalities, self.name)
+        with self._lock:
+            return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class TorchModel:
@@ -44,6 +47,7 @@ class TorchModel:
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.device = torch.device(device)
         self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
+        self._constants = dict(standardise or {})
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
         for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
             plain = not mean.any() and (sd == 1).all()
@@ -118,6 +122,14 @@ class TorchModel:
         given = given.movedim(-1, 1) if given.ndim > 3 else given
         with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, lambda _o: given.clone()):
             return self._outputs(self._run(self._tensors(inputs)))
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_torch import graph_of
+
+        with self._lock, torch.inference_mode(False):
+            self._check_mode()
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def _check_mode(self) -> None:
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]
