@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -44,6 +44,8 @@ class _Sensitivity(XpliqueMethod):
     estimators: ClassVar[dict[str, str]]
     dimensions: ClassVar[int]
     """Coordinates of the design per cell."""
+    replicated: ClassVar[str] = ""
+    """What the library's samplers of replicated designs have at the end of their names."""
 
     grid: int = 8
     designs: int = 32
@@ -72,17 +74,16 @@ class _Sensitivity(XpliqueMethod):
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
         _, values = question.one
-        parts = require("xplique.attributions.global_sensitivity_analysis", "xplique", self.name)
+        sampler = f"{SAMPLERS[self.sampler]}{self.replicated}"
         if self.sampler != "latin_hypercube":
-            return (self._method(parts, question, self._sampler(parts))(values, rows).numpy(),), {}
+            return (self._method(question, _part(sampler, **self.binary))(values, rows).numpy(),), {}
         maps = []
         for row in range(len(question)):
-            sampler = self._sampler(parts)
-            # The library seeds it with nothing at all, and its own wrapper passes no seed on.
-            draw = sampler.qmc.LatinHypercube
-            rng = question.rng(row, self.seed)
-            sampler.qmc = SimpleNamespace(LatinHypercube=lambda d, draw=draw, rng=rng: draw(d, seed=rng))
-            maps.append(self._method(parts, question, sampler)(values[row : row + 1], rows[row : row + 1]).numpy())
+            drawing = _fresh(sampler, **self.binary)
+            # The library gives it no seed, and has no way to.
+            draw, rng = drawing.qmc.LatinHypercube, question.rng(row, self.seed)
+            drawing.qmc = SimpleNamespace(LatinHypercube=partial(draw, seed=rng))
+            maps.append(self._method(question, drawing)(values[row : row + 1], rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), {}
 
     def _options(self, question: Question) -> dict[str, Any]:
@@ -94,11 +95,22 @@ class _Sensitivity(XpliqueMethod):
             "perturbation_function": self.perturbation,
         }
 
-    def _sampler(self, parts: Any) -> Any:
+    @property
+    def binary(self) -> dict[str, bool]:
+        """What the sampler has to know of the masks."""
+        return {}
+
+    def _method(self, question: Question, sampler: Any) -> Any:
         raise NotImplementedError
 
-    def _method(self, parts: Any, question: Question, sampler: Any) -> Any:
-        raise NotImplementedError
+
+def _fresh(kind: str, **options: Any) -> Any:
+    """One of the library's samplers, estimators or methods of this family."""
+    return getattr(require("xplique.attributions.global_sensitivity_analysis", "xplique", kind), kind)(**options)
+
+
+_part = cache(_fresh)
+"""The same, kept: the library traces and compiles again what each instance computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +128,7 @@ class Sobol(_Sensitivity):
         kind: f"{kind.capitalize()}Estimator" for kind in ("jansen", "homma", "janon", "glen", "saltelli")
     }
     dimensions: ClassVar = 2
+    replicated: ClassVar = "RS"
 
     estimator: str = "jansen"
 
@@ -127,18 +140,11 @@ class Sobol(_Sensitivity):
     def passes(self, question: Question) -> tuple[int, int]:
         return self.designs * (self.grid**2 + 2), 0
 
-    def _sampler(self, parts: Any) -> Any:
-        return getattr(parts, f"{SAMPLERS[self.sampler]}RS")()
-
-    def _method(self, parts: Any, question: Question, sampler: Any) -> Any:
-        estimator = _sobol_estimator(self.estimators[self.estimator])
-        return parts.SobolAttributionMethod(None, sampler=sampler, estimator=estimator, **self._options(question))
-
-
-@cache
-def _sobol_estimator(kind: str) -> Any:
-    """Kept, because every instance is compiled again."""
-    return getattr(require("xplique.attributions.global_sensitivity_analysis", "xplique", "Sobol indices"), kind)()
+    def _method(self, question: Question, sampler: Any) -> Any:
+        estimator = _part(self.estimators[self.estimator])
+        return _fresh(
+            "SobolAttributionMethod", model=None, sampler=sampler, estimator=estimator, **self._options(question)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +171,16 @@ class Hsic(_Sensitivity):
     def passes(self, question: Question) -> tuple[int, int]:
         return self.designs, 0
 
-    def _sampler(self, parts: Any) -> Any:
-        return getattr(parts, SAMPLERS[self.sampler])(binary=self.estimator == "binary")
+    @property
+    def binary(self) -> dict[str, bool]:
+        return {"binary": self.estimator == "binary"}
 
-    def _method(self, parts: Any, question: Question, sampler: Any) -> Any:
-        return parts.HsicAttributionMethod(
-            None,
+    def _method(self, question: Question, sampler: Any) -> Any:
+        return _fresh(
+            "HsicAttributionMethod",
+            model=None,
             sampler=sampler,
-            estimator=getattr(parts, self.estimators[self.estimator])(),
+            estimator=_fresh(self.estimators[self.estimator]),
             estimator_batch_size=max(1, 2**24 // self.designs**2),
             **self._options(question),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from crossxai.explainers.groups import check_segmentation, groups
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
 from crossxai.model import Array
+from crossxai.process import require
 from crossxai.question import Question
 
 
@@ -68,22 +70,31 @@ class _Surrogate(XpliqueMethod):
             nb_samples=self.samples,
             ref_value=None if fill is None else np.full(channels, fill, np.float32),
         )
+        mappings = [self._mapping(library, question, row) for row in range(len(question))]
+        # All draws come first: seeding clears what TensorFlow has prepared for its functions, and costs each of them 10 ms.
+        shown = [self._shown(method, question, row, mapping) for row, mapping in enumerate(mappings)]
         maps = []
-        for row in range(len(question)):
-            mapping = self._mapping(library, question, row)
-            if mapping.max() + 1 < self.fewest:
-                raise Unsupported(
-                    f"{self.name} compares groups of entries, and sample {question.ids[row]!r} has only one: choose smaller "
-                    "groups"
-                )
+        for row, mapping in enumerate(mappings):
             method.map_to_interpret_space = lambda _image, mapping=mapping: tf.constant(mapping, tf.int32)
-            if not native:
-                rng = question.rng(row, self.seed)
-                shown = tf.constant(self._draw(rng, int(mapping.max()) + 1), tf.int32)
-                method.pertub_func = lambda _groups, _samples, shown=shown: shown
-            with seeded(None, int(question.rng(row, self.seed).integers(2**31))):
-                maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
+            method.pertub_func = lambda _number, _samples, row=row: tf.constant(shown[row], tf.int32)
+            maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), self._extras(method)
+
+    def _shown(
+        self, method: Any, question: Question, row: int, mapping: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.integer[Any]]:
+        """What each copy of one sample shows (samples, groups); natively the library's own draw."""
+        number = int(mapping.max()) + 1
+        if number < self.fewest:
+            raise Unsupported(
+                f"{self.name} compares groups of entries, and sample {question.ids[row]!r} has only one: choose smaller groups"
+            )
+        rng = question.rng(row, self.seed)
+        if self.profile == "canonical":
+            return self._draw(rng, number)
+        with seeded(None, int(rng.integers(2**31))):
+            drawn = method.pertub_func.python_function(np.array([number], np.int32), self.samples)
+            return np.asarray(drawn.numpy())
 
     def _mapping(self, library: Any, question: Question, row: int) -> npt.NDArray[np.int64]:
         import tensorflow as tf
@@ -133,17 +144,20 @@ class Lime(_Surrogate):
 
     def _method(self, library: Any, **options: Any) -> Any:
         native = self.profile == "native"
-        method = library.Lime(None, interpretable_model=_ridge(2 if native else 1), **options)
-        method.pertub_func = method.pertub_func.python_function  # follows the seed, see `seeded`
-        if not native:
-            method.similarity_kernel = _binary_cosine
-        return method
+        kernel = _euclidean() if native else _binary_cosine
+        return library.Lime(None, interpretable_model=_ridge(2 if native else 1), similarity_kernel=kernel, **options)
 
     def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
         return lime_samples(rng, self.samples, number)
 
     def _extras(self, method: Any) -> dict[str, Array]:
         return {"r2": np.array(method.interpretable_model.fits)}
+
+
+@cache
+def _euclidean() -> Any:
+    """The library's default kernel, kept: each instance would trace its own."""
+    return require("xplique.attributions", "xplique", "LIME").Lime._get_exp_kernel_func("euclidean", 45.0)
 
 
 def _ridge(alpha: float) -> Any:
@@ -195,7 +209,6 @@ class KernelShap(_Surrogate):
 
     def _method(self, library: Any, **options: Any) -> Any:
         method = library.KernelShap(None, **options)
-        method.pertub_func = method.pertub_func.python_function  # follows the seed, see `seeded`
         if self.profile == "canonical":
             method.interpretable_model = _Constrained()
         return method
