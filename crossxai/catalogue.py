@@ -75,6 +75,9 @@ class _Sheet:
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         raise Unsupported("nothing is computed here")
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        raise Unsupported("nothing is computed here")
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         raise Unsupported("nothing is computed here")
 

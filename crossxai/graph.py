@@ -8,7 +8,7 @@ are (n, y, x, c), tables (n, c), tokens (n, t, c); axes count the sample axis. `
 | input | shape (without the sample axis) | |
 | standardise | | mean, sd: (x - mean) / sd, each () or (c,); sd may be negative |
 | conv2d | strides, dilation (y, x), groups, padding (zeros) | kernel (y, x, in / groups, out), bias (out,) or absent |
-| conv_transpose2d | strides, crop: what to cut from the full (m - 1) * stride + k; negative at bottom or right: adds bias only | kernel (y, x, out, in), bias or absent |
+| conv_transpose2d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (y, x, out, in), bias |
 | dense | | kernel (in, out), bias or absent; on (n, c) and on (n, t, c) |
 | batch_norm | eps | gamma, beta, mean, variance, each (c,) |
 | relu, relu6, sigmoid, tanh, softplus, silu | | |
@@ -38,11 +38,14 @@ import numpy as np
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.model import Array
 
-OPS = frozenset(
-    "input standardise conv2d conv_transpose2d dense batch_norm relu relu6 leaky_relu elu sigmoid tanh softplus softmax "
-    "gelu silu max_pool2d avg_pool2d global_avg_pool global_max_pool pad flatten add multiply subtract concatenate "
-    "upsample2d expand".split()
+ACTIVATIONS = frozenset(
+    {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"},
 )
+OPS = ACTIVATIONS | {
+    *("input", "standardise", "conv2d", "conv_transpose2d", "dense", "batch_norm", "pad", "flatten", "expand"),
+    *("max_pool2d", "avg_pool2d", "global_avg_pool", "global_max_pool", "upsample2d"),
+    *("add", "multiply", "subtract", "concatenate"),
+}
 
 
 @dataclass(frozen=True, eq=False)

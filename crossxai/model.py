@@ -137,6 +137,10 @@ class Layered(Differentiable, Protocol):
         """(outputs, the layer's activation, gradient at that activation), channels last."""
         ...
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        ...
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when that layer's output is replaced by `activation`, channels last."""
         ...

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,6 +17,9 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class KerasModel:
@@ -50,6 +53,7 @@ class KerasModel:
         self.streams = streams if streams is None else streams.check(self.modalities)
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
+        self._constants = dict(standardise or {})
         self._standardise = [
             None if not mean.any() and (sd == 1).all() else (mean, sd)
             for mean, sd in constants(standardise, self.modalities)
@@ -99,31 +103,31 @@ class KerasModel:
         self._check_layer(layer, inputs)
 
         def both(*tensors: Any) -> Any:
-            seen: list[Any] = []
-
-            def record(output: Any) -> Any:
-                if seen:
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another"
-                    )
-                if not tf.is_tensor(output):
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor"
-                    )
-                seen.append(tf.identity(output))
-                tape.watch(seen[0])
-                return seen[0]
-
-            with tf.GradientTape(watch_accessed_variables=False) as tape, self._hooked({layer: record}):
+            with (
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+                self._recording(layer, tape.watch) as seen,
+            ):
                 outputs = self._run(*tensors)
-            if not seen:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
             weights = self._weights(outputs)
             zero = tf.UnconnectedGradients.ZERO
             return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
         return outputs.numpy(), activation.numpy(), gradient.numpy()
+
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        self._check_layer(layer, inputs)
+
+        def both(*tensors: Any) -> Any:
+            with self._recording(layer) as seen:
+                outputs = self._run(*tensors)
+            return outputs, seen[0]
+
+        tensors = self._tensors(inputs)
+        with self._lock:
+            outputs, activation = self._graph(f"read {layer}", both, tensors)(*tensors)
+        return outputs.numpy(), activation.numpy()
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
@@ -136,6 +140,16 @@ class KerasModel:
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
         with self._lock:
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_keras import graph_of
+
+        self._build(inputs)
+        shapes = [tuple(values.shape[1:]) for values in inputs]
+        check_inputs(inputs, self.modalities, self.name)
+        with self._lock:
+            return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
@@ -217,6 +231,25 @@ class KerasModel:
                 raise
             finally:
                 self._cotangent = None
+
+    @contextmanager
+    def _recording(self, layer: str, watch: Callable[[Any], Any] = lambda _output: None) -> Iterator[list[Any]]:
+        """The list that the layer's output is put into, exactly once; `watch` sees it before the next layer does."""
+        seen: list[Any] = []
+
+        def record(output: Any) -> Any:
+            if seen:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
+            if not tf.is_tensor(output):
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
+            seen.append(tf.identity(output))
+            watch(seen[0])
+            return seen[0]
+
+        with self._hooked({layer: record}):
+            yield seen
+        if not seen:
+            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
 
     @contextmanager
     def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+
+if TYPE_CHECKING:
+    from crossxai.graph import Graph
 
 
 class TorchModel:
@@ -49,6 +52,7 @@ class TorchModel:
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.device = torch.device(device)
         self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
+        self._constants = dict(standardise or {})
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
         for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
             plain = not mean.any() and (sd == 1).all()
@@ -117,12 +121,32 @@ class TorchModel:
         )  # a layer declares no axes: (n, channel, y, x) has space, (n, token, channel) is as it is
         return outputs, _last(seen[0].detach(), space), _last(zero if gradient is None else gradient, space)
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        seen: list[Tensor] = []
+
+        def record(output: Tensor) -> Tensor:
+            seen.append(output.clone())  # before an in-place ReLU comes
+            return output
+
+        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, record):
+            raw = self._run(self._tensors(inputs))
+        return self._outputs(raw), _last(seen[0], seen[0].ndim > 3)
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
         given = torch.tensor(activation, dtype=self.dtype, device=self.device)
         given = given.movedim(-1, 1) if given.ndim > 3 else given
         with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, lambda _o: given.clone()):
             return self._outputs(self._run(self._tensors(inputs)))
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_torch import graph_of
+
+        with self._lock, torch.inference_mode(False):
+            self._check_mode()
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""

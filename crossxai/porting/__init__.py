@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.graph import Graph
-from crossxai.model import Inputs, Traceable
+from crossxai.model import Array, Inputs, Traceable
 
 Framework = Literal["torch", "keras"]
+SAMPLES = 4
+"""How many of the inputs the certificate is measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,4 +40,50 @@ def twin(
 
     Raises `Unsupported` if a layer has no translation or the outputs differ by more than 1e-3 (1e-8 in float64).
     """
-    raise NotImplementedError
+    if not isinstance(model, Traceable):
+        raise Unsupported(
+            f"model {getattr(model, 'name', model)!r} cannot say what it is made of: wrap a torch module in TorchModel, a "
+            "Keras model in KerasModel"
+        )
+    graph = model.graph(inputs)
+    samples = tuple(values[:SAMPLES] for values in inputs)
+    if framework == "torch":
+        module, layers, outputs = _torch(graph, samples, dtype)
+    elif framework == "keras":
+        module, layers, outputs = _keras(graph, samples, dtype)
+    else:
+        raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
+    expected = model.predict(samples)
+    if outputs.shape != expected.shape:
+        raise Unsupported(f"the {framework} twin of model {model.name!r} gives {outputs.shape}, not {expected.shape}")
+    gap = float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), np.finfo(np.float32).tiny))
+    limit = 1e-8 if outputs.dtype == expected.dtype == np.float64 else 1e-3
+    if not gap <= limit:  # NaN included
+        raise Unsupported(
+            f"the {framework} twin of model {model.name!r} differs from it by {gap:.1e} of the largest output, more than "
+            f"{limit:.0e}: some layer was not translated exactly"
+        )
+    return Twin(module, graph, layers, gap)
+
+
+def _torch(graph: Graph, samples: Inputs, dtype: str | None) -> tuple[Any, dict[str, Any], Array]:
+    import torch
+
+    from crossxai.porting.to_torch import build
+
+    module = build(graph, dtype)
+    like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
+    tensors = [torch.tensor(values, dtype=like) for values in samples]
+    with torch.inference_mode(False), torch.no_grad():
+        found = module(*(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors))
+    outputs = (found.movedim(1, -1) if found.ndim == 4 else found).contiguous().numpy()
+    return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, outputs
+
+
+def _keras(graph: Graph, samples: Inputs, dtype: str | None) -> tuple[Any, dict[str, Any], Array]:
+    from crossxai.porting.to_keras import build
+
+    module, names = build(graph, dtype)
+    given = [values.astype(dtype or graph.dtype) for values in samples]
+    outputs = np.asarray(module(given[0] if len(given) == 1 else given, training=False))
+    return module, {layer: names[node] for layer, node in graph.layers.items()}, outputs

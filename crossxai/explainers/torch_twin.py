@@ -1,0 +1,109 @@
+"""A question as a torch module of clean layers, for methods that hook or rewrite layers: the twin and the target on top."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crossxai.errors import Unsupported
+from crossxai.model import Array, Inputs, Traceable
+from crossxai.porting import Twin, twin
+from crossxai.question import Question, Rows
+
+
+class TwinScores:
+    """A question's scores, as `module(*inputs, rows) -> (m,)`, a torch.nn.Module without hooks of anyone else.
+
+    inputs: the free modalities, images channels first unless `channels_last`; rows: the sample that each copy was made from,
+    which recovers its held modalities and its target's weights. Everything on the way is a submodule of its own: the twin,
+    the target's softmax or sigmoid, and the weighing. `found`: the twin; `seen`: the scores of every forward pass, in
+    order. Raises `Unsupported` for a model that gives no graph.
+    """
+
+    def __init__(self, question: Question, channels_last: bool = False) -> None:
+        import torch
+
+        if not isinstance(question.model, Traceable):
+            raise Unsupported(f"needs the model's graph, which model {question.model.name!r} does not give")
+        self.question, self.channels_last = question, channels_last
+        self.found: Twin = twin(question.model, question.inputs, "torch")
+        self.dtype = getattr(torch, str(self.found.graph.dtype))
+        self.module: Any = _module(self)
+        self.seen: list[Array] = []
+
+    def inputs(self, rows: Rows) -> tuple[Any, ...]:
+        """The free modalities of some samples as tensors that want gradients."""
+        return tuple(self.tensor(v[rows]).requires_grad_() for v in self.question.values)
+
+    def tensor(self, values: Array) -> Any:
+        """An array of a modality, channels last, in the layout and the dtype of this module."""
+        import torch
+
+        moved = values if self.channels_last or values.ndim < 4 else np.moveaxis(values, -1, 1)
+        return torch.tensor(np.ascontiguousarray(moved), dtype=self.dtype)
+
+    def rows(self, rows: Rows) -> Any:
+        """The row numbers that `module` takes, as a tensor."""
+        import torch
+
+        return torch.from_numpy(np.asarray(rows, np.int64))
+
+    def arrays(self, tensors: Any) -> Inputs:
+        """Maps in this module's layout, as arrays with channels last."""
+        first = not self.channels_last
+        return tuple(
+            (t.detach().movedim(1, -1) if first and t.ndim > 3 else t.detach()).contiguous().numpy() for t in tensors
+        )
+
+    def gap(self, scores: Array) -> Array:
+        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model."""
+        return np.asarray(np.abs(scores - self.question.score()))
+
+
+def _module(owner: TwinScores) -> Any:
+    import torch
+    from torch import nn
+
+    question, found = owner.question, owner.found
+    spatial_output = question.target.weights.ndim == 4
+    axis = 1 if spatial_output else -1
+    weights = torch.tensor(question.target.weights, dtype=owner.dtype)
+    weights = weights.movedim(-1, 1) if spatial_output else weights
+
+    class Weigh(nn.Module):
+        """sum(weights · outputs), one weight array per row."""
+
+        rows: Any
+
+        def forward(self, outputs: Any) -> Any:
+            return (outputs * weights[self.rows]).flatten(1).sum(1)
+
+    class Scored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = found.module
+            link = {"softmax": nn.Softmax(axis), "sigmoid": nn.Sigmoid()}.get(question.target.link)
+            if link is not None:
+                self.link = link
+            self.weigh = Weigh()
+
+        def forward(self, *inputs: Any) -> Any:
+            *free, rows = inputs
+            given = iter(free)
+            every = []
+            for modality, own in zip(question.model.modalities, question.inputs, strict=True):
+                if modality.name in question.free:
+                    value = next(given)
+                    every.append(value.movedim(-1, 1) if owner.channels_last and value.ndim == 4 else value)
+                else:  # wants a gradient, because hooks are set on tensors that do
+                    held = own[rows.numpy()]
+                    held = np.moveaxis(held, -1, 1) if modality.spatial else held
+                    every.append(torch.tensor(np.ascontiguousarray(held), dtype=owner.dtype, requires_grad=True))
+            outputs = self.network(*every)
+            self.weigh.rows = rows
+            scores = self.weigh(self.link(outputs) if hasattr(self, "link") else outputs)
+            owner.seen.append(scores.detach().numpy().copy())
+            return scores
+
+    return Scored().eval()

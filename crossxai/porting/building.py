@@ -1,0 +1,132 @@
+"""What both readers share: nodes with names of their own, constants in arithmetic, and the graph made tidy at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from crossxai.errors import Unsupported
+from crossxai.graph import Graph, Node
+from crossxai.model import Array, Modality
+from crossxai.model_checks import MeanSd, constants
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+NONE: Padding = ((0, 0), (0, 0))
+
+
+class Builder:
+    """Collects the nodes of a graph, in order of execution.
+
+    standardise: (mean, sd) per modality name, as the adapters take it. `start` holds what each modality enters the network as.
+    """
+
+    def __init__(
+        self,
+        modalities: tuple[Modality, ...],
+        shapes: Sequence[tuple[int, ...]],
+        standardise: Mapping[str, MeanSd] | None,
+        dtype: str,
+    ) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.dtype = np.dtype(dtype)
+        self.inputs = tuple(
+            self.add(m.name, "input", (), shape=tuple(s)) for m, s in zip(modalities, shapes, strict=True)
+        )
+        self.start: list[str] = []
+        for name, (mean, sd) in zip(self.inputs, constants(standardise, modalities), strict=True):
+            plain = not mean.any() and (sd == 1).all()
+            self.start.append(name if plain else self.standardise(f"{name}_standardised", name, mean, sd))
+
+    def add(
+        self, name: str, op: str, inputs: Sequence[str], weights: Mapping[str, Array] | None = None, **settings: Any
+    ) -> str:
+        """Add a node; returns its name, which gains a number if it is taken (a layer that runs twice)."""
+        unique, runs = name, 1
+        while unique in self.nodes:
+            unique, runs = f"{name}_{runs}", runs + 1
+        self.nodes[unique] = Node(unique, op, tuple(inputs), settings, dict(weights or {}))
+        return unique
+
+    def standardise(self, name: str, source: str, mean: Any, sd: Any) -> str:
+        """Add (x - mean) / sd."""
+        mean, sd = (np.asarray(v, dtype=self.dtype) for v in (mean, sd))
+        return self.add(name, "standardise", (source,), {"mean": mean, "sd": sd})
+
+    def arithmetic(self, name: str, op: str, left: str | Array, right: str | Array) -> str | None:
+        """Add left op right, op being add, subtract, multiply or divide; arrays are constants, () or (c,).
+
+        Returns None if there is no such node: a division by an activation, a factor of zero.
+        """
+        if isinstance(left, str) and isinstance(right, str):
+            return None if op == "divide" else self.add(name, op, (left, right))
+        if isinstance(left, str):
+            assert not isinstance(right, str)
+            if op in ("add", "subtract"):
+                return self.standardise(name, left, right if op == "subtract" else -right, np.ones_like(right))
+            return self._scaled(name, left, right if op == "divide" else _inverse(right))
+        assert isinstance(right, str)
+        if op == "add":
+            return self.standardise(name, right, -left, np.ones_like(left))
+        if op == "subtract":  # c - x = (x - c) / -1
+            return self.standardise(name, right, left, -np.ones_like(left))
+        return None if op == "divide" else self._scaled(name, right, _inverse(left))
+
+    def _scaled(self, name: str, source: str, divisor: Array | None) -> str | None:
+        if divisor is None or not np.all(divisor):
+            return None
+        return self.standardise(name, source, np.zeros_like(divisor), divisor)
+
+    def graph(self, output: str, layers: Mapping[str, str]) -> Graph:
+        """The graph, with paddings taken into the layers after them and without what never reaches the output."""
+        nodes = {name: self._padded(node) for name, node in self.nodes.items()}
+        needed, ahead = set(self.inputs), [output]
+        while ahead:
+            name = ahead.pop()
+            if name not in needed or name in self.inputs:
+                needed.add(name)
+                ahead += [i for i in nodes[name].inputs if i not in needed]
+        kept = tuple(node for name, node in nodes.items() if name in needed)
+        return Graph(self.inputs, kept, output, {layer: node for layer, node in layers.items() if node in needed})
+
+    def _padded(self, node: Node) -> Node:
+        """A convolution after zeros, or a maximum after minus infinity, pads by itself: the layer libraries know."""
+        fitting = {"conv2d": 0.0, "max_pool2d": -np.inf}.get(node.op)
+        before = self.nodes[node.inputs[0]] if node.inputs else None
+        if fitting is None or before is None or before.op != "pad" or before.settings["value"] != fitting:
+            return node
+        outer, own = before.settings["padding"], node.settings["padding"]
+        if min(p for side in outer for p in side) < 0:
+            return node
+        together = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, own, strict=True))
+        return self._padded(replace(node, inputs=before.inputs, settings={**node.settings, "padding": together}))
+
+
+def _inverse(factor: Array) -> Array | None:
+    return 1 / factor if np.all(factor) else None
+
+
+def untranslated(layer: str, kind: str, why: str = "") -> Unsupported:
+    """The error of a layer that no op of the graph stands for."""
+    return Unsupported(f"layer {layer!r} ({kind}) has no translation{why and f': {why}'}")
+
+
+def same_padding(
+    size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
+) -> Padding:
+    """What TensorFlow's padding="same" adds to an image of this size: the odd one at the bottom and at the right."""
+    sides = []
+    for n, k, s, d in zip(size, kernel, strides, dilation, strict=True):
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        sides.append((total // 2, total - total // 2))
+    return sides[0], sides[1]
+
+
+def widened(kernel: Array, crop: Padding) -> tuple[Array, Padding]:
+    """A transposed convolution whose crop is nowhere negative: zeros at the kernel's end add what only the bias reaches."""
+    more = [max(-side[1], 0) for side in crop]
+    wide = np.pad(kernel, ((0, more[0]), (0, more[1]), (0, 0), (0, 0)))
+    sides = [(side[0], side[1] + extra) for side, extra in zip(crop, more, strict=True)]
+    return wide, (sides[0], sides[1])

@@ -1,0 +1,143 @@
+"""A Keras model read as a graph: its `call` run on symbols of the sizes at hand, nested models and composite layers opened."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from crossxai.errors import CrossXAIError, Unsupported
+from crossxai.graph import Graph
+from crossxai.model import Modality
+from crossxai.model_checks import MeanSd
+from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.from_keras_ops import Call, Ref
+from crossxai.porting.from_keras_tables import LAYERS, OPERATIONS
+
+
+def graph_of(
+    model: Any,
+    shapes: Sequence[tuple[int, ...]],
+    modalities: tuple[Modality, ...],
+    names: Mapping[str, Any],
+    standardise: Mapping[str, MeanSd] | None = None,
+    dtype: str = "float32",
+) -> Graph:
+    """The graph of a built model for inputs of these shapes (without the sample axis), one per modality.
+
+    names: name -> layer, nested ones included, as the layers of the graph are to be called. The model is left as found.
+    Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
+    """
+    builder = Builder(modalities, shapes, standardise, dtype)
+    reader = _Reader(model, builder, {id(layer): name for name, layer in names.items()}, dtype)
+    inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]
+    with _restored([model, *names.values()]):
+        output = reader.opened(model, (inputs[0] if len(inputs) == 1 else inputs,), {})
+    if not isinstance(output, Ref) or output.open or output.turned:
+        raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
+    return builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
+
+
+@contextmanager
+def _restored(layers: Sequence[Any]) -> Iterator[None]:
+    """Forget, afterwards, that layers were called on symbols: a layer that ran twice has no single `output`."""
+    operations = [o for layer in layers for o in (layer, *getattr(layer, "operations", ()))]
+    lists = [nodes for o in operations for nodes in (o._inbound_nodes, o._outbound_nodes)]
+    lengths = [len(nodes) for nodes in lists]
+    try:
+        yield
+    finally:
+        for nodes, length in zip(lists, lengths, strict=True):
+            del nodes[length:]
+
+
+class _Reader:
+    """Walks through what the `call` of a model or of a composite layer does, operation by operation."""
+
+    def __init__(self, model: Any, builder: Builder, names: Mapping[int, str], dtype: str) -> None:
+        self.model = model
+        self.builder = builder
+        self.names = names
+        self.dtype = dtype
+        self.layers: dict[str, str] = {}
+        self.runs: dict[str, int] = {}
+
+    def opened(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        """What a model or a layer made of others returns for these arguments."""
+        symbols: list[Any] = []
+        given: list[Ref] = []
+
+        def symbol(value: Any) -> Any:
+            if not isinstance(value, Ref):
+                return value
+            given.append(value)
+            symbols.append(keras.KerasTensor(value.shape, dtype=self.dtype))
+            return symbols[-1]
+
+        args, kwargs = keras.tree.map_structure(symbol, (args, dict(kwargs)))
+        if "training" in inspect.signature(layer.call).parameters:
+            kwargs["training"] = False
+        try:
+            outputs = layer.call(*args, **kwargs)
+            if not isinstance(outputs, keras.KerasTensor):
+                raise Unsupported(
+                    f"layer {layer.name!r} ({type(layer).__name__}) returns {type(outputs).__name__}, not one tensor"
+                )
+            traced = keras.Function(symbols, outputs)
+        except CrossXAIError:
+            raise
+        except Exception as error:  # whatever the model's own code says when its inputs are symbols
+            raise Unsupported(
+                f"layer {layer.name!r} ({type(layer).__name__}) cannot be traced ({(str(error).splitlines() or [''])[0]}): "
+                "write its call with Keras layers and keras.ops only, or the model as keras.Model(inputs, outputs)"
+            ) from error
+        values = {id(s): ref for s, ref in zip(symbols, given, strict=True)}
+        for depth in sorted(traced._nodes_by_depth, reverse=True):
+            for node in traced._nodes_by_depth[depth]:
+                if not node.is_input:
+                    self._read(node, values, layer)
+        return values[id(outputs)]
+
+    def _read(self, node: Any, values: dict[int, Ref], around: Any) -> None:
+        operation, arguments = node.operation, node.arguments
+        args, kwargs = keras.tree.map_structure(
+            lambda v: values[id(v)] if isinstance(v, keras.KerasTensor) else v, (arguments.args, dict(arguments.kwargs))
+        )
+        of_layer = isinstance(operation, keras.layers.Layer)
+        kind = type(operation).__name__
+        label = self.names.get(id(operation), operation.name) if of_layer else around.name
+        if kwargs.pop("training", None):
+            raise untranslated(label, kind, "it is called with training=True")
+        kwargs = {k: v for k, v in kwargs.items() if v is not None}  # masks and the like that are not given
+        handler = _handler(operation)
+        if handler is not None:
+            name = (
+                label if of_layer else f"{around.name}.{operation.name}" if around is not self.model else operation.name
+            )
+            call = Call(self.builder, name, label, kind, tuple(node.output_tensors[0].shape))
+            try:
+                value = handler(call, operation, *args, **kwargs)
+            except TypeError as error:
+                raise untranslated(label, kind, (str(error).splitlines() or [""])[0]) from error
+        elif of_layer and (isinstance(operation, keras.Model) or not type(operation).__module__.startswith("keras.")):
+            value = self.opened(operation, args, kwargs)
+        else:
+            raise untranslated(label, kind)
+        for tensor in node.output_tensors:
+            values[id(tensor)] = value
+        name = self.names.get(id(operation), "")
+        if name:
+            self.runs[name] = self.runs.get(name, 0) + 1
+            if not value.open and not value.turned:
+                self.layers[name] = value.name
+
+
+def _handler(operation: Any) -> Any:
+    """The translation of a layer or of one of keras.ops, unless a subclass computes something else."""
+    if not isinstance(operation, keras.layers.Layer):
+        return OPERATIONS.get(type(operation).__name__) if type(operation).__module__.startswith("keras.") else None
+    known: Any = next((kind for kind in type(operation).__mro__ if kind in LAYERS), None)
+    return LAYERS[known] if known is not None and type(operation).call is known.call else None

@@ -1,0 +1,153 @@
+"""What the Keras layers with weights, windows or constants of their own are in a graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from crossxai.model import Array
+from crossxai.porting.building import NONE, Padding, same_padding
+from crossxai.porting.from_keras_ops import Call, Ref, array
+from crossxai.porting.keras_layers import BilinearUpSampling2D
+
+
+def _padding(c: Call, layer: Any, x: Ref, size: Any, dilation: Any = (1, 1)) -> Padding:
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        raise c.fail("data_format='channels_first'")
+    if layer.padding == "valid":
+        return NONE
+    return same_padding(c.check(x, 4).shape[1:3], size, layer.strides, dilation)
+
+
+def _weights(layer: Any, **weights: Array) -> dict[str, Array]:
+    return weights if layer.bias is None else {**weights, "bias": array(layer.bias)}
+
+
+def conv(c: Call, layer: Any, x: Ref) -> Ref:
+    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
+    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": layer.groups}
+    weights = _weights(layer, kernel=array(layer.kernel))
+    return c.activated(c.node("conv2d", x, weights=weights, padding=padding, **settings), layer.activation)
+
+
+def depthwise(c: Call, layer: Any, x: Ref) -> Ref:
+    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
+    kernel = array(layer.kernel)
+    high, wide, channels, times = kernel.shape
+    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": channels}
+    weights = _weights(layer, kernel=kernel.reshape(high, wide, 1, channels * times))
+    return c.activated(c.node("conv2d", x, weights=weights, padding=padding, **settings), layer.activation)
+
+
+def separable(c: Call, layer: Any, x: Ref) -> Ref:
+    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
+    kernel = array(layer.depthwise_kernel)
+    high, wide, channels, times = kernel.shape
+    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": channels}
+    spread = {"kernel": kernel.reshape(high, wide, 1, channels * times)}
+    spread_out = c.node("conv2d", x, name=f"{c.name}.depthwise", weights=spread, padding=padding, **settings)
+    weights = _weights(layer, kernel=array(layer.pointwise_kernel))
+    mixed = c.node("conv2d", spread_out, weights=weights, padding=NONE, strides=(1, 1), dilation=(1, 1), groups=1)
+    return c.activated(mixed, layer.activation)
+
+
+def conv_transpose(c: Call, layer: Any, x: Ref) -> Ref:
+    output_padding = getattr(layer, "output_padding", None)
+    if tuple(layer.dilation_rate) != (1, 1) or output_padding is not None or getattr(layer, "groups", 1) != 1:
+        raise c.fail(f"dilation_rate={layer.dilation_rate}, output_padding={output_padding}; only 1 and None")
+    sides = []
+    for k, stride in zip(layer.kernel_size, layer.strides, strict=True):
+        if layer.padding == "valid":
+            sides.append((0, min(k - stride, 0)))
+        else:
+            sides.append((max(k - stride, 0) // 2, k - stride - max(k - stride, 0) // 2))
+    weights = _weights(layer, kernel=array(layer.kernel))
+    node = c.node("conv_transpose2d", c.check(x, 4), weights=weights, strides=tuple(layer.strides), crop=tuple(sides))
+    return c.activated(node, layer.activation)
+
+
+def dense(c: Call, layer: Any, x: Ref) -> Ref:
+    kernel = array(layer.kernel)
+    if len(c.check(x, 2, 3, 4).shape) == 4:  # on an image: a convolution of one pixel
+        weights = _weights(layer, kernel=kernel[None, None])
+        made = c.node("conv2d", x, weights=weights, strides=(1, 1), dilation=(1, 1), groups=1, padding=NONE)
+    else:
+        made = c.node("dense", x, weights=_weights(layer, kernel=kernel))
+    return c.activated(made, layer.activation)
+
+
+def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:
+    if layer.axis not in (-1, len(c.check(x, 2, 4).shape) - 1):
+        raise c.fail(f"axis={layer.axis}; only the last")
+    mean, variance = array(layer.moving_mean), array(layer.moving_variance)
+    gamma = array(layer.gamma) if layer.scale else np.ones_like(mean)
+    beta = array(layer.beta) if layer.center else np.zeros_like(mean)
+    weights = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    return c.node("batch_norm", x, weights=weights, eps=float(layer.epsilon))
+
+
+def relu(c: Call, layer: Any, x: Ref) -> Ref:
+    kinds = (layer.max_value, float(layer.negative_slope or 0), float(layer.threshold or 0))
+    if kinds == (None, 0, 0):
+        return c.node("relu", x)
+    if kinds == (6, 0, 0):
+        return c.node("relu6", x)
+    if kinds[0] is None and kinds[2] == 0:
+        return c.node("leaky_relu", x, slope=float(np.float32(kinds[1])))
+    raise c.fail(f"max_value={layer.max_value}, negative_slope={layer.negative_slope}, threshold={layer.threshold}")
+
+
+def max_pool(c: Call, layer: Any, x: Ref) -> Ref:
+    padding = _padding(c, layer, x, layer.pool_size)
+    return c.node("max_pool2d", c.check(x, 4), size=layer.pool_size, strides=tuple(layer.strides), padding=padding)
+
+
+def avg_pool(c: Call, layer: Any, x: Ref) -> Ref:
+    if _padding(c, layer, x, layer.pool_size) != NONE:
+        raise c.fail(f"padding='same' pads {x.shape[1:3]}, and its means at the border are over fewer pixels")
+    return c.node("avg_pool2d", c.check(x, 4), size=layer.pool_size, strides=tuple(layer.strides))
+
+
+def global_pool(kind: str, c: Call, layer: Any, x: Ref) -> Ref:
+    if layer.data_format != "channels_last":
+        raise c.fail("data_format='channels_first'")
+    return c.node(f"global_{kind}_pool", c.check(x, 4), keepdims=bool(layer.keepdims))
+
+
+def zero_pad(sign: int, c: Call, layer: Any, x: Ref) -> Ref:
+    sides = getattr(layer, "padding" if sign > 0 else "cropping")
+    padding = tuple((sign * int(a), sign * int(b)) for a, b in sides)
+    return c.node("pad", c.check(x, 4), padding=padding, value=0.0)
+
+
+def upsample(c: Call, layer: Any, x: Ref) -> Ref:
+    method = "bilinear" if isinstance(layer, BilinearUpSampling2D) else layer.interpolation
+    if method not in ("nearest", "bilinear"):
+        raise c.fail(f"interpolation={method!r}; only nearest and bilinear")
+    return c.node("upsample2d", c.check(x, 4), factors=tuple(layer.size), method=method)
+
+
+def rescaling(c: Call, layer: Any, x: Ref) -> Ref:
+    # As the layer itself rounds them: Keras takes them to float32 first, whatever the dtype.
+    scale, offset = (array(layer.backend.cast(v, layer.compute_dtype)) for v in (layer.scale, layer.offset))
+    if not np.all(scale):
+        raise c.fail("multiplies by zero")
+    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, -offset / scale, 1 / scale), c.shape)
+
+
+def normalization(c: Call, layer: Any, x: Ref) -> Ref:
+    if layer.invert or layer.axis not in ((-1,), (len(x.shape) - 1,)):
+        raise c.fail(f"axis={layer.axis}, invert={layer.invert}; only the last axis, not inverted")
+    mean, variance = (array(v).reshape(-1) for v in (layer.mean, layer.variance))
+    sd = np.maximum(np.sqrt(variance), keras.backend.epsilon())
+    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, mean, sd), c.shape)
+
+
+def standardise(c: Call, layer: Any, x: Ref) -> Ref:
+    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, layer.mean, layer.sd), c.shape)
+
+
+def exact_leaky_relu(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("leaky_relu", x, slope=layer.negative_slope)

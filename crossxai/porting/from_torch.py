@@ -1,0 +1,220 @@
+"""A torch module read as a graph: traced by torch.fx, every operation run at once on examples, so that sizes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from crossxai.errors import CrossXAIError, Unsupported
+from crossxai.graph import Graph
+from crossxai.model import Modality
+from crossxai.model_checks import MeanSd
+from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.from_torch_ops import Call, Ref
+from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
+
+
+def graph_of(
+    module: nn.Module,
+    tensors: Sequence[Tensor],
+    modalities: tuple[Modality, ...],
+    standardise: Mapping[str, MeanSd] | None = None,
+) -> Graph:
+    """The graph of a module in evaluation mode, for tensors of these sizes (images channels first), one per modality.
+
+    The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
+    """
+    shapes = [tuple(t.movedim(1, -1).shape[1:] if t.ndim > 3 else t.shape[1:]) for t in tensors]
+    floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
+    tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]))
+    before = set(vars(module))
+    try:
+        with torch.no_grad():
+            traced = tracer.trace(module)
+    except CrossXAIError:
+        raise
+    except Exception as error:  # whatever the module's own code says when its inputs are symbols
+        raise Unsupported(
+            f"{type(module).__name__} cannot be traced by torch.fx ({type(error).__name__}: {_first_line(error)}): its "
+            "forward may depend on no value of its inputs"
+        ) from error
+    finally:
+        for name in set(vars(module)) - before:  # tensors made on the way, which torch.fx keeps there
+            delattr(module, name)
+    return tracer.reader.graph_read(next(iter(reversed(traced.nodes))).args[0])
+
+
+def _example(tensor: Tensor) -> Tensor:
+    """A copy, as the module may write to it, of two samples, so that the sample axis is told from an axis of one.
+
+    Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy.
+    """
+    last = tensor.movedim(1, -1) if tensor.ndim == 4 else tensor
+    two = last[[0, -1]].contiguous().clone()
+    return two.movedim(-1, 1) if tensor.ndim == 4 else two
+
+
+class _Tracer(fx.Tracer):
+    """Hands every operation to the reader at once, which knows its value when the module's own code asks for sizes."""
+
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__()
+        self.reader = reader
+        self.running = False  # while an operation runs on tensors, the calls inside it are not traced
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        # As many symbols as modalities: what else the forward takes keeps its default, and may steer control flow.
+        symbols = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(len(self.reader.examples))]
+        return root_fn, [self.root, *symbols]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        self.running = True
+        try:
+            value = self.reader.read(node)
+        finally:
+            self.running = False
+        return _Sized(node, self, value) if isinstance(value, Tensor) else fx.Proxy(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        # The first name of a module that has several, as everything else that walks `named_modules` calls it.
+        path = next((name for name, module in self.root.named_modules() if module is mod), None)
+        return super().path_of_module(mod) if path is None else path
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self.running:
+            return forward(*args, **kwargs)
+        output = super().call_module(m, forward, args, kwargs)
+        self.reader.returned(self.path_of_module(m), output.node if isinstance(output, fx.Proxy) else None)
+        return output
+
+
+class _Sized(fx.Proxy):
+    """A symbol that answers questions about its size with numbers, since the graph is for the sizes at hand."""
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Tensor) -> None:
+        super().__init__(node, tracer)
+        self.shape, self.dtype, self.device, self.ndim = value.shape, value.dtype, value.device, value.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.ndim
+
+    def numel(self) -> int:
+        return self.shape.numel()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+
+class _Reader(fx.Interpreter):
+    """Runs the traced operations one by one and writes each down."""
+
+    def __init__(self, module: nn.Module, builder: Builder, examples: Sequence[Tensor]) -> None:
+        super().__init__(module, garbage_collect_values=False, graph=fx.Graph())
+        self.root = module
+        self.builder = builder
+        self.examples = list(examples)
+        self.extra_traceback = False  # it would be written into our errors
+        # `env` keeps the values of all nodes, so that no memory is used twice and shared memory means sharing.
+        self.refs: dict[fx.Node, Ref | None] = {}  # None: overwritten since, and of another shape than what did it
+        self.layers: dict[str, str] = {}
+        self.runs: dict[str, int] = {}
+
+    def read(self, n: fx.Node) -> Any:
+        """The value of an operation on the examples; what it does to activations is written down."""
+        if n.op == "placeholder":
+            self.env[n] = self.examples[len(self.refs)]
+            self.refs[n] = Ref(self.builder.start[len(self.refs)], self.env[n])
+        else:
+            for i in n.all_input_nodes:
+                if i not in self.env:  # a buffer, which torch.fx makes no symbol of
+                    self.env[i] = self.fetch_attr(str(i.target))
+            self.env[n] = self.run_node(n)
+            if any(i in self.refs for i in n.all_input_nodes):
+                self._translate(n, self.env[n])
+        return self.env[n]
+
+    def returned(self, path: str, node: fx.Node | None) -> None:
+        """A module, maybe a composite one, ran and gave the value of a node."""
+        self.runs[path] = self.runs.get(path, 0) + 1
+        ref = None if node is None else self.refs.get(node)
+        if path and ref is not None and not ref.open:
+            self.layers[path] = ref.name
+
+    def graph_read(self, output: Any) -> Graph:
+        """What was read; layers that run more than once are left out, as the adapter leaves them out."""
+        ref = self.refs.get(output) if isinstance(output, fx.Node) else None
+        if ref is None or ref.open:
+            raise Unsupported(
+                f"{type(self.root).__name__} returns no single tensor of its own that depends on the inputs"
+            )
+        return self.builder.graph(ref.name, {p: name for p, name in self.layers.items() if self.runs[p] == 1})
+
+    def _translate(self, n: fx.Node, result: Any) -> None:
+        layer, kind = self._place(n)
+        handler: Any = None
+        leaf: nn.Module | None = None
+        if n.op == "call_module":
+            leaf = self.fetch_attr(str(n.target))
+            handler = next((MODULES[t] for t in type(leaf).__mro__ if t in MODULES), None)
+        elif n.op == "call_method":
+            handler = METHODS.get(str(n.target))
+        else:
+            handler = FUNCTIONS.get(n.target)
+        if result is None:
+            return  # an assertion
+        if handler is None or not isinstance(result, Tensor):
+            raise untranslated(layer, kind)
+        call = Call(
+            self.builder, layer if leaf is not None else ".".join(p for p in (layer, kind) if p), layer, kind, result
+        )
+        args, kwargs = fx.map_arg((n.args, n.kwargs), lambda node: self._argument(node, layer, kind))
+        try:
+            ref = handler(call, *(() if leaf is None else (leaf,)), *args, **kwargs)
+        except TypeError as error:  # an argument that the translation does not know
+            raise untranslated(layer, kind, _first_line(error)) from error
+        if not call.view:
+            self._overwrite(result, ref)
+        self.refs[n] = ref
+
+    def _argument(self, node: fx.Node, layer: str, kind: str) -> Any:
+        if node not in self.refs:
+            return self.env[node]
+        ref = self.refs[node]
+        if ref is None:
+            raise untranslated(layer, kind, f"it reads {node.name!r} after a part or a view of it was changed in place")
+        return ref
+
+    def _overwrite(self, result: Tensor, ref: Ref) -> None:
+        """After an in-place operation every name of the memory it wrote to means the new value."""
+        memory = result.untyped_storage().data_ptr()
+        for node, value in self.env.items():
+            if node not in self.refs or value.untyped_storage().data_ptr() != memory:
+                continue
+            same = value.shape == result.shape and value.stride() == result.stride()
+            self.refs[node] = ref if same and value.storage_offset() == result.storage_offset() else None
+
+    def _place(self, n: fx.Node) -> tuple[str, str]:
+        """The layer that an operation belongs to and what it is: (path, type) of a module, (path around it, function)."""
+        if n.op == "call_module":
+            return str(n.target), type(self.fetch_attr(str(n.target))).__name__
+        around = [path for path, _type in (n.meta.get("nn_module_stack") or {}).values()]
+        kind = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
+        return (str(around[-1]) if around else ""), str(kind)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

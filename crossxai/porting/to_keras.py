@@ -1,0 +1,206 @@
+"""A graph as a flat functional Keras model of ordinary layers, which `clone_model` copies and Xplique's ReLU override finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from crossxai.errors import Unsupported
+from crossxai.graph import Graph, Node
+from crossxai.model import Array
+from crossxai.porting.building import NONE, widened
+from crossxai.porting.keras_layers import (
+    BilinearUpSampling2D,
+    ExactLeakyReLU,
+    MinusInfinityPadding2D,
+    Standardise,
+    gelu_erf,
+    gelu_tanh,
+)
+
+Step = tuple[Any, Sequence[Array]]
+"""A layer and the weights it takes, in its own order."""
+
+
+def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
+    """(the keras.Model, node name -> layer name), in the dtype of the weights unless told.
+
+    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last.
+    """
+    dtype = dtype or graph.dtype.name
+    tensors: dict[str, Any] = {}
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        name = _name(node.name, set(names.values()))
+        names[node.name] = name
+        if node.op == "input":
+            tensors[node.name] = keras.Input(node.settings["shape"], dtype=dtype, name=name)
+            continue
+        given = [tensors[i] for i in node.inputs]
+        steps = _steps(node, given)
+        value: Any = given[0] if len(given) == 1 else given
+        for i, (make, weights) in enumerate(steps):
+            last = i == len(steps) - 1
+            layer = make(dtype=dtype, name=name if last else f"{name}_before{i or ''}")
+            value = layer(value)
+            if weights:
+                layer.set_weights(weights)
+        tensors[node.name] = value
+    inputs = [tensors[name] for name in graph.inputs]
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output]), names
+
+
+def _name(node: str, taken: set[str]) -> str:
+    name = node.replace(".", "_").replace("/", "_")
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _steps(node: Node, inputs: list[Any]) -> list[tuple[Callable[..., Any], Sequence[Array]]]:
+    make = _MAKERS.get(node.op)
+    if make is None:
+        raise Unsupported(f"node {node.name!r} ({node.op}) has no translation into Keras")
+    return make(node, node.settings, node.weights, inputs)
+
+
+def _layer(
+    kind: Any, *args: Any, weights: Sequence[Array] = (), **named: Any
+) -> tuple[Callable[..., Any], Sequence[Array]]:
+    return lambda **both: kind(*args, **named, **both), weights
+
+
+def _padding(padding: Any, value: float = 0.0) -> list[Any]:
+    """Layers that pad, and crop where the padding is negative."""
+    layers = []
+    more = tuple((max(a, 0), max(b, 0)) for a, b in padding)
+    less = tuple((max(-a, 0), max(-b, 0)) for a, b in padding)
+    if more != NONE:
+        layers.append(_layer(MinusInfinityPadding2D if value else keras.layers.ZeroPadding2D, more))
+    if less != NONE:
+        layers.append(_layer(keras.layers.Cropping2D, less))
+    return layers
+
+
+def _arrays(weights: Mapping[str, Array], *names: str) -> list[Array]:
+    return [weights[name] for name in names if name in weights]
+
+
+def _conv(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    kernel, strides, dilation, groups = w["kernel"], s["strides"], s["dilation"], s["groups"]
+    named = {"strides": strides, "dilation_rate": dilation, "use_bias": "bias" in w}
+    if max(strides) > 1 and max(dilation) > 1:
+        raise Unsupported(f"node {node.name!r} (conv2d) has strides {strides} and dilation {dilation}; Keras takes one")
+    size, channels, out = kernel.shape[:2], x[0].shape[-1], kernel.shape[-1]
+    # TensorFlow's depthwise kernel knows one stride for both axes.
+    if groups > 1 and groups == channels and strides[0] == strides[1]:
+        depthwise = kernel.reshape(*size, channels, out // channels)
+        layer = _layer(
+            keras.layers.DepthwiseConv2D,
+            size,
+            depth_multiplier=out // channels,
+            weights=[depthwise, *_arrays(w, "bias")],
+            **named,
+        )
+    else:
+        layer = _layer(
+            keras.layers.Conv2D, out, size, groups=groups, weights=_arrays(w, "kernel", "bias"), **named
+        )  # fmt: skip
+    return [*_padding(s["padding"]), layer]
+
+
+def _conv_transpose(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    kernel, crop = widened(w["kernel"], s["crop"])
+    # Where the stride is larger than the kernel, TensorFlow adds the difference at the end.
+    after = [max(stride - k, 0) for stride, k in zip(s["strides"], kernel.shape[:2], strict=True)]
+    layer = _layer(
+        keras.layers.Conv2DTranspose,
+        kernel.shape[2],
+        kernel.shape[:2],
+        strides=s["strides"],
+        use_bias="bias" in w,
+        weights=[kernel, *_arrays(w, "bias")],
+    )
+    return [layer, *_padding([(-a, -b - more) for (a, b), more in zip(crop, after, strict=True)])]
+
+
+def _dense(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    return [
+        _layer(keras.layers.Dense, w["kernel"].shape[1], use_bias="bias" in w, weights=_arrays(w, "kernel", "bias"))
+    ]
+
+
+def _batch_norm(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    weights = _arrays(w, "gamma", "beta", "mean", "variance")
+    return [_layer(keras.layers.BatchNormalization, epsilon=s["eps"], weights=weights)]
+
+
+def _standardise(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    return [_layer(Standardise, w["mean"], w["sd"])]
+
+
+def _max_pool(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    return [*_padding(s["padding"], -np.inf), _layer(keras.layers.MaxPooling2D, s["size"], s["strides"])]
+
+
+def _flatten(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    turned = s["order"] == "channels_first" and len(x[0].shape) == 4
+    return [*([_layer(keras.layers.Permute, (3, 1, 2))] if turned else []), _layer(keras.layers.Flatten)]
+
+
+def _upsample(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    if s["method"] == "bilinear" and x[0].dtype == "float64":
+        return [_layer(BilinearUpSampling2D, s["factors"])]
+    return [_layer(keras.layers.UpSampling2D, s["factors"], interpolation=s["method"])]
+
+
+def _leaky_relu(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    exact = x[0].dtype != "float64" or s["slope"] == np.float32(s["slope"])
+    return [_layer(keras.layers.LeakyReLU if exact else ExactLeakyReLU, negative_slope=s["slope"])]
+
+
+def _pad(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    return _padding(s["padding"], s["value"]) or [_layer(keras.layers.Identity)]
+
+
+def _expand(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+    return [_layer(keras.layers.Reshape, (1, 1, x[0].shape[-1]))]
+
+
+Maker = Callable[[Node, Mapping[str, Any], Mapping[str, Array], list[Any]], list[Any]]
+
+
+def _of(kind: Any, *args: Any, **settings: str) -> Maker:
+    """One layer; settings: its argument -> the node's setting."""
+    return lambda node, s, w, x: [_layer(kind, *args, **{name: s[setting] for name, setting in settings.items()})]
+
+
+_MAKERS: dict[str, Maker] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "dense": _dense,
+    "batch_norm": _batch_norm,
+    "standardise": _standardise,
+    "relu": _of(keras.layers.ReLU),
+    "relu6": _of(keras.layers.ReLU, 6.0),
+    "leaky_relu": _leaky_relu,
+    "elu": _of(keras.layers.ELU, alpha="alpha"),
+    "gelu": lambda node, s, w, x: [_layer(keras.layers.Activation, gelu_tanh if s["approximate"] else gelu_erf)],
+    **{name: _of(keras.layers.Activation, name) for name in ("sigmoid", "tanh", "softplus", "silu")},
+    "softmax": _of(keras.layers.Softmax),
+    "max_pool2d": _max_pool,
+    "avg_pool2d": _of(keras.layers.AveragePooling2D, pool_size="size", strides="strides"),
+    "global_avg_pool": _of(keras.layers.GlobalAveragePooling2D, keepdims="keepdims"),
+    "global_max_pool": _of(keras.layers.GlobalMaxPooling2D, keepdims="keepdims"),
+    "pad": _pad,
+    "upsample2d": _upsample,
+    "flatten": _flatten,
+    "expand": _expand,
+    "add": _of(keras.layers.Add),
+    "subtract": _of(keras.layers.Subtract),
+    "multiply": _of(keras.layers.Multiply),
+    "concatenate": _of(keras.layers.Concatenate, axis="axis"),
+}

@@ -1,0 +1,262 @@
+"""A graph as a torch module made of the layers that explainer libraries hook, each used once and none in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossxai.errors import UnknownName, Unsupported
+from crossxai.graph import Graph, Node
+from crossxai.porting.building import widened
+
+
+class TorchGraph(nn.Module):
+    """The network of a graph, in evaluation mode: one positional tensor per modality, images channels first.
+
+    Every node is a submodule of its own, called by the node's name with "_" for "."; `submodules` maps one to the other.
+    """
+
+    def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._inputs = graph.inputs
+        self._output = graph.output
+        self._steps: list[tuple[str, str, tuple[str, ...]]] = []
+        self.submodules: dict[str, str] = {}
+        shown: dict[str, Tensor] = {}  # two samples of nothing, which tell the sizes at every node
+        named = set(graph.layers.values())
+        for node in graph.nodes:
+            if node.op == "input":
+                shape = (2, *node.settings["shape"])
+                zeros = torch.zeros(shape, dtype=dtype)
+                shown[node.name] = zeros.movedim(-1, 1) if len(shape) == 4 else zeros
+                if node.name not in named:  # a module that does nothing stops libraries that want a rule for each
+                    continue
+                made: nn.Module = nn.Identity()
+            else:
+                made = _module(node, [shown[i] for i in node.inputs]).to(dtype).eval().requires_grad_(False)
+                with torch.no_grad():
+                    shown[node.name] = made(*(shown[i] for i in node.inputs))
+            attribute = node.name.replace(".", "_").replace("/", "_")
+            while hasattr(self, attribute):
+                attribute += "_"
+            self.add_module(attribute, made)
+            self.submodules[node.name] = attribute
+            self._steps.append((node.name, attribute, node.inputs))
+        self.eval()
+
+    def layer(self, name: str) -> nn.Module:
+        """The submodule of a node; inputs have none, unless a layer of the original gave its input unchanged."""
+        if name not in self.submodules:
+            raise UnknownName("node of the graph", name, self.submodules)
+        return self.get_submodule(self.submodules[name])
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        values = dict(zip(self._inputs, inputs, strict=True))
+        for name, attribute, sources in self._steps:
+            given = (values[name],) if name in self._inputs else tuple(values[i] for i in sources)
+            values[name] = self._modules[attribute](*given)  # type: ignore[misc]
+        return values[self._output]
+
+
+def build(graph: Graph, dtype: str | None = None) -> TorchGraph:
+    """The module of a graph, in the dtype of its weights unless told."""
+    return TorchGraph(graph, getattr(torch, dtype or str(graph.dtype)))
+
+
+class Standardise(nn.Module):
+    """(x - mean) / sd, by buffers of the shape that x needs."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, mean: Tensor, sd: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("sd", sd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.sd
+
+
+class Add(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left + right
+
+
+class Subtract(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left - right
+
+
+class Multiply(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left * right
+
+
+class Concatenate(nn.Module):
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, self.axis)
+
+
+class FlattenChannelsLast(nn.Module):
+    """An image in a row as channels-last frameworks lay it out, which is what the dense layer after it was trained on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1).flatten(1)
+
+
+def _module(node: Node, inputs: list[Tensor]) -> nn.Module:
+    make = _MAKERS.get(node.op)
+    if make is None:
+        raise Unsupported(f"node {node.name!r} ({node.op}) has no translation into torch")
+    return make(node.settings, {k: torch.from_numpy(np.array(v)) for k, v in node.weights.items()}, inputs)
+
+
+def _pads(padding: Any) -> tuple[int, int, int, int]:
+    (top, bottom), (left, right) = padding
+    return left, right, top, bottom
+
+
+def _conv(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
+    kernel = w["kernel"].permute(3, 2, 0, 1).contiguous()
+    out, per_group, high, wide = kernel.shape
+    (top, bottom), (left, right) = s["padding"]
+    even = top == bottom and left == right
+    conv = nn.Conv2d(
+        per_group * s["groups"],
+        out,
+        (high, wide),
+        s["strides"],
+        (top, left) if even else 0,
+        s["dilation"],
+        s["groups"],
+        bias="bias" in w,
+    )
+    _give(conv, weight=kernel, bias=w.get("bias"))
+    return conv if even else nn.Sequential(nn.ZeroPad2d(_pads(s["padding"])), conv)
+
+
+def _conv_transpose(s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    (top, bottom), (left, right) = crop = s["crop"]
+    # torch cuts the same on both sides, but for an output_padding smaller than the stride; the rest is cut afterwards.
+    more = (top - bottom, left - right)
+    fits = all(0 <= m < stride for m, stride in zip(more, s["strides"], strict=True))
+    padding, extra = ((top, left), more) if fits else ((0, 0), (0, 0))
+    values, crop = (w["kernel"].numpy(), crop) if fits else widened(w["kernel"].numpy(), crop)
+    kernel = torch.from_numpy(values).permute(3, 2, 0, 1).contiguous()
+    inside, out, high, wide = kernel.shape
+    made = nn.ConvTranspose2d(inside, out, (high, wide), s["strides"], padding, extra, bias="bias" in w)
+    _give(made, weight=kernel, bias=w.get("bias"))
+    return made if fits else nn.Sequential(made, nn.ZeroPad2d(_pads([[-a, -b] for a, b in crop])))
+
+
+def _dense(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
+    made = nn.Linear(w["kernel"].shape[0], w["kernel"].shape[1], bias="bias" in w)
+    _give(made, weight=w["kernel"].T.contiguous(), bias=w.get("bias"))
+    return made
+
+
+def _batch_norm(s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    made = (nn.BatchNorm2d if x[0].ndim == 4 else nn.BatchNorm1d)(len(w["mean"]), eps=s["eps"])
+    _give(made, weight=w["gamma"], bias=w["beta"])
+    made.running_mean, made.running_var = w["mean"], w["variance"]
+    return made
+
+
+def _give(module: nn.Module, **parameters: Tensor | None) -> None:
+    for name, values in parameters.items():
+        if values is not None:
+            setattr(module, name, nn.Parameter(values, requires_grad=False))
+
+
+def _standardise(_s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    space = [1] * (x[0].ndim - 2) if x[0].ndim == 4 else []
+    mean, sd = (v.reshape(-1, *space) if v.ndim else v for v in (w["mean"], w["sd"]))
+    return Standardise(mean, sd)
+
+
+def _max_pool(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    """The pool's own padding wherever it can: libraries that replace pools would meet minus infinity otherwise."""
+    (top, _), (left, _) = s["padding"]
+    if top <= s["size"][0] // 2 and left <= s["size"][1] // 2:
+        wanted = tuple(
+            (n + a + b - k) // stride + 1
+            for n, (a, b), k, stride in zip(x[0].shape[2:], s["padding"], s["size"], s["strides"], strict=True)
+        )
+        for ceil_mode in (False, True):
+            pool = nn.MaxPool2d(s["size"], s["strides"], (top, left), ceil_mode=ceil_mode)
+            if tuple(pool(x[0]).shape[2:]) == wanted:
+                return pool
+    return nn.Sequential(nn.ConstantPad2d(_pads(s["padding"]), -np.inf), nn.MaxPool2d(s["size"], s["strides"]))
+
+
+def _global_max(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    pool = nn.MaxPool2d(tuple(x[0].shape[2:]))  # not AdaptiveMaxPool2d, which no library has a rule for
+    return pool if s["keepdims"] else nn.Sequential(pool, nn.Flatten())
+
+
+def _global_avg(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
+    pool = nn.AdaptiveAvgPool2d(1)
+    return pool if s["keepdims"] else nn.Sequential(pool, nn.Flatten())
+
+
+def _pad(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
+    pads = _pads(s["padding"])
+    return nn.ZeroPad2d(pads) if s["value"] == 0 else nn.ConstantPad2d(pads, s["value"])
+
+
+def _upsample(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
+    smooth = s["method"] == "bilinear"
+    factors = tuple(float(f) for f in s["factors"])
+    return nn.Upsample(
+        scale_factor=factors, mode="bilinear" if smooth else "nearest", align_corners=False if smooth else None
+    )
+
+
+def _flatten(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    row = s["order"] == "channels_first" or x[0].ndim < 4 or tuple(x[0].shape[2:]) == (1, 1)
+    return nn.Flatten() if row else FlattenChannelsLast()
+
+
+def _concatenate(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
+    return Concatenate({1: 2, 2: 3, 3: 1}[s["axis"]] if x[0].ndim == 4 else s["axis"])
+
+
+Maker = Callable[[Mapping[str, Any], Mapping[str, Tensor], list[Tensor]], nn.Module]
+_MAKERS: dict[str, Maker] = {
+    "conv2d": _conv,
+    "conv_transpose2d": _conv_transpose,
+    "dense": _dense,
+    "batch_norm": _batch_norm,
+    "standardise": _standardise,
+    "relu": lambda s, w, x: nn.ReLU(),
+    "relu6": lambda s, w, x: nn.ReLU6(),
+    "leaky_relu": lambda s, w, x: nn.LeakyReLU(s["slope"]),
+    "elu": lambda s, w, x: nn.ELU(s["alpha"]),
+    "sigmoid": lambda s, w, x: nn.Sigmoid(),
+    "tanh": lambda s, w, x: nn.Tanh(),
+    "softplus": lambda s, w, x: nn.Softplus(threshold=30),  # above 20, torch's own, the identity is 2e-9 off
+    "softmax": lambda s, w, x: nn.Softmax(1 if x[0].ndim == 4 else -1),
+    "gelu": lambda s, w, x: nn.GELU("tanh" if s["approximate"] else "none"),
+    "silu": lambda s, w, x: nn.SiLU(),
+    "max_pool2d": _max_pool,
+    "avg_pool2d": lambda s, w, x: nn.AvgPool2d(s["size"], s["strides"]),
+    "global_avg_pool": _global_avg,
+    "global_max_pool": _global_max,
+    "pad": _pad,
+    "upsample2d": _upsample,
+    "flatten": _flatten,
+    "expand": lambda s, w, x: nn.Unflatten(1, (x[0].shape[1], 1, 1)),
+    "add": lambda s, w, x: Add(),
+    "subtract": lambda s, w, x: Subtract(),
+    "multiply": lambda s, w, x: Multiply(),
+    "concatenate": _concatenate,
+}

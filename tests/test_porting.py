@@ -1,0 +1,256 @@
+"""Twins compute what their models compute, values and gradients, and the hooks of explainer libraries work on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import nets
+import numpy as np
+import pytest
+import torch
+import toys
+from captum.attr import DeepLift, GuidedBackprop
+from nets import Function, images
+from torch import nn
+
+from crossxai import Modality
+from crossxai.adapters.tensorflow import KerasModel
+from crossxai.adapters.torch import TorchModel
+from crossxai.model import Inputs, Traceable
+from crossxai.models import resnet18_keras, resnet18_torch
+from crossxai.porting import Twin, twin
+
+LEFT, RIGHT, TABLE = Modality.image("left"), Modality.image("right"), Modality.table(("a", "b", "c", "d"))
+FRAMEWORKS = ("torch", "keras")
+
+
+def rebuilt(made: Twin, model: Any) -> Any:
+    """The twin behind the adapter of its framework; its inputs are raw, so nothing is standardised here."""
+    adapter = TorchModel if isinstance(made.module, nn.Module) else KerasModel
+    return adapter(made.module, model.modalities, output_axes=model.output_axes)
+
+
+def check_same(model: Any, inputs: Inputs, framework: Any, tolerance: float = 1e-9) -> Twin:
+    """Outputs and input gradients of the twin are the model's, in float64; and so is what its layers give."""
+    made = twin(model, inputs, framework)
+    assert made.gap < tolerance
+    shape = model.predict(inputs).shape
+    weights = np.random.default_rng(7).normal(size=shape)
+    other = rebuilt(made, model)
+    (outputs, gradients), (found, slopes) = (m.vjp(inputs, lambda _out: weights) for m in (model, other))
+    np.testing.assert_allclose(found, outputs, rtol=0, atol=tolerance * np.abs(outputs).max())
+    assert np.ptp(outputs) > 1e-3  # the agreement is not that of constants
+    for slope, gradient in zip(slopes, gradients, strict=True):
+        np.testing.assert_allclose(slope, gradient, rtol=0, atol=tolerance * np.abs(gradient).max())
+        assert gradient.std() > 0
+    return made
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("source", FRAMEWORKS)
+def test_resnet18(source: str, framework: str) -> None:
+    net = nets.lively(resnet18_torch.build(3, 0))
+    size = 64
+    if source == "torch":
+        model: Any = TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE)
+    else:
+        ported = resnet18_keras.build(3, size, "float64")
+        resnet18_keras.set_weights_from(ported, {k: v.numpy() for k, v in net.state_dict().items()})
+        model = KerasModel(ported, (toys.IMAGE,), standardise=toys.STANDARDISE)
+    inputs = (images(size),)
+    made = check_same(model, inputs, framework)
+    other = rebuilt(made, model)
+    for layer in ("bn1", "maxpool", "layer1", "layer4"):  # before an in-place ReLU, a pool, composite ones
+        _, expected, gradient = model.layer_vjp(inputs, np.ones_like, layer)
+        name = made.layers[layer]
+        if framework == "torch":
+            name = next(path for path, module in made.module.named_modules() if module is made.layers[layer])
+        _, found, slope = other.layer_vjp(inputs, np.ones_like, name)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * np.abs(expected).max(), err_msg=layer)
+        np.testing.assert_allclose(slope, gradient, rtol=0, atol=1e-9 * np.abs(gradient).max(), err_msg=layer)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("kind", ["torch", "functional", "sequential", "subclassed"])
+def test_toys(kind: str, framework: str) -> None:
+    model = toys.torch_model("float64") if kind == "torch" else toys.keras_model("float64", kind)
+    inputs = (toys.images(dtype="float64"),)
+    made = check_same(model, inputs, framework)
+    hidden = {"pad1", "pad2"}  # taken into the convolutions after them
+    assert set(made.layers) == set(model.activations(inputs)) - hidden
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("size", [32, 64])
+def test_functional_in_place_and_reused_activations(framework: str, size: int) -> None:
+    model = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,))
+    if size == 64:
+        model.module.head = nets.lively(nn.Linear(18 * 4 * 4, 5), 3)
+    made = check_same(model, (images(size),), framework)
+    ops = [node.op for node in made.graph.nodes]
+    assert ops.count("relu") == 4  # relu twice, torch.relu, F.relu_
+    assert "relu" not in made.layers  # it runs twice, so it names no one activation
+    if framework == "torch":
+        assert not any(getattr(m, "inplace", False) for m in made.module.modules())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_two_inputs(framework: str) -> None:
+    rng = np.random.default_rng(1)
+    standardise = {"table": ([1.0, 2, 3, 4], [0.5, 1, 2, 3])}
+    fusion = TorchModel(
+        nets.lively(nets.Fusion()), (toys.IMAGE, TABLE), standardise=standardise, output_axes=("y", "x", "class")
+    )
+    check_same(fusion, (images(16), rng.normal(size=(2, 4))), framework)
+    pair = TorchModel(nets.lively(nets.Pair()), (LEFT, RIGHT))
+    check_same(pair, (images(19), images(19, seed=1)), framework)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("size", [32, 31, 30, 29])
+def test_same_padding_of_odd_and_even_sizes(framework: str, size: int) -> None:
+    """One model of any size: the padding that TensorFlow's SAME comes to differs from size to size."""
+    net = keras.Sequential(
+        [
+            keras.Input((None, None, 3), dtype="float64"),
+            keras.layers.Conv2D(6, 4, 2, "same", activation="tanh", dtype="float64"),
+            keras.layers.MaxPooling2D(3, 2, "same", dtype="float64"),
+            keras.layers.Conv2DTranspose(5, 3, 2, "same", dtype="float64"),
+            keras.layers.Conv2DTranspose(5, 2, 3, "valid", dtype="float64"),
+            keras.layers.Conv2DTranspose(5, 2, 3, "same", activation="softplus", dtype="float64"),
+            keras.layers.Conv2D(6, 3, 2, "same", dtype="float64"),
+        ]
+    )
+    model = KerasModel(nets.lively_keras(net), (toys.IMAGE,), output_axes=("y", "x", "class"))
+    made = check_same(model, (images(size),), framework)
+    if framework == "torch":  # DeepLift meets minus infinity in a padding layer; the pool's own padding it knows
+        assert not any(isinstance(m, nn.ConstantPad2d) and np.isinf(m.value) for m in made.module.modules())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_keras_layers(framework: str) -> None:
+    model = KerasModel(nets.same_keras(), (toys.IMAGE,))
+    made = check_same(model, (images(32),), framework)
+    assert made.graph.layers["stem"] == "stem.relu"  # a layer's output is after the activation fused into it
+    assert "inner_conv" in made.layers
+    check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
+
+
+def test_flattening_keeps_the_layout_that_the_dense_layer_was_trained_on() -> None:
+    net = keras.Sequential([keras.Input((6, 6, 3), dtype="float64"), keras.layers.Flatten(dtype="float64")])
+    net.add(keras.layers.Dense(4, dtype="float64"))
+    for framework in FRAMEWORKS:
+        check_same(KerasModel(nets.lively_keras(net), (toys.IMAGE,)), (images(6),), framework)
+
+
+def test_a_keras_twin_can_be_cloned_and_saved(tmp_path: Any) -> None:
+    model = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
+    made = twin(model, (images(),), "keras")
+    clone = keras.models.clone_model(made.module)
+    clone.set_weights(made.module.get_weights())
+    made.module.save(tmp_path / "twin.keras")
+    loaded = keras.models.load_model(tmp_path / "twin.keras")
+    for copy in (clone, loaded):
+        np.testing.assert_array_equal(copy(images(), training=False), made.module(images(), training=False))
+    assert not any(isinstance(layer, keras.Model) for layer in made.module.layers)
+    assert sum(isinstance(layer, keras.layers.ReLU) for layer in made.module.layers) == 4
+
+
+# What twins are for
+
+
+def nchw(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.transpose(0, 3, 1, 2).copy()).requires_grad_()
+
+
+def test_guided_backprop_across_frameworks() -> None:
+    """captum's on the twin of a Keras model, and Xplique's on the twin of a torch model, are captum's on the original."""
+    from xplique.attributions import GuidedBackprop as XpliqueGuidedBackprop
+
+    values, labels = toys.images(3), [0, 1, 2]
+
+    def guided_backprop(module: nn.Module) -> np.ndarray:
+        with pytest.warns(UserWarning, match="Setting backward hooks on ReLU activations"):
+            found = GuidedBackprop(module).attribute(nchw(values), target=labels)
+        return found.detach().numpy().transpose(0, 2, 3, 1)
+
+    plain = TorchModel(toys.torch_net(), (toys.IMAGE,))
+    expected = guided_backprop(plain.module)
+    scale = np.abs(expected).max()
+
+    of_keras = twin(KerasModel(toys.keras_net(), (toys.IMAGE,)), (values,), "torch")
+    np.testing.assert_allclose(guided_backprop(of_keras.module), expected, atol=1e-4 * scale)
+
+    of_torch = twin(plain, (values,), "keras")
+    one_hot = np.eye(3, dtype=np.float32)[labels]
+    guided = XpliqueGuidedBackprop(of_torch.module, reducer=None).explain(values, one_hot).numpy()
+    np.testing.assert_allclose(guided, expected, atol=1e-4 * scale)
+    _, (gradient,) = plain.vjp((values,), lambda _out: one_hot)
+    assert np.abs(guided - gradient).max() > 0.1 * scale
+
+
+def test_deeplift_of_a_network_whose_relu_is_reused_and_in_place() -> None:
+    """captum's rule for overlapping max-pools is complete only where the baseline's pool is constant, hence black."""
+    made = twin(TorchModel(nets.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
+    x = nchw(images(64))
+    with pytest.warns(UserWarning, match=r"hooks"):
+        values, delta = DeepLift(made.module).attribute(x, torch.zeros_like(x), target=1, return_convergence_delta=True)
+    assert float(delta.detach().abs().max()) < 1e-8
+    assert float(values.detach().std()) > 0
+
+
+def test_full_grad_finds_the_biases_of_a_keras_model() -> None:
+    from pytorch_grad_cam import FullGrad
+
+    made = twin(KerasModel(toys.keras_net(), (toys.IMAGE,)), (toys.images(),), "torch")
+    assert [bias.shape for bias in FullGrad(made.module, []).bias_data] == [(8,), (16,)]
+
+
+# The edges
+
+
+def test_the_model_is_left_as_found() -> None:
+    with_constant = TorchModel(Function(lambda x: x * torch.full((3, 1, 1), 2.0)).eval(), (toys.IMAGE,))
+    attributes = set(vars(with_constant.module))
+    assert with_constant.graph((images(16),)).nodes[-1].op == "standardise"
+    assert set(vars(with_constant.module)) == attributes  # torch.fx keeps tensors made on the way in the module
+
+    net = nets.lively(nets.Tangled())
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    model = TorchModel(net, (toys.IMAGE,))
+    values = images()
+    copy = values.copy()
+    assert isinstance(model, Traceable)
+    made = twin(model, (values,), "torch")
+    np.testing.assert_array_equal(values, copy)
+    for module in net.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+        assert not module.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+    for parameter in made.module.parameters():  # nor does the twin share memory with it
+        parameter.data.zero_()
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+    keras_net = nets.same_keras()
+    nodes = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
+    weights = keras_net.get_weights()
+    twin(KerasModel(keras_net, (toys.IMAGE,)), (values,), "torch")
+    assert nodes == [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
+    assert all(np.array_equal(a, b) for a, b in zip(weights, keras_net.get_weights(), strict=True))
+
+
+def test_dtypes() -> None:
+    model = toys.torch_model("float32")
+    inputs = (toys.images(),)
+    for framework in FRAMEWORKS:
+        single, double = twin(model, inputs, framework), twin(model, inputs, framework, "float64")
+        assert single.graph.dtype == np.float32
+        assert single.gap < 1e-5
+        assert double.gap < 1e-5
+        weights = (single.module.parameters, double.module.parameters) if framework == "torch" else ()
+        assert [str(next(w()).dtype) for w in weights] in ([], ["torch.float32", "torch.float64"])
+    assert double.module.get_layer("fc").kernel.dtype == "float64"

@@ -1,0 +1,157 @@
+"""What has no twin says so: the layer, its type and the reason; a twin that differs is refused with the number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+import toys
+from nets import Function, images
+from torch import nn
+
+from crossxai import Modality, Unsupported
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.adapters.tensorflow import KerasModel
+from crossxai.adapters.torch import TorchModel
+from crossxai.graph import Graph, Node
+from crossxai.model import Inputs
+from crossxai.porting import twin
+
+TABLE = Modality.table(("a", "b", "c", "d"))
+FRAMEWORKS = ("torch", "keras")
+
+
+class Steering(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.mean((2, 3)) else -x
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(3, 1, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attend(x, x, x)[0]
+
+
+def half_overwritten(x: torch.Tensor) -> torch.Tensor:
+    means = x.mean((2, 3))
+    view = means[:, :, None, None]
+    means.relu_()
+    return view + 1
+
+
+@pytest.mark.parametrize(
+    ("net", "said"),
+    [
+        (Attention(), r"layer 'attend' \(MultiheadAttention\) has no translation"),
+        (nn.Sequential(nn.InstanceNorm2d(3)), r"layer '0' \(InstanceNorm2d\) has no translation"),
+        (Steering(), r"Steering cannot be traced by torch.fx \(TraceError: symbolically traced"),
+        (Function(lambda x: x.cumsum(1)), r"\(cumsum\) has no translation"),
+        (Function(lambda x: x[:, :2].mean((2, 3))), r"\(getitem\) has no translation: takes a part of an activation"),
+        (Function(lambda x: x / (x + 1)), r"\(truediv\) has no translation: divides by an activation"),
+        (Function(lambda x: x * 0), r"\(mul\) has no translation: .* multiplies by zero"),
+        (Function(lambda x: x + torch.ones(16, 16)), r"with a constant of shape \(16, 16\)"),
+        (Function(lambda x: x.mean(1)), r"\(mean\) has no translation: over axes 1; only over \(2, 3\)"),
+        (Function(lambda x: x.view(2, 3, -1)), r"\(view\) has no translation: .*\(2, 3, 256\); only flattening"),
+        (Function(lambda x: x * x.sum().item()), r"\(sum\) has no translation"),
+        (Function(lambda x: nn.functional.dropout(x)), r"drops at random even in evaluation mode"),
+        (Function(lambda x: nn.functional.interpolate(x, 24)), r"\(16, 16\) to \(24, 24\); only whole factors"),
+        (Function(lambda x: nn.functional.interpolate(x, 32, mode="bicubic")), r"mode='bicubic'"),
+        (Function(lambda x: nn.functional.pad(x, (1, 1, 1, 1), "reflect")), r"mode 'reflect'"),
+        (Function(lambda x: nn.functional.softmax(x, 3)), r"over axis 3; only over the channels"),
+        (Function(half_overwritten), r"\(add\) has no translation: it reads 'getitem' after a part or a view of it was"),
+        (Function(lambda x: (x, x)), r"Function returns no single tensor"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")), r"padding_mode='circular'; only zeros"),
+        (nn.Sequential(nn.ConvTranspose2d(3, 3, 3, groups=3)), r"groups=3, dilation=\(1, 1\); only 1"),
+        (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False)), r"count_include_pad=False with padding"),
+        (nn.Sequential(nn.AvgPool2d(3, 2, ceil_mode=True)), r"a ceil_mode that adds a window"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(5)), r"\(16, 16\) to \(5, 5\): windows of different sizes"),
+        (nn.Sequential(nn.MaxPool2d(2, dilation=2)), r"dilation=2; only 1"),
+        (nn.Sequential(nn.Softplus(beta=2)), r"beta=2; only 1"),
+        (nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)), r"normalises by the batch at hand"),
+        (nn.Sequential(nn.Linear(16, 4)), r"takes an activation with 2 or 3 axes, here it gets \(2, 3, 16, 16\)"),
+    ],
+)  # fmt: skip
+def test_what_torch_has_no_translation_for(net: nn.Module, said: str) -> None:
+    modality, inputs = toys.IMAGE, (images(16),)
+    if isinstance(net, Attention):
+        modality, inputs = Modality("words", ("token", "feature"), ("a", "b", "c")), (np.ones((2, 3, 3)),)
+    model = TorchModel(net.eval(), (modality,))
+    with pytest.raises(Unsupported, match=said):
+        twin(model, inputs, "torch")
+
+
+def subclassed(function: Any) -> Any:
+    class Subclassed(keras.Model):
+        def call(self, x: Any) -> Any:
+            return function(x)
+
+    model = Subclassed()
+    model.built = True
+    return model
+
+
+def stack(*layers: Any) -> Any:
+    return keras.Sequential([keras.Input((15, 15, 3)), *layers])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: subclassed(tf.nn.l2_loss), r"cannot be traced \(.*write its call with Keras layers and keras.ops only"),
+        (lambda: stack(keras.layers.LayerNormalization(name="ln")), r"layer 'ln' \(LayerNormalization\) has no translation"),
+        (lambda: subclassed(keras.ops.cumsum), r"\(Cumsum\) has no translation"),
+        (lambda: subclassed(lambda x: x[:, 1:]), r"\(GetItem\) has no translation: takes a part of an activation"),
+        (lambda: subclassed(lambda x: keras.ops.mean(x, axis=-1)), r"\(Mean\) has no translation: over axes"),
+        (lambda: stack(keras.layers.AveragePooling2D(2, padding="same")), r"padding='same' pads \(15, 15\)"),
+        (lambda: stack(keras.layers.ReLU(max_value=3)), r"max_value=3"),
+        (lambda: stack(keras.layers.Softmax(axis=1)), r"axis=1; only the last"),
+        (lambda: stack(keras.layers.BatchNormalization(axis=1)), r"axis=1; only the last"),
+        (lambda: stack(keras.layers.Permute((2, 1, 3))), r"dims=\(2, 1, 3\); only \(3, 1, 2\)"),
+        (lambda: stack(keras.layers.Reshape((225, 3))), r"only flattening"),
+        (lambda: stack(keras.layers.UpSampling2D(2, interpolation="bicubic")), r"interpolation='bicubic'"),
+        (lambda: stack(keras.layers.Conv2D(4, 3, activation="mish")), r"its activation 'mish' has none"),
+        (lambda: stack(keras.layers.Conv2D(4, 3, activation=lambda x: x)), r"its activation '<lambda>' has none"),
+        (lambda: stack(keras.layers.Conv2DTranspose(4, 3, dilation_rate=2)), r"dilation_rate=\(2, 2\)"),
+        (lambda: stack(keras.layers.Rescaling(0.0)), r"multiplies by zero"),
+        (lambda: subclassed(lambda x: keras.layers.Dropout(0.5)(x, training=True)), r"called with training=True"),
+    ],
+)  # fmt: skip
+def test_what_keras_has_no_translation_for(make: Any, said: str) -> None:
+    model = KerasModel(make(), (toys.IMAGE,), output_axes=("y", "x", "class"))
+    with pytest.raises(Unsupported, match=said):
+        twin(model, (images(15).astype(np.float32),), "torch")
+
+
+def test_what_a_framework_has_no_layer_for() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, dilation=2))
+    model = TorchModel(net.eval(), (toys.IMAGE,), output_axes=("y", "x", "class"))
+    assert twin(model, (images(16),), "torch").gap == 0
+    with pytest.raises(Unsupported, match=r"strides \(2, 2\) and dilation \(2, 2\); Keras takes one"):
+        twin(model, (images(16),), "keras")
+
+
+def test_a_wrong_twin_is_refused_with_its_gap() -> None:
+    class Wrong(FunctionModel):
+        def graph(self, inputs: Inputs) -> Graph:
+            weights = {"kernel": np.full((4, 2), 1.01), "bias": np.zeros(2)}
+            nodes = (
+                Node("table", "input", settings={"shape": (4,)}),
+                Node("dense", "dense", ("table",), weights=weights),
+            )
+            return Graph(("table",), nodes, "dense")
+
+    model = Wrong(lambda x: x @ np.ones((4, 2)), (TABLE,))
+    for framework in FRAMEWORKS:
+        with pytest.raises(Unsupported, match=r"differs from it by 1.0e-02 of the largest output, more than 1e-08"):
+            twin(model, (np.ones((3, 4)),), framework)
+    with pytest.raises(Unsupported, match="cannot say what it is made of: wrap a torch module in TorchModel"):
+        twin(FunctionModel(lambda x: x, (TABLE,)), (np.ones((3, 4)),), "torch")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="framework is 'torch' or 'keras', got 'jax'"):
+        twin(model, (np.ones((3, 4)),), "jax")  # type: ignore[arg-type]
