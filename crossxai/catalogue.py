@@ -75,6 +75,9 @@ class _Sheet:
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         raise Unsupported("nothing is computed here")
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        raise Unsupported("nothing is computed here")
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         raise Unsupported("nothing is computed here")
 
@@ -117,6 +120,8 @@ def _passes(kind: type[Method]) -> str:
             forward, backward = kind(profile=profile).cost(_example(kind))
         except InvalidInput:
             costs.append("depends on the image")
+        except Unsupported:
+            costs.append("refused at this size")
         else:
             costs.append("0" if not forward + backward else f"{forward:,} + {backward:,}".replace(",", " "))
     if len(set(costs)) == 1:

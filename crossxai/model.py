@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from crossxai.attention import AttentionMap, Streams
     from crossxai.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
@@ -136,6 +137,10 @@ class Layered(Differentiable, Protocol):
         """(outputs, the layer's activation, gradient at that activation), channels last."""
         ...
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        ...
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when that layer's output is replaced by `activation`, channels last."""
         ...
@@ -147,4 +152,20 @@ class Traceable(Model, Protocol):
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
+        ...
+
+
+@runtime_checkable
+class Attentive(Differentiable, Protocol):
+    """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
+
+    @property
+    def streams(self) -> Streams | None: ...
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, every attention layer's probabilities in order of execution and the gradient of
+        sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
+
+        Raises `Unsupported` if no streams are declared or no attention layer runs that can be recorded.
+        """
         ...

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attention import AttentionMap
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered, Modality, Model
+from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Modality, Model
 from crossxai.target import Target
 
 Rows = npt.NDArray[np.intp]
@@ -149,27 +150,62 @@ class Question:
             gradients.append(tuple(g for m, g in zip(model.modalities, grads, strict=True) if m.name in self.free))
         return np.concatenate(scores), tuple(np.concatenate(g) for g in zip(*gradients, strict=True))
 
-    def layer_score_and_grad(self, layer: str) -> tuple[Array, Array, Array]:
-        """Scores (n,), a layer's activation (n, *space, channel) and the gradient of the scores at it."""
+    def layer_score_and_grad(
+        self, layer: str, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Scores (m,) of copies, a layer's activation (m, *space, channel) and the gradient of the scores at it."""
         model = self._layered()
+        values, index = self._copies(inputs, rows)
         columns: list[tuple[Array, Array, Array]] = []
-        for part in self._batches(len(self)):
-            full = tuple(v[part] for v in self.inputs)
+        for part in self._batches(len(index)):
+            here = index[part]
             outputs, activation, gradient = model.layer_vjp(
-                full,
-                lambda y, part=part: self.target.cotangent(y, part),  # type: ignore[misc]
+                self._full(tuple(v[part] for v in values), here),
+                lambda y, here=here: self.target.cotangent(y, here),  # type: ignore[misc]
                 layer,
             )
-            columns.append((self.target.score(outputs, part), activation, gradient))
+            columns.append((self.target.score(outputs, here), activation, gradient))
         scores, activations, grads = zip(*columns, strict=True)
         return np.concatenate(scores), np.concatenate(activations), np.concatenate(grads)
 
-    def cam_layer(self, layer: str = "") -> str:
-        """The layer to draw the free modality's activation map at: the one named, else the last whose activation has space
-        and not the shape of the output.
+    def layer_score(self, layer: str) -> tuple[Array, Array]:
+        """Scores (n,) and a layer's activation (n, *space, channel), from one forward pass."""
+        model = self._layered()
+        columns: list[tuple[Array, Array]] = []
+        for part in self._batches(len(self)):
+            outputs, activation = model.read(tuple(v[part] for v in self.inputs), layer)
+            columns.append((self.target.score(outputs, part), activation))
+        scores, activations = zip(*columns, strict=True)
+        return np.concatenate(scores), np.concatenate(activations)
 
-        In a model of several modalities, a layer counts only if the free one reaches it, and one that sees no other modality
-        with space (its own encoder) comes first: a map of one image must not be painted on another.
+    def score_replaced(self, layer: str, rows: npt.ArrayLike, make: Callable[[Rows], Array]) -> Array:
+        """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those that `make(positions)` builds batch
+        by batch, so that they never all exist at once; one forward pass each."""
+        model, index = self._layered(), self._rows(rows)
+        scores = []
+        for part in self._batches(len(index)):
+            own = tuple(values[index[part]] for values in self.inputs)
+            scores.append(self.target.score(model.replace(own, layer, make(part)), index[part]))
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def attention_score(self) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """Scores (n,) and every attention layer's probabilities in order of execution, from one forward pass."""
+        return self._attention(False)
+
+    def attention_score_and_grad(self) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """Scores (n,) and every attention layer's probabilities with the gradient of the scores at them."""
+        return self._attention(True)
+
+    def cam_layer(self, layer: str = "") -> str:
+        """The layer to draw the free modality's activation map at: the one named, else the last of `cam_layers`."""
+        return list(self.cam_layers(layer))[-1]
+
+    def cam_layers(self, layer: str = "") -> dict[str, tuple[int, ...]]:
+        """Where the free modality's activation map can be drawn, or just the layer named: layer -> (*space, channels), in order.
+
+        These are the layers whose activation has space and not the shape of the output. In a model of several modalities, a layer
+        counts only if the free one reaches it; those that see no other modality with space (its own encoder) are the only ones
+        if there are any: a map of one image must not be painted on another.
         """
         model, one = self._layered(), tuple(v[:1] for v in self.inputs)
         before = model.activations(one)
@@ -190,7 +226,7 @@ class Question:
         if not names:
             what = f"layer {layer!r}" if layer else "layer with a spatial activation"
             raise Unsupported(f"model {model.name!r} has no {what} that modality {free.name!r} reaches")
-        return names[-1]
+        return {name: shapes[name] for name in names}
 
     def _reached(self, names: Sequence[str], modality: str, before: Mapping[str, Array], one: Inputs) -> list[str]:
         """Those of the named layers whose activation changes when the modality's values are replaced by noise."""
@@ -202,6 +238,22 @@ class Question:
                 changed[i] = noise.uniform(low, high, one[i].shape).astype(one[i].dtype)
         after = self._layered().activations(tuple(changed))
         return [name for name in names if not np.array_equal(before[name], after[name])]
+
+    def _attention(self, gradients: bool) -> tuple[Array, tuple[AttentionMap, ...]]:
+        model = self.model
+        if not isinstance(model, Attentive):
+            raise Unsupported(f"needs attention, which model {model.name!r} does not give")
+        scores: list[Array] = []
+        found: list[tuple[AttentionMap, ...]] = []
+        for part in self._batches(len(self)):
+            full = tuple(v[part] for v in self.inputs)
+            outputs, maps = model.attention_vjp(
+                full,
+                (lambda y, part=part: self.target.cotangent(y, part)) if gradients else None,  # type: ignore[misc]
+            )
+            scores.append(self.target.score(outputs, part))
+            found.append(maps)
+        return np.concatenate(scores), tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
 
     def _layered(self) -> Layered:
         if not isinstance(self.model, Layered):

@@ -149,6 +149,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
+CORE |= {"attention"}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"
@@ -156,7 +157,7 @@ SHARED = {
     if path.stem != "__init__" and "    name: ClassVar = " not in path.read_text(encoding="utf-8")
 }
 MAY: dict[str, set[str]] = {
-    "adapters": CORE | {"porting"},
+    "adapters": CORE | {"porting", "adapters.torch_attention", "adapters.tensorflow_attention"},
     "explainers": CORE | {"porting"} | SHARED,
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},

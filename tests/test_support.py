@@ -3,14 +3,13 @@ says. `python tests/test_support.py` writes that page from what it finds; the te
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import zoo
+from cheap import CHEAP
 
 from crossxai import Question, Unsupported
 from crossxai.attribution import Attribution
@@ -19,11 +18,6 @@ from crossxai.explainers import discover, get
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 FRAMEWORKS = {"torch": "PyTorch", "keras": "Keras"}
 GREEN = "✓"
-CHEAP: dict[str, dict[str, Any]] = {
-    name: params
-    for path in sorted(Path(__file__).parent.glob("cheap_*.py"))
-    for name, params in importlib.import_module(path.stem).CHEAP.items()
-}
 INTRODUCTION = """# What works on what
 
 Found by `tests/test_support.py`, which runs every explainer on nine small networks (one image, image + table, image + image;

@@ -43,7 +43,7 @@ def twins(embedded: Path) -> tuple[Question, Question]:
     return first, second
 
 
-@pytest.mark.parametrize("name", [name for name, kind in discover().items() if kind.needs != "nothing"])
+@pytest.mark.parametrize("name", [n for n, k in discover().items() if k.needs not in ("nothing", "attention")])
 def test_every_explainer_agrees_between_the_frameworks(twins: tuple[Question, Question], name: str) -> None:
     """On trained weights and real patches, with the default parameters except for the number of samples."""
     params: dict[str, Any] = {"samples": 200} if name in ("lime.image", "xplique.rise") else {}

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from crossxai.adapters import tensorflow_attention
+from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
@@ -24,8 +26,8 @@ class KerasModel:
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality (a list if several).
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"). Always runs with training=False, in graph mode, one trace per input shape. Weights
-    may change between calls; the architecture may not.
+    ("class",) or ("y", "x", "class"). streams: a transformer's tokens. Always runs with training=False, in graph mode, one
+    trace per input shape. Weights may change between calls; the architecture may not.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class KerasModel:
         *,
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
+        streams: Streams | None = None,
         name: str = "keras",
     ) -> None:
         if keras.backend.backend() != "tensorflow":
@@ -47,6 +50,7 @@ class KerasModel:
         self.modalities = check_modalities(modalities)
         self.model = model
         self.output_axes = output_axes
+        self.streams = streams if streams is None else streams.check(self.modalities)
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
         self._constants = dict(standardise or {})
@@ -99,31 +103,31 @@ class KerasModel:
         self._check_layer(layer, inputs)
 
         def both(*tensors: Any) -> Any:
-            seen: list[Any] = []
-
-            def record(output: Any) -> Any:
-                if seen:
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another"
-                    )
-                if not tf.is_tensor(output):
-                    raise Unsupported(
-                        f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor"
-                    )
-                seen.append(tf.identity(output))
-                tape.watch(seen[0])
-                return seen[0]
-
-            with tf.GradientTape(watch_accessed_variables=False) as tape, self._hooked({layer: record}):
+            with (
+                tf.GradientTape(watch_accessed_variables=False) as tape,
+                self._recording(layer, tape.watch) as seen,
+            ):
                 outputs = self._run(*tensors)
-            if not seen:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
             weights = self._weights(outputs)
             zero = tf.UnconnectedGradients.ZERO
             return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
         return outputs.numpy(), activation.numpy(), gradient.numpy()
+
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        self._check_layer(layer, inputs)
+
+        def both(*tensors: Any) -> Any:
+            with self._recording(layer) as seen:
+                outputs = self._run(*tensors)
+            return outputs, seen[0]
+
+        tensors = self._tensors(inputs)
+        with self._lock:
+            outputs, activation = self._graph(f"read {layer}", both, tensors)(*tensors)
+        return outputs.numpy(), activation.numpy()
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
@@ -146,6 +150,15 @@ class KerasModel:
         check_inputs(inputs, self.modalities, self.name)
         with self._lock:
             return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        declared(self.streams, self.name)
+        self._build(inputs)
+        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
+        both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
+        return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
@@ -204,7 +217,7 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+    def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
         with self._lock:
@@ -218,6 +231,25 @@ class KerasModel:
                 raise
             finally:
                 self._cotangent = None
+
+    @contextmanager
+    def _recording(self, layer: str, watch: Callable[[Any], Any] = lambda _output: None) -> Iterator[list[Any]]:
+        """The list that the layer's output is put into, exactly once; `watch` sees it before the next layer does."""
+        seen: list[Any] = []
+
+        def record(output: Any) -> Any:
+            if seen:
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
+            if not tf.is_tensor(output):
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
+            seen.append(tf.identity(output))
+            watch(seen[0])
+            return seen[0]
+
+        with self._hooked({layer: record}):
+            yield seen
+        if not seen:
+            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
 
     @contextmanager
     def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from crossxai.adapters import torch_attention
+from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
@@ -23,8 +25,9 @@ class TorchModel:
     """A torch module in evaluation mode, taking one tensor per modality, images channels first.
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. The module is never moved or changed, but for
-    `device`. Runs in the dtype of the module's parameters. Raises `InvalidInput` if the module is in training mode.
+    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. streams: a transformer's tokens. Runs in the
+    dtype of the module's parameters. The module is never moved or changed, but for `device`. Raises `InvalidInput` if it
+    is in training mode.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TorchModel:
         device: str | torch.device = "cpu",
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
+        streams: Streams | None = None,
         name: str = "pytorch",
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -43,6 +47,7 @@ class TorchModel:
         self.modalities = check_modalities(modalities)
         self.module = module.to(device)
         self.output_axes = output_axes
+        self.streams = streams if streams is None else streams.check(self.modalities)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = torch.float32 if parameter is None else parameter.dtype
         self.device = torch.device(device)
@@ -116,6 +121,18 @@ class TorchModel:
         )  # a layer declares no axes: (n, channel, y, x) has space, (n, token, channel) is as it is
         return outputs, _last(seen[0].detach(), space), _last(zero if gradient is None else gradient, space)
 
+    def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
+        """(outputs, the layer's activation), channels last, from one forward pass."""
+        seen: list[Tensor] = []
+
+        def record(output: Tensor) -> Tensor:
+            seen.append(output.clone())  # before an in-place ReLU comes
+            return output
+
+        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, record):
+            raw = self._run(self._tensors(inputs))
+        return self._outputs(raw), _last(seen[0], seen[0].ndim > 3)
+
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
         given = torch.tensor(activation, dtype=self.dtype, device=self.device)
@@ -130,6 +147,17 @@ class TorchModel:
         with self._lock, torch.inference_mode(False):
             self._check_mode()
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        declared(self.streams, self.name)
+        gradients = cotangent is not None
+        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients):
+            with torch_attention.Recording(self.module, gradients) as recording:
+                raw = self._run(self._tensors(inputs))
+            outputs = self._outputs(raw)
+            weights = None if cotangent is None else self._cotangent(cotangent, outputs)
+            return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
 
     def _check_mode(self) -> None:
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]

@@ -1,9 +1,4 @@
-"""pytorch-grad-cam on any model with layers: the library's own weighting, fed with activations from the question.
-
-The library records activations and gradients with hooks on a torch module; an object with the same four members takes
-their place, so the model can live in any framework, and a later in-place ReLU cannot spoil what was recorded (on
-torchvision's networks the library's own recorder reads the activation after such a ReLU changed it).
-"""
+"""pytorch-grad-cam's maps from activations and gradients, on any model with layers."""
 
 from __future__ import annotations
 
@@ -12,94 +7,119 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.explainers.method import Answer, Method
-from crossxai.process import require
-from crossxai.question import Question
-from crossxai.resize import bilinear
+from crossxai.attribution import Profile
+from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam
+from crossxai.model import Array
+
+NATIVE: tuple[Profile, ...] = ("native",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cam(Method):
-    """layer: the layer to draw the map at; "" takes the last one with space.
-
-    Native: ReLU, min-max to [0, 1], bilinear resize, min-max again, per image. Canonical: ReLU, bilinear resize, no rescale.
-    """
-
-    library: ClassVar = "gradcam"
-    needs: ClassVar = "layers"
-    family: ClassVar = "activation map"
-    kinds: ClassVar = ("image",)
-    cam: ClassVar[str]
-    conventions: ClassVar = {
-        "native": "ReLU, rescaled to [0, 1] before and after a bilinear resize",
-        "canonical": "ReLU, bilinear resize, no rescale",
-    }
-
-    layer: str = ""
-
-    def explain(self, question: Question) -> Answer:
-        library = require("pytorch_grad_cam", "gradcam", self.name)
-        import torch
-
-        _, values = question.one
-        layer = question.cam_layer(self.layer)
-        _, activation, gradient = question.layer_score_and_grad(layer)
-        channels_first = [np.ascontiguousarray(np.moveaxis(a, -1, 1)) for a in (activation, gradient)]
-        shell = torch.nn.Module()
-        shell.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-        cam = getattr(library, self.cam)(shell, [])
-        cam.activations_and_grads = _Recorded(*channels_first)
-        cam.target_layers = [None]
-        n, height, width = values.shape[:3]
-        picture = torch.empty(n, 1, height, width)
-        if self.profile == "native":
-            maps = cam(picture, [lambda output: output.sum()] * n)
-        else:
-            raw = cam.get_cam_image(picture, None, None, *channels_first, False)
-            maps = bilinear(np.maximum(raw, 0), height, width)
-        return (np.asarray(maps)[..., None],), {}
-
-
-class _Recorded:
-    """Stands in for `ActivationsAndGradients`: what the library would have recorded, already there."""
-
-    def __init__(self, activation: Any, gradient: Any) -> None:
-        import torch
-
-        self.activations = [torch.from_numpy(activation)]
-        self.gradients = [torch.from_numpy(gradient)]
-
-    def __call__(self, inputs: Any) -> Any:
-        import torch
-
-        return torch.zeros(len(inputs), 1, requires_grad=True)  # the library calls backward on its sum, to no effect
-
-    def release(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradCAM(_Cam):
+class GradCAM(SmoothCam):
     """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2): channels weighted by their mean gradient."""
 
     name: ClassVar = "gradcam.gradcam"
     summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    reference: ClassVar = "Selvaraju et al. 2017"
     cam: ClassVar = "GradCAM"
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiResCAM(_Cam):
-    """HiResCAM (Draelos & Carin 2020): activation times gradient, summed over channels, no averaging."""
+class HiResCAM(SmoothCam):
+    """HiResCAM (Draelos & Carin 2020): activation times gradient, summed over channels, no averaging.
+
+    Its guarantee, that it marks only what the class score used, does not hold with `eigen_smooth`.
+    """
 
     name: ClassVar = "gradcam.hirescam"
     summary: ClassVar = "class activation map, activations times gradients"
+    reference: ClassVar = "Draelos & Carin 2020"
     cam: ClassVar = "HiResCAM"
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAMPlusPlus(_Cam):
-    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19), with the paper's sums."""
+class GradCAMElementWise(SmoothCam):
+    """Activation times gradient, each product cut off at zero before the sum over channels (the library's own method)."""
+
+    name: ClassVar = "gradcam.gradcam_elementwise"
+    summary: ClassVar = "class activation map, positive products of activations and gradients"
+    reference: ClassVar = "Gildenblat 2021"
+    cam: ClassVar = "GradCAMElementWise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMPlusPlus(SmoothCam):
+    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
+
+    Native adds 1e-6 to the denominator, which decides the weights wherever gradients are below 7e-4, as those of a
+    segmented region can be. Canonical is the paper's sum over space, relu(g) / (2 + g · sum(A)), without it.
+    """
 
     name: ClassVar = "gradcam.gradcam_plus_plus"
     summary: ClassVar = "class activation map, channels weighted by positive gradients"
+    reference: ClassVar = "Chattopadhyay et al. 2018"
     cam: ClassVar = "GradCAMPlusPlus"
+    conventions: ClassVar = {
+        "native": "weights summed over space, 1e-6 in the denominator, rescaled to [0, 1] before and after a bilinear resize",
+        "canonical": "weights summed over space, bilinear resize, no rescale",
+    }
+
+    def make(self, library: Any, model: Any = None) -> Any:
+        cam = super().make(library, model)
+        if self.profile == "canonical":
+            cam.get_cam_weights = _plus_plus_weights
+        return cam
+
+
+def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, gradient: Array) -> Array:
+    denominator = 2 + gradient * activation.sum(
+        axis=(2, 3), keepdims=True
+    )  # both sides divided by the squared gradient
+    safe = np.where(denominator == 0, 1, denominator)
+    return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=(2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class XGradCAM(SmoothCam):
+    """XGrad-CAM (Fu et al. 2020): channels weighted by their gradients, averaged where the activation is."""
+
+    name: ClassVar = "gradcam.xgradcam"
+    summary: ClassVar = "class activation map, channels weighted by gradients averaged over the activation"
+    reference: ClassVar = "Fu et al. 2020"
+    cam: ClassVar = "XGradCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCAM(SmoothCam):
+    """LayerCAM (Jiang et al. 2021): activation times positive gradient, summed over channels."""
+
+    name: ClassVar = "gradcam.layercam"
+    summary: ClassVar = "class activation map, activations times positive gradients"
+    reference: ClassVar = "Jiang et al. 2021"
+    cam: ClassVar = "LayerCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EigenGradCAM(CamMethod):
+    """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off.
+
+    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
+    """
+
+    name: ClassVar = "gradcam.eigengradcam"
+    summary: ClassVar = "first principal component of activations times gradients"
+    reference: ClassVar = "Muhammad & Yeasin 2020"
+    cam: ClassVar = "EigenGradCAM"
+    conventions: ClassVar = SIGNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegEigenCAM(CamMethod):
+    """Seg-Eigen-CAM (Chung & Ying 2025, eq. 10 to 13): first principal component of activation times |gradient|, turned so
+    that its largest value is positive."""
+
+    name: ClassVar = "gradcam.segeigencam"
+    summary: ClassVar = "first principal component of activations times absolute gradients"
+    reference: ClassVar = "Chung & Ying 2025"
+    profiles: ClassVar = NATIVE
+    cam: ClassVar = "SegEigenCAM"

@@ -10,10 +10,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import InvalidInput
+from crossxai.explainers.coalitions import lime_samples
+from crossxai.explainers.groups import groups
 from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
+
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +26,11 @@ class Image(Method):
     """Weights of a linear model over segments that are shown or hidden (Ribeiro et al. 2016), painted on the segments.
 
     Native: the library's quickshift(4, 200, 0.2), 1000 samples, hidden segments filled with their own mean colour, cosine
-    distance of the binary samples, width 0.25, Ridge(1). Canonical: the same segments, distance, kernel and regression,
-    binary samples drawn per sample from its name and the seed, hidden segments filled with `fill` (0, black, unless given),
-    no feature selection. The extra `r2` (n,) is the weighted fit of the linear model.
+    distance of the binary samples, width 0.25, Ridge(1). Canonical: the same distance, kernel and regression, segments and
+    binary samples that depend on the sample's name and the seed alone, hidden segments filled with `fill` (0, black, unless
+    given), no feature selection. segmentation: quickshift, slic, felzenszwalb, grid or the path of a .npz file, with `patch`
+    as in `crossxai.explainers.groups`. lime itself takes 1 or 3 channels; with other numbers its segmentation and its mean
+    colours, which know three, are ours for all. The extra `r2` (n,) is the weighted fit of the linear model.
     """
 
     name: ClassVar = "lime.image"
@@ -33,8 +40,14 @@ class Image(Method):
     family: ClassVar = "surrogate"
     reference: ClassVar = "Ribeiro et al. 2016"
     kinds: ClassVar = ("image",)
+    conventions: ClassVar = {
+        "native": "hidden segments filled with their mean colour, cosine distance, width 0.25, Ridge(1)",
+        "canonical": "hidden segments filled with one value, cosine distance, width 0.25, Ridge(1), no feature selection",
+    }
 
     samples: int = 1000
+    segmentation: str = "quickshift"
+    patch: int = 16
     fill: float | None = None
     seed: int = 0
 
@@ -42,6 +55,14 @@ class Image(Method):
         super().__post_init__()
         if self.samples < 2:
             raise InvalidInput(f"{self.name}: samples must be at least 2, got {self.samples}")
+        known = ("quickshift", "slic", "felzenszwalb", "grid")
+        if self.segmentation not in known and not self.segmentation.endswith(".npz"):
+            given = repr(self.segmentation)
+            raise InvalidInput(
+                f"{self.name}: segmentation is one of {', '.join(known)}, or a .npz file's path, got {given}"
+            )
+        if self.patch < 1:
+            raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
@@ -49,8 +70,6 @@ class Image(Method):
     def explain(self, question: Question) -> Answer:
         library = require("lime.lime_image", "lime", self.name)
         _, values = question.one
-        if values.shape[-1] not in (1, 3):
-            raise Unsupported(f"{self.name} explains images with 1 or 3 channels, not {values.shape[-1]}")
         maps = np.zeros((*values.shape[:3], 1), np.float32)
         fit = np.zeros(len(values))
         with _quiet(library):
@@ -62,27 +81,37 @@ class Image(Method):
         rng = question.rng(row, self.seed)
         image = question.values[0][row]
         channels = image.shape[-1]
+        canonical = self.profile == "canonical"
+        # lime's own segmentation wherever it has one: it draws its seed.
+        given = canonical or self.segmentation != "quickshift" or channels not in (1, 3)
+        segments = groups(question, row, self.segmentation, self.patch, self.seed)[0][..., 0] if given else None
+        grey = channels == 1 and not canonical  # lime makes colours of grey
 
         def scores(images: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-            copies = images[..., :channels].astype(image.dtype)
+            copies = (images[..., :1] if grey else images).astype(image.dtype)
             return question.score((copies,), np.full(len(copies), row))[:, None]
 
-        canonical = self.profile == "canonical"
-        explainer = library.LimeImageExplainer(
+        kind = library.LimeImageExplainer
+        fill = 0.0 if canonical and self.fill is None else self.fill
+        if fill is None and channels not in (1, 3):
+            kind, fill = _mean_filled(kind), 0.0
+        explainer = kind(
             feature_selection="none" if canonical else "auto",
-            random_state=np.random.RandomState(rng.integers(2**32)),  # lime takes no Generator
+            random_state=np.random.RandomState(0 if canonical else rng.integers(2**32)),  # lime takes no Generator
         )
         if canonical:
-            explainer.random_state = _Draws(rng)
+            assert segments is not None
+            explainer.random_state = _Drawn(lime_samples(rng, self.samples, int(segments.max()) + 1))
         answer = explainer.explain_instance(
-            np.repeat(image, 3, axis=-1) if channels == 1 else image,
+            np.repeat(image, 3, axis=-1) if grey else image,
             scores,
             labels=(0,),
             top_labels=None,
-            hide_color=0.0 if canonical and self.fill is None else self.fill,
+            hide_color=fill,
             num_samples=self.samples,
             batch_size=question.batch_size,
-            random_seed=int(rng.integers(1000)),
+            segmentation_fn=None if segments is None else lambda _image: segments,
+            random_seed=0 if canonical else int(rng.integers(1000)),
         )
         weights = np.zeros(int(answer.segments.max()) + 1)
         for segment, weight in answer.local_exp[0]:
@@ -91,14 +120,28 @@ class Image(Method):
         return weights[answer.segments], float(fit)
 
 
-class _Draws:
-    """Answers lime's one call, `randint(0, 2, size)`, from a seeded generator."""
+class _Drawn:
+    """Answers lime's one call, `randint(0, 2, size)`, with samples drawn before."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+    def __init__(self, samples: Labels) -> None:
+        self.samples = samples
 
-    def randint(self, low: int, high: int, size: int) -> npt.NDArray[np.int64]:
-        return self.rng.integers(low, high, size)
+    def randint(self, _low: int, _high: int, _size: int) -> Labels:
+        return self.samples.reshape(-1)
+
+
+def _mean_filled(kind: Any) -> Any:
+    """lime's explainer with hidden segments filled with their mean over every channel, of which it knows three."""
+
+    class MeanFilled(kind):  # type: ignore[misc]
+        def data_labels(
+            self, image: Array, fudged_image: Array, segments: Labels, *arguments: Any, **options: Any
+        ) -> Any:
+            for segment in np.unique(segments):
+                fudged_image[segments == segment] = image[segments == segment].mean(axis=0)
+            return super().data_labels(image, fudged_image, segments, *arguments, **options)
+
+    return MeanFilled
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered, Traceable
+from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.question import Question
 
 Passes = tuple[int, int]
@@ -94,7 +94,7 @@ class Method:
 
     def passes(self, question: Question) -> Passes:
         """(forward, backward) passes per sample that one call of `explain` makes."""
-        return (1, 1) if self.needs in ("gradients", "layers") else (0, 0)
+        return (1, 1) if self.needs in ("gradients", "layers", "attention") else (0, 0)
 
     def explain(self, question: Question) -> Answer:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""
@@ -103,7 +103,12 @@ class Method:
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
         question = self.answerable(question)
-        protocols: dict[str, type] = {"gradients": Differentiable, "layers": Layered, "module": Traceable}
+        protocols: dict[str, type] = {
+            "gradients": Differentiable,
+            "layers": Layered,
+            "module": Traceable,
+            "attention": Attentive,
+        }
         needed = protocols.get(self.needs)
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")

@@ -1,0 +1,118 @@
+"""What Keras's multi-head attention attends to, recorded while a graph is traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from crossxai.attention import AttentionMap, check_recorded
+from crossxai.errors import Unsupported
+from crossxai.model import Array
+
+RECORDED = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+OTHERS = (keras.layers.Attention, keras.layers.AdditiveAttention)
+KIND = "keras.layers.MultiHeadAttention"
+
+
+def traced(
+    run: Callable[..., Any],
+    weigh: Callable[[Any], Any] | None,
+    named: Callable[[], Mapping[str, Any]],
+    model: str,
+) -> Callable[..., Any]:
+    """A function to trace: tensors → (outputs, layer names, probabilities, gradients at them or nothing).
+
+    run: the model's pass. weigh: the cotangent of the outputs, None for no backward pass. named: the model's layers.
+    """
+
+    def both(*tensors: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model) as found:
+            outputs = run(*tensors)
+        # Shapes are known while tracing, but for the number of samples.
+        check_recorded([(name, tuple(p.shape)) for name, p in found], None, model, KIND)
+        names, probabilities = tf.constant([name for name, _ in found]), [p for _, p in found]
+        if weigh is None:
+            return outputs, names, probabilities, []
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = tape.gradient(outputs, probabilities, weigh(outputs), unconnected_gradients=zero)
+        return outputs, names, probabilities, gradients
+
+    return both
+
+
+def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> tuple[AttentionMap, ...]:
+    """What a traced function gave, as arrays."""
+    found = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
+    check_recorded([(name, p.shape) for name, p in found], n, model, KIND)
+    at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(found)
+    return tuple(AttentionMap(name, p, g) for (name, p), g in zip(found, at, strict=True))
+
+
+@contextmanager
+def recording(layers: Mapping[str, Any], tape: Any, model: str) -> Iterator[list[tuple[str, Any]]]:
+    """Within it, every attention layer forms its probabilities, which are watched and kept in order of execution.
+
+    Asking a layer for its scores is the one public way past Keras's fused kernel; no switch of the process is touched.
+    Raises `Unsupported` afterwards for attention that would be missing from what was recorded.
+    """
+    found: list[tuple[str, Any]] = []
+    ran: list[str] = []
+    missed: list[str] = []
+
+    def scored(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
+            ran.append(name)
+            output, scores = call(*args, return_attention_scores=True, **kwargs)
+            return (output, scores) if return_attention_scores else output
+
+        return wrapped
+
+    def kept(name: str, softmax: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            probabilities = tf.identity(softmax(*args, **kwargs))
+            tape.watch(probabilities)
+            found.append((name, probabilities))
+            return probabilities
+
+        return wrapped
+
+    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            missed.append(name)
+            return call(*args, **kwargs)
+
+        return wrapped
+
+    ours: list[tuple[str, Any, str, Callable[..., Any]]] = []
+    ours += [(n, x, "call", scored) for n, x in layers.items() if isinstance(x, RECORDED)]
+    ours += [(n, x, "_masked_softmax", kept) for n, x in layers.items() if isinstance(x, RECORDED)]
+    ours += [(n, x, "call", noted) for n, x in layers.items() if isinstance(x, OTHERS)]
+    own = [(x, method, vars(x)[method]) for _, x, method, _ in ours if method in vars(x)]
+    try:
+        for name, layer, method, wrap in ours:
+            # Past Keras's own __setattr__, which would track the function as part of the model.
+            object.__setattr__(layer, method, wrap(name, getattr(layer, method)))
+        yield found
+    finally:
+        for _, layer, method, _ in ours:
+            vars(layer).pop(method, None)
+        for layer, method, value in own:
+            object.__setattr__(layer, method, value)
+    if missed:
+        raise Unsupported(
+            f"layer {missed[0]!r} of model {model!r} has attention that cannot be recorded, only {KIND}'s can: a map without "
+            "that layer would be wrong"
+        )
+    if ran != [name for name, _ in found]:
+        raise Unsupported(
+            f"an attention layer of model {model!r} ({', '.join(ran)}) forms its probabilities its own way"
+        )
+
+
+def _array(tensor: Any) -> Array:
+    full = tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
+    return full.numpy()  # type: ignore[no-any-return]

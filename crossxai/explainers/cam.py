@@ -1,0 +1,156 @@
+"""What class activation maps share: pytorch-grad-cam's own code, fed with activations and gradients from the question.
+
+The library records activations and gradients with hooks on a torch module; an object with the same four members takes
+their place, so the model can live in any framework, and a later in-place ReLU cannot spoil what was recorded (on
+torchvision's networks the library's own recorder reads the activation after such a ReLU changed it).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Needs
+from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.model import Array
+from crossxai.process import require
+from crossxai.question import Question
+from crossxai.resize import bilinear
+
+SIGNS = {
+    "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",
+    "canonical": "largest value positive, ReLU, bilinear resize, no rescale",
+}
+"""What the profiles do where there is a principal component."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamMethod(Method):
+    """layer: the layer to draw the map at; "" takes the last one with space.
+
+    Native: ReLU, min-max to [0, 1], bilinear resize, min-max again, per image. Canonical: ReLU, bilinear resize, no rescale;
+    where there is a principal component, it is turned so that its largest value is positive.
+    """
+
+    library: ClassVar = "gradcam"
+    needs: ClassVar[Needs] = "layers"
+    family: ClassVar = "activation map"
+    kinds: ClassVar = ("image",)
+    cam: ClassVar[str]
+    """The library's class."""
+    gradients: ClassVar[bool] = True
+    """Whether the weights need gradients; if not, no backward pass is made."""
+    conventions: ClassVar = {
+        "native": "ReLU, rescaled to [0, 1] before and after a bilinear resize",
+        "canonical": "ReLU, bilinear resize, no rescale",
+    }
+
+    layer: str = ""
+
+    def passes(self, question: Question) -> Passes:
+        return 1, int(self.gradients)
+
+    def explain(self, question: Question) -> Answer:
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        layer = question.cam_layer(self.layer)
+        if self.gradients:
+            _, activation, gradient = question.layer_score_and_grad(layer)
+            cam = recorded(self.make(library), activation, gradient)
+        else:
+            cam = recorded(self.make(library), question.layer_score(layer)[1])
+        return (self.maps(cam, question),), {}
+
+    def make(self, library: Any, model: Any = None) -> Any:
+        """The library's object, on a model without layers unless there is another."""
+        return getattr(library, self.cam)(empty_shell() if model is None else model, [])
+
+    def maps(self, cam: Any, question: Question) -> Array:
+        """(n, height, width, 1) from what the library's object has recorded."""
+        pictures = nchw(question.values[0])
+        smooth = bool(getattr(self, "eigen_smooth", False))
+        targets = [lambda output: output.sum()] * len(pictures)
+        with _steered(cam, canonical=self.profile == "canonical"):
+            return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothCam(CamMethod):
+    """eigen_smooth: the first principal component of the weighted channels instead of their sum; natively rounding decides its
+    sign, and with it which half of the map is cut off."""
+
+    eigen_smooth: bool = False
+
+
+def nchw(values: Array) -> Any:
+    """Images (n, y, x, c) as a torch tensor, channels first."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1)))
+
+
+def empty_shell() -> Any:
+    """A torch module with one parameter, which is all that the library asks of a model whose passes are already made."""
+    import torch
+
+    shell = torch.nn.Module()
+    shell.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
+    return shell
+
+
+def recorded(cam: Any, activation: Array, gradient: Array | None = None) -> Any:
+    """The library's object with activations and gradients (n, y, x, channel) given instead of recorded."""
+    cam.activations_and_grads = _Recorded(nchw(activation), None if gradient is None else nchw(gradient))
+    cam.target_layers = [None]
+    return cam
+
+
+class _Recorded:
+    """Stands in for `ActivationsAndGradients`: what the library would have recorded, already there."""
+
+    def __init__(self, activation: Any, gradient: Any) -> None:
+        self.activations = [activation]
+        self.gradients = [] if gradient is None else [gradient]
+
+    def __call__(self, inputs: Any) -> Any:
+        import torch
+
+        return torch.zeros(len(inputs), 1, requires_grad=True)  # the library calls backward on its sum, to no effect
+
+    def release(self) -> None:
+        pass
+
+
+@contextmanager
+def _steered(cam: Any, canonical: bool) -> Iterator[None]:
+    """The library without progress bars and warnings on screen, which it has no option to turn off.
+
+    canonical: maps are resized and not rescaled, and principal components turned as Seg-Eigen-CAM turns them; as they come,
+    rounding decides their sign.
+    """
+    names: dict[str, Any] = {"tqdm": SimpleNamespace(tqdm=lambda steps: steps), "print": lambda *_words: None}
+    if canonical:
+        components = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")
+        names["get_2d_projection"] = components.get_2d_projection_with_sign_correction
+        names["scale_cam_image"] = _resized
+    modules = [vars(importlib.import_module(m)) for m in {"pytorch_grad_cam.base_cam", type(cam).__module__}]
+    before = [{name: module[name] for name in names if name in module} for module in modules]
+    for module in modules:
+        module.update(names)
+    try:
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            for name in names:
+                del module[name]
+            module.update(own)
+
+
+def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:
+    """Takes the place of the library's min-max and resize to (width, height)."""
+    return maps if size is None else bilinear(maps, size[1], size[0])

@@ -1,0 +1,218 @@
+"""pytorch-grad-cam's methods around a class activation map: against similar classes, over several layers, over windows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Profile
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.method import Answer, Passes
+from crossxai.model import Array
+from crossxai.process import require
+from crossxai.question import Question
+from crossxai.target import Target
+
+NATIVE: tuple[Profile, ...] = ("native",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinerCAM(SmoothCam):
+    """Finer-CAM (Zhang et al. 2025): Grad-CAM of a class's score minus `alpha` times those of similar classes.
+
+    Similar are the classes next in score, up to three, weighted by their probabilities. It explains this difference, whatever
+    link the target has; for a region of a segmentation map, of each class's mean over that region. The target must be a
+    class among several.
+    """
+
+    name: ClassVar = "gradcam.finer_cam"
+    summary: ClassVar = "class activation map of what tells a class from similar ones"
+    reference: ClassVar = "Zhang et al. 2025"
+    cam: ClassVar = "GradCAM"  # the library's own default base
+
+    alpha: float = 1.0
+
+    def explain(self, question: Question) -> Answer:
+        require("pytorch_grad_cam", "gradcam", self.name)
+        weights = question.target.weights
+        label = _labels(weights, self.name)
+        region = np.stack([w[..., c] for w, c in zip(weights, label, strict=True)])
+        target = _Finer(weights, labels=label, region=region, alpha=self.alpha)
+        return super().explain(replace(question, target=target))
+
+
+def _labels(weights: Array, name: str) -> npt.NDArray[np.intp]:
+    """The one class per sample that the target's weights, (n, *space, class), speak of."""
+    flat = np.abs(weights).reshape(len(weights), -1, weights.shape[-1]).sum(axis=1)
+    if flat.shape[1] < 2:
+        raise Unsupported(f"{name} tells a class from similar ones, and the model has one output: there is no other")
+    if ((flat > 0).sum(axis=1) != 1).any():
+        raise Unsupported(f"{name} tells a class from similar ones: the target must be one class per sample")
+    return np.asarray(flat.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class _Finer(Target):
+    """The library's own scalar as a target: labels (n,), region (n, *space), which turns a map into a row of class scores."""
+
+    labels: npt.NDArray[np.intp] = None  # type: ignore[assignment]
+    region: Array = None  # type: ignore[assignment]
+    alpha: float = 1.0
+
+    def __getitem__(self, rows: npt.NDArray[np.intp] | slice) -> Target:
+        return replace(self, weights=self.weights[rows], labels=self.labels[rows], region=self.region[rows])
+
+    def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        return self._both(outputs, rows)[0]
+
+    def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        return self._both(outputs, rows)[1]
+
+    def _both(self, outputs: Array, rows: npt.NDArray[np.intp]) -> tuple[Array, Array]:
+        import torch
+        from pytorch_grad_cam.finer_cam import DEFAULT_COMPARISON_CATEGORIES, FinerWeightedTarget
+
+        self._weights_for(outputs, rows)
+        with torch.inference_mode(False), torch.enable_grad():
+            given = torch.tensor(outputs, requires_grad=True)
+            region = torch.tensor(self.region[rows], dtype=given.dtype)[..., None]
+            classes = (given * region).reshape(len(outputs), -1, outputs.shape[-1]).sum(dim=1)
+            ordered = [
+                np.argsort(np.abs(scores - scores[label]))
+                for scores, label in zip(classes.detach().numpy(), self.labels[rows], strict=True)
+            ]
+            compared = DEFAULT_COMPARISON_CATEGORIES[: outputs.shape[-1] - 1]
+            scores = torch.stack([
+                FinerWeightedTarget(int(order[0]), [int(order[i]) for i in compared], self.alpha)(row)
+                for order, row in zip(ordered, classes, strict=True)
+            ])  # fmt: skip
+            (gradient,) = torch.autograd.grad(scores.sum(), given)
+        return scores.detach().numpy(), gradient.numpy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineCAM(CamMethod):
+    """Product of the Grad-CAM++ maps of several layers (arXiv 2605.14641), each rescaled to [0, 1].
+
+    layers: their names, separated by commas; the library has no default. "" takes the last layer at the image's resolution,
+    at half of it, at a quarter of it and so on, which leaves out layers that only pad.
+    """
+
+    name: ClassVar = "gradcam.refine_cam"
+    summary: ClassVar = "product of class activation maps of several layers"
+    reference: ClassVar = "arXiv 2605.14641, 2026"
+    profiles: ClassVar = NATIVE
+    cam: ClassVar = "RefineCAM"
+    conventions: ClassVar = {"native": "product over layers, rescaled to [0, 1]"}
+
+    layers: str = ""
+    eigen_smooth: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer:
+            raise InvalidInput(f"{self.name}: write layers={self.layer!r}, several separated by commas")
+
+    def passes(self, question: Question) -> Passes:
+        count = len(self._chosen(question))
+        return count, count
+
+    def explain(self, question: Question) -> Answer:
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        import torch
+
+        chosen = self._chosen(question)
+        cam = library.RefineCAM(empty_shell(), [torch.nn.Identity() for _ in chosen])
+        for base, layer in zip(cam.base_cam_per_layer, chosen, strict=True):
+            recorded(base, *question.layer_score_and_grad(layer)[1:])
+        return (self.maps(cam, question),), {}
+
+    def _chosen(self, question: Question) -> list[str]:
+        if self.layers:
+            return [question.cam_layer(name.strip()) for name in self.layers.split(",")]
+        side = question.values[0].shape[1]
+        ladder = {rounded(side / 2**k) for k in range(side.bit_length()) for rounded in (math.floor, math.ceil)}
+        every = question.cam_layers()
+        last = {size[0]: name for name, size in every.items() if size[0] in ladder and size[0] > 1}
+        return list(dict.fromkeys([*last.values(), list(every)[-1]]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SESS(SmoothCam):
+    """SESS (Tursun et al. 2022): Grad-CAM in windows of the image enlarged step by step, averaged where they overlap, each
+    weighted by the probability that the model gives in the window.
+
+    sizes: to how many sizes the image is enlarged, by 2/7 of its own at a time. Windows have the image's size and do not
+    overlap but at the borders. With a single output the weight is the score, if positive; for a region of a segmentation map
+    there is no answer, since the windows do not show the region.
+    """
+
+    name: ClassVar = "gradcam.sess"
+    summary: ClassVar = "class activation maps in windows of the image enlarged"
+    reference: ClassVar = "Tursun et al. 2022"
+    profiles: ClassVar = NATIVE
+    cam: ClassVar = "SESS"
+    conventions: ClassVar = {"native": "averaged over windows, blurred, rescaled to [0, 1]"}
+
+    sizes: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sizes < 1:
+            raise InvalidInput(f"{self.name}: sizes must be at least 1, got {self.sizes}")
+
+    def passes(self, question: Question) -> Passes:
+        side = question.values[0].shape[1]
+        step = round(side * 2 / 7)
+        windows = sum((-(-step * i // side) + 1) ** 2 for i in range(self.sizes))
+        return 2 * windows, windows
+
+    def explain(self, question: Question) -> Answer:
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        height, width = question.values[0].shape[1:3]
+        if height != width:
+            raise Unsupported(f"{self.name} looks through square windows, and the image is {height} × {width}")
+        if question.target.weights.ndim > 2:
+            raise Unsupported(f"{self.name} looks at windows of an enlarged image: a region of a map is not in them")
+        layer = question.cam_layer(self.layer)
+        return (np.concatenate([self._one(library, question, row, layer) for row in range(len(question))]),), {}
+
+    def _one(self, library: Any, question: Question, row: int, layer: str) -> Array:
+        import torch
+
+        sharing = question.target.weights.shape[-1] > 1 and question.target.link == "identity"
+        weighing = replace(question, target=replace(question.target, link="softmax")) if sharing else question
+
+        def copies(x: Any) -> tuple[tuple[Array], npt.NDArray[np.intp]]:
+            images = np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1)).astype(question.values[0].dtype)
+            return (images,), np.full(len(images), row)
+
+        class Scores(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
+
+            def forward(self, x: Any) -> Any:
+                return torch.from_numpy(weighing.score(*copies(x)))
+
+        class Windows:
+            """What the library records, asked for the windows it passes."""
+
+            def __call__(self, x: Any) -> Any:
+                _, activation, gradient = question.layer_score_and_grad(layer, *copies(x))
+                self.activations, self.gradients = [nchw(activation)], [nchw(gradient)]
+                return torch.zeros(len(x), 1, requires_grad=True)
+
+            def release(self) -> None:
+                pass
+
+        cam = library.SESS(Scores(), [], num_scales=self.sizes, use_softmax_scores=False)
+        cam.base_cam.activations_and_grads = Windows()
+        cam.base_cam.target_layers = [None]
+        pictures = nchw(question.values[0][row : row + 1])
+        return np.asarray(cam(pictures, [lambda output: output], self.eigen_smooth))[..., None]

@@ -1,0 +1,191 @@
+"""pytorch-grad-cam's methods that need the network itself: on a torch twin of any model that gives a graph, see `torch_twin`.
+
+The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Needs, Profile
+from crossxai.errors import Unsupported
+from crossxai.explainers.cam import SmoothCam, nchw
+from crossxai.explainers.method import Answer, Method, Passes, channel_sum
+from crossxai.explainers.torch_twin import TwinScores
+from crossxai.graph import Graph
+from crossxai.model import Array
+from crossxai.process import require
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TwinCam(SmoothCam):
+    """Maps whose passes go through the twin, in pieces of so many samples."""
+
+    needs: ClassVar[Needs] = "module"
+
+    def passes(self, question: Question) -> Passes:
+        return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
+
+    def explain(self, question: Question) -> Answer:
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        twin = TwinScores(question)
+        made = self.prepare(library, twin)
+        maps, scores = [], []
+        for start in range(0, len(question), self.piece(question)):
+            part = question[start : start + self.piece(question)]
+            made.model.rows = np.arange(start, start + len(part))
+            twin.seen.clear()
+            maps.append(self.maps(made, part))
+            scores.append(twin.seen[0])
+            # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
+            made.activations_and_grads.activations = made.activations_and_grads.gradients = []
+        return (np.concatenate(maps),), {"twin_gap": twin.gap(np.concatenate(scores))}
+
+    def prepare(self, library: Any, twin: TwinScores) -> Any:
+        """The library's object on the twin."""
+        raise NotImplementedError
+
+    def piece(self, question: Question) -> int:
+        """Samples per pass."""
+        return question.batch_size
+
+
+def _scoring(twin: TwinScores, shown: Sequence[Any] = ()) -> Any:
+    """The twin's scores as a torch module of one image tensor, of the samples `rows`; `shown`: the layers to be found in it."""
+    import torch
+
+    class Scoring(torch.nn.Module):
+        rows: Any = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
+            for number, layer in enumerate(shown):
+                self.add_module(str(number), layer)
+
+        def forward(self, x: Any) -> Any:
+            return twin.module(x.to(twin.dtype), twin.rows(self.rows))
+
+    return Scoring()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullGrad(_TwinCam):
+    """Input × gradient plus the bias × gradient of every convolution and batch norm (Srinivas & Fleuret 2019, eq. 7).
+
+    The library takes absolute values, and rescales each channel of each layer to [0, 1] before it adds them up. Of several
+    modalities, the layers that the free one reaches count; it is drawn at all of them, so there is no layer to name.
+    """
+
+    name: ClassVar = "gradcam.fullgrad"
+    summary: ClassVar = "input times gradient plus bias times gradient of all layers"
+    reference: ClassVar = "Srinivas & Fleuret 2019"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    conventions: ClassVar = {"native": "each channel of each layer rescaled to [0, 1], then the sum"}
+    cam: ClassVar = "FullGrad"
+
+    def prepare(self, library: Any, twin: TwinScores) -> Any:
+        graph = twin.found.graph
+        _, values = twin.question.one
+        start = graph.inputs[[m.name for m in twin.question.model.modalities].index(twin.question.free[0])]
+        # In the order in which they run, which is the one in which the library pairs biases with gradients.
+        made = self.make(library, _scoring(twin, [twin.found.module.layer(node) for node in _reached(graph, start)]))
+        made.get_target_width_height = lambda _x: (values.shape[2], values.shape[1])
+        return made
+
+    def piece(self, question: Question) -> int:
+        return 1  # it enlarges every channel of every layer to the size of the image
+
+
+def _reached(graph: Graph, start: str) -> list[str]:
+    """Nodes that an input reaches, in order, without the input itself."""
+    reached = {start}
+    for node in graph.nodes:
+        if reached.intersection(node.inputs):
+            reached.add(node.name)
+    return [node.name for node in graph.nodes if node.name in reached and node.name != start]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleyCAM(_TwinCam):
+    """Shapley-CAM (Cai 2025): channels weighted by the mean of gradient - ½ Hessian × activation.
+
+    Where the score is piecewise linear in the activation, as a logit behind ReLUs and pools is, the Hessian is zero and the map
+    is Grad-CAM's: ask for the probability (link = "softmax"), or at a layer before something curved.
+    """
+
+    name: ClassVar = "gradcam.shapleycam"
+    summary: ClassVar = "class activation map, channels weighted by gradients with their curvature"
+    reference: ClassVar = "Cai 2025"
+    cam: ClassVar = "ShapleyCAM"
+
+    def passes(self, question: Question) -> Passes:
+        return 2, 2
+
+    def prepare(self, library: Any, twin: TwinScores) -> Any:
+        layer = twin.question.cam_layer(self.layer)
+        if layer not in twin.found.layers:
+            known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
+            raise Unsupported(f"{self.name}: layer {layer!r} cannot be differentiated twice: {known}")
+        twin.found.module.requires_grad_(
+            True
+        )  # the second derivative is asked of gradients that depend on nothing otherwise
+        return library.ShapleyCAM(_scoring(twin), [twin.found.layers[layer]])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedBackprop(Method):
+    """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014), one image at a time.
+
+    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be the
+    plain gradient; the library leaves ReLU6 as it is. It also leaves one shared ReLU behind, in the twin and not in the model.
+    """
+
+    name: ClassVar = "gradcam.guided_backprop"
+    library: ClassVar = "gradcam"
+    summary: ClassVar = "gradient through positive paths"
+    needs: ClassVar = "module"
+    family: ClassVar = "propagation"
+    reference: ClassVar = "Springenberg et al. 2014"
+    kinds: ClassVar = ("image",)
+    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
+
+    def passes(self, question: Question) -> Passes:
+        return 2, 1
+
+    def explain(self, question: Question) -> Answer:
+        import torch
+
+        library = require("pytorch_grad_cam", "gradcam", self.name)
+        twin = TwinScores(question)
+        if not any(isinstance(layer, torch.nn.ReLU) for layer in twin.found.module.modules()):
+            raise Unsupported(
+                f"{self.name}: model {question.model.name!r} has no ReLU to guide: it would be the gradient"
+            )
+
+        class Outputs(torch.nn.Module):
+            rows: Any = None
+
+            def __init__(self) -> None:
+                super().__init__()
+                self.scored = twin.module
+                self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
+
+            def forward(self, x: Any) -> Any:
+                return self.scored(x, twin.rows(self.rows))[:, None]
+
+        model = Outputs()
+        guided = library.GuidedBackpropReLUModel(model)
+        maps: list[Array] = []
+        for row in range(len(question)):
+            model.rows = np.array([row])
+            maps.append(guided(nchw(question.values[0][row : row + 1]).to(twin.dtype), 0))
+        found = np.stack(maps)
+        return (found if self.profile == "native" else channel_sum(found),), {
+            "twin_gap": twin.gap(np.concatenate(twin.seen))
+        }
