@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import Unsupported
+from crossxai.explainers.randomness import seeded
 from crossxai.model import Array, Inputs, Traceable
 from crossxai.porting import Twin, twin
 from crossxai.question import Question, Rows
@@ -27,7 +28,8 @@ class TwinScores:
         if not isinstance(question.model, Traceable):
             raise Unsupported(f"needs the model's graph, which model {question.model.name!r} does not give")
         self.question, self.channels_last = question, channels_last
-        self.found: Twin = twin(question.model, question.inputs, "torch")
+        with seeded(0):  # layers draw their first weights, which the twin's then replace, from torch's generator
+            self.found: Twin = twin(question.model, question.inputs, "torch")
         self.dtype = getattr(torch, str(self.found.graph.dtype))
         self.module: Any = _module(self)
         self.seen: list[Array] = []
