@@ -10,7 +10,7 @@ import pytest
 import zoo
 from cheap import CHEAP
 
-from crossxai import Modality, Question, Target, Unsupported, evaluation
+from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
 from crossxai.model import Array, Differentiable, Inputs, Layered
@@ -33,8 +33,16 @@ def question(request: pytest.FixtureRequest) -> Question:
 @pytest.mark.parametrize(("name", "profile"), CASES)
 def test_explainers(question: Question, name: str, profile: Any) -> None:
     """On one image, in both frameworks and on a plain function: refused exactly where the model lacks what is needed."""
-    explainer: Any = get(name, profile=profile, **CHEAP.get(name, {}))
+    explainer: Any = get(name, **{**CHEAP.get(name, {}), "profile": profile})
     answer = check_explainer(explainer, question)
+    if "image" not in discover()[name].kinds:
+        assert isinstance(answer, Unsupported)
+        assert "there is only modality 't1'" in str(answer)
+        question = zoo.question("torch", "image+table", n=3, batch_size=3)
+        answer = check_explainer(explainer, question)
+        assert isinstance(answer, Attribution)
+        assert [m.name for m in answer.modalities] == ["table"]
+        return
     if isinstance(answer, Unsupported):
         has = {
             "scores": True,

@@ -17,7 +17,7 @@ from crossxai.explainers.keras_twin import TwinScores
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.xplique_bridge import XpliqueMethod
 from crossxai.model import Array
-from crossxai.process import require
+from crossxai.process import require, streams_kept
 from crossxai.question import Question
 
 
@@ -46,7 +46,7 @@ class _Rewritten(XpliqueMethod):
             raise Unsupported(
                 f"{self.name} changes the gradient at ReLUs, and model {question.model.name!r} has none: use xplique.saliency"
             )
-        with _forgotten(library, network):
+        with _forgotten(library, network), streams_kept():  # the copies that it makes draw weights first
             method = getattr(library, self.kind)(
                 network,
                 operator=scores.operator,
