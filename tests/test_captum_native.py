@@ -322,3 +322,34 @@ def test_scores_are_enough_for_perturbation() -> None:
     assert np.ptp(get("captum.feature_ablation")(question).values[0]) > 0
     with pytest.raises(Unsupported, match="needs module"):
         get("captum.lrp")(question)
+
+
+VERDICTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("smooth_grad", "smooth_grad", {"samples": 6, "sd": 0.15, "seed": 4}),
+    ("kernel_shap", "kernel_shap", {"patch": 8, "samples": 40, "baseline": 0.2, "seed": 4}),
+    ("kernel_shap", "kernel_shap", {"patch": 4, "samples": 12, "baseline": 0.2}),  # fewer coalitions than groups
+    ("lime", "lime", {"segmentation": "grid", "patch": 8, "samples": 40, "baseline": 0.2, "seed": 4}),
+    ("layer_grad_cam", "gradcam", {}),
+]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(("name", "referee", "params"), VERDICTS)
+def test_canonical_profiles_equal_the_referee(framework: str, name: str, referee: str, params: dict[str, Any]) -> None:
+    question = zoo.question(framework, "image+table")
+    question = question if name in ("smooth_grad", "kernel_shap") else question.only("t1")
+    found = get(f"captum.{name}", profile="canonical", **params)(question)
+    for ours, right in zip(found.values, get(f"reference.{referee}", **params)(question).values, strict=True):
+        close(ours, right, 2e-5)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_canonical_lime_equals_the_lime_library(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "SIZE", 48)  # at 16 pixels quickshift finds one segment
+    question = zoo.question(framework)
+    theirs = get("lime.image", profile="canonical", samples=60, fill=0.3)(question).values[0]
+    params: dict[str, Any] = {"segmentation": "quickshift", "samples": 60, "baseline": 0.3}
+    ours = get("captum.lime", profile="canonical", **params)(question).values[0]
+    assert len(np.unique(theirs[0])) > 2
+    close(ours, theirs, 1e-5)
+    assert np.abs(get("captum.lime", **params)(question).values[0] - theirs).max() > 0.05 * np.abs(theirs).max()

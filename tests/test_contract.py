@@ -33,7 +33,7 @@ def question(request: pytest.FixtureRequest) -> Question:
 @pytest.mark.parametrize(("name", "profile"), CASES)
 def test_explainers(question: Question, name: str, profile: Any) -> None:
     """On one image, in both frameworks and on a plain function: refused exactly where the model lacks what is needed."""
-    explainer: Any = get(name, profile=profile, **CHEAP.get(name, {}))
+    explainer: Any = get(name, **{**CHEAP.get(name, {}), "profile": profile})
     answer = check_explainer(explainer, question)
     if isinstance(answer, Unsupported):
         has = {
