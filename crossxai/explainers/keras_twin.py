@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ class TwinScores:
         import tensorflow as tf
 
         self.question = question
-        with seeded(0):  # Keras's initialisers take their seeds from Python's generator
+        # Keras's initialisers take their seeds from Python's generator; and it reminds of the nesting of a model made of
+        # [input] when symbols, not numbers, go through it.
+        with seeded(0), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The structure of `inputs`", category=UserWarning)
             self.found: Twin = twin(question.model, question.inputs, "keras", "float32")  # type: ignore[arg-type]
         self.seen = np.full(len(question), np.nan, np.float32)
         self._inputs = [tf.constant(values, tf.float32) for values in question.inputs]
