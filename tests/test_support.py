@@ -25,7 +25,7 @@ each for a class, a regression value and a region of a segmentation map), with i
 compares the two. {green} of {possible} possible cells work; {explainers} explainers, {libraries} libraries and ours.
 
 Three marks per cell: class, regression, segmentation. {GREEN} works, and both frameworks give the same map. {RED} is refused.
-{IMPOSSIBLE} is not possible, because the network lacks what the explainer is about (a table, attention). The reasons stand below.
+{IMPOSSIBLE} is not possible: the network lacks what the explainer is about (a table, attention). The reasons stand below.
 "maps of" names the modalities that get a map; the others are held at each sample's own values. Attention is tested on transformers,
 with one and with two modalities, in both frameworks (`tests/test_attention.py`).
 """

@@ -54,7 +54,8 @@ class IntegratedGradients(PathMethod, XpliqueMethod):
 
     Native: mean over channels. Canonical: sum over channels, so that completeness holds. The extra `completeness_gap` (n,)
     says how far the map, summed over channels, is from adding up. Xplique holds a whole path at once: `steps` copies of a
-    sample and their gradients, of several samples together only as long as 4 · batch_size copies suffice.
+    sample and their gradients, of several samples together only as long as 4 · batch_size copies suffice; it asks for at most
+    so many gradients at a time.
     """
 
     name: ClassVar = "xplique.integrated_gradients"
@@ -72,7 +73,7 @@ class IntegratedGradients(PathMethod, XpliqueMethod):
         native = self.profile == "native"
         method = differentiating(
             library.IntegratedGradients,
-            batch_size=max(self.steps, 4 * question.batch_size),
+            batch_size=4 * question.batch_size,
             reducer="mean" if native else "sum",
             steps=self.steps,
             baseline_value=self.baseline,

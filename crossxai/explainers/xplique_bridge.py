@@ -44,7 +44,7 @@ class Asking:
     def ask(self, ask: Callable[..., Any], x: Array, targets: Array) -> Any:
         """Scores, or scores and gradients, of copies x of the rows that the targets name."""
         try:
-            return ask((x.astype(self.question.values[0].dtype),), targets[:, 0].astype(np.intp))
+            return ask((x.astype(self.question.values[0].dtype, copy=False),), targets[:, 0].astype(np.intp))
         except CrossXAIError as error:
             self.failure = error
             raise
@@ -87,7 +87,7 @@ def _ask(x: Array, targets: Array) -> Array:
 def _ask_both(x: Array, targets: Array) -> tuple[Array, Array]:
     asking = _ASKED[int(targets[0, 1])]
     scores, (gradients,) = asking.ask(asking.question.score_and_grad, x, targets)
-    return scores.astype(np.float32), gradients.astype(np.float32)
+    return scores.astype(np.float32, copy=False), gradients.astype(np.float32, copy=False)
 
 
 def differentiating(kind: Any, **options: Any) -> Any:
