@@ -11,7 +11,7 @@ from crossxai.question import Question
 from crossxai.scores import Scores
 from crossxai.target import Target
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Attribution",

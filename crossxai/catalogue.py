@@ -120,6 +120,8 @@ def _passes(kind: type[Method]) -> str:
             forward, backward = kind(profile=profile).cost(_example(kind))
         except InvalidInput:
             costs.append("depends on the image")
+        except Unsupported:
+            costs.append("refused at this size")
         else:
             costs.append("0" if not forward + backward else f"{forward:,} + {backward:,}".replace(",", " "))
     if len(set(costs)) == 1:

@@ -33,14 +33,14 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except CrossXAIError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]Error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 
-def _plain(error: Exception) -> str:
+def _escaped(text: object) -> str:
     from rich.markup import escape
 
-    return escape(str(error))
+    return escape(str(text))
 
 
 def _version(wanted: bool) -> None:
@@ -128,15 +128,15 @@ def list_(
     for entry in evaluation.discover():
         table.add_row(entry.name, entry.needs, "higher" if entry.higher_is_better else "lower", entry.purpose)
     console.print(table)
+    for plugin in (*explainers.broken(), *evaluation.broken()):
+        console.print(f"[bold red]Left out:[/] {_escaped(plugin)}", highlight=False, soft_wrap=True)
 
 
 def _installed(library: str) -> bool:
     from importlib.util import find_spec
 
-    return (
-        library in ("controls", "reference", "attention")
-        or find_spec({"gradcam": "pytorch_grad_cam"}.get(library, library)) is not None
-    )
+    package = {"gradcam": "pytorch_grad_cam", **{name: name for name in ("captum", "lime", "xplique")}}.get(library)
+    return package is None or find_spec(package) is not None  # the others are ours, or came with their plug-in
 
 
 def _run(experiment: Experiment, out: Path) -> None:

@@ -32,10 +32,10 @@ class MissingDependency(CrossXAIError, ImportError):
 
 
 class UnknownName(CrossXAIError, LookupError):
-    """A name is not in the list it should come from; the message suggests the nearest ones."""
+    """A name is not in the list it should come from; the message suggests the nearest ones, and adds the notes."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], notes: Iterable[str] = ()) -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
-        super().__init__(f"no {kind} is called {name!r}; {hint}")
+        super().__init__("; ".join([f"no {kind} is called {name!r}", hint, *notes]))

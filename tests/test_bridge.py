@@ -72,7 +72,10 @@ def float64(state: dict[str, Any]) -> tuple[Question, Question]:
 
 
 STEPS = 12
-TRAPEZOID = {("captum.integrated_gradients", "canonical"), *(("xplique.integrated_gradients", p) for p in PROFILES)}
+TRAPEZOID = {
+    *((f"{library}.integrated_gradients", "canonical") for library in ("captum", "reference")),
+    *(("xplique.integrated_gradients", p) for p in PROFILES),
+}
 
 
 def maps(pair: tuple[Question, Question], name: str, profile: str) -> list[Any]:
@@ -82,22 +85,24 @@ def maps(pair: tuple[Question, Question], name: str, profile: str) -> list[Any]:
     rounding decides, so the gradient at that one point is not unique, and each framework has its own. Its share of the
     sum is put aside; `test_ties_at_a_constant_baseline` shows that this is all that differs.
     """
-    params: dict[str, Any] = {"layer": "layer4"} if name.partition(".")[2].startswith(("grad", "hires")) else {}
-    if name.endswith("integrated_gradients"):
-        params["steps"] = STEPS
+    small: dict[str, Any] = {"layer": "layer4", "steps": STEPS, "samples": 4}
+    params = {k: v for k, v in small.items() if k in discover()[name].__dataclass_fields__}
     found = [get(name, profile=profile, **params)(q).values[0] for q in pair]
     if (name, profile) in TRAPEZOID:
         scale = 3 if name.startswith("xplique.") and profile == "native" else 1  # the mean over channels
-        found = [m - first_term(q) / scale for m, q in zip(found, pair, strict=True)]
+        # Captum keeps its step sizes in float32.
+        half = (
+            0.5 / (STEPS - 1) if name.startswith("reference.") else float(np.float32(0.5 / STEPS)) * STEPS / (STEPS - 1)
+        )
+        found = [m - half * first_term(q) / scale for m, q in zip(found, pair, strict=True)]
     return found
 
 
 def first_term(q: Question) -> Any:
-    """The baseline's term of the trapezoid sum, summed over channels: half a weight of 1 / (STEPS - 1)."""
-    weight = float(np.float32(0.5 / STEPS)) * STEPS / (STEPS - 1)  # Captum keeps its step sizes in float32
+    """The baseline's term of the trapezoid sum, summed over channels, before its weight: half of 1 / (STEPS - 1)."""
     (x,) = q.inputs
     _, (gradient,) = q.score_and_grad((np.zeros_like(x),), [0, 1])
-    return weight * (gradient * x).sum(axis=-1, keepdims=True)
+    return (gradient * x).sum(axis=-1, keepdims=True)
 
 
 def test_ties_at_a_constant_baseline(float64: Any) -> None:

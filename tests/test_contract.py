@@ -1,138 +1,101 @@
-"""What every explainer promises, held against the discovered list on torch, Keras and plain functions."""
+"""What models, explainers and metrics promise, held against the discovered lists by `crossxai.testing`."""
 
 from __future__ import annotations
 
-import random
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
-import torch
-import toys
+import zoo
+from cheap import CHEAP
 
-from crossxai import Modality, Question, Target, Unsupported
+from crossxai import Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import discover, get
-from crossxai.model import Array, Cotangent, Inputs
+from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.testing import check_explainer, check_metric, check_model
 
-SMALL: dict[str, dict[str, Any]] = {
-    "captum.integrated_gradients": {"steps": 7},
-    "captum.occlusion": {"patch": 8, "stride": 4},
-    "gradcam.gradcam": {"layer": "conv2"},
-    "gradcam.gradcam_plus_plus": {"layer": "conv2"},
-    "gradcam.hirescam": {"layer": "conv2"},
-    "gradcam.sess": {"sizes": 2},
-    "lime.image": {"samples": 40},
-    "xplique.gradcam": {"layer": "conv2"},
-    "xplique.integrated_gradients": {"steps": 7},
-    "xplique.occlusion": {"patch": 8, "stride": 4},
-    "xplique.rise": {"samples": 40},
-}
-CASES = [(name, profile) for name, kind in discover().items() for profile in kind.profiles if "image" in kind.kinds]
+CASES = [(name, profile) for name, kind in discover().items() for profile in kind.profiles]
 
 
-@pytest.fixture(scope="module", params=["torch", "keras", "numpy"])
-def model(request: pytest.FixtureRequest) -> Any:
-    if request.param == "numpy":
-        inner = toys.torch_model()
-        return FunctionModel(lambda x: inner.predict((x,)), (toys.IMAGE,))
-    return toys.torch_model() if request.param == "torch" else toys.keras_model()
+@cache
+def asked(framework: str, inputs: str) -> Question:
+    """Three small samples; the same weights everywhere."""
+    question = zoo.question("torch" if framework == "numpy" else framework, inputs, n=3, batch_size=3)
+    if framework == "numpy":
+        inner = question.model
+        return replace(question, model=FunctionModel(lambda *values: inner.predict(values), inner.modalities))
+    return question
 
 
-class Counting:
-    """A model that counts the samples passing through it forwards and backwards."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner, self.name, self.modalities = inner, inner.name, inner.modalities
-        self.forward = self.backward = 0
-
-    def predict(self, inputs: Inputs) -> Array:
-        self.forward += len(inputs[0])
-        return self.inner.predict(inputs)
-
-    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> Any:
-        self.forward += len(inputs[0])
-        self.backward += len(inputs[0])
-        return self.inner.vjp(inputs, cotangent)
-
-    def activations(self, inputs: Inputs) -> Any:
-        return self.inner.activations(inputs)
-
-    def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> Any:
-        self.forward += len(inputs[0])
-        self.backward += len(inputs[0])
-        return self.inner.layer_vjp(inputs, cotangent, layer)
-
-    def read(self, inputs: Inputs, layer: str) -> Any:
-        self.forward += len(inputs[0])
-        return self.inner.read(inputs, layer)
-
-    def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        self.forward += len(inputs[0])
-        return self.inner.replace(inputs, layer, activation)
-
-
+@pytest.mark.parametrize("framework", ["torch", "keras", "numpy"])
 @pytest.mark.parametrize(("name", "profile"), CASES)
-def test_contract(model: Any, name: str, profile: str) -> None:
-    explainer = get(name, profile=profile, **SMALL.get(name, {}))
-    question = toys.question(model, batch_size=3)
-    if explainer.needs in ("gradients", "layers", "module") and isinstance(model, FunctionModel):
-        with pytest.raises(Unsupported, match=f"{name} needs {explainer.needs}, which model 'function' does not give"):
-            explainer(question)
+def test_explainers(framework: str, name: str, profile: Any) -> None:
+    """In both frameworks and on a plain function: refused exactly where the model lacks what is needed."""
+    explainer: Any = get(name, **{**CHEAP.get(name, {}), "profile": profile})
+    image = "image" in discover()[name].kinds
+    question = asked(framework, "image" if image else "image+table")
+    answer = check_explainer(explainer, question)
+    if isinstance(answer, Unsupported):
+        has = {
+            "scores": True,
+            "nothing": True,
+            "gradients": isinstance(question.model, Differentiable),
+            "layers": isinstance(question.model, Layered),
+            "module": hasattr(question.model, "graph"),
+            "attention": False,  # a convolutional network has none: tests/test_attention.py asks transformers
+        }
+        assert not has[explainer.needs], answer
         return
-    if explainer.needs == "attention":  # a convolutional network has none: tests/test_attention.py asks transformers
-        with pytest.raises(Unsupported, match=r"needs attention|declares no token streams"):
-            explainer(question)
-        return
-    before = question.inputs[0].copy()
-    random.seed(5)
-    np.random.seed(5)
-    torch.manual_seed(5)
-    states = (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state())
-
-    answer = explainer(question)
-
     (values,) = answer.values
-    np.broadcast_shapes(values.shape, question.inputs[0].shape)
-    assert values.shape[:3] == (3, toys.SIZE, toys.SIZE)
-    assert np.isfinite(values).all()
+    assert values.shape[:3] == ((3, zoo.SIZE, zoo.SIZE) if image else (3, 3))
     assert np.ptp(values) > 0
-    assert answer.explainer == name
-    assert answer.profile == profile
-    assert answer.seconds > 0
-    np.testing.assert_array_equal(question.inputs[0], before)
-    assert states[0] == random.getstate()
-    np.testing.assert_array_equal(states[1], np.random.get_state()[1])
-    assert torch.equal(states[2], torch.get_rng_state())
-    if isinstance(model, TorchModel):
-        assert not any(m._forward_hooks or m._backward_hooks or m.training for m in model.module.modules())
-        assert all(p.grad is None and p.requires_grad for p in model.module.parameters())
-    elif not isinstance(model, FunctionModel):
-        assert not any("call" in vars(layer) for layer in model.model._flatten_layers())
-    assert not tf.config.functions_run_eagerly()
 
-    np.testing.assert_array_equal(values, explainer(question).values[0], err_msg="same seed, same answer")
-    scale = np.abs(values).max()
-    other_batches = explainer(toys.question(model, batch_size=2)).values[0]
-    np.testing.assert_allclose(other_batches, values, atol=1e-5 * scale, err_msg="depends on the batch size")
-    order = [2, 0]
-    np.testing.assert_allclose(
-        explainer(question[order]).values[0], values[order], atol=1e-5 * scale, err_msg="depends on the other samples"
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("inputs", zoo.INPUTS)
+def test_adapters(framework: str, inputs: str, dtype: str) -> None:
+    left_out = check_model(zoo.model(framework, inputs, dtype=dtype), zoo.values(inputs, 3, dtype))
+    if dtype == "float64":
+        assert not [words for words in left_out if "quotient" in words]
+    else:
+        assert len([words for words in left_out if "whose rounding is most of a quotient" in words]) == 2
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("task", ["regression", "segmentation"])
+def test_adapters_of_other_tasks(framework: str, task: str) -> None:
+    assert not check_model(zoo.model(framework, "image", task, "float64"), zoo.values("image", 2, "float64"))
+
+
+def test_a_function_has_neither_gradients_nor_layers() -> None:
+    model = FunctionModel(lambda x: x.mean(axis=(1, 2)), zoo.MODALITIES["image"])
+    assert check_model(model, zoo.values("image", 2)) == (
+        "gradients: the model gives none",
+        "layers: the model gives none",
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "profile"), [c for c in CASES if discover()[c[0]].needs not in ("attention", "module")]
-)
-def test_passes_are_as_announced(name: str, profile: str) -> None:
-    explainer = get(name, profile=profile, **SMALL.get(name, {}))
-    counting = Counting(toys.torch_model())
-    question = toys.question(counting)
-    explainer(question)
-    forward, backward = explainer.passes(question)
-    assert (counting.forward, counting.backward) == (3 * forward, 3 * backward)
+MIDDLE = np.zeros((16, 16))
+MIDDLE[4:12, 4:12] = 1
+METRICS: dict[str, dict[str, Any]] = {
+    "centre_share": {"size": 8},
+    "mask_share": {"masks": MIDDLE},
+    "pointing": {"masks": MIDDLE},
+}
+CURVES = {"deletion", "insertion"}
+
+
+@pytest.mark.parametrize("entry", evaluation.discover(), ids=lambda entry: entry.name)
+def test_metrics(entry: evaluation.Entry) -> None:
+    left_out = check_metric(evaluation.get(entry.name, **METRICS.get(entry.name, {})))
+    assert not isinstance(left_out, Unsupported)
+    assert ("end points: the metric has no curve" in left_out) == (entry.name not in CURVES)
+    by_scale = {"centre_share", "mask_share"}
+    assert any("invariant_to = 'scale'" in words for words in left_out) == (entry.name in by_scale)
 
 
 class Linear:
@@ -147,7 +110,7 @@ class Linear:
     def predict(self, inputs: Inputs) -> Array:
         return (inputs[0] * self.weights).reshape(len(inputs[0]), -1).sum(axis=1, keepdims=True)
 
-    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+    def vjp(self, inputs: Inputs, cotangent: Any) -> tuple[Array, Inputs]:
         outputs = self.predict(inputs)
         upstream = cotangent(outputs).reshape(-1, *[1] * self.weights.ndim)
         return outputs, (upstream * self.weights * np.ones_like(inputs[0]),)

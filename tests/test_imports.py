@@ -149,7 +149,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
-CORE |= {"attention"}
+CORE |= {"attention", "plugins"}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"
@@ -161,6 +161,7 @@ MAY: dict[str, set[str]] = {
     "explainers": CORE | {"porting"} | SHARED,
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},
+    "testing": CORE | {"testing", "explainers.method"},
     "files": CORE | {"atomic"},
     "report": CORE | {"atomic", "files", "report", "evaluation"},
     "data": CORE | {"atomic", "data"},

@@ -14,7 +14,6 @@ from crossxai import Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
-from crossxai.explainers.groups import groups
 from crossxai.model import Array
 
 
@@ -192,23 +191,3 @@ def test_lime(framework: str, capsys: pytest.CaptureFixture[str]) -> None:
         weights = dict(answer.local_exp[row])
         expected = np.vectorize(weights.get)(answer.segments)
         close(found.values[0][row, ..., 0], expected.astype(np.float32), 1e-4)
-
-
-def test_lime_canonical_equals_its_definition() -> None:
-    """Weighted ridge regression on the same masks, written out with NumPy."""
-    question = toys.question(toys.torch_model(), n=1)
-    found = get("lime.image", profile="canonical", samples=80, fill=0.5)(question).values[0][0, ..., 0]
-    segments = groups(question, 0, "quickshift")[0][..., 0]
-    image = toys.images(1)[0]
-    z = question.rng(0, 0).integers(0, 2, (80, segments.max() + 1))
-    z[0] = 1
-    copies = np.where(z[:, segments][..., None] == 1, image, np.float32(0.5))
-    y = question.score((copies,), np.zeros(80))
-    shown = z.sum(axis=1)
-    distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * z.shape[1])  # cosine; 1 for a sample that shows nothing
-    weight = np.exp(-(distance**2) / (2 * 0.25**2))
-    centred = z - np.average(z, axis=0, weights=weight)
-    y = y - np.average(y, weights=weight)
-    gram = centred.T @ (weight[:, None] * centred) + np.eye(z.shape[1])
-    coefficients = np.linalg.solve(gram, centred.T @ (weight * y))
-    close(found, coefficients[segments], 1e-4)

@@ -78,7 +78,7 @@ def test_toys(kind: str, framework: str) -> None:
     inputs = (toys.images(dtype="float64"),)
     made = check_same(model, inputs, framework)
     hidden = {"pad1", "pad2"}  # taken into the convolutions after them
-    assert set(made.layers) == set(model.layers(inputs)) - hidden
+    assert set(made.layers) == set(model.activations(inputs)) - hidden
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -3,14 +3,13 @@ says. `python tests/test_support.py` writes that page from what it finds; the te
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import zoo
+from cheap import CHEAP
 
 from crossxai import Question, Unsupported
 from crossxai.attribution import Attribution
@@ -18,20 +17,17 @@ from crossxai.explainers import discover, get
 
 PAGE = Path(__file__).parents[1] / "docs" / "support.md"
 FRAMEWORKS = {"torch": "PyTorch", "keras": "Keras"}
-GREEN = "✓"
-CHEAP: dict[str, dict[str, Any]] = {
-    name: params
-    for path in sorted(Path(__file__).parent.glob("cheap_*.py"))
-    for name, params in importlib.import_module(path.stem).CHEAP.items()
-}
+GREEN, RED, IMPOSSIBLE = "✓", "✗", "·"
 INTRODUCTION = """# What works on what
 
 Found by `tests/test_support.py`, which runs every explainer on nine small networks (one image, image + table, image + image;
 each for a class, a regression value and a region of a segmentation map), with identical weights in PyTorch and in Keras, and
 compares the two. {green} of {possible} possible cells work; {explainers} explainers, {libraries} libraries and ours.
 
-One mark per output: class, regression, segmentation. "not possible" is counted apart: these networks lack what the method is
-about. "maps of" names the modalities that get a map; the others are held at each sample's own values.
+Three marks per cell: class, regression, segmentation. {GREEN} works, and both frameworks give the same map. {RED} is refused.
+{IMPOSSIBLE} is not possible, because the network lacks what the explainer is about (a table, attention). The reasons stand below.
+"maps of" names the modalities that get a map; the others are held at each sample's own values. Attention is tested on transformers,
+with one and with two modalities, in both frameworks (`tests/test_attention.py`).
 """
 
 
@@ -61,32 +57,35 @@ def close(here: Attribution, there: Attribution) -> None:
         assert np.linalg.norm(a - b) <= 2e-3 * max(np.linalg.norm(a), 1e-6)
 
 
-def row(name: str) -> tuple[str, dict[str, int]]:
-    """One line of the table and its counts of green, red and impossible cells."""
-    cells, counts = [], {GREEN: 0, "red": 0, "impossible": 0}
+def row(name: str) -> tuple[str, str]:
+    """One line of the table, and one of reasons ("" if everything works)."""
+    cells, reasons = [], []
+    kind = discover()[name]
     found: dict[tuple[str, str, str], Attribution | str] = {}
     for framework in FRAMEWORKS:
         for inputs in zoo.INPUTS:
             marks = []
+            possible = kind.needs != "attention" and any(m.kind in kind.kinds for m in zoo.MODALITIES[inputs])
             for task in zoo.TASKS:
                 one = found[framework, inputs, task] = answer(name, framework, inputs, task)
-                possible = not (isinstance(one, str) and discover()[name].needs == "attention")
-                marks.append(GREEN if isinstance(one, Attribution) else one if possible else f"not possible: {one}")
-                counts[GREEN if isinstance(one, Attribution) else "red" if possible else "impossible"] += 1
-            cells.append(" ".join(marks) if set(marks) == {GREEN} else "; ".join(dict.fromkeys(marks)))
+                marks.append(GREEN if isinstance(one, Attribution) else RED if possible else IMPOSSIBLE)
+                if isinstance(one, str):
+                    reasons.append(one.partition(": give its adapter")[0])
+            cells.append(" ".join(marks))
     for (framework, inputs, task), here in found.items():
         there = found["keras", inputs, task]
         if framework == "torch" and isinstance(here, Attribution) and isinstance(there, Attribution):
             close(here, there)
-    maps = ", ".join(f"{kind}s" for kind in discover()[name].kinds if kind != "volume")
-    return f"| `{name}` | {maps} | {' | '.join(cells)} |", counts
+    maps = ", ".join(f"{k}s" for k in kind.kinds if k != "volume")
+    why = f"- `{name}`: {'; '.join(dict.fromkeys(reasons))}." if reasons else ""
+    return f"| `{name}` | {maps} | {' | '.join(cells)} |", why
 
 
 @pytest.mark.parametrize("name", discover())
 def test_the_page_tells_the_truth(name: str) -> None:
-    line, _ = row(name)
-    lines = PAGE.read_text(encoding="utf-8").splitlines()
-    assert line in lines, f"docs/support.md is out of date: python tests/test_support.py\n{line}"
+    lines = ["", *PAGE.read_text(encoding="utf-8").splitlines()]
+    for line in row(name):
+        assert line in lines, f"docs/support.md is out of date: python tests/test_support.py\n{line}"
 
 
 def test_the_page_has_every_explainer_and_no_other() -> None:
@@ -96,32 +95,32 @@ def test_the_page_has_every_explainer_and_no_other() -> None:
     names = [line.split("`")[1] for line in lines if line.startswith("| `")]
     assert names == list(discover())
     assert len([name for name in names if not name.startswith("controls.")]) >= 55
-    cells = [cell for line in lines if line.startswith("| `") for cell in line.split("|")[3:-1]]
-    possible = 3 * len([cell for cell in cells if "not possible" not in cell])
-    green = sum(cell.count(GREEN) for cell in cells)
+    marks = "".join("|".join(line.split("|")[3:-1]) for line in lines if line.startswith("| `"))
+    green, possible = marks.count(GREEN), marks.count(GREEN) + marks.count(RED)
     assert green >= 0.95 * possible
     assert f"{green} of {possible} possible cells work; {len(names)} explainers" in text
 
 
 def page() -> str:
-    rows, total = [], {GREEN: 0, "red": 0, "impossible": 0}
-    for name in discover():
-        line, counts = row(name)
-        print(line)
-        rows.append(line)
-        total = {key: total[key] + counts[key] for key in total}
+    rows = [row(name) for name in discover()]
     heads = [
         "explainer",
         "maps of",
         *(f"{f}: {i.replace('+', ' + ')}" for f in FRAMEWORKS.values() for i in zoo.INPUTS),
     ]
+    table = [line for line, _ in rows]
+    marks = "".join("|".join(line.split("|")[3:-1]) for line in table)
     introduction = INTRODUCTION.format(
-        green=total[GREEN],
-        possible=total[GREEN] + total["red"],
+        green=marks.count(GREEN),
+        possible=marks.count(GREEN) + marks.count(RED),
         explainers=len(rows),
         libraries=4,
+        GREEN=GREEN,
+        RED=RED,
+        IMPOSSIBLE=IMPOSSIBLE,
     )
-    return "\n".join([introduction, f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *rows]) + "\n"
+    table = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}", *table]
+    return "\n".join([introduction, *table, "", "## Why not", "", *(why for _, why in rows if why)]) + "\n"
 
 
 if __name__ == "__main__":

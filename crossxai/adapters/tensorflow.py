@@ -141,15 +141,6 @@ class KerasModel:
         with self._lock:
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
 
-    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
-        self._build(inputs)
-        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
-        both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
-        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
-        return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
-
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
         from crossxai.porting.from_keras import graph_of
@@ -159,6 +150,15 @@ class KerasModel:
         check_inputs(inputs, self.modalities, self.name)
         with self._lock:
             return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
+
+    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        declared(self.streams, self.name)
+        self._build(inputs)
+        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
+        both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
+        return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""

@@ -140,6 +140,14 @@ class TorchModel:
         with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, lambda _o: given.clone()):
             return self._outputs(self._run(self._tensors(inputs)))
 
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        from crossxai.porting.from_torch import graph_of
+
+        with self._lock, torch.inference_mode(False):
+            self._check_mode()
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
+
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         declared(self.streams, self.name)
@@ -150,14 +158,6 @@ class TorchModel:
             outputs = self._outputs(raw)
             weights = None if cotangent is None else self._cotangent(cotangent, outputs)
             return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
-
-    def graph(self, inputs: Inputs) -> Graph:
-        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
-        from crossxai.porting.from_torch import graph_of
-
-        with self._lock, torch.inference_mode(False):
-            self._check_mode()
-            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def _check_mode(self) -> None:
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]

@@ -1,7 +1,8 @@
 """Metrics: each a frozen dataclass of parameters that judges any explainer's attribution of any framework's model.
 
 `discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs many in one stream through the model.
-A metric is added by putting its dataclass in a file of this folder.
+A metric is added by putting its dataclass in a file of this folder, or by a package of its own (entry-point group
+`crossxai.metrics`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+from crossxai import plugins
 from crossxai.attribution import Needs
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.scores import Metric
+
+GROUP = "crossxai.metrics"
 
 
 @dataclass(frozen=True)
@@ -30,25 +35,50 @@ class Entry:
     metric: type[Any]
 
 
-def discover() -> tuple[Entry, ...]:
-    """Every metric in this folder, by name; raises `RuntimeError` if two share a name."""
-    entries: dict[str, Entry] = {}
+@cache
+def _catalogue() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
+    found: dict[str, type[Any]] = {}
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         for cls in vars(importlib.import_module(module.name)).values():
             if not _is_metric(cls) or cls.__module__ != module.name:
                 continue
-            if cls.name in entries:
-                raise RuntimeError(f"two metrics are called {cls.name!r}: {entries[cls.name].metric} and {cls}")
-            purpose = (inspect.getdoc(cls) or "").partition("\n")[0]
-            entries[cls.name] = Entry(cls.name, cls.higher_is_better, getattr(cls, "needs", "scores"), purpose, cls)
-    return tuple(entries[name] for name in sorted(entries))
+            if cls.name in found:
+                raise RuntimeError(f"two metrics are called {cls.name!r}: {found[cls.name]} and {cls}")
+            found[cls.name] = cls
+    unusable = plugins.add(GROUP, found, _problem)
+    return dict(sorted(found.items())), unusable
+
+
+def _problem(cls: Any) -> str:
+    if not _is_metric(cls) or not any("__call__" in vars(base) for base in cls.__mro__):
+        return f"is {cls!r}, not a dataclass with a name, higher_is_better and __call__(question, attribution)"
+    return ""
+
+
+def discover() -> tuple[Entry, ...]:
+    """Every metric of this folder and of installed plug-ins, by name."""
+    return tuple(
+        Entry(
+            name,
+            cls.higher_is_better,
+            getattr(cls, "needs", "scores"),
+            (inspect.getdoc(cls) or "").partition("\n")[0],
+            cls,
+        )
+        for name, cls in _catalogue()[0].items()
+    )
+
+
+def broken() -> tuple[plugins.Broken, ...]:
+    """The plug-ins that could not be used, with the reasons."""
+    return _catalogue()[1]
 
 
 def get(name: str, **params: Any) -> Metric:
     """The metric of that name with these parameters; raises `UnknownName`, or `InvalidInput` for a parameter."""
     entries = {entry.name: entry for entry in discover()}
     if name not in entries:
-        raise UnknownName("metric", name, entries)
+        raise UnknownName("metric", name, entries, [str(plugin) for plugin in broken()])
     cls = entries[name].metric
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     for param in params:

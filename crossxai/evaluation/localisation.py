@@ -64,6 +64,7 @@ class _Region:
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     needs: ClassVar[Needs] = "nothing"
+    invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
         if self.reduction not in get_args(Reduction):
@@ -137,6 +138,7 @@ class Pointing(_Region):
     size: int = 32
 
     name: ClassVar[str] = "pointing"
+    invariant_to: ClassVar[str] = "order"
 
     def _value(self, relevance: Array, masks: Masks) -> Array:
         return pointing(relevance, masks)

@@ -1,63 +1,21 @@
-"""Captum on any model: its attributions run in torch, and every forward and backward goes through the question.
-
-The bridge is diagonal: scores are independent per sample, so the forward fetches score and gradient at once and the
-backward multiplies. Captum repeats `additional_forward_args` as it repeats inputs, so a row number rides along with each
-copy and recovers that copy's own target and held modalities.
-"""
+"""Captum's gradients, paths and activation map, on any model: see `captum_bridge`."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.explainers.method import Answer, Method, Passes, channel_sum
+from crossxai.errors import InvalidInput
+from crossxai.explainers.captum_bridge import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.path import PathMethod
-from crossxai.explainers.window import WindowMethod
-from crossxai.process import require
+from crossxai.explainers.randomness import seeded
 from crossxai.question import Question
+from crossxai.resize import bilinear
 
-
-def _attr(purpose: str) -> Any:
-    return require("captum.attr", "captum", purpose)
-
-
-def _forward(question: Question) -> Any:
-    """A torch function of (*inputs, rows) that gives the question's scores, differentiable once."""
-    import torch
-
-    class Scores(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, wanted: bool, rows: Any, *inputs: Any) -> Any:
-            arrays = tuple(x.detach().numpy() for x in inputs)
-            if not wanted:
-                return torch.from_numpy(question.score(arrays, rows.numpy()))
-            scores, gradients = question.score_and_grad(arrays, rows.numpy())
-            ctx.gradients = [torch.from_numpy(g) for g in gradients]
-            return torch.from_numpy(scores)
-
-        @staticmethod
-        @torch.autograd.function.once_differentiable  # second order is refused, never silently wrong
-        def backward(ctx: Any, upstream: Any) -> Any:
-            scaled = [g * upstream.reshape(-1, *[1] * (g.ndim - 1)).to(g.dtype) for g in ctx.gradients]
-            return (None, None, *scaled)
-
-    def forward(*arguments: Any) -> Any:
-        *inputs, rows = arguments
-        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-        return Scores.apply(wanted, rows, *inputs)
-
-    return forward
-
-
-def _attribute(attribution: Any, question: Question, gradients: bool = True, **arguments: Any) -> Any:
-    import torch
-
-    inputs = tuple(torch.tensor(v, requires_grad=gradients) for v in question.values)
-    rows = torch.arange(len(question))
-    return attribution.attribute(inputs, additional_forward_args=(rows,), **arguments)
+QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +30,15 @@ class Saliency(Method):
         "canonical": "largest absolute gradient over channels",
     }
     needs: ClassVar = "gradients"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Simonyan et al. 2013"
     joint: ClassVar = True
 
     def explain(self, question: Question) -> Answer:
-        method = _attr(self.name).Saliency(_forward(question))
-        maps = [m.detach().numpy() for m in _attribute(method, question)]
+        maps = attribute(captum(self.name).Saliency(forward(question)), question)
         if self.profile == "canonical":
-            maps = [v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in _by_modality(question, maps)]
+            by_modality = zip(question.modalities, maps, strict=True)
+            maps = [v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in by_modality]
         return tuple(maps), {}
 
 
@@ -91,20 +51,22 @@ class InputXGradient(Method):
     summary: ClassVar = "input times gradient"
     conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
     needs: ClassVar = "gradients"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Shrikumar et al. 2016"
     joint: ClassVar = True
 
     def explain(self, question: Question) -> Answer:
-        method = _attr(self.name).InputXGradient(_forward(question))
-        maps = [m.detach().numpy() for m in _attribute(method, question)]
-        return _signed(self, question, maps), {}
+        maps = attribute(captum(self.name).InputXGradient(forward(question)), question)
+        return signed(self, question, maps), {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class IntegratedGradients(PathMethod):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
-    Native: Captum's Gauss-Legendre quadrature, per channel. Canonical: the trapezoid rule on `steps` points from 0 to 1,
-    summed over channels. The extra `completeness_gap` (n,) says how far the map is from adding up.
+    quadrature: one of Captum's rules, by its name; "gausslegendre" if not given. Native: that rule, per channel. Canonical:
+    the trapezoid rule on `steps` points from 0 to 1, summed over channels. The extra `completeness_gap` (n,) says how far
+    the map is from adding up. However many the steps, about four batches of copies exist at once.
     """
 
     name: ClassVar = "captum.integrated_gradients"
@@ -115,80 +77,164 @@ class IntegratedGradients(PathMethod):
         "canonical": "trapezoid rule, summed over channels",
     }
     needs: ClassVar = "gradients"
+    family: ClassVar = "path"
+    reference: ClassVar = "Sundararajan et al. 2017"
     joint: ClassVar = True
 
+    quadrature: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quadrature not in (None, *QUADRATURES):
+            raise InvalidInput(
+                f"{self.name}: quadrature is one of {', '.join(QUADRATURES)}, or nothing, got {self.quadrature!r}"
+            )
+        if self.profile == "canonical" and self.quadrature not in (None, "riemann_trapezoid"):
+            raise InvalidInput(
+                f"{self.name}: the canonical profile is the trapezoid rule; for quadrature {self.quadrature!r} write "
+                'profile="native"'
+            )
+
+    @property
+    def copies(self) -> int:
+        return 1  # Captum walks the path in pieces
+
     def explain(self, question: Question) -> Answer:
-        method = _attr(self.name).IntegratedGradients(_forward(question))
+        method = captum(self.name).IntegratedGradients(forward(question))
         canonical = self.profile == "canonical"
-        maps = _attribute(
+        maps = attribute(
             method,
             question,
             baselines=tuple(self.baseline for _ in question.values),
             n_steps=self.steps,
-            method="riemann_trapezoid" if canonical else "gausslegendre",
+            method="riemann_trapezoid" if canonical else self.quadrature or "gausslegendre",
+            internal_batch_size=room(question, len(question)) * len(question),  # copies of all samples together
         )
         # Captum's trapezoid weights sum to (n - 1) / n (measured: 2 % low at 50 steps): undo that.
-        arrays = [m.detach().numpy() * (self.steps / (self.steps - 1) if canonical else 1.0) for m in maps]
-        total = np.sum([a.reshape(len(question), -1).sum(axis=1) for a in arrays], axis=0)
-        return _signed(self, question, arrays), {"completeness_gap": self.completeness_gap(question, total)}
+        arrays = [v * (self.steps / (self.steps - 1) if canonical else 1.0) for v in maps]
+        total = np.sum([v.reshape(len(question), -1).sum(axis=1) for v in arrays], axis=0)
+        return signed(self, question, arrays), {"completeness_gap": self.completeness_gap(question, total)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Occlusion(WindowMethod):
-    """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
+class GradientShap(Method):
+    """Mean of (input - baseline) · gradient at random points between the two (Lundberg & Lee 2017; Erion et al. 2021).
 
-    Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
-    are averaged and the border is covered, which is also the canonical definition. Captum answers in float32.
+    Captum asks for a distribution of baselines and has no default; ours is the one constant `baseline` (0 is black). Each
+    of `samples` copies gets noise of standard deviation `stdev` and its own point on the line. Captum draws these points
+    from NumPy's global generator and the noise from torch's: both are seeded for each sample by its name and `seed`.
+    Native: per channel. Canonical: the same draws, summed over channels.
     """
 
-    name: ClassVar = "captum.occlusion"
+    name: ClassVar = "captum.gradient_shap"
     library: ClassVar = "captum"
-    summary: ClassVar = "score drop under a sliding window"
-    conventions: ClassVar = {
-        p: "overlapping windows averaged, a clipped window at the border" for p in ("native", "canonical")
-    }
-    needs: ClassVar = "scores"
+    summary: ClassVar = "gradients at random points of a path from a baseline"
+    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
+    needs: ClassVar = "gradients"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Lundberg & Lee 2017"
     joint: ClassVar = True
+
+    samples: int = 5
+    stdev: float = 0.0
+    baseline: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1 or self.stdev < 0:
+            raise InvalidInput(f"{self.name}: needs samples ≥ 1 and stdev ≥ 0, got {self.samples} and {self.stdev}")
 
     @property
     def copies(self) -> int:
-        return 8
+        return self.samples
 
     def passes(self, question: Question) -> Passes:
-        total = 1
-        for modality, values in zip(question.modalities, question.values, strict=True):
-            space = values.shape[1:-1]
-            windows = [-(-max(size - self.patch, 0) // self.stride) + 1 for size in space]
-            total += math.prod(windows) if modality.spatial else values.shape[-1]
-        return total, 0
+        return self.samples, self.samples
 
     def explain(self, question: Question) -> Answer:
-        method = _attr(self.name).Occlusion(_forward(question))
-        self.check_space(question)
-        windows, strides = [], []
-        for modality, values in zip(question.modalities, question.values, strict=True):
-            space = values.shape[1:-1]
-            windows.append((*(self.patch for _ in space), values.shape[-1] if modality.spatial else 1))
-            strides.append((*(self.stride for _ in space), 1))
-        maps = _attribute(
-            method,
-            question,
-            gradients=False,
-            sliding_window_shapes=tuple(windows),
-            strides=tuple(strides),
-            baselines=tuple(self.baseline for _ in windows),
-            perturbations_per_eval=self.copies,
+        import torch
+
+        method = captum(self.name).GradientShap(forward(question))
+        baselines = tuple(torch.from_numpy(np.full_like(v[:1], self.baseline)) for v in question.values)
+        found = []
+        for row in range(len(question)):
+            with seeded(seed_of(question, row, self.seed)):
+                found.append(
+                    attribute(
+                        method,
+                        question,
+                        np.array([row]),
+                        baselines=baselines,
+                        n_samples=self.samples,
+                        stdevs=float(self.stdev),
+                    )
+                )
+        return signed(self, question, [np.concatenate(column) for column in zip(*found, strict=True)]), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerGradCam(Method):
+    """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at `layer`; "" takes the last layer with space.
+
+    Native: no ReLU, so that it is signed; nearest-neighbour interpolation to the input's size, which is what Captum's own
+    `LayerAttribution.interpolate` does. Canonical: ReLU, bilinear resize, no rescale.
+    """
+
+    name: ClassVar = "captum.layer_grad_cam"
+    library: ClassVar = "captum"
+    summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    conventions: ClassVar = {
+        "native": "no ReLU, nearest-neighbour resize, no rescale",
+        "canonical": "ReLU, bilinear resize, no rescale",
+    }
+    needs: ClassVar = "layers"
+    family: ClassVar = "activation map"
+    reference: ClassVar = "Selvaraju et al. 2017"
+    kinds: ClassVar = ("image",)
+
+    layer: str = ""
+
+    def explain(self, question: Question) -> Answer:
+        import torch
+
+        library = captum(self.name)
+        _, values = question.one
+        _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
+        replay = _replaying(*(torch.from_numpy(np.moveaxis(a, -1, 1).copy()) for a in (activation, gradient)))
+        canonical = self.profile == "canonical"
+        cam = library.LayerGradCam(replay, replay.layer).attribute(
+            torch.zeros(len(question)), relu_attributions=canonical
         )
-        # A window spans all channels, so every channel of Captum's map holds the same number: keep one.
-        arrays = [m.detach().numpy() for m in maps]
-        return tuple(v[..., :1] if m.spatial else v for m, v in _by_modality(question, arrays)), {}
+        if canonical:
+            return (bilinear(cam[:, 0].detach().numpy(), *values.shape[1:3])[..., None],), {}
+        large = library.LayerAttribution.interpolate(cam, values.shape[1:3])
+        return (large.detach().permute(0, 2, 3, 1).numpy(),), {}
 
 
-def _by_modality(question: Question, maps: list[Any]) -> Any:
-    return zip(question.modalities, maps, strict=True)
+def _replaying(activation: Any, gradient: Any) -> Any:
+    """A module that Captum can hook: its `layer` gives the activation, and its output has that gradient there."""
+    import torch
 
+    class Replayed(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x.new_zeros(len(x))  # the method reads gradients, never the score
 
-def _signed(method: Method, question: Question, maps: list[Any]) -> Any:
-    if method.profile == "native":
-        return tuple(maps)
-    return tuple(channel_sum(v) if m.spatial else v for m, v in _by_modality(question, maps))
+        @staticmethod
+        def backward(ctx: Any, upstream: Any) -> Any:
+            return gradient * upstream.reshape(-1, *[1] * (gradient.ndim - 1))
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return activation
+
+    class Replay(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Layer()
+
+        def forward(self, x: Any) -> Any:
+            return Replayed.apply(self.layer(x))
+
+    return Replay()

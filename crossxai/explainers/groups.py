@@ -87,6 +87,8 @@ def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
 
     colour = image.shape[-1] == 3
     if segmentation == "quickshift":
+        if image.shape[-1] == 1:  # grey as lime takes it, in units of Lab, without which there is but one segment
+            image, colour = np.repeat(image, 3, axis=-1), True
         return skimage.quickshift(
             image.astype(np.float64), kernel_size=4, max_dist=200, ratio=0.2, convert2lab=colour, rng=seed
         )

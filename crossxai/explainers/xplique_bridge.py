@@ -1,85 +1,168 @@
-"""How Xplique asks a question: operators that TensorFlow can trace, and masks that depend on a seed alone.
+"""How Xplique asks a question: operators that TensorFlow can trace, and draws that depend on a seed alone.
 
 Xplique repeats `targets` as it repeats inputs and needs no model when an `operator(model, inputs, targets)` is given: the
-targets carry row numbers, and the operator asks the question.
+targets carry row numbers and the number of the question, and the operators look the question up. So they hold nothing, and
+what TensorFlow traced for one question serves the next. Xplique casts every input to float32: its answers are float32.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
+from crossxai.attribution import Needs
 from crossxai.errors import CrossXAIError
+from crossxai.explainers.method import Answer, Method
+from crossxai.model import Array
+from crossxai.process import require
 from crossxai.question import Question
 
 
 class Asking:
-    """Xplique's operators (model, inputs, row numbers) → scores; what the question raises is kept for the caller."""
+    """A question under a number that rides in `targets`; what the question raises is kept for the caller."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.failure: CrossXAIError | None = None
+        self.number = next(_NUMBERS) % 2**24  # float32 holds these exactly
+        _ASKED[self.number] = self
 
-    def _ask(self, x: Any, targets: Any) -> Any:
-        return self._kept(self.question.score, x, targets).astype(np.float32)
+    @property
+    def rows(self) -> Array:
+        """What stands in for `targets`: (n, 2), sample number and question number."""
+        rows = np.arange(len(self.question), dtype=np.float32)
+        return np.stack([rows, np.full_like(rows, self.number)], axis=1)
 
-    def _ask_both(self, x: Any, targets: Any) -> Any:
-        scores, (gradients,) = self._kept(self.question.score_and_grad, x, targets)
-        return scores.astype(np.float32), gradients.astype(np.float32)
-
-    def _kept(self, ask: Callable[..., Any], x: Any, targets: Any) -> Any:
+    def ask(self, ask: Callable[..., Any], x: Array, targets: Array) -> Any:
+        """Scores, or scores and gradients, of copies x of the rows that the targets name."""
         try:
             return ask((x.astype(self.question.values[0].dtype),), targets[:, 0].astype(np.intp))
         except CrossXAIError as error:
             self.failure = error
             raise
 
-    def score(self, _model: Any, inputs: Any, targets: Any) -> Any:
-        """Scores alone, for perturbation methods."""
+
+_NUMBERS = count()
+_ASKED: WeakValueDictionary[int, Asking] = WeakValueDictionary()
+_SWAPPING = threading.RLock()
+
+
+def score(_model: Any, inputs: Any, targets: Any) -> Any:
+    """Xplique's operator for perturbation methods: scores alone."""
+    import tensorflow as tf
+
+    return tf.ensure_shape(tf.numpy_function(_ask, [inputs, targets], tf.float32), (inputs.shape[0],))
+
+
+def gradient(_model: Any, inputs: Any, targets: Any) -> Any:
+    """Xplique's operator for gradient methods: scores that can be differentiated; one pass gives both."""
+    import tensorflow as tf
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def scores(x: Any) -> Any:
+        found, gradients = tf.numpy_function(_ask_both, [x, targets], (tf.float32, tf.float32))
+        gradients = tf.ensure_shape(gradients, x.shape)
+
+        def backward(upstream: Any) -> Any:
+            return gradients * tf.reshape(upstream, (-1, *[1] * (len(x.shape) - 1)))
+
+        return tf.ensure_shape(found, (x.shape[0],)), backward
+
+    return scores(inputs)
+
+
+def _ask(x: Array, targets: Array) -> Array:
+    asking = _ASKED[int(targets[0, 1])]
+    return np.asarray(asking.ask(asking.question.score, x, targets), np.float32)
+
+
+def _ask_both(x: Array, targets: Array) -> tuple[Array, Array]:
+    asking = _ASKED[int(targets[0, 1])]
+    scores, (gradients,) = asking.ask(asking.question.score_and_grad, x, targets)
+    return scores.astype(np.float32), gradients.astype(np.float32)
+
+
+def differentiating(kind: Any, **options: Any) -> Any:
+    """One of Xplique's gradient methods, asking through `gradient`.
+
+    Every instance makes a tf.function of its operator, to be traced again (measured: 20 ms, a batch of a small network);
+    the operator is always the same here, so the instances share the one that the library made of it.
+    """
+    method = kind(None, operator=gradient, **options)
+    method.gradient, method.batch_gradient = _traced()
+    return method
+
+
+@cache
+def _traced() -> tuple[Any, Any]:
+    commons = require("xplique.commons", "xplique", "Xplique")
+    return commons.get_gradient_functions(None, gradient)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class XpliqueMethod(Method):
+    """What Xplique's methods share: images and tables only, since it reduces channels of 4-D arrays alone."""
+
+    library: ClassVar = "xplique"
+    needs: ClassVar[Needs]
+    kinds: ClassVar[tuple[str, ...]] = ("image", "table")
+
+    def explain(self, question: Question) -> Answer:
+        asking = Asking(question)
+        library = require("xplique.attributions", "xplique", self.name)
         import tensorflow as tf
 
-        return tf.ensure_shape(tf.numpy_function(self._ask, [inputs, targets], tf.float32), (inputs.shape[0],))
+        try:
+            return self._explain(library, question, asking.rows)
+        except tf.errors.OpError as error:
+            if asking.failure is not None:
+                raise asking.failure from error
+            raise
 
-    def gradient(self, _model: Any, inputs: Any, targets: Any) -> Any:
-        """Scores that can be differentiated; one pass gives both."""
-        import tensorflow as tf
-
-        @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def score(x: Any) -> Any:
-            scores, gradients = tf.numpy_function(self._ask_both, [x, targets], (tf.float32, tf.float32))
-            gradients = tf.ensure_shape(gradients, x.shape)
-
-            def backward(upstream: Any) -> Any:
-                return gradients * tf.reshape(upstream, (-1, *[1] * (len(x.shape) - 1)))
-
-            return tf.ensure_shape(scores, (x.shape[0],)), backward
-
-        return score(inputs)
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        raise NotImplementedError
 
 
 @contextmanager
-def seeded(rise: Any, seed: int) -> Iterator[None]:
-    """Masks that depend on the seed alone; TensorFlow's global seed and the class are left as found.
+def swapped(owner: Any, **functions: Callable[..., Any]) -> Iterator[None]:
+    """Static functions of a library's class, exchanged inside and put back afterwards; one caller at a time."""
+    with _SWAPPING:
+        before = {name: vars(owner)[name] for name in functions}
+        for name, function in functions.items():
+            setattr(owner, name, staticmethod(function))
+        try:
+            yield
+        finally:
+            for name, function in before.items():
+                setattr(owner, name, function)
+
+
+@contextmanager
+def seeded(owner: Any, seed: int) -> Iterator[None]:
+    """Draws that depend on the seed alone; TensorFlow's global seed and the class `owner` (or None) are left as found.
 
     Xplique draws inside tf.functions, whose random state belongs to their traces and so to the calls before; run eagerly,
-    the same two functions follow the global seed.
+    the same functions follow the global seed: the static ones of `owner` do so inside.
     """
     import tensorflow as tf
     from tensorflow.python.eager import context
 
+    found = {} if owner is None else {name: getattr(owner, name) for name in vars(owner)}
+    eager = {name: f.python_function for name, f in found.items() if hasattr(f, "python_function")}
     # Seeding restarts TensorFlow's own stream of seeds: keep its place, or the user's next draw would be an old one.
     state = vars(context.context())
-    before = {key: state[key] for key in ("_seed", "_rng") if key in state}
-    traced = {name: vars(rise)[name] for name in ("_get_masks", "_apply_masks")}
-    for name, function in traced.items():
-        setattr(rise, name, staticmethod(function.__func__.python_function))
-    tf.random.set_seed(seed)
-    try:
-        yield
-    finally:
-        state.update(before)
-        for name, function in traced.items():
-            setattr(rise, name, function)
+    with swapped(owner, **eager):
+        before = {key: state[key] for key in ("_seed", "_rng") if key in state}
+        tf.random.set_seed(seed)
+        try:
+            yield
+        finally:
+            state.update(before)

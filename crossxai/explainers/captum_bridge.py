@@ -1,0 +1,133 @@
+"""Captum on any model: its attributions run in torch, and every forward and backward goes through the question.
+
+The bridge is diagonal: scores are independent per sample, so the forward fetches score and gradient at once and the
+backward multiplies. Captum repeats `additional_forward_args` as it repeats inputs, so a row number rides along with each
+copy and recovers that copy's own target and held modalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossxai.errors import InvalidInput
+from crossxai.explainers.groups import Labels, check_segmentation, group_count, groups
+from crossxai.explainers.method import Method, channel_sum
+from crossxai.model import Array, Inputs
+from crossxai.process import require
+from crossxai.question import Question, Rows
+
+
+def captum(purpose: str) -> Any:
+    """Captum's attributions, or `MissingDependency`."""
+    return require("captum.attr", "captum", purpose)
+
+
+def forward(question: Question) -> Any:
+    """A torch function of (*inputs, rows) that gives the question's scores, differentiable once."""
+    import torch
+
+    class Scores(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, wanted: bool, rows: Any, *inputs: Any) -> Any:
+            arrays = tuple(x.detach().numpy() for x in inputs)
+            if not wanted:
+                return torch.from_numpy(question.score(arrays, rows.numpy()))
+            scores, gradients = question.score_and_grad(arrays, rows.numpy())
+            ctx.gradients = [torch.from_numpy(g) for g in gradients]
+            return torch.from_numpy(scores)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable  # second order is refused, never silently wrong
+        def backward(ctx: Any, upstream: Any) -> Any:
+            scaled = [g * upstream.reshape(-1, *[1] * (g.ndim - 1)).to(g.dtype) for g in ctx.gradients]
+            return (None, None, *scaled)
+
+    def ask(*arguments: Any) -> Any:
+        *inputs, rows = arguments
+        wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+        return Scores.apply(wanted, rows, *inputs)
+
+    return ask
+
+
+def attribute(
+    attribution: Any, question: Question, rows: Rows | None = None, gradients: bool = True, **arguments: Any
+) -> list[Array]:
+    """Captum's maps of some samples of the question, all unless told; gradients: whether it differentiates."""
+    import torch
+
+    index = np.arange(len(question)) if rows is None else rows
+    inputs = tuple(torch.tensor(v[index], requires_grad=gradients) for v in question.values)
+    found = attribution.attribute(inputs, additional_forward_args=(torch.from_numpy(index),), **arguments)
+    return [tensor.detach().numpy() for tensor in found] if isinstance(found, tuple) else [found.detach().numpy()]
+
+
+def room(question: Question, rows: int) -> int:
+    """How many copies of each of so many samples may exist at once: about four batches in all."""
+    return max(1, 4 * question.batch_size // rows)
+
+
+def signed(method: Method, question: Question, maps: list[Array]) -> Inputs:
+    """The maps as they are (native), or summed over the channels of images and volumes (canonical)."""
+    if method.profile == "native":
+        return tuple(maps)
+    return tuple(channel_sum(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
+
+
+def seed_of(question: Question, row: int, seed: int) -> int:
+    """A whole number for the generators that Captum draws from, for one sample."""
+    return int(question.rng(row, seed).integers(2**31))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupMethod(Method):
+    """segmentation, patch: what is switched on and off together, see `crossxai.explainers.groups`. baseline: what switched
+    off entries are filled with, in raw input space (0 is black).
+    """
+
+    segmentation: str = "grid"
+    patch: int = 16
+    baseline: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_segmentation(self.segmentation, self.name)
+        if self.patch < 1:
+            raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
+
+    def group_count(self, question: Question) -> int:
+        """How many groups each sample has; `InvalidInput` where that depends on the image."""
+        return group_count(question, self.segmentation, self.patch)
+
+    def labels(self, question: Question, row: int) -> tuple[tuple[Labels, ...], int]:
+        """The group numbers of one sample's entries, and how many groups there are."""
+        found = groups(question, row, self.segmentation, self.patch, getattr(self, "seed", 0))
+        return found, 1 + max(int(labels.max()) for labels in found)
+
+    def baselines(self, question: Question) -> tuple[float, ...]:
+        """One fill per free modality, as Captum takes them."""
+        return tuple(self.baseline for _ in question.values)
+
+    def alike(self, question: Question) -> Iterator[tuple[Rows, tuple[Labels, ...]]]:
+        """Samples with equally many groups, and their group numbers stacked: (m, *space, 1 or channels) per modality."""
+        every = [self.labels(question, row) for row in range(len(question))]
+        counts = np.array([count for _, count in every])
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            yield rows, tuple(np.stack(column) for column in zip(*(every[row][0] for row in rows), strict=True))
+
+
+def masks(labels: tuple[Labels, ...]) -> tuple[Any, ...]:
+    """Group numbers as Captum's feature masks."""
+    import torch
+
+    return tuple(torch.from_numpy(v) for v in labels)
+
+
+def narrow(maps: list[Array], labels: tuple[Labels, ...]) -> Inputs:
+    """Where a group spans all channels, so does its number: keep one."""
+    return tuple(v[..., : numbers.shape[-1]] for v, numbers in zip(maps, labels, strict=True))

@@ -1,0 +1,221 @@
+"""Captum's ablations on any model: windows, groups of entries or whole modalities replaced, see `captum_bridge`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Profile
+from crossxai.errors import Unsupported
+from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room
+from crossxai.explainers.groups import Labels
+from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.window import WindowMethod
+from crossxai.model import Array, Inputs
+from crossxai.question import Question, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occlusion(WindowMethod):
+    """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
+
+    Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
+    are averaged and the border is covered, which is also the canonical definition. Captum answers in float32.
+    """
+
+    name: ClassVar = "captum.occlusion"
+    library: ClassVar = "captum"
+    summary: ClassVar = "score drop under a sliding window"
+    conventions: ClassVar = {
+        p: "overlapping windows averaged, a clipped window at the border" for p in ("native", "canonical")
+    }
+    needs: ClassVar = "scores"
+    family: ClassVar = "perturbation"
+    reference: ClassVar = "Zeiler & Fergus 2014"
+    joint: ClassVar = True
+
+    def passes(self, question: Question) -> Passes:
+        total = 1
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            space = values.shape[1:-1]
+            windows = [-(-max(size - self.patch, 0) // self.stride) + 1 for size in space]
+            total += math.prod(windows) if modality.spatial else values.shape[-1]
+        return total, 0
+
+    def explain(self, question: Question) -> Answer:
+        self.check_space(question)
+        windows, strides = [], []
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            space = values.shape[1:-1]
+            windows.append((*(self.patch for _ in space), values.shape[-1] if modality.spatial else 1))
+            strides.append((*(self.stride for _ in space), 1))
+        maps = attribute(
+            captum(self.name).Occlusion(forward(question)),
+            question,
+            gradients=False,
+            sliding_window_shapes=tuple(windows),
+            strides=tuple(strides),
+            baselines=tuple(self.baseline for _ in windows),
+            perturbations_per_eval=room(question, len(question)),
+        )
+        # A window spans all channels, so every channel of Captum's map holds the same number: keep one.
+        by_modality = zip(question.modalities, maps, strict=True)
+        return tuple(v[..., :1] if m.spatial else v for m, v in by_modality), {}
+
+
+def _ablated(method: Method, question: Question, rows: Rows, labels: tuple[Labels, ...], **options: Any) -> Inputs:
+    """Captum's FeatureAblation of samples with equally many groups."""
+    maps = attribute(
+        captum(method.name).FeatureAblation(forward(question)),
+        question,
+        rows,
+        gradients=False,
+        feature_mask=masks(labels),
+        perturbations_per_eval=room(question, len(rows)),
+        **options,
+    )
+    return narrow(maps, labels)
+
+
+def _in_place(found: list[tuple[Rows, Inputs]]) -> Inputs:
+    """Maps of sets of samples, put in the order of the samples."""
+    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    return tuple(np.concatenate(column)[order] for column in zip(*(maps for _, maps in found), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureAblation(GroupMethod):
+    """Drop of the score when one group of entries at a time is replaced by `baseline`; groups are counted through all
+    modalities at once.
+
+    Captum's default takes every number alone (segmentation "scalars"), one pass per number; ours is a grid of 16 × 16
+    squares and single columns. Native and canonical are the same: the drop, painted on the group.
+    """
+
+    name: ClassVar = "captum.feature_ablation"
+    library: ClassVar = "captum"
+    summary: ClassVar = "score drop when a group of entries is replaced"
+    conventions: ClassVar = {p: "each group's drop painted on its entries" for p in ("native", "canonical")}
+    needs: ClassVar = "scores"
+    family: ClassVar = "perturbation"
+    reference: ClassVar = "Kokhlikyan et al. 2020"
+    joint: ClassVar = True
+
+    def passes(self, question: Question) -> Passes:
+        return 1 + self.group_count(question), 0
+
+    def explain(self, question: Question) -> Answer:
+        found = [
+            (rows, _ablated(self, question, rows, labels, baselines=self.baselines(question)))
+            for rows, labels in self.alike(question)
+        ]
+        return _in_place(found), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModalityAblation(Method):
+    """Drop of the score when one whole modality at a time is replaced by `baseline` (in raw input space, 0 is black).
+
+    Captum's FeatureAblation with one group per modality: which modality the model uses, from 1 + modalities passes. The map
+    of a modality holds one number everywhere; the extra `modality_drop` (n, modalities) holds the same numbers once.
+    """
+
+    name: ClassVar = "captum.modality_ablation"
+    library: ClassVar = "captum"
+    summary: ClassVar = "score drop when a whole modality is replaced"
+    needs: ClassVar = "scores"
+    family: ClassVar = "perturbation"
+    reference: ClassVar = "Kokhlikyan et al. 2020"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    joint: ClassVar = True
+
+    baseline: float = 0.0
+
+    def passes(self, question: Question) -> Passes:
+        return 1 + len(question.modalities), 0
+
+    def explain(self, question: Question) -> Answer:
+        whole = [
+            np.full((len(question), *v.shape[1:-1], 1 if m.spatial else v.shape[-1]), number, np.int64)
+            for number, (m, v) in enumerate(zip(question.modalities, question.values, strict=True))
+        ]
+        baselines = tuple(self.baseline for _ in whole)
+        maps = _ablated(self, question, np.arange(len(question)), tuple(whole), baselines=baselines)
+        return maps, {"modality_drop": np.stack([v.reshape(len(v), -1)[:, 0] for v in maps], axis=1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturePermutation(GroupMethod):
+    """Drop of the score when one group of entries at a time is swapped for another sample's (Fisher et al. 2019).
+
+    The answer compares samples with each other by definition. Captum permutes a batch at random, so that it also depends on
+    how the samples were batched and in which order; here each group of a sample takes the entries that one of the
+    question's other samples has in the same place. Which one is drawn, group by group, from the sample's own name and
+    `seed` among the other names in alphabetical order: the answer depends on the set of samples alone. Captum does the
+    rest, through its `perm_func`. One sample alone is `Unsupported`. The parameter `baseline` has no meaning here.
+    """
+
+    name: ClassVar = "captum.feature_permutation"
+    library: ClassVar = "captum"
+    summary: ClassVar = "score drop when a group of entries is taken from another sample"
+    needs: ClassVar = "scores"
+    family: ClassVar = "perturbation"
+    reference: ClassVar = "Fisher et al. 2019"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    contrasts: ClassVar[bool] = True
+    """It compares samples with each other."""
+
+    seed: int = 0
+
+    def passes(self, question: Question) -> Passes:
+        return 1 + self.group_count(question), 0
+
+    def _in_chunks(self, question: Question) -> Answer:
+        return self.explain(question)  # the donors are all samples; `explain` takes the copies in pieces
+
+    def explain(self, question: Question) -> Answer:
+        if len(question) < 2:
+            raise Unsupported(f"{self.name} swaps entries between samples, and there is only one: ask about several")
+        found = []
+        for rows, labels in self.alike(question):
+            pieces = -(-len(rows) // (4 * question.batch_size))
+            for some in np.array_split(np.arange(len(rows)), pieces):
+                numbers = labels[0][some]
+                found.append((rows[some], self._swapped(question, rows[some], numbers)))
+        return _in_place(found), {}
+
+    def _swapped(self, question: Question, rows: Rows, labels: Labels) -> Inputs:
+        import torch
+
+        donors = torch.from_numpy(
+            np.stack([self._donor(question, row, own) for row, own in zip(rows, labels, strict=True)])
+        )
+
+        def swap(x: Any, mask: Any) -> Any:
+            return torch.where(mask, donors, x)
+
+        method = captum(self.name).FeaturePermutation(forward(question), swap)
+        method._min_examples_per_batch_grouped = None  # Captum skips a batch of one; donors come from outside the batch
+        maps = attribute(
+            method,
+            question,
+            rows,
+            gradients=False,
+            feature_mask=masks((labels,)),
+            perturbations_per_eval=room(question, len(rows)),
+        )
+        return narrow(maps, (labels,))
+
+    def _donor(self, question: Question, row: int, labels: Labels) -> Array:
+        """The sample with every group taken from the sample drawn for it; Captum then shows one group at a time."""
+        (values,) = question.values
+        others = sorted((name, i) for i, name in enumerate(question.ids) if i != row)
+        drawn = question.rng(row, self.seed).integers(len(others), size=int(labels.max()) + 1)
+        chosen = np.array([others[i][1] for i in drawn])[labels]
+        donor: Array = values[row]
+        for other in np.unique(chosen):
+            donor = np.asarray(np.where(chosen == other, values[other], donor))
+        return donor

@@ -1,0 +1,271 @@
+"""Captum's methods that hook layers, on any model that gives a graph: they run on its twin, see `torch_twin`.
+
+Hooks never see a model behind a bridge: there, guided backpropagation is the plain gradient and DeepLIFT is input × gradient,
+without a word. The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.explainers.captum_bridge import captum, signed
+from crossxai.explainers.captum_rules import (
+    LRP_RULES,
+    attach_lrp_rules,
+    hookable_relus,
+    rescaling,
+    split_shared_activations,
+)
+from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.torch_twin import TwinScores
+from crossxai.model import Array
+from crossxai.question import Question, Rows
+
+COMMON = {"native": "per channel", "canonical": "summed over channels"}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Captum's reminder, at every call, that it is about to set hooks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
+        yield
+
+
+def _ask(method: Any, twin: TwinScores, rows: Rows, **options: Any) -> Any:
+    with _quiet():
+        return method.attribute(twin.inputs(rows), additional_forward_args=(twin.rows(rows),), **options)
+
+
+def _in_pieces(method: Any, twin: TwinScores, prepare: Callable[[], None] | None = None) -> tuple[list[Array], Array]:
+    """Maps and the twin's scores of all samples, batch by batch; prepare: what to do before each."""
+    size, n = twin.question.batch_size, len(twin.question)
+    found, scores = [], []
+    for start in range(0, n, size):
+        if prepare is not None:
+            prepare()
+        twin.seen.clear()
+        found.append(twin.arrays(_ask(method, twin, np.arange(start, min(start + size, n)))))
+        scores.append(twin.seen[0])
+    return [np.concatenate(column) for column in zip(*found, strict=True)], np.concatenate(scores)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hooked(Method):
+    """What methods on a twin share. Native: per channel. Canonical: signed, summed over channels."""
+
+    library: ClassVar = "captum"
+    needs: ClassVar = "module"
+    family: ClassVar = "propagation"
+    kinds: ClassVar[tuple[str, ...]] = ("image", "table")
+    conventions: ClassVar = COMMON
+    joint: ClassVar = True
+
+    def passes(self, question: Question) -> Passes:
+        return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
+
+    def explain(self, question: Question) -> Answer:
+        twin = TwinScores(question)
+        maps, scores = _in_pieces(self._method(captum(self.name), twin), twin)
+        return signed(self, question, maps), {"twin_gap": twin.gap(scores)}
+
+    def _method(self, library: Any, twin: TwinScores) -> Any:
+        """Captum's method on the twin."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedBackprop(_Hooked):
+    """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014).
+
+    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be
+    the plain gradient. ReLU6 counts as a ReLU.
+    """
+
+    name: ClassVar = "captum.guided_backprop"
+    summary: ClassVar = "gradient through positive paths"
+    reference: ClassVar = "Springenberg et al. 2014"
+
+    def _method(self, library: Any, twin: TwinScores) -> Any:
+        hookable_relus(twin, self.name)
+        return library.GuidedBackprop(twin.module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deconvolution(_Hooked):
+    """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014).
+
+    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be
+    the plain gradient. ReLU6 counts as a ReLU.
+    """
+
+    name: ClassVar = "captum.deconvolution"
+    summary: ClassVar = "gradient with ReLUs applied backwards"
+    reference: ClassVar = "Zeiler & Fergus 2014"
+
+    def _method(self, library: Any, twin: TwinScores) -> Any:
+        hookable_relus(twin, self.name)
+        return library.Deconvolution(twin.module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedGradCam(_Hooked):
+    """Guided backpropagation times Grad-CAM at `layer` (Selvaraju et al. 2017, section 3.2); "" takes the last with space.
+
+    Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does. Native: per channel. Canonical: summed
+    over channels.
+    """
+
+    name: ClassVar = "captum.guided_grad_cam"
+    summary: ClassVar = "guided backpropagation times Grad-CAM"
+    reference: ClassVar = "Selvaraju et al. 2017"
+    kinds: ClassVar = ("image",)
+    joint: ClassVar = False
+
+    layer: str = ""
+
+    def passes(self, question: Question) -> Passes:
+        return 3, 2
+
+    def _method(self, library: Any, twin: TwinScores) -> Any:
+        name = twin.question.cam_layer(self.layer)
+        if name not in twin.found.layers:
+            raise Unsupported(
+                f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"
+            )
+        hookable_relus(twin, self.name)
+        return library.GuidedGradCam(twin.module, twin.found.layers[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepLift(_Hooked):
+    """DeepLIFT's Rescale rule against a baseline (Shrikumar et al. 2017, section 3.5.1).
+
+    Captum has rules for ReLU, ELU, leaky ReLU, sigmoid, tanh, softplus, softmax and max-pooling, and takes the plain gradient
+    of any other activation without a word; ReLU6, GELU and SiLU get its Rescale rule here. Captum's rules for softmax and
+    max-pooling mix the samples of a batch, so each sample is asked alone.
+
+    Native: per channel. Canonical: summed over channels, and mended so that contributions add up: the rule for max-pooling
+    holds directly after an activation too (where Captum's gets lost) and counts overlapping windows all (Captum keeps one of
+    them), and a softmax is not centred. The extra `completeness_gap` (n,) is the sum of the map minus score(input) -
+    score(baseline); a product of two activations leaves one in either profile.
+    """
+
+    name: ClassVar = "captum.deep_lift"
+    summary: ClassVar = "contributions of differences from a baseline, layer by layer"
+    reference: ClassVar = "Shrikumar et al. 2017"
+    conventions: ClassVar = {
+        "native": "per channel, no max-pool rule after an activation",
+        "canonical": "summed over channels, max-pool rule everywhere",
+    }
+
+    baseline: float = 0.0
+
+    def passes(self, question: Question) -> Passes:
+        return 3, 2
+
+    def explain(self, question: Question) -> Answer:
+        twin = TwinScores(question)
+        method = rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
+        found, scores, gaps = [], [], []
+        for row in range(len(question)):
+            twin.seen.clear()
+            baselines = tuple(twin.tensor(b) for b in self._baselines(question))
+            maps = twin.arrays(_ask(method, twin, np.array([row]), baselines=baselines))
+            ours, theirs = np.split(twin.seen[0], 2)  # the sample beside each of its baselines
+            found.append(maps)
+            scores.append(ours[0])
+            gaps.append(sum(float(v.sum()) for v in maps) - float((ours - theirs).mean()))
+        arrays = [np.concatenate(column) for column in zip(*found, strict=True)]
+        extras = {"completeness_gap": np.array(gaps), "twin_gap": twin.gap(np.array(scores))}
+        return signed(self, question, arrays), extras
+
+    def _baselines(self, question: Question) -> list[Array]:
+        """One array per free modality: (baselines, *shape)."""
+        return [np.full_like(v[:1], self.baseline) for v in question.values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepLiftShap(DeepLift):
+    """Mean of DeepLIFT over a set of baselines (Lundberg & Lee 2017, section 4.2).
+
+    Captum asks for the set and has no default; ours is `baselines` constant inputs, evenly spaced from the lowest to the
+    highest value of each modality's declared range: with 3, black, grey and white. A modality that declares none has
+    `baseline` in all of them. Rules, profiles and extras as for `captum.deep_lift`; the gap is against the mean score of the
+    baselines.
+    """
+
+    name: ClassVar = "captum.deep_lift_shap"
+    summary: ClassVar = "DeepLIFT averaged over a set of baselines"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Lundberg & Lee 2017"
+
+    baselines: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baselines < 2:
+            raise InvalidInput(
+                f"{self.name}: baselines must be at least 2, got {self.baselines}; or write captum.deep_lift"
+            )
+
+    def passes(self, question: Question) -> Passes:
+        return 2 * self.baselines + 1, 2 * self.baselines
+
+    def _baselines(self, question: Question) -> list[Array]:
+        found = []
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            low, high = modality.range or (self.baseline, self.baseline)
+            levels = np.linspace(low, high, self.baselines).astype(values.dtype)
+            found.append(
+                np.broadcast_to(levels.reshape(-1, *[1] * (values.ndim - 1)), (len(levels), *values.shape[1:]))
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lrp(_Hooked):
+    """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
+
+    rule: of convolutions: "epsilon", Captum's default, with which the map of a network of ReLUs and max-pools is input ×
+    gradient (Ancona et al. 2018); "gamma" (0.25, Montavon et al. 2019) and "alpha1_beta0" favour positive weights. Other
+    layers follow the epsilon rule. What has no rule in Captum gets one: other linear steps (standardising, flattening,
+    padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax and sigmoid of the target
+    included, pass relevance unchanged; a product shares it equally between its factors. The extra `completeness_gap` (n,) is
+    the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map is w · x.
+    Native: per channel. Canonical: summed over channels.
+    """
+
+    name: ClassVar = "captum.lrp"
+    summary: ClassVar = "relevance handed back layer by layer"
+    reference: ClassVar = "Bach et al. 2015"
+
+    rule: str = "epsilon"
+    epsilon: float = 1e-9
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rule not in LRP_RULES:
+            raise UnknownName(f"rule of {self.name}", self.rule, LRP_RULES)
+        if self.epsilon <= 0:
+            raise InvalidInput(f"{self.name}: epsilon must be positive, got {self.epsilon}")
+
+    def passes(self, question: Question) -> Passes:
+        return 3, 1
+
+    def explain(self, question: Question) -> Answer:
+        twin = TwinScores(question)
+        split_shared_activations(twin)
+        arrays, score = _in_pieces(
+            captum(self.name).LRP(twin.module), twin, lambda: attach_lrp_rules(twin, self.rule, self.epsilon)
+        )
+        total = np.sum([v.reshape(len(v), -1).sum(axis=1) for v in arrays], axis=0)
+        extras = {"completeness_gap": np.asarray(total - score), "twin_gap": twin.gap(score)}
+        return signed(self, question, arrays), extras

@@ -1,0 +1,224 @@
+"""Captum's LIME and Shapley values over groups of entries, on any model: see `captum_bridge`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Profile
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
+from crossxai.explainers.coalitions import lime_samples, shap_coalitions
+from crossxai.explainers.groups import spread
+from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.randomness import seeded
+from crossxai.process import require
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted(GroupMethod):
+    """samples: how many times the groups are switched on and off. seed: seeds each sample's draws, with its name."""
+
+    library: ClassVar = "captum"
+    needs: ClassVar = "scores"
+    joint: ClassVar = True
+    fewest: ClassVar[int] = 2
+
+    samples: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < self.fewest:
+            raise InvalidInput(f"{self.name}: samples must be at least {self.fewest}, got {self.samples}")
+
+    def _fit(self, method: Any, question: Question, row: int, samples: int) -> npt.NDArray[np.float32]:
+        """Captum's weights of one sample's groups."""
+        labels, _ = self.labels(question, row)
+        with seeded(seed_of(question, row, self.seed)):
+            (weights,) = attribute(
+                method,
+                question,
+                np.array([row]),
+                gradients=False,
+                baselines=self.baselines(question),
+                feature_mask=masks(tuple(numbers[None] for numbers in labels)),
+                n_samples=samples,
+                perturbations_per_eval=room(question, 1),
+                return_input_shape=False,
+            )
+        return weights.reshape(-1).astype(np.float32)
+
+    def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
+        raise NotImplementedError
+
+    def explain(self, question: Question) -> Answer:
+        require("sklearn.linear_model", "lime", self.name)
+        found = [spread(self._weights(question, row), self.labels(question, row)[0]) for row in range(len(question))]
+        return tuple(np.stack(column) for column in zip(*found, strict=True)), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lime(_Fitted):
+    """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
+
+    Native: Captum's 25 samples, cosine distance of the inputs, kernel exp(-d² / 2) and Lasso(0.01), which is often zero
+    everywhere. Canonical: binary samples whose first shows everything, cosine distance of the binary samples, kernel
+    exp(-d² / 2w²) with w = 0.25, Ridge(1). Captum fits in float32.
+    """
+
+    name: ClassVar = "captum.lime"
+    summary: ClassVar = "local linear model over groups of entries"
+    family: ClassVar = "surrogate"
+    reference: ClassVar = "Ribeiro et al. 2016"
+    conventions: ClassVar = {
+        "native": "cosine distance of the inputs, width 1, Lasso(0.01)",
+        "canonical": "cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
+    }
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
+
+    def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
+        library = captum(self.name)
+        if self.profile == "native":
+            return self._fit(library.Lime(forward(question)), question, row, self.samples)
+        from captum._utils.models.linear_model import SkLearnRidge
+
+        _, count = self.labels(question, row)
+        shown = lime_samples(question.rng(row, self.seed), self.samples, count)
+        method = library.Lime(
+            forward(question),
+            interpretable_model=SkLearnRidge(alpha=1),
+            similarity_func=_binary_cosine,
+            perturb_func=_given(shown),
+        )
+        return self._fit(method, question, row, self.samples)
+
+
+def _binary_cosine(_original: Any, _perturbed: Any, shown: Any, **_kwargs: Any) -> float:
+    """exp(-d² / 2w²), d the cosine distance of a binary sample from the one that shows everything, 1 for an empty one."""
+    distance = 1 - float(shown.double().mean()) ** 0.5
+    return math.exp(-(distance**2) / (2 * 0.25**2))
+
+
+def _given(shown: npt.NDArray[np.int64]) -> Any:
+    """Captum's `perturb_func`, which yields these rows."""
+    import torch
+
+    def rows(_original: Any, **_kwargs: Any) -> Iterator[Any]:
+        for row in shown:
+            yield torch.from_numpy(row[None])
+
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelShap(_Fitted):
+    """Shapley values by a weighted regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
+
+    Native: Captum's 25 samples, the first showing everything and the second nothing, both with weight 1e6, the rest drawn
+    by the Shapley kernel. Canonical: `samples` coalitions of `crossxai.explainers.coalitions`, the weights of everything and
+    nothing exactly infinite, so that the values add up to score(input) - score(baseline); two more passes for those. Fewer
+    coalitions than groups leave values open: the smallest ones that add up are given. Scores reach the fit in float32.
+    """
+
+    name: ClassVar = "captum.kernel_shap"
+    summary: ClassVar = "Shapley values of groups by regression"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Lundberg & Lee 2017"
+    conventions: ClassVar = {
+        "native": "everything and nothing weigh 1e6",
+        "canonical": "everything and nothing are constraints",
+    }
+    fewest: ClassVar[int] = 3
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples + (2 if self.profile == "canonical" else 0), 0
+
+    def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
+        method = captum(self.name).KernelShap(forward(question))
+        _, count = self.labels(question, row)
+        if count < 2:
+            raise Unsupported(
+                f"{self.name} compares groups of entries, and there is only {count}: choose smaller groups"
+            )
+        if self.profile == "native":
+            return self._fit(method, question, row, self.samples)
+        drawn = shap_coalitions(question.rng(row, self.seed), self.samples, count)
+        ends = np.ones((1, count), np.int64), np.zeros((1, count), np.int64)
+        method.perturb_func = _given(np.concatenate([*ends, drawn]))
+        method.interpretable_model = _Constrained()
+        return self._fit(method, question, row, self.samples + 2)
+
+
+class _Constrained:
+    """Least squares whose first row (everything) and second (nothing) hold exactly: in place of Captum's linear model."""
+
+    def fit(self, data: Any, **_kwargs: Any) -> None:
+        (shown, scores, _weights), *_ = ([column.double().numpy() for column in batch] for batch in data)
+        count = shown.shape[1]
+        total = scores[0] - scores[1]
+        # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
+        inside = np.linalg.svd(np.ones((1, count)))[2][1:].T
+        rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
+        self.values = total / count + inside @ np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]
+
+    def representation(self) -> Any:
+        import torch
+
+        return torch.from_numpy(self.values)[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapleyValueSampling(GroupMethod):
+    """Shapley values of groups by adding them in random orders (Castro et al. 2009; Štrumbelj & Kononenko 2010).
+
+    Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add
+    up to score(input) - score(baseline) exactly. Native and canonical would be the same. Captum answers in float32.
+    """
+
+    name: ClassVar = "captum.shapley_value_sampling"
+    library: ClassVar = "captum"
+    summary: ClassVar = "Shapley values of groups by random orders"
+    needs: ClassVar = "scores"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Castro et al. 2009"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    joint: ClassVar = True
+
+    samples: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1:
+            raise InvalidInput(f"{self.name}: samples must be at least 1, got {self.samples}")
+
+    def passes(self, question: Question) -> Passes:
+        return 1 + self.samples * self.group_count(question), 0
+
+    def explain(self, question: Question) -> Answer:
+        method = captum(self.name).ShapleyValueSampling(forward(question))
+        found = []
+        for row in range(len(question)):
+            labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
+            with seeded(seed_of(question, row, self.seed)):
+                maps = attribute(
+                    method,
+                    question,
+                    np.array([row]),
+                    gradients=False,
+                    baselines=self.baselines(question),
+                    feature_mask=masks(labels),
+                    n_samples=self.samples,
+                    perturbations_per_eval=room(question, 1),
+                )
+            found.append(narrow(maps, labels))
+        return tuple(np.concatenate(column) for column in zip(*found, strict=True)), {}

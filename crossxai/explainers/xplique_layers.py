@@ -1,0 +1,142 @@
+"""Xplique's maps of a layer on any model: its own weighting, fed with activations and gradients from the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Needs, Profile
+from crossxai.errors import InvalidInput
+from crossxai.explainers.method import Answer
+from crossxai.explainers.xplique_bridge import XpliqueMethod
+from crossxai.model import Array
+from crossxai.question import Question
+from crossxai.resize import bilinear
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cam(XpliqueMethod):
+    """layer: the layer to draw the map at; "" takes the last one with space."""
+
+    family: ClassVar = "activation map"
+    kinds: ClassVar = ("image",)
+    needs: ClassVar[Needs] = "layers"
+    cam: ClassVar[str]
+
+    layer: str = ""
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        import tensorflow as tf
+
+        _, values = question.one
+        _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
+        activation, gradient = activation.astype(np.float32), gradient.astype(np.float32)
+        kind = getattr(library, self.cam)
+        if self.profile == "canonical":
+            weights = self._canonical_weights(kind, tf.constant(gradient), tf.constant(activation))
+            raw = kind._apply_weights(weights, tf.constant(activation)).numpy()
+            return (bilinear(raw, *values.shape[1:3])[..., None],), {}
+
+        class Fed(kind):  # type: ignore[misc,valid-type]
+            """The library's own, with activations and gradients given instead of recorded."""
+
+            def __init__(self) -> None:
+                self.batch_size = question.batch_size
+
+            def _gradient(self, _inputs: Any, targets: Any) -> tuple[Any, Any]:
+                index = targets.numpy()[:, 0].astype(np.intp)
+                return tf.constant(activation[index]), tf.constant(gradient[index])
+
+        return (Fed().explain(values, rows).numpy(),), {}
+
+    def _canonical_weights(self, kind: Any, gradient: Any, activation: Any) -> Any:
+        return kind._compute_weights(gradient, activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAM(_Cam):
+    """Grad-CAM (Selvaraju et al. 2017) at `layer`; "" takes the last layer with space.
+
+    Native: ReLU, bicubic resize (which can undershoot below zero), no rescale. Canonical: ReLU, bilinear resize, no rescale.
+    """
+
+    name: ClassVar = "xplique.gradcam"
+    summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    reference: ClassVar = "Selvaraju et al. 2017"
+    conventions: ClassVar = {
+        "native": "ReLU, bicubic resize, no rescale",
+        "canonical": "ReLU, bilinear resize, no rescale",
+    }
+    cam: ClassVar = "GradCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMPlusPlus(_Cam):
+    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19) at `layer`; "" takes the last layer with space.
+
+    Native: means over space where the paper sums (in the denominator the mean activation, so other weights and not another
+    scale), ReLU, bicubic resize, no rescale. Canonical: the paper's sums, ReLU, bilinear resize, no rescale.
+    """
+
+    name: ClassVar = "xplique.gradcam_plus_plus"
+    summary: ClassVar = "class activation map, channels weighted by positive gradients"
+    reference: ClassVar = "Chattopadhyay et al. 2018"
+    conventions: ClassVar = {
+        "native": "means over space, ReLU, bicubic resize, no rescale",
+        "canonical": "sums over space, ReLU, bilinear resize, no rescale",
+    }
+    cam: ClassVar = "GradCAMPP"
+
+    def _canonical_weights(self, kind: Any, gradient: Any, activation: Any) -> Any:
+        # The library takes means: of the activation times the area, which is its sum, and then of the weights.
+        area = float(activation.shape[1] * activation.shape[2])
+        return area * kind._compute_weights(gradient, area * activation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FEM(XpliqueMethod):
+    """Feature explanation method (Fuad et al. 2020) at `layer`: where each channel stands `k` standard deviations above its
+    mean, weighted by that mean. Nothing is asked about the score: every target of a sample has the same map.
+
+    Bicubic resize (which can undershoot below zero), no rescale. There is no canonical profile: pytorch-grad-cam's method
+    of this name weights activations by the share of such places, which is another map.
+    """
+
+    name: ClassVar = "xplique.fem"
+    summary: ClassVar = "places where a layer's channels stand out, whatever the target"
+    family: ClassVar = "activation map"
+    reference: ClassVar = "Fuad et al. 2020"
+    conventions: ClassVar = {"native": "channel means of the places above k sd, bicubic resize, no rescale"}
+    kinds: ClassVar = ("image",)
+    needs: ClassVar = "layers"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+
+    layer: str = ""
+    k: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.k < 0:
+            raise InvalidInput(f"{self.name}: k must be at least 0, got {self.k}")
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        import tensorflow as tf
+
+        _, values = question.one
+        # The gradient is not needed; asking for it is how one layer comes out of a traced pass, not all out of an eager one.
+        _, found, _ = question.layer_score_and_grad(question.cam_layer(self.layer))
+        parts = iter(range(0, len(values), question.batch_size))
+
+        class Fed(library.FEM):  # type: ignore[misc]
+            """The library's own, with activations given instead of recorded; it asks batch by batch, in order."""
+
+            def __init__(self, k: float) -> None:
+                self.batch_size, self.k = question.batch_size, tf.cast(k, tf.float32)
+
+            def model(self, images: Any) -> Any:
+                start = next(parts)
+                return tf.constant(found[start : start + len(images)], tf.float32)
+
+        return (Fed(self.k).explain(values).numpy(),), {}

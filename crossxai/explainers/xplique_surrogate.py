@@ -1,0 +1,231 @@
+"""Xplique's local linear models on any model: its own masks and fit, every score from the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Needs
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.coalitions import lime_samples, shap_coalitions
+from crossxai.explainers.groups import check_segmentation, groups
+from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
+from crossxai.model import Array
+from crossxai.process import require
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Surrogate(XpliqueMethod):
+    """samples: perturbed copies; at most 4 · batch_size of them exist at once, with their masks.
+
+    segmentation, patch: how pixels are grouped (see `groups`; all channels of a pixel together, columns of a table alone).
+    "" is the profile's own: natively Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically
+    "quickshift". fill: what hidden groups are filled with; natively Xplique's (0.5 for three channels, else 0), canonically 0.
+    """
+
+    needs: ClassVar[Needs] = "scores"
+    fewest: ClassVar[int] = 1
+
+    samples: int = 2
+    segmentation: str = ""
+    patch: int = 16
+    fill: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 2 or self.patch < 1:
+            given = f"samples {self.samples}, patch {self.patch}"
+            raise InvalidInput(f"{self.name}: samples ≥ 2 and patch ≥ 1 are needed, got {given}")
+        if self.segmentation == "scalars":
+            raise InvalidInput(f"{self.name}: Xplique hides all channels of a pixel together: write grid, not scalars")
+        if self.segmentation:
+            check_segmentation(self.segmentation, self.name)
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        import tensorflow as tf
+
+        modality, values = question.one
+        channels = values.shape[-1] if modality.spatial else 1
+        native = self.profile == "native"
+        if native and modality.spatial and channels not in (1, 3) and (self.fill is None or not self.segmentation):
+            raise Unsupported(
+                f"{self.name}: Xplique segments and fills images of 1 or 3 channels, modality {modality.name!r} has "
+                f"{channels}: give segmentation and fill"
+            )
+        fill = self.fill if native or self.fill is not None else 0.0
+        method = self._method(
+            library,
+            operator=score,
+            batch_size=4 * question.batch_size,
+            nb_samples=self.samples,
+            ref_value=None if fill is None else np.full(channels, fill, np.float32),
+        )
+        mappings = [self._mapping(library, question, row) for row in range(len(question))]
+        # All draws come first: seeding clears what TensorFlow has prepared for its functions, and costs each of them 10 ms.
+        shown = [self._shown(method, question, row, mapping) for row, mapping in enumerate(mappings)]
+        maps = []
+        for row, mapping in enumerate(mappings):
+            method.map_to_interpret_space = lambda _image, mapping=mapping: tf.constant(mapping, tf.int32)
+            method.pertub_func = lambda _number, _samples, row=row: tf.constant(shown[row], tf.int32)
+            maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
+        return (np.concatenate(maps),), self._extras(method)
+
+    def _shown(
+        self, method: Any, question: Question, row: int, mapping: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.integer[Any]]:
+        """What each copy of one sample shows (samples, groups); natively the library's own draw."""
+        number = int(mapping.max()) + 1
+        if number < self.fewest:
+            raise Unsupported(
+                f"{self.name} compares groups of entries, and sample {question.ids[row]!r} has only one: choose smaller groups"
+            )
+        rng = question.rng(row, self.seed)
+        if self.profile == "canonical":
+            return self._draw(rng, number)
+        with seeded(None, int(rng.integers(2**31))):
+            drawn = method.pertub_func.python_function(np.array([number], np.int32), self.samples)
+            return np.asarray(drawn.numpy())
+
+    def _mapping(self, library: Any, question: Question, row: int) -> npt.NDArray[np.int64]:
+        import tensorflow as tf
+
+        modality, values = question.one
+        if modality.spatial and self.profile == "native" and not self.segmentation:
+            colour = values.shape[-1] == 3
+            lime = library.Lime
+            segment = (
+                lime._default_image_map_to_interpret_space if colour else lime._default_2dimage_map_to_interpret_space
+            )
+            return np.asarray(segment(tf.constant(values[row], tf.float32)), np.int64)
+        (labels,) = groups(question, row, self.segmentation or "quickshift", self.patch, self.seed)
+        return labels[..., 0] if modality.spatial else labels
+
+    def _method(self, library: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
+        """The canonical profile's samples over so many groups."""
+        raise NotImplementedError
+
+    def _extras(self, method: Any) -> dict[str, Array]:
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lime(_Surrogate):
+    __doc__ = f"""Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
+
+    Native: Xplique's 150 samples, euclidean distance of the inputs, kernel exp(-d² / w²) with w = 45, Ridge(2). Canonical:
+    binary samples whose first shows everything, cosine distance of the binary samples, kernel exp(-d² / 2w²) with w = 0.25,
+    Ridge(1). The extra `r2` (n,) is the weighted fit of the linear model.
+
+    {_Surrogate.__doc__}"""
+
+    name: ClassVar = "xplique.lime"
+    summary: ClassVar = "local linear model over groups of entries"
+    family: ClassVar = "surrogate"
+    reference: ClassVar = "Ribeiro et al. 2016"
+    conventions: ClassVar = {
+        "native": "euclidean distance of the inputs, width 45, Ridge(2), hidden groups grey",
+        "canonical": "cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
+    }
+
+    samples: int = 150
+
+    def _method(self, library: Any, **options: Any) -> Any:
+        native = self.profile == "native"
+        kernel = _euclidean() if native else _binary_cosine
+        return library.Lime(None, interpretable_model=_ridge(2 if native else 1), similarity_kernel=kernel, **options)
+
+    def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
+        return lime_samples(rng, self.samples, number)
+
+    def _extras(self, method: Any) -> dict[str, Array]:
+        return {"r2": np.array(method.interpretable_model.fits)}
+
+
+@cache
+def _euclidean() -> Any:
+    """The library's default kernel, kept: each instance would trace its own."""
+    return require("xplique.attributions", "xplique", "LIME").Lime._get_exp_kernel_func("euclidean", 45.0)
+
+
+def _ridge(alpha: float) -> Any:
+    """A ridge regression of its own (the library's default is one object that all its users fit), which notes its fits."""
+    from sklearn.linear_model import Ridge
+
+    class Noting(Ridge):  # type: ignore[misc]
+        def fit(self, shown: Any, scores: Any, sample_weight: Any = None) -> Any:
+            super().fit(shown, scores, sample_weight)
+            self.fits = [*getattr(self, "fits", []), float(self.score(shown, scores, sample_weight))]
+            return self
+
+    return Noting(alpha=alpha)
+
+
+def _binary_cosine(_image: Any, shown: Any, _copies: Any) -> Any:
+    """exp(-d² / 2w²), d the cosine distance of a binary sample from the one that shows everything, 1 for an empty one."""
+    import tensorflow as tf
+
+    distance = 1 - np.sqrt(shown.numpy().mean(axis=1))
+    return tf.constant(np.exp(-(distance**2) / (2 * 0.25**2)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelShap(_Surrogate):
+    __doc__ = f"""Shapley values by a regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
+
+    Native: Xplique's 800 coalitions drawn by the Shapley kernel and a free intercept: nothing ties the values to the scores
+    of everything and of nothing, so they do not add up. Canonical: these two are asked too (two more passes) and hold
+    exactly, in place of Xplique's linear regression; the values add up to score(input) - score(fill). Fewer coalitions than
+    groups leave values open: the smallest ones that add up are given.
+
+    {_Surrogate.__doc__}"""
+
+    name: ClassVar = "xplique.kernel_shap"
+    summary: ClassVar = "Shapley values of groups by regression"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Lundberg & Lee 2017"
+    conventions: ClassVar = {
+        "native": "coalitions drawn from the Shapley kernel, a free intercept",
+        "canonical": "coalitions drawn from the Shapley kernel, everything and nothing are constraints",
+    }
+    fewest: ClassVar[int] = 2
+
+    samples: int = 800
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples + (2 if self.profile == "canonical" else 0), 0
+
+    def _method(self, library: Any, **options: Any) -> Any:
+        method = library.KernelShap(None, **options)
+        if self.profile == "canonical":
+            method.interpretable_model = _Constrained()
+        return method
+
+    def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
+        ends = np.ones((1, number), np.int64), np.zeros((1, number), np.int64)
+        return np.concatenate([*ends, shap_coalitions(rng, self.samples, number)])
+
+
+class _Constrained:
+    """Least squares whose first row (everything) and second (nothing) hold exactly: in place of the library's regression."""
+
+    def fit(self, shown: Any, scores: Any, sample_weight: Any = None) -> None:
+        shown, scores = shown.astype(np.float64), scores.astype(np.float64)
+        count = shown.shape[1]
+        total = scores[0] - scores[1]
+        # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
+        inside = np.linalg.svd(np.ones((1, count)))[2][1:].T
+        rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
+        self.coef_ = total / count + inside @ np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]

@@ -1,0 +1,11 @@
+"""The contract of models, explainers and metrics, as functions that a plug-in's own tests call; no test framework needed.
+
+Each raises `AssertionError` with a sentence on what is broken, and returns what could not be checked, or was refused, in words.
+"""
+
+from crossxai.testing.counting import Counting
+from crossxai.testing.explainers import check_explainer
+from crossxai.testing.metrics import check_metric, linear_question
+from crossxai.testing.models import check_model
+
+__all__ = ["Counting", "check_explainer", "check_metric", "check_model", "linear_question"]

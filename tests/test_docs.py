@@ -1,0 +1,36 @@
+"""Generated pages are fresh, and every block of Python in the documentation runs, page by page, top to bottom."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from crossxai import catalogue
+from crossxai.explainers import discover
+from crossxai.explainers.method import FAMILIES
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"```python\n(.*?)```", re.S)
+
+
+def test_the_table_of_explainers_is_fresh() -> None:
+    page = (ROOT / "docs" / "explainers.md").read_text(encoding="utf-8")
+    assert page == catalogue.markdown(), "run: crossxai list --markdown > docs/explainers.md"
+
+
+def test_every_explainer_says_what_the_table_needs() -> None:
+    for name, kind in discover().items():
+        assert kind.family in FAMILIES, name
+        assert kind.summary, name
+        assert kind.reference or kind.family == "control", name
+        assert set(kind.kinds) <= {"image", "volume", "table"}, name
+
+
+@pytest.mark.parametrize("page", ["inputs.md"])
+def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {"__name__": "documentation"}
+    for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
+        exec(block, names)
+    print(capsys.readouterr().out)

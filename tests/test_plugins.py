@@ -1,0 +1,178 @@
+"""Plug-ins, installed for real: found, held to the contract, and named when they are broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PLUGIN = HERE / "plugin"
+DOCS = HERE.parent / "docs" / "plugins.md"
+
+
+def install(source: Path, target: Path, built: Path) -> None:
+    """With pip, from a copy, since building writes beside the source."""
+    shutil.copytree(source, built)
+    words = [
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run([sys.executable, "-m", "pip", *words, "--target", str(target), str(built)], check=True, timeout=120)
+
+
+def python(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(site), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+        check=False,
+    )
+
+
+LIST = ("-c", "from crossxai.cli import app; app(['list'])")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site")
+    install(PLUGIN, target, tmp_path_factory.mktemp("source") / "plugin")
+    return target
+
+
+def test_a_plugin_is_listed(site: Path) -> None:
+    done = python(site, *LIST)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"example\.contrast +│ gradients +│ native +│ gradient times difference", done.stdout)
+    assert re.search(r"example\.top_drop +│ scores +│ higher +│ Drop of the score when", done.stdout)
+    assert "not installed: pip install 'crossxai[example]'" not in done.stdout
+    assert "Left out" not in done.stdout
+
+
+def test_a_plugin_is_used_by_name_and_its_own_tests_pass(site: Path, tmp_path: Path) -> None:
+    code = (
+        "from crossxai import evaluation, explainers; from crossxai.testing import linear_question\n"
+        "question, _ = linear_question()\n"
+        "answer = explainers.get('example.contrast', times=0.0)(question)\n"
+        "print('DROP', evaluation.get('example.top_drop')(question, answer).value.mean())"
+    )
+    done = python(site, "-c", code)
+    assert float(done.stdout.split("DROP")[1]) > 0.1, done.stderr
+    alone = shutil.copy(PLUGIN / "test_example.py", tmp_path)  # so that only the installed package is found
+    done = python(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(alone))
+    assert "2 passed" in done.stdout, done.stdout
+
+
+PACKAGE = """
+[build-system]
+requires = ["setuptools>=70"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "{name}"
+version = "1"
+[project.entry-points."crossxai.explainers"]
+{explainers}
+[project.entry-points."crossxai.metrics"]
+{metrics}
+[tool.setuptools]
+py-modules = ["{module}"]
+"""
+
+BROKEN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from crossxai.explainers import Method
+
+@dataclass(frozen=True, kw_only=True)
+class Thief(Method):
+    name: ClassVar = "captum.saliency"
+    library: ClassVar = "captum"
+    summary: ClassVar = "mine"
+    needs: ClassVar = "nothing"
+
+@dataclass(frozen=True, kw_only=True)
+class Twin(Thief):
+    name: ClassVar = "example.contrast"
+
+class Plain:
+    name = "plain"
+
+@dataclass(frozen=True)
+class Deletion:
+    name: ClassVar = "deletion"
+    higher_is_better: ClassVar = True
+    def __call__(self, question, attribution): ...
+
+@dataclass(frozen=True)
+class Mute:
+    name: ClassVar = "mute"
+    higher_is_better: ClassVar = True
+
+"""
+
+
+def test_broken_plugins_are_named_and_break_nothing_else(
+    site: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    source = tmp_path / "zz"
+    source.mkdir()
+    (source / "zz_broken.py").write_text(BROKEN, encoding="utf-8")
+    explainers = [
+        'absent = "zz_absent_module:Thing"',
+        'gone = "zz_broken:Gone"',
+        'plain = "zz_broken:Plain"',
+        'taken = "zz_broken:Twin"',
+        'thief = "zz_broken:Thief"',
+    ]
+    metrics = ['deletion = "zz_broken:Deletion"', 'mute = "zz_broken:Mute"']
+    text = PACKAGE.format(
+        name="zz-broken", module="zz_broken", explainers="\n".join(explainers), metrics="\n".join(metrics)
+    )
+    (source / "pyproject.toml").write_text(text, encoding="utf-8")
+    both = tmp_path_factory.mktemp("both")
+    shutil.copytree(site, both, dirs_exist_ok=True)
+    install(source, both, tmp_path / "built")
+
+    done = python(both, *LIST)
+    assert done.returncode == 0, done.stderr
+    assert "example.contrast" in done.stdout
+    assert "captum.saliency" in done.stdout
+    said = [line.partition("Left out: ")[2] for line in done.stdout.splitlines() if line.startswith("Left out: ")]
+    wanted = [
+        r"'absent' of package zz-broken: cannot be loaded: ModuleNotFoundError: No module named 'zz_absent_module'",
+        r"'gone' of package zz-broken: cannot be loaded: AttributeError: module 'zz_broken' has no attribute 'Gone'",
+        r"'plain' of package zz-broken: is <class 'zz_broken.Plain'>, not a dataclass that derives from",
+        r"'taken' of package zz-broken: 'example.contrast' is a name that crossxai_example uses already",
+        r"'thief' of package zz-broken: 'captum.saliency' is a name that CrossXAI uses already: choose another",
+        r"'deletion' of package zz-broken: 'deletion' is a name that CrossXAI uses already: choose another",
+        r"'mute' of package zz-broken: is <class 'zz_broken.Mute'>, not a dataclass with a name, higher_is_better and",
+    ]
+    assert len(said) == len(wanted), said
+    for line, words in zip(said, wanted, strict=True):
+        assert re.search(words, line), (words, line)
+
+    code = "from crossxai import explainers\ntry: explainers.get('zz.thing')\nexcept LookupError as e: print('SAID', e)"
+    done = python(both, "-c", code)
+    assert "SAID no explainer is called 'zz.thing'" in done.stdout
+    assert "plug-in 'absent' of package zz-broken: cannot be loaded" in done.stdout
+
+
+def test_the_documented_example_is_the_tested_one() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    blocks = [block for _, block in re.findall(r"```(python|toml)\n(.*?)```", text, flags=re.DOTALL)]
+    assert (PLUGIN / "pyproject.toml").read_text(encoding="utf-8") in blocks
+    assert (PLUGIN / "crossxai_example.py").read_text(encoding="utf-8") in blocks
+    assert (PLUGIN / "test_example.py").read_text(encoding="utf-8") in blocks
