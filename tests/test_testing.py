@@ -187,7 +187,7 @@ class Wrong:
     def __init__(self, **verbs: Any) -> None:
         inner = zoo.model("torch", dtype="float64")
         self.name, self.modalities = inner.name, inner.modalities
-        for verb in ("predict", "vjp", "activations", "layer_vjp", "replace"):
+        for verb in ("predict", "vjp", "activations", "layer_vjp", "read", "replace"):
             right = getattr(inner, verb)
             wrong = verbs.get(verb)
             setattr(self, verb, right if wrong is None else lambda *a, right=right, wrong=wrong: wrong(right(*a), *a))
@@ -214,6 +214,7 @@ def written(outputs: Any, inputs: Any) -> Any:
         ("has shape", {"vjp": lambda r, *a: (r[0], (r[1][0][..., :1],))}),
         ("the gradient at layer 't1_conv1' says", {"layer_vjp": lambda r, *a: (r[0], r[1], -r[2])}),
         ("gives another activation than activations", {"layer_vjp": lambda r, *a: (r[0], r[1] + 1, r[2])}),
+        ("read at .* gives another activation", {"read": lambda r, *a: (r[0], r[1] + 1)}),
         ("replaced by itself changes the outputs", {"replace": lambda r, *a: r + 1}),
     ],
 )
