@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+
+import numpy as np
 
 from crossxai.errors import MissingDependency
 
@@ -50,6 +54,24 @@ def guard() -> None:
         _settle_triton()
     elif not any(isinstance(finder, _TritonBeforeTensorFlow) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TritonBeforeTensorFlow())
+
+
+@contextmanager
+def streams_kept() -> Iterator[None]:
+    """Python's, NumPy's and torch's global generators go on afterwards as if nothing had been drawn in between.
+
+    torch counts only if it is loaded. TensorFlow has no state that can be put back this way.
+    """
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the generator that libraries draw from
+    tensors = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(tensors)
 
 
 def require(package: str, extra: str, purpose: str) -> ModuleType:

@@ -127,6 +127,13 @@ def test_one_channel_and_tables() -> None:
     question = Question(model, (toys.images(2)[..., :1],), Target.classes([0, 1], 2))
     for name, params in (("lime.image", {"samples": 20}), ("xplique.rise", {"samples": 20}), ("controls.edges", {})):
         assert get(name, **params)(question).values[0].shape == (2, 32, 32, 1)
+    two = Modality.image(channels=("t1", "t2"))
+    question = Question(
+        FunctionModel(lambda x: x.reshape(len(x), -1)[:, :2], (two,)),
+        (toys.images(2)[..., :2],),
+        Target.classes([0, 1], 2),
+    )
+    assert get("lime.image", samples=20)(question).values[0].shape == (2, 32, 32, 1)
     table = Modality.table(("a", "b", "c", "d"))
     rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     weights = np.array([1.0, -2.0, 0.5, 3.0], np.float32)

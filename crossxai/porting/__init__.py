@@ -11,6 +11,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.graph import Graph
 from crossxai.model import Array, Inputs, Traceable
+from crossxai.process import streams_kept
 
 Framework = Literal["torch", "keras"]
 SAMPLES = 4
@@ -47,12 +48,13 @@ def twin(
         )
     graph = model.graph(inputs)
     samples = tuple(values[:SAMPLES] for values in inputs)
-    if framework == "torch":
-        module, layers, outputs = _torch(graph, samples, dtype)
-    elif framework == "keras":
-        module, layers, outputs = _keras(graph, samples, dtype)
-    else:
-        raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
+    with streams_kept():  # layers draw weights when they are made, before they get the model's
+        if framework == "torch":
+            module, layers, outputs = _torch(graph, samples, dtype)
+        elif framework == "keras":
+            module, layers, outputs = _keras(graph, samples, dtype)
+        else:
+            raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
     expected = model.predict(samples)
     if outputs.shape != expected.shape:
         raise Unsupported(f"the {framework} twin of model {model.name!r} gives {outputs.shape}, not {expected.shape}")

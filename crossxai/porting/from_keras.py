@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -81,7 +82,10 @@ class _Reader:
         if "training" in inspect.signature(layer.call).parameters:
             kwargs["training"] = False
         try:
-            outputs = layer.call(*args, **kwargs)
+            with warnings.catch_warnings():
+                # Of a model made with a list of one input and called with that input, as Keras itself allows without a word.
+                warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
+                outputs = layer.call(*args, **kwargs)
             if not isinstance(outputs, keras.KerasTensor):
                 raise Unsupported(
                     f"layer {layer.name!r} ({type(layer).__name__}) returns {type(outputs).__name__}, not one tensor"
