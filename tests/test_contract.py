@@ -11,7 +11,7 @@ import pytest
 import zoo
 from cheap import CHEAP
 
-from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
+from crossxai import Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
 from crossxai.model import Array, Differentiable, Inputs, Layered
@@ -38,14 +38,6 @@ def test_explainers(framework: str, name: str, profile: Any) -> None:
     image = "image" in discover()[name].kinds
     question = asked(framework, "image" if image else "image+table")
     answer = check_explainer(explainer, question)
-    if "image" not in discover()[name].kinds:
-        assert isinstance(answer, Unsupported)
-        assert "there is only modality 't1'" in str(answer)
-        question = zoo.question("torch", "image+table", n=3, batch_size=3)
-        answer = check_explainer(explainer, question)
-        assert isinstance(answer, Attribution)
-        assert [m.name for m in answer.modalities] == ["table"]
-        return
     if isinstance(answer, Unsupported):
         has = {
             "scores": True,
