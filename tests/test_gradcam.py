@@ -233,6 +233,21 @@ def test_canonical_score_cam(models: Any) -> None:
     close(found, bilinear(raw, 32, 32), 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("gradcam.gradcam", "xplique.gradcam"),
+        ("gradcam.gradcam_plus_plus", "xplique.gradcam_plus_plus"),
+        ("gradcam.guided_backprop", "captum.guided_backprop"),
+    ],
+)
+@pytest.mark.parametrize("task", ["class", "segmentation"])
+def test_canonical_maps_meet(ours: str, theirs: str, task: str) -> None:
+    question = zoo.question("keras", "image+image", task).only("t1")
+    here, there = (get(name, profile="canonical")(question).values[0] for name in (ours, theirs))
+    close(here, there, 1e-5)
+
+
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_a_layer_can_be_read_without_a_gradient(models: Any, framework: str) -> None:
     question = toys.question(models[framework])

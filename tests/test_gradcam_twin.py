@@ -13,7 +13,7 @@ import zoo
 from test_native import Standardised, close
 from torch import nn
 
-from crossxai import Modality, Question, Target, Unsupported
+from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get, torch_twin
@@ -166,6 +166,8 @@ def test_refusals() -> None:
     )
     with pytest.raises(Unsupported, match="needs module, which model 'function' does not give"):
         get("gradcam.fullgrad")(question)
+    with pytest.raises(InvalidInput, match="adds up all layers"):
+        get("gradcam.fullgrad", layer="conv2")
     smooth = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     with pytest.raises(Unsupported, match="no ReLU to guide"):
         get("gradcam.guided_backprop")(toys.question(TorchModel(smooth, (toys.IMAGE,))))

@@ -94,6 +94,15 @@ def test_canonical_samples_are_the_first_draws() -> None:
     )
 
 
+@pytest.mark.parametrize("segmentation", ["quickshift", "grid"])
+@pytest.mark.parametrize("other", ["captum.lime", "xplique.lime", "reference.lime"])
+def test_canonical_maps_meet(segmentation: str, other: str) -> None:
+    question = zoo.question("torch", "image+image").only("t1")
+    options = {"samples": 50, "segmentation": segmentation, "patch": 4}
+    here, there = (get(n, profile="canonical", **options)(question).values[0] for n in ("lime.image", other))
+    close(here, there, 1e-5)
+
+
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 @pytest.mark.parametrize("stored", [False, True])
 def test_tables(framework: str, stored: bool, tmp_path: Path) -> None:
