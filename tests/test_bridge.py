@@ -19,10 +19,15 @@ from crossxai.models import resnet18_keras, resnet18_torch
 
 STANDARDISE = {"image": ((0.68, 0.62, 0.56), (0.14, 0.18, 0.23))}
 PROFILES = ("native", "canonical")
+SLOW = {
+    "gradcam.ablationcam",
+    "gradcam.scorecam",
+    "gradcam.sess",
+}  # a pass for each of 512 channels, or for 150 windows
 GRADIENTS = [
     (name, profile)
     for name, kind in discover().items()
-    if kind.needs in ("gradients", "layers")
+    if kind.needs in ("gradients", "layers") and name not in SLOW
     for profile in kind.profiles
 ]
 

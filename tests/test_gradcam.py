@@ -15,7 +15,7 @@ from scipy.special import softmax
 from test_native import Standardised, close
 from torch import nn
 
-from crossxai import InvalidInput, Question, Unsupported
+from crossxai import Question, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
@@ -111,12 +111,10 @@ def test_refine_cam(models: Any, framework: str) -> None:
     cam = pytorch_grad_cam.RefineCAM(module, [module.net.relu1, module.net.conv2])
     expected = cam(x, [label(i) for i in range(3)])
     question = toys.question(models[framework])
-    close(get("gradcam.refine_cam", layers="relu1, conv2")(question).values[0][..., 0], expected, 1e-4)
+    close(get("gradcam.refine_cam", layer="relu1, conv2")(question).values[0][..., 0], expected, 1e-4)
     explainer = get("gradcam.refine_cam")
     assert explainer.passes(question) == (1, 1)  # one resolution, of which Keras's padding layers are none
     close(explainer(question).values[0], get("gradcam.gradcam_plus_plus", layer="relu2")(question).values[0], 1e-5)
-    with pytest.raises(InvalidInput, match="write layers='conv2'"):
-        get("gradcam.refine_cam", layer="conv2")
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
@@ -231,6 +229,21 @@ def test_canonical_score_cam(models: Any) -> None:
     raw = np.maximum((activation * softmax(scores)).sum(-1), 0)[None]
     found = get("gradcam.scorecam", profile="canonical")(question).values[0][..., 0]
     close(found, bilinear(raw, 32, 32), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("gradcam.gradcam", "xplique.gradcam"),
+        ("gradcam.gradcam_plus_plus", "xplique.gradcam_plus_plus"),
+        ("gradcam.guided_backprop", "captum.guided_backprop"),
+    ],
+)
+@pytest.mark.parametrize("task", ["class", "segmentation"])
+def test_canonical_maps_meet(ours: str, theirs: str, task: str) -> None:
+    question = zoo.question("keras", "image+image", task).only("t1")
+    here, there = (get(name, profile="canonical")(question).values[0] for name in (ours, theirs))
+    close(here, there, 1e-5)
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])

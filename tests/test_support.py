@@ -26,7 +26,7 @@ compares the two. {green} of {possible} possible cells work; {explainers} explai
 
 Three marks per cell: class, regression, segmentation. {GREEN} works, and both frameworks give the same map. {RED} is refused.
 {IMPOSSIBLE} is not possible: the network lacks what the explainer is about (a table, attention). The reasons stand below.
-"maps of" names the modalities that get a map; the others are held at each sample's own values. Attention is tested on transformers,
+"maps of" names the modalities that get a map; the others are held at their own values. Attention is tested on transformers,
 with one and with two modalities, in both frameworks (`tests/test_attention.py`).
 """
 

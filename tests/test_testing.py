@@ -214,7 +214,7 @@ def written(outputs: Any, inputs: Any) -> Any:
         ("has shape", {"vjp": lambda r, *a: (r[0], (r[1][0][..., :1],))}),
         ("the gradient at layer 't1_conv1' says", {"layer_vjp": lambda r, *a: (r[0], r[1], -r[2])}),
         ("gives another activation than activations", {"layer_vjp": lambda r, *a: (r[0], r[1] + 1, r[2])}),
-        ("read of layer 't1_conv1' gives another activation", {"read": lambda r, *a: (r[0], 2 * r[1])}),
+        ("read at .* gives another activation", {"read": lambda r, *a: (r[0], r[1] + 1)}),
         ("replaced by itself changes the outputs", {"replace": lambda r, *a: r + 1}),
     ],
 )

@@ -99,7 +99,7 @@ class _Finer(Target):
 class RefineCAM(CamMethod):
     """Product of the Grad-CAM++ maps of several layers (arXiv 2605.14641), each rescaled to [0, 1].
 
-    layers: their names, separated by commas; the library has no default. "" takes the last layer at the image's resolution,
+    layer: their names, separated by commas; the library has no default. "" takes the last layer at the image's resolution,
     at half of it, at a quarter of it and so on, which leaves out layers that only pad.
     """
 
@@ -110,13 +110,7 @@ class RefineCAM(CamMethod):
     cam: ClassVar = "RefineCAM"
     conventions: ClassVar = {"native": "product over layers, rescaled to [0, 1]"}
 
-    layers: str = ""
     eigen_smooth: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.layer:
-            raise InvalidInput(f"{self.name}: write layers={self.layer!r}, several separated by commas")
 
     def passes(self, question: Question) -> Passes:
         count = len(self._chosen(question))
@@ -133,8 +127,8 @@ class RefineCAM(CamMethod):
         return (self.maps(cam, question),), {}
 
     def _chosen(self, question: Question) -> list[str]:
-        if self.layers:
-            return [question.cam_layer(name.strip()) for name in self.layers.split(",")]
+        if self.layer:
+            return [question.cam_layer(name.strip()) for name in self.layer.split(",")]
         side = question.values[0].shape[1]
         ladder = {rounded(side / 2**k) for k in range(side.bit_length()) for rounded in (math.floor, math.ceil)}
         every = question.cam_layers()

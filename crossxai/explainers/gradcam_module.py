@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Needs, Profile
-from crossxai.errors import Unsupported
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.cam import SmoothCam, nchw
 from crossxai.explainers.method import Answer, Method, Passes, channel_sum
 from crossxai.explainers.torch_twin import TwinScores
@@ -88,6 +88,11 @@ class FullGrad(_TwinCam):
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
     conventions: ClassVar = {"native": "each channel of each layer rescaled to [0, 1], then the sum"}
     cam: ClassVar = "FullGrad"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer:
+            raise InvalidInput(f"{self.name} adds up all layers: leave layer empty, got {self.layer!r}")
 
     def prepare(self, library: Any, twin: TwinScores) -> Any:
         graph = twin.found.graph

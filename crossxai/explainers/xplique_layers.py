@@ -9,7 +9,7 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput
-from crossxai.explainers.method import Answer
+from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.xplique_bridge import XpliqueMethod
 from crossxai.model import Array
 from crossxai.question import Question
@@ -121,12 +121,14 @@ class FEM(XpliqueMethod):
         if self.k < 0:
             raise InvalidInput(f"{self.name}: k must be at least 0, got {self.k}")
 
+    def passes(self, question: Question) -> Passes:
+        return 1, 0
+
     def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
         import tensorflow as tf
 
         _, values = question.one
-        # The gradient is not needed; asking for it is how one layer comes out of a traced pass, not all out of an eager one.
-        _, found, _ = question.layer_score_and_grad(question.cam_layer(self.layer))
+        _, found = question.layer_score(question.cam_layer(self.layer))
         parts = iter(range(0, len(values), question.batch_size))
 
         class Fed(library.FEM):  # type: ignore[misc]

@@ -138,16 +138,16 @@ class _Check:
         require(len(activation) == len(self.inputs[0]), f"{self.who}: {what} has shape {activation.shape}")
         try:
             outputs, found, gradient = model.layer_vjp(self.inputs, self.cotangent, layer)
-            read = model.read(self.inputs, layer)
             replaced = model.replace(self.inputs, layer, activation)
+            beside, read = model.read(self.inputs, layer)
         except Unsupported as refusal:
             require(str(refusal).strip(), f"{self.who}: {what} is refused without a reason")
             self.left_out.append(f"{what}: {refusal}")
             return
         self.same(outputs, self.expected, f"layer_vjp at {what} gives other outputs than predict")
         self.same(found, activation, f"layer_vjp at {what} gives another activation than activations")
-        self.same(read[0], self.expected, f"read of {what} gives other outputs than predict")
-        self.same(read[1], activation, f"read of {what} gives another activation than activations")
+        self.same(beside, self.expected, f"read at {what} gives other outputs than predict")
+        self.same(read, activation, f"read at {what} gives another activation than activations")
         require(gradient.shape == found.shape, f"{self.who}: the gradient at {what} has shape {gradient.shape}")
         self.same(replaced, self.expected, f"{what} replaced by itself changes the outputs")
         if self.exact:
