@@ -80,6 +80,17 @@ def streams_kept() -> Iterator[None]:
                 torch.set_rng_state(tensors)
 
 
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """torch, if loaded, records gradients inside, whatever mode (no_grad, inference_mode) the caller is in."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def require(package: str, extra: str, purpose: str) -> ModuleType:
     """Import a library that an extra brings, or raise `MissingDependency` naming that extra."""
     try:

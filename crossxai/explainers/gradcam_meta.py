@@ -112,6 +112,11 @@ class RefineCAM(CamMethod):
 
     eigen_smooth: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer and not all(name.strip() for name in self.layer.split(",")):
+            raise InvalidInput(f"{self.name}: layer names are separated by single commas, got {self.layer!r}")
+
     def passes(self, question: Question) -> Passes:
         count = len(self._chosen(question))
         return count, count
