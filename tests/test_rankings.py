@@ -110,7 +110,7 @@ def test_critical_values_are_the_published_ones(alpha, published):
 
 
 def test_pairs_groups_and_critical_difference_agree():
-    scores = RNG.normal(size=(30, 5)) + [0, 0.1, 0.8, 0.9, 3]
+    scores = RNG.normal(size=(30, 5)) + np.array([0, 0.1, 0.8, 0.9, 3])
     got = friedman(scores, True)
     far = np.abs(got.ranks[:, None] - got.ranks) > got.critical_difference
     np.testing.assert_array_equal(got.p_pairs < 0.05, far)
@@ -180,7 +180,7 @@ def test_resampling_ties_and_degenerate_tables():
 
 
 def test_orders_across_settings():
-    base = RNG.normal(size=(20, 4)) / 100 + [0, 1, 2, 3]
+    base = RNG.normal(size=(20, 4)) / 100 + np.arange(4)
     got = across([base, base * 2, base[:7]], True)
     assert (got.flip_rate, got.best.tolist()) == (0, [0, 0, 0, 1])
     np.testing.assert_allclose(got.agreement, 1)

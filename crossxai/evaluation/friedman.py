@@ -18,10 +18,10 @@ Numbers = npt.NDArray[np.float64]
 class Friedman:
     """Friedman's test of k explainers on n samples, and the comparison of each pair behind it.
 
-    ranks (k,): mean rank of each, 1 is best, ties share theirs. statistic, p: chi-square with k - 1 degrees of freedom, corrected
-    for ties. statistic_f, p_f: Iman and Davenport's F form, less cautious for few samples. critical_difference: mean ranks further
-    apart than this differ at level `alpha`, all pairs taken together. p_pairs (k, k): Nemenyi's p of each pair, 1 on the
-    diagonal. n_missing samples had a NaN and were left out.
+    ranks (k,): mean rank of each, 1 is best, ties share theirs. statistic, p: chi-square with k - 1 degrees of freedom,
+    corrected for ties. statistic_f, p_f: Iman and Davenport's F form, less cautious for few samples. critical_difference: mean
+    ranks further apart than this differ at level `alpha`, all pairs taken together. p_pairs (k, k): Nemenyi's p of each
+    pair, 1 on the diagonal. n_missing samples had a NaN and were left out.
     """
 
     ranks: Numbers

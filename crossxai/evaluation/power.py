@@ -26,7 +26,7 @@ class Power:
 
 
 def spread(values: npt.ArrayLike, control: npt.ArrayLike) -> float:
-    """Standard deviation (n - 1) of the per-sample differences of two score vectors (n,), NaN left out; NaN for fewer than two."""
+    """Standard deviation (n - 1) of the differences of two score vectors (n,), NaN left out; NaN for fewer than two."""
     one, other = vector(values, "values"), vector(control, "control")
     if len(one) != len(other):
         raise InvalidInput(f"a paired comparison needs the same samples on both sides, got {len(one)} and {len(other)}")
@@ -82,7 +82,8 @@ def _power(n: int, difference: float, sd: float, alpha: float) -> float:
 
 def _fewest(alpha: float) -> int:
     """Samples below which even unanimous signs leave p above alpha, 2 / 2^n; and enough for the correction to stay positive."""
-    return max(math.floor(1 - math.log2(alpha)), math.floor(ndtri(1 - alpha / 2) ** 2 / 2)) + 1
+    z = float(ndtri(1 - alpha / 2))
+    return max(math.floor(1 - math.log2(alpha)), math.floor(z**2 / 2)) + 1
 
 
 def _check(difference: float, sd: float, alpha: float) -> None:

@@ -167,7 +167,7 @@ def _wilcoxon(d: Numbers) -> tuple[float, bool]:
             shifted = np.concatenate([np.zeros(rank), ways])
             shifted[: len(ways)] += ways
             ways = shifted
-        least = int(round(min(plus, 2 * middle - plus)))
+        least = round(min(plus, 2 * middle - plus))
         return min(1.0, 2 * float(ways[: least + 1].sum() / ways.sum())), plus > middle
     return float(2 * ndtr(-abs(plus - middle) / sd)), plus > middle
 
