@@ -11,7 +11,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +73,7 @@ def estimate(
     bank = Bank(question, progress)
     m = (points - 2) // 2
     lines = [_line(bank, question, a, metric, points, m) for a in attributions for metric in metrics]
-    half, offsets = _halves(question, seed), _Offsets(question, seed)
+    half, offsets = _halves(question, seed), Offsets(question, seed)
     bank.ask(image for line in lines for image in _images(bank, line, offsets))
     if precision is not None:
         for line in lines:
@@ -87,7 +86,7 @@ def estimate(
     return Estimates(table, bank.made, _full_passes(bank, lines))
 
 
-class _Offsets:
+class Offsets:
     """Each sample's offsets in [0, 1), from its name and the seed alone: the first r are the same however many are asked for."""
 
     def __init__(self, question: Question, seed: int) -> None:
@@ -121,12 +120,12 @@ def _line(bank: Bank, question: Question, attribution: Attribution, metric: Curv
     return _Line(attribution.explainer, metric, rank, fill, counts, design, np.flatnonzero(usable), wanted)
 
 
-def _images(bank: Bank, line: _Line, offsets: _Offsets) -> list[Masked]:
+def _images(bank: Bank, line: _Line, offsets: Offsets) -> list[Masked]:
     """Every masked image that a line wants, the known ones included."""
     return [image for row in line.rows.tolist() for image in _named(bank, line, row, _used(line, row, offsets))]
 
 
-def _used(line: _Line, row: int, offsets: _Offsets) -> npt.NDArray[np.intp]:
+def _used(line: _Line, row: int, offsets: Offsets) -> npt.NDArray[np.intp]:
     """Numbers of the points that a sample uses, ends included, each once."""
     last, r = len(line.counts) - 1, int(line.wanted[row])
     if r < 0:
@@ -139,7 +138,7 @@ def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> l
     return [bank.image(row, line.fill, line.rank, line.metric.inserts, k) for k in counts]
 
 
-def _replicates(bank: Bank, line: _Line, offsets: _Offsets) -> Numbers:
+def _replicates(bank: Bank, line: _Line, offsets: Offsets) -> Numbers:
     """Independent estimates of each sample's area (n, r), NaN where there are none; the area itself, twice, where it is known."""
     found = np.full((len(line.wanted), max(2, int(line.wanted.max(initial=0)))), np.nan)
     for row in line.rows.tolist():
@@ -181,7 +180,7 @@ def _plan(
 
 
 def _estimate(
-    bank: Bank, line: _Line, offsets: _Offsets, precision: float | None, confidence: float, seed: int
+    bank: Bank, line: _Line, offsets: Offsets, precision: float | None, confidence: float, seed: int
 ) -> Estimate:
     replicates = _replicates(bank, line, offsets)
     mean = mean_of(replicates, confidence)
@@ -223,19 +222,18 @@ def _estimate(
 
 def _full_passes(bank: Bank, lines: Sequence[_Line]) -> int:
     """Distinct masked images of the full curves."""
-    seen: set[tuple[Any, ...]] = set()
-    total = 0
-    for line in lines:
-        first = bank.rankings[line.rank].first
+    ends: set[Masked] = set()
+    inner: dict[tuple[int, int, int, bool], set[int]] = {}  # image apart from its units -> the lines that are about it
+    for number, line in enumerate(lines):
+        first = bank.rankings[line.rank].first.tolist()
         for row in line.rows.tolist():
-            ends = {bank.image(row, line.fill, line.rank, line.metric.inserts, int(k)) for k in line.counts[[0, -1]]}
-            total += len(ends - seen)
-            seen |= ends
-            key = (row, int(first[row]), line.fill, line.metric.inserts)
-            inner = {(*key, k) for k in line.counts[1:-1].tolist()} - seen
-            total += len(inner)
-            seen |= inner
-    return total
+            ends.update(_named(bank, line, row, np.array([0, len(line.counts) - 1])))
+            inner.setdefault((row, first[row], line.fill, line.metric.inserts), set()).add(number)
+    sizes: dict[frozenset[int], int] = {}
+    for group in map(frozenset, inner.values()):
+        if group not in sizes:
+            sizes[group] = len(set().union(*(lines[i].counts[1:-1].tolist() for i in group)))
+    return len(ends) + sum(sizes[frozenset(group)] for group in inner.values())
 
 
 def _check(metrics: Sequence[Curve], precision: float | None, points: int, max_points: int | None) -> None:

@@ -31,10 +31,11 @@ class Masked(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """Relevance (n, *space) to rank by; usable (n,): finite; first (n,): the number of the first ranking with the same map."""
+    """Relevance (n, *space) to rank units by. usable (n,): finite. first (n,): number of the first ranking with the same map."""
 
     modality: str
     seed: int
+    units: int
     relevance: Array
     usable: npt.NDArray[np.bool_]
     first: npt.NDArray[np.intp]
@@ -72,16 +73,16 @@ class Bank:
         for row in np.flatnonzero(usable).tolist():
             digest = hashlib.blake2b(np.ascontiguousarray(relevance[row], dtype=np.float64).tobytes(), digest_size=16)
             first[row] = self._known.setdefault((row, modality.name, seed, digest.digest()), number)
-        self.rankings.append(Ranked(modality.name, seed, relevance, usable, first))
+        units = int(np.prod(relevance.shape[1:]))
+        self.rankings.append(Ranked(modality.name, seed, units, relevance, usable, first))
         return number
 
     def image(self, row: int, fill: int, rank: int, inserts: bool, units: int) -> Masked:
         """The name of the image with `units` units of a ranking removed or inserted; identical masks have the same name."""
         held = self.rankings[rank]
-        total = int(np.prod(held.relevance.shape[1:]))
-        if units == (total if inserts else 0):
+        if units == (held.units if inserts else 0):
             return Masked(row)
-        if units == (0 if inserts else total):
+        if units == (0 if inserts else held.units):
             return Masked(row, held.modality, fill)
         return Masked(row, held.modality, fill, int(held.first[row]), inserts, units)
 

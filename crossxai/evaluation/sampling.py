@@ -12,6 +12,7 @@ show the error by their spread.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +36,19 @@ class Design:
         """Points between the ends."""
         return len(self.fractions) - 2
 
-    @property
+    @cached_property
     def weights(self) -> Numbers:
         """The trapezoid's weights of the inner points (K - 1,)."""
         return np.asarray((self.fractions[2:] - self.fractions[:-2]) / 2)
 
+    @cached_property
+    def cumulated(self) -> Numbers:
+        """Running sum of the weights (K - 1,); its last entry is the weight of all inner points."""
+        return np.cumsum(self.weights)
+
     def draw(self, offsets: Numbers) -> Points:
         """Numbers of inner points, 1 … K - 1, for offsets (...) uniform in [0, 1): shape (..., m); may repeat."""
-        cumulated = np.cumsum(self.weights)
+        cumulated = self.cumulated
         places = (offsets[..., None] + np.arange(self.m)) / self.m * cumulated[-1]
         return np.asarray(np.minimum(np.searchsorted(cumulated, places, side="right"), self.inner - 1) + 1)
 
@@ -50,7 +56,7 @@ class Design:
         """Unbiased areas (...) from the scores at both ends (..., 2) and the scores (..., m) at drawn points (..., m)."""
         start, end = ends[..., :1], ends[..., 1:]
         line = start + (end - start) * self.fractions[points]
-        return np.asarray(ends.mean(axis=-1) + self.weights.sum() * (scores - line).mean(axis=-1))
+        return np.asarray(ends.mean(axis=-1) + self.cumulated[-1] * (scores - line).mean(axis=-1))
 
 
 @dataclass(frozen=True)
