@@ -28,7 +28,7 @@ def test_every_explainer_says_what_the_table_needs() -> None:
         assert set(kind.kinds) <= {"image", "volume", "table"}, name
 
 
-@pytest.mark.parametrize("page", ["inputs.md"])
+@pytest.mark.parametrize("page", ["inputs.md", "statistics.md"])
 def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "documentation"}
     for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):

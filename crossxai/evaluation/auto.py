@@ -11,12 +11,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Reduction
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.curves import Curve
@@ -110,9 +111,9 @@ def _halves(question: Question, seed: int) -> npt.NDArray[np.bool_]:
 
 def _line(bank: Bank, question: Question, attribution: Attribution, metric: Curve, points: int, m: int) -> _Line:
     modality = ranking.modality_of(question, metric.modality, metric.name)
-    rank = bank.rank(attribution, modality, metric.reduction, int(metric.seed))
+    rank = bank.rank(attribution, modality, _reduction(metric), int(metric.seed))
     units = int(np.prod(ranking.space_of(question, modality)))
-    counts = np.unique(np.rint(np.linspace(0, units, int(metric.steps) + 1)).astype(np.intp))
+    counts = np.unique(np.rint(np.linspace(0, units, _steps(metric) + 1)).astype(np.intp))
     usable = bank.rankings[rank].usable
     wanted = np.where(usable, 2 if len(counts) > points else -1, 0)
     design = Design(counts / units, m)
@@ -190,7 +191,7 @@ def _estimate(
     n = int((~np.isnan(mean.values)).sum())
     params = {
         "steps": "auto",
-        "of_steps": int(line.metric.steps),
+        "of_steps": _steps(line.metric),
         "fill": baselines.describe(baselines.resolve(line.metric.fill)),
         "reduction": line.metric.reduction,
         "modality": bank.rankings[line.rank].modality,
@@ -259,7 +260,20 @@ def _check(metrics: Sequence[Curve], precision: float | None, points: int, max_p
                     f"{metric.name}: only curves of the default convention are estimated, not {option.name}="
                     f"{getattr(metric, option.name)!r}: use `curves.evaluate`"
                 )
-        if isinstance(metric.steps, bool) or not isinstance(metric.steps, int | np.integer):
-            raise Unsupported(f"{metric.name}: only a number of equal steps is estimated, not steps={metric.steps!r}")
+        _steps(metric), _reduction(metric)
         if hasattr(metric.fill, "impute"):
             raise Unsupported(f"{metric.name}: a fill that reads the mask has no estimate: use `curves.evaluate`")
+
+
+def _steps(metric: Curve) -> int:
+    if isinstance(metric.steps, bool) or not isinstance(metric.steps, int | np.integer):
+        raise Unsupported(f"{metric.name}: only a number of equal steps is estimated, not steps={metric.steps!r}")
+    return int(metric.steps)
+
+
+def _reduction(metric: Curve) -> Reduction:
+    known: Reduction
+    for known in get_args(Reduction):
+        if known == metric.reduction:
+            return known
+    raise Unsupported(f"{metric.name}: no estimate for reduction={metric.reduction!r}: use `curves.evaluate`")
