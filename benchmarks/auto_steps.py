@@ -51,7 +51,7 @@ def replay(question: Question, scores: Scores, points: int, seed: int) -> Mean:
     assert scores.curve is not None
     assert scores.fractions is not None
     design, offsets = Design(scores.fractions, (points - 2) // 2), Offsets(question, seed)
-    drawn = design.draw(np.stack([offsets(row, 2) for row in range(len(question))]))
+    drawn = design.draw(np.stack([offsets(row) for row in range(len(question))]))
     rows = np.arange(len(question))[:, None, None]
     ends = np.repeat(scores.curve[:, None, [0, -1]], 2, axis=1)
     return mean_of(design.areas(ends, drawn, scores.curve[rows, drawn]))

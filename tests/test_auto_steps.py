@@ -9,7 +9,7 @@ from crossxai.evaluation.auto import estimate
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.estimates import difference
 from crossxai.evaluation.localisation import CentreShare
-from crossxai.evaluation.sampling import Design, mean_of, replicates_needed
+from crossxai.evaluation.sampling import Design, factor_needed, mean_of
 
 SIDE = 12
 GREY = Modality.image(channels=("grey",))
@@ -56,19 +56,24 @@ METRICS = [Deletion(100), Insertion(100, "zero")]
 @pytest.mark.parametrize(
     "fractions", [np.linspace(0, 1, 13), np.array([0, 1, 2, 4, 5, 9, 10]) / 10, np.array([0, 0.5, 1])]
 )
-@pytest.mark.parametrize("m", [1, 2, 5])
-def test_the_average_over_all_offsets_is_the_area_exactly(fractions, m):
+@pytest.mark.parametrize(("m", "factor"), [(1, 1), (2, 1), (5, 1), (2, 3)])
+def test_the_average_over_all_offsets_is_the_area_exactly(fractions, m, factor):
     design = Design(fractions, m)
     curve = np.random.default_rng(2).normal(size=len(fractions))
     # The draw is constant between offsets at which a place meets a bound of cumulated weight: integrate piece by piece.
     bounds = np.cumsum(design.weights)
-    edges = np.unique(np.concatenate([[0, 1], (bounds / bounds[-1] * m)[:-1] % 1]))
+    turns = (bounds / bounds[-1] * m * factor)[:-1] % 1
+    edges = np.unique(
+        np.concatenate([[0, 1], *((turns + i) / factor for i in range(factor)), np.arange(factor) / factor])
+    )
     middles = (edges[1:] + edges[:-1]) / 2
-    drawn = design.draw(middles)
+    drawn = design.draw(middles, factor)
     areas = design.areas(np.tile(curve[[0, -1]], (len(middles), 1)), drawn, curve[drawn])
     assert (areas * np.diff(edges)).sum() == pytest.approx(trapezoid(curve, fractions), abs=1e-12)
     assert drawn.min() >= 1
     assert drawn.max() <= len(fractions) - 2
+    first = design.draw(middles)
+    assert all(set(few) <= set(many) for few, many in zip(first.tolist(), drawn.tolist(), strict=True))
 
 
 def test_a_straight_line_and_a_parabola_are_known_from_few_points():
@@ -94,7 +99,9 @@ def test_the_means_of_replicates():
     exact = mean_of(np.full((4, 2), 0.25))
     assert (exact.mean, exact.low, exact.high) == (0.25, 0.25, 0.25)
     assert np.isnan(mean_of(np.full((2, 2), np.nan)).mean)
-    assert replicates_needed(r[:, :2] / 100, 30, 0.001) > replicates_needed(r[:, :2] / 100, 30, 0.002)
+    needed = [factor_needed(r[:, :2], 30, width) for width in (0.01, 0.02)]
+    assert needed[0] == pytest.approx(2 * needed[1])
+    assert factor_needed(np.ones((5, 2)), 5, 0.1) == 1
 
 
 def test_cheap_accurate_unbiased_and_honest():

@@ -23,7 +23,7 @@ from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.curves import Curve
 from crossxai.evaluation.estimates import Estimate, Estimates
 from crossxai.evaluation.masked import Bank, Masked
-from crossxai.evaluation.sampling import Design, mean_of, replicates_needed
+from crossxai.evaluation.sampling import Design, factor_needed, mean_of
 from crossxai.question import Question
 
 Numbers = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ _FEW = 8  # usable samples below which a pilot says too little, and a requested 
 
 @dataclass
 class _Line:
-    """One curve of one attribution: what is asked of the bank, and the replicates (n, r) found so far."""
+    """One curve of one attribution: what is asked of the bank."""
 
     explainer: str
     metric: Curve
@@ -42,7 +42,9 @@ class _Line:
     counts: npt.NDArray[np.intp]
     design: Design
     rows: npt.NDArray[np.intp]
-    wanted: npt.NDArray[np.intp]  # replicates per sample (n,); 0: none, -1: the whole curve
+    factor: npt.NDArray[
+        np.intp
+    ]  # (n,): how many times the design's points each sample takes; 0: none, -1: the whole curve
 
 
 def estimate(
@@ -79,7 +81,7 @@ def estimate(
     if precision is not None:
         for line in lines:
             pilot = _replicates(bank, line, offsets)
-            line.wanted = _plan(line, pilot, half, precision, max_points or len(line.counts), confidence)
+            line.factor = _plan(line, pilot, half, precision, max_points or len(line.counts), confidence)
         bank.ask(image for line in lines for image in _images(bank, line, offsets))
     found = [_estimate(bank, line, offsets, precision, confidence, seed) for line in lines]
     width = len(metrics)
@@ -88,17 +90,17 @@ def estimate(
 
 
 class Offsets:
-    """Each sample's offsets in [0, 1), from its name and the seed alone: the first r are the same however many are asked for."""
+    """Each sample's two offsets in [0, 1), from its name and the seed alone: the same for every curve."""
 
     def __init__(self, question: Question, seed: int) -> None:
         self.question, self.seed = question, seed
-        self.drawn: dict[tuple[int, int], Numbers] = {}
+        self.drawn: dict[int, Numbers] = {}
 
-    def __call__(self, row: int, r: int) -> Numbers:
-        if (row, r) not in self.drawn:
+    def __call__(self, row: int) -> Numbers:
+        if row not in self.drawn:
             # A child generator: the sample's own one breaks ties.
-            self.drawn[row, r] = self.question.rng(row, self.seed).spawn(2)[0].random(r)
-        return self.drawn[row, r]
+            self.drawn[row] = self.question.rng(row, self.seed).spawn(2)[0].random(2)
+        return self.drawn[row]
 
 
 def _halves(question: Question, seed: int) -> npt.NDArray[np.bool_]:
@@ -115,10 +117,10 @@ def _line(bank: Bank, question: Question, attribution: Attribution, metric: Curv
     units = int(np.prod(ranking.space_of(question, modality)))
     counts = np.unique(np.rint(np.linspace(0, units, _steps(metric) + 1)).astype(np.intp))
     usable = bank.rankings[rank].usable
-    wanted = np.where(usable, 2 if len(counts) > points else -1, 0)
+    factor = np.where(usable, 1 if len(counts) > points else -1, 0)
     design = Design(counts / units, m)
     fill = bank.fill(modality, metric.fill)
-    return _Line(attribution.explainer, metric, rank, fill, counts, design, np.flatnonzero(usable), wanted)
+    return _Line(attribution.explainer, metric, rank, fill, counts, design, np.flatnonzero(usable), factor)
 
 
 def _images(bank: Bank, line: _Line, offsets: Offsets) -> list[Masked]:
@@ -128,10 +130,10 @@ def _images(bank: Bank, line: _Line, offsets: Offsets) -> list[Masked]:
 
 def _used(line: _Line, row: int, offsets: Offsets) -> npt.NDArray[np.intp]:
     """Numbers of the points that a sample uses, ends included, each once."""
-    last, r = len(line.counts) - 1, int(line.wanted[row])
-    if r < 0:
+    last, factor = len(line.counts) - 1, int(line.factor[row])
+    if factor < 0:
         return np.arange(last + 1)
-    return np.unique(np.concatenate([[0, last], line.design.draw(offsets(row, r)).ravel()]))
+    return np.unique(np.concatenate([[0, last], line.design.draw(offsets(row), factor).ravel()]))
 
 
 def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> list[Masked]:
@@ -140,44 +142,41 @@ def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> l
 
 
 def _replicates(bank: Bank, line: _Line, offsets: Offsets) -> Numbers:
-    """Independent estimates of each sample's area (n, r), NaN where there are none; the area itself, twice, where it is known."""
-    found = np.full((len(line.wanted), max(2, int(line.wanted.max(initial=0)))), np.nan)
+    """Two independent estimates of each area (n, 2), NaN where there is none; the area itself, twice, where it is known."""
+    found = np.full((len(line.factor), 2), np.nan)
     for row in line.rows.tolist():
         used = _used(line, row, offsets)
         curve = np.full(len(line.counts), np.nan)
         curve[used] = [bank.scores[image] for image in _named(bank, line, row, used)]
         if not np.isfinite(curve[used]).all():
             continue
-        r = int(line.wanted[row])
-        if r < 0:
-            found[row, :2] = trapezoid(curve, line.design.fractions)
+        if line.factor[row] < 0:
+            found[row] = trapezoid(curve, line.design.fractions)
         else:
-            drawn = line.design.draw(offsets(row, r))
-            found[row, :r] = line.design.areas(np.tile(curve[[0, -1]], (r, 1)), drawn, curve[drawn])
+            drawn = line.design.draw(offsets(row), int(line.factor[row]))
+            found[row] = line.design.areas(np.tile(curve[[0, -1]], (2, 1)), drawn, curve[drawn])
     return found
 
 
 def _plan(
     line: _Line, pilot: Numbers, half: npt.NDArray[np.bool_], precision: float, most: int, confidence: float
 ) -> npt.NDArray[np.intp]:
-    """Replicates per sample (n,) for the second round, each half's decided by the other's pilot."""
-    wanted = line.wanted.copy()
-    known = ~np.isnan(pilot).all(axis=1)
-    if (wanted < 0).any() or not known.any():
-        return wanted
-    m, whole = line.design.m, len(line.counts)
-    cap = max((most - 2) // m, 2)
+    """Factors (n,) for the second round, each half's decided by the other's pilot."""
+    factor, known = line.factor.copy(), ~np.isnan(pilot).any(axis=1)
+    n, whole = int(known.sum()), len(line.counts)
+    if n == 0 or (factor < 0).any():
+        return factor
+    cap = max((most - 2) // (2 * line.design.m), 1)
     for side in (half, ~half):
         others = known & ~side
-        needed = float("inf")
-        if known.sum() >= _FEW and others.sum() >= 2:
-            needed = replicates_needed(pilot[others], int(known.sum()), precision, confidence)
-        # Offsets drawn apart repeat points; the whole curve is no dearer than as many points, and has no error.
-        if needed * m + 2 >= whole and most >= whole:
-            wanted[side & known] = -1
+        enough = n >= _FEW and others.sum() >= 2
+        needed = factor_needed(pilot[others], n, precision, confidence) if enough else math.inf
+        # Both offsets draw apart and may repeat points: the whole curve is no dearer than as many, and has no error.
+        if whole <= most and 2 * line.design.m * needed + 2 >= whole:
+            factor[side & known] = -1
         else:
-            wanted[side & known] = min(max(math.ceil(min(needed, cap)), 2), cap)
-    return wanted
+            factor[side & known] = max(math.ceil(min(needed, cap)), 1)
+    return factor
 
 
 def _estimate(
@@ -185,7 +184,7 @@ def _estimate(
 ) -> Estimate:
     replicates = _replicates(bank, line, offsets)
     mean = mean_of(replicates, confidence)
-    points = np.zeros(len(line.wanted), dtype=np.intp)
+    points = np.zeros(len(line.factor), dtype=np.intp)
     for row in line.rows.tolist():
         points[row] = len(_used(line, row, offsets))
     n = int((~np.isnan(mean.values)).sum())
@@ -215,7 +214,7 @@ def _estimate(
         values=mean.values,
         variances=mean.variances,
         points=points,
-        whole=line.wanted < 0,
+        whole=line.factor < 0,
         replicates=replicates,
         params=params,
     )

@@ -24,7 +24,7 @@ class Estimate:
     or `statistics.compare`. variances (n,): of `values`, 0 where the whole curve was scored. points (n,): masked images used,
     both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
     was scored. reached: whether the
-    interval is as narrow as asked for. replicates (n, r): independent estimates behind `values`, padded with NaN.
+    interval is as narrow as asked for. replicates (n, 2): independent estimates behind `values`.
     """
 
     explainer: str
@@ -68,15 +68,5 @@ def difference(one: Estimate, other: Estimate, confidence: float = 0.95) -> tupl
     """
     if one.values.shape != other.values.shape:
         raise InvalidInput(f"estimates of {len(one.values)} and {len(other.values)} samples have no paired difference")
-    a, b = one.replicates, other.replicates
-    width = max(a.shape[1], b.shape[1], 2)
-    a, b = (_widen(r, e.whole, width) for r, e in ((a, one), (b, other)))
-    found = mean_of(a - b, confidence)
+    found = mean_of(one.replicates - other.replicates, confidence)
     return found.mean, found.standard_error, found.low, found.high
-
-
-def _widen(replicates: Numbers, exact: npt.NDArray[np.bool_], width: int) -> Numbers:
-    wide = np.full((len(replicates), width), np.nan)
-    wide[:, : replicates.shape[1]] = replicates
-    wide[exact] = replicates[exact, :1]
-    return wide

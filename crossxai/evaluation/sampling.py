@@ -46,14 +46,17 @@ class Design:
         """Running sum of the weights (K - 1,); its last entry is the weight of all inner points."""
         return np.cumsum(self.weights)
 
-    def draw(self, offsets: Numbers) -> Points:
-        """Numbers of inner points, 1 … K - 1, for offsets (...) uniform in [0, 1): shape (..., m); may repeat."""
-        cumulated = self.cumulated
-        places = (offsets[..., None] + np.arange(self.m)) / self.m * cumulated[-1]
-        return np.asarray(np.minimum(np.searchsorted(cumulated, places, side="right"), self.inner - 1) + 1)
+    def draw(self, offsets: Numbers, factor: int = 1) -> Points:
+        """Numbers of inner points, 1 … K - 1, for offsets (...) uniform in [0, 1): shape (..., m · factor); may repeat.
+
+        The points of a larger factor contain those of factor 1.
+        """
+        m = self.m * factor
+        places = ((offsets * factor % 1)[..., None] + np.arange(m)) / m * self.cumulated[-1]
+        return np.asarray(np.minimum(np.searchsorted(self.cumulated, places, side="right"), self.inner - 1) + 1)
 
     def areas(self, ends: Numbers, points: Points, scores: Numbers) -> Numbers:
-        """Unbiased areas (...) from the scores at both ends (..., 2) and the scores (..., m) at drawn points (..., m)."""
+        """Unbiased areas (...) from the scores at both ends (..., 2) and the scores (..., any) at drawn points."""
         start, end = ends[..., :1], ends[..., 1:]
         line = start + (end - start) * self.fractions[points]
         return np.asarray(ends.mean(axis=-1) + self.cumulated[-1] * (scores - line).mean(axis=-1))
@@ -103,25 +106,28 @@ def mean_of(replicates: Numbers, confidence: float = 0.95) -> Mean:
 
 def t_quantile(variances: Numbers, free: npt.NDArray[np.intp], confidence: float) -> float:
     """How many standard errors reach to either side, for a sum of terms with estimated variances (n,) of `free` degrees each."""
-    largest = variances.max()
-    if largest == 0:
+    if variances.max() == 0:
         return 0.0
-    scaled = variances / largest
-    freedom = scaled.sum() ** 2 / (scaled**2 / (free + 2)).sum() - 2
-    return float(stats.t.ppf((1 + confidence) / 2, max(freedom, 1.0)))
+    return float(stats.t.ppf((1 + confidence) / 2, freedom_of(variances, free)))
 
 
-def replicates_needed(pilot: Numbers, n: int, half_width: float, confidence: float = 0.95) -> float:
-    """Replicates per curve that bring the interval of a mean of n curves to `half_width`, judged by a pilot (curves, replicates).
+def freedom_of(variances: Numbers, free: npt.NDArray[np.intp]) -> float:
+    """Degrees of freedom of a sum of variances (n,), not all 0, each estimated with `free` (n,) degrees."""
+    scaled = variances / variances.max()
+    return max(float(scaled.sum() ** 2 / (scaled**2 / (free + 2)).sum() - 2), 1.0)
 
-    The pilot's variance is taken at the upper end of what it may be (80 %), so that the width is mostly reached.
+
+def factor_needed(pilot: Numbers, n: int, half_width: float, confidence: float = 0.95) -> float:
+    """By how much to multiply the points of two offsets, so that the interval of a mean of n curves has `half_width`.
+
+    pilot (curves, 2): areas from the two offsets. The variance is taken to fall with the square of the points: it falls with
+    their fourth power where curves are smooth, with their first where they are noise. Its upper end (80 %) is used, so
+    that the width is mostly reached.
     """
-    counts = (~np.isnan(pilot)).sum(axis=1)
-    single = np.nanvar(pilot, axis=1, ddof=1)
+    single = pilot.var(axis=1, ddof=1)
     if single.max() == 0:
-        return 2.0
-    free = counts - 1
-    reach = t_quantile(single, free, confidence)
-    freedom = max(single.sum() ** 2 / (single**2 / (free + 2)).sum() - 2, 1.0)
+        return 1.0
+    free = np.ones(len(single), dtype=np.intp)
+    reach, freedom = t_quantile(single, free, confidence), freedom_of(single, free)
     variance = single.mean() * freedom / stats.chi2.ppf(0.2, freedom)
-    return float(variance * reach**2 / (n * half_width**2))
+    return float(np.sqrt(variance / (2 * n)) * reach / half_width)
