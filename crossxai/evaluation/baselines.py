@@ -82,7 +82,9 @@ def _blur(value: Any) -> Fill:
         return Blur(value)
     unknown = set(value) - {"size", "sigma", "border", "folded"}
     if unknown or not {"size", "sigma"} <= set(value):
-        raise InvalidInput(f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}")
+        raise InvalidInput(
+            f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}"
+        )
     return KernelBlur(**value)
 
 

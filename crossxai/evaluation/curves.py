@@ -88,9 +88,7 @@ class Curve:
         }
         for option, known in options.items():
             if getattr(self, option) not in known:
-                raise InvalidInput(
-                    f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}"
-                )
+                raise InvalidInput(f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}")
         for option, least in (("seed", 0), ("size", 1)):
             number = getattr(self, option)
             if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
@@ -99,7 +97,9 @@ class Curve:
             raise InvalidInput(f"{self.name}: refill is true or false, got {self.refill!r}")
         object.__setattr__(self, "fill", baselines.resolve(self.fill))
         if self.refill and (self.inserts or imputes(self.fill)):
-            why = "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
+            why = (
+                "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
+            )
             raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
         # The other order, or the other sign, turns the direction round; the name says so where the curve is another one.
         if self.order == "lerf":
@@ -133,7 +133,8 @@ class Curve:
             return float("nan")
         if self.aggregation == "per_sample":
             return float(scores.value[good].mean())
-        assert scores.curve is not None and scores.fractions is not None
+        assert scores.curve is not None
+        assert scores.fractions is not None
         fractions = np.broadcast_to(scores.fractions, scores.curve.shape)[good].mean(axis=0)
         curve = scores.curve[good]
         if self.score == "ratio":  # a ratio of means, not a mean of ratios
@@ -141,7 +142,7 @@ class Curve:
             curve = curve * (start / start.mean())[:, None]
         return float(area_of(curve.mean(axis=0, keepdims=True), fractions, self.area)[0])
 
-    def judge(self, curve: Array, start: Array, fractions: Array, lengths: Array) -> tuple[Array, Array]:
+    def judge(self, curve: Array, start: Array, fractions: Array, lengths: rules.Counts) -> tuple[Array, Array]:
         """Curves (n, points) of scores become curves of what is asked for, and their areas (n,)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.score == "ratio":

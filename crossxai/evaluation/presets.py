@@ -50,10 +50,15 @@ def get(
     if bool(len(mean)) != bool(len(sd)):
         raise InvalidInput("a preset needs mean and sd together, one number per channel each, or neither")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0 or limit == 1:
-        raise InvalidInput(f"limit: write a whole number of intervals, at least 2, or 0 for the library's own; got {limit!r}")
+        raise InvalidInput(
+            f"limit: write a whole number of intervals, at least 2, or 0 for the library's own; got {limit!r}"
+        )
 
     def standardise(fill: baselines.Fill) -> baselines.Fill:
-        return Standardised(fill, tuple(mean), tuple(sd)) if len(mean) else fill
+        if not len(mean):
+            return fill
+        zero = isinstance(fill, baselines.Zero)
+        return baselines.DatasetMean(tuple(mean)) if zero else Standardised(fill, tuple(mean), tuple(sd))
 
     metrics = PRESETS[name].make(standardise)
     shared: dict[str, Any] = {"modality": modality, "seed": seed}

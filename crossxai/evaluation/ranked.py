@@ -66,8 +66,9 @@ class Ranked:
         if labels is None:
             if self.key.unit == "element" and self.relevance.ndim > 2:
                 channels = self.relevance.shape[-1]
-                return ranked % (self.total // channels) * channels + ranked // (self.total // channels)
-            return ranked
+                channel, pixel = np.divmod(ranked, self.total // channels)
+                return np.asarray(pixel * channels + channel)
+            return np.asarray(ranked)
         place = np.empty(len(ranked), np.intp)
         place[ranked] = np.arange(len(ranked))
         return np.argsort(place[labels], kind="stable")

@@ -150,18 +150,19 @@ def resolve(steps: StepsLike, metric: str) -> Rule:
     return _checked(kind(value), metric)
 
 
-def describe(rule: Rule) -> Any:
+def describe(rule: Any) -> Any:
     """Plain data that `resolve` turns back into the rule; for a rule of yours, its name."""
     if isinstance(rule, Fractions):
         return rule.intervals
     for name, kind in _NAMED.items():
         if type(rule) is kind:
-            values = {f.name: getattr(rule, f.name) for f in fields(kind)}
-            return {name: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+            found = {f.name: getattr(rule, f.name) for f in fields(kind) if getattr(rule, f.name) != f.default}
+            plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+            return {name: plain if len(plain) > 1 else next(iter(plain.values()))}
     return type(rule).__qualname__
 
 
-def _checked(rule: Any, metric: str) -> Any:
+def _checked(rule: Any, metric: str) -> Rule:
     for name in ("intervals", "units", "points"):
         if hasattr(rule, name):
             _whole(getattr(rule, name), metric)
@@ -169,7 +170,8 @@ def _checked(rule: Any, metric: str) -> Any:
         raise InvalidInput(f"{metric}: steps: floor needs at least 2 points, got {rule.points}")
     if isinstance(rule, Pixels) and rule.most != 0:
         _whole(rule.most, metric)
-    return rule
+    checked: Rule = rule
+    return checked
 
 
 def _whole(number: object, metric: str) -> int:

@@ -109,7 +109,9 @@ class Stream:
         counts, lengths = self._counts(key, metric)
         total, even = self.ranked[key].total, len(counts) == 1
         if metric.refill and not even:
-            raise InvalidInput(f"{metric.name}: refill needs the same points for every sample, not percentiles or segments")
+            raise InvalidInput(
+                f"{metric.name}: refill needs the same points for every sample, not percentiles or segments"
+            )
         curve = len(self.uneven)
         if not even:
             self.uneven[curve] = counts
@@ -148,7 +150,9 @@ class Stream:
         rows = np.flatnonzero(good)
         if not getattr(rule, "reads", True) and key.unit in ("pixel", "element"):
             rows = rows[:1]
-        found = [metric.ends(ranked.counts(int(row), rule)) for row in rows] or [metric.ends(np.array([0, ranked.total]))]
+        found = [metric.ends(ranked.counts(int(row), rule)) for row in rows] or [
+            metric.ends(np.array([0, ranked.total]))
+        ]
         most = max(len(points) for points in found)
         padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge") if len(p) else p for p in found])
         lengths = np.full(len(good), most)
@@ -242,9 +246,8 @@ class Stream:
         count = int(self._positions(image)[row]) if image.curve >= 0 else image.positions
         hidden = ranked[count:] if image.inserts else ranked[:count]
         if imputes(kind):
-            mask = np.zeros(len(ranked), dtype=bool)
-            mask[hidden] = True
-            mask = mask.reshape(values.shape[:-1])
+            mask = np.zeros(values.shape[:-1], dtype=bool)
+            mask.flat[hidden] = True
             values[...] = kind.impute(values, mask, self.question.rng(row, seed))  # type: ignore[attr-defined]
             return
         fill = self.fills[image.modality, image.fill][row]
@@ -254,14 +257,15 @@ class Stream:
         """The image after the steps of its trail, each filling from the image as the one before left it."""
         assert image.ranking is not None
         own = (image.ranking, image.fill)
-        before, state = self._states.get(own, ((), np.empty(0)))
-        if not before or before != image.trail[: len(before)]:
-            before, state = (), self.question.inputs[self.places[image.modality]][row].copy()
+        untouched: tuple[tuple[int, ...], Array] = ((), self.question.inputs[self.places[image.modality]][row])
+        before, state = self._states.get(own, untouched)
+        if before != image.trail[: len(before)]:
+            before, state = untouched
         modality = next(m for m in self.question.modalities if m.name == image.modality)
         done = before[-1] if before else 0
         for count in image.trail[len(before) :]:
             fill = baselines.filled(self.kinds[image.fill][0], modality, state[None])[0]
-            hidden, state = ranked[done:count], state.copy()
+            hidden, state = ranked[done:count], np.array(state)
             _by_unit(state, len(ranked))[hidden] = _by_unit(fill, len(ranked))[hidden]
             done = count
         self._states[own] = (image.trail, state)
