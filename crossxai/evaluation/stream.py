@@ -108,7 +108,7 @@ class Stream:
             raise Unsupported(f"fill {baselines.describe(kind)!r} imputes whole pixels of 2-D images")
         counts, lengths = self._counts(key, metric)
         total, even = self.ranked[key].total, len(counts) == 1
-        if metric.refill and not even:
+        if metric.refill and (not even or getattr(metric.rule, "reads", True)):
             raise InvalidInput(
                 f"{metric.name}: refill needs the same points for every sample, not percentiles or segments"
             )
@@ -122,7 +122,8 @@ class Stream:
             image = Image(modality.name, fill, key, metric.inserts, curve=curve, point=point)
             if even:
                 count = int(counts[0, point])
-                trail = tuple(np.unique(counts[0, : point + 1]).tolist()) if metric.refill and count else ()
+                steps = np.unique(counts[0, : point + 1]).tolist()
+                trail = tuple(k for k in steps if k) if metric.refill else ()
                 image = Image(modality.name, fill, key, metric.inserts, count, trail=trail)
                 image = image if trail else ends.get(count, image)
             images.append(image)
