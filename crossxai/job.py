@@ -17,7 +17,7 @@ import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
-from crossxai.evaluation import curves
+from crossxai.evaluation import baselines, curves
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.explainers import Method
 from crossxai.files import (
@@ -158,6 +158,8 @@ class Job:
             try:
                 if isinstance(metric, curves.Curve):
                     curves.passes(one, [probe], [metric])
+                    modality, values = one.only(self._modality(metric)).one
+                    baselines.filled(metric.fill, modality, values)
                 else:
                     metric(one, probe)
             except (Unsupported, InvalidInput) as error:
