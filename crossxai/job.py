@@ -17,7 +17,7 @@ import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
-from crossxai.evaluation import baselines, curves
+from crossxai.evaluation import baselines, curves, joint
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.explainers import Method
 from crossxai.files import (
@@ -119,7 +119,11 @@ class Job:
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
         # A metric judges the maps of one modality; an explainer may have none of it.
-        every = {e.label: {name: hashes[name] for name in usable if about[name] in e.values} for e in explained}
+        apart = {e.label: self._apart(e, usable, refused) for e in explained}
+        every = {
+            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in apart[e.label]}
+            for e in explained
+        }
         groups: dict[tuple[str, ...], list[Explanation]] = {}
         for explanation in explained:
             wanted = every[explanation.label]
@@ -151,8 +155,9 @@ class Job:
     def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
         one = self.measured[:1]
-        maps = {m.name: np.ones_like(v) for m, v in zip(one.modalities, one.values, strict=True)}
-        probe = _attribution(replace(explanation, ids=one.ids, values=maps), one)
+        maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
+        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
+        probe = _attribution(replace(explanation, ids=one.ids, values=maps, extras=complete), one)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -166,6 +171,19 @@ class Job:
                 refused[spec.name] = str(error)
                 self.console.print(f"[yellow]{self.name}: {spec.name} is left out: {error}")
         return refused
+
+    def _apart(self, explanation: Explanation, metrics: dict[str, Metric], refused: dict[str, str]) -> set[str]:
+        """Joint metrics that cannot judge an explainer's maps, whose units differ; the reasons go to `refused`."""
+        found = set()
+        for name, metric in metrics.items():
+            try:
+                if isinstance(metric, joint.Joint):
+                    metric.gaps(self.measured, _attribution(explanation, self.measured))
+            except Unsupported as error:
+                found.add(name)
+                refused[f"{name} of {explanation.label}"] = str(error)
+                self.console.print(f"[yellow]{self.name}: {name} is left out for {explanation.label}: {error}")
+        return found
 
     def _path(self, label: str) -> Path:
         return self.out / "explanations" / self.name / f"{label}.h5"
@@ -214,7 +232,8 @@ class Job:
 def _attribution(explanation: Explanation, question: Question) -> Attribution:
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
-    return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile)
+    about = (explanation.ids, explanation.label, explanation.profile)
+    return Attribution(values, modalities, *about, extras=explanation.extras)
 
 
 def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:

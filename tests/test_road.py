@@ -144,6 +144,14 @@ def test_pytorch_grad_cam_is_reproduced(name: str, cut: Any, asked: Question, mo
     np.testing.assert_allclose(scores.value, Theirs(asked)(reference, maps), atol=2e-6)
 
 
+def imputer_of_nothing() -> Any:
+    """What theirs makes of an image of which no pixel is left; in the units of the network's own input."""
+    import torch
+    from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+    return NoisyLinearImputer(noise=0)(torch.rand(3, 16, 16), torch.zeros(16, 16)).numpy()
+
+
 @THEIRS
 def test_their_trap_and_how_ranks_avoid_it(asked: Question) -> None:
     """A map of mostly zeros: their thresholds impute the whole image as black at every percentile, the ranking does not."""
@@ -159,6 +167,7 @@ def test_their_trap_and_how_ranks_avoid_it(asked: Question) -> None:
         masks = theirs.masks(asked, maps[row], row, "morf")
         assert masks.all()
     found = theirs(asked, a).value
+    np.testing.assert_array_equal(imputer_of_nothing(), 0)
     black = asked.score((np.zeros_like(asked.inputs[0]),)) - asked.score()
     np.testing.assert_allclose(found, black, atol=1e-6)
     ours: Any = get("road_morf", percentiles=(10, 50, 80), noise=0.0)

@@ -23,7 +23,7 @@ from crossxai.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Joint:
+class Joint:
     """steps: intervals between "nothing" and "everything". fill: what replaces a removed unit of any modality; fills: that of
     single modalities, by name. seed: ties. All free modalities are judged, each pixel with all its channels one unit, each
     column one; pixels far outnumber columns, so the curve is about where in the order the columns come, and which.
@@ -61,7 +61,7 @@ class _Joint:
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""
-        gaps = completeness(question, attribution, self.name, self.tolerance)
+        gaps = self.gaps(question, attribution)
         removal = self._removal(question)
         relevance = np.concatenate(
             [ranking.units(question, attribution, m).reshape(len(question), -1) for m in removal.modalities], axis=1
@@ -84,6 +84,10 @@ class _Joint:
         params = self._params(question, removal)
         return Scores(self.name, area, self.higher_is_better, curve, points / removal.units, extras, params)
 
+    def gaps(self, question: Question, attribution: Attribution) -> Numbers:
+        """Each sample's relative gap (n,); raises `Unsupported` with the reason if the maps are not comparable."""
+        return completeness(question, attribution, self.name, self.tolerance)
+
     def passes(self, question: Question) -> int:
         """Forward passes per sample whose maps are finite, exactly."""
         return len(curves.counts(self._removal(question).units, self.steps))
@@ -105,7 +109,7 @@ class _Joint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointDeletion(_Joint):
+class JointDeletion(Joint):
     """Area under the score as the most relevant units of all modalities are removed first; lower is better."""
 
     name: ClassVar[str] = "joint_deletion"
@@ -114,7 +118,7 @@ class JointDeletion(_Joint):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointInsertion(_Joint):
+class JointInsertion(Joint):
     """Area under the score as the most relevant units of all modalities are put back first; higher is better."""
 
     name: ClassVar[str] = "joint_insertion"
@@ -125,7 +129,7 @@ class JointInsertion(_Joint):
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:
     """|completeness gap| as a share of the change of the score, per sample (n,): how well the maps add up.
 
-    Raises `Unsupported` with the reason for maps whose units are not comparable; see `_Joint`. No forward pass: the change
+    Raises `Unsupported` with the reason for maps whose units are not comparable; see `Joint`. No forward pass: the change
     is the sum of the maps less the gap. Maps that are not finite are left out, and have NaN.
     """
     names = [m.name for m in question.modalities]

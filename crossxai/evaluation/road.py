@@ -33,7 +33,7 @@ class _Road(UnitMetric):
     noise: standard deviation of what is added to imputed pixels, in raw input units; one field per sample, from its name and
     the seed. cut: "ranks" removes that many pixels whatever the ties; "thresholds" keeps pixels strictly below the
     percentile of the values, as pytorch-grad-cam does: the same without ties, while tied pixels all go at once. A mask that
-    leaves no pixel makes the image 0, as theirs. Images only.
+    leaves no pixel makes the image 0: black here, in raw units; theirs is 0 in the network's own. Images only.
     """
 
     percentiles: tuple[float, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
