@@ -118,10 +118,13 @@ class Job:
         usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        # A metric judges the maps of one modality; an explainer may have none of it.
-        apart = {e.label: self._apart(e, usable, refused) for e in explained}
+        alone = {e.label: joint.refusals(usable, self.measured, _attribution(e, self.measured)) for e in explained}
+        for metric, label, reason in ((m, e, r) for e, found in alone.items() for m, r in found.items()):
+            refused[f"{metric} of {label}"] = reason
+            self.console.print(f"[yellow]{self.name}: {metric} of {label} is left out: {reason}")
+        # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
         every = {
-            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in apart[e.label]}
+            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}
             for e in explained
         }
         groups: dict[tuple[str, ...], list[Explanation]] = {}
@@ -171,19 +174,6 @@ class Job:
                 refused[spec.name] = str(error)
                 self.console.print(f"[yellow]{self.name}: {spec.name} is left out: {error}")
         return refused
-
-    def _apart(self, explanation: Explanation, metrics: dict[str, Metric], refused: dict[str, str]) -> set[str]:
-        """Joint metrics that cannot judge an explainer's maps, whose units differ; the reasons go to `refused`."""
-        found = set()
-        for name, metric in metrics.items():
-            try:
-                if isinstance(metric, joint.Joint):
-                    metric.gaps(self.measured, _attribution(explanation, self.measured))
-            except Unsupported as error:
-                found.add(name)
-                refused[f"{name} of {explanation.label}"] = str(error)
-                self.console.print(f"[yellow]{self.name}: {name} is left out for {explanation.label}: {error}")
-        return found
 
     def _path(self, label: str) -> Path:
         return self.out / "explanations" / self.name / f"{label}.h5"

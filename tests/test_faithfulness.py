@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -54,6 +55,23 @@ def test_costs_what_it_says_in_full_batches_and_skips_broken_maps(name: str) -> 
     assert scores.params["modality"] == "image"
     assert scores.params["link"] == "softmax"
     assert metric.source[-4:].isdigit()
+
+
+@pytest.mark.parametrize("name", ["aopc", "mu_fidelity", "infidelity", "irof"])
+def test_memory_does_not_grow_with_copies_times_samples(name: str) -> None:
+    metric = make(
+        name, **{"aopc": {"steps": 60}, "mu_fidelity": {"subsets": 60}, "infidelity": {"samples": 60}}.get(name, {})
+    )
+    peaks = []
+    for n in (4, 4, 24):  # the first run pays for what is imported and cached once
+        question = ask(n=n, side=24, task="regression")
+        a = answer(question, some_map(question))
+        tracemalloc.start()
+        metric(question, a)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    image = 24 * 24 * 3 * 8
+    assert peaks[2] - peaks[1] < 20 * 2 * image
 
 
 @pytest.mark.parametrize("name", CHEAP)

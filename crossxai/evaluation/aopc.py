@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import Attribution
 from crossxai.evaluation import baselines, curves, ranking
-from crossxai.evaluation.removal import Removal, first_of
+from crossxai.evaluation.removal import Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Found, UnitMetric
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
@@ -52,18 +52,18 @@ class Aopc(UnitMetric):
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
         labels = patches(relevance.shape[1:], self._side(modality))
-        counts = self._counts(labels)
+        points = self._counts(labels)
         removal = Removal(question, (modality,), (self.fill,))
 
         def masks(row: int) -> npt.NDArray[np.bool_]:
             total: Array = np.bincount(labels, relevance[row].reshape(-1)).astype(np.float64)
-            return first_of(ranking.order(question, total[None], [row], self.seed)[0], counts)[:, labels]
+            return first_of(ranking.order(question, total[None], [row], self.seed)[0], points)[:, labels]
 
-        curve = np.reshape(removal.scores(rows, [len(counts)] * len(rows), masks), (len(rows), len(counts)))
-        return Found((curve[:, :1] - curve).mean(axis=1), curve, counts / (labels.max() + 1))
+        curve = np.reshape(removal.scores(rows, [len(points)] * len(rows), masks), (len(rows), len(points)))
+        return Found((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
 
     def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        return curves.counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
+        return counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
 
     def _side(self, modality: Modality) -> int:
         return self.patch if modality.spatial else 1
@@ -107,7 +107,7 @@ class MorfLerf(UnitMetric):
         return Scores(self.name, lerf.value - morf.value, self.higher_is_better, extras=extras, params=params)
 
     def passes(self, question: Question) -> int:
-        return 2 * (len(curves.counts(self._units(question), self.steps)) - 1)
+        return 2 * (len(counts(self._units(question), self.steps)) - 1)
 
 
 def patches(space: tuple[int, ...], side: int) -> npt.NDArray[np.intp]:

@@ -7,7 +7,7 @@ missing cannot form patterns that are evidence of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,8 @@ from scipy.integrate import trapezoid
 from skimage.segmentation import slic
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.evaluation import baselines, curves, ranking
-from crossxai.evaluation.removal import Removal, first_of
+from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.removal import Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Found, UnitMetric
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
@@ -76,21 +76,21 @@ class Irof(UnitMetric):
         grid = np.linspace(0, 1, (self.steps or self.segments) + 1)
         value, curve = np.full(len(rows), np.nan), np.full((len(rows), len(grid)), np.nan)
         for i, (own, mine) in enumerate(zip(scores, found, strict=True)):
-            fractions = self._counts(mine) / (mine.max() + 1)
+            fractions = self._counts(mine) / (int(mine.max()) + 1)
             curve[i] = np.interp(grid, fractions, own)
             drop = own[0] - trapezoid(own, fractions)
             if not self.relative:
                 value[i] = drop
             elif own[0] > 0:
                 value[i] = drop / own[0]
-        extras = {"segments": np.array([mine.max() + 1.0 for mine in found])}
+        extras = {"segments": np.array([int(mine.max()) + 1.0 for mine in found])}
         return Found(value, curve, grid, extras)
 
-    def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def _counts(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
         total = int(labels.max()) + 1
-        return curves.counts(total, self.steps or total)
+        return counts(total, self.steps or total)
 
-    def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[npt.NDArray[np.intp]]:
+    def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[npt.NDArray[np.integer[Any]]]:
         """Segment numbers 0 … L - 1 (pixels,) of each sample."""
         if modality.kind != "image":
             raise Unsupported(
@@ -102,5 +102,6 @@ class Irof(UnitMetric):
         for row in rows.tolist():
             image = question.values[0][row].astype(np.float64)
             labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
-            found.append(np.unique(labels, return_inverse=True)[1].reshape(-1))
+            numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
+            found.append(numbers.astype(np.min_scalar_type(numbers.max())))  # all samples' are held: as small as can be
         return found

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.integrate import trapezoid
 
 from crossxai.attribution import Attribution, Needs
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.evaluation import baselines, curves, ranking
-from crossxai.evaluation.removal import Masks, Removal, first_of
+from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.removal import Masks, Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Numbers, Range, spread
 from crossxai.question import Question
-from crossxai.scores import Scores
+from crossxai.scores import Metric, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Joint:
     needs: ClassVar[Needs] = "scores"
     invariant_to: ClassVar[str] = "order"
     range: ClassVar[Range] = (None, None)
+    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
     source: ClassVar[str] = "Petsiuk et al. 2018"
     inserts: ClassVar[bool]
 
@@ -61,13 +62,13 @@ class Joint:
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""
-        gaps = self.gaps(question, attribution)
+        gaps = completeness(question, attribution, self.name, self.tolerance)
         removal = self._removal(question)
         relevance = np.concatenate(
             [ranking.units(question, attribution, m).reshape(len(question), -1) for m in removal.modalities], axis=1
         )
         rows = np.flatnonzero(ranking.usable(relevance))
-        points = curves.counts(removal.units, self.steps)
+        points = counts(removal.units, self.steps)
 
         def masks(row: int) -> Masks:
             first = first_of(ranking.order(question, relevance[[row]], [row], self.seed)[0], points)
@@ -84,13 +85,9 @@ class Joint:
         params = self._params(question, removal)
         return Scores(self.name, area, self.higher_is_better, curve, points / removal.units, extras, params)
 
-    def gaps(self, question: Question, attribution: Attribution) -> Numbers:
-        """Each sample's relative gap (n,); raises `Unsupported` with the reason if the maps are not comparable."""
-        return completeness(question, attribution, self.name, self.tolerance)
-
     def passes(self, question: Question) -> int:
         """Forward passes per sample whose maps are finite, exactly."""
-        return len(curves.counts(self._removal(question).units, self.steps))
+        return len(counts(self._removal(question).units, self.steps))
 
     def _removal(self, question: Question) -> Removal:
         for name in self.fills:
@@ -124,6 +121,18 @@ class JointInsertion(Joint):
     name: ClassVar[str] = "joint_insertion"
     higher_is_better: ClassVar[bool] = True
     inserts: ClassVar[bool] = True
+
+
+def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Attribution) -> dict[str, str]:
+    """The joint ones of these metrics that cannot judge an attribution, by name, with the reasons."""
+    found = {}
+    for name, metric in metrics.items():
+        try:
+            if isinstance(metric, Joint):
+                completeness(question, attribution, metric.name, metric.tolerance)
+        except Unsupported as error:
+            found[name] = str(error)
+    return found
 
 
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:

@@ -96,6 +96,11 @@ class Removal:
         )
 
 
+def counts(units: int, steps: int) -> npt.NDArray[np.intp]:
+    """Numbers of units removed at each point: 0 … units, evenly spaced, distinct, at most steps + 1 of them."""
+    return np.unique(np.rint(np.linspace(0, units, steps + 1)).astype(np.intp))
+
+
 def first_of(order: npt.NDArray[np.intp], counts: npt.NDArray[np.intp]) -> Masks:
     """Masks (len(counts), units) of the first counts[j] units of an order (units,)."""
     ranks = np.empty(len(order), dtype=np.intp)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
-from crossxai.evaluation.imputation import Imputations
+from crossxai.evaluation.imputation_system import Imputations
 from crossxai.evaluation.removal import Maker, score_copies
 from crossxai.evaluation.unit_metric import Found, UnitMetric
 from crossxai.model import Array, Inputs, Modality

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ class UnitMetric:
     needs: ClassVar[Needs] = "scores"
     invariant_to: ClassVar[str] = "order"
     range: ClassVar[Range] = (None, None)
+    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
     source: ClassVar[str]
 
     def __post_init__(self) -> None:
