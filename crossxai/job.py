@@ -17,7 +17,7 @@ import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
-from crossxai.evaluation import baselines, curves
+from crossxai.evaluation import baselines, curves, joint
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.explainers import Method
 from crossxai.files import (
@@ -105,8 +105,15 @@ class Job:
         usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        # A metric judges the maps of one modality; an explainer may have none of it.
-        every = {e.label: {name: hashes[name] for name in usable if about[name] in e.values} for e in explained}
+        alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
+        for metric, label, reason in ((m, e, r) for e, found in alone.items() for m, r in found.items()):
+            refused[f"{metric} of {label}"] = reason
+            self.console.print(f"[yellow]{self.name}: {metric} of {label} is left out: {reason}")
+        # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
+        every = {
+            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}
+            for e in explained
+        }
         groups: dict[tuple[str, ...], list[Explanation]] = {}
         for explanation in explained:
             wanted = every[explanation.label]
@@ -138,8 +145,9 @@ class Job:
     def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
         one = self.measured[:1]
-        maps = {m.name: np.ones_like(v) for m, v in zip(one.modalities, one.values, strict=True)}
-        probe = attribution(replace(explanation, ids=one.ids, values=maps), one)
+        maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
+        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
+        probe = attribution(replace(explanation, ids=one.ids, values=maps, extras=complete), one)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -221,7 +229,8 @@ def questions(
 def attribution(explanation: Explanation, question: Question) -> Attribution:
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
-    return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile)
+    about = (explanation.ids, explanation.label, explanation.profile)
+    return Attribution(values, modalities, *about, extras=explanation.extras)
 
 
 def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:
