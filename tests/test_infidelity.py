@@ -33,10 +33,10 @@ def captum(question: Question, values: Any, perturbations: Any, changed: Any, no
     return found.numpy()
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalise", ["signed", "none"])
 @pytest.mark.parametrize("perturbation", ["square", "subset"])
 @pytest.mark.parametrize("reading", ["contributions", "gradients"])
-def test_captum_infidelity_is_reproduced(normalise: bool, perturbation: str, reading: str) -> None:
+def test_captum_infidelity_is_reproduced(normalise: str, perturbation: str, reading: str) -> None:
     question = ask()
     values = some_map(question, 3)
     params: dict[str, Any] = {"perturbation": perturbation, "reading": reading, "normalise": normalise}
@@ -46,17 +46,19 @@ def test_captum_infidelity_is_reproduced(normalise: bool, perturbation: str, rea
     x = question.inputs[0][:, None]
     changed = x * ~masks
     perturbations = masks * np.ones(3) if reading == "contributions" else x - changed
-    np.testing.assert_allclose(scores.value, captum(question, values, perturbations, changed, normalise), rtol=1e-9)
+    np.testing.assert_allclose(
+        scores.value, captum(question, values, perturbations, changed, normalise == "signed"), rtol=1e-9
+    )
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_captum_infidelity_with_noise(normalise: bool) -> None:
+@pytest.mark.parametrize("normalise", ["signed", "none"])
+def test_captum_infidelity_with_noise(normalise: str) -> None:
     question = ask()
     values = some_map(question, 3)
     metric: Any = get("infidelity", samples=20, perturbation="noise", reading="gradients", normalise=normalise, sd=0.3)
     noise = np.stack([metric.noise(question, row) for row in range(4)])
     assert noise.std() == pytest.approx(0.3, rel=0.05)
-    expected = captum(question, values, noise, question.inputs[0][:, None] - noise, normalise)
+    expected = captum(question, values, noise, question.inputs[0][:, None] - noise, normalise == "signed")
     np.testing.assert_allclose(metric(question, answer(question, values)).value, expected, rtol=1e-9)
 
 
@@ -69,17 +71,30 @@ def test_maps_that_explain_a_linear_model_have_none() -> None:
         {"perturbation": "subset"},
         {"reading": "gradients"},
         {"reading": "gradients", "perturbation": "noise"},
-        {"normalise": False},
+        {"normalise": "none"},
     ):
         values = weight if "reading" in params else truth
         scores = get("infidelity", **params)(question, answer(question, values))
         np.testing.assert_allclose(scores.value, 0, atol=1e-12)
 
 
+def test_only_a_signed_factor_forgives_a_map_upside_down() -> None:
+    question = ask()
+    values = some_map(question, 3)
+    found = {}
+    for normalise in ("positive", "signed", "none"):
+        metric = get("infidelity", normalise=normalise)
+        found[normalise] = [metric(question, answer(question, m)).value for m in (values, -values, 0 * values)]
+    best, turned, nothing = (np.array(v) for v in found["signed"])
+    np.testing.assert_allclose(best, turned)
+    np.testing.assert_allclose(np.sort(found["positive"][:2], axis=0), [best, nothing])
+    assert (found["none"][0] > best).all()
+
+
 def test_a_zero_map_predicts_no_change() -> None:
     question = ask()
     metric: Any = get("infidelity", samples=10)
-    for normalise in (True, False):
+    for normalise in ("positive", "signed", "none"):
         scores = get("infidelity", samples=10, normalise=normalise)(
             question, answer(question, np.zeros((4, SIDE, SIDE, 1)))
         )

@@ -44,6 +44,8 @@ class Aopc(UnitMetric):
         self._whole("steps")
         self._whole("patch")
         self._share("share", whole=True)
+        if self.patch > 1:
+            object.__setattr__(self, "invariant_to", "scale")
         object.__setattr__(self, "fill", baselines.resolve(self.fill))
 
     def passes(self, question: Question) -> int:

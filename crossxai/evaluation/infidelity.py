@@ -6,7 +6,7 @@ Yeh et al. 2019 (NeurIPS; arXiv:1901.09392), definition 2.1: E over I of (I · m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from crossxai.question import Question, Rows
 
 Perturbation = Literal["square", "subset", "noise"]
 Reading = Literal["contributions", "gradients"]
+Normalise = Literal["positive", "signed", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,10 @@ class Infidelity(UnitMetric):
     reading: "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where
     I counts which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself,
     channel by channel: such a map needs all channels. Noise needs gradients.
-    normalise: the map is first multiplied by the number that suits it best (Yeh et al., their code; Captum's `normalize`), so
-    that maps in other units than the score's can be compared; a map that predicts nothing, such as zero, gets the mean
-    square of the changes. Without it, only maps in the score's units mean anything, and the scale of a map counts.
+    normalise: "positive" first multiplies the map by the number of at least 0 that suits it best, so that maps in other units
+    than the score's can be compared; "signed" by the best number of all (Yeh et al., their code; Captum's `normalize`), which
+    forgives a map that is upside down; "none" takes the map as it is, which only means something in the score's units. A map
+    that predicts nothing, such as zero, gets the mean square of the changes.
     """
 
     samples: int = 64
@@ -44,7 +46,7 @@ class Infidelity(UnitMetric):
     sd: float = 0.1
     fill: baselines.FillLike = "zero"
     reading: Reading = "contributions"
-    normalise: bool = True
+    normalise: Normalise = "positive"
 
     name: ClassVar[str] = "infidelity"
     higher_is_better: ClassVar[bool] = False
@@ -56,12 +58,13 @@ class Infidelity(UnitMetric):
         super().__post_init__()
         self._whole("samples")
         self._share("share", whole=True)
-        self._one_of("perturbation", ("square", "subset", "noise"))
-        self._one_of("reading", ("contributions", "gradients"))
+        self._one_of("perturbation", get_args(Perturbation))
+        self._one_of("reading", get_args(Reading))
         if isinstance(self.sd, bool) or not isinstance(self.sd, int | float) or not 0 < self.sd < np.inf:
             raise InvalidInput(f"{self.name}: sd must be a positive number, got {self.sd!r}")
-        if not isinstance(self.normalise, bool):
-            raise InvalidInput(f"{self.name}: normalise must be true or false, got {self.normalise!r}")
+        self._one_of("normalise", get_args(Normalise))
+        if self.normalise == "none":
+            object.__setattr__(self, "invariant_to", "nothing")
         if self.perturbation == "noise" and self.reading == "contributions":
             raise InvalidInput(
                 f"{self.name}: noise changes inputs by amounts, which a map of contributions says nothing of: "
@@ -114,9 +117,10 @@ class Infidelity(UnitMetric):
         return Found(np.array(value, dtype=np.float64))
 
     def _error(self, predicted: Numbers, drops: Numbers) -> float:
-        if self.normalise:
+        if self.normalise != "none":
             square = float((predicted**2).sum())
-            predicted = predicted * ((predicted * drops).sum() / square) if square > 0 else predicted
+            best = float((predicted * drops).sum()) / square if square > 0 else 0.0
+            predicted = predicted * (max(best, 0.0) if self.normalise == "positive" else best)
         return float(((predicted - drops) ** 2).mean())
 
     def masks(self, question: Question, row: int) -> npt.NDArray[np.bool_]:
