@@ -10,16 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix, csc_matrix
-from scipy.sparse.linalg import splu
 
 from crossxai.errors import InvalidInput
+from crossxai.evaluation.imputation_system import Imputation
 from crossxai.model import Array
-
-NEIGHBOURS = {(-1, 0): 1 / 6, (1, 0): 1 / 6, (0, -1): 1 / 6, (0, 1): 1 / 6} | {
-    (y, x): 1 / 12 for y in (-1, 1) for x in (-1, 1)
-}
-"""Direct neighbours weigh twice what diagonal ones do; at a border the weights that remain are scaled to sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -44,32 +38,8 @@ class NoisyLinear:
         places = np.flatnonzero(hidden)
         if not len(places):
             return result
-        filled = np.zeros((len(places), image.shape[-1]))
-        if len(places) < hidden.size:
-            system, known = _system(hidden, image)
-            filled = splu(system).solve(known)
+        filled = Imputation(hidden)(image) if len(places) < hidden.size else np.zeros((len(places), image.shape[-1]))
         # In pgc's order, (channel, pixel), so that the same normal numbers give the same image.
         noise = rng.standard_normal((image.shape[-1], len(places))).T
         result.reshape(-1, image.shape[-1])[places] = filled + self.noise * noise
         return result
-
-
-def _system(hidden: npt.NDArray[np.bool_], image: Array) -> tuple[csc_matrix, npt.NDArray[np.float64]]:
-    """The matrix (m, m) and right-hand sides (m, channels) of the m hidden pixels' equations."""
-    height, width = hidden.shape
-    y, x = np.nonzero(hidden)
-    number = np.full(hidden.shape, -1)
-    number[y, x] = np.arange(len(y))
-    total, known = np.zeros(len(y)), np.zeros((len(y), image.shape[-1]))
-    rows, columns, weights = [np.arange(len(y))], [np.arange(len(y))], []
-    for (down, right), weight in NEIGHBOURS.items():
-        at = np.flatnonzero((y + down >= 0) & (y + down < height) & (x + right >= 0) & (x + right < width))
-        there = (y[at] + down, x[at] + right)
-        total[at] += weight
-        open_ = ~hidden[there]
-        known[at[open_]] += weight * image[there][open_]
-        rows.append(at[~open_])
-        columns.append(number[there][~open_])
-        weights.append(np.full(len(rows[-1]), -weight))
-    values = np.concatenate([total, *weights])
-    return csc_matrix(coo_matrix((values, (np.concatenate(rows), np.concatenate(columns))))), known
