@@ -95,7 +95,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "mask_share": {"masks": MIDDLE},
     "pointing": {"masks": MIDDLE},
 }
-CURVES = {"deletion", "insertion"}
+CURVES = {"aopc", "deletion", "insertion", "irof", "joint_deletion", "joint_insertion"}
 
 
 @pytest.mark.parametrize("entry", evaluation.discover(), ids=lambda entry: entry.name)
@@ -103,7 +103,15 @@ def test_metrics(entry: evaluation.Entry) -> None:
     left_out = check_metric(evaluation.get(entry.name, **METRICS.get(entry.name, {})))
     assert not isinstance(left_out, Unsupported)
     assert ("end points: the metric has no curve" in left_out) == (entry.name not in CURVES)
-    by_scale = {"centre_share", "mask_share"}
+    by_scale = {
+        "centre_share",
+        "mask_share",
+        "faithfulness_correlation",
+        "mu_fidelity",
+        "sensitivity_n",
+        "infidelity",
+        "irof",
+    }
     assert any("invariant_to = 'scale'" in words for words in left_out) == (entry.name in by_scale)
 
 

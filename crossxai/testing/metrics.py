@@ -45,7 +45,8 @@ def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]
     weights[middle, middle] = rng.uniform(0.2, 2.0, weights[middle, middle].shape) / (size * size)
     question = Question(_Linear(weights), (images,), Target.outputs(0, n, 1))
     truth = (images * weights).sum(axis=-1, keepdims=True)
-    return question, Attribution((truth,), question.modalities, question.ids, "the truth")
+    complete = {"completeness_gap": np.zeros(n)}
+    return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
 
 
 def check_metric(
@@ -78,7 +79,12 @@ def check_metric(
     _check_scores(metric, question, best, who)
     left_out: list[str] = []
     rows = np.arange(len(question))[::-2]
-    some = replace(truth, values=(truth.values[0][rows],), ids=tuple(question.ids[i] for i in rows))
+    some = replace(
+        truth,
+        values=(truth.values[0][rows],),
+        ids=tuple(question.ids[i] for i in rows),
+        extras={name: np.asarray(extra)[rows] for name, extra in truth.extras.items()},
+    )
     _require_equal(metric(question, truth).value, best.value, f"{who} gives two values for one map")
     _require_equal(metric(question[rows], some).value, best.value[rows], f"{who} depends on the other samples")
     _check_invariance(metric, question, truth, best, who, left_out)
