@@ -13,7 +13,7 @@ import numpy.typing as npt
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
-from crossxai.explainers.coalitions import lime_samples, shap_coalitions
+from crossxai.explainers.coalitions import constrained_values, lime_samples, shap_coalitions
 from crossxai.explainers.groups import spread
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.randomness import seeded
@@ -163,12 +163,7 @@ class _Constrained:
 
     def fit(self, data: Any, **_kwargs: Any) -> None:
         (shown, scores, _weights), *_ = ([column.double().numpy() for column in batch] for batch in data)
-        count = shown.shape[1]
-        total = scores[0] - scores[1]
-        # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
-        inside = np.linalg.svd(np.ones((1, count)))[2][1:].T
-        rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
-        self.values = total / count + inside @ np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]
+        self.values = constrained_values(shown, scores)
 
     def representation(self) -> Any:
         import torch

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import Unsupported
+from crossxai.model import Array
 
 
 def lime_samples(rng: np.random.Generator, samples: int, groups: int) -> npt.NDArray[np.int64]:
@@ -30,3 +31,16 @@ def shap_coalitions(rng: np.random.Generator, samples: int, groups: int) -> npt.
     for row, count in zip(shown, sizes, strict=True):
         row[rng.permutation(groups)[:count]] = 1
     return shown
+
+
+def constrained_values(shown: Array, scores: Array) -> Array:
+    """Values (groups,) of the least squares over coalitions whose first row (everything) and second (nothing) hold exactly.
+
+    shown: zeros and ones (2 + samples, groups); scores: (2 + samples,). Takes the place of a library's own regression.
+    """
+    total = scores[0] - scores[1]
+    # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
+    inside = np.linalg.svd(np.ones((1, shown.shape[1])))[2][1:].T
+    rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
+    fitted = np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]
+    return np.asarray(total / shown.shape[1] + inside @ fitted)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import Needs
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.coalitions import lime_samples, shap_coalitions
+from crossxai.explainers.coalitions import constrained_values, lime_samples, shap_coalitions
 from crossxai.explainers.groups import check_segmentation, groups
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
@@ -222,10 +222,4 @@ class _Constrained:
     """Least squares whose first row (everything) and second (nothing) hold exactly: in place of the library's regression."""
 
     def fit(self, shown: Any, scores: Any, sample_weight: Any = None) -> None:
-        shown, scores = shown.astype(np.float64), scores.astype(np.float64)
-        count = shown.shape[1]
-        total = scores[0] - scores[1]
-        # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
-        inside = np.linalg.svd(np.ones((1, count)))[2][1:].T
-        rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
-        self.coef_ = total / count + inside @ np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]
+        self.coef_ = constrained_values(shown.astype(np.float64), scores.astype(np.float64))
