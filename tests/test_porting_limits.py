@@ -162,6 +162,6 @@ def test_a_wrong_twin_is_refused_with_its_gap() -> None:
         with pytest.raises(Unsupported, match=r"differs from it by 1.0e-02 of the largest output, more than 1e-08"):
             twin(model, (np.ones((3, 4)),), framework)
     with pytest.raises(Unsupported, match="cannot say what it is made of: wrap a torch module in TorchModel"):
-        twin(FunctionModel(lambda x: x, (TABLE,)), (np.ones((3, 4)),), "torch")  # type: ignore[arg-type]
+        twin(FunctionModel(lambda x: x, (TABLE,)), (np.ones((3, 4)),), "torch")
     with pytest.raises(ValueError, match="framework is 'torch' or 'keras', got 'jax'"):
         twin(model, (np.ones((3, 4)),), "jax")  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class TwinScores:
         import tensorflow as tf
 
         self.question = question
-        self.found: Twin = twin(question.model, question.inputs, "keras", "float32")  # type: ignore[arg-type]
+        self.found: Twin = twin(question.model, question.inputs, "keras", "float32")
         self.seen = np.full(len(question), np.nan, np.float32)
         self._inputs = [tf.constant(values, tf.float32) for values in question.inputs]
         self._weights = tf.constant(question.target.weights, tf.float32)

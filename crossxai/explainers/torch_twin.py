@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.errors import Unsupported
-from crossxai.model import Array, Inputs, Traceable
+from crossxai.model import Array, Inputs
 from crossxai.porting import Twin, twin
 from crossxai.question import Question, Rows
 
@@ -24,8 +23,6 @@ class TwinScores:
     def __init__(self, question: Question, channels_last: bool = False) -> None:
         import torch
 
-        if not isinstance(question.model, Traceable):
-            raise Unsupported(f"needs the model's graph, which model {question.model.name!r} does not give")
         self.question, self.channels_last = question, channels_last
         self.found: Twin = twin(question.model, question.inputs, "torch")
         self.dtype = getattr(torch, str(self.found.graph.dtype))

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.graph import Graph
-from crossxai.model import Array, Inputs, Traceable
+from crossxai.model import Array, Inputs, Model, Traceable
 from crossxai.process import streams_kept
 
 Framework = Literal["torch", "keras"]
@@ -35,7 +35,7 @@ class Twin:
 
 
 def twin(
-    model: Traceable, inputs: Inputs, framework: Framework, dtype: Literal["float32", "float64"] | None = None
+    model: Model, inputs: Inputs, framework: Framework, dtype: Literal["float32", "float64"] | None = None
 ) -> Twin:
     """The twin of a model for inputs of these sizes; in the dtype of its weights unless told.
 
