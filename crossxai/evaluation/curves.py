@@ -19,7 +19,7 @@ from crossxai.errors import InvalidInput
 from crossxai.evaluation import baselines, ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
-from crossxai.scores import Metric, Scores
+from crossxai.scores import Axis, Metric, Range, Scores
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class Curve:
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "scores"
+    axis: ClassVar[Axis] = "faithfulness"
+    range: ClassVar[Range] = (None, None)
+    source: ClassVar[str] = "Petsiuk et al. 2018"
     inserts: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -60,6 +63,11 @@ class Curve:
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Per-sample curves (n, points), both endpoints included, and their areas (n,)."""
         return evaluate(question, [attribution], [self])[0][0]
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample for one map alone; fewer where `evaluate` shares them."""
+        modality = ranking.modality_of(question, self.modality, self.name)
+        return len(counts(int(np.prod(ranking.space_of(question, modality))), self.steps))
 
 
 @dataclass(frozen=True)
