@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from crossxai.errors import Unsupported
+from crossxai.process import streams_kept
 from crossxai.redrawing import redrawn
 
 ITSELF = "(itself)"
@@ -40,13 +41,14 @@ def layers(model: Any, named: Mapping[str, Any], hooked: Hooked, run: Callable[[
 def copied(model: Any, run: Any, name: str) -> Any:
     """A copy of a Keras model that shares no variable with it. run: calls a model, which builds it."""
     try:
-        twin = keras.models.clone_model(model)
-        run(twin)
+        with streams_kept():  # Keras's initialisers take their seeds from Python's generator
+            twin = keras.models.clone_model(model)
+            run(twin)
         twin.set_weights(model.get_weights())
     except (ValueError, TypeError, NotImplementedError) as error:
         raise Unsupported(
-            f"model {name!r} cannot be copied, so its weights cannot be drawn anew: {error}; a subclassed model needs "
-            "get_config and from_config"
+            f"model {name!r} cannot be copied, so its weights cannot be drawn anew: a subclassed model needs get_config and "
+            f"from_config ({str(error).partition(chr(10))[0]})"
         ) from error
     if {id(v) for v in twin.variables} & {id(v) for v in model.variables}:
         raise Unsupported(

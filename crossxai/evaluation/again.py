@@ -38,7 +38,7 @@ class Again:
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
-    needs: ClassVar[Needs] = "scores"
+    needs: ClassVar[Needs] = "nothing"
     asks: ClassVar[str] = "explainer"
 
     def __post_init__(self) -> None:
@@ -71,6 +71,8 @@ class Again:
             "modality": modality.name,
             "link": question.target.link,
         }
+        if curves:
+            params["curve_over"] = getattr(self, "curve_over", "units")
         return Scores(
             self.name,
             value,

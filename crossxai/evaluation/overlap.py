@@ -159,7 +159,7 @@ class _Swept(Masked):
                 )
 
     def _params(self) -> dict[str, object]:
-        return {"steps": int(self.steps), "by": self.by, "take": self.take}
+        return {"steps": int(self.steps), "by": self.by, "take": self.take, "curve_over": self.curve_over}
 
     def _verdict(self, relevance: Array, masks: Masks) -> Scores:
         curve = self._curve(relevance, masks)
@@ -209,6 +209,9 @@ def _hits(row: Numbers, mask: Masks, k: int) -> float:
 
 def _average_precision(row: Numbers, mask: Masks) -> float:
     order = np.argsort(-row, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(row[order])), len(row) - 1)  # the last unit of each run of equal values
+    ordered = row[order]
+    last = np.append(
+        np.flatnonzero(ordered[1:] != ordered[:-1]), len(row) - 1
+    )  # the last unit of each run of equal values
     hits = np.cumsum(mask[order])[last]
     return float((np.diff(hits, prepend=0) / mask.sum() * hits / (last + 1)).sum())

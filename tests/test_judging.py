@@ -1,0 +1,76 @@
+"""Metrics of the explained question in an experiment: which question they see, what they cost, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import toys
+from experiments import BOTH, crossxai, toml
+
+from crossxai import Modality, Question, Target, files, judging
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.evaluation import get
+from crossxai.explainers import get as explainer_of
+
+IMAGE = Modality.image()
+
+
+def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
+    (tmp_path / "both.py").write_text(BOTH)
+    names = (
+        "noise_correlation",
+        "repeatability",
+        "model_randomisation",
+        "completeness_gap",
+        "grid_pointing",
+        "entropy",
+    )
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}},
+            {"name": "controls.random"},
+        ],
+        "metrics": [{"name": name, "params": {"modality": "image"}} for name in names],
+        "target": {"explain": "identity", "measure": "softmax"},
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    folder = tmp_path / "out" / "explanations" / "fusion"
+    found = {n: files.read_explanation(folder / f"{n}.h5").scores for n in ("captum.occlusion", "controls.random")}
+    for scores in found.values():
+        assert set(scores) == set(names) - {"model_randomisation"}  # a function has no weights
+        assert all(s.value.shape == (3,) for s in scores.values())
+    np.testing.assert_allclose(found["captum.occlusion"]["repeatability"].value, 1)  # it draws nothing
+    assert (found["controls.random"]["repeatability"].value < 0.5).all()
+    assert (found["controls.random"]["noise_correlation"].value > 0.999).all()  # it sees nothing
+    # Occlusion by blocks of a model that is linear in the image adds up, for the raw output; not for its probability.
+    np.testing.assert_allclose(found["captum.occlusion"]["completeness_gap"].value, 0, atol=1e-5)
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "model_randomisation needs weights that can be drawn anew" in text
+    assert "Entropy of the shares of absolute relevance" in (tmp_path / "out" / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_their_cost_is_in_the_bar() -> None:
+    question, explainer = toys.question(toys.torch_model()), explainer_of("captum.integrated_gradients", steps=4)
+    assert judging.cost_of(explainer, question) == 3 * (4 + 2 * 4)
+    for name, expected in (("max_sensitivity", 10 * 36), ("repeatability", 0), ("completeness_gap", 6)):
+        assert judging.judging_cost(get(name), question, explainer) == expected
+    assert judging.judging_cost(get("model_randomisation", stages=2), question, explainer) == 2 * 36
+
+
+def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() -> None:
+    question, explainer = toys.question(toys.torch_model()), explainer_of("captum.saliency")
+    answer, said = explainer(question), list[str]()
+    plain = Question(
+        FunctionModel(lambda x: x.mean(axis=(1, 2)), (IMAGE,)), question.inputs, Target.classes([0, 1, 2], 3)
+    )
+    found = judging.asked(get("max_sensitivity"), plain, answer, explainer, said.append)
+    assert np.isnan(found.value).all()
+    assert "needs gradients" in found.params["refused"]
+    assert "max_sensitivity of captum.saliency is left out" in said[0]
