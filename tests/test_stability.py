@@ -42,7 +42,7 @@ def test_max_sensitivity_is_captums(asked):
     explainer = get("captum.input_x_gradient")
     found = MaxSensitivity(draws=4)(asked, explainer(asked), explainer)
     drawn = torch.tensor(np.moveaxis(np.moveaxis(noise(asked, 4, 0.02), -1, 2), 0, 1).reshape(-1, 3, 32, 32))
-    inputs = torch.tensor(np.moveaxis(asked.inputs[0], -1, 1))
+    inputs = torch.tensor(np.ascontiguousarray(np.moveaxis(asked.inputs[0], -1, 1)))
     mean, sd = (torch.tensor(v, dtype=torch.float64).reshape(1, 3, 1, 1) for v in (toys.MEAN, toys.SD))
     module = toys.torch_net("float64")
     method = InputXGradient(lambda x: module((x - mean) / sd))
