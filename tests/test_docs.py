@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments import crossxai
 
 from crossxai import catalogue, metric_catalogue
 from crossxai.explainers import discover
@@ -23,6 +24,10 @@ def test_the_table_of_explainers_is_fresh() -> None:
 def test_the_table_of_metrics_is_fresh() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert page == metric_catalogue.markdown(), "run: crossxai list --metrics --markdown > docs/metrics.md"
+    assert crossxai("list", "--metrics", "--markdown").stdout == page
+    alone = crossxai("list", "--metrics").stdout
+    assert "noise_correlation" in alone
+    assert "captum.saliency" not in alone
 
 
 def test_every_metric_says_what_the_table_needs() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import toys
 from experiments import BOTH, crossxai, toml
 
-from crossxai import Modality, Question, Target, files, judging
+from crossxai import Modality, Question, Target, files, judging, sources
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
+from crossxai.experiment import MetricSpec
 from crossxai.explainers import get as explainer_of
 
 IMAGE = Modality.image()
@@ -77,3 +80,25 @@ def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() ->
     assert np.isnan(found.value).all()
     assert "needs gradients" in found.params["refused"]
     assert "max_sensitivity of captum.saliency is left out" in said[0]
+
+
+def test_metrics_of_masks_find_theirs_in_the_data() -> None:
+    masks = np.zeros((2, 4, 4), bool)
+    masks[:, 1:3, 1:3] = True
+    samples = files.Samples(
+        ("a", "b"),
+        (IMAGE,),
+        {"image": np.zeros((2, 4, 4, 3), np.float32)},
+        np.array([0, 1]),
+        ("no", "yes"),
+        {"lesion": masks},
+    )
+    experiment: Any = SimpleNamespace(seed=7)
+    for name in ("mask_share", "relevance_rank", "top_k_intersection", "auprc", "mask_iou", "mask_dice"):
+        spec = MetricSpec(name=name, params={"labels": [1]})
+        _, metric = sources.metric(spec, experiment, samples, ())
+        found: Any = metric
+        assert found.ids == ("a", "b")
+        np.testing.assert_array_equal(found.masks, [masks[0] & False, masks[1]])
+    _, noisy = sources.metric(MetricSpec(name="max_sensitivity"), experiment, samples, ())
+    assert noisy.seed == 7  # type: ignore[attr-defined]

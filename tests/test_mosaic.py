@@ -76,6 +76,12 @@ def test_networks(model):
     assert ((found.value >= 0) & (found.value <= 1)).all()
 
 
+def test_a_network_of_one_size_refuses_larger_mosaics():
+    question, explainer = toys.question(toys.keras_model()), get("reference.gradient_x_input")
+    with pytest.raises(Unsupported, match="twice as high and wide: write mosaic='same'"):
+        GridPointing(mosaic="double")(question, explainer(question), explainer)
+
+
 def test_undefined_and_refused():
     question = colours_question(3)
     negative = Oracle(lambda q, seed: -np.abs(truth(q)))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Attribution, Explainer
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.again import Again, blocks, generators, values_of
 from crossxai.evaluation.localisation import Masks, relevance_mass
@@ -76,10 +76,24 @@ class GridPointing(Again):
                 for m, v in zip(question.model.modalities, question.inputs, strict=True)
             )
             asked = replace(question[rows], inputs=given)
-            relevance = self.of(asked, explainer(asked), modality)
+            relevance = self.of(asked, self._answer(explainer, asked), modality)
             value[rows] = relevance_mass(relevance, _cells(plan[rows] == rows[:, None], relevance.shape))
         usable = ranking.usable(self.of(question, attribution, modality))
         return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25))
+
+    def _answer(self, explainer: Explainer, asked: Question) -> Attribution:
+        """The explainer's answer; what a framework says of a size that its network cannot take becomes a refusal."""
+        if self.mosaic == "same":
+            return explainer(asked)
+        try:
+            return explainer(asked)
+        except CrossXAIError:
+            raise
+        except (RuntimeError, ValueError) as error:  # torch's and Keras's words for a wrong shape
+            raise Unsupported(
+                f"{self.name}: model {asked.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
+                f"({str(error).partition(chr(10))[0]})"
+            ) from error
 
     def plan(self, question: Question) -> np.typing.NDArray[np.intp]:
         """Which sample is in which cell of each sample's mosaic, (n, 4): row by row, itself exactly once.
