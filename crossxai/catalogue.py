@@ -51,7 +51,11 @@ what the tests found for each of them on each kind of model.
   ([conventions](conventions.md)).
 - **Passes**: forward + backward passes per sample, with the defaults, for one {SIDE} × {SIDE} RGB image (for tables only: ten
   columns) and a layer of {CHANNELS} channels on a {GRID} × {GRID} grid; `Explainer.cost(question)` gives the number for any
-  question, and the tests count that it is exact.
+  question whose number of groups is known beforehand, and the tests count that it is exact.
+- **Memory**: at most four batches of perturbed copies exist at once, whatever the steps and the samples (`batch_size` is the
+  question's). Where a library or a definition needs more of one sample together, it is this many: the steps of
+  `xplique.integrated_gradients` and `reference.integrated_gradients`, the samples of `captum.gradient_shap`, the channels of
+  `gradcam.scorecam`, the masks (not the images) of `xplique.occlusion`.
 """
 
 

@@ -17,7 +17,7 @@ import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
-from crossxai.evaluation import curves
+from crossxai.evaluation import baselines, curves
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import (
     Explanation,
@@ -27,7 +27,7 @@ from crossxai.files import (
     write_explanation,
     write_predictions,
 )
-from crossxai.judging import apart, asked, attribution_of, cost_of, judging_cost
+from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
 from crossxai.model import Array
 from crossxai.question import Question
 from crossxai.scores import Metric
@@ -127,7 +127,7 @@ class Job:
             if lacking or set(explanation.judged) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
-            (group, [attribution_of(e, self.question) for e in group], *apart([usable[name] for name in names]))
+            (group, [attribution(e, self.question) for e in group], *apart([usable[name] for name in names]))
             for names, group in groups.items()
         ]
         explainers = {spec.shown: explainer for spec, explainer in made}
@@ -166,7 +166,7 @@ class Job:
         """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
         one = self.measured[:1]
         maps = {m.name: np.ones_like(v) for m, v in zip(one.modalities, one.values, strict=True)}
-        probe = attribution_of(replace(explanation, ids=one.ids, values=maps), one)
+        probe = attribution(replace(explanation, ids=one.ids, values=maps), one)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -174,6 +174,8 @@ class Job:
                     metric.check(self.question)
                 elif isinstance(metric, curves.Curve):
                     curves.passes(one, [probe], [metric])
+                    modality, values = one.only(self._modality(metric)).one
+                    baselines.filled(metric.fill, modality, values)
                 else:
                     metric(one, probe)
             except (Unsupported, InvalidInput) as error:

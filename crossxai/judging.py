@@ -26,7 +26,7 @@ def asked(
         return Scores(metric.name, nothing, metric.higher_is_better, params={"refused": str(error)})
 
 
-def attribution_of(explanation: Explanation, question: Question) -> Attribution:
+def attribution(explanation: Explanation, question: Question) -> Attribution:
     """The map of a file, as the explainer gave it."""
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)

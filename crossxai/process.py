@@ -12,6 +12,7 @@ import importlib.util
 import os
 import random
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
@@ -21,6 +22,9 @@ from types import ModuleType
 import numpy as np
 
 from crossxai.errors import MissingDependency
+
+ALONE = threading.RLock()
+"""Held while something of the whole process is exchanged: generators, names of libraries. No model may want it."""
 
 
 class _TritonBeforeTensorFlow(MetaPathFinder):
@@ -60,18 +64,31 @@ def guard() -> None:
 def streams_kept() -> Iterator[None]:
     """Python's, NumPy's and torch's global generators go on afterwards as if nothing had been drawn in between.
 
-    torch counts only if it is loaded. TensorFlow has no state that can be put back this way.
+    torch counts only if it is loaded. TensorFlow has no state that can be put back this way. One thread at a time: others
+    would draw from the same generators in between.
     """
     torch = sys.modules.get("torch")
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the generator that libraries draw from
-    tensors = None if torch is None else torch.get_rng_state()
-    try:
+    with ALONE:
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the generator that libraries draw from
+        tensors = None if torch is None else torch.get_rng_state()
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+            if torch is not None:
+                torch.set_rng_state(tensors)
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """torch, if loaded, records gradients inside, whatever mode (no_grad, inference_mode) the caller is in."""
+    torch = sys.modules.get("torch")
+    if torch is None:
         yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        if torch is not None:
-            torch.set_rng_state(tensors)
+        return
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def require(package: str, extra: str, purpose: str) -> ModuleType:

@@ -20,6 +20,7 @@ from crossxai.explainers import get
 from crossxai.explainers.attention import Relevance, Rollout
 from crossxai.model import Array, Attentive
 from crossxai.resize import bilinear
+from crossxai.testing import check_explainer
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -92,6 +93,19 @@ def test_batches_and_order_do_not_matter_and_passes_are_announced(framework: str
     for size in (1, 2):
         same(explainer(ask(inner, batch_size=size)).values[0], values, "float32")
     same(explainer(question[[2, 0]]).values[0], values[[2, 0]], "float32")
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("name", ["attention.relevance", "attention.rollout"])
+def test_contract(framework: str, name: str) -> None:
+    """What tests/test_contract.py holds all others to; its networks have no attention."""
+    explainer: Any = get(name)
+    answer = check_explainer(explainer, ask(attentive.vits()[framework]))
+    assert not isinstance(answer, Unsupported)
+    if name == "attention.relevance":
+        answer = check_explainer(explainer, ask(attentive.crossed()[framework]))
+        assert not isinstance(answer, Unsupported)
+        assert len(answer.values) == 2
 
 
 def test_the_target_moves_relevance_and_not_rollout() -> None:

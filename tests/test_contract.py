@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
+import attentive
 import numpy as np
 import pytest
 import zoo
 from cheap import CHEAP
 
-from crossxai import Modality, Question, Target, Unsupported, evaluation
+from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
 from crossxai.model import Array, Differentiable, Inputs, Layered
@@ -53,6 +54,14 @@ def test_explainers(framework: str, name: str, profile: Any) -> None:
     (values,) = answer.values
     assert values.shape[:3] == ((3, zoo.SIZE, zoo.SIZE) if image else (3, 3))
     assert np.ptp(values) > 0
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+@pytest.mark.parametrize("name", [name for name, kind in discover().items() if kind.needs == "attention"])
+def test_explainers_of_transformers(framework: str, name: str) -> None:
+    answer = check_explainer(get(name), attentive.ask(attentive.vits()[framework]))  # type: ignore[arg-type]
+    assert isinstance(answer, Attribution)
+    assert (np.ptp(answer.values[0], axis=(1, 2, 3)) > 0).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Path:
 
 
 def test_every_documented_command_is_ours() -> None:
-    known = {"crossxai", "make", "pip", "python"}
+    known = {"crossxai", "make", "pip", "pytest", "python"}
     lines = documented()
     assert {line.split()[0] for line in lines} <= known
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))

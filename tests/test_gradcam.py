@@ -15,7 +15,7 @@ from scipy.special import softmax
 from test_native import Standardised, close
 from torch import nn
 
-from crossxai import Question, Unsupported
+from crossxai import InvalidInput, Question, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
@@ -284,3 +284,9 @@ def test_silence(models: Any, capsys: pytest.CaptureFixture[str]) -> None:
 def test_adapters_are_what_is_tested(models: Any) -> None:
     assert isinstance(models["torch"], TorchModel)
     assert isinstance(models["keras"], KerasModel)
+
+
+@pytest.mark.parametrize("layer", ["conv1,", ",", " "])
+def test_refine_cam_refuses_a_layer_without_a_name(layer: str) -> None:
+    with pytest.raises(InvalidInput, match="separated by single commas"):
+        get("gradcam.refine_cam", layer=layer)

@@ -16,6 +16,8 @@ HANDFUL: list[tuple[str, str, dict[str, Any]]] = [
     ("torch", "captum.integrated_gradients", {"steps": 3}),
     ("torch", "gradcam.gradcam", {}),
     ("torch", "reference.occlusion", {"patch": 8, "stride": 8}),
+    ("torch", "gradcam.fullgrad", {}),
+    ("keras", "captum.deep_lift", {}),
     ("keras", "captum.saliency", {}),
     ("keras", "gradcam.gradcam", {}),
     ("keras", "xplique.saliency", {}),

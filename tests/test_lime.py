@@ -173,3 +173,20 @@ def test_wrong_parameters(tmp_path: Path) -> None:
     np.save(tmp_path / "narrow.npy", np.zeros((5, 2)))
     with pytest.raises(InvalidInput, match=r"numbers of shape \(rows, 3\) are needed"):
         get("lime.tabular", background=str(tmp_path / "narrow.npy"))(question)
+
+
+@pytest.mark.parametrize("content", ["text", "pickled", "cut short"])
+def test_files_that_are_no_arrays(content: str, tmp_path: Path) -> None:
+    segments, background = tmp_path / "segments.npz", tmp_path / "background.npy"
+    for path, save in ((segments, lambda p, v: np.savez(p, **{"0": v, "1": v})), (background, np.save)):
+        save(path, np.full((40, 40), None) if content == "pickled" else np.zeros((40, 40)))
+        if content == "text":
+            path.write_text("0 1 2", encoding="ascii")
+        elif content == "cut short":
+            path.write_bytes(path.read_bytes()[:200])
+    question = zoo.question("torch", "image+table", "class")
+    for name in ("lime.image", "captum.feature_ablation"):
+        with pytest.raises(InvalidFile, match=r"segments\.npz is no \.npz file of plain arrays"):
+            get(name, segmentation=str(segments))(question)
+    with pytest.raises(InvalidFile, match=r"background\.npy is no \.npy file of plain numbers"):
+        get("lime.tabular", background=str(background))(question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -137,6 +138,23 @@ def test_keras_layers(framework: str) -> None:
     check_same(rebuilt(made, model), (images(32),), "keras" if framework == "torch" else "torch")
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_slope_that_float32_cannot_hold(framework: str) -> None:
+    """TensorFlow's leaky ReLU keeps its slope in float32, which is 1e-8 off."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.3), nn.Flatten())
+    model = TorchModel(nets.lively(net), (toys.IMAGE,))
+    made = check_same(model, (images(8),), framework, 1e-12)
+    check_same(rebuilt(made, model), (images(8),), "torch", 1e-12)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_names_that_no_scope_of_tensorflow_may_have(framework: str) -> None:
+    modality = Modality.image("größe (CT)")
+    net = nets.lively(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()))
+    model = TorchModel(net, (modality,), standardise={modality.name: ((0.5, 0.4, 0.3), (2.0, 3.0, 4.0))})
+    check_same(model, (images(8),), framework)
+
+
 def test_flattening_keeps_the_layout_that_the_dense_layer_was_trained_on() -> None:
     net = keras.Sequential([keras.Input((6, 6, 3), dtype="float64"), keras.layers.Flatten(dtype="float64")])
     net.add(keras.layers.Dense(4, dtype="float64"))
@@ -241,6 +259,23 @@ def test_the_model_is_left_as_found() -> None:
     twin(KerasModel(keras_net, (toys.IMAGE,)), (values,), "torch")
     assert nodes == [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
     assert all(np.array_equal(a, b) for a, b in zip(weights, keras_net.get_weights(), strict=True))
+
+
+def test_threads_read_graphs_while_others_predict() -> None:
+    """torch.fx traces by replacing what every module's call is, for all threads."""
+
+    def model() -> TorchModel:
+        deep = [layer for _ in range(20) for layer in (nn.Conv2d(3, 3, 1), nn.ReLU())]
+        return TorchModel(nn.Sequential(*deep, nn.Flatten()).double().eval(), (toys.IMAGE,))
+
+    models = [model() for _ in range(4)]
+    inputs, call = (images(4),), nn.Module.__call__
+    verbs = [models[0].graph, models[1].graph, models[2].predict, models[3].predict]
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(lambda verb=verb: [verb(inputs) for _ in range(15)]) for verb in verbs for _ in range(4)]
+        for future in waiting:
+            future.result()
+    assert nn.Module.__call__ is call
 
 
 def test_dtypes() -> None:

@@ -87,6 +87,16 @@ def test_what_torch_has_no_translation_for(net: nn.Module, said: str) -> None:
         twin(model, inputs, "torch")
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_tokens_that_torch_gets_features_first(framework: Any) -> None:
+    words = Modality("words", ("token", "feature"), ("a", "b", "c"))
+    net = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(
+        Unsupported, match=r"'words' \(axes token, feature\) enters model 'pytorch' as \(3, 5\), not as"
+    ):
+        twin(TorchModel(net.eval(), (words,)), (np.ones((2, 5, 3)),), framework)
+
+
 def subclassed(function: Any) -> Any:
     class Subclassed(keras.Model):
         def call(self, x: Any) -> Any:

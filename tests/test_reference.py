@@ -269,6 +269,8 @@ def test_what_is_refused() -> None:
         get("reference.shapley", segmentation="quickshift")
     with pytest.raises(Unsupported, match="there is only 1"):
         get("reference.kernel_shap", patch=16)(zoo.question("torch"))
+    with pytest.raises(InvalidInput, match=r"grid 17 is finer than the image's \(16, 16\) pixels"):
+        get("reference.rise", grid=17, samples=2)(zoo.question("torch"))
     for name, params in (
         ("reference.smooth_grad", {"samples": 0}),
         ("reference.smooth_grad", {"sd": -1.0}),

@@ -134,6 +134,25 @@ def test_two_modalities_in_one_experiment(tmp_path: Path) -> None:
     assert "insertion" in text
 
 
+def test_a_fill_that_a_table_has_not_leaves_out_its_metric_only(tmp_path: Path) -> None:
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [{"name": "controls.random"}],
+        "metrics": [
+            {"name": "insertion", "params": {"modality": "table"}},
+            {"name": "deletion", "params": {"modality": "table"}},
+        ],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "needs an image, modality 'table' is a table" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    explanation = files.read_explanation(tmp_path / "out" / "explanations" / "fusion" / "controls.random.h5")
+    assert set(explanation.scores) == {"deletion"}
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path, embedded: Path) -> None:
     precious = [tmp_path / "predictions" / "mine.h5", tmp_path / "explanations" / "mine" / "thesis.h5"]
     for path in precious:

@@ -51,6 +51,10 @@ def answer(name: str, framework: str, inputs: str, task: str) -> Attribution | s
     return found
 
 
+def _named(found: Attribution) -> set[str]:
+    return {m.name for m in found.modalities}
+
+
 def close(here: Attribution, there: Attribution) -> None:
     """The same weights in both frameworks: the same maps, up to rounding in float32."""
     for a, b in zip(here.values, there.values, strict=True):
@@ -76,6 +80,9 @@ def row(name: str) -> tuple[str, str]:
         there = found["keras", inputs, task]
         if framework == "torch" and isinstance(here, Attribution) and isinstance(there, Attribution):
             close(here, there)
+    for name_of in {m.name for one in found.values() if isinstance(one, Attribution) for m in one.modalities}:
+        maps_of = [one.of(name_of) for one in found.values() if isinstance(one, Attribution) and name_of in _named(one)]
+        assert any(np.ptp(values) > 0 for values in maps_of), f"every map of {name_of!r} is constant"
     maps = ", ".join(f"{k}s" for k in kind.kinds if k != "volume")
     why = f"- `{name}`: {'; '.join(dict.fromkeys(reasons))}." if reasons else ""
     return f"| `{name}` | {maps} | {' | '.join(cells)} |", why

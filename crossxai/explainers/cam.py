@@ -8,8 +8,7 @@ torchvision's networks the library's own recorder reads the activation after suc
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ import numpy as np
 
 from crossxai.attribution import Needs
 from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.patching import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -75,7 +75,7 @@ class CamMethod(Method):
         pictures = nchw(question.values[0])
         smooth = bool(getattr(self, "eigen_smooth", False))
         targets = [lambda output: output.sum()] * len(pictures)
-        with _steered(cam, canonical=self.profile == "canonical"):
+        with steered(cam, canonical=self.profile == "canonical"):
             return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
 
 
@@ -126,8 +126,7 @@ class _Recorded:
         pass
 
 
-@contextmanager
-def _steered(cam: Any, canonical: bool) -> Iterator[None]:
+def steered(cam: Any, canonical: bool) -> AbstractContextManager[None]:
     """The library without progress bars and warnings on screen, which it has no option to turn off.
 
     canonical: maps are resized and not rescaled, and principal components turned as Seg-Eigen-CAM turns them; as they come,
@@ -138,17 +137,8 @@ def _steered(cam: Any, canonical: bool) -> Iterator[None]:
         components = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")
         names["get_2d_projection"] = components.get_2d_projection_with_sign_correction
         names["scale_cam_image"] = _resized
-    modules = [vars(importlib.import_module(m)) for m in {"pytorch_grad_cam.base_cam", type(cam).__module__}]
-    before = [{name: module[name] for name in names if name in module} for module in modules]
-    for module in modules:
-        module.update(names)
-    try:
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            for name in names:
-                del module[name]
-            module.update(own)
+    modules = [importlib.import_module(m) for m in {"pytorch_grad_cam.base_cam", type(cam).__module__}]
+    return patched(modules, **names)
 
 
 def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:

@@ -26,6 +26,7 @@ from crossxai.explainers.captum_rules import (
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.torch_twin import TwinScores
 from crossxai.model import Array
+from crossxai.process import ALONE
 from crossxai.question import Question, Rows
 
 COMMON = {"native": "per channel", "canonical": "summed over channels"}
@@ -34,7 +35,7 @@ COMMON = {"native": "per channel", "canonical": "summed over channels"}
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without Captum's reminder, at every call, that it is about to set hooks."""
-    with warnings.catch_warnings():
+    with ALONE, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
         yield
 

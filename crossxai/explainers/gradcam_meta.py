@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
 from crossxai.explainers.method import Answer, Passes
 from crossxai.model import Array
 from crossxai.process import require
@@ -112,6 +112,11 @@ class RefineCAM(CamMethod):
 
     eigen_smooth: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layer and not all(name.strip() for name in self.layer.split(",")):
+            raise InvalidInput(f"{self.name}: layer names are separated by single commas, got {self.layer!r}")
+
     def passes(self, question: Question) -> Passes:
         count = len(self._chosen(question))
         return count, count
@@ -209,4 +214,5 @@ class SESS(SmoothCam):
         cam.base_cam.activations_and_grads = Windows()
         cam.base_cam.target_layers = [None]
         pictures = nchw(question.values[0][row : row + 1])
-        return np.asarray(cam(pictures, [lambda output: output], self.eigen_smooth))[..., None]
+        with steered(cam.base_cam, canonical=False):  # alone: another thread may have steered it
+            return np.asarray(cam(pictures, [lambda output: output], self.eigen_smooth))[..., None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,15 @@ def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
 def _given(path: str, modality: Modality, values: Array, sample: str) -> Labels:
     if not Path(path).is_file():
         raise InvalidFile(f"there is no segmentation file {path}")
-    with np.load(path, allow_pickle=False) as stored:
-        keys = [key for key in (f"{modality.name}/{sample}", sample) if key in stored]
-        if not keys:
-            raise InvalidInput(f"{path} holds no segments for sample {sample!r}: it has {', '.join(list(stored)[:5])}")
-        labels: Labels = stored[keys[0]]
+    try:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as stored:
+            keys = [key for key in (f"{modality.name}/{sample}", sample) if key in stored]
+            labels: Labels | None = stored[keys[0]] if keys else None
+            known = ", ".join(list(stored)[:5])
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidFile(f"{path} is no .npz file of plain arrays: {error}") from error
+    if labels is None:
+        raise InvalidInput(f"{path} holds no segments for sample {sample!r}: it has {known}")
     if labels.shape != values.shape[:-1] or not np.issubdtype(labels.dtype, np.integer):
         raise InvalidInput(
             f"{path}: segments of sample {sample!r} are {labels.dtype} {labels.shape}, whole numbers of shape "

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
-from crossxai.explainers.randomness import seeded
 from crossxai.model import Array
 from crossxai.porting import Twin, twin
 from crossxai.question import Question
@@ -26,11 +24,7 @@ class TwinScores:
         import tensorflow as tf
 
         self.question = question
-        # Keras's initialisers take their seeds from Python's generator; and it reminds of the nesting of a model made of
-        # [input] when symbols, not numbers, go through it.
-        with seeded(0), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The structure of `inputs`", category=UserWarning)
-            self.found: Twin = twin(question.model, question.inputs, "keras", "float32")  # type: ignore[arg-type]
+        self.found: Twin = twin(question.model, question.inputs, "keras", "float32")  # type: ignore[arg-type]
         self.seen = np.full(len(question), np.nan, np.float32)
         self._inputs = [tf.constant(values, tf.float32) for values in question.inputs]
         self._weights = tf.constant(question.target.weights, tf.float32)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +12,7 @@ from crossxai.errors import InvalidInput
 from crossxai.explainers.coalitions import lime_samples
 from crossxai.explainers.groups import groups
 from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.patching import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -72,7 +71,9 @@ class Image(Method):
         _, values = question.one
         maps = np.zeros((*values.shape[:3], 1), np.float32)
         fit = np.zeros(len(values))
-        with _quiet(library):
+        with patched(
+            [library], tqdm=lambda rows: rows
+        ):  # its progress bar, one per image, has no option to turn it off
             for row in range(len(values)):
                 maps[row, ..., 0], fit[row] = self._one(library, question, row)
         return (maps,), {"r2": fit}
@@ -142,14 +143,3 @@ def _mean_filled(kind: Any) -> Any:
             return super().data_labels(image, fudged_image, segments, *arguments, **options)
 
     return MeanFilled
-
-
-@contextmanager
-def _quiet(library: Any) -> Iterator[None]:
-    """Without lime's own progress bar, one per image, which it has no option to turn off."""
-    bar = library.tqdm
-    library.tqdm = lambda rows: rows
-    try:
-        yield
-    finally:
-        library.tqdm = bar

@@ -92,7 +92,11 @@ class Tabular(Method):
     def _background(self, values: Array) -> Array:
         if not Path(self.background).is_file():
             raise InvalidFile(f"{self.name}: there is no background file {self.background}")
-        table = np.load(self.background, allow_pickle=False)
+        try:
+            with open(self.background, "rb") as file:
+                table = np.lib.format.read_array(file, allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InvalidFile(f"{self.name}: {self.background} is no .npy file of plain numbers: {error}") from error
         if table.ndim != 2 or table.shape[1] != values.shape[1] or not np.issubdtype(table.dtype, np.number):
             raise InvalidInput(
                 f"{self.name}: {self.background} holds {table.dtype} {table.shape}, numbers of shape (rows, "

@@ -12,6 +12,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
+from crossxai.process import differentiating
 from crossxai.question import Question
 
 Passes = tuple[int, int]
@@ -114,7 +115,8 @@ class Method:
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
         parts = self.parts(question)
-        answers = [self._in_chunks(part) for part in parts]
+        with differentiating():
+            answers = [self._in_chunks(part) for part in parts]
         values = tuple(v for maps, _ in answers for v in maps)
         extras = dict(answers[0][1]) if len(parts) == 1 else {
             f"{key}.{part.free[0]}": extra

@@ -117,6 +117,8 @@ class Rise(Method):
         maps = np.zeros((*values.shape[:3], 1), values.dtype)
         for row, image in enumerate(values):
             rng = question.rng(row, self.seed)
+            if self.grid > min(image.shape[:2]):
+                raise InvalidInput(f"{self.name}: grid {self.grid} is finer than the image's {image.shape[:2]} pixels")
             cells = tuple(math.ceil(size / self.grid) for size in image.shape[:2])
             patterns = (rng.random((self.samples, self.grid, self.grid)) < self.keep).astype(values.dtype)
             corners = rng.integers(0, cells, (self.samples, 2))

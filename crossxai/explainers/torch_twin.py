@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from crossxai.errors import Unsupported
-from crossxai.explainers.randomness import seeded
 from crossxai.model import Array, Inputs, Traceable
 from crossxai.porting import Twin, twin
 from crossxai.question import Question, Rows
@@ -29,11 +27,7 @@ class TwinScores:
         if not isinstance(question.model, Traceable):
             raise Unsupported(f"needs the model's graph, which model {question.model.name!r} does not give")
         self.question, self.channels_last = question, channels_last
-        # Layers draw their first weights, which the twin's then replace, from torch's generator. Keras reminds of the nesting
-        # of a model made of [input] when symbols, not numbers, go through it.
-        with seeded(0), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The structure of `inputs`", category=UserWarning)
-            self.found: Twin = twin(question.model, question.inputs, "torch")
+        self.found: Twin = twin(question.model, question.inputs, "torch")
         self.dtype = getattr(torch, str(self.found.graph.dtype))
         self.module: Any = _module(self)
         self.seen: list[Array] = []

@@ -7,9 +7,8 @@ what TensorFlow traced for one question serves the next. Xplique casts every inp
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -21,6 +20,7 @@ import numpy as np
 from crossxai.attribution import Needs
 from crossxai.errors import CrossXAIError
 from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.patching import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -52,7 +52,6 @@ class Asking:
 
 _NUMBERS = count()
 _ASKED: WeakValueDictionary[int, Asking] = WeakValueDictionary()
-_SWAPPING = threading.RLock()
 
 
 def score(_model: Any, inputs: Any, targets: Any) -> Any:
@@ -131,18 +130,9 @@ class XpliqueMethod(Method):
         raise NotImplementedError
 
 
-@contextmanager
-def swapped(owner: Any, **functions: Callable[..., Any]) -> Iterator[None]:
-    """Static functions of a library's class, exchanged inside and put back afterwards; one caller at a time."""
-    with _SWAPPING:
-        before = {name: vars(owner)[name] for name in functions}
-        for name, function in functions.items():
-            setattr(owner, name, staticmethod(function))
-        try:
-            yield
-        finally:
-            for name, function in before.items():
-                setattr(owner, name, function)
+def swapped(owner: Any, **functions: Callable[..., Any]) -> AbstractContextManager[None]:
+    """Static functions of a library's class, exchanged inside and put back afterwards."""
+    return patched([owner], **{name: staticmethod(function) for name, function in functions.items()})
 
 
 @contextmanager

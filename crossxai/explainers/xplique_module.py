@@ -15,10 +15,9 @@ from crossxai.attribution import Needs
 from crossxai.errors import Unsupported
 from crossxai.explainers.keras_twin import TwinScores
 from crossxai.explainers.method import Answer, Passes
-from crossxai.explainers.randomness import seeded
 from crossxai.explainers.xplique_bridge import XpliqueMethod
 from crossxai.model import Array
-from crossxai.process import require
+from crossxai.process import require, streams_kept
 from crossxai.question import Question
 
 
@@ -47,7 +46,7 @@ class _Rewritten(XpliqueMethod):
             raise Unsupported(
                 f"{self.name} changes the gradient at ReLUs, and model {question.model.name!r} has none: use xplique.saliency"
             )
-        with _forgotten(library, network), seeded(0):  # see TwinScores: Xplique copies the network
+        with _forgotten(library, network), streams_kept():  # Xplique copies the network, and new layers draw weights
             method = getattr(library, self.kind)(
                 network,
                 operator=scores.operator,

@@ -47,6 +47,13 @@ def twin(
             "Keras model in KerasModel"
         )
     graph = model.graph(inputs)
+    shapes = {node.name: tuple(node.settings["shape"]) for node in graph.nodes if node.op == "input"}
+    for modality, name, values in zip(model.modalities, graph.inputs, inputs, strict=True):
+        if shapes[name] != values.shape[1:]:  # tokens, which the adapter of torch gives features first
+            raise Unsupported(
+                f"modality {modality.name!r} (axes {', '.join(modality.axes)}) enters model {model.name!r} as "
+                f"{shapes[name]}, not as {values.shape[1:]}: only images and tables have a twin"
+            )
     samples = tuple(values[:SAMPLES] for values in inputs)
     with streams_kept():  # layers draw weights when they are made, before they get the model's
         if framework == "torch":

@@ -15,6 +15,7 @@ from crossxai.porting.from_keras_layers import (
     conv_transpose,
     dense,
     depthwise,
+    exact_leaky_relu,
     global_pool,
     max_pool,
     normalization,
@@ -40,14 +41,14 @@ from crossxai.porting.from_keras_ops import (
     reshape,
     softmax,
 )
-from crossxai.porting.keras_layers import BilinearUpSampling2D, Standardise
+from crossxai.porting.keras_layers import BilinearUpSampling2D, ExactLeakyReLU, Standardise
 
 Translation = Callable[..., Ref]
 _K = keras.layers
 LAYERS: dict[Any, Translation] = {
     _K.Conv2D: conv, _K.DepthwiseConv2D: depthwise, _K.SeparableConv2D: separable, _K.Conv2DTranspose: conv_transpose,
     _K.Dense: dense, _K.BatchNormalization: batch_norm, _K.ReLU: relu, _K.Softmax: softmax,
-    _K.LeakyReLU: partial(plain, "leaky_relu"), _K.ELU: partial(plain, "elu"),
+    _K.LeakyReLU: partial(plain, "leaky_relu"), ExactLeakyReLU: exact_leaky_relu, _K.ELU: partial(plain, "elu"),
     _K.Activation: lambda c, layer, x: c.activated(c.check(x, 2, 3, 4), layer.activation),
     _K.MaxPooling2D: max_pool, _K.AveragePooling2D: avg_pool,
     _K.GlobalAveragePooling2D: partial(global_pool, "avg"), _K.GlobalMaxPooling2D: partial(global_pool, "max"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from crossxai.model_checks import MeanSd
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
 from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
+
+# While torch.fx traces, calls of all modules of the process go through its tracer: two traces at once would leave it there.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def graph_of(
@@ -33,7 +37,7 @@ def graph_of(
     tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]))
     before = set(vars(module))
     try:
-        with torch.no_grad():
+        with _ONE_AT_A_TIME, torch.no_grad():
             traced = tracer.trace(module)
     except CrossXAIError:
         raise
@@ -65,6 +69,7 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.reader = reader
         self.running = False  # while an operation runs on tensors, the calls inside it are not traced
+        self.thread = threading.get_ident()  # nor are those of other threads, whose modules are not this one's
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -82,7 +87,10 @@ class _Tracer(fx.Tracer):
         return _Sized(node, self, value) if isinstance(value, Tensor) else fx.Proxy(node, self)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val if self._untraced() else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _untraced(self) -> bool:
+        return self.running or threading.get_ident() != self.thread
 
     def path_of_module(self, mod: nn.Module) -> str:
         # The first name of a module that has several, as everything else that walks `named_modules` calls it.
@@ -92,7 +100,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self.running:
+        if self._untraced():
             return forward(*args, **kwargs)
         output = super().call_module(m, forward, args, kwargs)
         self.reader.returned(self.path_of_module(m), output.node if isinstance(output, fx.Proxy) else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,7 @@ def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
 
 
 def _name(node: str, taken: set[str]) -> str:
-    name = node.replace(".", "_").replace("/", "_")
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", node)  # TensorFlow's scopes know no other letters
     while name in taken:
         name += "_"
     return name
@@ -158,7 +159,7 @@ def _upsample(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[
 
 
 def _leaky_relu(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    exact = x[0].dtype != "float64" or s["slope"] == np.float32(s["slope"])
+    exact = x[0].dtype != "float64" or s["slope"] == float(np.float32(s["slope"]))
     return [_layer(keras.layers.LeakyReLU if exact else ExactLeakyReLU, negative_slope=s["slope"])]
 
 

@@ -55,7 +55,7 @@ def _library_point(group: Sequence[LibraryPair], run: Run) -> str:
     if pair.spearman.mean < SAME_RANKS:
         notes = "; ".join(pair.notes)
         text += f" What differs: {notes}." if notes else " No parameter differs: the libraries’ own computations do."
-    if pair.stochastic:
+    if pair.stochastic and pair.spearman.mean < SAME_RANKS:
         text += " At least one of them draws random numbers, so part of the difference may be chance."
     return text
 

@@ -290,6 +290,6 @@ def _completeness(run: Run) -> list[Finding]:
     largest = words.number(max(float(gap) for found in gaps.values() for gap in found.values()))
     points = [f"{code(label)}: {per_model(found, run.models)}." for label, found in gaps.items()]
     text = (
-        f"Integrated gradients should add up to the change of the explained score; the mean gap is at most {largest}."
+        f"Maps that are meant to add up to the change of the explained score miss it by at most {largest} on average."
     )
     return [Finding("Completeness", text, tuple(points), 20)]

@@ -55,6 +55,7 @@ def _of_numpy() -> tuple[Any, ...]:
 
 
 def _of_torch(torch: Any) -> dict[str, Any]:
+    everywhere = torch.nn.modules.module
     return {
         "torch's random stream": torch.get_rng_state().numpy().tobytes(),
         "torch's grad mode": torch.is_grad_enabled(),
@@ -63,6 +64,11 @@ def _of_torch(torch: Any) -> dict[str, Any]:
         "torch's default device": str(torch.get_default_device()),
         "torch's number of threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's anomaly mode": torch.is_anomaly_enabled(),
+        "the hooks of all torch modules": [
+            tuple(map(id, getattr(everywhere, f"_global{kind}").values())) for kind in HOOKS
+        ],
+        "the call of all torch modules": (id(torch.nn.Module.__call__), id(torch.nn.Module.__getattr__)),
     }
 
 
