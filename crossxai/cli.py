@@ -15,6 +15,7 @@ from crossxai.errors import CrossXAIError
 
 if TYPE_CHECKING:
     from crossxai.experiment import Experiment
+    from crossxai.rankings import Rankings
 
 app = typer.Typer(
     name="crossxai",
@@ -84,6 +85,46 @@ def demo(
         chosen = load(Path(str(files("crossxai") / "demo.toml")))
         data = chosen.data.model_copy(update={"n": samples})
         _run(chosen.model_copy(update={"data": data}), out)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    preset: Annotated[
+        str,
+        typer.Option("--preset", "-p", help="Conventions to judge its maps by, with commas; see docs/evaluation.md."),
+    ] = "ours,rise,xplique,torchcam,interpretdl,pnpxai",
+    limit: Annotated[
+        int,
+        typer.Option("--limit", min=0, help="At most so many steps where a library's own take more; 0 for its own."),
+    ] = 32,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Only this model; may be repeated.")] = None,
+    modality: Annotated[str, typer.Option("--modality", help="Whose maps to judge; the model's first.")] = "",
+    experiment: Annotated[
+        Path | None,
+        typer.Option("--experiment", help="The run's experiment file, if it names files or code beside it."),
+    ] = None,
+) -> None:
+    """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
+    from crossxai import rankings
+
+    with _clear_errors():
+        _quiet()
+        names = [name.strip() for name in preset.split(",") if name.strip()]
+        found = rankings.evaluate(
+            folder,
+            names,
+            models=model or (),
+            limit=limit,
+            modality=modality,
+            folder=experiment.resolve().parent if experiment else None,
+        )
+        console = Console()
+        for table in _tables(found):
+            console.print(table)
+        for sentence in found.sentences():
+            console.print(_escaped(sentence), highlight=False)
+        console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
 
 
 @app.command()
@@ -157,16 +198,20 @@ def _installed(library: str) -> bool:
     return package is None or find_spec(package) is not None  # the others are ours, or came with their plug-in
 
 
-def _run(experiment: Experiment, out: Path) -> None:
+def _quiet() -> None:
     import logging
     import warnings
-
-    from crossxai import runs
 
     # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
     warnings.filterwarnings("ignore", message="CUDA initialization")
     # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+def _run(experiment: Experiment, out: Path) -> None:
+    from crossxai import runs
+
+    _quiet()
     runs.run(experiment, out)
     _write_report(out)
 
@@ -210,3 +255,26 @@ def _summary(folder: Path) -> object:
             seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
             table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
     return table
+
+
+def _tables(found: Rankings) -> list[object]:
+    """Per model and kind of curve, each explainer's mean and rank by every preset, best mean rank first."""
+    from rich import box
+    from rich.table import Table
+
+    from crossxai.rankings import WORDS
+
+    tables: list[object] = []
+    for (model, kind), rows in found.means.groupby(["model", "kind"], sort=False):
+        title = f"{model}, {kind} ({WORDS[str(kind)]}): mean, and rank"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+        table.add_column("explainer", no_wrap=True)
+        presets = list(dict.fromkeys(rows["preset"]))
+        for name in presets:
+            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+        means, ranks = (rows.pivot(index="label", columns="preset", values=value) for value in ("mean", "rank"))
+        for label in ranks.mean(axis=1).sort_values(kind="stable").index:
+            cells = [f"{means.loc[label, p]:.3f} ({ranks.loc[label, p]:g})" for p in presets]
+            table.add_row(str(label), *cells)
+        tables.append(table)
+    return tables

@@ -17,7 +17,7 @@ import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
-from crossxai.evaluation import baselines, curves
+from crossxai.evaluation import baselines, curves, joint
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import (
     Explanation,
@@ -28,7 +28,7 @@ from crossxai.files import (
     write_predictions,
 )
 from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
-from crossxai.model import Array
+from crossxai.model import Array, Model
 from crossxai.question import Question
 from crossxai.scores import Metric
 from crossxai.target import Target
@@ -49,20 +49,7 @@ class Job:
     ) -> None:
         self.name, self.out, self.progress, self.console = name, out, progress, console
         self.framework = subject.framework
-        model = subject.model
-        lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
-        if lacking:
-            raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
-        inputs = tuple(samples.inputs[m.name] for m in model.modalities)
-        size = experiment.batch_size
-        outputs = np.concatenate(
-            [model.predict(tuple(v[i : i + size] for v in inputs)) for i in range(0, len(inputs[0]), size)]
-        )
-        _check_outputs(outputs, name, experiment)
-        chosen = _chosen(experiment.target.of, outputs, samples)
-        target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
-        self.question = Question(model, inputs, target, samples.ids, batch_size=size)
-        self.measured = replace(self.question, target=replace(target, link=experiment.target.measure))
+        self.question, self.measured, outputs, chosen = questions(experiment, samples, subject.model, name)
         self.identity = _hash(
             {
                 "crossxai": crossxai.__version__,
@@ -118,8 +105,15 @@ class Job:
         usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        # A metric judges the maps of one modality; an explainer may have none of it.
-        every = {e.label: {name: hashes[name] for name in usable if about[name] in e.values} for e in explained}
+        alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
+        for metric, label, reason in ((m, e, r) for e, found in alone.items() for m, r in found.items()):
+            refused[f"{metric} of {label}"] = reason
+            self._warn(f"{metric} of {label} is left out: {reason}")
+        # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
+        every = {
+            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}
+            for e in explained
+        }
         groups: dict[tuple[str, ...], list[Explanation]] = {}
         for explanation in explained:
             wanted = every[explanation.label]
@@ -141,11 +135,11 @@ class Job:
             self.progress.update(bar, description=f"{self.name}: judging")
             results = curves.evaluate(self.measured, maps, judges, lambda n: self.progress.advance(bar, n))
             for explanation, one, scores in zip(group, maps, results, strict=True):
-                for metric in others:
-                    self.progress.update(bar, description=f"{self.name}: {metric.name} of {explanation.label}")
-                    explainer = explainers[explanation.label]
-                    scores.append(asked(metric, self.question, one, explainer, self._warn))
-                    self.progress.advance(bar, judging_cost(metric, self.question, explainer))
+                explainer = explainers[explanation.label]
+                for other in others:
+                    self.progress.update(bar, description=f"{self.name}: {other.name} of {explanation.label}")
+                    scores.append(asked(other, self.question, one, explainer, self._warn))
+                    self.progress.advance(bar, judging_cost(other, self.question, explainer))
                 known = {**explanation.scores, **{s.metric: s for s in scores}}
                 judged = every[explanation.label]
                 write_explanation(
@@ -165,8 +159,9 @@ class Job:
     def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
         one = self.measured[:1]
-        maps = {m.name: np.ones_like(v) for m, v in zip(one.modalities, one.values, strict=True)}
-        probe = attribution(replace(explanation, ids=one.ids, values=maps), one)
+        maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
+        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
+        probe = attribution(replace(explanation, ids=one.ids, values=maps, extras=complete), one)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -225,6 +220,26 @@ class Job:
             seconds=answer.seconds,
             extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
         )
+
+
+def questions(
+    experiment: Experiment, samples: Samples, model: Model, name: str
+) -> tuple[Question, Question, Array, Any]:
+    """What explainers are asked and what metrics measure about one model, its outputs and the classes chosen."""
+    lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
+    if lacking:
+        raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
+    inputs = tuple(samples.inputs[m.name] for m in model.modalities)
+    size = experiment.batch_size
+    outputs = np.concatenate(
+        [model.predict(tuple(v[i : i + size] for v in inputs)) for i in range(0, len(inputs[0]), size)]
+    )
+    _check_outputs(outputs, name, experiment)
+    chosen = _chosen(experiment.target.of, outputs, samples)
+    target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
+    question = Question(model, inputs, target, samples.ids, batch_size=size)
+    measured = replace(question, target=replace(target, link=experiment.target.measure))
+    return question, measured, outputs, chosen
 
 
 def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:

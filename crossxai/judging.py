@@ -30,7 +30,8 @@ def attribution(explanation: Explanation, question: Question) -> Attribution:
     """The map of a file, as the explainer gave it."""
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
-    return Attribution(values, modalities, explanation.ids, explanation.label, explanation.profile, explanation.params)
+    about = (explanation.ids, explanation.label, explanation.profile, explanation.params)
+    return Attribution(values, modalities, *about, extras=explanation.extras)
 
 
 def apart(metrics: list[Metric]) -> tuple[list[Metric], list[Metric]]:

@@ -34,13 +34,14 @@ CLASSES = ("not stained", "stained")
 
 @dataclass(frozen=True)
 class Subject:
-    """A model ready to be explained, and what the manifest says of it. mean: training mean per channel, if known."""
+    """A model ready to be explained, and what the manifest says of it. mean, sd: of the training set, per channel, if known."""
 
     model: Model
     framework: str
     digest: str
     metrics: Mapping[str, float]
     mean: tuple[float, ...] = ()
+    sd: tuple[float, ...] = ()
 
 
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
@@ -91,7 +92,7 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
     model = _resnet18(spec, path, standardise)
     metrics = held.meta.get("metrics", {}).get("test", {})
-    return Subject(model, spec.framework, held.digest, metrics, tuple(held.mean.tolist()))
+    return Subject(model, spec.framework, held.digest, metrics, tuple(held.mean.tolist()), tuple(held.sd.tolist()))
 
 
 def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:

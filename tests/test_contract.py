@@ -101,7 +101,7 @@ METRICS: dict[str, dict[str, Any]] = {
     "mask_iou": {"masks": MIDDLE},
     "mask_dice": {"masks": MIDDLE},
 }
-CURVES = {"deletion", "insertion"}
+CURVES = {"aopc", "deletion", "insertion", "irof", "joint_deletion", "joint_insertion"}
 
 
 @pytest.mark.parametrize("entry", evaluation.discover(), ids=lambda entry: entry.name)

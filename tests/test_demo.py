@@ -146,6 +146,15 @@ def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     np.testing.assert_allclose(*cams, atol=1e-4)
 
 
+def test_what_the_docs_say_of_the_ranking_of_explainers(folder: Path) -> None:
+    """docs/evaluation.md: black instead of the mean colour turns the ranking round, another step rule does not."""
+    frame = pd.read_csv(folder / "out" / "demo" / "preset_flips.csv").set_index(["kind", "a", "b"])
+    assert (frame["pairs"] == 190).all()
+    for kind in ("deletion", "insertion"):
+        assert frame.loc[(kind, "ours", "xplique"), "share"] > 0.5
+        assert frame.loc[(kind, "ours", "pnpxai"), "share"] < 0.4
+
+
 def test_areas_and_curves_in_the_files_fit_the_table(folder: Path) -> None:
     out = folder / "out" / "demo"
     frame = pd.read_csv(out / "summary.csv").set_index(["model", "label"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from experiments import crossxai
 
 from crossxai import catalogue, metric_catalogue
+from crossxai.evaluation import presets
+from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import discover
 from crossxai.explainers.method import FAMILIES
 
@@ -43,7 +46,17 @@ def test_every_explainer_says_what_the_table_needs() -> None:
         assert set(kind.kinds) <= {"image", "volume", "table"}, name
 
 
-@pytest.mark.parametrize("page", ["inputs.md"])
+def test_every_preset_and_axis_is_documented() -> None:
+    page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("## Presets")[2].partition("## The axes")[0], re.M) == list(
+        presets.PRESETS
+    )
+    axes = page.partition("## The axes")[2]
+    for field in dataclasses.fields(Deletion):
+        assert f"`{field.name}`" in axes, field.name
+
+
+@pytest.mark.parametrize("page", ["inputs.md", "evaluation.md", "statistics.md"])
 def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "documentation"}
     for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):

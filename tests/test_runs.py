@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from experiments import BOTH, SMALL, crossxai, toml
@@ -132,6 +134,38 @@ def test_two_modalities_in_one_experiment(tmp_path: Path) -> None:
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "gradcam.gradcam needs layers" in text
     assert "insertion" in text
+
+
+def test_joint_metrics_judge_the_maps_that_add_up_and_say_why_not_the_others(tmp_path: Path) -> None:
+    """Integrated gradients need gradients, which a function has not: the maps are written by hand in their place."""
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [{"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}}, {"name": "controls.random"}],
+        "metrics": [
+            {"name": "joint_deletion", "params": {"steps": 4}},
+            {"name": "road", "params": {"modality": "image"}},
+        ],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    arguments = ("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    done = crossxai(*arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    path = tmp_path / "out/explanations/fusion/captum.occlusion.h5"
+    found = files.read_explanation(path)
+    assert set(found.scores) == {"road"}
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert (
+        "`joint_deletion of controls.random` on `fusion`: joint_deletion ranks units of all modalities together" in text
+    )
+    # The same file with a gap that is small: only that explainer is judged, by that metric alone.
+    files.write_explanation(path, replace(found, extras={"completeness_gap": np.zeros(3)}))
+    done = crossxai(*arguments)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert set(files.read_explanation(path).scores) == {"joint_deletion", "road"}
+    random = files.read_explanation(tmp_path / "out/explanations/fusion/controls.random.h5")
+    assert set(random.scores) == {"road"}
 
 
 def test_a_fill_that_a_table_has_not_leaves_out_its_metric_only(tmp_path: Path) -> None:

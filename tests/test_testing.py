@@ -59,6 +59,12 @@ def in_place(self: Any, question: Question) -> Any:
     return Good()(question)
 
 
+def without_gradients(self: Any, question: Question) -> Any:
+    answer = Good()(question)
+    torch.set_grad_enabled(False)  # `Method` itself puts it back after `explain`
+    return answer
+
+
 def changing(what: Any) -> Any:
     def spoil(self: Any, question: Question, maps: Any) -> Any:
         what()
@@ -80,7 +86,7 @@ def changing(what: Any) -> Any:
         broken(r"changed python's random stream", spoil=changing(random.random)),
         broken(r"changed torch's random stream", spoil=changing(lambda: torch.rand(1))),
         broken(r"changed torch's default dtype", spoil=changing(lambda: torch.set_default_dtype(torch.float64))),
-        broken(r"changed torch's grad mode", spoil=changing(lambda: torch.set_grad_enabled(False))),
+        broken(r"changed torch's grad mode", __call__=without_gradients),
         broken("changed the hooks of module.head", spoil=leaving_a_hook),
         broken("changed the gradient of module.head.weight", spoil=leaving_gradients),
         broken("changed the inputs it was given", __call__=in_place),

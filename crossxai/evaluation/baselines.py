@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,17 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation.fills import Constant, KernelBlur, Minimum, Standardised
+from crossxai.evaluation.imputation import NoisyLinear
 from crossxai.model import Array, Modality
 
 Fill = Callable[[Array], Array]
 """Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
 
 FillLike = str | Mapping[str, Any] | Fill
-"""A name ("zero", "mean", "blur"), a name with its value ({"blur": 3}, {"dataset_mean": [0.7, 0.5, 0.7]}), or a `Fill`."""
+"""A name ("zero", "mean", "minimum", "blur", "noisy_linear"), a name with its value ({"blur": 3}, {"constant": 0.5},
+{"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}), or a `Fill`. One more takes a
+fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero", "mean": […], "sd": […]}}."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,38 @@ class Blur:
         return np.asarray(gaussian_filter(values, sigmas, mode="reflect"))
 
 
-_PLAIN: dict[str, Callable[[], Fill]] = {"zero": Zero, "mean": Mean, "blur": Blur}
-_VALUED: dict[str, Callable[[Any], Fill]] = {"blur": Blur, "dataset_mean": DatasetMean}
+def _blur(value: Any) -> Fill:
+    if not isinstance(value, Mapping):
+        return Blur(value)
+    unknown = set(value) - {"size", "sigma", "border", "folded"}
+    if unknown or not {"size", "sigma"} <= set(value):
+        raise InvalidInput(
+            f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}"
+        )
+    return KernelBlur(**value)
+
+
+def _standardised(value: Any) -> Fill:
+    if not isinstance(value, Mapping) or set(value) != {"fill", "mean", "sd"}:
+        raise InvalidInput(f"standardised: write {{'fill': 'zero', 'mean': […], 'sd': […]}}, got {value!r}")
+    return Standardised(resolve(value["fill"]), tuple(value["mean"]), tuple(value["sd"]))
+
+
+_PLAIN: dict[str, Callable[[], Fill]] = {
+    "zero": Zero,
+    "mean": Mean,
+    "blur": Blur,
+    "minimum": Minimum,
+    "noisy_linear": NoisyLinear,
+}
+_VALUED: dict[str, Callable[[Any], Fill]] = {
+    "blur": _blur,
+    "dataset_mean": DatasetMean,
+    "constant": Constant,
+    "noisy_linear": NoisyLinear,
+    "standardised": _standardised,
+}
+_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Minimum, KernelBlur, Standardised, NoisyLinear)
 
 
 def resolve(fill: FillLike) -> Fill:
@@ -108,6 +143,16 @@ def describe(fill: Fill) -> str | dict[str, Any]:
         return {"blur": fill.sigma}
     if isinstance(fill, DatasetMean):
         return {"dataset_mean": list(fill.values)}
+    if isinstance(fill, Minimum):
+        return "minimum"
+    if isinstance(fill, Constant):
+        return {"constant": fill.value}
+    if isinstance(fill, NoisyLinear):
+        return {"noisy_linear": fill.noise}
+    if isinstance(fill, KernelBlur):
+        return {"blur": dataclasses.asdict(fill)}
+    if isinstance(fill, Standardised):
+        return {"standardised": {"fill": describe(fill.fill), "mean": list(fill.mean), "sd": list(fill.sd)}}
     return str(getattr(fill, "__qualname__", type(fill).__qualname__))
 
 
@@ -118,7 +163,8 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
     finite, or (for dataset means) outside the modality's declared range.
     """
     fill = resolve(fill)
-    if isinstance(fill, Mean | Blur) and not modality.spatial:
+    inner = fill.fill if isinstance(fill, Standardised) else fill
+    if isinstance(inner, Mean | Blur | KernelBlur | NoisyLinear) and not modality.spatial:
         raise Unsupported(
             f"fill {describe(fill)!r} needs an image, modality {modality.name!r} is a table: "
             "write fill='zero' or fill=DatasetMean(values)"
@@ -131,7 +177,7 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
                 "give the means in raw units"
             )
     # A function of the user's gets a copy, so that one working in place cannot change the question.
-    own = isinstance(fill, Zero | Mean | DatasetMean | Blur)
+    own = isinstance(fill, _OURS)
     result = np.asarray(fill(values if own else values.copy()))
     if result.shape != values.shape:
         raise InvalidInput(f"fill {describe(fill)!r} turned shape {values.shape} into {result.shape}: keep the shape")

@@ -7,39 +7,65 @@ region perturbation in general. Everything asked for at once runs as one stream 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, get_args
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
-from scipy.integrate import trapezoid
 
 from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import baselines, ranking
-from crossxai.model import Array, Inputs, Modality
+from crossxai.evaluation import steps as rules
+from crossxai.evaluation.areas import Area
+from crossxai.evaluation.areas import area as area_of
+from crossxai.evaluation.fills import imputes
+from crossxai.evaluation.ranked import Order, Reducing, Unit
+from crossxai.evaluation.steps import StepsLike
+from crossxai.evaluation.stream import Line, Stream
+from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Metric, Range, Scores
+
+Endpoints = Literal["both", "no_start", "no_end", "neither"]
+Score = Literal["score", "ratio", "change", "drop"]
+Aggregation = Literal["per_sample", "mean_curve"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What deletion and insertion share.
+    """What deletion and insertion share: the axes on which implementations differ, each a named option.
 
-    steps: intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units.
-    fill: what replaces a removed unit, see `baselines`. reduction: how channels become one relevance per pixel.
-    modality: the one perturbed, "" for the only free one; the others keep each sample's own values. seed: ties.
-    The value is the trapezoid area over the true fractions of units. The score is the question's target: areas lie in
-    [0, 1] for probabilities (link="softmax" or "sigmoid"), and anywhere for logits or regression.
+    steps: intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
+    `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}.
+    fill: what replaces a removed unit, see `baselines`. reduction: how channels become one relevance per pixel
+    ("channels_abs_sum": the sum of absolute values, a map of one channel being taken as it is).
+    modality: the one perturbed, "" for the only free one; the others keep each sample's own values. seed: ties, and noise.
+    unit: what goes at once, a "pixel" with its channels, an "element" of one channel, a "patch" of size × size pixels, a
+    "segment" of about `size` SLIC superpixels. ties: see `ranking.order`. endpoints: which ends the curve has. refill: each step
+    fills from the image as the one before left it. score: "score", "ratio" to the untouched image's, "change" from it
+    (after - before), "drop" (before - after). area: see `areas.area`. aggregation: whether `total` is the mean of areas or the
+    area of the mean curve. order: most relevant first, or least.
+    The value is, by default, the trapezoid area over the true fractions of units. The score is the question's target: areas
+    lie in [0, 1] for probabilities (link="softmax" or "sigmoid"), and anywhere for logits or regression.
     A map that is not finite gives NaN and costs no forward pass; a constant one is ranked by the seed alone. Both have
-    extras["degenerate"] = 1. extras["tie_rate"] is the share of units whose value another unit has too.
+    extras["degenerate"] = 1. extras["tie_rate"] is the share of units whose value another unit has too. A ratio to a score
+    of exactly zero is NaN.
     """
 
-    steps: int = 24
+    steps: StepsLike = 24
     fill: baselines.FillLike = "zero"
-    reduction: Reduction = "sum"
+    reduction: Reducing = "sum"
     modality: str = ""
     seed: int = 0
+    unit: Unit = "pixel"
+    size: int = 8
+    ties: ranking.Ties = "seeded"
+    endpoints: Endpoints = "both"
+    refill: bool = False
+    score: Score = "score"
+    area: Area = "fractions"
+    aggregation: Aggregation = "per_sample"
+    order: Order = "morf"
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
@@ -50,24 +76,90 @@ class Curve:
     inserts: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int | np.integer) or self.steps < 1:
-            raise InvalidInput(f"{self.name}: steps must be a whole number of at least 1, got {self.steps!r}")
-        if self.reduction not in get_args(Reduction):
-            raise InvalidInput(
-                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
-            )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or self.seed < 0:
-            raise InvalidInput(f"{self.name}: seed must be a whole number of at least 0, got {self.seed!r}")
+        rules.resolve(self.steps, self.name)
+        options: dict[str, tuple[str, ...]] = {
+            "reduction": (*get_args(Reduction), "channels_abs_sum"),
+            "unit": get_args(Unit),
+            "ties": get_args(ranking.Ties),
+            "endpoints": get_args(Endpoints),
+            "score": get_args(Score),
+            "area": get_args(Area),
+            "aggregation": get_args(Aggregation),
+            "order": get_args(Order),
+        }
+        for option, known in options.items():
+            if getattr(self, option) not in known:
+                raise InvalidInput(f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}")
+        for option, least in (("seed", 0), ("size", 1)):
+            number = getattr(self, option)
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+                raise InvalidInput(f"{self.name}: {option} must be a whole number of at least {least}, got {number!r}")
+        if not isinstance(self.refill, bool):
+            raise InvalidInput(f"{self.name}: refill is true or false, got {self.refill!r}")
         object.__setattr__(self, "fill", baselines.resolve(self.fill))
+        if self.refill and (self.inserts or imputes(self.fill)):
+            why = (
+                "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
+            )
+            raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
+        # The other order, or the other sign, turns the direction round; the name says so where the curve is another one.
+        if self.order == "lerf":
+            object.__setattr__(self, "name", f"{type(self).name}_lerf")
+        if (self.order == "lerf") != (self.score == "drop"):
+            object.__setattr__(self, "higher_is_better", not type(self).higher_is_better)
 
-    def __call__(self, question: Question, attribution: Attribution) -> Scores:
-        """Per-sample curves (n, points), both endpoints included, and their areas (n,)."""
-        return evaluate(question, [attribution], [self])[0][0]
+    @property
+    def rule(self) -> rules.Rule:
+        """The step rule behind `steps`."""
+        return rules.resolve(self.steps, self.name)
+
+    def ends(self, counts: rules.Counts) -> rules.Counts:
+        """A rule's points without the ends that this curve does not have."""
+        first = self.endpoints in ("no_start", "neither")
+        last = len(counts) - (self.endpoints in ("no_end", "neither"))
+        return counts[int(first) : max(last, int(first))]
 
     def passes(self, question: Question) -> int:
-        """Forward passes per sample for one map alone; fewer where `evaluate` shares them."""
-        modality = ranking.modality_of(question, self.modality, self.name)
-        return len(counts(int(np.prod(ranking.space_of(question, modality))), self.steps))
+        """Forward passes that one map without ties costs per sample, both ends included; on the first sample's segments."""
+        one = question[:1]
+        modality = ranking.modality_of(one, self.modality, self.name)
+        values = one.inputs[[m.name for m in one.model.modalities].index(modality.name)]
+        ramp = np.arange(values.size, dtype=np.float64).reshape(values.shape)
+        return passes(one, [Attribution((ramp,), (modality,), one.ids, "a map without ties")], [self])
+
+    def total(self, scores: Scores) -> float:
+        """The number for all samples: the mean of their values, or the area of their mean curve; samples of NaN left out."""
+        good = ~np.isnan(scores.value)
+        if not good.any():
+            return float("nan")
+        if self.aggregation == "per_sample":
+            return float(scores.value[good].mean())
+        assert scores.curve is not None
+        assert scores.fractions is not None
+        fractions = np.broadcast_to(scores.fractions, scores.curve.shape)[good].mean(axis=0)
+        curve = scores.curve[good]
+        if self.score == "ratio":  # a ratio of means, not a mean of ratios
+            start = scores.extras["start"][good]
+            curve = curve * (start / start.mean())[:, None]
+        return float(area_of(curve.mean(axis=0, keepdims=True), fractions, self.area)[0])
+
+    def judge(self, curve: Array, start: Array, fractions: Array, lengths: rules.Counts) -> tuple[Array, Array]:
+        """Curves (n, points) of scores become curves of what is asked for, and their areas (n,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.score == "ratio":
+                curve = np.where(start[:, None] == 0, np.nan, curve / start[:, None])
+        if self.score in ("change", "drop"):
+            curve = (curve - start[:, None]) * (-1 if self.score == "drop" else 1)
+        values = np.full(len(curve), np.nan)
+        wide = np.broadcast_to(fractions, curve.shape)
+        for length in np.unique(lengths):
+            rows = lengths == length
+            values[rows] = area_of(curve[rows, :length], wide[rows, :length], self.area)
+        return curve, values
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Per-sample curves (n, points), both endpoints included unless told otherwise, and their areas (n,)."""
+        return evaluate(question, [attribution], [self])[0][0]
 
 
 @dataclass(frozen=True)
@@ -103,158 +195,46 @@ def evaluate(
     attributions and metrics. Metrics that are not curves are called one by one. `progress` is given the number of images
     of each batch as it goes to the model; they add up to `passes`.
     """
-    stream = _Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)])
-    curves = iter(stream.scores(progress))
+    asked = [m for m in metrics if isinstance(m, Curve)]
+    stream = Stream(question, attributions, asked)
+    table = stream.table(progress)
+    curves = iter(
+        [
+            _scores(stream, table, line, asked[i % len(asked)], stream.modalities[i % len(asked)])
+            for i, line in enumerate(stream.lines)
+        ]
+    )
     return [[next(curves) if isinstance(m, Curve) else m(question, a) for m in metrics] for a in attributions]
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
     """Forward passes (single images, not batches) that `evaluate` spends on the curves among these metrics."""
-    return len(_Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)]).jobs)
+    return len(Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)]).jobs)
 
 
-def counts(units: int, steps: int) -> npt.NDArray[np.intp]:
-    """Numbers of units removed or inserted at each point: 0 … units, distinct, at most steps + 1 of them."""
-    if units < 1:
-        raise InvalidInput("there is no unit to remove: the input is empty")
-    return np.unique(np.rint(np.linspace(0, units, steps + 1)).astype(np.intp))
+def _scores(stream: Stream, table: Array, line: Line, metric: Curve, modality: Modality) -> Scores:
+    scored, start = stream.read(table, line)
+    curve, values = metric.judge(scored, start, line.fractions, line.lengths)
+    extras = dict(stream.extras[line.ranking])
+    if line.start >= 0:
+        extras["start"] = start
+    fractions = line.fractions[0] if len(line.fractions) == 1 else line.fractions
+    params = _params(metric, modality, stream.question.target.link)
+    return Scores(metric.name, values, metric.higher_is_better, curve, fractions, extras, params)
 
 
-class _Ranking(NamedTuple):
-    """One order of units: of which attribution's map, and how it was made."""
-
-    attribution: int
-    modality: str
-    reduction: Reduction
-    seed: int
-
-
-class _Image(NamedTuple):
-    """One masked image per sample.
-
-    No modality: untouched. No ranking: all filled. Else the first `units` units of the ranking are filled (deletion), or
-    all but those are (insertion).
-    """
-
-    modality: str = ""
-    fill: int = -1
-    ranking: _Ranking | None = None
-    inserts: bool = False
-    units: int = 0
-
-
-class _Stream:
-    """The masked images that a set of curves needs, each once, in order of samples."""
-
-    def __init__(self, question: Question, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> None:
-        # All modalities are given, whichever is perturbed, so that curves of different modalities share a stream.
-        self.question = question.only(*(m.name for m in question.model.modalities))
-        self.attributions, self.metrics = attributions, metrics
-        self.modalities = [ranking.modality_of(question, m.modality, m.name) for m in metrics]
-        self.places = {m.name: i for i, m in enumerate(question.model.modalities)}
-        self.kinds: list[baselines.Fill] = []
-        self.fills: dict[tuple[str, int], Array] = {}
-        self.columns: dict[_Image, int] = {}
-        self.relevance: dict[_Ranking, Array] = {}
-        self.usable: dict[_Ranking, npt.NDArray[np.bool_]] = {}
-        self.extras: dict[_Ranking, dict[str, Array]] = {}
-        self.curves: list[tuple[_Ranking, list[int], Array]] = []
-        self.first = [next(i for i, b in enumerate(attributions) if b is a) for a in attributions]
-        for number in range(len(attributions)):
-            for metric, modality in zip(metrics, self.modalities, strict=True):
-                self.curves.append(self._curve(number, metric, modality))
-        self.images = list(self.columns)
-        wanted = np.zeros((len(question), len(self.images)), dtype=bool)
-        for key, columns, _ in self.curves:
-            wanted[:, columns] |= self.usable[key][:, None]
-        self.jobs = np.flatnonzero(wanted)
-        self._row, self._orders = -1, dict[_Ranking, npt.NDArray[np.intp]]()
-
-    def _curve(self, number: int, metric: Curve, modality: Modality) -> tuple[_Ranking, list[int], Array]:
-        """The ranking, the columns of the curve's points and their fractions; registers what they need."""
-        key = _Ranking(self.first[number], modality.name, metric.reduction, metric.seed)
-        if key not in self.usable:
-            relevance = ranking.units(self.question, self.attributions[number], modality, metric.reduction)
-            self.relevance[key], self.usable[key] = relevance, ranking.usable(relevance)
-            self.extras[key] = {
-                "tie_rate": ranking.tie_rate(relevance),
-                "degenerate": ranking.degenerate(relevance),
-            }
-        kind = baselines.resolve(metric.fill)
-        if kind not in self.kinds:
-            self.kinds.append(kind)
-        fill = self.kinds.index(kind)
-        total = int(np.prod(ranking.space_of(self.question, modality)))
-        points = counts(total, metric.steps)
-        inner = [_Image(modality.name, fill, key, metric.inserts, k) for k in points[1:-1].tolist()]
-        ends = [_Image(), _Image(modality.name, fill)]
-        images = [ends[1], *inner, ends[0]] if metric.inserts else [ends[0], *inner, ends[1]]
-        return key, [self.columns.setdefault(image, len(self.columns)) for image in images], points / total
-
-    def scores(self, progress: Callable[[int], object]) -> list[Scores]:
-        """Run the stream; one `Scores` per attribution and metric, metrics fastest."""
-        for modality in dict.fromkeys(self.modalities):
-            for number in {i.fill for i in self.images if i.modality == modality.name}:
-                values = self.question.inputs[self.places[modality.name]]
-                self.fills[modality.name, number] = baselines.filled(self.kinds[number], modality, values)
-        n, width = len(self.question), max(len(self.images), 1)
-        table = np.full((n, width), np.nan)
-
-        def make(part: npt.NDArray[np.intp]) -> Inputs:
-            progress(len(part))
-            return self._copies(part)
-
-        table.flat[self.jobs] = self.question.score_stream(self.jobs // width, make)
-        result = []
-        for i, (key, columns, fractions) in enumerate(self.curves):
-            metric, modality = self.metrics[i % len(self.metrics)], self.modalities[i % len(self.metrics)]
-            curve = np.where(self.usable[key][:, None], table[:, columns], np.nan)
-            area = np.asarray(trapezoid(curve, fractions, axis=1))
-            params = self._params(metric, modality)
-            extras = dict(self.extras[key])
-            result.append(Scores(metric.name, area, metric.higher_is_better, curve, fractions, extras, params))
-        return result
-
-    def _params(self, metric: Curve, modality: Modality) -> dict[str, Any]:
-        return {
-            "steps": int(metric.steps),
-            "fill": baselines.describe(baselines.resolve(metric.fill)),
-            "reduction": metric.reduction,
-            "modality": modality.name,
-            "seed": int(metric.seed),
-            "link": self.question.target.link,
-        }
-
-    def _copies(self, part: npt.NDArray[np.intp]) -> Inputs:
-        rows, columns = np.divmod(self.jobs[part], len(self.images))
-        # NumPy promises no layout for v[rows], and `_hide` writes through a reshaped view, which needs a contiguous one.
-        inputs = tuple(np.ascontiguousarray(v[rows]) for v in self.question.inputs)
-        for j, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
-            image = self.images[column]
-            if image.modality:
-                self._hide(inputs[self.places[image.modality]][j], row, image)
-        return inputs
-
-    def _hide(self, values: Array, row: int, image: _Image) -> None:
-        """Overwrite one copy's removed units in place."""
-        fill = self.fills[image.modality, image.fill][row]
-        if image.ranking is None:
-            values[...] = fill
-            return
-        ranked = self._order(image.ranking, row)
-        hidden = ranked[image.units :] if image.inserts else ranked[: image.units]
-        _by_unit(values, len(ranked))[hidden] = _by_unit(fill, len(ranked))[hidden]
-
-    def _order(self, key: _Ranking, row: int) -> npt.NDArray[np.intp]:
-        """A sample's order of units; only the current sample's are kept, since the stream goes sample by sample."""
-        if row != self._row:
-            self._row, self._orders = row, {}
-        if key not in self._orders:
-            self._orders[key] = ranking.order(self.question, self.relevance[key][[row]], [row], key.seed)[0]
-        return self._orders[key]
-
-
-def _by_unit(values: Array, units: int) -> npt.NDArray[np.void]:
-    """One opaque item per unit, so that NumPy moves whole pixels at once, which is 2.5 times faster than by channel."""
-    rows = np.ascontiguousarray(values.reshape(units, -1))
-    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+def _params(metric: Curve, modality: Modality, link: str) -> dict[str, Any]:
+    """What was used; of the newer axes, what differs from the default."""
+    found: dict[str, Any] = {
+        "steps": rules.describe(metric.rule),
+        "fill": baselines.describe(baselines.resolve(metric.fill)),
+        "reduction": metric.reduction,
+        "modality": modality.name,
+        "seed": int(metric.seed),
+        "link": link,
+    }
+    for field in fields(Curve)[5:]:
+        value = getattr(metric, field.name)
+        if value != field.default and (field.name != "size" or metric.unit in ("patch", "segment")):
+            found[field.name] = value
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,6 +11,8 @@ from crossxai.attribution import Attribution, Reduction, reduce_channels
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Modality
 from crossxai.question import Question
+
+Ties = Literal["seeded", "stable", "flipped", "unstable"]
 
 
 def modality_of(question: Question, name: str, metric: str) -> Modality:
@@ -62,13 +66,23 @@ def units(question: Question, attribution: Attribution, modality: Modality, redu
     return np.broadcast_to(reduced, shape)
 
 
-def order(question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0) -> npt.NDArray[np.intp]:
+def order(
+    question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0, ties: Ties = "seeded"
+) -> npt.NDArray[np.intp]:
     """Unit numbers (m, units), most relevant first, for relevance (m, *space) of samples `rows` (m,).
 
-    Ties are broken by one permutation per sample, drawn from the sample's name and the seed, hence the same for every
-    explainer; raster order would favour the top-left corner.
+    Ties, "seeded": one permutation per sample breaks them, drawn from the sample's name and the seed, hence the same for every
+    explainer; raster order would favour the top-left corner. The others are what libraries do: "stable" keeps raster order,
+    "flipped" is NumPy's default argsort read backwards, "unstable" that of the negative; the last two depend on the
+    processor that NumPy sorts on.
     """
     flat = relevance.reshape(len(relevance), -1)
+    if ties == "stable":
+        return np.argsort(-flat, axis=1, kind="stable")
+    if ties == "flipped":
+        return np.argsort(flat, axis=1)[:, ::-1]
+    if ties == "unstable":
+        return np.argsort(-flat, axis=1)
     result = np.empty(flat.shape, dtype=np.intp)
     for i, row in enumerate(np.asarray(rows, dtype=np.intp).tolist()):
         shuffled = question.rng(row, seed).permutation(flat.shape[1])

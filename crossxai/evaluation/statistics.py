@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
 
 from crossxai.errors import InvalidInput
 
 Numbers = npt.NDArray[np.float64]
+
+Test = Literal["sign_flip", "wilcoxon"]
 
 _CHUNK = 1_000_000  # random numbers held at once
 
@@ -48,7 +52,7 @@ def summarise(values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int
     One value leaves the interval NaN (nothing is known of the spread); equal values make it that value; none at all
     makes mean and interval NaN. Infinite values raise `InvalidInput`.
     """
-    given = _vector(values, "values")
+    given = vector(values, "values")
     kept = given[~np.isnan(given)]
     low, high = _interval(kept, confidence, resamples, seed)
     mean = float(kept.mean()) if len(kept) else float("nan")
@@ -60,31 +64,37 @@ def compare(
     control: npt.ArrayLike,
     higher_is_better: bool,
     *,
+    test: Test = "sign_flip",
     confidence: float = 0.95,
     resamples: int = 9999,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two metrics' values on the same samples, (n,) each, by a sign-flip permutation test of the mean difference.
+    """Compare two metrics' values on the same samples, (n,) each; pairs with a NaN on either side are left out.
 
-    Pairs with a NaN on either side are left out. All 2^n sign patterns are used where they are at most `resamples`, else
-    that many seeded draws, p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010). No pair gives NaN; one pair, or only
-    zero differences, gives p = 1.
+    test="sign_flip": permutation test of the mean difference. All 2^n sign patterns are used where they are at most
+    `resamples`, else that many seeded draws, p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010).
+    test="wilcoxon": signed-rank test (Wilcoxon 1945), zero differences ranked and then dropped (Pratt 1959); exact without ties
+    and zeros up to 50 pairs, else normal. It asks whether most pairs differ the same way and is deaf to a few huge
+    differences; `better` then needs mean and ranks to agree.
+    No pair gives NaN; one pair, or only zero differences, gives p = 1.
     """
-    one, other = _vector(values, "values"), _vector(control, "control")
+    if test not in get_args(Test):
+        raise InvalidInput(f"unknown test {test!r}: write {' or '.join(get_args(Test))}")
+    one, other = vector(values, "values"), vector(control, "control")
     if len(one) != len(other):
         raise InvalidInput(f"a paired comparison needs the same samples on both sides, got {len(one)} and {len(other)}")
     d = one - other
     d = d[~np.isnan(d)]
     low, high = _interval(d, confidence, resamples, seed)
     difference = float(d.mean()) if len(d) else float("nan")
-    p = _sign_flip(d, resamples, seed)
-    better = p < 0.05 and (difference > 0) == higher_is_better
+    p, up = (_sign_flip(d, resamples, seed), difference > 0) if test == "sign_flip" else _wilcoxon(d)
+    better = p < 0.05 and (difference > 0) == up == higher_is_better
     return Comparison(difference, low, high, p, len(d), better)
 
 
 def holm(p_values: npt.ArrayLike) -> Numbers:
     """P-values (m,) adjusted by Holm's step-down method (1979) for the family they form; NaN stays and does not count."""
-    p = _vector(p_values, "p_values")
+    p = vector(p_values, "p_values")
     if ((p < 0) | (p > 1)).any():
         raise InvalidInput("p-values must lie between 0 and 1")
     tested = np.flatnonzero(~np.isnan(p))
@@ -94,7 +104,7 @@ def holm(p_values: npt.ArrayLike) -> Numbers:
     return adjusted
 
 
-def _vector(values: npt.ArrayLike, what: str) -> Numbers:
+def vector(values: npt.ArrayLike, what: str) -> Numbers:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1:
         raise InvalidInput(f"{what} must have shape (n,), one number per sample, got {numbers.shape}")
@@ -114,7 +124,7 @@ def _interval(x: Numbers, confidence: float, resamples: int, seed: int) -> tuple
     if (x == x[0]).all():
         return float(x[0]), float(x[0])
     rng, n = np.random.default_rng(seed), len(x)
-    means = _chunked(resamples, n, lambda size: x[rng.integers(0, n, size=(size, n))].mean(axis=1))
+    means = chunked(resamples, n, lambda size: x[rng.integers(0, n, size=(size, n))].mean(axis=1))
     d = (x - x.mean()) / np.abs(x - x.mean()).max()
     acceleration = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
     below = ((means < x.mean()).mean() + (means <= x.mean()).mean()) / 2
@@ -138,11 +148,41 @@ def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(signs @ d) >= reached).mean())
     rng = np.random.default_rng(seed)
-    sums = _chunked(resamples, n, lambda size: (1.0 - 2.0 * rng.integers(0, 2, size=(size, n), dtype=np.int8)) @ d)
+    sums = chunked(resamples, n, lambda size: (1.0 - 2.0 * rng.integers(0, 2, size=(size, n), dtype=np.int8)) @ d)
     return float((1 + (np.abs(sums) >= reached).sum()) / (1 + resamples))
 
 
-def _chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
+def _wilcoxon(d: Numbers) -> tuple[float, bool]:
+    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more."""
+    if not d.any():
+        return (1.0 if len(d) else float("nan")), False
+    d = np.round(d / np.abs(d).max(), 12)  # differences that are equal on paper tie
+    ranks = rankdata(np.abs(d))
+    size = ranks[d != 0]
+    plus = float(ranks[d > 0].sum())
+    middle, sd = size.sum() / 2, np.sqrt((size**2).sum()) / 2
+    if len(d) <= 50 and len(np.unique(np.abs(d))) == len(d) and len(size) == len(d):
+        ways = np.ones(1)  # number of sign patterns by their sum of positive ranks
+        for rank in range(1, len(d) + 1):
+            shifted = np.concatenate([np.zeros(rank), ways])
+            shifted[: len(ways)] += ways
+            ways = shifted
+        least = round(min(plus, 2 * middle - plus))
+        return min(1.0, 2 * float(ways[: least + 1].sum() / ways.sum())), plus > middle
+    return float(2 * ndtr(-abs(plus - middle) / sd)), plus > middle
+
+
+def table(scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
+    """Scores (n, k) of k explainers on the same n samples as floats, and its rows without NaN; raises `InvalidInput`."""
+    given = np.asarray(scores, dtype=np.float64)
+    if given.ndim != 2 or given.shape[1] < 2:
+        raise InvalidInput(f"scores have shape (samples, explainers) with two or more explainers, got {given.shape}")
+    if np.isinf(given).any():
+        raise InvalidInput("scores hold infinity; a missing value is NaN")
+    return given, given[~np.isnan(given).any(axis=1)]
+
+
+def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
     """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
     return np.concatenate([draw(size) for size in _sizes(total, max(1, _CHUNK // width))])
 

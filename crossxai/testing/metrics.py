@@ -30,8 +30,9 @@ def check_metric(
     again (`asks = "explainer"`) on `colours_question()`, unless you give the explainer that made the true map, too.
 
     One number per sample, in the declared direction and range, the same every time, whatever the other samples (but where the
-    class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; as many forward
-    passes as `passes` announces, as many explanations as `explanations` does. The truth beats what the metric's `axis` is meant
+    class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; of each sample as
+    many forward passes as `passes` announces, and as many explanations as `explanations` does. The truth beats what the
+    metric's `axis` is meant
     to tell from it: random maps, and those beat the truth upside down, for faithfulness, localisation and no axis; maps drawn
     anew for every input for stability, maps that see neither model nor class for randomisation, random ones for the rest.
     A map that only ranks alike gets the same value; if the class says `invariant_to = "scale"`, only a multiple does; if
@@ -92,7 +93,12 @@ class _Trial:
 
     def of(self, rows: Any) -> _Trial:
         """The same about some of the samples."""
-        some = replace(self.truth, values=(self.truth.values[0][rows],), ids=tuple(self.truth.ids[i] for i in rows))
+        some = replace(
+            self.truth,
+            values=(self.truth.values[0][rows],),
+            ids=tuple(self.truth.ids[i] for i in rows),
+            extras={name: np.asarray(extra)[rows] for name, extra in self.truth.extras.items()},
+        )
         return replace(self, question=self.question[rows], truth=some)
 
 
@@ -148,7 +154,7 @@ def _check_passes(trial: _Trial, who: str) -> None:
 
     explainer, n = oracles.Oracle(answer), len(trial.question)
     scores.judge(metric, counted.question, trial.truth, explainer)
-    announced = n * metric.passes(trial.question)
+    announced = sum(metric.passes(trial.question[[i]]) for i in range(n))
     require(counting.forward == announced, f"{who} makes {counting.forward} forward passes, and announces {announced}")
     if scores.explains_again(trial.metric):
         announced = n * trial.metric.explanations(trial.question, explainer)

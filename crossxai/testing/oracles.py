@@ -68,7 +68,8 @@ def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]
     weights[middle, middle] = rng.uniform(0.2, 2.0, weights[middle, middle].shape) / (size * size)
     question = Question(Linear(weights), (images,), Target.outputs(0, n, 1))
     truth = (images * weights).sum(axis=-1, keepdims=True)
-    return question, Attribution((truth,), question.modalities, question.ids, "the truth")
+    complete = {"completeness_gap": np.zeros(n)}
+    return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
 
 
 def colours_question(n: int = 12, size: int = 16) -> Question:

@@ -1,0 +1,129 @@
+"""Masked images scored when they are asked for, each once, however many curves and explainers share it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Attribution, Reduction
+from crossxai.evaluation import baselines, ranking
+from crossxai.model import Array, Inputs, Modality
+from crossxai.question import Question
+
+
+class Masked(NamedTuple):
+    """One masked image of one sample.
+
+    No modality: untouched. No ranking (-1): all filled. Else the first `units` units of the ranking are filled, or, if it
+    inserts, all but those.
+    """
+
+    row: int
+    modality: str = ""
+    fill: int = -1
+    ranking: int = -1
+    inserts: bool = False
+    units: int = 0
+
+
+class Ranked(NamedTuple):
+    """Relevance (n, *space) to rank units by. usable (n,): finite. first (n,): number of the first ranking with the same map."""
+
+    modality: str
+    seed: int
+    units: int
+    relevance: Array
+    usable: npt.NDArray[np.bool_]
+    first: npt.NDArray[np.intp]
+
+
+class Bank:
+    """Scores of masked images by their names; `made` counts the forward passes spent."""
+
+    def __init__(self, question: Question, progress: Callable[[int], object] = lambda _: None) -> None:
+        # All modalities are given, whichever is perturbed, so that curves of different modalities share a stream.
+        self.question = question.only(*(m.name for m in question.model.modalities))
+        self.progress, self.made = progress, 0
+        self.places = {m.name: i for i, m in enumerate(question.model.modalities)}
+        self.kinds: list[tuple[str, baselines.Fill]] = []
+        self.fills: list[Array] = []
+        self.rankings: list[Ranked] = []
+        self.scores: dict[Masked, float] = {}
+        self._known: dict[tuple[int, str, int, bytes], int] = {}
+        self._row, self._orders = -1, dict[int, npt.NDArray[np.intp]]()
+
+    def fill(self, modality: Modality, fill: baselines.FillLike) -> int:
+        """The number of a modality's fill; equal fills have the same."""
+        entry = (modality.name, baselines.resolve(fill))
+        if entry not in self.kinds:
+            values = self.question.inputs[self.places[modality.name]]
+            self.kinds.append(entry)
+            self.fills.append(baselines.filled(entry[1], modality, values))
+        return self.kinds.index(entry)
+
+    def rank(self, attribution: Attribution, modality: Modality, reduction: Reduction, seed: int) -> int:
+        """The number of the ranking of an attribution's maps."""
+        relevance = ranking.units(self.question, attribution, modality, reduction)
+        number, usable = len(self.rankings), ranking.usable(relevance)
+        first = np.full(len(relevance), number, dtype=np.intp)
+        for row in np.flatnonzero(usable).tolist():
+            digest = hashlib.blake2b(np.ascontiguousarray(relevance[row], dtype=np.float64).tobytes(), digest_size=16)
+            first[row] = self._known.setdefault((row, modality.name, seed, digest.digest()), number)
+        units = int(np.prod(relevance.shape[1:]))
+        self.rankings.append(Ranked(modality.name, seed, units, relevance, usable, first))
+        return number
+
+    def image(self, row: int, fill: int, rank: int, inserts: bool, units: int) -> Masked:
+        """The name of the image with `units` units of a ranking removed or inserted; identical masks have the same name."""
+        held = self.rankings[rank]
+        if units == (held.units if inserts else 0):
+            return Masked(row)
+        if units == (0 if inserts else held.units):
+            return Masked(row, held.modality, fill)
+        return Masked(row, held.modality, fill, int(held.first[row]), inserts, units)
+
+    def ask(self, images: Iterable[Masked]) -> None:
+        """Score those that are not known yet, in one stream of full batches."""
+        jobs = sorted({image for image in images if image not in self.scores})
+        if not jobs:
+            return
+
+        def make(part: npt.NDArray[np.intp]) -> Inputs:
+            self.progress(len(part))
+            return self._copies([jobs[i] for i in part.tolist()])
+
+        found = self.question.score_stream([image.row for image in jobs], make)
+        self.scores.update(zip(jobs, found.tolist(), strict=True))
+        self.made += len(jobs)
+
+    def _copies(self, images: list[Masked]) -> Inputs:
+        rows = [image.row for image in images]
+        # `_hide` writes through a reshaped view, which needs contiguous copies.
+        inputs = tuple(np.ascontiguousarray(v[rows]) for v in self.question.inputs)
+        for j, image in enumerate(images):
+            if image.modality:
+                self._hide(inputs[self.places[image.modality]][j], image)
+        return inputs
+
+    def _hide(self, values: Array, image: Masked) -> None:
+        fill = self.fills[image.fill][image.row]
+        if image.ranking < 0:
+            values[...] = fill
+            return
+        ranked = self._order(image)
+        hidden = ranked[image.units :] if image.inserts else ranked[: image.units]
+        values.reshape(len(ranked), -1)[hidden] = fill.reshape(len(ranked), -1)[hidden]
+
+    def _order(self, image: Masked) -> npt.NDArray[np.intp]:
+        """A sample's order of units; only the current sample's are kept, since the stream goes sample by sample."""
+        if image.row != self._row:
+            self._row, self._orders = image.row, {}
+        if image.ranking not in self._orders:
+            held = self.rankings[image.ranking]
+            relevance = held.relevance[[image.row]]
+            self._orders[image.ranking] = ranking.order(self.question, relevance, [image.row], held.seed)[0]
+        return self._orders[image.ranking]

@@ -1,0 +1,213 @@
+"""A run's maps through several conventions: each explainer's mean and rank by each, and how often the ranking flips.
+
+Reads samples.h5, explanations/ and manifest.json of a run; makes its models again, and checks that they still answer as they did.
+Writes presets.csv (model, explainer, preset, metric: mean and rank) and preset_flips.csv (every two conventions).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crossxai import experiment as experiments
+from crossxai import sources
+from crossxai.atomic import write_text
+from crossxai.attribution import Attribution
+from crossxai.errors import InvalidFile, InvalidInput, Unsupported
+from crossxai.evaluation import baselines, curves, presets, ranking
+from crossxai.evaluation.flips import flips, ranks
+from crossxai.experiment import Experiment
+from crossxai.files import Samples, read_explanation, read_predictions, read_samples
+from crossxai.job import questions
+from crossxai.judging import attribution
+from crossxai.question import Question
+
+WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """means: a row per model, explainer, preset and metric. pairs: a row per model, kind and two presets. refused: a preset's
+    reason for judging nothing, by model and preset."""
+
+    means: pd.DataFrame
+    pairs: pd.DataFrame
+    refused: dict[tuple[str, str], str]
+
+    def sentences(self) -> list[str]:
+        """What the tables say, in words."""
+        found = []
+        for (model, kind), rows in self.pairs.groupby(["model", "kind"], sort=False):
+            count, mean = int(rows["pairs"].iloc[0]), rows["share"].mean()
+            ordered = rows.sort_values("share", kind="stable")
+            near, far = ordered.iloc[0], ordered.iloc[-1]
+            said = f"{model}, {kind} ({WORDS[str(kind)]}): between two conventions {_percent(mean)} of the {count} pairs of "
+            said += f"explainers change places (mean Kendall tau {rows['tau'].mean():.2f})"
+            if len(rows) > 1:
+                said += f", from {_percent(near['share'])} between {near['a']} and {near['b']}"
+                said += f" to {_percent(far['share'])} between {far['a']} and {far['b']}"
+            best = self.means[(self.means["model"] == model) & (self.means["kind"] == kind) & (self.means["rank"] == 1)]
+            winners = list(dict.fromkeys(best["label"]))
+            said += (
+                f". Best by all: {winners[0]}."
+                if len(winners) == 1
+                else f". Best by one or another: {', '.join(winners)}."
+            )
+            found.append(said)
+        found += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
+        return found
+
+
+def evaluate(
+    out: Path,
+    names: Sequence[str],
+    *,
+    models: Sequence[str] = (),
+    limit: int = 0,
+    modality: str = "",
+    folder: Path | None = None,
+    console: Console | None = None,
+) -> Rankings:
+    """Judge a run's maps by presets and write the two tables beside them.
+
+    models: only these; all of the run if empty. limit: see `presets.get`. modality: whose maps; the model's first if empty.
+    folder: what the paths and factories of the run's experiment are relative to.
+    """
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if not names or twice:
+        what = f"{', '.join(twice)} is named twice" if twice else "none is named"
+        raise InvalidInput(f"presets: {what}; write some of {', '.join(presets.PRESETS)}")
+    for name in names:
+        presets.get(name, limit=limit)
+    experiment = _experiment(out, folder)
+    wanted = [spec for spec in experiment.models if not models or spec.name in models]
+    for name in models:
+        if name not in {spec.name for spec in experiment.models}:
+            raise InvalidInput(f"the run has no model {name!r}, only {', '.join(m.name for m in experiment.models)}")
+    samples = read_samples(out / "samples.h5")
+    console = console or Console(stderr=True)
+    rows: list[dict[str, Any]] = []
+    refused: dict[tuple[str, str], str] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("passes"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        for spec in wanted:
+            subject = sources.subject(spec, experiment.folder, console.is_terminal)
+            question = _question(experiment, samples, subject, spec.name, out)
+            about = modality or question.modalities[0].name
+            maps = _maps(out, spec.name, question, about)
+            common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
+            chosen = {name: presets.get(name, mean=subject.mean, sd=subject.sd, **common) for name in names}
+            for name, metrics in chosen.items():
+                if why := _refusal(question, maps[0], metrics):
+                    refused[spec.name, name] = why
+            judges = [(n, m) for n, metrics in chosen.items() if (spec.name, n) not in refused for m in metrics]
+            flat = [m for _, m in judges]
+            bar = progress.add_task(spec.name, total=curves.passes(question, maps, flat))
+            scores = curves.evaluate(question, maps, flat, lambda n, bar=bar: progress.advance(bar, n))  # type: ignore[misc]
+            for place, (name, metric) in enumerate(judges):
+                rows += _rows(spec.name, name, metric, maps, [row[place] for row in scores])
+    if not rows:
+        raise InvalidInput("no preset can judge these maps: " + "; ".join(dict.fromkeys(refused.values())))
+    means = pd.DataFrame(rows)
+    result = Rankings(means, _pairs(means), refused)
+    write_text(out / "presets.csv", result.means.to_csv(index=False))
+    write_text(out / "preset_flips.csv", result.pairs.to_csv(index=False))
+    return result
+
+
+def _experiment(out: Path, folder: Path | None) -> Experiment:
+    path = out / "manifest.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InvalidFile(f"{path} is no finished run's manifest ({error!r}): give the folder of a run") from error
+    return experiments.check({**settings, "folder": (folder or Path()).resolve()}, str(path))
+
+
+def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:
+    """What metrics measure, if the model still is the one that was explained."""
+    _, measured, outputs, _ = questions(experiment, samples, subject.model, name)
+    before = read_predictions(out / "predictions" / f"{name}.h5").outputs
+    if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):
+        raise InvalidInput(
+            f"model {name!r} gives other outputs than in the run: its maps explain another model; run again"
+        )
+    return measured
+
+
+def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
+    """The run's maps of a modality, in the order of their labels."""
+    found = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
+    usable = [e for e in found if e.status == "ok" and modality in e.values and e.ids == question.ids]
+    if not usable:
+        raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to judge")
+    return [attribution(e, question) for e in usable]
+
+
+def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.Curve]) -> str:
+    """Why these metrics cannot judge this kind of input, "" if they can; found out on one sample without a forward pass."""
+    one = question[:1]
+    probe = replace(answer, values=tuple(np.ones_like(v[:1]) for v in answer.values), ids=one.ids)
+    try:
+        for metric in metrics:
+            curves.passes(one, [probe], [metric])
+            about = ranking.modality_of(one, metric.modality, metric.name)
+            place = [m.name for m in one.model.modalities].index(about.name)
+            baselines.filled(metric.fill, about, one.inputs[place])
+    except (Unsupported, InvalidInput) as error:
+        return str(error)
+    return ""
+
+
+def _rows(
+    model: str, preset: str, metric: curves.Curve, maps: list[Attribution], scores: list[Any]
+) -> list[dict[str, Any]]:
+    means = [metric.total(s) for s in scores]
+    kind = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"
+    return [
+        {
+            "model": model,
+            "label": answer.explainer,
+            "preset": preset,
+            "metric": metric.name,
+            "kind": kind,
+            "higher_is_better": metric.higher_is_better,
+            "mean": mean,
+            "rank": rank,
+            "n": int((~np.isnan(found.value)).sum()),
+        }
+        for answer, found, mean, rank in zip(maps, scores, means, ranks(means, metric.higher_is_better), strict=True)
+    ]
+
+
+def _pairs(means: pd.DataFrame) -> pd.DataFrame:
+    """Every two presets with a curve of one kind: Kendall's tau, and how many pairs of explainers change places."""
+    rows: list[dict[str, Any]] = []
+    for (model, kind), group in means.groupby(["model", "kind"], sort=False):
+        tables = {str(name): part["rank"].to_numpy() for name, part in group.groupby("preset", sort=False)}
+        for a, b in combinations(tables, 2):
+            found = flips(tables[a], tables[b])
+            entry = {"model": model, "kind": kind, "a": a, "b": b, "tau": found.tau}
+            rows.append({**entry, "flipped": found.flipped, "pairs": found.pairs, "share": found.share})
+    columns = ["model", "kind", "a", "b", "tau", "flipped", "pairs", "share"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _percent(share: float) -> str:
+    return "no share" if np.isnan(share) else f"{100 * share:.0f} %"
