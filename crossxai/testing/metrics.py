@@ -31,10 +31,11 @@ def check_metric(
 
     One number per sample, in the declared direction and range, the same every time, whatever the other samples (but where the
     class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; of each sample as
-    many forward passes as `passes` announces, and as many explanations as `explanations` does. The truth beats what the
-    metric's `axis` is meant to tell from it: random maps, and those beat the truth upside down, for faithfulness, localisation and no
-    axis; maps drawn anew for every input for stability, maps that see neither model nor class for randomisation, random ones
-    for the rest.
+    many forward passes as `passes` announces, and as many explanations as `explanations` does.
+
+    The truth beats what the metric's `axis` is meant to tell from it: random maps, and those beat the truth upside down, for
+    faithfulness, localisation and no axis; maps drawn anew for every input for stability; maps that see neither model nor
+    class for randomisation; random ones for the rest.
     A map that only ranks alike gets the same value; if the class says `invariant_to = "scale"`, only a multiple does; if
     "nothing", none need. A curve goes from fraction 0 to 1, and one end of it is the score of the untouched input, unless
     `curve_over` says that it runs over something else than removed units.
