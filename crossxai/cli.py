@@ -138,20 +138,33 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")])
 def list_(
     markdown: Annotated[
         bool,
-        typer.Option("--markdown", help="Print the full table of explainers as Markdown, as in docs/explainers.md."),
+        typer.Option(
+            "--markdown", help="Print the full table as Markdown, as in docs/explainers.md and docs/metrics.md."
+        ),
     ] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Show the metrics alone.")] = False,
 ) -> None:
     """Show every explainer and metric with what each needs."""
     if markdown:
-        from crossxai import catalogue
+        from crossxai import catalogue, metric_catalogue
 
-        typer.echo(catalogue.markdown(), nl=False)
+        typer.echo(metric_catalogue.markdown() if metrics else catalogue.markdown(), nl=False)
         return
-    from rich.table import Table
-
     from crossxai import evaluation, explainers
 
     console = Console()
+    if not metrics:
+        _list_explainers(console)
+    _list_metrics(console)
+    for plugin in (*(() if metrics else explainers.broken()), *evaluation.broken()):
+        console.print(f"[bold red]Left out:[/] {_escaped(plugin)}", highlight=False, soft_wrap=True)
+
+
+def _list_explainers(console: Console) -> None:
+    from rich.table import Table
+
+    from crossxai import explainers
+
     table = Table(title="Explainers", title_justify="left")
     for heading in ("name", "needs", "profiles", "what it is"):
         table.add_column(heading, no_wrap=heading == "name")
@@ -163,14 +176,19 @@ def list_(
     console.print(
         'Profiles: "native" is the library\'s own defaults, "canonical" the definition on which libraries meet.\n'
     )
+
+
+def _list_metrics(console: Console) -> None:
+    from rich.table import Table
+
+    from crossxai import evaluation
+
     table = Table(title="Metrics", title_justify="left")
     for heading in ("name", "needs", "better", "what it is"):
         table.add_column(heading, no_wrap=heading == "name")
     for entry in evaluation.discover():
         table.add_row(entry.name, entry.needs, "higher" if entry.higher_is_better else "lower", entry.purpose)
     console.print(table)
-    for plugin in (*explainers.broken(), *evaluation.broken()):
-        console.print(f"[bold red]Left out:[/] {_escaped(plugin)}", highlight=False, soft_wrap=True)
 
 
 def _installed(library: str) -> bool:

@@ -19,7 +19,6 @@ from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import baselines, curves, joint
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
-from crossxai.explainers import Method
 from crossxai.files import (
     Explanation,
     Predictions,
@@ -28,6 +27,7 @@ from crossxai.files import (
     write_explanation,
     write_predictions,
 )
+from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
 from crossxai.model import Array, Model
 from crossxai.question import Question
 from crossxai.scores import Metric
@@ -79,7 +79,7 @@ class Job:
     def explain(self, made: list[tuple[ExplainerSpec, Explainer]]) -> None:
         """Maps of every explainer whose file is missing or of another task."""
         todo = [(spec, explainer) for spec, explainer in made if self._on_disk(spec, explainer) is None]
-        costs = [_cost(explainer, self.question) for _, explainer in todo]
+        costs = [cost_of(explainer, self.question) for _, explainer in todo]
         bar = self.progress.add_task(self.name, total=sum(costs))
         for (spec, explainer), cost in zip(todo, costs, strict=True):
             self.progress.update(bar, description=f"{self.name}: {spec.shown}")
@@ -108,7 +108,7 @@ class Job:
         alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
         for metric, label, reason in ((m, e, r) for e, found in alone.items() for m, r in found.items()):
             refused[f"{metric} of {label}"] = reason
-            self.console.print(f"[yellow]{self.name}: {metric} of {label} is left out: {reason}")
+            self._warn(f"{metric} of {label} is left out: {reason}")
         # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
         every = {
             e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}
@@ -121,14 +121,25 @@ class Job:
             if lacking or set(explanation.judged) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
-            (names, group, [attribution(e, self.question) for e in group], [usable[name] for name in names])
+            (group, [attribution(e, self.question) for e in group], *apart([usable[name] for name in names]))
             for names, group in groups.items()
         ]
-        total = sum(curves.passes(self.measured, maps, judges) for _, _, maps, judges in work)
+        explainers = {spec.shown: explainer for spec, explainer in made}
+        total = sum(
+            curves.passes(self.measured, maps, judges)
+            + sum(judging_cost(m, self.question, explainers[e.label]) for m in others for e in group)
+            for group, maps, judges, others in work
+        )
         bar = self.progress.add_task(f"{self.name}: judging", total=total)
-        for _, group, maps, judges in work:
+        for group, maps, judges, others in work:
+            self.progress.update(bar, description=f"{self.name}: judging")
             results = curves.evaluate(self.measured, maps, judges, lambda n: self.progress.advance(bar, n))
-            for explanation, scores in zip(group, results, strict=True):
+            for explanation, one, scores in zip(group, maps, results, strict=True):
+                explainer = explainers[explanation.label]
+                for other in others:
+                    self.progress.update(bar, description=f"{self.name}: {other.name} of {explanation.label}")
+                    scores.append(asked(other, self.question, one, explainer, self._warn))
+                    self.progress.advance(bar, judging_cost(other, self.question, explainer))
                 known = {**explanation.scores, **{s.metric: s for s in scores}}
                 judged = every[explanation.label]
                 write_explanation(
@@ -137,6 +148,9 @@ class Job:
                 )
         self.progress.update(bar, description=f"{self.name}: judged")
         return refused
+
+    def _warn(self, words: str) -> None:
+        self.console.print(f"[yellow]{self.name}: {words}")
 
     def _modality(self, metric: Metric) -> str:
         """The modality whose maps a metric judges; the first unless it names one."""
@@ -151,7 +165,9 @@ class Job:
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
-                if isinstance(metric, curves.Curve):
+                if hasattr(metric, "check"):
+                    metric.check(self.question)
+                elif isinstance(metric, curves.Curve):
                     curves.passes(one, [probe], [metric])
                     modality, values = one.only(self._modality(metric)).one
                     baselines.filled(metric.fill, modality, values)
@@ -159,7 +175,7 @@ class Job:
                     metric(one, probe)
             except (Unsupported, InvalidInput) as error:
                 refused[spec.name] = str(error)
-                self.console.print(f"[yellow]{self.name}: {spec.name} is left out: {error}")
+                self._warn(f"{spec.name} is left out: {error}")
         return refused
 
     def _path(self, label: str) -> Path:
@@ -226,13 +242,6 @@ def questions(
     return question, measured, outputs, chosen
 
 
-def attribution(explanation: Explanation, question: Question) -> Attribution:
-    modalities = tuple(m for m in question.modalities if m.name in explanation.values)
-    values = tuple(explanation.values[m.name] for m in modalities)
-    about = (explanation.ids, explanation.label, explanation.profile)
-    return Attribution(values, modalities, *about, extras=explanation.extras)
-
-
 def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:
     """The class (n,) that is explained for each sample."""
     if of == "predicted":
@@ -257,17 +266,6 @@ def _check_outputs(outputs: Array, name: str, experiment: Experiment) -> None:
             f"model {name!r} gives probabilities already (they sum to 1): a second softmax would flatten every curve; "
             'write measure = "identity" under [target]'
         )
-
-
-def _cost(explainer: Explainer, question: Question) -> int:
-    """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
-    if not isinstance(explainer, Method):
-        return len(question)
-    try:
-        forward, backward = explainer.cost(question)
-    except (Unsupported, InvalidInput, UnknownName):  # said again, and written down, when its turn comes
-        return len(question)
-    return len(question) * max(1, forward + 2 * backward)
 
 
 def words(experiment: Experiment) -> str:

@@ -156,6 +156,22 @@ class Traceable(Model, Protocol):
 
 
 @runtime_checkable
+class Randomisable(Model, Protocol):
+    """A model that can be copied with its weights drawn anew, layer by layer from the output down."""
+
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        """The layers that have weights and run, the one nearest to the output first; found out on the first sample."""
+        ...
+
+    def randomised(self, inputs: Inputs, depth: int, seed: int) -> Model:
+        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.redrawing`); this model stays as it is.
+
+        Running statistics are kept. Raises `Unsupported` if the network cannot be copied.
+        """
+        ...
+
+
+@runtime_checkable
 class Attentive(Differentiable, Protocol):
     """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
 

@@ -27,7 +27,8 @@ from crossxai.evaluation import baselines, curves, presets, ranking
 from crossxai.evaluation.flips import flips, ranks
 from crossxai.experiment import Experiment
 from crossxai.files import Samples, read_explanation, read_predictions, read_samples
-from crossxai.job import attribution, questions
+from crossxai.job import questions
+from crossxai.judging import attribution
 from crossxai.question import Question
 
 WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}

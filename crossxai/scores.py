@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidInput
 from crossxai.model import Array
 from crossxai.question import Question
+
+Axis = Literal["faithfulness", "localisation", "stability", "randomisation", "complexity", "axiomatic"]
+"""What a metric measures."""
+
+Range = tuple[float | None, float | None]
+"""The smallest and largest value of a metric, None for "any"."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +48,44 @@ class Metric(Protocol):
     higher_is_better: ClassVar[bool]
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores: ...
+
+
+class ExplainingMetric(Protocol):
+    """A metric that has maps made again: of other inputs, another class, another model.
+
+    asks: "explainer". It is called with the question as it was explained, the map, and the explainer that made it.
+    """
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    asks: ClassVar[str]
+
+    def __call__(self, question: Question, attribution: Attribution, explainer: Explainer) -> Scores: ...
+
+    def check(self, question: Question) -> None:
+        """Raise `Unsupported` or `InvalidInput` for a question that it cannot judge, without asking the model."""
+        ...
+
+    def explanations(self, question: Question, explainer: Explainer) -> int:
+        """How many times each sample is explained again."""
+        ...
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample of the metric's own, beside those of the explanations."""
+        ...
+
+
+def explains_again(metric: Metric | ExplainingMetric) -> TypeGuard[ExplainingMetric]:
+    """Whether a metric is called with the explainer, too."""
+    return getattr(metric, "asks", "") == "explainer"
+
+
+def judge(
+    metric: Metric | ExplainingMetric, question: Question, attribution: Attribution, explainer: Explainer
+) -> Scores:
+    """A metric's verdict on a map, whether or not it asks the explainer again."""
+    if explains_again(metric):
+        return metric(question, attribution, explainer)
+    plain: Any = metric
+    scores: Scores = plain(question, attribution)
+    return scores

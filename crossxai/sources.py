@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import sys
@@ -129,15 +130,14 @@ def metric(
             message = "this model names no training mean; write fill = { dataset_mean = [0.7, 0.6, 0.5] }"
             raise InvalidInput(f"metric {spec.name}: {message}")
         params["fill"] = {"dataset_mean": list(mean)}
-    named = spec.name == "mask_share" or "mask" in params
-    if named:
+    fields = {f.name: f for e in evaluation.discover() if e.name == spec.name for f in dataclasses.fields(e.metric)}
+    if "mask" in params or ("masks" in fields and fields["masks"].default is dataclasses.MISSING):
         name, labels = params.pop("mask", None), params.pop("labels", None)
         if samples is None:
             params |= {"masks": np.ones((1, 1)), "ids": ()}
         else:
             params |= {"masks": _mask(spec.name, samples, name, labels), "ids": samples.ids}
-    known = {f for e in evaluation.discover() if e.name == spec.name for f in e.metric.__dataclass_fields__}
-    if "seed" in known:
+    if "seed" in fields:
         params.setdefault("seed", experiment.seed)
     return spec, evaluation.get(spec.name, **params)
 

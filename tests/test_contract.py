@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import attentive
 import numpy as np
@@ -16,6 +16,7 @@ from crossxai import Attribution, Modality, Question, Target, Unsupported, evalu
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
 from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.scores import Axis
 from crossxai.testing import check_explainer, check_metric, check_model
 
 CASES = [(name, profile) for name, kind in discover().items() for profile in kind.profiles]
@@ -94,6 +95,11 @@ METRICS: dict[str, dict[str, Any]] = {
     "centre_share": {"size": 8},
     "mask_share": {"masks": MIDDLE},
     "pointing": {"masks": MIDDLE},
+    "relevance_rank": {"masks": MIDDLE},
+    "top_k_intersection": {"masks": MIDDLE},
+    "auprc": {"masks": MIDDLE},
+    "mask_iou": {"masks": MIDDLE},
+    "mask_dice": {"masks": MIDDLE},
 }
 CURVES = {"aopc", "deletion", "insertion", "irof", "joint_deletion", "joint_insertion"}
 
@@ -102,17 +108,23 @@ CURVES = {"aopc", "deletion", "insertion", "irof", "joint_deletion", "joint_inse
 def test_metrics(entry: evaluation.Entry) -> None:
     left_out = check_metric(evaluation.get(entry.name, **METRICS.get(entry.name, {})))
     assert not isinstance(left_out, Unsupported)
-    assert ("end points: the metric has no curve" in left_out) == (entry.name not in CURVES)
-    by_scale = {
-        "centre_share",
-        "mask_share",
-        "faithfulness_correlation",
-        "mu_fidelity",
-        "sensitivity_n",
-        "infidelity",
-        "irof",
-    }
-    assert any("invariant_to = 'scale'" in words for words in left_out) == (entry.name in by_scale)
+    assert any(words.startswith("end points") for words in left_out) == (entry.name not in CURVES)
+    assert any("invariant_to = 'scale'" in words for words in left_out) == (_invariance(entry) == "scale")
+
+
+@pytest.mark.parametrize("entry", evaluation.discover(), ids=lambda entry: entry.name)
+def test_metrics_say_what_the_table_needs(entry: evaluation.Entry) -> None:
+    metric: Any = evaluation.get(entry.name, **METRICS.get(entry.name, {}))
+    assert metric.axis in get_args(Axis)
+    low, high = metric.range
+    assert low is None or high is None or low < high
+    assert metric.source
+    assert metric.passes(zoo.question("torch")) >= 0
+    assert entry.purpose.endswith(".")
+
+
+def _invariance(entry: evaluation.Entry) -> str:
+    return getattr(evaluation.get(entry.name, **METRICS.get(entry.name, {})), "invariant_to", "order")
 
 
 class Linear:

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments import crossxai
 
-from crossxai import catalogue
+from crossxai import catalogue, metric_catalogue
 from crossxai.evaluation import presets
 from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import discover
@@ -21,6 +22,20 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.S)
 def test_the_table_of_explainers_is_fresh() -> None:
     page = (ROOT / "docs" / "explainers.md").read_text(encoding="utf-8")
     assert page == catalogue.markdown(), "run: crossxai list --markdown > docs/explainers.md"
+
+
+def test_the_table_of_metrics_is_fresh() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert page == metric_catalogue.markdown(), "run: crossxai list --metrics --markdown > docs/metrics.md"
+    assert crossxai("list", "--metrics", "--markdown").stdout == page
+    alone = crossxai("list", "--metrics").stdout
+    assert "noise_correlation" in alone
+    assert "captum.saliency" not in alone
+
+
+def test_every_metric_says_what_the_table_needs() -> None:
+    for row in metric_catalogue.rows():
+        assert "–" not in (row["axis"], row["cost"], row["source"]), row
 
 
 def test_every_explainer_says_what_the_table_needs() -> None:

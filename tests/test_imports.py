@@ -149,7 +149,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
-CORE |= {"attention", "plugins"}
+CORE |= {"attention", "plugins", "redrawing", "shifted"}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"
@@ -157,7 +157,9 @@ SHARED = {
     if path.stem != "__init__" and "    name: ClassVar = " not in path.read_text(encoding="utf-8")
 }
 MAY: dict[str, set[str]] = {
-    "adapters": CORE | {"porting", "adapters.torch_attention", "adapters.tensorflow_attention"},
+    "adapters": CORE
+    | {"porting"}
+    | {f"adapters.{framework}_{part}" for framework in ("torch", "tensorflow") for part in ("attention", "weights")},
     "explainers": CORE | {"porting"} | SHARED,
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},

@@ -12,11 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention
+from crossxai.adapters import tensorflow_attention, tensorflow_weights
 from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
     from crossxai.graph import Graph
@@ -160,6 +161,27 @@ class KerasModel:
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
         return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
+        return tuple(self._weighted(inputs))
+
+    def randomised(self, inputs: Inputs, depth: int, seed: int) -> KerasModel:
+        """A copy with the weights of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
+        layers = self._weighted(inputs)
+        check_depth(depth, tuple(layers), self.name)
+        raw = self._standardised(*self._tensors(tuple(v[:1] for v in inputs)))
+        with self._lock:
+            twin = tensorflow_weights.copied(self.model, lambda model: model(raw, training=False), self.name)
+            tensorflow_weights.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
+        options: dict[str, Any] = {"output_axes": self.output_axes, "streams": self.streams, "name": self.name}
+        return KerasModel(twin, self.modalities, standardise=self._constants, **options)
+
+    def _weighted(self, inputs: Inputs) -> dict[str, Any]:
+        self._build(inputs)
+        one = self._tensors(tuple(v[:1] for v in inputs))
+        with self._lock:
+            return tensorflow_weights.layers(self.model, self._named(), self._hooked, lambda: self._run(*one))
+
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
         if not self.model.built:
@@ -181,12 +203,16 @@ class KerasModel:
         check_inputs(inputs, self.modalities, self.name)
         return [tf.constant(values, dtype=self.dtype) for values in inputs]
 
-    def _run(self, *tensors: Any) -> Any:
+    def _standardised(self, *tensors: Any) -> Any:
+        """What the Keras model itself is given."""
         raw = [
             t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs = self.model(raw[0] if len(raw) == 1 else raw, training=False)
+        return raw[0] if len(raw) == 1 else raw
+
+    def _run(self, *tensors: Any) -> Any:
+        outputs = self.model(self._standardised(*tensors), training=False)
         if not tf.is_tensor(outputs):
             raise Unsupported(
                 f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a model that does"

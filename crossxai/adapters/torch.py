@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention
+from crossxai.adapters import torch_attention, torch_weights
 from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
     from crossxai.graph import Graph
@@ -158,6 +159,31 @@ class TorchModel:
             outputs = self._outputs(raw)
             weights = None if cotangent is None else self._cotangent(cotangent, outputs)
             return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
+
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        """The layers that have parameters and run, the one nearest to the output first."""
+        return tuple(self._weights(inputs))
+
+    def randomised(self, inputs: Inputs, depth: int, seed: int) -> TorchModel:
+        """A copy with the parameters of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
+        weights = self._weights(inputs)
+        check_depth(depth, tuple(weights), self.name)
+        with self._lock, torch.inference_mode(False):
+            chosen = {name: weights[name] for name in list(weights)[:depth]}
+            module = torch_weights.randomised(self.module, chosen, seed, self.name)
+        return TorchModel(
+            module,
+            self.modalities,
+            device=self.device,
+            standardise=self._constants,
+            output_axes=self.output_axes,
+            streams=self.streams,
+            name=self.name,
+        )
+
+    def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
+        with self._lock:
+            return torch_weights.layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
 
     def _check_mode(self) -> None:
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]

@@ -59,8 +59,8 @@ def per_sample(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
         result["spearman"][i][cell] = _cosines(_centred(rankdata(rows, axis=1)))
         result["pearson"][i][cell] = _cosines(_centred(rows))
         result["cosine"][i][cell] = _cosines(rows)
-        places = _places(rows, k)
-        result["top_k"][i][cell] = [np.minimum(places, mine).sum(axis=1) / k for mine in places]
+        top = places(rows, k)
+        result["top_k"][i][cell] = [np.minimum(top, mine).sum(axis=1) / k for mine in top]
     return result
 
 
@@ -97,8 +97,8 @@ def _cosines(rows: Numbers) -> Numbers:
     return np.asarray(np.clip(unit @ unit.T, -1, 1))
 
 
-def _places(rows: Numbers, k: int) -> Numbers:
-    """How much of each unit is in the top k, in [0, 1], rows summing to k."""
+def places(rows: Numbers, k: int) -> Numbers:
+    """How much of each unit of rows (m, units) is in the top k, in [0, 1], rows summing to k; tied ones share what is left."""
     edge = -np.partition(-rows, k - 1, axis=1)[:, k - 1 : k]
     above, at = rows > edge, rows == edge
     return np.asarray(above + at * (k - above.sum(axis=1, keepdims=True)) / at.sum(axis=1, keepdims=True))

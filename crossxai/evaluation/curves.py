@@ -24,7 +24,7 @@ from crossxai.evaluation.steps import StepsLike
 from crossxai.evaluation.stream import Line, Stream
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Metric, Scores
+from crossxai.scores import Axis, Metric, Range, Scores
 
 Endpoints = Literal["both", "no_start", "no_end", "neither"]
 Score = Literal["score", "ratio", "change", "drop"]
@@ -70,7 +70,8 @@ class Curve:
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "scores"
-    range: ClassVar[tuple[float | None, float | None]] = (None, None)
+    axis: ClassVar[Axis] = "faithfulness"
+    range: ClassVar[Range] = (None, None)
     source: ClassVar[str] = "Petsiuk et al. 2018"
     inserts: ClassVar[bool]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Scores
+from crossxai.scores import Axis, Range, Scores
 
 Masks = npt.NDArray[np.bool_]
 
@@ -24,8 +24,8 @@ def relevance_mass(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
     Relevance Mass Accuracy, Arras et al. 2022 (Information Fusion 81). NaN where there is no positive relevance, the mask
     is empty, or the map is not finite.
     """
-    flat, inside = _flat(relevance, masks)
-    positive = np.where(_defined(flat, inside)[:, None], np.maximum(flat, 0), 0)
+    flat, inside = flattened(relevance, masks)
+    positive = np.where(defined(flat, inside)[:, None], np.maximum(flat, 0), 0)
     positive /= np.where(positive.any(axis=1), positive.max(axis=1), 1)[:, None]  # sums of huge values stay finite
     total = positive.sum(axis=1)
     return np.where(total > 0, (positive * inside).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
@@ -37,10 +37,10 @@ def pointing(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
     Pointing game, Zhang et al. 2018 (IJCV 126), without their tolerance margin. NaN where the mask is empty or the map
     is not finite.
     """
-    flat, inside = _flat(relevance, masks)
+    flat, inside = flattened(relevance, masks)
     highest = flat == flat.max(axis=1, keepdims=True)
     hits = (highest & inside).sum(axis=1) / np.maximum(highest.sum(axis=1), 1)
-    return np.where(_defined(flat, inside), hits, np.nan)
+    return np.where(defined(flat, inside), hits, np.nan)
 
 
 def centre_mask(height: int, width: int, size: int) -> Masks:
@@ -54,9 +54,13 @@ def centre_mask(height: int, width: int, size: int) -> Masks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Region:
+class Region:
     """A metric that compares a map with a region: extras["area_share"] is the region's share of the area, which is what
-    a uniform map would get on average; extras["degenerate"] is 1 for maps that are not finite or constant."""
+    a uniform map would get on average; extras["degenerate"] is 1 for maps that are not finite or constant.
+
+    area_as: what the region's share of the area is called in the extras: "area_share" for metrics that are a share of the
+    positive relevance, "chance" for others that chance gives it to, "mask_area" for the rest.
+    """
 
     reduction: Reduction = "sum"
     modality: str = ""
@@ -64,7 +68,10 @@ class _Region:
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     needs: ClassVar[Needs] = "nothing"
+    axis: ClassVar[Axis] = "localisation"
+    range: ClassVar[Range] = (0.0, 1.0)
     invariant_to: ClassVar[str] = "scale"
+    area_as: ClassVar[str] = "area_share"
 
     def __post_init__(self) -> None:
         if self.reduction not in get_args(Reduction):
@@ -78,11 +85,19 @@ class _Region:
         relevance = ranking.units(question, attribution, modality, self.reduction)
         masks = np.broadcast_to(self._masks(question, modality), relevance.shape)
         extras: dict[str, Array] = {
-            "area_share": masks.reshape(len(masks), -1).mean(axis=1),
+            self.area_as: masks.reshape(len(masks), -1).mean(axis=1),
             "degenerate": ranking.degenerate(relevance),
         }
         params = {"reduction": self.reduction, "modality": modality.name, **self._params()}
-        return Scores(self.name, self._value(relevance, masks), self.higher_is_better, extras=extras, params=params)
+        verdict = self._verdict(relevance, masks)
+        return replace(verdict, extras={**extras, **verdict.extras}, params=params)
+
+    def passes(self, question: Question) -> int:
+        """None: the map and the mask are enough."""
+        return 0
+
+    def _verdict(self, relevance: Array, masks: Masks) -> Scores:
+        return Scores(self.name, self._value(relevance, masks), self.higher_is_better)
 
     def _value(self, relevance: Array, masks: Masks) -> Array:
         return relevance_mass(relevance, masks)
@@ -95,12 +110,13 @@ class _Region:
 
 
 @dataclass(frozen=True)
-class CentreShare(_Region):
+class CentreShare(Region):
     """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there."""
 
     size: int = 32
 
     name: ClassVar[str] = "centre_share"
+    source: ClassVar[str] = "ours; mass as in Arras et al. 2022"
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
         return _centre(question, modality, self.size, self.name)
@@ -110,8 +126,8 @@ class CentreShare(_Region):
 
 
 @dataclass(frozen=True, eq=False)
-class MaskShare(_Region):
-    """Share of positive relevance inside each sample's mask; higher is better where the mask marks the evidence.
+class Masked(Region):
+    """A metric that compares a map with each sample's own mask.
 
     masks: (n, *space) in the question's order, or (*space) for all samples; non-zero inside. ids: the samples' names of
     the masks; with them each sample finds its own mask, also in a subset or another order.
@@ -120,17 +136,26 @@ class MaskShare(_Region):
     masks: npt.ArrayLike
     ids: tuple[str, ...] = ()
 
-    name: ClassVar[str] = "mask_share"
-
     def _masks(self, question: Question, modality: Modality) -> Masks:
         return _given(question, modality, self.masks, self.ids, self.name)
 
 
 @dataclass(frozen=True, eq=False)
-class Pointing(_Region):
+class MaskShare(Masked):
+    """Share of positive relevance inside each sample's mask; higher is better where the mask marks the evidence.
+
+    This is Relevance Mass Accuracy. masks and ids as for `Masked`.
+    """
+
+    name: ClassVar[str] = "mask_share"
+    source: ClassVar[str] = "Arras et al. 2022"
+
+
+@dataclass(frozen=True, eq=False)
+class Pointing(Region):
     """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
 
-    masks and ids as for `MaskShare`.
+    masks and ids as for `Masked`.
     """
 
     masks: npt.ArrayLike | None = None
@@ -138,6 +163,7 @@ class Pointing(_Region):
     size: int = 32
 
     name: ClassVar[str] = "pointing"
+    source: ClassVar[str] = "Zhang et al. 2018"
     invariant_to: ClassVar[str] = "order"
 
     def _value(self, relevance: Array, masks: Masks) -> Array:
@@ -175,12 +201,14 @@ def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tu
     return np.asarray(inside)
 
 
-def _flat(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
+def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
+    """Maps and masks (n, *space) as (n, units)."""
     if masks.shape != relevance.shape:
         raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {masks.shape}")
     n = len(relevance)
     return relevance.reshape(n, -1).astype(np.float64), masks.reshape(n, -1)
 
 
-def _defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:
+def defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:
+    """Whether each sample has a finite map and a mask that is not empty, (n,)."""
     return np.asarray(np.isfinite(flat).all(axis=1) & inside.any(axis=1))

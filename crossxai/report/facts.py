@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from crossxai import evaluation
 from crossxai.report import words
 from crossxai.report.contents import Contents
 from crossxai.report.regions import region
@@ -83,7 +84,8 @@ def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:
             f"Share of the map's positive relevance in {region(run, metric)}; a uniform map gets its share of the area."
         )
     else:
-        text = "See the documentation of this metric."
+        purposes = {entry.name: entry.purpose.partition(";")[0] for entry in evaluation.discover()}
+        text = f"{purposes.get(metric, 'See the documentation of this metric')}."
     return text + used
 
 

@@ -88,9 +88,11 @@ def verdict(test: Test | None) -> str:
 
 
 def curve_groups(contents: Contents) -> list[dict[str, Any]]:
-    """Per metric with curves: per model, one panel of curves per library, and the caption's words."""
+    """Per metric with curves of a score: per model, one panel of curves per library, and the caption's words."""
     groups = []
     for metric in contents.run.metrics:
+        if not _over_units(contents.run, metric):
+            continue
         models = []
         for model in contents.run.models:
             panels = _panels(contents, metric, model, _limits(contents.run, metric))
@@ -99,6 +101,12 @@ def curve_groups(contents: Contents) -> list[dict[str, Any]]:
         if models:
             groups.append({"metric": metric, "models": models})
     return groups
+
+
+def _over_units(run: Run, metric: str) -> bool:
+    """Whether a metric's curves are of a score as units change, and not of thresholds or layers."""
+    found = [e.scores[metric].params for e in run.explanations if metric in e.scores]
+    return all(params.get("curve_over", "units") == "units" for params in found)
 
 
 def _limits(run: Run, metric: str) -> tuple[float, float]:

@@ -5,7 +5,8 @@ Each raises `AssertionError` with a sentence on what is broken, and returns what
 
 from crossxai.testing.counting import Counting
 from crossxai.testing.explainers import check_explainer
-from crossxai.testing.metrics import check_metric, linear_question
+from crossxai.testing.metrics import check_metric
 from crossxai.testing.models import check_model
+from crossxai.testing.oracles import colours_question, linear_question
 
-__all__ = ["Counting", "check_explainer", "check_metric", "check_model", "linear_question"]
+__all__ = ["Counting", "check_explainer", "check_metric", "check_model", "colours_question", "linear_question"]

@@ -12,15 +12,15 @@ class Counting:
     """A model with all the verbs of another, and how many samples went through it forwards and backwards.
 
     Reading layers (`activations`) and writing down the graph (`graph`) explain nothing and count for nothing; nor does the
-    pass that certifies a twin, which is the first `predict` after `graph`.
+    pass that certifies a twin, which is the first `predict` after `graph`. What a copy with other weights sees counts here, too.
     """
 
     BOTH = ("vjp", "layer_vjp", "attention_vjp")
     FORWARD = ("read", "replace")
-    FREE = ("activations", "streams", "output_axes")
+    FREE = ("activations", "weighted", "streams", "output_axes")
 
-    def __init__(self, inner: Model) -> None:
-        self.inner = inner
+    def __init__(self, inner: Model, around: Counting | None = None) -> None:
+        self.inner, self.around = inner, around
         self.name, self.modalities = inner.name, inner.modalities
         self.forward = self.backward = 0
         self._certifying = False
@@ -33,15 +33,23 @@ class Counting:
                 setattr(self, name, getattr(inner, name))
         if hasattr(inner, "graph"):
             self.graph = self._written(inner.graph)
+        if hasattr(inner, "randomised"):
+            self.randomised = lambda *arguments: Counting(inner.randomised(*arguments), self)
         for verb in self.FORWARD:
             if hasattr(inner, verb):
                 setattr(self, verb, self._once(getattr(inner, verb)))
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs of the inner model; one forward pass per sample."""
-        self.forward += 0 if self._certifying else len(inputs[0])
+        self._count(0 if self._certifying else len(inputs[0]))
         self._certifying = False
         return self.inner.predict(inputs)
+
+    def _count(self, forward: int, backward: int = 0) -> None:
+        self.forward += forward
+        self.backward += backward
+        if self.around is not None:
+            self.around._count(forward, backward)
 
     def _written(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def graph(inputs: Inputs) -> Any:
@@ -52,15 +60,15 @@ class Counting:
 
     def _once(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def counted(inputs: Inputs, *arguments: Any) -> Any:
-            self.forward += len(inputs[0])
+            self._count(len(inputs[0]))
             return verb(inputs, *arguments)
 
         return counted
 
     def _both(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def counted(inputs: Inputs, cotangent: Any, *arguments: Any) -> Any:
-            self.forward += len(inputs[0])
-            self.backward += 0 if cotangent is None else len(inputs[0])  # attention can be read without a gradient
+            # Attention can be read without a gradient.
+            self._count(len(inputs[0]), 0 if cotangent is None else len(inputs[0]))
             return verb(inputs, cotangent, *arguments)
 
         return counted

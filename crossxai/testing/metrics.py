@@ -2,75 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Attribution
+from crossxai import scores
+from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Array, Cotangent, Inputs, Modality
+from crossxai.model import Array
 from crossxai.question import Question
-from crossxai.scores import Metric, Scores
-from crossxai.target import Target
+from crossxai.scores import ExplainingMetric, Metric, Scores
+from crossxai.testing import oracles
+from crossxai.testing.counting import Counting
 from crossxai.testing.state import require, require_same, require_untouched, snapshot
 
 
-class _Linear:
-    """score = sum of weights · image."""
-
-    name = "linear"
-    modalities = (Modality.image(),)
-
-    def __init__(self, weights: Array) -> None:
-        self.weights = weights
-
-    def predict(self, inputs: Inputs) -> Array:
-        return np.asarray((inputs[0] * self.weights).reshape(len(inputs[0]), -1).sum(axis=1, keepdims=True))
-
-    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
-        outputs = self.predict(inputs)
-        return outputs, (np.multiply.outer(cotangent(outputs)[:, 0], self.weights),)
-
-
-def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]:
-    """Dark images (n, size, size, 3) with a bright square of size / 2 in the middle, the only place a linear model looks at,
-    and the true map: weight times input, summed over channels, positive inside the square and zero elsewhere."""
-    rng = np.random.default_rng(0)
-    middle = slice(size // 4, size // 4 + size // 2)
-    images = rng.uniform(0.1, 0.2, (n, size, size, 3))
-    images[:, middle, middle] = rng.uniform(0.8, 1.0, images[:, middle, middle].shape)
-    weights = np.zeros((size, size, 3))
-    weights[middle, middle] = rng.uniform(0.2, 2.0, weights[middle, middle].shape) / (size * size)
-    question = Question(_Linear(weights), (images,), Target.outputs(0, n, 1))
-    truth = (images * weights).sum(axis=-1, keepdims=True)
-    complete = {"completeness_gap": np.zeros(n)}
-    return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
-
-
 def check_metric(
-    metric: Metric, question: Question | None = None, truth: Attribution | None = None
+    metric: Metric | ExplainingMetric,
+    question: Question | None = None,
+    truth: Attribution | None = None,
+    explainer: Explainer | None = None,
 ) -> tuple[str, ...] | Unsupported:
-    """Hold a metric to its contract, on `linear_question()` unless you give a question and its true map.
+    """Hold a metric to its contract, on `linear_question()` unless you give a question and its true map; one that has maps made
+    again (`asks = "explainer"`) on `colours_question()`, unless you give the explainer that made the true map, too.
 
-    One number per sample, in the declared direction, the same every time, whatever the other samples; of a map that is not
-    finite NaN; inputs, map and process left as found. The truth beats random maps, and those beat the truth upside down.
+    One number per sample, in the declared direction and range, the same every time, whatever the other samples (but where the
+    class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; of each sample as
+    many forward passes as `passes` announces, and as many explanations as `explanations` does.
+
+    The truth beats what the metric's `axis` is meant to tell from it: random maps, and those beat the truth upside down, for
+    faithfulness, localisation and no axis; maps drawn anew for every input for stability; maps that see neither model nor
+    class for randomisation; random ones for the rest.
     A map that only ranks alike gets the same value; if the class says `invariant_to = "scale"`, only a multiple does; if
-    "nothing", none need. A curve goes from fraction 0 to 1, and one end of it is the score of the untouched input.
+    "nothing", none need. A curve goes from fraction 0 to 1, and one end of it is the score of the untouched input, unless
+    `curve_over` says that it runs over something else than removed units.
 
     Returns what was not checked, and why, one sentence each, or the `Unsupported` that the metric refused with. Raises
     `AssertionError` with what is broken.
     """
-    if (question is None) != (truth is None):
-        raise InvalidInput("give a question and the true map of it, or neither")
-    if question is None or truth is None:
-        question, truth = linear_question()
     who = f"metric {metric.name!r}"
+    trial = _trial(metric, question, truth, explainer)
+    question, truth = trial.question, trial.truth
     inputs, values = question.values[0].copy(), truth.values[0].copy()
     before = snapshot(question.model)
     try:
-        best = metric(question, truth)
+        best = trial.judge()
     except Unsupported as refusal:
         require(str(refusal).strip(), f"{who} raised Unsupported without a reason")
         return refusal
@@ -78,61 +57,144 @@ def check_metric(
     require_untouched((inputs, values), (question.values[0], truth.values[0]), who)
     _check_scores(metric, question, best, who)
     left_out: list[str] = []
-    rows = np.arange(len(question))[::-2]
-    some = replace(
-        truth,
-        values=(truth.values[0][rows],),
-        ids=tuple(question.ids[i] for i in rows),
-        extras={name: np.asarray(extra)[rows] for name, extra in truth.extras.items()},
-    )
-    _require_equal(metric(question, truth).value, best.value, f"{who} gives two values for one map")
-    _require_equal(metric(question[rows], some).value, best.value[rows], f"{who} depends on the other samples")
-    _check_invariance(metric, question, truth, best, who, left_out)
-    _check_order(metric, question, truth, best, who)
-    _check_curve(metric, question, truth, best, who, left_out)
-    broken = metric(question, _map(truth, np.full_like(truth.values[0], np.nan)))
+    _require_equal(trial.judge().value, best.value, f"{who} gives two values for one map")
+    if getattr(metric, "contrasts", False):
+        left_out.append("independence of the other samples: the class says contrasts = True")
+    else:
+        rows = np.arange(len(question))[::-2]
+        _require_equal(trial.of(rows).judge().value, best.value[rows], f"{who} depends on the other samples")
+    _check_passes(trial, who)
+    _check_invariance(trial, best, who, left_out)
+    _check_order(trial, best, who)
+    _check_curve(trial, best, who, left_out)
+    broken = trial.judge(lambda maps: np.full_like(maps, np.nan))
     require(np.isnan(broken.value).all(), f"{who} gives {broken.value[0]} for a map of NaN: give NaN, which is counted")
     return tuple(left_out)
 
 
-def _check_scores(metric: Metric, question: Question, scores: Scores, who: str) -> None:
-    require(scores.metric == metric.name, f"{who} signs its scores as {scores.metric!r}")
+@dataclass(frozen=True)
+class _Trial:
+    """A metric, a question with its true map, and what explains like it."""
+
+    metric: Metric | ExplainingMetric
+    question: Question
+    truth: Attribution
+    explainer: Explainer
+
+    def judge(self, change: Callable[[Array], Array] = lambda maps: maps) -> Scores:
+        """The metric's scores where every true map, also of inputs like these, is changed by a function."""
+        explainer = oracles.Oracle(lambda question, _seed: change(self.explainer(question).values[0]))
+        changed = replace(self.truth, values=(change(self.truth.values[0]),))
+        return scores.judge(self.metric, self.question, changed, explainer)
+
+    def rival(self, answer: Callable[[Question, int], Array]) -> Scores:
+        """The metric's scores of another explainer."""
+        explainer = oracles.Oracle(answer)
+        return scores.judge(self.metric, self.question, explainer(self.question), explainer)
+
+    def of(self, rows: Any) -> _Trial:
+        """The same about some of the samples."""
+        some = replace(
+            self.truth,
+            values=(self.truth.values[0][rows],),
+            ids=tuple(self.truth.ids[i] for i in rows),
+            extras={name: np.asarray(extra)[rows] for name, extra in self.truth.extras.items()},
+        )
+        return replace(self, question=self.question[rows], truth=some)
+
+
+def _trial(
+    metric: Metric | ExplainingMetric,
+    question: Question | None,
+    truth: Attribution | None,
+    explainer: Explainer | None,
+) -> _Trial:
+    if (question is None) != (truth is None):
+        raise InvalidInput("give a question and the true map of it, or neither")
+    again = scores.explains_again(metric)
+    if question is None or truth is None:
+        if again:
+            question, explainer = oracles.colours_question(), oracles.Oracle(oracles.truth)
+            truth = explainer(question)
+        else:
+            question, truth = oracles.linear_question()
+    if again and explainer is None:
+        raise InvalidInput(
+            f"metric {metric.name!r} has maps made again: give the explainer that made the true map, too"
+        )
+    return _Trial(metric, question, truth, explainer or oracles.Oracle(oracles.truth))
+
+
+def _check_scores(metric: Metric | ExplainingMetric, question: Question, found: Scores, who: str) -> None:
+    require(found.metric == metric.name, f"{who} signs its scores as {found.metric!r}")
     require(
-        scores.higher_is_better == metric.higher_is_better,
-        f"{who} says higher_is_better = {metric.higher_is_better}, its scores say {scores.higher_is_better}",
+        found.higher_is_better == metric.higher_is_better,
+        f"{who} says higher_is_better = {metric.higher_is_better}, its scores say {found.higher_is_better}",
     )
-    require(scores.value.shape == (len(question),), f"{who} gives values of shape {scores.value.shape}")
-    require(np.isfinite(scores.value).all(), f"{who} gives NaN or infinity for the true map")
-    for name, extra in scores.extras.items():
+    require(found.value.shape == (len(question),), f"{who} gives values of shape {found.value.shape}")
+    require(np.isfinite(found.value).all(), f"{who} gives NaN or infinity for the true map")
+    low, high = getattr(metric, "range", (None, None))
+    inside = (low is None or found.value.min() >= low - 1e-9) and (high is None or found.value.max() <= high + 1e-9)
+    require(inside, f"{who} gives {found.value.min():.4g} to {found.value.max():.4g}, its range is {low} to {high}")
+    for name, extra in found.extras.items():
         shape = np.shape(extra)
         require(shape == (len(question),), f"{who} extra {name!r} has shape {shape}: one number per sample is needed")
 
 
-def _check_invariance(
-    metric: Metric, question: Question, truth: Attribution, best: Scores, who: str, left_out: list[str]
-) -> None:
-    kind = getattr(metric, "invariant_to", "order")
+def _check_passes(trial: _Trial, who: str) -> None:
+    metric: Any = trial.metric
+    if not hasattr(metric, "passes"):
+        return
+    counting, asked = Counting(trial.question.model), 0
+    counted = replace(trial, question=replace(trial.question, model=counting))
+
+    def answer(question: Question, _seed: int) -> Array:
+        nonlocal asked
+        asked += len(question)
+        return np.asarray(np.random.default_rng(0).random((*question.values[0].shape[:-1], 1)))
+
+    explainer, n = oracles.Oracle(answer), len(trial.question)
+    scores.judge(metric, counted.question, trial.truth, explainer)
+    announced = sum(metric.passes(trial.question[[i]]) for i in range(n))
+    require(counting.forward == announced, f"{who} makes {counting.forward} forward passes, and announces {announced}")
+    if scores.explains_again(trial.metric):
+        announced = n * trial.metric.explanations(trial.question, explainer)
+        require(asked == announced, f"{who} has {asked} samples explained again, and announces {announced}")
+
+
+def _check_invariance(trial: _Trial, best: Scores, who: str, left_out: list[str]) -> None:
+    kind = getattr(trial.metric, "invariant_to", "order")
     require(kind in ("order", "scale", "nothing"), f"{who}: invariant_to is order, scale or nothing, not {kind!r}")
-    (values,) = truth.values
     if kind == "nothing":
         left_out.append("invariance: the class says invariant_to = 'nothing'")
         return
-    _require_equal(metric(question, _map(truth, 8 * values)).value, best.value, f"{who} changes with a map's scale")
+    _require_equal(trial.judge(lambda maps: 8 * maps).value, best.value, f"{who} changes with a map's scale")
     if kind == "scale":
         left_out.append("invariance to a monotone rescaling of the map: the class says invariant_to = 'scale'")
         return
-    bent = np.exp(2 * values / np.abs(values).max())
+    largest = np.abs(trial.truth.values[0]).max()
+    bent = trial.judge(lambda maps: np.exp(2 * maps / largest))
     message = f"{who} changes when a map's order stays: if it is meant to, write invariant_to = 'scale' in the class"
-    _require_equal(metric(question, _map(truth, bent)).value, best.value, message)
+    _require_equal(bent.value, best.value, message)
 
 
-def _check_order(metric: Metric, question: Question, truth: Attribution, best: Scores, who: str) -> None:
-    (values,) = truth.values
-    noise = np.random.default_rng(1).random(values.shape).astype(values.dtype)
-    maps = {"random maps": noise, "the truth upside down": values.max() - values}
+def _check_order(trial: _Trial, best: Scores, who: str) -> None:
+    metric = trial.metric
+    axis = getattr(metric, "axis", "faithfulness")
+    again = scores.explains_again(metric)
+    found = {"the truth": best}
+    if axis == "randomisation":
+        found["maps that see neither model nor class"] = trial.rival(oracles.brightness)
+    elif again and axis in ("stability", "axiomatic"):
+        found["maps drawn anew for every input"] = trial.rival(oracles.anew)
+    else:
+        found["random maps"] = trial.judge(
+            lambda maps: np.random.default_rng(1).random(maps.shape).astype(maps.dtype, copy=False)
+        )
+    if axis in ("faithfulness", "localisation"):
+        found["the truth upside down"] = trial.judge(lambda maps: maps.max(axis=(1, 2, 3), keepdims=True) - maps)
     sign = 1 if metric.higher_is_better else -1
-    means = {"the truth": sign * float(best.value.mean())}
-    means |= {name: sign * float(np.nanmean(metric(question, _map(truth, v)).value)) for name, v in maps.items()}
+    means = {name: sign * float(np.nanmean(judged.value)) for name, judged in found.items()}
     for better, worse in pairwise(means):
         require(
             means[better] > means[worse],
@@ -141,28 +203,26 @@ def _check_order(metric: Metric, question: Question, truth: Attribution, best: S
         )
 
 
-def _check_curve(
-    metric: Metric, question: Question, truth: Attribution, best: Scores, who: str, left_out: list[str]
-) -> None:
+def _check_curve(trial: _Trial, best: Scores, who: str, left_out: list[str]) -> None:
     if best.curve is None or best.fractions is None:
         left_out.append("end points: the metric has no curve")
+        return
+    over = getattr(trial.metric, "curve_over", "units")
+    if over != "units":
+        left_out.append(f"end points: the curve runs over {over}")
         return
     fractions = np.broadcast_to(best.fractions, best.curve.shape)
     whole = (fractions[:, 0] == 0).all() and (fractions[:, -1] == 1).all() and (np.diff(fractions, axis=1) > 0).all()
     require(whole, f"{who}: a curve's fractions rise from 0 to 1, got {fractions[0]}")
     ends = best.curve[:, [0, -1]]
-    untouched = question.score()[:, None]
+    untouched = trial.question.score()[:, None]
     require(
         np.isclose(ends, untouched, rtol=1e-5).all(axis=0).any(),
         f"{who}: neither end of the curve is the score of the untouched input",
     )
-    other = metric(question, _map(truth, truth.values[0].max() - truth.values[0]))
+    other = trial.judge(lambda maps: maps.max() - maps)
     assert other.curve is not None
     _require_equal(other.curve[:, [0, -1]], ends, f"{who}: the ends of the curve depend on the map")
-
-
-def _map(truth: Attribution, values: Array) -> Attribution:
-    return replace(truth, values=(values,))
 
 
 def _require_equal(found: Any, expected: Any, message: str) -> None:

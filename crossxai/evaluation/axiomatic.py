@@ -1,0 +1,149 @@
+"""What a map must satisfy by definition: contributions that add up, and indifference to where the input's zero lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Attribution, Explainer, Needs
+from crossxai.errors import InvalidInput
+from crossxai.evaluation import agreement, baselines, ranking
+from crossxai.evaluation.again import Again
+from crossxai.model import Array, Inputs, Modality
+from crossxai.question import Question
+from crossxai.scores import Axis, Range, Scores
+from crossxai.shifted import Shifted
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletenessGap:
+    """Distance of the map's sum from the score's change between baseline and input, in the score's units; lower is better.
+
+    |Σ map - (f(x) - f(b))|, of the score that was explained, not the one that other metrics measure. baseline: a fill, see
+    `baselines`; None is the explainer's own parameter `baseline`, zero if it has none. modality: the one whose map is summed
+    and that goes to its baseline, "" for all modalities of the map together; maps asked one modality at a time are complete
+    each for itself: name it. relative: divide by |f(x) - f(b)|, NaN where that is 0. extras: "sum" and "difference".
+    A map that is not finite has no sum: NaN.
+    """
+
+    baseline: baselines.FillLike | None = None
+    modality: str = ""
+    relative: bool = False
+
+    name: ClassVar[str] = "completeness_gap"
+    higher_is_better: ClassVar[bool] = False
+    needs: ClassVar[Needs] = "scores"
+    asks: ClassVar[str] = "explained"
+    axis: ClassVar[Axis] = "axiomatic"
+    range: ClassVar[Range] = (0.0, None)
+    source: ClassVar[str] = "Sundararajan et al. 2017"
+    invariant_to: ClassVar[str] = "nothing"
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None:
+            object.__setattr__(self, "baseline", baselines.resolve(self.baseline))
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Gaps (n,), from two forward passes per sample."""
+        maps = attribution.modalities
+        if self.modality:
+            maps = (ranking.modality_of(question, self.modality, self.name),)
+        n, total = len(question), np.zeros(len(question))
+        for modality in maps:
+            relevance = ranking.units(question, attribution, modality).reshape(n, -1).astype(np.float64)
+            usable = ranking.usable(relevance)
+            total += np.where(usable, np.where(usable[:, None], relevance, 0).sum(axis=1), np.nan)
+        (fill, described), names = self._fill(attribution.params), {m.name for m in maps}
+        everything = question.only(*(m.name for m in question.model.modalities))
+        empty = [
+            baselines.filled(fill, m, v) if m.name in names else v
+            for m, v in zip(question.model.modalities, question.inputs, strict=True)
+        ]
+
+        def make(part: Any) -> Inputs:
+            full = part % 2 == 0
+            return tuple(
+                np.where(full.reshape(-1, *[1] * (v.ndim - 1)), v[part // 2], e[part // 2])
+                for v, e in zip(question.inputs, empty, strict=True)
+            )
+
+        scores = everything.score_stream(np.arange(2 * n) // 2, make).reshape(n, 2).astype(np.float64)
+        difference = scores[:, 0] - scores[:, 1]
+        gap = np.abs(total - difference)
+        if self.relative:
+            gap = np.where(difference != 0, gap / np.where(difference != 0, np.abs(difference), 1), np.nan)
+        extras: dict[str, Array] = {"sum": total, "difference": difference}
+        params = {
+            "baseline": described,
+            "modality": self.modality,
+            "relative": self.relative,
+            "link": question.target.link,
+        }
+        return Scores(self.name, gap, self.higher_is_better, extras=extras, params=params)
+
+    def check(self, question: Question) -> None:
+        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot judge, without asking the model."""
+        if self.modality:
+            ranking.modality_of(question, self.modality, self.name)
+        if self.baseline is not None:
+            for modality, values in zip(question.modalities, question.values, strict=True):
+                if self.modality in ("", modality.name):
+                    baselines.filled(self.baseline, modality, values[:1])
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample: the input and its baseline."""
+        return 2
+
+    def _fill(self, params: Mapping[str, Any]) -> tuple[baselines.Fill, object]:
+        """What the map was measured from, and its description."""
+        own = params.get("baseline")
+        if self.baseline is None and isinstance(own, int | float) and not isinstance(own, bool) and math.isfinite(own):
+            return lambda values: np.full_like(values, own), own
+        named = own if self.baseline is None and isinstance(own, str | Mapping) else "zero"
+        fill = baselines.resolve(named if self.baseline is None else self.baseline)
+        return fill, baselines.describe(fill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShift(Again):
+    """Relative change of a map when the inputs move by a constant and the model moves them back; lower is better.
+
+    ‖Φ(f', x + s) - Φ(f, x)‖ / ‖Φ(f, x)‖ with f'(x) = f(x - s), over one relevance per unit. shift: s, in raw units; the
+    declared range moves along. Methods that compare with a fixed baseline, or multiply by the input, are not invariant, and
+    that is the finding: their zero is a choice. A map that is zero everywhere has no norm: NaN. extras["pearson"]: the
+    correlation of the two maps.
+    """
+
+    shift: float = -1.0
+
+    name: ClassVar[str] = "input_shift"
+    higher_is_better: ClassVar[bool] = False
+    axis: ClassVar[Axis] = "axiomatic"
+    range: ClassVar[Range] = (0.0, None)
+    source: ClassVar[str] = "Kindermans et al. 2019"
+    invariant_to: ClassVar[str] = "scale"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        number = isinstance(self.shift, int | float) and not isinstance(self.shift, bool)
+        if not number or not math.isfinite(self.shift) or self.shift == 0:
+            raise InvalidInput(f"{self.name}: shift must be a finite number other than 0, got {self.shift!r}")
+
+    def explanations(self, question: Question, explainer: Explainer) -> int:
+        return 1
+
+    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+        model = Shifted(question.model, modality.name, self.shift)
+        moved = replace(question, model=model, inputs=model.moved(question.inputs))
+        answer = explainer(moved)
+        declared = next(m for m in model.modalities if m.name == modality.name)
+        own, new = self.of(question, attribution, modality), self.of(moved, answer, declared)
+        usable = ranking.usable(own) & ranking.usable(new)
+        own, new = (np.where(usable[:, None], v.reshape(len(v), -1).astype(np.float64), 0) for v in (own, new))
+        size = np.linalg.norm(own, axis=1)
+        far = np.where(size > 0, np.linalg.norm(new - own, axis=1) / np.where(size > 0, size, 1), np.nan)
+        return self.scores(np.where(usable, far, np.nan), pearson=agreement.pearson(own, new))

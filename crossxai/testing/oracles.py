@@ -1,0 +1,120 @@
+"""Models whose truth is known, and explainers that tell it, or do not, for metrics to be held to."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Attribution, Needs, Profile
+from crossxai.model import Array, Cotangent, Inputs, Modality
+from crossxai.question import Question
+from crossxai.redrawing import redrawn
+from crossxai.target import Target
+
+
+class Linear:
+    """score = sum of weights · image."""
+
+    name = "linear"
+    modalities = (Modality.image(),)
+
+    def __init__(self, weights: Array) -> None:
+        self.weights = weights
+
+    def predict(self, inputs: Inputs) -> Array:
+        return np.asarray((inputs[0] * self.weights).reshape(len(inputs[0]), -1).sum(axis=1, keepdims=True))
+
+    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+        outputs = self.predict(inputs)
+        return outputs, (np.multiply.outer(cotangent(outputs)[:, 0], self.weights),)
+
+
+class Colours:
+    """Class c's score = how much of colour c there is, wherever, in images of any size: mean over space · weights (3, 3)."""
+
+    name = "colours"
+    modalities = (Modality.image(),)
+
+    def __init__(self, weights: Array) -> None:
+        self.weights = weights
+
+    def predict(self, inputs: Inputs) -> Array:
+        return np.asarray(inputs[0].mean(axis=(1, 2)) @ self.weights)
+
+    def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+        outputs, (n, height, width, channels) = self.predict(inputs), inputs[0].shape
+        gradient = (cotangent(outputs) @ self.weights.T / (height * width))[:, None, None]
+        return outputs, (np.broadcast_to(gradient, (n, height, width, channels)).copy(),)
+
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        return ("weights",)
+
+    def randomised(self, inputs: Inputs, depth: int, seed: int) -> Colours:
+        return Colours(redrawn(self.weights, "weights", 0, seed) if depth else self.weights)
+
+
+def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]:
+    """Dark images (n, size, size, 3) with a bright square of size / 2 in the middle, the only place a linear model looks at,
+    and the true map: weight times input, summed over channels, positive inside the square and zero elsewhere."""
+    rng = np.random.default_rng(0)
+    middle = slice(size // 4, size // 4 + size // 2)
+    images = rng.uniform(0.1, 0.2, (n, size, size, 3))
+    images[:, middle, middle] = rng.uniform(0.8, 1.0, images[:, middle, middle].shape)
+    weights = np.zeros((size, size, 3))
+    weights[middle, middle] = rng.uniform(0.2, 2.0, weights[middle, middle].shape) / (size * size)
+    question = Question(Linear(weights), (images,), Target.outputs(0, n, 1))
+    truth = (images * weights).sum(axis=-1, keepdims=True)
+    complete = {"completeness_gap": np.zeros(n)}
+    return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
+
+
+def colours_question(n: int = 12, size: int = 16) -> Question:
+    """Dark images (n, size, size, 3) of three classes in turn, each with a square in the middle that is bright in the
+    channel of its class, the only one that a linear model of three classes looks at for it."""
+    rng = np.random.default_rng(0)
+    labels, middle = np.arange(n) % 3, slice(size // 4, size // 4 + size // 2)
+    images = rng.uniform(0.1, 0.3, (n, size, size, 3))
+    for i, label in enumerate(labels):
+        images[i, middle, middle, label] = rng.uniform(0.7, 0.9, (size // 2, size // 2))
+    return Question(Colours(np.diag(rng.uniform(1, 2, 3))), (images,), Target.classes(labels, 3))
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """An explainer that gives what a function makes of a question and a seed: maps (n, height, width, 1)."""
+
+    answer: Callable[[Question, int], Array]
+    profile: Profile = "native"
+    seed: int = 0
+
+    name: ClassVar[str] = "oracle.any"
+    library: ClassVar[str] = "oracle"
+    needs: ClassVar[Needs] = "gradients"
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+
+    def __call__(self, question: Question) -> Attribution:
+        values = self.answer(question, self.seed)
+        return Attribution((values,), question.modalities, question.ids, self.name)
+
+
+def truth(question: Question, seed: int = 0) -> Array:
+    """Gradient times difference from the image's mean: steady, true to the model and its class, wherever zero lies."""
+    _, (gradient,) = question.score_and_grad()
+    (values,) = question.values
+    return np.asarray(((values - values.mean(axis=(1, 2), keepdims=True)) * gradient).sum(axis=-1, keepdims=True))
+
+
+def anew(question: Question, seed: int = 0) -> Array:
+    """Noise that differs for every input, however near, and every seed."""
+    (values,) = question.values
+    sums = [zlib.crc32(np.ascontiguousarray(image).tobytes()) for image in values]
+    return np.stack([np.random.default_rng([seed, s]).random((*values.shape[1:-1], 1)) for s in sums])
+
+
+def brightness(question: Question, seed: int = 0) -> Array:
+    """The image itself, which looks at neither the model nor the class."""
+    return np.asarray(question.values[0].sum(axis=-1, keepdims=True))

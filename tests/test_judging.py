@@ -1,0 +1,104 @@
+"""Metrics of the explained question in an experiment: which question they see, what they cost, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import toys
+from experiments import BOTH, crossxai, toml
+
+from crossxai import Modality, Question, Target, files, judging, sources
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.evaluation import get
+from crossxai.experiment import MetricSpec
+from crossxai.explainers import get as explainer_of
+
+IMAGE = Modality.image()
+
+
+def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
+    (tmp_path / "both.py").write_text(BOTH)
+    names = (
+        "noise_correlation",
+        "repeatability",
+        "model_randomisation",
+        "completeness_gap",
+        "grid_pointing",
+        "entropy",
+    )
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}},
+            {"name": "controls.random"},
+        ],
+        "metrics": [{"name": name, "params": {"modality": "image"}} for name in names],
+        "target": {"of": "label", "explain": "identity", "measure": "softmax"},
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    folder = tmp_path / "out" / "explanations" / "fusion"
+    found = {n: files.read_explanation(folder / f"{n}.h5").scores for n in ("captum.occlusion", "controls.random")}
+    for scores in found.values():
+        assert set(scores) == set(names) - {"model_randomisation"}  # a function has no weights
+        assert all(s.value.shape == (3,) for s in scores.values())
+    np.testing.assert_allclose(found["captum.occlusion"]["repeatability"].value, 1)  # it draws nothing
+    assert (found["controls.random"]["repeatability"].value < 0.5).all()
+    assert (found["controls.random"]["noise_correlation"].value > 0.999).all()  # it sees nothing
+    # Occlusion gives each of a block's 64 pixels the whole block's share of the raw output, which is linear in the image.
+    gap = found["captum.occlusion"]["completeness_gap"]
+    np.testing.assert_allclose(gap.value, 63 * np.abs(gap.extras["difference"]), rtol=1e-4)
+    assert gap.params["link"] == "identity"
+    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "model_randomisation needs weights that can be drawn anew" in text
+    assert "Entropy of the shares of absolute relevance" in (tmp_path / "out" / "report.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_their_cost_is_in_the_bar() -> None:
+    question, explainer = toys.question(toys.torch_model()), explainer_of("captum.integrated_gradients", steps=4)
+    once = judging.cost_of(explainer, question)
+    assert once >= 3 * (4 + 2 * 4)  # per sample: four steps, forwards and backwards
+    for name, expected in (("max_sensitivity", 10 * once), ("repeatability", 0), ("completeness_gap", 6)):
+        assert judging.judging_cost(get(name), question, explainer) == expected
+    assert judging.judging_cost(get("model_randomisation", stages=2), question, explainer) == 2 * once
+
+
+def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() -> None:
+    question, explainer = toys.question(toys.torch_model()), explainer_of("captum.saliency")
+    answer, said = explainer(question), list[str]()
+    plain = Question(
+        FunctionModel(lambda x: x.mean(axis=(1, 2)), (IMAGE,)), question.inputs, Target.classes([0, 1, 2], 3)
+    )
+    found = judging.asked(get("max_sensitivity"), plain, answer, explainer, said.append)
+    assert np.isnan(found.value).all()
+    assert "needs gradients" in found.params["refused"]
+    assert "max_sensitivity of captum.saliency is left out" in said[0]
+
+
+def test_metrics_of_masks_find_theirs_in_the_data() -> None:
+    masks = np.zeros((2, 4, 4), bool)
+    masks[:, 1:3, 1:3] = True
+    samples = files.Samples(
+        ("a", "b"),
+        (IMAGE,),
+        {"image": np.zeros((2, 4, 4, 3), np.float32)},
+        np.array([0, 1]),
+        ("no", "yes"),
+        {"lesion": masks},
+    )
+    experiment: Any = SimpleNamespace(seed=7)
+    for name in ("mask_share", "relevance_rank", "top_k_intersection", "auprc", "mask_iou", "mask_dice"):
+        spec = MetricSpec(name=name, params={"labels": [1]})
+        _, metric = sources.metric(spec, experiment, samples, ())
+        found: Any = metric
+        assert found.ids == ("a", "b")
+        np.testing.assert_array_equal(found.masks, [masks[0] & False, masks[1]])
+    _, noisy = sources.metric(MetricSpec(name="max_sensitivity"), experiment, samples, ())
+    assert noisy.seed == 7  # type: ignore[attr-defined]
