@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
@@ -28,3 +30,17 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["XDG_CACHE_HOME"]
     else:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture
+def quantus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The library, leaving the global generators that it seeds as they were."""
+    import quantus as library
+    import torch
+
+    # Quantus 0.6 calls numpy.trapz, which NumPy 2.4 no longer has; it is trapezoid under its old name.
+    monkeypatch.setattr(np, "trapz", np.trapezoid, raising=False)
+    legacy, torch_state = np.random.get_state(), torch.get_rng_state()
+    yield library
+    np.random.set_state(legacy)
+    torch.set_rng_state(torch_state)
