@@ -43,10 +43,13 @@ def apart(metrics: list[Metric]) -> tuple[list[Metric], list[Metric]]:
 
 def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> int:
     """Passes of a metric of the explained question, a backward one counted as two; of its explanations, too."""
-    own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
-    if not explains_again(metric):
-        return own
-    return own + metric.explanations(question, explainer) * cost_of(explainer, question)
+    try:
+        own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
+        if not explains_again(metric):
+            return own
+        return own + metric.explanations(question, explainer) * cost_of(explainer, question)
+    except (Unsupported, InvalidInput, UnknownName):  # said again, and written down, when its turn comes
+        return len(question)
 
 
 def cost_of(explainer: Explainer, question: Question) -> int:

@@ -8,7 +8,7 @@ import torch
 import toys
 import zoo
 
-from crossxai import InvalidInput, Target, Unsupported
+from crossxai import Attribution, InvalidInput, Target, Unsupported
 from crossxai.evaluation import baselines
 from crossxai.evaluation.axiomatic import CompletenessGap, InputShift
 from crossxai.explainers import get
@@ -114,3 +114,19 @@ def test_undefined_and_bad_parameters(asked):
     for shift in (0, np.inf, True, "1"):
         with pytest.raises(InvalidInput, match="shift must be a finite number other than 0"):
             InputShift(shift=shift)
+
+
+def test_baselines_are_made_batch_by_batch():
+    """A set of blurred images beside the images would double what 10,000 of them take."""
+    question = toys.question(toys.torch_model(), n=7, batch_size=3)
+    answer = Attribution((question.inputs[0],), question.modalities, question.ids, "test")
+    sizes = []
+
+    def halved(values):
+        sizes.append(len(values))
+        return values / 2
+
+    found = CompletenessGap(baseline=halved)(question, answer)
+    whole = question.score() - question.score((question.inputs[0] / 2,))
+    np.testing.assert_allclose(found.extras["difference"], whole, atol=1e-6)
+    assert max(sizes) <= 3

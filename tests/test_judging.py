@@ -70,6 +70,21 @@ def test_their_cost_is_in_the_bar() -> None:
     assert judging.judging_cost(get("model_randomisation", stages=2), question, explainer) == 2 * once
 
 
+def test_a_network_without_weights_ends_no_run() -> None:
+    """Randomisation has nothing to draw anew there: the cost is still a number, and the metric NaN with its reason."""
+    from torch import nn
+
+    from crossxai.adapters.torch import TorchModel
+
+    model = TorchModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (IMAGE,))
+    question, explainer = toys.question(model), explainer_of("captum.saliency")
+    metric, said = get("model_randomisation"), list[str]()
+    assert judging.judging_cost(metric, question, explainer) >= 1
+    found = judging.asked(metric, question, explainer(question), explainer, said.append)
+    assert np.isnan(found.value).all()
+    assert "no layer with weights" in said[0]
+
+
 def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() -> None:
     question, explainer = toys.question(toys.torch_model()), explainer_of("captum.saliency")
     answer, said = explainer(question), list[str]()

@@ -98,6 +98,9 @@ def test_masks_follow_their_ids():
         MaskShare(masks[:2], ids=("a", "b"))(part, answer(values, part))
     with pytest.raises(InvalidInput, match="3 masks for 1 ids"):
         MaskShare(masks, ids=("a",))(part, answer(values, part))
+    holed = np.where(masks, 1.0, np.nan)
+    with pytest.raises(InvalidInput, match="none of them NaN or infinite"):  # NaN is not zero, and was inside
+        MaskShare(holed)(QUESTION, answer(some_map()))
     one = MaskShare(masks[0])(QUESTION, answer(some_map()))
     assert one.value[0] == pytest.approx(whole.value[0])
 

@@ -47,6 +47,12 @@ def test_ranks_and_top_k_by_hand():
     assert TopK(MASKS, share=0.25)(QUESTION, answer(MAPS)).params["share"] == 0.25
 
 
+def test_a_share_that_is_whole_but_for_rounding_is_no_unit_more():
+    values, inside = np.arange(100.0).reshape(1, 10, 10), np.zeros((1, 10, 10), dtype=bool)
+    inside[0, -1, -7:] = True  # the seven largest, and 0.07 · 100 is 7.000000000000001
+    assert overlap.top_k_intersection(values, inside, 0.07)[0] == 1
+
+
 def test_ties_are_the_mean_over_their_orders():
     rng = np.random.default_rng(1)
     exact = overlap.rank_accuracy(TIED, MASKS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import published
@@ -168,45 +167,3 @@ def test_get_says_what_to_write() -> None:
             again = type(metric)(**{k: v for k, v in metric(ask(), maps(ask())).params.items() if k != "link"})
             np.testing.assert_array_equal(again(ask(), maps(ask())).value, metric(ask(), maps(ask())).value)
     assert Deletion() == Deletion(24)
-
-
-@pytest.mark.deep
-@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
-def test_trained_weights_on_twenty_patches(embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Xplique on the Keras ResNet-18, pytorch-grad-cam's ROAD on the PyTorch one: their own numbers to 1e-5."""
-    import torch
-    from pytorch_grad_cam.metrics import road
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-    from xplique import metrics
-
-    from crossxai.experiment import Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
-    from crossxai.models import resnet18_keras, resnet18_torch
-    from crossxai.sources import samples, subject
-
-    specs = [ModelSpec(name="torch"), ModelSpec(name="keras", framework="tensorflow")]
-    parts = {"explainers": (ExplainerSpec(name="x"),), "metrics": (MetricSpec(name="x"),), "models": tuple(specs)}
-    images = samples(Experiment(data=Data(n=20), **parts))[0].inputs["image"]  # type: ignore[arg-type]
-    pytorch, keras = (subject(spec, Path()) for spec in specs)
-    target = Target.classes(keras.model.predict((images,)).argmax(axis=1), 2, "softmax")
-    values = np.random.default_rng(0).random((20, 96, 96, 1), np.float32)
-    question = Question(keras.model, (images,), target)
-    given = Attribution((values,), question.modalities, question.ids, "test")
-    # The library sees the network without our standardisation: hand it standardised images, whose black is the mean colour.
-    mean, sd = np.float32(keras.mean), np.float32(keras.sd)
-    standard = (images - mean) / sd
-    net, labels = resnet18_keras.load(embedded), np.float32(target.weights)
-    ours = tuple(replace(m, fill={"dataset_mean": keras.mean}) for m in presets.get("xplique"))
-    found = evaluate(question, [given], ours)[0]
-    for metric, scores, theirs in zip(ours, found, (metrics.Deletion, metrics.Insertion), strict=True):
-        expected = theirs(net, standard, labels, activation="softmax").evaluate(values)
-        np.testing.assert_allclose(metric.total(scores), expected, atol=1e-5)
-    monkeypatch.setattr(road.NoisyLinearImputer.__init__, "__defaults__", (0.0, road.neighbors_weights))
-    question = replace(question, model=pytorch.model)
-    metric = presets.get("gradcam_road", mean=pytorch.mean, sd=pytorch.sd)[0]
-    fill = replace(metric.fill, fill=NoisyLinear(0.0))  # type: ignore[type-var]
-    metric = replace(metric, steps={"percentiles": [90, 50, 30]}, fill=fill)
-    scores = metric(question, given)
-    targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in target.weights.argmax(axis=1)]
-    x = torch.from_numpy(np.moveaxis(standard, -1, 1).copy())
-    theirs = road.ROADMostRelevantFirstAverage([90, 50, 30])(x, values[..., 0], targets, resnet18_torch.load(embedded))
-    np.testing.assert_allclose(scores.value, theirs, atol=1e-5)

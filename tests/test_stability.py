@@ -148,6 +148,9 @@ def test_repeatability_over_seeds():
              for s in (1, 2)]  # fmt: skip
     assert found.value[0] == pytest.approx(np.mean([p[0, 1] for p in pairs]))
     assert metric.explanations(question, noisy) == 2
+    unset = replace(noisy, seed=None)  # a plug-in may draw anew each time
+    assert metric.explanations(question, unset) == 2
+    assert metric(question, noisy(question), unset).value[0] == pytest.approx(found.value[0])
     still = Seedless()
     assert metric.explanations(question, still) == 0
     np.testing.assert_allclose(metric(question, still(question), still).value, 1)

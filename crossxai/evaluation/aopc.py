@@ -75,9 +75,10 @@ class Aopc(UnitMetric):
 class MorfLerf(UnitMetric):
     """Area between the curves of removing the least and the most relevant units first; higher is better.
 
-    The area of "least relevant first" minus that of "most relevant first" (Samek et al. 2017; ABPC of Tomsett et al. 2020),
-    each a trapezoid over the fraction removed. Least relevant first, read backwards, is insertion with the same fill: so the
-    value is `insertion` - `deletion`, in [-1, 1] for probabilities. extras "morf" and "lerf" are the two areas.
+    The area of "least relevant first" minus that of "most relevant first" (orders of Samek et al. 2017; the symmetric
+    relevance gain of Blücher et al. 2024, TMLR), each a trapezoid over the fraction removed. Least relevant first, read
+    backwards, is insertion with the same fill: so the value is `insertion` - `deletion`, in [-1, 1] for probabilities.
+    extras "morf" and "lerf" are the two areas.
     """
 
     steps: int = 24

@@ -59,17 +59,16 @@ class CompletenessGap:
             total += np.where(usable, np.where(usable[:, None], relevance, 0).sum(axis=1), np.nan)
         (fill, described), names = self._fill(attribution.params), {m.name for m in maps}
         everything = question.only(*(m.name for m in question.model.modalities))
-        empty = [
-            baselines.filled(fill, m, v) if m.name in names else v
-            for m, v in zip(question.model.modalities, question.inputs, strict=True)
-        ]
 
         def make(part: Any) -> Inputs:
-            full = part % 2 == 0
-            return tuple(
-                np.where(full.reshape(-1, *[1] * (v.ndim - 1)), v[part // 2], e[part // 2])
-                for v, e in zip(question.inputs, empty, strict=True)
-            )
+            """Inputs at even positions, their baselines at odd ones, of one batch alone: a blurred set would be a second set."""
+            copies, empty = [], part % 2 == 1
+            for modality, values in zip(question.model.modalities, question.inputs, strict=True):
+                own = values[part // 2]
+                if modality.name in names and empty.any():
+                    own[empty] = baselines.filled(fill, modality, own[empty])
+                copies.append(own)
+            return tuple(copies)
 
         scores = everything.score_stream(np.arange(2 * n) // 2, make).reshape(n, 2).astype(np.float64)
         difference = scores[:, 0] - scores[:, 1]

@@ -21,7 +21,8 @@ Numbers = npt.NDArray[np.float64]
 def gini(relevance: Array) -> Numbers:
     """Gini index of |relevance| (n, *space), (n,): 0 where all units have the same, near 1 where one has everything.
 
-    Σ (2i - m - 1) a_i / (m Σ a_i) over the m units in rising order (Chalasani et al. 2020, section 2). NaN for a zero map.
+    Σ (2i - m - 1) a_i / (m Σ a_i) over the m units in rising order (Hurley and Rickard 2009; of maps, Chalasani et al. 2020,
+    ICML). NaN for a zero map.
     """
     shares = np.sort(_shares(relevance), axis=1)
     m = shares.shape[1]
@@ -29,7 +30,7 @@ def gini(relevance: Array) -> Numbers:
 
 
 def entropy(relevance: Array) -> Numbers:
-    """Entropy of the shares of |relevance| (n, *space) in nats, (n,), from 0 to log(units) (Bhatt et al. 2020, definition 3)."""
+    """Entropy of the shares of |relevance| (n, *space) in nats, (n,), from 0 to log(units) (Bhatt et al. 2020, definition 4)."""
     shares = _shares(relevance)
     return np.asarray(-(shares * np.log(np.where(shares > 0, shares, 1))).sum(axis=1))
 

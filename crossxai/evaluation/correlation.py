@@ -1,6 +1,6 @@
 """Correlation over random subsets: does the relevance that a subset holds tell how far the score falls without it?
 
-Bhatt et al. 2020 (IJCAI; arXiv:2005.00631, definition 3), Ancona et al. 2018 (ICLR; arXiv:1711.06104, section 4.1).
+Bhatt et al. 2020 (IJCAI; arXiv:2005.00631, definition 3), Ancona et al. 2018 (ICLR; arXiv:1711.06104, section 4).
 """
 
 from __future__ import annotations

@@ -186,7 +186,10 @@ def _centre(question: Question, modality: Modality, size: int, metric: str) -> M
 
 
 def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:
-    inside = np.asarray(masks) != 0
+    given = np.asarray(masks)
+    if given.dtype.kind not in "buif" or not np.isfinite(given).all():
+        raise InvalidInput(f"{metric}: masks must be numbers, non-zero inside and none of them NaN or infinite")
+    inside = given != 0
     space = ranking.space_of(question, modality)
     if ids:
         if len(ids) != len(inside):

@@ -39,7 +39,7 @@ def top_k_intersection(relevance: Array, masks: Masks, share: float = 0.1) -> Nu
     mask / k where the mask is the smaller.
     """
     flat, inside = flattened(relevance, masks)
-    k = math.ceil(share * flat.shape[1])
+    k = math.ceil(share * flat.shape[1] - 1e-9)  # 0.07 · 100 is 7.000000000000001
     return _each(flat, inside, lambda row, mask: _hits(row, mask, k) / k)
 
 

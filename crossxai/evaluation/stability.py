@@ -215,7 +215,7 @@ def _seed(explainer: Explainer) -> int | None:
     """The explainer's seed, None if it has none."""
     if not dataclasses.is_dataclass(explainer) or "seed" not in {f.name for f in dataclasses.fields(explainer)}:
         return None
-    return int(explainer.seed)
+    return int(explainer.seed or 0)  # None draws anew each time: any seeds are others
 
 
 def _modality(metric: Again, question: Question) -> Modality:
