@@ -75,7 +75,7 @@ def test_costs_batches_tasks_and_broken_maps(task: str) -> None:
     rng = np.random.default_rng(0)
     values = tuple(rng.normal(size=v.shape) for v in question.inputs)
     values[1][2, 1] = np.nan
-    values[0][2, 0, 0, :2] = np.inf, -np.inf  # whose sum would be a warning
+    values[0][2, 0, :2, 0] = np.inf, -np.inf  # whose sum would be a warning
     a = answer(question, *values, completeness_gap=np.zeros(4))
     metric: Any = get("joint_deletion", steps=5, fills={"image": "blur", "table": {"dataset_mean": [0.1, 0.2, 0.3]}})
     scores = metric(question, a)
