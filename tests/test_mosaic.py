@@ -94,3 +94,19 @@ def test_undefined_and_refused():
     model = type("Table", (), {"name": "t", "modalities": (Modality.table(("a", "b")),), "predict": None})()
     with pytest.raises(Unsupported, match="puts images together"):
         GridPointing().check(Question(model, (np.ones((2, 2), np.float32),), Target.classes([0, 1], 2)))
+
+
+@pytest.mark.parametrize("name", ["captum.saliency", "xplique.saliency"])
+def test_a_keras_network_of_one_size_is_a_refusal_in_every_library(name):
+    """Xplique asks from inside a graph of TensorFlow, whose errors are neither RuntimeErrors nor ValueErrors."""
+    import keras
+
+    from crossxai.adapters.tensorflow import KerasModel
+
+    x = start = keras.Input((None, None, 3))
+    x = keras.layers.Reshape((8 * 8 * 3,))(x)
+    model = KerasModel(keras.Model(start, keras.layers.Dense(3)(x)), (Modality.image(),))
+    question = Question(model, (toys.images(3)[:, :8, :8],), Target.classes([0, 1, 2], 3))
+    explainer = get(name)
+    with pytest.raises(Unsupported, match="cannot take images twice as high and wide: write mosaic='same'"):
+        GridPointing(mosaic="double")(question, explainer(question), explainer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
@@ -89,7 +90,7 @@ class GridPointing(Again):
             return explainer(asked)
         except CrossXAIError:
             raise
-        except (RuntimeError, ValueError) as error:  # torch's and Keras's words for a wrong shape
+        except _of_shapes() as error:
             raise Unsupported(
                 f"{self.name}: model {asked.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
                 f"({str(error).partition(chr(10))[0]})"
@@ -125,6 +126,12 @@ class GridPointing(Again):
         n, height, width, channels = images.shape
         halves = images.reshape(n, height // 2, 2, width // 2, 2, channels)
         return np.asarray(halves.mean(axis=(2, 4)), dtype=images.dtype)
+
+
+def _of_shapes() -> tuple[type[Exception], ...]:
+    """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (RuntimeError, ValueError) if tensorflow is None else (RuntimeError, ValueError, tensorflow.errors.OpError)
 
 
 def _classes(question: Question) -> np.typing.NDArray[np.intp]:
