@@ -49,6 +49,9 @@ def test_region_perturbation_and_selectivity(quantus: Any, channels: int) -> Non
     np.testing.assert_allclose(half.value, drops.sum(axis=1) / 9, atol=1e-5)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:The settings for perturbing input:UserWarning"
+)  # a batch with nothing left to remove
 @pytest.mark.parametrize("channels", [1, 3])
 def test_irof(quantus: Any, channels: int) -> None:
     """Theirs has no start point and is not divided by the segments: L · ours + (1 + r1) / 2, r1 the share left after one."""
@@ -71,6 +74,11 @@ def test_irof(quantus: Any, channels: int) -> None:
     segments = scores.extras["segments"]
     assert len(set(segments.tolist())) > 1
     np.testing.assert_allclose(scores.value, (areas - (1 + np.array(left)) / 2) / segments, atol=1e-5)
+    batched = np.ravel(both.call(quantus.IROF, values, **fill))
+    nothing = question.score((np.zeros_like(question.inputs[0]),)) / question.score()
+    np.testing.assert_allclose(areas - batched, np.where(segments < segments.max(), nothing / 2, 0), atol=1e-4)
+    with pytest.raises(AssertionError, match="same as the mask shape"):
+        both.call(quantus.IROF, values, perturb_baseline=0.0)
 
 
 @pytest.mark.parametrize(("fill", "baseline"), [("zero", 0.0), ("minimum", "black")])
