@@ -176,3 +176,21 @@ def test_memory_stays_within_the_formula(n: int, maps: int, side: int) -> None:
     finally:
         tracemalloc.stop()
     assert peak <= bound
+
+
+def test_equal_maps_are_scored_once() -> None:
+    """Where two explainers gave a sample the same map, its masked images are shared; curves are as if each were alone."""
+    rng = np.random.default_rng(0)
+    images = rng.random((4, 8, 8, 3), np.float32)
+    model = Counting(FunctionModel(lambda x: (x**2).mean((1, 2)), IMAGE))
+    question = Question(model, (images,), Target.outputs(0, 4, 3))
+    one, other = rng.random((4, 8, 8, 1)), rng.random((4, 8, 8, 1))
+    other[[0, 2]] = one[[0, 2]]
+    answers = [Attribution((m,), question.modalities, question.ids, str(i)) for i, m in enumerate((one, other))]
+    metrics = [Deletion(6), Insertion(6)]
+    found = evaluate(question, answers, metrics)
+    ends = 4 * 3  # untouched, black and blurred
+    assert model.forward == passes(question, answers, metrics) == ends + (4 + 2) * 2 * 5
+    for answer, scores in zip(answers, found, strict=True):
+        for alone, shared in zip(evaluate(question, [answer], metrics)[0], scores, strict=True):
+            np.testing.assert_allclose(alone.curve, shared.curve, atol=1e-7)

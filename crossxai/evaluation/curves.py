@@ -218,7 +218,7 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
 
     With B the batch size (64 if it is measured), I the bytes of one sample's inputs, F fills, R different rankings, n samples,
     K different masked images of a sample and P points of all curves together:
-    3 · B · I + 20 MiB · F + 12 MiB · R + 64 · n · K + 24 · n · P. Where samples have points of their own (percentiles,
+    3 · B · I + 20 MiB · F + 12 MiB · R + 300 · n · R + 64 · n · K + 24 · n · P. Where samples have points of their own (percentiles,
     segments), 16 · n · K more, and for segments 2 bytes per pixel of all samples. `benchmarks/memory.py` measures beside it.
     """
     stream = Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)])
@@ -228,8 +228,9 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
     n, images = len(question), len(stream.images)
     segments = sum(int(labels.nbytes) for found in stream.labels.values() for labels in found.values())
     blocks = 20 * 2**20 * len(stream.kinds) + 12 * 2**20 * len(stream.ranked)
-    own = 16 * n * images if stream.uneven else 0
-    return 3 * int(batch) * one + blocks + 64 * n * images + 24 * n * points + own + segments
+    own = 16 * n * images if stream.same is not None else 0
+    held = n * (300 * len(stream.ranked) + 64 * images + 24 * points)
+    return 3 * int(batch) * one + blocks + held + own + segments
 
 
 def _scores(stream: Stream, table: Array, line: Line, metric: Curve, modality: Modality) -> Scores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,15 +65,16 @@ class Ranked:
         self._start, self._block = 0, first
         self._labels: dict[int, Labels] = {} if labels is None else labels
 
-    def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array]]:
-        """Whether each map is finite, (n,), and its "tie_rate" and "degenerate"."""
+    def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
+        """Whether each map is finite, (n,), its "tie_rate" and "degenerate", and a digest by which equal maps are known."""
         starts = range(0, len(self.values), self.length)
-        found = [
-            (ranking.usable(r), ranking.tie_rate(r), ranking.degenerate(r))
-            for r in (self._relevance(slice(start, start + self.length)) for start in starts)
-        ]
+        digests: list[bytes] = []
+        found = []
+        for relevance in (self._relevance(slice(start, start + self.length)) for start in starts):
+            found.append((ranking.usable(relevance), ranking.tie_rate(relevance), ranking.degenerate(relevance)))
+            digests.extend(blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in relevance)
         usable, ties, degenerate = (np.concatenate(column) for column in zip(*found, strict=True))
-        return usable, {"tie_rate": ties, "degenerate": degenerate}
+        return usable, {"tie_rate": ties, "degenerate": degenerate}, digests
 
     def _relevance(self, rows: slice) -> Array:
         """Relevance (rows, *space) of some samples, channels included if elements are ranked."""

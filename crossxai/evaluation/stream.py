@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,8 @@ class Stream:
         self.ranked: dict[Ranking, Ranked] = {}
         self.usable: dict[Ranking, npt.NDArray[np.bool_]] = {}
         self.extras: dict[Ranking, dict[str, Array]] = {}
+        self.known: dict[tuple[Ranking, int, bytes], Ranking] = {}
+        self.equal: dict[Ranking, list[Ranking]] = {}  # for each sample, the first ranking of the same map
         self.uneven: dict[int, Columns] = {}
         self.lines: list[Line] = []
         self.first = [next(i for i, b in enumerate(attributions) if b is a) for a in attributions]
@@ -103,7 +105,9 @@ class Stream:
         if key not in self.ranked:
             labels = self.labels.setdefault((modality.name, metric.unit, size), {})
             self.ranked[key] = Ranked(self.question, self.attributions[number], modality, key, labels)
-            self.usable[key], self.extras[key] = self.ranked[key].quality()
+            self.usable[key], self.extras[key], digests = self.ranked[key].quality()
+            like = key._replace(attribution=-1)
+            self.equal[key] = [self.known.setdefault((like, i, digest), key) for i, digest in enumerate(digests)]
         kind, fill = baselines.resolve(metric.fill), self._fill(metric, modality)
         if imputes(kind) and (modality.kind != "image" or metric.unit == "element"):
             raise Unsupported(f"fill {baselines.describe(kind)!r} imputes whole pixels of 2-D images")
@@ -166,26 +170,29 @@ class Stream:
 
     def _same(self) -> Columns | None:
         """(n, images): for each sample, the column whose image is the one asked for; None if that is always its own."""
-        if not self.uneven:
+        if not self.uneven and all(first is key for key, equal in self.equal.items() for first in equal):
             return None
         n = len(self.question)
         same = np.tile(np.arange(len(self.images)), (n, 1))
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        groups: dict[tuple[int, Ranking, bool], list[int]] = {}
         for column, image in enumerate(self.images):
             if image.ranking is not None and not image.trail:
                 groups.setdefault((image.fill, image.ranking, image.inserts), []).append(column)
-        for (fill, key, inserts), columns in groups.items():
-            total = self.ranked[key].total
-            counts = np.stack([self._positions(self.images[c]) for c in columns], axis=1)
-            ends = {0: Image(), total: Image(key.modality, fill)}
-            if inserts:
-                ends = {total: Image(), 0: Image(key.modality, fill)}
-            known = {count: self.columns[image] for count, image in ends.items() if image in self.columns}
-            for row in range(n):
-                seen = dict(known)
+        counts = {group: np.stack([self._positions(self.images[c]) for c in groups[group]], axis=1) for group in groups}
+        for row in range(n):
+            seen: dict[tuple[int, Ranking, bool], dict[int, int]] = {}
+            for group, columns in groups.items():
+                fill, key, inserts = group
+                found = seen.setdefault((fill, self.equal[key][row], inserts), self._ends(fill, key, inserts))
                 for place, column in enumerate(columns):
-                    same[row, column] = seen.setdefault(int(counts[row, place]), column)
+                    same[row, column] = found.setdefault(int(counts[group][row, place]), column)
         return same
+
+    def _ends(self, fill: int, key: Ranking, inserts: bool) -> dict[int, int]:
+        """Positions at which an image is one that all rankings share -> its column."""
+        ends = [Image(key.modality, fill), Image()] if inserts else [Image(), Image(key.modality, fill)]
+        places = zip((0, self.ranked[key].total), ends, strict=True)
+        return {count: self.columns[image] for count, image in places if image in self.columns}
 
     def _positions(self, image: Image) -> npt.NDArray[np.intp]:
         n = len(self.question)
