@@ -218,8 +218,9 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
 
     With B the batch size (64 if it is measured), I the bytes of one sample's inputs, F fills, R different rankings, n samples,
     K different masked images of a sample and P points of all curves together:
-    3 · B · I + 20 MiB · F + 12 MiB · R + 300 · n · R + 64 · n · K + 24 · n · P. Where samples have points of their own (percentiles,
-    segments), 16 · n · K more, and for segments 2 bytes per pixel of all samples. `benchmarks/memory.py` measures beside it.
+    3 · B · I + 20 MiB · F + 12 MiB · R + 300 · n · R + 64 · n · K + 24 · n · P.
+    Where samples have points of their own (percentiles, segments), 16 · n · K more, and for segments 2 bytes per pixel of all
+    samples. `benchmarks/memory.py` measures beside it.
     """
     stream = Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)])
     one = sum(int(values[0].nbytes) for values in question.inputs)
