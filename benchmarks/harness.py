@@ -1,18 +1,26 @@
-"""How much deletion and insertion cost beyond the model's own forward passes: harness time over bare forward time.
+"""What deletion and insertion cost beyond the model's own forward passes, and beside a plain loop, Xplique and Quantus.
 
-    python benchmarks/harness.py [--images 16] [--side 96] [--batch-size 32] [--steps 24] [--repeats 5]
+    python benchmarks/harness.py [--sides 96 224] [--frameworks torch keras] [--images 12] [--steps 24] [--repeats 5]
 
-Bare forward is the framework alone on one prepared batch, as many images as the harness scores. The two alternate within
-one run, after a warm-up, so that a busy machine slows both; the table gives medians and the ratio of each repeat's pair.
+ResNet-18, batches of 32, one fresh process per framework and side. "Bare" is the framework alone on one prepared batch, as many
+images as the harness scores. The plain loop masks one image at a step and asks the model, one at a time; Xplique's Deletion
+and Insertion (through its TorchWrapper on PyTorch) and Quantus' PixelFlipping give the same curves as what they are compared
+with, which is checked. All take turns within one run, after a warm-up, so that a busy machine slows all; medians are shown, and
+the range of the ratios of each turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
+import subprocess
+import sys
 import time
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -21,97 +29,179 @@ from rich.table import Table
 import crossxai  # before any framework: makes their import order safe
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
 
-Forward = Callable[[], object]
+BATCH = 32
+CLASSES = 2
+Forward = Callable[[np.ndarray], np.ndarray]
 
 
-def torch_resnet18(images: np.ndarray) -> tuple[object, Forward]:
+def torch_model() -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callable[[], object]]]:
+    """The model for the harness, for Xplique and for Quantus; a forward pass; and one of a prepared batch."""
     import torch
+    from xplique.wrappers import TorchWrapper
 
     from crossxai.adapters.torch import TorchModel
     from crossxai.models import resnet18_torch
 
-    module = resnet18_torch.build(n_classes=2, seed=0).eval()
-    batch = torch.from_numpy(images).movedim(-1, 1)  # torch's channels_last layout, the fast one on a CPU
+    module = resnet18_torch.build(n_classes=CLASSES, seed=0).eval()
 
-    def forward() -> object:
+    def forward(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return module(batch)
+            return module(torch.from_numpy(images).movedim(-1, 1)).numpy()
 
-    return TorchModel(module, (crossxai.Modality.image(),)), forward
+    def prepared(images: np.ndarray) -> Callable[[], object]:
+        batch = torch.from_numpy(images).movedim(-1, 1)  # torch's channels_last layout, the fast one on a CPU
+
+        def run() -> object:
+            with torch.inference_mode():
+                return module(batch)
+
+        return run
+
+    wrapped = TorchWrapper(module, "cpu", is_channel_first=True, requires_grad=False)
+    return TorchModel(module, (crossxai.Modality.image(),)), wrapped, module, forward, prepared
 
 
-def keras_resnet18(images: np.ndarray) -> tuple[object, Forward]:
+def keras_model(side: int) -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callable[[], object]]]:
+    """As `torch_model`."""
     import tensorflow as tf
 
     from crossxai.adapters.tensorflow import KerasModel
     from crossxai.models import resnet18_keras
 
-    model = resnet18_keras.build(n_classes=2)
-    batch = tf.constant(images)
-    graph = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, *images.shape[1:]))])
-    return KerasModel(model, (crossxai.Modality.image(),)), lambda: graph(batch).numpy()
+    model = resnet18_keras.build(n_classes=CLASSES, size=side)
+    graph = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, side, side, 3))])
+
+    def prepared(images: np.ndarray) -> Callable[[], object]:
+        batch = tf.constant(images)
+        return lambda: graph(batch).numpy()
+
+    adapted = KerasModel(model, (crossxai.Modality.image(),))
+    return adapted, model, model, lambda images: graph(tf.constant(images)).numpy(), prepared
 
 
-MODELS = {"PyTorch ResNet-18": torch_resnet18, "Keras ResNet-18": keras_resnet18}
+def plain(forward: Forward, images: np.ndarray, maps: np.ndarray, steps: int) -> np.ndarray:
+    """Deletion and insertion into black for class 0, as one would write them in a notebook: curves (2, n, steps + 1)."""
+    curves = np.zeros((2, len(images), steps + 1))
+    for i, (image, relevance) in enumerate(zip(images, maps, strict=True)):
+        order = np.argsort(-relevance.ravel(), kind="stable")
+        for step, count in enumerate(np.linspace(0, len(order), steps + 1, dtype=int)):
+            for kind, hidden in enumerate((order[:count], order[count:])):
+                masked = image.copy().reshape(-1, 3)
+                masked[hidden] = 0
+                curves[kind, i, step] = forward(masked.reshape(1, *image.shape))[0, 0]
+    return curves
 
 
-def measure(build: Callable[[np.ndarray], tuple[object, Forward]], options: argparse.Namespace) -> list[str]:
-    """One row of the table: images, seconds and images per second of both sides, ratio with its range."""
+def quantus_flipping(model: Any, images: np.ndarray, maps: np.ndarray, step: int, first: bool) -> Callable[[], Any]:
+    from quantus import PixelFlipping
+
+    metric = PixelFlipping(
+        features_in_step=step, normalise=False, abs=False, disable_warnings=True, display_progressbar=False
+    )
+    labels, device = np.zeros(len(images), int), "cpu" if first else None
+    whole = np.moveaxis(np.broadcast_to(maps, images.shape), -1, 1)  # Quantus wants maps channels first in any case
+    return lambda: metric(
+        model=model,
+        x_batch=np.moveaxis(images, -1, 1).copy() if first else images.copy(),
+        y_batch=labels,
+        a_batch=whole.copy(),
+        channel_first=first,
+        batch_size=BATCH,
+        device=device,
+        softmax=True,
+    )
+
+
+def measure(framework: str, side: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of every turn of one framework and side, and how many images were scored."""
+    from xplique import metrics as xplique
+
     rng = np.random.default_rng(0)
-    n, side, size = options.images, options.side, options.batch_size
+    n, steps = options.images, options.steps
     images = rng.random((n, side, side, 3), dtype=np.float32)
-    model, forward = build(rng.random((size, side, side, 3), dtype=np.float32))
-    target = crossxai.Target.classes(np.zeros(n, dtype=int), 2, link="softmax")
-    question = crossxai.Question(model, (images,), target, batch_size=size)
     maps = rng.normal(size=(n, side, side, 1)).astype(np.float32)
+    adapted, for_xplique, for_quantus, forward, prepared = torch_model() if framework == "torch" else keras_model(side)
+    bare = prepared(rng.random((BATCH, side, side, 3), dtype=np.float32))
+    target = crossxai.Target.classes(np.zeros(n, dtype=int), CLASSES)
+    question = crossxai.Question(adapted, (images,), target, batch_size=BATCH)
+    probable = crossxai.Question(adapted, (images,), crossxai.Target(target.weights, "softmax"), batch_size=BATCH)
     answers = [crossxai.Attribution((maps,), question.modalities, question.ids, "random")]
-    metrics = [Deletion(options.steps), Insertion(options.steps)]
-    copies = passes(question, answers, metrics)
-    batches = copies / size
+    both = [Deletion({"linspace": steps}, "zero"), Insertion({"linspace": steps}, "zero")]
+    step = side * side * 3 // steps
+    flipping = [Deletion({"pixels": step}, "minimum", unit="element", ties="unstable", endpoints="no_start")]
 
-    def bare() -> None:
-        for _ in range(math.ceil(batches)):
-            forward()
-
-    def harness() -> None:
-        evaluate(question, answers, metrics)
-
-    forward(), harness()  # warm-up: allocation, tracing, thread pools
+    one_hot = np.eye(CLASSES, dtype=np.float32)[np.zeros(n, dtype=int)]
+    options_of = {"batch_size": BATCH, "baseline_mode": 0.0, "steps": steps, "max_percentage_perturbed": 1.0}
+    theirs = [kind(for_xplique, images, one_hot, **options_of) for kind in (xplique.Deletion, xplique.Insertion)]
+    turns: dict[str, Callable[[], Any]] = {
+        "bare": lambda: [bare() for _ in range(math.ceil(passes(question, answers, both) / BATCH))],
+        "ours": lambda: evaluate(question, answers, both)[0],
+        "loop": lambda: plain(forward, images, maps[..., 0], steps),
+        "xplique": lambda: [metric(maps) for metric in theirs],
+        "ours, PixelFlipping": lambda: evaluate(probable, answers, flipping)[0],
+        "quantus": quantus_flipping(for_quantus, images, maps, step, framework == "torch"),
+    }
+    found = {name: turn() for name, turn in turns.items()}  # warm-up, and the same curves
+    for i, metric in enumerate(both):
+        np.testing.assert_allclose(found["ours"][i].curve, found["loop"][i], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(metric.total(found["ours"][i]), found["xplique"][i], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found["ours, PixelFlipping"][0].curve, found["quantus"], rtol=1e-4, atol=1e-4)
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(options.repeats):
+        for name, turn in turns.items():
+            start = time.perf_counter()
+            turn()
+            seconds[name].append(time.perf_counter() - start)
+    count = passes(question, answers, both)
     # The last batch of the harness is not full: count the bare seconds for the images it scored, not for whole batches.
-    pairs = [(seconds(bare) * batches / math.ceil(batches), seconds(harness)) for _ in range(options.repeats)]
-    ratios = sorted(h / b for b, h in pairs)
-    base, whole = (statistics.median(column) for column in zip(*pairs, strict=True))
+    seconds["bare"] = [s * count / BATCH / math.ceil(count / BATCH) for s in seconds["bare"]]
+    return {"passes": count, "seconds": seconds}
+
+
+def row(framework: str, side: int, found: dict[str, Any]) -> list[str]:
+    """One row of the table."""
+    seconds, count = found["seconds"], found["passes"]
+
+    def ratio(one: str, other: str) -> str:
+        pairs = sorted(a / b for a, b in zip(seconds[one], seconds[other], strict=True))
+        return f"{statistics.median(pairs):.2f} ({pairs[0]:.2f} … {pairs[-1]:.2f})"
+
+    base, whole = (statistics.median(seconds[name]) for name in ("bare", "ours"))
     return [
-        str(copies),
-        f"{base:.2f} s ({copies / base:.0f}/s)",
-        f"{whole:.2f} s ({copies / whole:.0f}/s)",
-        f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} … {ratios[-1]:.3f})",
+        f"{framework}, {side} px",
+        str(count),
+        f"{base:.2f} s ({count / base:.0f}/s)",
+        f"{whole:.2f} s ({count / whole:.0f}/s)",
+        ratio("ours", "bare"),
+        ratio("loop", "ours"),
+        ratio("xplique", "ours"),
+        ratio("quantus", "ours, PixelFlipping"),
     ]
-
-
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--side", type=int, default=96, help="height and width in pixels")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--sides", type=int, nargs="+", default=[96, 224], help="heights and widths in pixels")
+    parser.add_argument("--frameworks", nargs="+", choices=["torch", "keras"], default=["torch", "keras"])
+    parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--alone", action="store_true", help="measure here and print the seconds, for one of each")
     options = parser.parse_args()
-    columns = ("model", "images scored", "bare forward", "deletion + insertion", "ratio (range)")
-    table = Table(*columns, title=f"{options.side} px, batches of {options.batch_size}, medians of {options.repeats}")
-    for name, build in MODELS.items():
-        try:
-            row = measure(build, options)
-        except ImportError as error:  # a torch-only or TensorFlow-only environment still gets its half
-            row = [f"not run: {error}"]
-        table.add_row(name, *row)
-    Console().print(table)
+    if options.alone:
+        warnings.simplefilter("ignore")
+        print(json.dumps(measure(options.frameworks[0], options.sides[0], options)))
+        return
+    columns = ("model", "images scored", "bare forward", "deletion + insertion")
+    ratios = ("ours / bare", "plain loop / ours", "Xplique / ours", "Quantus / ours")
+    table = Table(*columns, *ratios, title=f"ResNet-18, batches of {BATCH}, medians of {options.repeats} (range)")
+    for framework in options.frameworks:
+        for side in options.sides:
+            words = [f"--{name}={getattr(options, name)}" for name in ("images", "steps", "repeats")]
+            command = [sys.executable, __file__, "--alone", "--sides", str(side), "--frameworks", framework, *words]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            table.add_row(*row(framework, side, json.loads(done.stdout.splitlines()[-1])))
+    Console(width=170).print(table)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,10 @@ class InvalidFile(CrossXAIError, OSError):
     """A file is missing, truncated, of the wrong shape, or cannot be written."""
 
 
+class OutOfMemory(CrossXAIError, MemoryError):
+    """A batch does not fit into memory; questions then go on by halves, down to one sample."""
+
+
 class Unsupported(CrossXAIError):
     """This explainer or metric cannot answer this question; the message is the reason that reports print."""
 

@@ -36,7 +36,8 @@ class FunctionModel:
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""
         check_inputs(inputs, self.modalities, self.name)
-        outputs = np.asarray(self.function(*inputs))
+        # Copies, which the function may keep: streams of metrics use their arrays again.
+        outputs = np.asarray(self.function(*(values.copy() for values in inputs)))
         check_outputs(outputs.shape, self.output_axes, self.name)
         if len(outputs) != len(inputs[0]) or not np.issubdtype(outputs.dtype, np.number) or np.iscomplexobj(outputs):
             raise InvalidInput(

@@ -14,9 +14,12 @@ import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_weights
 from crossxai.attention import AttentionMap, Streams, declared
-from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
+from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.porting.folding import check, folded
+from crossxai.porting.to_keras import build
+from crossxai.process import streams_kept
 from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ class KerasModel:
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         tensors = self._tensors(inputs)
-        with self._lock:
+        with self._lock, _memory():
             return np.asarray(self._graph("predict", self._run, tensors)(*tensors))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
@@ -126,7 +129,7 @@ class KerasModel:
             return outputs, seen[0]
 
         tensors = self._tensors(inputs)
-        with self._lock:
+        with self._lock, _memory():
             outputs, activation = self._graph(f"read {layer}", both, tensors)(*tensors)
         return outputs.numpy(), activation.numpy()
 
@@ -139,7 +142,7 @@ class KerasModel:
                 return self._run(*tensors)
 
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
-        with self._lock:
+        with self._lock, _memory():
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
 
     def graph(self, inputs: Inputs) -> Graph:
@@ -175,6 +178,15 @@ class KerasModel:
             tensorflow_weights.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
         options: dict[str, Any] = {"output_axes": self.output_axes, "streams": self.streams, "name": self.name}
         return KerasModel(twin, self.modalities, standardise=self._constants, **options)
+
+    def folded(self, inputs: Inputs) -> KerasModel:
+        """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""
+        graph = folded(self.graph(inputs))
+        with streams_kept():  # layers draw weights when they are made, before they get these
+            network, _ = build(graph, self.dtype.name)
+        faster = KerasModel(network, self.modalities, output_axes=self.output_axes, name=self.name)
+        check(self.predict(inputs), faster.predict(inputs), self.name)
+        return faster
 
     def _weighted(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)
@@ -246,7 +258,7 @@ class KerasModel:
     def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
-        with self._lock:
+        with self._lock, _memory():
             graph = self._graph(kind, function, tensors)
             self._cotangent, self._failure = cotangent, None
             try:
@@ -292,6 +304,15 @@ class KerasModel:
                 vars(layers[name]).pop("call", None)
             for name, call in own.items():
                 object.__setattr__(layers[name], "call", call)
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """What TensorFlow raises when memory runs out, as `OutOfMemory`."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemory(str(error)) from error
 
 
 def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:

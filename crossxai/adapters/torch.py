@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_weights
+from crossxai.adapters import torch_attention, torch_folding, torch_weights
 from crossxai.attention import AttentionMap, Streams, declared
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.porting.folding import check
 from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ class TorchModel:
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
-        with self._lock, torch.inference_mode(False), torch.no_grad():
-            return self._outputs(self._run(self._tensors(inputs)))
+        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
+            return self._outputs(self._run(self._tensors(inputs, shared=True)))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass."""
-        with self._lock, torch.inference_mode(False), torch.enable_grad():
+        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
             tensors = [t.requires_grad_() for t in self._tensors(inputs)]
             raw = self._run(tensors)
             outputs = self._outputs(raw)
@@ -109,7 +110,7 @@ class TorchModel:
             seen.append(output.detach().clone().requires_grad_())
             return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded
 
-        with self._lock, torch.inference_mode(False), torch.enable_grad():
+        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
             with self._replacing(layer, record):
                 raw = self._run(self._tensors(inputs))
             outputs = self._outputs(raw)
@@ -130,7 +131,7 @@ class TorchModel:
             seen.append(output.clone())  # before an in-place ReLU comes
             return output
 
-        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, record):
+        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory(), self._replacing(layer, record):
             raw = self._run(self._tensors(inputs))
         return self._outputs(raw), _last(seen[0], seen[0].ndim > 3)
 
@@ -138,7 +139,8 @@ class TorchModel:
         """Outputs when the layer's output is replaced by `activation`, channels last."""
         given = torch.tensor(activation, dtype=self.dtype, device=self.device)
         given = given.movedim(-1, 1) if given.ndim > 3 else given
-        with self._lock, torch.inference_mode(False), torch.no_grad(), self._replacing(layer, lambda _o: given.clone()):
+        given_back = self._replacing(layer, lambda _output: given.clone())
+        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory(), given_back:
             return self._outputs(self._run(self._tensors(inputs)))
 
     def graph(self, inputs: Inputs) -> Graph:
@@ -153,7 +155,7 @@ class TorchModel:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         declared(self.streams, self.name)
         gradients = cotangent is not None
-        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _memory():
             with torch_attention.Recording(self.module, gradients) as recording:
                 raw = self._run(self._tensors(inputs))
             outputs = self._outputs(raw)
@@ -171,6 +173,18 @@ class TorchModel:
         with self._lock, torch.inference_mode(False):
             chosen = {name: weights[name] for name in list(weights)[:depth]}
             module = torch_weights.randomised(self.module, chosen, seed, self.name)
+        return self._around(module)
+
+    def folded(self, inputs: Inputs) -> TorchModel:
+        """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
+        graph = self.graph(inputs)
+        with self._lock, torch.inference_mode(False), torch.no_grad():
+            faster = self._around(torch_folding.folded(self.module, graph, self.name))
+        check(self.predict(inputs), faster.predict(inputs), self.name)
+        return faster
+
+    def _around(self, module: nn.Module) -> TorchModel:
+        """The same declarations about another module."""
         return TorchModel(
             module,
             self.modalities,
@@ -193,9 +207,15 @@ class TorchModel:
                 "batch norm would make every explanation random; write module.eval() first"
             )
 
-    def _tensors(self, inputs: Inputs) -> list[Tensor]:
+    def _tensors(self, inputs: Inputs, shared: bool = False) -> list[Tensor]:
+        """shared: the tensors may be the arrays' own memory, which `_run` does not write to."""
         check_inputs(inputs, self.modalities, self.name)
-        tensors = [torch.tensor(values, dtype=self.dtype, device=self.device) for values in inputs]
+        tensors = [
+            (torch.as_tensor if shared and values.flags.writeable else torch.tensor)(
+                values, dtype=self.dtype, device=self.device
+            )
+            for values in inputs
+        ]
         # The NCHW view of an NHWC tensor is torch's channels_last layout: no copy, and the faster one on a CPU.
         return [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
 
@@ -244,6 +264,19 @@ class TorchModel:
             handle.remove()
         if not runs:
             raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """What torch raises when memory runs out, as `OutOfMemory`; on a CPU that is a RuntimeError told by its words alone."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise OutOfMemory(str(error)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+            raise
+        raise OutOfMemory(str(error)) from error
 
 
 def _last(tensor: Tensor, moved: bool) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.batching import LADDER, Measured
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation import steps as rules
@@ -210,6 +211,27 @@ def evaluate(
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
     """Forward passes (single images, not batches) that `evaluate` spends on the curves among these metrics."""
     return len(Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)]).jobs)
+
+
+def memory(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
+    """Bytes that `evaluate` takes at most for these curves, besides the inputs, the maps and what the model itself takes.
+
+    With B the batch size (64 if it is measured), I the bytes of one sample's inputs, F fills, R different rankings, n samples,
+    K different masked images of a sample and P points of all curves together:
+    3 · B · I + 20 MiB · F + 12 MiB · R + 300 · n · R + 64 · n · K + 24 · n · P.
+    Where samples have points of their own (percentiles, segments), 16 · n · K more, and for segments 2 bytes per pixel of all
+    samples. `benchmarks/memory.py` measures beside it.
+    """
+    stream = Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)])
+    one = sum(int(values[0].nbytes) for values in question.inputs)
+    batch = LADDER[-1] if isinstance(question.batch_size, Measured) else question.batch_size
+    points = sum(len(line.columns) for line in stream.lines)
+    n, images = len(question), len(stream.images)
+    segments = sum(int(labels.nbytes) for found in stream.labels.values() for labels in found.values())
+    blocks = 20 * 2**20 * len(stream.kinds) + 12 * 2**20 * len(stream.ranked)
+    own = 16 * n * images if stream.same is not None else 0
+    held = n * (300 * len(stream.ranked) + 64 * images + 24 * points)
+    return 3 * int(batch) * one + blocks + held + own + segments
 
 
 def _scores(stream: Stream, table: Array, line: Line, metric: Curve, modality: Modality) -> Scores:

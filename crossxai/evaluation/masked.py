@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Reduction
 from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.stream import LONG
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
@@ -93,10 +94,10 @@ class Bank:
             return
 
         def make(part: npt.NDArray[np.intp]) -> Inputs:
-            self.progress(len(part))
             return self._copies([jobs[i] for i in part.tolist()])
 
-        found = self.question.score_stream([image.row for image in jobs], make)
+        question = self.question.folded() if len(jobs) >= LONG else self.question
+        found = question.score_stream([image.row for image in jobs], make, self.progress)
         self.scores.update(zip(jobs, found.tolist(), strict=True))
         self.made += len(jobs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -32,31 +33,59 @@ class Ranking(NamedTuple):
     order: Order = "morf"
 
 
+Labels = npt.NDArray[np.unsignedinteger[Any]]
+BLOCK = 2**20
+"""Values of a map that are reduced at once: a few samples' relevance exists at a time, never all."""
+
+
 class Ranked:
     """The maps (n, *space) of one attribution as positions (pixels, columns or elements) in order of removal, per sample.
 
     Patches and segments rank by the mean relevance of their pixels, and each comes and goes whole; the positions within one
     keep raster order. Elements are numbered channels first, as libraries that rank them do, which decides their ties.
+    labels: segments found so far, shared by the rankings of one modality and size.
     """
 
-    def __init__(self, question: Question, attribution: Attribution, modality: Modality, key: Ranking) -> None:
+    def __init__(
+        self,
+        question: Question,
+        attribution: Attribution,
+        modality: Modality,
+        key: Ranking,
+        labels: dict[int, Labels] | None = None,
+    ) -> None:
         self.question, self.key = question, key
+        self.attribution, self.modality = attribution, modality
         self.values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
         if key.unit in ("patch", "segment") and not modality.spatial:
             raise Unsupported(f"a table has no {key.unit}es or segments: write unit='pixel', which removes columns")
-        self.relevance = self._relevance(attribution, modality)
-        self.total = int(np.prod(self.relevance.shape[1:]))
-        self._labels: dict[int, npt.NDArray[np.intp]] = {}
+        first = self._relevance(slice(0, 1))
+        self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
+        self.length = max(1, BLOCK // max(self.values[0].size, 1))
+        self._start, self._block = 0, first
+        self._labels: dict[int, Labels] = {} if labels is None else labels
 
-    def _relevance(self, attribution: Attribution, modality: Modality) -> Array:
+    def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
+        """Whether each map is finite, (n,), its "tie_rate" and "degenerate", and a digest by which equal maps are known."""
+        starts = range(0, len(self.values), self.length)
+        digests: list[bytes] = []
+        found = []
+        for relevance in (self._relevance(slice(start, start + self.length)) for start in starts):
+            found.append((ranking.usable(relevance), ranking.tie_rate(relevance), ranking.degenerate(relevance)))
+            digests.extend(blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in relevance)
+        usable, ties, degenerate = (np.concatenate(column) for column in zip(*found, strict=True))
+        return usable, {"tie_rate": ties, "degenerate": degenerate}, digests
+
+    def _relevance(self, rows: slice) -> Array:
+        """Relevance (rows, *space) of some samples, channels included if elements are ranked."""
         reduction = self.key.reduction
         if reduction == "channels_abs_sum":
-            single = attribution.of(modality.name).shape[-1] == 1
-            reduction = "sum" if single and modality.spatial else "abs_sum"
-        reduced = ranking.units(self.question, attribution, modality, reduction)
-        if self.key.unit != "element" or not modality.spatial:
+            single = self.attribution.of(self.modality.name).shape[-1] == 1
+            reduction = "sum" if single and self.modality.spatial else "abs_sum"
+        reduced = ranking.units(self.question, self.attribution, self.modality, reduction, rows)
+        if self.key.unit != "element" or not self.modality.spatial:
             return reduced
-        whole = np.broadcast_to(attribution.of(modality.name), self.values.shape)
+        whole = np.broadcast_to(self.attribution.of(self.modality.name)[rows], self.values[rows].shape)
         return whole.astype(np.result_type(whole, np.float32), copy=False)
 
     def __call__(self, row: int) -> npt.NDArray[np.intp]:
@@ -64,8 +93,8 @@ class Ranked:
         labels, relevance = self._grouping(row), self._of(row)
         ranked = ranking.order(self.question, relevance[None], [row], self.key.seed, self.key.ties)[0]
         if labels is None:
-            if self.key.unit == "element" and self.relevance.ndim > 2:
-                channels = self.relevance.shape[-1]
+            if self.key.unit == "element" and len(self.space) > 1:
+                channels = self.space[-1]
                 channel, pixel = np.divmod(ranked, self.total // channels)
                 return np.asarray(pixel * channels + channel)
             return np.asarray(ranked)
@@ -84,7 +113,10 @@ class Ranked:
 
     def _of(self, row: int) -> Array:
         """Relevance (units,) of one sample, the first to go being the largest."""
-        values = self.relevance[row]
+        if not self._start <= row < self._start + len(self._block):
+            self._start = row - row % self.length
+            self._block = self._relevance(slice(self._start, self._start + self.length))
+        values = self._block[row - self._start]
         if self.key.unit == "element":
             values = np.moveaxis(values, -1, 0)
         flat = np.ascontiguousarray(values).ravel()
@@ -93,21 +125,22 @@ class Ranked:
             flat = np.bincount(labels, weights=flat) / np.bincount(labels)
         return -flat if self.key.order == "lerf" else flat
 
-    def _grouping(self, row: int) -> npt.NDArray[np.intp] | None:
+    def _grouping(self, row: int) -> Labels | None:
         if self.key.unit in ("pixel", "element"):
             return None
-        place = row if self.key.unit == "segment" else 0
+        place = row if self.key.unit == "segment" else -1
         if place not in self._labels:
             found = _segments(self.values[row], self.key.size) if self.key.unit == "segment" else self._patches()
-            self._labels[place] = np.unique(found, return_inverse=True)[1].ravel().astype(np.intp)
+            labels = np.unique(found, return_inverse=True)[1].ravel()
+            self._labels[place] = labels.astype(np.min_scalar_type(int(labels.max())))
         return self._labels[place]
 
     def _patches(self) -> npt.NDArray[np.intp]:
         """Number of each pixel's patch; patches at the far borders are cut."""
         index: Any = 0
-        for axis, length in enumerate(self.relevance.shape[1:]):
+        for axis, length in enumerate(self.space):
             along = np.arange(length) // self.key.size
-            shape = [1] * (self.relevance.ndim - 1)
+            shape = [1] * len(self.space)
             shape[axis] = length
             index = index * (along[-1] + 1) + along.reshape(shape)
         return np.asarray(index, dtype=np.intp)

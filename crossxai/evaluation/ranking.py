@@ -36,8 +36,16 @@ def space_of(question: Question, modality: Modality) -> tuple[int, ...]:
     return values.shape[1:-1] if modality.spatial else values.shape[1:]
 
 
-def units(question: Question, attribution: Attribution, modality: Modality, reduction: Reduction = "sum") -> Array:
+def units(
+    question: Question,
+    attribution: Attribution,
+    modality: Modality,
+    reduction: Reduction = "sum",
+    rows: slice = slice(None),
+) -> Array:
     """One relevance per unit, (n, *space), in the question's order of samples; NaN and infinite maps pass through.
+
+    rows: only these samples'.
 
     Raises `InvalidInput` if the attribution is about other samples, lacks the modality, or does not broadcast to the
     inputs: maps are never resized here, because the way of resizing belongs to the explainer.
@@ -52,12 +60,12 @@ def units(question: Question, attribution: Attribution, modality: Modality, redu
         raise InvalidInput(f"{attribution.explainer} holds no map of {modality.name!r}, only of {', '.join(names)}")
     # A map with NaN or opposite infinities is the caller's to count, not worth a warning.
     with np.errstate(invalid="ignore", over="ignore"):
-        values = attribution.of(modality.name)
+        values = attribution.of(modality.name)[rows]
         values = values.astype(
             np.result_type(values, np.float32), copy=False
         )  # a map of booleans or integers ranks too
         reduced = reduce_channels(values, reduction) if modality.spatial else values
-    shape = (len(question), *space_of(question, modality))
+    shape = (len(reduced), *space_of(question, modality))
     if any(have not in (1, want) for have, want in zip(reduced.shape[1:], shape[1:], strict=True)):
         raise InvalidInput(
             f"{attribution.explainer}: map of {modality.name!r} has shape {reduced.shape[1:]}, the input has "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.fills import imputes
-from crossxai.evaluation.ranked import Ranked, Ranking
+from crossxai.evaluation.ranked import BLOCK, Labels, Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from crossxai.evaluation.curves import Curve
 
 Columns = npt.NDArray[np.intp]
+LONG = 512
+"""Masked images from which on a faster copy of the model pays (see `Question.folded`)."""
 
 
 class Image(NamedTuple):
@@ -61,11 +63,15 @@ class Stream:
         self.modalities = [ranking.modality_of(question, m.modality, m.name) for m in metrics]
         self.places = {m.name: i for i, m in enumerate(question.model.modalities)}
         self.kinds: list[tuple[baselines.Fill, int]] = []
-        self.fills: dict[tuple[str, int], Array] = {}
+        self.fills: dict[tuple[str, int], tuple[int, Array]] = {}
+        self.labels: dict[tuple[str, str, int], dict[int, Labels]] = {}
+        self.buffers: tuple[Array, ...] = ()
         self.columns: dict[Image, int] = {}
         self.ranked: dict[Ranking, Ranked] = {}
         self.usable: dict[Ranking, npt.NDArray[np.bool_]] = {}
         self.extras: dict[Ranking, dict[str, Array]] = {}
+        self.known: dict[tuple[Ranking, int, bytes], Ranking] = {}
+        self.equal: dict[Ranking, list[Ranking]] = {}  # for each sample, the first ranking of the same map
         self.uneven: dict[int, Columns] = {}
         self.lines: list[Line] = []
         self.first = [next(i for i, b in enumerate(attributions) if b is a) for a in attributions]
@@ -97,12 +103,11 @@ class Stream:
             metric.order,
         )
         if key not in self.ranked:
-            ranked = Ranked(self.question, self.attributions[number], modality, key)
-            self.ranked[key], self.usable[key] = ranked, ranking.usable(ranked.relevance)
-            self.extras[key] = {
-                "tie_rate": ranking.tie_rate(ranked.relevance),
-                "degenerate": ranking.degenerate(ranked.relevance),
-            }
+            labels = self.labels.setdefault((modality.name, metric.unit, size), {})
+            self.ranked[key] = Ranked(self.question, self.attributions[number], modality, key, labels)
+            self.usable[key], self.extras[key], digests = self.ranked[key].quality()
+            like = key._replace(attribution=-1)
+            self.equal[key] = [self.known.setdefault((like, i, digest), key) for i, digest in enumerate(digests)]
         kind, fill = baselines.resolve(metric.fill), self._fill(metric, modality)
         if imputes(kind) and (modality.kind != "image" or metric.unit == "element"):
             raise Unsupported(f"fill {baselines.describe(kind)!r} imputes whole pixels of 2-D images")
@@ -165,26 +170,29 @@ class Stream:
 
     def _same(self) -> Columns | None:
         """(n, images): for each sample, the column whose image is the one asked for; None if that is always its own."""
-        if not self.uneven:
+        if not self.uneven and all(first is key for key, equal in self.equal.items() for first in equal):
             return None
         n = len(self.question)
         same = np.tile(np.arange(len(self.images)), (n, 1))
-        groups: dict[tuple[Any, ...], list[int]] = {}
+        groups: dict[tuple[int, Ranking, bool], list[int]] = {}
         for column, image in enumerate(self.images):
             if image.ranking is not None and not image.trail:
                 groups.setdefault((image.fill, image.ranking, image.inserts), []).append(column)
-        for (fill, key, inserts), columns in groups.items():
-            total = self.ranked[key].total
-            counts = np.stack([self._positions(self.images[c]) for c in columns], axis=1)
-            ends = {0: Image(), total: Image(key.modality, fill)}
-            if inserts:
-                ends = {total: Image(), 0: Image(key.modality, fill)}
-            known = {count: self.columns[image] for count, image in ends.items() if image in self.columns}
-            for row in range(n):
-                seen = dict(known)
+        counts = {group: np.stack([self._positions(self.images[c]) for c in groups[group]], axis=1) for group in groups}
+        for row in range(n):
+            seen: dict[tuple[int, Ranking, bool], dict[int, int]] = {}
+            for group, columns in groups.items():
+                fill, key, inserts = group
+                found = seen.setdefault((fill, self.equal[key][row], inserts), self._ends(fill, key, inserts))
                 for place, column in enumerate(columns):
-                    same[row, column] = seen.setdefault(int(counts[row, place]), column)
+                    same[row, column] = found.setdefault(int(counts[group][row, place]), column)
         return same
+
+    def _ends(self, fill: int, key: Ranking, inserts: bool) -> dict[int, int]:
+        """Positions at which an image is one that all rankings share -> its column."""
+        ends = [Image(key.modality, fill), Image()] if inserts else [Image(), Image(key.modality, fill)]
+        places = zip((0, self.ranked[key].total), ends, strict=True)
+        return {count: self.columns[image] for count, image in places if image in self.columns}
 
     def _positions(self, image: Image) -> npt.NDArray[np.intp]:
         n = len(self.question)
@@ -198,18 +206,10 @@ class Stream:
 
     def table(self, progress: Callable[[int], object]) -> Array:
         """Run the stream: scores (n, images), NaN where no curve asks."""
-        for modality in dict.fromkeys(self.modalities):
-            values = self.question.inputs[self.places[modality.name]]
-            for number in {i.fill for i in self.images if i.modality == modality.name}:
-                self.fills[modality.name, number] = baselines.filled(self.kinds[number][0], modality, values)
         n, width = len(self.question), max(len(self.images), 1)
         table = np.full((n, width), np.nan)
-
-        def make(part: npt.NDArray[np.intp]) -> Inputs:
-            progress(len(part))
-            return self._copies(part)
-
-        table.flat[self.jobs] = self.question.score_stream(self.jobs // width, make)
+        question = self.question.folded() if len(self.jobs) >= LONG else self.question
+        table.flat[self.jobs] = question.score_stream(self.jobs // width, self._copies, progress)
         return table
 
     def read(self, table: Array, line: Line) -> tuple[Array, Array]:
@@ -221,8 +221,12 @@ class Stream:
 
     def _copies(self, part: npt.NDArray[np.intp]) -> Inputs:
         rows, columns = np.divmod(self.jobs[part], len(self.images))
-        # NumPy promises no layout for v[rows], and `_hide` writes through a reshaped view, which needs a contiguous one.
-        inputs = tuple(np.ascontiguousarray(v[rows]) for v in self.question.inputs)
+        if not self.buffers or len(self.buffers[0]) < len(part):
+            self.buffers = tuple(np.empty((len(part), *v.shape[1:]), v.dtype) for v in self.question.inputs)
+        inputs = tuple(
+            np.take(v, rows, axis=0, out=buffer[: len(part)], mode="clip")
+            for v, buffer in zip(self.question.inputs, self.buffers, strict=True)
+        )
         for j, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
             image = self.images[column]
             if image.modality:
@@ -237,7 +241,7 @@ class Stream:
             values[...] = (
                 kind.impute(values, everything, self.question.rng(row, seed))  # type: ignore[attr-defined]
                 if imputes(kind)
-                else self.fills[image.modality, image.fill][row]
+                else self._filled(image, row)
             )
             return
         ranked = self._order(image.ranking, row)
@@ -251,8 +255,20 @@ class Stream:
             mask.flat[hidden] = True
             values[...] = kind.impute(values, mask, self.question.rng(row, seed))  # type: ignore[attr-defined]
             return
-        fill = self.fills[image.modality, image.fill][row]
+        fill = self._filled(image, row)
         _by_unit(values, len(ranked))[hidden] = _by_unit(fill, len(ranked))[hidden]
+
+    def _filled(self, image: Image, row: int) -> Array:
+        """One sample with everything removed; fills are made for some samples at a time."""
+        start, filled = self.fills.get((image.modality, image.fill), (0, np.empty(0, np.float32)))
+        if not start <= row < start + len(filled):
+            values = self.question.inputs[self.places[image.modality]]
+            length = max(1, BLOCK // max(values[0].size, 1))
+            start = row - row % length
+            modality = next(m for m in self.question.modalities if m.name == image.modality)
+            filled = baselines.filled(self.kinds[image.fill][0], modality, values[start : start + length])
+            self.fills[image.modality, image.fill] = start, filled
+        return np.asarray(filled[row - start])
 
     def _refilled(self, row: int, image: Image, ranked: Columns) -> Array:
         """The image after the steps of its trail, each filling from the image as the one before left it."""

@@ -1,0 +1,76 @@
+"""How many samples a model sees at once: as many as given, else what measures fastest, and half of it when memory runs out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import OutOfMemory
+
+T = TypeVar("T")
+Rows = npt.NDArray[np.intp]
+
+
+class Measured(int):
+    """A batch size that nobody gave, and that may be replaced by what measures faster."""
+
+
+DEFAULT = Measured(32)
+LADDER = (8, 16, 32, 64)
+"""Sizes that are tried on the work itself, each for three batches, as long as larger ones are faster."""
+ENOUGH = 1024
+"""Samples from which on measuring pays."""
+
+
+def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False) -> list[T]:
+    """What `work(positions)` gives for positions 0 … n - 1, in order, at most `size` of them at once.
+
+    A batch that ends in a MemoryError is done again by halves, and so are those after it; `OutOfMemory` is raised if a single
+    sample does not fit. measure: replace a size that nobody gave by the fastest one, found on the first batches without a pass
+    more.
+    """
+    found: list[T] = []
+    done = 0
+
+    def step(size: int) -> int:
+        """Do the next batch; the size that memory sufficed for."""
+        nonlocal done
+        while True:
+            part = np.arange(done, min(done + size, n))
+            try:
+                found.append(work(part))
+            except MemoryError as error:
+                if len(part) == 1:
+                    raise OutOfMemory(f"not even one sample at a time fits into memory: {error}") from error
+                size = len(part) // 2
+                continue
+            done += len(part)
+            return size
+
+    if measure and isinstance(size, Measured) and n >= ENOUGH:
+        size = fastest(step)
+    while done < n:
+        size = step(size)
+    return found
+
+
+def fastest(step: Callable[[int], int]) -> int:
+    """The size on the ladder whose batches take the least time per sample; the first batch of a size is for warming up."""
+    best, least = LADDER[0], float("inf")
+    for size in LADDER:
+        paces = []
+        for _ in range(3):
+            start = time.perf_counter()
+            fitted = step(size)
+            paces.append((time.perf_counter() - start) / fitted)
+            if fitted < size:
+                return fitted
+        pace = min(paces[1:])
+        if pace > 0.98 * least:
+            break
+        best, least = size, pace
+    return best

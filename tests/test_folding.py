@@ -1,0 +1,173 @@
+"""Folded batch norms: the same outputs, from fewer operations, and the model itself as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from crossxai import Attribution, Modality, Question, Target
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.adapters.tensorflow import KerasModel
+from crossxai.adapters.torch import TorchModel
+from crossxai.errors import Unsupported
+from crossxai.evaluation.curves import Deletion, evaluate
+from crossxai.model import Foldable
+from crossxai.models import resnet18_keras, resnet18_torch
+from crossxai.porting.folding import check
+from crossxai.testing import Counting
+
+IMAGE = (Modality.image(),)
+STANDARD = {"image": ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4))}
+IMAGES = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+
+
+class Net(nn.Module):
+    """Three convolutions with batch norms: one foldable behind a functional ReLU, one whose output is read twice, one last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.first_norm = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.twice, self.twice_norm = nn.Conv2d(6, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6)
+        self.last, self.last_norm = nn.Conv2d(6, 4, 3, stride=2), nn.BatchNorm2d(4, affine=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.relu(self.first_norm(self.first(x)))
+        y = self.twice(x)
+        return self.head(self.last_norm(self.last(self.twice_norm(y) + y)).mean((2, 3)))
+
+
+def net() -> Net:
+    torch.manual_seed(0)
+    made = Net()
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features)
+            module.running_var = torch.rand(module.num_features) + 0.5
+            if module.affine:
+                nn.init.normal_(module.weight, 1, 0.3)
+                nn.init.normal_(module.bias)
+    return made.eval()
+
+
+def norms(module: nn.Module) -> list[str]:
+    return [name for name, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_torch(dtype: str) -> None:
+    """The same outputs; only the batch norm whose convolution is read twice is left; the model keeps all of its own."""
+    module = net().to(getattr(torch, dtype))
+    model = TorchModel(module, IMAGE, standardise=STANDARD)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    faster = model.folded((IMAGES,))
+    np.testing.assert_allclose(
+        faster.predict((IMAGES,)), model.predict((IMAGES,)), atol=1e-5 if dtype == "float32" else 1e-12
+    )
+    assert norms(faster.module) == ["twice_norm"]
+    assert norms(module) == ["first_norm", "twice_norm", "last_norm"]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert module.first.weight.is_contiguous()
+    module.head.weight.data.zero_()  # the weights are those of the moment
+    assert not np.allclose(faster.predict((IMAGES,)), model.predict((IMAGES,)))
+
+
+def test_a_hooked_layer_stays() -> None:
+    """Whoever watches a layer goes on seeing it."""
+    module = net()
+    module.first_norm.register_forward_hook(lambda _m, _a, output: output + 1)
+    faster = TorchModel(module, IMAGE).folded((IMAGES,))
+    assert norms(faster.module) == ["first_norm", "twice_norm"]
+
+
+def test_resnet18() -> None:
+    """Every batch norm of ResNet-18 goes, in both frameworks; scores move by rounding."""
+    module = resnet18_torch.build(n_classes=3, seed=0).eval()
+    images = np.random.default_rng(1).random((3, 96, 96, 3), np.float32)
+    one = TorchModel(module, IMAGE, standardise=STANDARD)
+    assert not norms(one.folded((images,)).module)
+    other = KerasModel(resnet18_keras.build(n_classes=3), IMAGE, standardise=STANDARD)
+    network = other.folded((images,)).model
+    assert not [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for model in (one, other):
+        expected = model.predict((images,))
+        assert np.abs(model.folded((images,)).predict((images,)) - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def keras_net() -> Any:
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False)(inputs)
+    x = keras.layers.BatchNormalization(scale=False)(x)
+    x = keras.layers.ReLU()(x)
+    y = keras.layers.Conv2D(4, 3)(x)
+    z = keras.layers.BatchNormalization()(y)
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([y, z])))
+
+
+def test_keras() -> None:
+    """As in torch: the one that is read twice stays; weights are as they are now."""
+    keras.utils.set_random_seed(0)
+    network = keras_net()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            rng = np.random.default_rng(0)
+            layer.set_weights([rng.random(w.shape) + 0.5 for w in layer.get_weights()])
+    model = KerasModel(network, IMAGE, standardise=STANDARD)
+    faster = model.folded((IMAGES,))
+    np.testing.assert_allclose(faster.predict((IMAGES,)), model.predict((IMAGES,)), atol=1e-5)
+    kept = [m for m in faster.model.layers if isinstance(m, keras.layers.BatchNormalization)]
+    assert len(kept) == 1
+    assert sum(isinstance(m, keras.layers.BatchNormalization) for m in network.layers) == 2
+
+
+def test_what_cannot_be_folded_is_asked_as_it_is() -> None:
+    """No batch norm, no trace, no layers at all: the question stays itself."""
+    plain = TorchModel(nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), IMAGE)
+    with pytest.raises(Unsupported, match="nothing to fold"):
+        plain.folded((IMAGES,))
+
+    class Dynamic(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    function = FunctionModel(lambda x: x.mean((1, 2)), IMAGE)
+    for model in (plain, TorchModel(Dynamic().eval(), IMAGE), function):
+        question = Question(model, (IMAGES,), Target.outputs(0, 5, 2 if model is plain else 3))
+        assert question.folded() is question
+
+
+def test_a_difference_is_not_let_through() -> None:
+    """What the certificate refuses: too far, not finite, another shape."""
+    one = np.ones((2, 3), np.float32)
+    check(one, one * (1 + 5e-6), "net")
+    for other in (one * 1.001, one * np.nan, one[:, :2]):
+        with pytest.raises(Unsupported, match="batch norms folded"):
+            check(one, other, "net")
+
+
+def test_long_streams_are_scored_by_the_folded_copy() -> None:
+    """512 masked images or more go through it, fewer do not; curves agree, and passes are counted as before."""
+    module = net()
+    calls: list[int] = []
+    module.head.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))
+    model = Counting(TorchModel(module, IMAGE))
+    assert isinstance(model, Foldable)
+    images = np.random.default_rng(0).random((24, 16, 16, 3), np.float32)
+    question = Question(model, (images,), Target.outputs(0, 24, 3))
+    maps = np.random.default_rng(1).random((24, 16, 16, 1))
+    answer = Attribution((maps,), question.modalities, question.ids, "noise")
+    long = evaluate(question, [answer], [Deletion()])[0][0]
+    assert model.forward == 24 * 25
+    parts = [
+        evaluate(question[[i]], [Attribution((maps[[i]],), question.modalities, (str(i),), "noise")], [Deletion()])
+        for i in range(3)
+    ]
+    short = np.concatenate([part[0][0].value for part in parts])
+    assert not np.array_equal(long.value[:3], short)  # another network did it
+    np.testing.assert_allclose(long.value[:3], short, atol=1e-5)
