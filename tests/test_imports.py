@@ -149,7 +149,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
-CORE |= {"attention", "plugins", "redrawing", "shifted"}
+CORE |= {"attention", "batching", "plugins", "redrawing", "shifted"}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"
@@ -159,7 +159,11 @@ SHARED = {
 MAY: dict[str, set[str]] = {
     "adapters": CORE
     | {"porting"}
-    | {f"adapters.{framework}_{part}" for framework in ("torch", "tensorflow") for part in ("attention", "weights")},
+    | {
+        f"adapters.{framework}_{part}"
+        for framework in ("torch", "tensorflow")
+        for part in ("attention", "folding", "weights")
+    },
     "explainers": CORE | {"porting"} | SHARED,
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},
