@@ -43,7 +43,7 @@ class Ranked:
         self.question, self.key = question, key
         self.values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
         if key.unit in ("patch", "segment") and not modality.spatial:
-            raise Unsupported(f"a table has no {key.unit}es or segments: write unit='pixel', which removes columns")
+            raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
         self.relevance = self._relevance(attribution, modality)
         self.total = int(np.prod(self.relevance.shape[1:]))
         self._labels: dict[int, npt.NDArray[np.intp]] = {}
@@ -90,7 +90,7 @@ class Ranked:
         flat = np.ascontiguousarray(values).ravel()
         labels = self._grouping(row)
         if labels is not None:
-            flat = np.bincount(labels, weights=flat) / np.bincount(labels)
+            flat = ranking.means(flat, labels)
         return -flat if self.key.order == "lerf" else flat
 
     def _grouping(self, row: int) -> npt.NDArray[np.intp] | None:
