@@ -157,10 +157,11 @@ def completeness(question: Question, attribution: Attribution, metric: str, tole
         groups = {"completeness_gap": names}
     else:
         groups = {f"completeness_gap.{name}": [name] for name in names}
-    totals = {
-        m.name: ranking.units(question, attribution, m).reshape(len(question), -1).sum(axis=1, dtype=np.float64)
-        for m in question.modalities
-    }
+    with np.errstate(invalid="ignore"):  # opposite infinities, which are left out below
+        totals = {
+            m.name: ranking.units(question, attribution, m).reshape(len(question), -1).sum(axis=1, dtype=np.float64)
+            for m in question.modalities
+        }
     worst = np.zeros(len(question))
     for key, members in groups.items():
         if key not in attribution.extras:
