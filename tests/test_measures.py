@@ -13,9 +13,8 @@ from experiments import BOTH, crossxai, toml
 from judged import Counting, answer, inputs_of, some_map
 from scipy.special import expit, softmax
 
-from crossxai import InvalidInput, Question, Target, Unsupported, evaluation, explainers, files
+from crossxai import Accuracy, Dice, InvalidInput, Largest, Question, Target, Unsupported, evaluation, explainers, files
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.measures import Accuracy, Dice, Largest
 from crossxai.model import Array
 from crossxai.testing import linear_question
 
