@@ -5,6 +5,7 @@ Importing this package loads neither torch nor TensorFlow; adapters and explaine
 
 from crossxai.attribution import Attribution
 from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
+from crossxai.measures import Accuracy, Dice, Largest
 from crossxai.model import Modality
 from crossxai.process import guard
 from crossxai.question import Question
@@ -14,10 +15,13 @@ from crossxai.target import Target
 __version__ = "0.2.0"
 
 __all__ = [
+    "Accuracy",
     "Attribution",
     "CrossXAIError",
+    "Dice",
     "InvalidFile",
     "InvalidInput",
+    "Largest",
     "MissingDependency",
     "Modality",
     "Question",

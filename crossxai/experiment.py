@@ -54,11 +54,12 @@ class Target(_Part):
     """What is explained: the model's own "predicted" class, the "label", or a class number.
 
     explain, measure: the link for explainers and for metrics; by default explainers see the logit, metrics the probability.
+    measure also "largest", the largest probability of any class, and "accuracy", 1 where the class is the model's answer.
     """
 
     of: Literal["predicted", "label"] | StrictInt = "predicted"
     explain: Link = "identity"
-    measure: Link = "softmax"
+    measure: Link | Literal["largest", "accuracy"] = "softmax"
 
 
 class ExplainerSpec(_Part):

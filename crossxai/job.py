@@ -28,6 +28,7 @@ from crossxai.files import (
     write_predictions,
 )
 from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
+from crossxai.measures import Accuracy, Largest, Measure
 from crossxai.model import Array, Model
 from crossxai.question import Question
 from crossxai.scores import Metric
@@ -68,9 +69,9 @@ class Job:
                 framework=self.framework,
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
-                target=f"{words_of_link(experiment.target.measure)} of {words}",
+                target=words_of(experiment.target.measure, words),
                 info={
-                    "explained": f"{words_of_link(experiment.target.explain)} of {words}",
+                    "explained": words_of(experiment.target.explain, words),
                     "classes": chosen.tolist(),
                 },
             ),
@@ -238,8 +239,17 @@ def questions(
     chosen = _chosen(experiment.target.of, outputs, samples)
     target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
     question = Question(model, inputs, target, samples.ids, batch_size=size)
-    measured = replace(question, target=replace(target, link=experiment.target.measure))
+    measured = replace(question, target=_measure(target, chosen, experiment.target.measure))
     return question, measured, outputs, chosen
+
+
+def _measure(target: Target, chosen: Any, measure: str) -> Measure:
+    """What metrics measure of the classes chosen (n,)."""
+    if measure == "accuracy":
+        return Accuracy(chosen, target.out[0])
+    if measure == "largest":
+        return Largest(len(target), target.out[0])
+    return replace(target, link=measure)  # type: ignore[arg-type]
 
 
 def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:
@@ -261,7 +271,7 @@ def _check_outputs(outputs: Array, name: str, experiment: Experiment) -> None:
         )
     target = experiment.target
     sums_to_one = outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4)
-    if "softmax" in (target.explain, target.measure) and sums_to_one:
+    if {"softmax", "largest"} & {target.explain, target.measure} and sums_to_one:
         raise InvalidInput(
             f"model {name!r} gives probabilities already (they sum to 1): a second softmax would flatten every curve; "
             'write measure = "identity" under [target]'
@@ -272,8 +282,19 @@ def words(experiment: Experiment) -> str:
     """What is explained and measured, in words."""
     of, target = words_of_class(experiment), experiment.target
     if target.explain == target.measure:
-        return f"{words_of_link(target.explain)} of {of}"
-    return f"{words_of_link(target.explain)} of {of} (metrics measure its {words_of_link(target.measure)})"
+        return words_of(target.explain, of)
+    if target.measure in ("largest", "accuracy"):
+        return f"{words_of(target.explain, of)} (metrics measure the {words_of(target.measure, of)})"
+    return f"{words_of(target.explain, of)} (metrics measure its {words_of_link(target.measure)})"
+
+
+def words_of(measure: str, of: str) -> str:
+    """What is explained or measured of a class, in words."""
+    if measure == "largest":
+        return "largest probability of any class"
+    if measure == "accuracy":
+        return f"accuracy (1 where the model's answer is {of}, else 0)"
+    return f"{words_of_link(measure)} of {of}"
 
 
 def words_of_class(experiment: Experiment) -> str:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.measures import Measure
 from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model
-from crossxai.target import Target
 
 Rows = npt.NDArray[np.intp]
 
@@ -23,8 +23,9 @@ Rows = npt.NDArray[np.intp]
 class Question:
     """A model, its inputs and a target; explainers and metrics ask it for scores and gradients, and nothing else.
 
-    inputs: one array (n, *axes) per modality of the model, raw values, float32 or float64. ids: stable sample names,
-    which seed every random draw. free: names of the modalities being explained; the others keep their own values.
+    inputs: one array (n, *axes) per modality of the model, raw values, float32 or float64. target: a `Target`, or another
+    measure of `measures`. ids: stable sample names, which seed every random draw. free: names of the modalities being
+    explained; the others keep their own values.
     batch_size: the most samples a model sees at once, which bounds memory; all batching happens here. Halved when memory
     runs out. Not given, it is 32, and in a metric's long streams what measures fastest, up to 64.
     Raises `InvalidInput` if the inputs do not fit the modalities or the target.
@@ -32,7 +33,7 @@ class Question:
 
     model: Model
     inputs: Inputs
-    target: Target
+    target: Measure
     ids: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
     batch_size: int = DEFAULT
@@ -43,7 +44,8 @@ class Question:
                 f"a question takes a Model, got {type(self.model).__name__}: wrap it, for example in "
                 "crossxai.adapters.torch.TorchModel"
             )
-        if not isinstance(self.target, Target):
+        # By names: `isinstance` would ask for the weights, which not every measure has.
+        if not all(hasattr(type(self.target), name) for name in ("score", "cotangent", "out")):
             raise InvalidInput(f"target: write Target.classes(labels, n_classes), got {type(self.target).__name__}")
         modalities = self.model.modalities
         if not isinstance(self.inputs, tuple) or len(self.inputs) != len(modalities):
@@ -242,7 +244,7 @@ class Question:
             raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
         names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
         if not layer:  # a segmentation network's last layers give the output itself, which explains nothing
-            names = [n for n in names if shapes[n] != self.target.weights.shape[1:]] or names
+            names = [n for n in names if shapes[n] != self.target.out] or names
         free, _ = self.one
         others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
         if len(model.modalities) > 1:

@@ -51,17 +51,21 @@ class Rankings:
             ordered = rows.sort_values("share", kind="stable")
             near, far = ordered.iloc[0], ordered.iloc[-1]
             said = f"{model}, {kind} ({WORDS[str(kind)]}): between two conventions {_percent(mean)} of the {count} pairs of "
-            said += f"explainers change places (mean Kendall tau {rows['tau'].mean():.2f})"
-            if len(rows) > 1:
+            said += "explainers change places "
+            # Without a tau there is a convention by which all explainers are the same.
+            ranked = rows["tau"].notna().any()
+            said += f"(mean Kendall tau {rows['tau'].mean():.2f})" if ranked else "(no two of them rank anything)"
+            if len(rows) > 1 and ranked:
                 said += f", from {_percent(near['share'])} between {near['a']} and {near['b']}"
                 said += f" to {_percent(far['share'])} between {far['a']} and {far['b']}"
             best = self.means[(self.means["model"] == model) & (self.means["kind"] == kind) & (self.means["rank"] == 1)]
             winners = list(dict.fromkeys(best["label"]))
-            said += (
-                f". Best by all: {winners[0]}."
-                if len(winners) == 1
-                else f". Best by one or another: {', '.join(winners)}."
-            )
+            if not winners:
+                said += ". No explainer is best by any: the first place is shared."
+            elif len(winners) == 1:
+                said += f". Best by all: {winners[0]}."
+            else:
+                said += f". Best by one or another: {', '.join(winners)}."
             found.append(said)
         found += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
         return found

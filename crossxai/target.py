@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,13 @@ Link = Literal["identity", "softmax", "sigmoid"]
 class Target:
     """score_i = sum(link(f(x_i)) · weights_i): a class, a regression output or a segmented region are one case.
 
+    What is no such sum, a Dice coefficient or an accuracy, is in `measures`.
+
     weights: (n, *out), class axis last. link: "identity" explains the raw output (logit), "softmax" the probability
     over the last axis, "sigmoid" the probability of each output alone.
     """
 
-    weights: Array
+    weights: npt.NDArray[Any]
     link: Link = "identity"
 
     def __post_init__(self) -> None:
@@ -44,7 +46,10 @@ class Target:
             raise InvalidInput(
                 f"labels must lie in 0 … {n_classes - 1} for {n_classes} classes, got {index.min()} … {index.max()}"
             )
-        return cls(np.eye(n_classes, dtype=np.float64)[index], link)
+        # One byte per class: a target of thousands of classes is as long as its samples' outputs.
+        weights = np.zeros((len(index), n_classes), np.int8)
+        weights[np.arange(len(index)), index] = 1
+        return cls(weights, link)
 
     @classmethod
     def outputs(cls, index: int, n: int, n_outputs: int, link: Link = "identity") -> Target:
@@ -66,39 +71,51 @@ class Target:
         weights[..., label] = inside / sizes.reshape(-1, *([1] * (inside.ndim - 1)))
         return cls(weights, link)
 
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return self.weights.shape[1:]
+
     def __len__(self) -> int:
         return len(self.weights)
 
     def __getitem__(self, rows: npt.NDArray[np.intp] | slice) -> Target:
         return replace(self, weights=self.weights[rows])
 
-    def _weights_for(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
-        if outputs.shape[1:] != self.weights.shape[1:]:
-            raise InvalidInput(
-                f"the target speaks of outputs of shape {self.weights.shape[1:]}, the model gives {outputs.shape[1:]}"
-            )
-        if len(outputs) != len(rows):
-            raise InvalidInput(
-                f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
-            )
-        return self.weights[rows].astype(outputs.dtype, copy=False)
-
     def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
         weights = self._weights_for(outputs, rows)
-        if self.link == "softmax":
-            outputs = softmax(outputs, axis=-1)
-        elif self.link == "sigmoid":
-            outputs = expit(outputs)
-        return np.asarray((outputs * weights).reshape(len(outputs), -1).sum(axis=1))
+        return np.asarray((linked(outputs, self.link) * weights).reshape(len(outputs), -1).sum(axis=1))
 
     def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """d(score)/d(outputs), shape (m, *out)."""
-        weights = self._weights_for(outputs, rows)
-        if self.link == "softmax":
-            p = softmax(outputs, axis=-1)
-            return np.asarray(p * (weights - (p * weights).sum(axis=-1, keepdims=True)))
-        if self.link == "sigmoid":
-            p = expit(outputs)
-            return np.asarray(p * (1 - p) * weights)
-        return weights
+        return through(outputs, self.link, self._weights_for(outputs, rows))
+
+    def _weights_for(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        fits(outputs, self.out, rows)
+        return self.weights[rows].astype(outputs.dtype, copy=False)
+
+
+def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> None:
+    """Raise `InvalidInput` unless outputs are of shape (len(rows), *out)."""
+    if outputs.shape[1:] != out:
+        raise InvalidInput(f"the target speaks of outputs of shape {out}, the model gives {outputs.shape[1:]}")
+    if len(outputs) != len(rows):
+        raise InvalidInput(
+            f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
+        )
+
+
+def linked(outputs: Array, link: Link) -> Array:
+    """link(outputs), of the same shape."""
+    if link == "softmax":
+        return np.asarray(softmax(outputs, axis=-1))
+    return np.asarray(expit(outputs)) if link == "sigmoid" else outputs
+
+
+def through(outputs: Array, link: Link, slope: Array) -> Array:
+    """d(score)/d(outputs) where slope is d(score)/d(link(outputs)), all (m, *out)."""
+    p = linked(outputs, link)
+    if link == "softmax":
+        return np.asarray(p * (slope - (p * slope).sum(axis=-1, keepdims=True)))
+    return np.asarray(p * (1 - p) * slope) if link == "sigmoid" else slope

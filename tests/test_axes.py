@@ -290,6 +290,7 @@ def test_blurs_and_standardised_fills() -> None:
         "minimum",
         {"constant": 0.5},
         {"noisy_linear": 0.1},
+        "inpaint",
         {"blur": {"size": 5, "sigma": 2.0, "border": "zero", "folded": True}},
         {"standardised": {"fill": {"blur": 3.0}, "mean": mean, "sd": sd}},
     ):

@@ -22,6 +22,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.curves import Curve
 from crossxai.evaluation.estimates import Estimate, Estimates
+from crossxai.evaluation.fills import imputes
 from crossxai.evaluation.masked import Bank, Masked
 from crossxai.evaluation.sampling import Design, factor_needed, mean_of
 from crossxai.question import Question
@@ -260,7 +261,7 @@ def _check(metrics: Sequence[Curve], precision: float | None, points: int, max_p
                     f"{getattr(metric, option.name)!r}: use `curves.evaluate`"
                 )
         _steps(metric), _reduction(metric)
-        if hasattr(metric.fill, "impute"):
+        if imputes(metric.fill):
             raise Unsupported(f"{metric.name}: a fill that reads the mask has no estimate: use `curves.evaluate`")
 
 

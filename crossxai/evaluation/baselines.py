@@ -12,14 +12,14 @@ from scipy.ndimage import gaussian_filter
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.fills import Constant, KernelBlur, Minimum, Standardised
-from crossxai.evaluation.imputation import NoisyLinear
+from crossxai.evaluation.imputation import IMPUTING, Inpaint, NoisyLinear
 from crossxai.model import Array, Modality
 
 Fill = Callable[[Array], Array]
 """Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
 
 FillLike = str | Mapping[str, Any] | Fill
-"""A name ("zero", "mean", "minimum", "blur", "noisy_linear"), a name with its value ({"blur": 3}, {"constant": 0.5},
+"""A name ("zero", "mean", "minimum", "blur", "noisy_linear", "inpaint"), a name with its value ({"blur": 3}, {"constant": 0.5},
 {"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}), or a `Fill`. One more takes a
 fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero", "mean": […], "sd": […]}}."""
 
@@ -100,6 +100,7 @@ _PLAIN: dict[str, Callable[[], Fill]] = {
     "blur": Blur,
     "minimum": Minimum,
     "noisy_linear": NoisyLinear,
+    "inpaint": Inpaint,
 }
 _VALUED: dict[str, Callable[[Any], Fill]] = {
     "blur": _blur,
@@ -108,7 +109,7 @@ _VALUED: dict[str, Callable[[Any], Fill]] = {
     "noisy_linear": NoisyLinear,
     "standardised": _standardised,
 }
-_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Minimum, KernelBlur, Standardised, NoisyLinear)
+_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Minimum, KernelBlur, Standardised, *IMPUTING)
 
 
 def resolve(fill: FillLike) -> Fill:
@@ -149,6 +150,8 @@ def describe(fill: Fill) -> str | dict[str, Any]:
         return {"constant": fill.value}
     if isinstance(fill, NoisyLinear):
         return {"noisy_linear": fill.noise}
+    if isinstance(fill, Inpaint):
+        return "inpaint"
     if isinstance(fill, KernelBlur):
         return {"blur": dataclasses.asdict(fill)}
     if isinstance(fill, Standardised):
@@ -164,7 +167,7 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
     """
     fill = resolve(fill)
     inner = fill.fill if isinstance(fill, Standardised) else fill
-    if isinstance(inner, Mean | Blur | KernelBlur | NoisyLinear) and not modality.spatial:
+    if isinstance(inner, (Mean, Blur, KernelBlur, *IMPUTING)) and not modality.spatial:
         raise Unsupported(
             f"fill {describe(fill)!r} needs an image, modality {modality.name!r} is a table: "
             "write fill='zero' or fill=DatasetMean(values)"

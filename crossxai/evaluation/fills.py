@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter1d
 
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.imputation import NoisyLinear
+from crossxai.evaluation.imputation import IMPUTING
 from crossxai.model import Array
 
 Border = Literal["zero", "mirror", "reflect"]
@@ -103,7 +103,7 @@ class Standardised:
     def impute(self, image: Array, hidden: Any, rng: np.random.Generator) -> Array:
         """See `imputation.NoisyLinear.impute`; only for a fill that has it."""
         mean, sd = self._constants(image)
-        assert isinstance(self.fill, NoisyLinear)
+        assert isinstance(self.fill, IMPUTING)
         return np.asarray(self.fill.impute((image - mean) / sd, hidden, rng) * sd + mean)
 
     def _constants(self, values: Array) -> tuple[Array, Array]:
@@ -116,4 +116,4 @@ class Standardised:
 
 def imputes(fill: object) -> bool:
     """Whether what a fill puts in a pixel depends on which others are hidden, so that each mask has a fill of its own."""
-    return isinstance(fill.fill if isinstance(fill, Standardised) else fill, NoisyLinear)
+    return isinstance(fill.fill if isinstance(fill, Standardised) else fill, IMPUTING)

@@ -68,7 +68,7 @@ class Irof(UnitMetric):
         def masks(row: int) -> npt.NDArray[np.bool_]:
             mine = labels[row]
             flat = relevance[row].reshape(-1).astype(np.float64)
-            mean = np.bincount(mine, flat) / np.bincount(mine)
+            mean = ranking.means(flat, mine)
             order = ranking.order(question, mean[None], [row], self.seed)[0]
             return first_of(order, self._counts(mine))[:, mine]
 

@@ -157,7 +157,7 @@ def completeness(question: Question, attribution: Attribution, metric: str, tole
         groups = {"completeness_gap": names}
     else:
         groups = {f"completeness_gap.{name}": [name] for name in names}
-    with np.errstate(invalid="ignore"):  # infinities of both signs: such a map is left out below
+    with np.errstate(invalid="ignore"):  # opposite infinities, which are left out below
         totals = {
             m.name: ranking.units(question, attribution, m).reshape(len(question), -1).sum(axis=1, dtype=np.float64)
             for m in question.modalities

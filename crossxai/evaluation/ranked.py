@@ -58,7 +58,7 @@ class Ranked:
         self.attribution, self.modality = attribution, modality
         self.values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
         if key.unit in ("patch", "segment") and not modality.spatial:
-            raise Unsupported(f"a table has no {key.unit}es or segments: write unit='pixel', which removes columns")
+            raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
         first = self._relevance(slice(0, 1))
         self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
         self.length = max(1, BLOCK // max(self.values[0].size, 1))
@@ -122,7 +122,7 @@ class Ranked:
         flat = np.ascontiguousarray(values).ravel()
         labels = self._grouping(row)
         if labels is not None:
-            flat = np.bincount(labels, weights=flat) / np.bincount(labels)
+            flat = ranking.means(flat, labels)
         return -flat if self.key.order == "lerf" else flat
 
     def _grouping(self, row: int) -> Labels | None:

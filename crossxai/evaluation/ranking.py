@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -106,6 +106,16 @@ def tie_rate(relevance: Array) -> npt.NDArray[np.float64]:
     tied[:, 1:] |= same
     tied[:, :-1] |= same
     return np.where(usable(relevance), tied.mean(axis=1), np.nan)
+
+
+def means(flat: Array, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Mean relevance of each group of units, for relevance (units,) and group numbers (units,) from 0, none missing.
+
+    Around one value of the group, so that groups of one value have exactly that, whatever their sizes: a constant map would
+    else be ranked by rounding.
+    """
+    first = flat[np.unique(labels, return_index=True)[1]].astype(np.float64)
+    return np.asarray(first + np.bincount(labels, weights=flat - first[labels]) / np.bincount(labels))
 
 
 def usable(relevance: Array) -> npt.NDArray[np.bool_]:

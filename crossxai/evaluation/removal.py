@@ -11,7 +11,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.errors import Unsupported
 from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.fills import imputes
 from crossxai.model import Inputs, Modality
 from crossxai.question import Question, Rows
 
@@ -61,6 +63,11 @@ class Removal:
         self.fills = tuple(baselines.resolve(fill) for fill in fills)
         self.spaces = [ranking.space_of(question, m) for m in modalities]
         self.sizes = [int(np.prod(space)) for space in self.spaces]
+        for fill in filter(imputes, self.fills):
+            raise Unsupported(
+                f"fill {baselines.describe(fill)!r} makes hidden pixels of those that are left, which deletion, insertion and "
+                "ROAD do: write a fill that is the same for every mask, such as 'zero', 'mean' or 'blur'"
+            )
         self._filled(0)  # a fill that does not fit is refused before any pass
 
     @property

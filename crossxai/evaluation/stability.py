@@ -127,10 +127,11 @@ class _Sensitivity(_Noisy):
         """How far the maps (n,) are from each other."""
         own, new = _flat(attribution, modality), _flat(moved, modality)
         usable = np.asarray(np.isfinite(own).all(axis=1) & np.isfinite(new).all(axis=1))
-        far = np.where(usable, _norm(np.where(usable[:, None], new - own, 0)), np.nan)
+        own, new = (np.where(usable[:, None], maps, 0) for maps in (own, new))  # before infinities meet
+        far = np.where(usable, _norm(new - own), np.nan)
         if not self.relative:
             return far
-        size = np.where(usable, _norm(np.where(usable[:, None], own, 0)), np.nan)
+        size = np.where(usable, _norm(own), np.nan)
         return np.where(size > 0, far / np.where(size > 0, size, 1), np.nan)
 
 

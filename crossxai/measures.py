@@ -1,0 +1,243 @@
+"""What is measured of a model and is no weighted sum of its outputs: Dice, the class predicted at each step, accuracy.
+
+Each stands where a `Target` does, and metrics that only score take all of them. Explainers that need gradients take what has
+one, and those that rebuild the network as a library's module take targets alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.model import Array
+from crossxai.target import Link, fits, linked, through
+
+Rows = npt.NDArray[np.intp]
+
+
+class Measure(Protocol):
+    """What a question asks of the outputs: one score per sample, and its slope; a `Target` is one."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def link(self) -> str:
+        """What is measured, for the params of scores."""
+        ...
+
+    @property
+    def weights(self) -> npt.NDArray[Any]:
+        """Those of a `Target`; `Unsupported` for what has none."""
+        ...
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Rows | slice) -> Measure: ...
+
+    def score(self, outputs: Array, rows: Rows) -> Array:
+        """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
+        ...
+
+    def cotangent(self, outputs: Array, rows: Rows) -> Array:
+        """d(score)/d(outputs), shape (m, *out)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dice:
+    """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.
+
+    masks: (n, *space), non-zero inside, none empty. label: the class, of n_classes on the outputs' last axis. Soft, with p the
+    class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient (Milletari et al. 2016, V-Net, with
+    sums of p instead of p², as in Drozdzal et al. 2016). hard: p is 1 where the class is the largest of all, or, for
+    probability="sigmoid", above 1/2, and 0 elsewhere (Dice 1945); without a gradient.
+    probability: "softmax" or "sigmoid" of the outputs, or "identity" for a model that gives probabilities.
+    """
+
+    masks: npt.ArrayLike
+    label: int
+    n_classes: int
+    probability: Link = "softmax"
+    hard: bool = False
+
+    def __post_init__(self) -> None:
+        inside = np.asarray(self.masks) != 0
+        if inside.ndim < 2:
+            raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
+        if not 0 <= self.label < self.n_classes:
+            raise InvalidInput(f"label must lie in 0 … {self.n_classes - 1}, got {self.label}")
+        _check_link(self.probability, self.n_classes)
+        if self.hard and self.n_classes == 1 and self.probability != "sigmoid":
+            raise InvalidInput('one output is always the largest: write probability="sigmoid"')
+        empty = np.flatnonzero(~inside.reshape(len(inside), -1).any(axis=1))
+        if len(empty):
+            raise InvalidInput(f"the masks of samples {empty.tolist()} are empty: there is nothing to overlap with")
+        object.__setattr__(self, "masks", inside)
+
+    @property
+    def link(self) -> str:
+        """What is measured."""
+        return f"{'hard' if self.hard else 'soft'} dice of {self.probability}"
+
+    @property
+    def weights(self) -> npt.NDArray[Any]:
+        """None: raises `Unsupported`."""
+        raise _no_weights("a Dice coefficient")
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return (*np.asarray(self.masks).shape[1:], self.n_classes)
+
+    def __len__(self) -> int:
+        return len(np.asarray(self.masks))
+
+    def __getitem__(self, rows: Rows | slice) -> Self:
+        return replace(self, masks=np.asarray(self.masks)[rows])
+
+    def score(self, outputs: Array, rows: Rows) -> Array:
+        """Coefficients (m,) of outputs (m, *space, n_classes), where outputs[j] belongs to sample rows[j]."""
+        p, m = self._regions(outputs, rows)
+        return np.asarray(2 * (p * m).sum(axis=1) / (p.sum(axis=1) + m.sum(axis=1)))
+
+    def cotangent(self, outputs: Array, rows: Rows) -> Array:
+        """d(score)/d(outputs), shape (m, *space, n_classes)."""
+        if self.hard:
+            raise Unsupported("a hard Dice coefficient moves in jumps and has no gradient: write hard=False")
+        p, m = self._regions(outputs, rows)
+        sizes = (p.sum(axis=1) + m.sum(axis=1))[:, None]
+        slope = np.zeros_like(outputs)
+        by_p = 2 * m / sizes - 2 * (p * m).sum(axis=1, keepdims=True) / sizes**2
+        slope[..., self.label] = by_p.reshape(outputs.shape[:-1])
+        return through(outputs, self.probability, slope)
+
+    def _regions(self, outputs: Array, rows: Rows) -> tuple[Array, Array]:
+        """The predicted region and the mask of each output, (m, pixels)."""
+        fits(outputs, self.out, rows)
+        if self.hard and self.probability != "sigmoid":
+            p = np.where(np.isnan(outputs).any(axis=-1), np.nan, outputs.argmax(axis=-1) == self.label)
+        else:
+            p = linked(outputs, self.probability)[..., self.label]
+            p = np.where(np.isnan(p), p, p > 0.5) if self.hard else p
+        m = np.asarray(self.masks)[rows]
+        return tuple(v.reshape(len(rows), -1).astype(outputs.dtype) for v in (p, m))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest probability of any class: the confidence in whatever is predicted at each step, for n samples.
+
+    probability: "softmax", "sigmoid", or "identity" for the largest output. Without a gradient, since the class may change.
+    """
+
+    n: int
+    n_classes: int
+    probability: Link = "softmax"
+
+    def __post_init__(self) -> None:
+        _check_link(self.probability, self.n_classes)
+
+    @property
+    def link(self) -> str:
+        """What is measured."""
+        return f"largest {self.probability}"
+
+    @property
+    def weights(self) -> npt.NDArray[Any]:
+        """None: raises `Unsupported`."""
+        raise _no_weights("the largest of all classes")
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return (self.n_classes,)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, rows: Rows | slice) -> Self:
+        return replace(self, n=len(np.arange(self.n)[rows]))
+
+    def score(self, outputs: Array, rows: Rows) -> Array:
+        """Scores (m,) of outputs (m, n_classes)."""
+        fits(outputs, self.out, rows)
+        return np.asarray(linked(outputs, self.probability).max(axis=-1))
+
+    def cotangent(self, outputs: Array, rows: Rows) -> Array:
+        """None: raises `Unsupported`."""
+        raise Unsupported(
+            "the largest of all classes is another class from one step to the next, and is measured, not explained: "
+            "explain Target.classes(predicted, n_classes)"
+        )
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """1 where the largest output is that of the sample's own class, else 0; labels (n,) are integers in 0 … n_classes - 1.
+
+    Of tied outputs the first counts, as in NumPy's argmax; an output of NaN gives NaN. Without a gradient.
+    """
+
+    labels: npt.ArrayLike
+    n_classes: int
+
+    link: ClassVar[str] = "accuracy"
+
+    def __post_init__(self) -> None:
+        index = np.asarray(self.labels)
+        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+            raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
+        if self.n_classes < 2:
+            raise InvalidInput("one output is always the largest: accuracy needs at least two classes")
+        if index.size and (index.min() < 0 or index.max() >= self.n_classes):
+            raise InvalidInput(f"labels must lie in 0 … {self.n_classes - 1}, got {index.min()} … {index.max()}")
+        object.__setattr__(self, "labels", index)
+
+    @property
+    def weights(self) -> npt.NDArray[Any]:
+        """None: raises `Unsupported`."""
+        raise _no_weights("an accuracy")
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return (self.n_classes,)
+
+    def __len__(self) -> int:
+        return len(np.asarray(self.labels))
+
+    def __getitem__(self, rows: Rows | slice) -> Self:
+        return replace(self, labels=np.asarray(self.labels)[rows])
+
+    def score(self, outputs: Array, rows: Rows) -> Array:
+        """1 or 0 (m,) for outputs (m, n_classes), where outputs[j] belongs to sample rows[j]."""
+        fits(outputs, self.out, rows)
+        right = outputs.argmax(axis=-1) == np.asarray(self.labels)[rows]
+        return np.where(np.isnan(outputs).any(axis=-1), np.nan, right).astype(outputs.dtype)
+
+    def cotangent(self, outputs: Array, rows: Rows) -> Array:
+        """None: raises `Unsupported`."""
+        raise Unsupported(
+            "accuracy moves in jumps and has no gradient: it is measured, not explained; explain "
+            "Target.classes(labels, n_classes)"
+        )
+
+
+def _check_link(link: str, n_classes: int) -> None:
+    if link not in get_args(Link):
+        raise InvalidInput(f"unknown probability {link!r}: write one of {', '.join(get_args(Link))}")
+    if link == "softmax" and n_classes == 1:
+        raise InvalidInput('softmax over one output is always 1: write probability="sigmoid"')
+
+
+def _no_weights(what: str) -> Unsupported:
+    return Unsupported(f"{what} is no weighted sum of outputs, which is asked for here: ask about a Target")
