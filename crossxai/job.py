@@ -146,7 +146,8 @@ class Job:
                     self._path(explanation.label),
                     replace(explanation, scores={name: known[name] for name in judged}, judged=judged),
                 )
-        self.progress.update(bar, description=f"{self.name}: judged")
+        # `steps="auto"` may need fewer passes than the most that were announced.
+        self.progress.update(bar, description=f"{self.name}: judged", completed=total)
         return refused
 
     def _warn(self, words: str) -> None:
