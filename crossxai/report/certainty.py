@@ -69,7 +69,8 @@ class Ranking:
     n samples with a value of every explainer; left_out have not, and `without`, explainers without any. statistic, p: Friedman's
     test; critical_difference: of mean ranks, Nemenyi's at 5 %. same_order: share of resamples with exactly this order.
     typical: the mean difference that n samples show with a chance of 80 % between two explainers (of the median spread),
-    infinite if none. seen: the difference of the first two; needed: samples that one as small needs, 0 if it is 0.
+    infinite if none. runner: the first explainer whose mean is not the best one's; seen: the difference of the two; needed:
+    samples that one as small needs, 0 if there is none.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Ranking:
     steps: int
     fewer: tuple[Fewer, ...]
     typical: float
+    runner: str
     seen: float
     needed: int
     estimated: Estimated | None
@@ -125,7 +127,7 @@ def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking 
     versus = {r.label: r.cells[metric].versus for r in chosen}
     letters = _letters(tested.groups, len(labels))
     steps, fewer = _fewer([scores[x] for x in labels], labels, complete, higher)
-    typical, seen, needed = _power(values)
+    typical, runner, seen, needed = _power(values)
     return Ranking(
         model=model,
         metric=metric,
@@ -150,6 +152,7 @@ def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking 
         steps=steps,
         fewer=fewer,
         typical=typical,
+        runner=labels[runner],
         seen=seen,
         needed=needed,
         estimated=_estimated(list(scores.values())),
@@ -162,16 +165,20 @@ def _letters(groups: Sequence[Sequence[int]], k: int) -> list[str]:
     return ["".join(name for name, group in zip(names, groups, strict=True) if i in group) for i in range(k)]
 
 
-def _power(values: Array) -> tuple[float, float, int]:
-    """What the samples can show between two explainers, the difference of the first two, and the samples that one needs."""
+def _power(values: Array) -> tuple[float, int, float, int]:
+    """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples
+    that this needs."""
     pairs = combinations(range(values.shape[1]), 2)
     spreads = [power.spread(values[:, i], values[:, j]) for i, j in pairs]
-    n, seen = len(values), abs(float((values[:, 0] - values[:, 1]).mean()))
-    sd = float(np.median(spreads)) if n > 1 else math.nan
+    n, sd = len(values), float(np.median(spreads))
     typical = power.detectable(n, sd).difference if math.isfinite(sd) else math.inf
-    own = power.spread(values[:, 0], values[:, 1])
-    known = seen > 1e-12 * float(np.abs(values).max()) and math.isfinite(own)
-    return typical, seen, power.samples_needed(seen, own).n if known else 0
+    apart = np.abs(values.mean(axis=0) - values[:, 0].mean())
+    different = np.flatnonzero(apart > 1e-8 * np.abs(values).max())
+    if n < 2 or not different.size:
+        return typical, 0, 0.0, 0
+    runner = int(different[0])
+    seen, own = float(apart[runner]), power.spread(values[:, 0], values[:, runner])
+    return typical, runner, seen, power.samples_needed(seen, own).n
 
 
 def _fewer(

@@ -49,11 +49,11 @@ def _told_apart(r: Ranking) -> str:
         f"Friedman {words.p_value(r.p)}, critical difference of mean ranks {words.number(r.critical_difference, 2)}"
     )
     if r.p >= 0.05:
-        return f"By rank over samples, these {len(r.places)} explainers are not told apart at all{{where}} ({numbers})."
+        return f"By rank over samples, no two of these {len(r.places)} explainers are told apart{{where}} ({numbers})."
     top = min(r.places, key=lambda p: p.rank)
     same = [p.label for p in r.places if p.label != top.label and set(p.groups) & set(top.groups)]
     text = f"By rank over samples{{where}}, {code(top.label)} is best"
-    text += "" if top is r.places[0] else " (not by the mean, which a few samples decide)"
+    text += "" if top.mean == r.places[0].mean else " (by the mean it is another: a few samples decide it)"
     rest = len(r.places) - 1 - len(same)
     if not same:
         return f"{text} and told apart from all others ({numbers})."
@@ -68,9 +68,10 @@ def _steps(r: Ranking) -> str:
         return ""
     label, parts = r.places[0].label, []
     for f in r.fewer:
-        stays = f"{code(label)} is first" if label in f.first else f"{names(f.first)} is first instead"
-        parts.append(f"at {f.steps} steps {stays} and {words.percent(f.flips)} of the pairs change places")
-    return f"Fewer steps{{where}}: read at fewer of their {r.steps} steps, the same curves say: {', '.join(parts)}."
+        stays = "the same is first" if label in f.first else f"{names(f.first)} is first instead"
+        moved = f"{words.percent(f.flips, 1)} of the pairs change places" if f.flips else "no pair changes places"
+        parts.append(f"at {f.steps} steps, {stays} and {moved}")
+    return f"Fewer steps{{where}}, read from the same curves of {r.steps}: {'; '.join(parts)}."
 
 
 def _estimates(r: Ranking) -> str:
@@ -92,10 +93,12 @@ def _power(r: Ranking) -> str:
     text = f"With {words.count(r.n, 'sample')}{{where}}, one comparison of two explainers finds a difference of "
     text += f"{words.brief(r.typical)} or more with a chance of 80%"
     if not r.needed:
-        return f"{text}; the first two do not differ."
-    first, second = (code(p.label) for p in r.places[:2])
+        return f"{text}; all means are equal."
+    first, second = code(r.places[0].label), code(r.runner)
     takes = f"more than {MANY:,}" if r.needed > MANY else f"{r.needed:,}"
-    return f"{text}; {first} and {second} differ by {words.brief(r.seen)}, and one as small takes {takes} samples."
+    return (
+        f"{text}; {first} and {second} differ by {words.brief(r.seen)}, and to find one as small takes {takes} samples."
+    )
 
 
 def _left_out(r: Ranking) -> str:
