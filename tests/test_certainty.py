@@ -134,7 +134,7 @@ def test_one_sample_two_explainers_ties_and_missing_values(tmp_path: Path) -> No
     for label in FIVE[:2]:
         change(tmp_path / "twins", label, lambda v: np.linspace(0.1, 0.2, len(v)))
     page(tmp_path / "twins")
-    assert f"`{FIVE[0]}` and `{FIVE[1]}` share the first place, and keep it in 100%" in words(tmp_path / "twins")
+    assert f"`{FIVE[1]}` and `{FIVE[0]}` share the first place, and keep it in 100%" in words(tmp_path / "twins")
     assert ranking(tmp_path / "twins")["runner"] == FIVE[2]
     write_run(tmp_path / "holes", FIVE, ONE, n=8, size=18)
     change(tmp_path / "holes", FIVE[0], lambda v: np.where(np.arange(len(v)) < 2, np.nan, v))
