@@ -54,13 +54,12 @@ def _told_apart(r: Ranking) -> str:
     same = [p.label for p in r.places if p.label != top.label and set(p.groups) & set(top.groups)]
     text = f"By rank over samples{{where}}, {code(top.label)} is best"
     text += "" if top.mean == r.places[0].mean else " (by the mean it is another: a few samples decide it)"
-    rest = len(r.places) - 1 - len(same)
+    apart = [p.label for p in r.places if p is not top and p.label not in same]
     if not same:
         return f"{text} and told apart from all others ({numbers})."
-    return (
-        f"{text}; not told apart from it: {names(same)}; told apart: {rest or 'none'} of the other {len(r.places) - 1} "
-        f"({numbers})."
-    )
+    if len(same) <= len(apart):
+        return f"{text}; not told apart from it: {names(same)} ({numbers})."
+    return f"{text}; told apart from it: {f'only {names(apart)}' if apart else 'none of the others'} ({numbers})."
 
 
 def _steps(r: Ranking) -> str:
@@ -68,7 +67,11 @@ def _steps(r: Ranking) -> str:
         return ""
     label, parts = r.places[0].label, []
     for f in r.fewer:
-        stays = "the same is first" if label in f.first else f"{names(f.first)} is first instead"
+        stays = (
+            "the same is first"
+            if label in f.first
+            else f"{names(f.first, 3)} {'is' if len(f.first) == 1 else 'are'} first instead"
+        )
         moved = f"{words.percent(f.flips, 1)} of the pairs change places" if f.flips else "no pair changes places"
         parts.append(f"at {f.steps} steps, {stays} and {moved}")
     return f"Fewer steps{{where}}, read from the same curves of {r.steps}: {'; '.join(parts)}."
