@@ -13,11 +13,12 @@ import pytest
 from experiments import crossxai, toml
 from test_report import findings, page, write_run
 
-from crossxai import Attribution, Modality, Question, Target
+from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported, sources
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import friedman, power, rank_stability
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.files import read_explanation, read_samples, write_explanation
+from crossxai.experiment import Experiment, ExplainerSpec, check
+from crossxai.files import Samples, read_explanation, read_samples, write_explanation
 from crossxai.report.certainty import thinned
 
 FIVE = tuple(f"captum.{name}" for name in ("saliency", "occlusion", "lime", "lrp", "deep_lift"))
@@ -224,6 +225,49 @@ def test_estimated_areas_and_the_oracle_from_an_experiment_file(tmp_path: Path) 
     (tmp_path / "e.toml").write_text(toml({**content, "controls": False}))
     assert crossxai("compare", str(tmp_path / "e.toml"), "--out", str(folder)).exit_code == 0
     assert {p.stem for p in (folder / "explanations/own").glob("*.h5")} == {"captum.occlusion", "lime.image"}
+
+
+def test_which_controls_a_run_adds_and_what_the_oracle_is_told() -> None:
+    def experiment(**more: Any) -> Experiment:
+        explainers = [{"name": "captum.saliency"}, {"name": "controls.centre", "label": "bump"}]
+        return check({"models": [{"name": "m"}], "explainers": explainers, "metrics": [{"name": "deletion"}], **more})
+
+    def samples(truth: bool, modality: Modality) -> Samples:
+        shape = (3, 4, 4, 3) if modality.spatial else (3, 2)
+        stain = np.arange(48).reshape(3, 4, 4) % 3 == 0
+        inputs = {modality.name: np.zeros(shape, np.float32)}
+        known = {"image": ~stain} if truth else {}
+        masks = {"stain": stain}
+        return Samples(("a", "b", "c"), (modality,), inputs, np.array([0, 1, 1]), ("no", "yes"), masks, known)
+
+    def added(found: Experiment) -> list[str]:
+        return [spec.name.partition(".")[2] for spec in found.explainers[2:]]
+
+    image, table = Modality.image(), Modality.table(("age", "dose"))
+    data = samples(True, image)
+    assert added(sources.with_controls(experiment(), data)) == ["random", "edges", "oracle"]
+    assert added(sources.with_controls(experiment(), samples(False, image))) == ["random", "edges"]
+    assert added(sources.with_controls(experiment(), samples(False, table))) == ["random"]
+    assert added(sources.with_controls(experiment(controls=False), data)) == []
+    again = sources.with_controls(sources.with_controls(experiment(), data), data)
+    assert added(again) == ["random", "edges", "oracle"]
+
+    model = FunctionModel(lambda x: x.mean(axis=(1, 2)), (image,))
+    question = Question(model, (data.inputs["image"],), Target.classes([0, 1, 1], 3), data.ids)
+
+    def told(params: dict[str, Any], held: Samples = data) -> np.ndarray:
+        spec = ExplainerSpec(name="controls.oracle", params=params)
+        return np.asarray(sources.explainer(spec, 0, held)(question).values[0][..., 0])
+
+    np.testing.assert_array_equal(told({}), data.truth["image"])
+    np.testing.assert_array_equal(told({"mask": "stain"}), data.masks["stain"])
+    of_ones = told({"mask": "stain", "labels": [1]})
+    assert np.isnan(of_ones[0]).all()
+    np.testing.assert_array_equal(of_ones[1:], data.masks["stain"][1:])
+    with pytest.raises(Unsupported, match="needs the truth, and none is known here"):
+        told({}, samples(False, image))
+    with pytest.raises(InvalidInput, match="no mask 'blood' in the data; there is stain"):
+        told({"mask": "blood"})
 
 
 def test_an_oracle_that_does_not_beat_random_is_a_warning(tmp_path: Path) -> None:
