@@ -83,7 +83,7 @@ def test_a_firm_order_and_none(tmp_path: Path) -> None:
     assert f"`{FIVE[0]}` is best and told apart from all others (Friedman p &lt; 0.001" in words(tmp_path / "firm")
     write_run(tmp_path / "none", FIVE, ONE, n=12, size=18)
     page(tmp_path / "none")
-    assert "The first place is not firm" in words(tmp_path / "none")
+    assert "No firm first place: " in words(tmp_path / "none")
     assert "no two of these 5 explainers are told apart (Friedman p = 0." in words(tmp_path / "none")
 
 

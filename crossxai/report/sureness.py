@@ -37,7 +37,7 @@ def _first(r: Ranking) -> str:
     elif share >= FIRM:
         text = f"The first place is firm{{where}}: {code(best.label)} stays first in {shown} of cases {drawn}."
     else:
-        text = f"The first place is not firm{{where}}: {code(best.label)} stays first in {shown} of cases {drawn}"
+        text = f"No firm first place{{where}}: {code(best.label)} stays first in {shown} of cases {drawn}"
         text += f", {code(second.label)} is first in {words.percent(second.first)}."
     return f"{text} The whole order of {len(r.places)} stays in {words.percent(r.same_order)}."
 
