@@ -226,7 +226,7 @@ def _write_report(folder: Path) -> None:
 
 
 def _summary(folder: Path) -> object:
-    """One line per model and explainer: each metric's mean, deletion's verdict against random, degenerate maps, time."""
+    """One line per model and explainer: each metric's mean, the verdict against random in words, time."""
     import math
 
     import pandas as pd
@@ -235,14 +235,15 @@ def _summary(folder: Path) -> object:
 
     frame = pd.read_csv(folder / "summary.csv")
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
-    title = "Means over samples; deletion and its verdict against random, Holm-corrected"
+    judge = "deletion" if "deletion" in metrics else next(iter(metrics), "")
+    title = f"Means over samples, and {judge.replace('_', ' ')} against random, Holm-corrected" if judge else ""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("explainer", no_wrap=True)
     for metric in metrics:
         words = metric.split("_")
         table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)))
-    verdict = "deletion_versus_random_verdict"
-    table.add_column("verdict", no_wrap=True)
+    verdict = f"{judge}_versus_random_verdict"
+    table.add_column("than random", no_wrap=True)
     table.add_column("s", justify="right")
     for model, rows in frame.groupby("model", sort=False):
         table.add_section()
@@ -251,10 +252,19 @@ def _summary(folder: Path) -> object:
             means = [row[f"{metric}_mean"] for metric in metrics]
             numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
             said = row.get(verdict) if row["status"] == "ok" else "Unsupported"
-            said = "–" if said == "not told apart" else said
+            said = "no better" if said == "not told apart" else said
             seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
             table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
     return table
+
+
+def _beats(verdicts: list[str]) -> str:
+    """By how many conventions an explainer beats random, in words; "" for random itself, and without that control."""
+    tested = [v for v in verdicts if v not in ("reference", "no test")]
+    won = sum(v == "better" for v in tested)
+    if not tested:
+        return ""
+    return "by all" if won == len(tested) else "by none" if not won else f"by {won} of {len(tested)}"
 
 
 def _tables(found: Rankings) -> list[object]:
@@ -272,9 +282,10 @@ def _tables(found: Rankings) -> list[object]:
         presets = list(dict.fromkeys(rows["preset"]))
         for name in presets:
             table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+        table.add_column("beats random")
         means, ranks = (rows.pivot(index="label", columns="preset", values=value) for value in ("mean", "rank"))
         for label in ranks.mean(axis=1).sort_values(kind="stable").index:
             cells = [f"{means.loc[label, p]:.3f} ({ranks.loc[label, p]:g})" for p in presets]
-            table.add_row(str(label), *cells)
+            table.add_row(str(label), *cells, _beats(rows[rows["label"] == label]["versus_random"].tolist()))
         tables.append(table)
     return tables

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
@@ -90,11 +90,16 @@ class MetricSpec(_Part):
 
 
 class Experiment(_Part):
-    """Everything that decides a run's numbers. folder: what relative paths and factories are relative to."""
+    """Everything that decides a run's numbers. folder: what relative paths and factories are relative to.
+
+    controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
+    data know the truth.
+    """
 
     title: str = "Comparison of explanations"
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
+    controls: StrictBool = True
     data: Data = Data()
     target: Target = Target()
     models: tuple[ModelSpec, ...] = Field(min_length=1)

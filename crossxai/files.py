@@ -28,7 +28,11 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Samples:
-    """What was explained: inputs by modality (n, *axes), labels (n,), ground-truth masks (n, *space) by name."""
+    """What was explained: inputs by modality (n, *axes), labels (n,), ground-truth masks (n, *space) by name.
+
+    truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
+    empty for a sample of which it is not. `controls.oracle` is made of it.
+    """
 
     ids: tuple[str, ...]
     modalities: tuple[Modality, ...]
@@ -36,16 +40,23 @@ class Samples:
     labels: npt.NDArray[np.int64]
     classes: tuple[str, ...]
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    truth: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
+        columns |= {f"truth of {name}": values for name, values in self.truth.items()}
         for name, values in columns.items():
             if len(values) != n:
                 raise InvalidInput(f"samples: {name} holds {len(values)} rows for {n} ids")
         for modality in self.modalities:
             if modality.name not in self.inputs:
                 raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
+        spaces = {m.name: self.inputs[m.name].shape[:-1] for m in self.modalities if m.spatial}
+        for name, values in self.truth.items():
+            if np.shape(values) != spaces.get(name):
+                given = ", ".join(f"{modality} {shape}" for modality, shape in spaces.items()) or "no image"
+                raise InvalidInput(f"samples: truth of {name!r} has shape {np.shape(values)}; there is {given}")
         if not np.issubdtype(np.asarray(self.labels).dtype, np.integer):
             raise InvalidInput(f"samples: labels must be whole numbers, got {np.asarray(self.labels).dtype}")
 
@@ -108,6 +119,8 @@ def write_samples(path: Path, samples: Samples) -> None:
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
         for name, mask in samples.masks.items():
             file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
+        for name, truth in samples.truth.items():
+            file.create_dataset(f"truth/{name}", data=truth.astype(np.uint8), compression="gzip")
 
 
 def read_samples(path: Path) -> Samples:
@@ -126,6 +139,7 @@ def read_samples(path: Path) -> Samples:
             labels=file["labels"][()],
             classes=_strings(file, "classes"),
             masks={name: data[()] != 0 for name, data in file.get("masks", {}).items()},
+            truth={name: data[()] != 0 for name, data in file.get("truth", {}).items()},
         )
     for modality in modalities:
         modality.check(samples.inputs[modality.name], f"{path.name}: ")

@@ -28,6 +28,7 @@ from crossxai.files import (
     write_predictions,
 )
 from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
+from crossxai.masks import SampleMasks
 from crossxai.measures import Accuracy, Largest, Measure
 from crossxai.model import Array, Model
 from crossxai.question import Question
@@ -147,7 +148,8 @@ class Job:
                     self._path(explanation.label),
                     replace(explanation, scores={name: known[name] for name in judged}, judged=judged),
                 )
-        self.progress.update(bar, description=f"{self.name}: judged")
+        # `steps="auto"` may need fewer passes than the most that were announced.
+        self.progress.update(bar, description=f"{self.name}: judged", completed=total)
         return refused
 
     def _warn(self, words: str) -> None:
@@ -215,7 +217,7 @@ class Job:
             return Explanation(**common, params=dict(spec.params), status="unsupported", reason=reason)
         return Explanation(
             **common,
-            params=dict(answer.params),
+            params=_plain(dict(answer.params)),
             values={m.name: v for m, v in zip(answer.modalities, answer.values, strict=True)},
             degenerate=tuple(answer.degenerate().tolist()),
             seconds=answer.seconds,
@@ -324,6 +326,13 @@ def _content(metric: Metric) -> list[str]:
         for name, v in values.items()
     }
     return [metric.name, *(f"{name}={digest}" for name, digest in digests.items())]
+
+
+def _plain(params: Any) -> Any:
+    """Parameters as JSON can hold them: masks by their size and hash."""
+    if isinstance(params, dict):
+        return {name: _plain(value) for name, value in params.items()}
+    return repr(params) if isinstance(params, SampleMasks) else params
 
 
 def _hash(content: dict[str, Any]) -> str:

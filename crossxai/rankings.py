@@ -23,7 +23,7 @@ from crossxai import sources
 from crossxai.atomic import write_text
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
-from crossxai.evaluation import baselines, curves, presets, ranking
+from crossxai.evaluation import baselines, curves, presets, ranking, statistics
 from crossxai.evaluation.flips import flips, ranks
 from crossxai.experiment import Experiment
 from crossxai.files import Samples, read_explanation, read_predictions, read_samples
@@ -31,6 +31,7 @@ from crossxai.job import questions
 from crossxai.judging import attribution
 from crossxai.question import Question
 
+RANDOM = "controls.random"
 WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
 
 
@@ -67,7 +68,19 @@ class Rankings:
             else:
                 said += f". Best by one or another: {', '.join(winners)}."
             found.append(said)
+        found += self._no_better()
         found += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
+        return found
+
+    def _no_better(self) -> list[str]:
+        """Who is not shown to beat random by any convention, per model and kind of curve."""
+        found = []
+        tested = self.means[self.means["versus_random"].isin(("better", "worse", "not told apart"))]
+        for (model, kind), rows in tested.groupby(["model", "kind"], sort=False):
+            won = set(rows[rows["versus_random"] == "better"]["label"])
+            lost = [str(label) for label in dict.fromkeys(rows["label"]) if label not in won]
+            if lost:
+                found.append(f"{model}, {kind}: not shown to beat random by any convention: {', '.join(lost)}.")
         return found
 
 
@@ -182,7 +195,7 @@ def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.C
 def _rows(
     model: str, preset: str, metric: curves.Curve, maps: list[Attribution], scores: list[Any]
 ) -> list[dict[str, Any]]:
-    means = [metric.total(s) for s in scores]
+    means, versus = [metric.total(s) for s in scores], _versus_random(metric, maps, scores)
     kind = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"
     return [
         {
@@ -195,9 +208,26 @@ def _rows(
             "mean": mean,
             "rank": rank,
             "n": int((~np.isnan(found.value)).sum()),
+            "versus_random": versus[answer.explainer],
         }
         for answer, found, mean, rank in zip(maps, scores, means, ranks(means, metric.higher_is_better), strict=True)
     ]
+
+
+def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[Any]) -> dict[str, str]:
+    """Each explainer's verdict against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
+    values = {answer.explainer: found.value for answer, found in zip(maps, scores, strict=True)}
+    random = values.get(RANDOM)
+    if random is None:
+        return dict.fromkeys(values, "no test")
+    others = {name: v for name, v in values.items() if name != RANDOM}
+    tests = [statistics.compare(v, random, metric.higher_is_better) for v in others.values()]
+    corrected = statistics.holm([t.p for t in tests])
+    verdicts = {RANDOM: "reference"}
+    for name, test, p in zip(others, tests, corrected.tolist(), strict=True):
+        told = "better" if (test.difference > 0) == metric.higher_is_better else "worse"
+        verdicts[name] = told if p < 0.05 else "no test" if np.isnan(p) else "not told apart"
+    return verdicts
 
 
 def _pairs(means: pd.DataFrame) -> pd.DataFrame:

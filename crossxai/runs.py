@@ -49,7 +49,8 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     a model is recorded with its reason and the rest goes on.
     """
     start = time.perf_counter()
-    made = [(spec, sources.explainer(spec, experiment.seed)) for spec in experiment.explainers]
+    for spec in experiment.explainers:
+        sources.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
         sources.metric(metric, experiment, None, (0.0, 0.0, 0.0))
     writable_folder(out)
@@ -58,6 +59,8 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     # A stopped run must not be reported with the settings of the last one.
     (out / "manifest.json").unlink(missing_ok=True)
     samples, data = sources.samples(experiment)
+    experiment = sources.with_controls(experiment, samples)
+    made = [(spec, sources.explainer(spec, experiment.seed, samples)) for spec in experiment.explainers]
     console = console or Console(stderr=True)
     subjects = [sources.subject(spec, experiment.folder, console.is_terminal) for spec in experiment.models]
     metrics = [

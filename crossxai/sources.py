@@ -16,7 +16,7 @@ import numpy as np
 from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer
 from crossxai.data import histology
-from crossxai.data.pcam import PCam, cache_folder
+from crossxai.data.pcam import CENTRE, PCam, cache_folder
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
@@ -30,6 +30,7 @@ EMBEDDED = (
     "stained brown. Real tissue, but one picture, overlapping patches and a question of colour: no diagnosis."
 )
 CLASSES = ("not stained", "stained")
+ORACLE = "controls.oracle"
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,16 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     root = histology.build(cache_folder() / "histology") if embedded else experiment.folder / (data.root or "")
     split = PCam(root, data.split)
     rows = _balanced(split.labels(), data.n, experiment.seed)
+    labels = split.labels(rows)
+    masks = split.masks(rows) if split.has_masks else None
     found = Samples(
         ids=split.ids(rows),
         modalities=(Modality.image(),),
         inputs={"image": split.images(rows)},
-        labels=split.labels(rows),
+        labels=labels,
         classes=CLASSES if embedded else ("normal", "tumour"),
-        masks={"stain" if embedded else "tumour": split.masks(rows)} if split.has_masks else {},
+        masks={"stain" if embedded else "tumour": masks} if masks is not None else {},
+        truth={"image": _deciding(masks, labels)} if masks is not None else {},
     )
     return found, {
         "source": "embedded histology" if embedded else f"PatchCamelyon files in {split.root.name}",
@@ -108,10 +112,39 @@ def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:
     return KerasModel(resnet18_keras.load(path), modalities, standardise=standardise, name=spec.name)
 
 
-def explainer(spec: ExplainerSpec, seed: int) -> Explainer:
-    """The explainer of an entry; the experiment's seed is its own where it draws and names none."""
+def _deciding(masks: Any, labels: Any) -> Any:
+    """Pixels that decide the label in PatchCamelyon's rule, which looks at the centre alone: its marked pixels where they make a
+    sample positive, its unmarked ones where they make it negative."""
+    centre = np.zeros(masks.shape[1:], bool)
+    centre[CENTRE, CENTRE] = True
+    return centre & (masks == (labels == 1).reshape(-1, 1, 1))
+
+
+def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
+    """The experiment with the controls that its explainers lack: those that have an answer for these samples.
+
+    `controls = false` in the experiment leaves them out, all but those that it names.
+    """
+    if not experiment.controls:
+        return experiment
+    named = {spec.name for spec in experiment.explainers} | {spec.shown for spec in experiment.explainers}
+    spatial = any(m.spatial for m in samples.modalities)
+    wanted = ["controls.random", *(("controls.centre", "controls.edges") if spatial else ())]
+    wanted += ["controls.oracle"] if samples.truth else []
+    added = tuple(ExplainerSpec(name=name) for name in wanted if name not in named)
+    return experiment.model_copy(update={"explainers": (*experiment.explainers, *added)})
+
+
+def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) -> Explainer:
+    """The explainer of an entry; the experiment's seed is its own where it draws and names none.
+
+    The oracle is told the truth that the samples know, or their `mask` of its params, for the samples of its `labels`; without
+    samples, names and parameters alone are checked.
+    """
     kind = explainers.discover().get(spec.name)
     params = dict(spec.params)
+    if spec.name == ORACLE and "masks" not in params:
+        params = _truth(params, samples)
     if kind is not None and "seed" in kind.__dataclass_fields__:
         params.setdefault("seed", seed)
     return explainers.get(spec.name, profile=spec.profile, **params)
@@ -136,22 +169,39 @@ def metric(
         if samples is None:
             params |= {"masks": np.ones((1, 1)), "ids": ()}
         else:
-            params |= {"masks": _mask(spec.name, samples, name, labels), "ids": samples.ids}
+            params |= {"masks": _mask(f"metric {spec.name}", samples, name, labels), "ids": samples.ids}
     if "seed" in fields:
         params.setdefault("seed", experiment.seed)
     return spec, evaluation.get(spec.name, **params)
 
 
-def _mask(metric: str, samples: Samples, name: str | None, labels: list[int] | None) -> Any:
+def _truth(params: dict[str, Any], samples: Samples | None) -> dict[str, Any]:
+    """What the oracle is made with: masks by modality, and the samples' names."""
+    name, labels = params.pop("mask", None), params.pop("labels", None)
+    if samples is None:
+        return params
+    found: dict[str, Any] = dict(samples.truth)
+    if name is not None:
+        first = next((m.name for m in samples.modalities if m.spatial), "")
+        found = {first: _mask(ORACLE, samples, name, None)}
+    if labels is not None:
+        found = {key: _of_labels(values, samples, labels) for key, values in found.items()}
+    return {**params, "masks": found, "ids": samples.ids} if found else params
+
+
+def _of_labels(mask: Any, samples: Samples, labels: list[int]) -> Any:
+    """An empty mask makes a sample undefined, which is what other labels should be."""
+    return mask & np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
+
+
+def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None) -> Any:
     known = tuple(samples.masks)
     if name is None and known:
         name = known[0]
     if not isinstance(name, str) or name not in known:
-        raise InvalidInput(f"metric {metric}: no mask {name!r} in the data; there is {', '.join(known) or 'none'}")
+        raise InvalidInput(f"{who}: no mask {name!r} in the data; there is {', '.join(known) or 'none'}")
     mask = samples.masks[name]
-    if labels is not None:  # an empty mask makes a sample undefined, which is what other labels should be
-        mask = mask & np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
-    return mask
+    return mask if labels is None else _of_labels(mask, samples, labels)
 
 
 def embedded_checkpoint(progress: bool = True) -> Path:

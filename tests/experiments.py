@@ -16,6 +16,7 @@ def crossxai(*words: str) -> Result:
 
 SMALL: dict[str, Any] = {
     "title": "small",
+    "controls": False,
     "data": {"n": 3},
     "models": [{"name": "pytorch"}],
     "explainers": [{"name": "captum.saliency"}, {"name": "gradcam.gradcam"}, {"name": "controls.random"}],

@@ -5,8 +5,9 @@ import pytest
 from scipy.integrate import trapezoid
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
+from crossxai.evaluation import get, steps
 from crossxai.evaluation.auto import estimate
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate
+from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
 from crossxai.evaluation.estimates import difference
 from crossxai.evaluation.localisation import CentreShare
 from crossxai.evaluation.sampling import Design, factor_needed, mean_of
@@ -306,3 +307,78 @@ def test_bad_inputs(options, error, message):
     question = ask(3)
     with pytest.raises(error, match=message):
         estimate(question, answers(question), **{"metrics": METRICS, **options})
+
+
+def test_metrics_estimate_themselves():
+    """steps="auto" in a metric: the same estimates, in order among other metrics, as ordinary scores without a curve."""
+    question = ask(9, batch_size=7)
+    maps = answers(question)
+    mixed = [
+        Deletion("auto", seed=3),
+        CentreShare(2),
+        Deletion(4),
+        Insertion({"auto": {"of": 60, "points": 8}}, "zero"),
+    ]
+    model, batches = question.model, []
+    found = evaluate(question, maps, mixed, batches.append)
+    assert model.seen == sum(batches) == passes(question, maps, mixed)
+    names = ["deletion", "centre_share", "deletion", "insertion"]
+    assert [[s.metric for s in row] for row in found] == [names] * 3
+    first = estimate(question, maps, [Deletion(100, seed=3)], seed=3)
+    fourth = estimate(question, maps, [Insertion(60, "zero")], points=8)
+    whole = evaluate(question, maps, [Deletion(4)])
+    for row, one, other, full in zip(found, first.table, fourth.table, whole, strict=True):
+        np.testing.assert_allclose(row[0].value, one[0].values, atol=1e-12)
+        np.testing.assert_allclose(row[0].extras["step_variance"], one[0].variances, atol=1e-12)
+        np.testing.assert_allclose(row[3].value, other[0].values, atol=1e-12)
+        assert row[3].extras["points"].max() <= 8
+        assert row[0].curve is row[0].fractions is None
+        assert set(full[0].extras) < set(row[0].extras)
+        np.testing.assert_allclose(row[2].curve, full[0].curve, atol=1e-12)
+        assert row[0].params["steps"] == {"auto": {"of": 100, "points": 12}}
+        assert steps.resolve(row[3].params["steps"], "deletion") == mixed[3].rule
+        assert mixed[0].total(row[0]) == row[0].value.mean()
+    # Passes are shared between explainers: both ends belong to all of them.
+    assert first.passes == 9 * 2 + sum(e.passes - 9 * 2 for (e,) in first.table)
+    assert passes(question, maps, [Deletion("auto", seed=3)]) == first.passes
+    assert Deletion("auto").passes(question) == estimate(question[:1], [_some(maps[0], 1)], METRICS[:1]).passes
+
+
+def test_passes_with_a_precision_are_the_most_that_it_may_take():
+    question = ask(20)
+    maps = answers(question)
+    for options, bound in (
+        ({"precision": 1.0}, None),
+        ({"precision": 0.004}, None),
+        ({"precision": 1e-9}, None),
+        ({"precision": 1e-9, "max_points": 25}, 20 * 22 * 3),
+    ):
+        metric, seen = get("deletion", steps={"auto": options}), []
+        found = evaluate(question, maps, [metric], seen.append)
+        most = passes(question, maps, [metric])
+        assert sum(seen) <= most <= (bound or passes(question, maps, METRICS[:1]))
+        used = np.concatenate([row[0].extras["points"] for row in found])
+        assert used.max() <= options.get("max_points", 101)
+    assert sum(seen) > 0.6 * most  # an impossible wish goes up to its bound
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": "automatic"}, "or 'auto', got 'automatic'"),
+        ({"steps": {"auto": {"points": 3}}}, r"points must be a whole number of at least 4 .*got 3"),
+        ({"steps": {"auto": {"of": 0}}}, "of must be a whole number of at least 1, got 0"),
+        ({"steps": {"auto": {"precision": 0}}}, "half-width of the interval to reach, above 0, got 0"),
+        ({"steps": {"auto": {"precision": "fine"}}}, "above 0, got 'fine'"),
+        ({"steps": {"auto": {"max_points": 5}}}, "at least 12, points = 12, got 5"),
+        ({"steps": {"auto": {"exact": True}}}, "max_points, of, points, precision; got"),
+        ({"steps": "auto", "order": "lerf"}, "order='lerf': write a number of steps, such as steps=100"),
+        ({"steps": "auto", "unit": "patch"}, "unit='patch'"),
+        ({"steps": "auto", "aggregation": "mean_curve"}, "aggregation='mean_curve'"),
+        ({"steps": "auto", "reduction": "channels_abs_sum"}, "reduction='channels_abs_sum'"),
+        ({"steps": "auto", "fill": "noisy_linear"}, "a fill that reads the mask has no estimate"),
+    ],
+)
+def test_what_has_no_estimate_is_refused_when_it_is_named(options, message):
+    with pytest.raises((InvalidInput, Unsupported), match=message):
+        get("deletion", **options)

@@ -84,11 +84,31 @@ def test_pairs_count_what_changes_places(run: Path) -> None:
     assert "Best by" in sentences[0]
 
 
+def test_who_beats_random_is_said_by_every_convention(run: Path) -> None:
+    found = rankings.evaluate(run / "out", ["ours", "pnpxai"], limit=6, folder=run)
+    verdicts = found.means.groupby("label")["versus_random"].agg(set)
+    assert verdicts["controls.random"] == {"reference"}
+    assert verdicts["captum.occlusion"] == {"not told apart"}  # three samples cannot tell anything apart
+    said = "own, deletion: not shown to beat random by any convention: "
+    assert any(s.startswith(said) and "captum.occlusion" in s for s in found.sentences())
+    won = found.means.assign(versus_random=found.means["versus_random"].replace("not told apart", "better"))
+    assert not any("not shown to beat random" in s for s in replace(found, means=won).sentences())
+    path = run / "out" / "explanations" / "own" / "controls.random.h5"
+    before = path.read_bytes()
+    path.unlink()
+    try:
+        alone = rankings.evaluate(run / "out", ["ours"], limit=6, folder=run)
+    finally:
+        path.write_bytes(before)
+    assert set(alone.means["versus_random"]) == {"no test"}
+
+
 def test_the_command(run: Path) -> None:
     words = ("evaluate", str(run / "out"), "--experiment", str(run / "e.toml"), "--limit", "4")
     done = crossxai(*words, "--preset", "ours, xplique", "--model", "own")
     assert done.exit_code == 0, done.output
     assert "captum.occlusion" in done.output
+    assert "by none" in done.output
     assert "pairs of explainers change" in " ".join(done.output.split())
     assert (run / "out" / "preset_flips.csv").is_file()
     alone = crossxai(*words, "--preset", "xplique")

@@ -33,6 +33,7 @@ def test_the_list() -> None:
         "controls.random",
         "controls.centre",
         "controls.edges",
+        "controls.oracle",
     }
     for name, kind in discover().items():
         assert kind.name == name
@@ -63,6 +64,7 @@ def test_the_list() -> None:
         ("controls.centre", {"sd": 0}, InvalidInput, "sd must be positive"),
         ("controls.centre", {"sd": "x"}, InvalidInput, "sd is a finite number, got 'x'"),
         ("controls.centre", {"sd": float("nan")}, InvalidInput, "sd is a finite number, got nan"),
+        ("controls.oracle", {"ids": (1, 2)}, InvalidInput, "ids are the samples' names"),
         ("controls.random", {"seed": -1}, InvalidInput, "seed must be at least 0"),
         ("controls.random", {"seed": 1.5}, InvalidInput, "seed is a whole number, got 1.5"),
         ("captum.integrated_gradients", {"steps": 2.5}, InvalidInput, "steps is a whole number, got 2.5"),
@@ -227,3 +229,32 @@ def test_an_error_of_the_question_keeps_its_type_through_xplique() -> None:
     for name in ("xplique.saliency", "xplique.occlusion"):
         with pytest.raises(InvalidInput, match=r"outputs of shape \(5,\)"):
             get(name)(question)
+
+
+def test_the_oracle_is_the_truth_that_it_is_told() -> None:
+    question = toys.question(toys.torch_model())
+    n, side = len(question), question.inputs[0].shape[1]
+    masks = np.zeros((n, side, side))
+    masks[0, :3], masks[1, 4:6, 2] = 2, -1  # the last sample's truth is not known
+    oracle = get("controls.oracle", masks=masks, ids=question.ids)
+    answer = oracle(question)
+    np.testing.assert_array_equal(answer.values[0][:2, ..., 0], masks[:2] != 0)
+    assert np.isnan(answer.values[0][2]).all()
+    assert answer.degenerate().tolist() == ["", "", "nan"]
+    swapped = oracle(question[[1, 0]])
+    np.testing.assert_array_equal(swapped.values[0], answer.values[0][[1, 0]])
+    named = question.modalities[0].name
+    by_name = get("controls.oracle", masks={named: masks}, ids=question.ids)
+    np.testing.assert_array_equal(by_name(question).values[0], answer.values[0])
+    assert repr(oracle) == repr(get("controls.oracle", masks=masks != 0, ids=question.ids))
+    assert repr(oracle) != repr(get("controls.oracle", masks=masks[::-1], ids=question.ids))
+    assert oracle == get("controls.oracle", masks=masks, ids=question.ids) != by_name
+    for params, error, message in (
+        ({}, Unsupported, "needs the truth, and none is known here: give masks="),
+        ({"masks": masks[:2]}, InvalidInput, r"masks have shape \(2, 32, 32\)"),
+        ({"masks": masks[:2], "ids": question.ids[:2]}, InvalidInput, "no mask for samples"),
+        ({"masks": masks[:2], "ids": question.ids}, InvalidInput, "2 masks for 3 ids"),
+        ({"masks": {"other": masks}}, Unsupported, "knows the truth of other, not of"),
+    ):
+        with pytest.raises(error, match=message):
+            get("controls.oracle", **params)(question)

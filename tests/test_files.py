@@ -22,6 +22,7 @@ SAMPLES = Samples(
     labels=np.array([0, 1, 1]),
     classes=("no", "yes"),
     masks={"stain": RNG.random((3, 5, 4)) > 0.5},
+    truth={"image": RNG.random((3, 5, 4)) > 0.5},
 )
 EXPLANATION = Explanation(
     model="net",
@@ -68,6 +69,12 @@ def same(a: Any, b: Any) -> None:
             np.testing.assert_array_equal(x, y, err_msg=field.name)
         else:
             assert x == y, field.name
+
+
+@pytest.mark.parametrize(("name", "shape"), [("image", (3, 5, 5)), ("image", (2, 5, 4)), ("table", (3, 2))])
+def test_truth_that_does_not_fit_is_refused(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInput, match=r"truth of|rows for 3 ids"):
+        replace(SAMPLES, truth={name: np.ones(shape, bool)})
 
 
 def test_round_trips(tmp_path: Path) -> None:

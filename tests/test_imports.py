@@ -149,7 +149,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
-CORE |= {"attention", "batching", "measures", "plugins", "redrawing", "shifted"}
+CORE |= {"attention", "batching", "masks", "measures", "plugins", "redrawing", "shifted"}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"

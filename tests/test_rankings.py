@@ -144,6 +144,18 @@ def test_friedman_on_degenerate_tables():
     assert none.groups == ()
 
 
+def test_friedman_ties_what_differs_in_rounding_only():
+    table = np.stack([DEMSAR[:, 0], DEMSAR[:, 0] * (1 + 1e-15), DEMSAR[:, 1]], axis=1)
+    exact = friedman(DEMSAR[:, [0, 0, 1]], True)
+    assert friedman(table, True).ranks.tolist() == exact.ranks.tolist()
+    assert exact.ranks[0] == exact.ranks[1]
+    two = friedman(DEMSAR[:, :2], True)  # with two explainers, the sign test's statistic
+    a, b = (DEMSAR[:, 0] > DEMSAR[:, 1]).sum(), (DEMSAR[:, 0] < DEMSAR[:, 1]).sum()
+    assert two.statistic == pytest.approx((a - b) ** 2 / (a + b))
+    zero = friedman(np.zeros((3, 2)), False)
+    assert (zero.p, zero.ranks.tolist()) == (1, [1.5, 1.5])
+
+
 def test_flips_and_wins_under_resampling():
     n = 50
     scores = np.stack([RNG.normal(0, 1, n), RNG.normal(0, 1, n), RNG.normal(3, 1, n)], axis=1)
@@ -238,6 +250,7 @@ def test_power_functions_invert_each_other():
         (lambda: across([DEMSAR, DEMSAR], [True]), "one direction per setting"),
         (lambda: samples_needed(0, 1), "other than 0"),
         (lambda: samples_needed(1, float("nan")), "pilot"),
+        (lambda: samples_needed(1e-300, 1.0), "nothing beside a spread"),
         (lambda: samples_needed(1, 1, power=1), "power"),
         (lambda: detectable(10, 1, power=0), "power"),
         (lambda: power_of(0, 1, 1), "at least 1"),

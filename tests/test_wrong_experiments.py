@@ -21,6 +21,20 @@ from experiments import OWN, SMALL, crossxai, toml
             "no mask 'tumour' in the data; there is stain",
         ),
         ({"metrics": [{"name": "deletion", "params": {"fill": "grey"}}]}, "no fill is called 'grey'"),
+        ({"metrics": [{"name": "deletion", "params": {"steps": "all"}}]}, "or 'auto', got 'all'"),
+        (
+            {"metrics": [{"name": "deletion", "params": {"steps": {"auto": {"precision": -1}}}}]},
+            "precision is the half-width of the interval to reach, above 0, got -1",
+        ),
+        (
+            {"metrics": [{"name": "deletion", "params": {"steps": "auto", "score": "ratio"}}]},
+            "not score='ratio': write a number of steps, such as steps=100",
+        ),
+        (
+            {"explainers": [{"name": "controls.oracle", "params": {"mask": "tumour"}}]},
+            "controls.oracle: no mask 'tumour' in the data; there is stain",
+        ),
+        ({"controls": "all"}, "controls: Input should be a valid boolean"),
         ({"models": [{"name": "a b"}]}, "models.0.name: String should match pattern"),
         ({"models": [{"name": "x"}, {"name": "x"}]}, "models: x appears twice"),
         (

@@ -1,5 +1,6 @@
 """The mean area of deletion and insertion from a few forward passes per sample, with its error: what `steps="auto"` means.
 
+`scores` is what `curves.evaluate` asks for such metrics; `estimate` gives more, for curves with a number of steps, too.
 Twelve masked images per sample instead of a hundred, chosen at random so that the mean area of the full curves is met on
 average (see `sampling`), both ends and identical maps scored once for all curves, more images only where a requested
 precision asks for them.
@@ -7,25 +8,27 @@ precision asks for them.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution, Reduction
+from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.evaluation import baselines, ranking
-from crossxai.evaluation.curves import Curve
+from crossxai.evaluation import baselines, estimable, ranking
 from crossxai.evaluation.estimates import Estimate, Estimates
-from crossxai.evaluation.fills import imputes
 from crossxai.evaluation.masked import Bank, Masked
 from crossxai.evaluation.sampling import Design, factor_needed, mean_of
+from crossxai.evaluation.steps import Auto, describe
 from crossxai.question import Question
+from crossxai.scores import Scores
+
+if TYPE_CHECKING:
+    from crossxai.evaluation.curves import Curve
 
 Numbers = npt.NDArray[np.float64]
 
@@ -38,6 +41,8 @@ class _Line:
 
     explainer: str
     metric: Curve
+    rule: Auto
+    draws: _Draws
     rank: int
     fill: int
     counts: npt.NDArray[np.intp]
@@ -73,21 +78,74 @@ def estimate(
     `estimates.difference`.
     `progress` is given the number of images of each batch.
     """
-    _check(metrics, precision, points, max_points)
+    _check(metrics)
+    plan = Auto(points=points, precision=precision, max_points=max_points)
     bank = Bank(question, progress)
-    m = (points - 2) // 2
-    lines = [_line(bank, question, a, metric, points, m) for a in attributions for metric in metrics]
-    half, offsets = _halves(question, seed), Offsets(question, seed)
-    bank.ask(image for line in lines for image in _images(bank, line, offsets))
-    if precision is not None:
-        for line in lines:
-            pilot = _replicates(bank, line, offsets)
-            line.factor = _plan(line, pilot, half, precision, max_points or len(line.counts), confidence)
-        bank.ask(image for line in lines for image in _images(bank, line, offsets))
-    found = [_estimate(bank, line, offsets, precision, confidence, seed) for line in lines]
+    draws = _Draws(question, seed)
+    lines = _lines(bank, attributions, metrics, plan, lambda _: draws)
+    found = _estimates(bank, lines, confidence)
     width = len(metrics)
     table = tuple(tuple(found[i * width : (i + 1) * width]) for i in range(len(attributions)))
     return Estimates(table, bank.made, _full_passes(bank, lines))
+
+
+def scores(
+    question: Question,
+    attributions: Sequence[Attribution],
+    metrics: Sequence[Curve],
+    progress: Callable[[int], object] = lambda _: None,
+) -> list[list[Scores]]:
+    """Scores [attribution][metric] of curves with `steps="auto"`, without curves; each metric's seed is that of its draws."""
+    bank = Bank(question, progress)
+    lines = _asked(bank, attributions, metrics)
+    found = iter(_estimates(bank, lines, 0.95))
+    return [[next(found).scores() for _ in metrics] for _ in attributions]
+
+
+def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> int:
+    """Forward passes that `scores` spends: exact without a precision; with one, the most it may take."""
+    bank = Bank(question)
+    lines = _asked(bank, attributions, metrics)
+    images: set[Masked] = set()
+    for line in lines:
+        if line.rule.precision is None:
+            images.update(_images(bank, line))
+    wished = [line for line in lines if line.rule.precision is not None]
+    if not wished:
+        return len(images)
+    most = sum(len(line.rows) * _most(line) for line in wished)
+    return len(images) + min(most, _full_passes(bank, wished))
+
+
+def _most(line: _Line) -> int:
+    """The most points of one sample: the whole curve if it may be taken, else as many draws as `max_points` leaves room for."""
+    whole, most = len(line.counts), line.rule.max_points or len(line.counts)
+    if whole <= max(most, line.rule.points):
+        return whole
+    return 2 * line.design.m * _cap(line) + 2
+
+
+class _Draws:
+    """What is drawn for a seed: each sample's two offsets, and which half of the samples it belongs to."""
+
+    def __init__(self, question: Question, seed: int) -> None:
+        self.seed, self.offsets, self.half = seed, Offsets(question, seed), _halves(question, seed)
+
+
+def _asked(bank: Bank, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> list[_Line]:
+    """The lines of metrics that say themselves how they are to be estimated."""
+    drawn = {seed: _Draws(bank.question, seed) for seed in {int(m.seed) for m in metrics}}
+    return _lines(bank, attributions, metrics, Auto(), lambda m: drawn[int(m.seed)])
+
+
+def _estimates(bank: Bank, lines: Sequence[_Line], confidence: float) -> list[Estimate]:
+    """Both rounds of all lines; passes are shared between them."""
+    bank.ask(image for line in lines for image in _images(bank, line))
+    wished = [line for line in lines if line.rule.precision is not None]
+    for line in wished:
+        line.factor = _plan(line, _replicates(bank, line), confidence)
+    bank.ask(image for line in wished for image in _images(bank, line))
+    return [_estimate(bank, line, confidence) for line in lines]
 
 
 class Offsets:
@@ -112,29 +170,42 @@ def _halves(question: Question, seed: int) -> npt.NDArray[np.bool_]:
     return half
 
 
-def _line(bank: Bank, question: Question, attribution: Attribution, metric: Curve, points: int, m: int) -> _Line:
-    modality = ranking.modality_of(question, metric.modality, metric.name)
-    rank = bank.rank(attribution, modality, _reduction(metric), int(metric.seed))
-    units = int(np.prod(ranking.space_of(question, modality)))
-    counts = np.unique(np.rint(np.linspace(0, units, _steps(metric) + 1)).astype(np.intp))
-    usable = bank.rankings[rank].usable
-    factor = np.where(usable, 1 if len(counts) > points else -1, 0)
-    design = Design(counts / units, m)
-    fill = bank.fill(modality, metric.fill)
-    return _Line(attribution.explainer, metric, rank, fill, counts, design, np.flatnonzero(usable), factor)
+def _lines(
+    bank: Bank,
+    attributions: Sequence[Attribution],
+    metrics: Sequence[Curve],
+    plan: Auto,
+    draws: Callable[[Curve], _Draws],
+) -> list[_Line]:
+    """A line per attribution and metric; `plan` is that of metrics which give a number of steps."""
+    question, lines = bank.question, []
+    for attribution in attributions:
+        for metric in metrics:
+            rule = metric.rule if isinstance(metric.rule, Auto) else replace(plan, of=estimable.steps_of(metric))
+            modality = ranking.modality_of(question, metric.modality, metric.name)
+            rank = bank.rank(attribution, modality, estimable.reduction_of(metric), int(metric.seed))
+            units = int(np.prod(ranking.space_of(question, modality)))
+            counts = np.unique(np.rint(np.linspace(0, units, rule.of + 1)).astype(np.intp))
+            usable = bank.rankings[rank].usable
+            factor = np.where(usable, 1 if len(counts) > rule.points else -1, 0)
+            design = Design(counts / units, (rule.points - 2) // 2)
+            fill, rows = bank.fill(modality, metric.fill), np.flatnonzero(usable)
+            name = attribution.explainer
+            lines.append(_Line(name, metric, rule, draws(metric), rank, fill, counts, design, rows, factor))
+    return lines
 
 
-def _images(bank: Bank, line: _Line, offsets: Offsets) -> list[Masked]:
+def _images(bank: Bank, line: _Line) -> list[Masked]:
     """Every masked image that a line wants, the known ones included."""
-    return [image for row in line.rows.tolist() for image in _named(bank, line, row, _used(line, row, offsets))]
+    return [image for row in line.rows.tolist() for image in _named(bank, line, row, _used(line, row))]
 
 
-def _used(line: _Line, row: int, offsets: Offsets) -> npt.NDArray[np.intp]:
+def _used(line: _Line, row: int) -> npt.NDArray[np.intp]:
     """Numbers of the points that a sample uses, ends included, each once."""
     last, factor = len(line.counts) - 1, int(line.factor[row])
     if factor < 0:
         return np.arange(last + 1)
-    return np.unique(np.concatenate([[0, last], line.design.draw(offsets(row), factor).ravel()]))
+    return np.unique(np.concatenate([[0, last], line.design.draw(line.draws.offsets(row), factor).ravel()]))
 
 
 def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> list[Masked]:
@@ -142,11 +213,11 @@ def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> l
     return [bank.image(row, line.fill, line.rank, line.metric.inserts, k) for k in counts]
 
 
-def _replicates(bank: Bank, line: _Line, offsets: Offsets) -> Numbers:
+def _replicates(bank: Bank, line: _Line) -> Numbers:
     """Two independent estimates of each area (n, 2), NaN where there is none; the area itself, twice, where it is known."""
     found = np.full((len(line.factor), 2), np.nan)
     for row in line.rows.tolist():
-        used = _used(line, row, offsets)
+        used = _used(line, row)
         curve = np.full(len(line.counts), np.nan)
         curve[used] = [bank.scores[image] for image in _named(bank, line, row, used)]
         if not np.isfinite(curve[used]).all():
@@ -154,20 +225,20 @@ def _replicates(bank: Bank, line: _Line, offsets: Offsets) -> Numbers:
         if line.factor[row] < 0:
             found[row] = trapezoid(curve, line.design.fractions)
         else:
-            drawn = line.design.draw(offsets(row), int(line.factor[row]))
+            drawn = line.design.draw(line.draws.offsets(row), int(line.factor[row]))
             found[row] = line.design.areas(np.tile(curve[[0, -1]], (2, 1)), drawn, curve[drawn])
     return found
 
 
-def _plan(
-    line: _Line, pilot: Numbers, half: npt.NDArray[np.bool_], precision: float, most: int, confidence: float
-) -> npt.NDArray[np.intp]:
+def _plan(line: _Line, pilot: Numbers, confidence: float) -> npt.NDArray[np.intp]:
     """Factors (n,) for the second round, each half's decided by the other's pilot."""
+    assert line.rule.precision is not None
+    half, precision, most = line.draws.half, line.rule.precision, line.rule.max_points or len(line.counts)
     factor, known = line.factor.copy(), ~np.isnan(pilot).any(axis=1)
     n, whole = int(known.sum()), len(line.counts)
     if n == 0 or (factor < 0).any():
         return factor
-    cap = max((most - 2) // (2 * line.design.m), 1)
+    cap = _cap(line)
     for side in (half, ~half):
         others = known & ~side
         enough = n >= _FEW and others.sum() >= 2
@@ -180,23 +251,27 @@ def _plan(
     return factor
 
 
-def _estimate(
-    bank: Bank, line: _Line, offsets: Offsets, precision: float | None, confidence: float, seed: int
-) -> Estimate:
-    replicates = _replicates(bank, line, offsets)
+def _cap(line: _Line) -> int:
+    """The largest factor that `max_points` allows."""
+    return max(((line.rule.max_points or len(line.counts)) - 2) // (2 * line.design.m), 1)
+
+
+def _estimate(bank: Bank, line: _Line, confidence: float) -> Estimate:
+    precision, held = line.rule.precision, bank.rankings[line.rank]
+    replicates = _replicates(bank, line)
     mean = mean_of(replicates, confidence)
     points = np.zeros(len(line.factor), dtype=np.intp)
     for row in line.rows.tolist():
-        points[row] = len(_used(line, row, offsets))
+        points[row] = len(_used(line, row))
     n = int((~np.isnan(mean.values)).sum())
     params = {
-        "steps": "auto",
-        "of_steps": _steps(line.metric),
+        "steps": describe(line.rule),
+        "of_steps": line.rule.of,
         "fill": baselines.describe(baselines.resolve(line.metric.fill)),
         "reduction": line.metric.reduction,
-        "modality": bank.rankings[line.rank].modality,
+        "modality": held.modality,
         "seed": int(line.metric.seed),
-        "auto_seed": int(seed),
+        "auto_seed": line.draws.seed,
         "link": bank.question.target.link,
     }
     return Estimate(
@@ -217,6 +292,7 @@ def _estimate(
         points=points,
         whole=line.factor < 0,
         replicates=replicates,
+        extras={"tie_rate": ranking.tie_rate(held.relevance), "degenerate": ranking.degenerate(held.relevance)},
         params=params,
     )
 
@@ -237,43 +313,13 @@ def _full_passes(bank: Bank, lines: Sequence[_Line]) -> int:
     return len(ends) + sum(sizes[frozenset(group)] for group in inner.values())
 
 
-def _check(metrics: Sequence[Curve], precision: float | None, points: int, max_points: int | None) -> None:
-    if isinstance(points, bool) or not isinstance(points, int) or points < 4:
-        raise InvalidInput(f"points must be a whole number of at least 4 (two ends, two draws), got {points!r}")
-    if max_points is not None and (not isinstance(max_points, int) or max_points < points):
-        raise InvalidInput(f"max_points must be a whole number of at least points = {points}, got {max_points!r}")
-    if precision is not None and not (math.isfinite(precision) and precision > 0):
-        raise InvalidInput(f"precision is the half-width of the interval to reach, above 0, got {precision!r}")
+def _check(metrics: Sequence[Curve]) -> None:
     if not metrics:
         raise InvalidInput("name a metric to estimate, such as Deletion(100)")
     for metric in metrics:
-        if not isinstance(metric, Curve):
+        if not (hasattr(metric, "inserts") and hasattr(metric, "rule")):
             raise Unsupported(
                 f"only deletion and insertion have an area to estimate, not {getattr(metric, 'name', metric)!r}: "
                 "call it, or `curves.evaluate`"
             )
-        plain = {"steps", "fill", "reduction", "modality", "seed"}
-        # More options may come; those that change what the curve is are refused until they are estimated too.
-        for option in dataclasses.fields(metric):
-            if option.name not in plain and getattr(metric, option.name) != option.default:
-                raise Unsupported(
-                    f"{metric.name}: only curves of the default convention are estimated, not {option.name}="
-                    f"{getattr(metric, option.name)!r}: use `curves.evaluate`"
-                )
-        _steps(metric), _reduction(metric)
-        if imputes(metric.fill):
-            raise Unsupported(f"{metric.name}: a fill that reads the mask has no estimate: use `curves.evaluate`")
-
-
-def _steps(metric: Curve) -> int:
-    if isinstance(metric.steps, bool) or not isinstance(metric.steps, int | np.integer):
-        raise Unsupported(f"{metric.name}: only a number of equal steps is estimated, not steps={metric.steps!r}")
-    return int(metric.steps)
-
-
-def _reduction(metric: Curve) -> Reduction:
-    known: Reduction
-    for known in get_args(Reduction):
-        if known == metric.reduction:
-            return known
-    raise Unsupported(f"{metric.name}: no estimate for reduction={metric.reduction!r}: use `curves.evaluate`")
+        estimable.check(metric)

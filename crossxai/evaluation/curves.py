@@ -15,7 +15,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.batching import LADDER, Measured
 from crossxai.errors import InvalidInput
-from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation import auto, baselines, estimable, ranking
 from crossxai.evaluation import steps as rules
 from crossxai.evaluation.areas import Area
 from crossxai.evaluation.areas import area as area_of
@@ -37,7 +37,7 @@ class Curve:
     """What deletion and insertion share: the axes on which implementations differ, each a named option.
 
     steps: intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
-    `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}.
+    `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
     fill: what replaces a removed unit, see `baselines`. reduction: how channels become one relevance per pixel
     ("channels_abs_sum": the sum of absolute values, a map of one channel being taken as it is).
     modality: the one perturbed, "" for the only free one; the others keep each sample's own values. seed: ties, and noise.
@@ -103,6 +103,8 @@ class Curve:
                 "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
             )
             raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
+        if self.auto:
+            estimable.check(self)
         # The other order, or the other sign, turns the direction round; the name says so where the curve is another one.
         if self.order == "lerf":
             object.__setattr__(self, "name", f"{type(self).name}_lerf")
@@ -113,6 +115,11 @@ class Curve:
     def rule(self) -> rules.Rule:
         """The step rule behind `steps`."""
         return rules.resolve(self.steps, self.name)
+
+    @property
+    def auto(self) -> bool:
+        """Whether the area is estimated from a few points, and there is no curve."""
+        return isinstance(self.rule, rules.Auto)
 
     def ends(self, counts: rules.Counts) -> rules.Counts:
         """A rule's points without the ends that this curve does not have."""
@@ -196,21 +203,31 @@ def evaluate(
     attributions and metrics. Metrics that are not curves are called one by one. `progress` is given the number of images
     of each batch as it goes to the model; they add up to `passes`.
     """
-    asked = [m for m in metrics if isinstance(m, Curve)]
+    asked = [m for m in metrics if isinstance(m, Curve) and not m.auto]
     stream = Stream(question, attributions, asked)
     table = stream.table(progress)
+    estimated = iter([s for row in auto.scores(question, attributions, _auto(metrics), progress) for s in row])
     curves = iter(
         [
             _scores(stream, table, line, asked[i % len(asked)], stream.modalities[i % len(asked)])
             for i, line in enumerate(stream.lines)
         ]
     )
-    return [[next(curves) if isinstance(m, Curve) else m(question, a) for m in metrics] for a in attributions]
+    return [
+        [next(estimated if m.auto else curves) if isinstance(m, Curve) else m(question, a) for m in metrics]
+        for a in attributions
+    ]
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
-    """Forward passes (single images, not batches) that `evaluate` spends on the curves among these metrics."""
-    return len(Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)]).jobs)
+    """Forward passes (single images, not batches) that `evaluate` spends on the curves among these metrics; at most,
+    for those with `steps="auto"` and a precision."""
+    whole = [m for m in metrics if isinstance(m, Curve) and not m.auto]
+    return len(Stream(question, attributions, whole).jobs) + auto.passes(question, attributions, _auto(metrics))
+
+
+def _auto(metrics: Sequence[Metric]) -> list[Curve]:
+    return [m for m in metrics if isinstance(m, Curve) and m.auto]
 
 
 def memory(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:

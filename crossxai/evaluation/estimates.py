@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.sampling import mean_of
+from crossxai.model import Array
 from crossxai.scores import Scores
 
 Numbers = npt.NDArray[np.float64]
@@ -23,8 +24,8 @@ class Estimate:
     that of having few samples; for that, give `values` (n,), unbiased for each sample's own area, to `statistics.summarise`
     or `statistics.compare`. variances (n,): of `values`, 0 where the whole curve was scored. points (n,): masked images used,
     both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
-    was scored. reached: whether the
-    interval is as narrow as asked for. replicates (n, 2): independent estimates behind `values`.
+    was scored. reached: whether the interval is as narrow as asked for. replicates (n, 2): independent estimates behind
+    `values`. extras: tie rates and degenerate maps (n,).
     """
 
     explainer: str
@@ -44,11 +45,12 @@ class Estimate:
     points: npt.NDArray[np.intp] = field(repr=False)
     whole: npt.NDArray[np.bool_] = field(repr=False)
     replicates: Numbers = field(repr=False)
+    extras: dict[str, Array] = field(repr=False)
     params: dict[str, Any] = field(repr=False)
 
     def scores(self) -> Scores:
         """Per-sample areas as a metric's scores, without a curve; extras: their variance and the masked images used."""
-        extras = {"step_variance": self.variances, "points": self.points.astype(np.float64)}
+        extras = {**self.extras, "step_variance": self.variances, "points": self.points.astype(np.float64)}
         return Scores(self.metric, self.values, self.higher_is_better, extras=extras, params=self.params)
 
 

@@ -65,7 +65,9 @@ def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.
     if n == 0:
         nan = float("nan")
         return Friedman(np.full(k, nan), nan, nan, nan, nan, nan, np.full((k, k), nan), alpha, 0, len(given))
-    ranked = stats.rankdata(-kept if higher_is_better else kept, axis=1)
+    # Scores that are equal on paper differ in rounding: they tie.
+    tidy = np.round(kept / (np.abs(kept).max() or 1.0), 12)
+    ranked = stats.rankdata(-tidy if higher_is_better else tidy, axis=1)
     ranks = ranked.mean(axis=0)
     # The spread of the ranks themselves instead of k (k + 1) / 12 is the correction for ties.
     spread = ((ranked - (k + 1) / 2) ** 2).sum() / (n * (k - 1))

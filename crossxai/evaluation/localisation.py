@@ -11,6 +11,7 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
+from crossxai.masks import SampleMasks
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Range, Scores
@@ -186,22 +187,7 @@ def _centre(question: Question, modality: Modality, size: int, metric: str) -> M
 
 
 def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:
-    given = np.asarray(masks)
-    if given.dtype.kind not in "buif" or not np.isfinite(given).all():
-        raise InvalidInput(f"{metric}: masks must be numbers, non-zero inside and none of them NaN or infinite")
-    inside = given != 0
-    space = ranking.space_of(question, modality)
-    if ids:
-        if len(ids) != len(inside):
-            raise InvalidInput(f"{metric}: {len(inside)} masks for {len(ids)} ids")
-        places = {name: i for i, name in enumerate(ids)}
-        missing = [name for name in question.ids if name not in places]
-        if missing:
-            raise InvalidInput(f"{metric}: no mask for samples {', '.join(missing[:3])}")
-        inside = inside[[places[name] for name in question.ids]]
-    if inside.shape not in (space, (len(question), *space)):
-        raise InvalidInput(f"{metric}: masks have shape {inside.shape}, expected {(len(question), *space)} or {space}")
-    return np.asarray(inside)
+    return SampleMasks(masks, ids).of(question, ranking.space_of(question, modality), metric)
 
 
 def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:

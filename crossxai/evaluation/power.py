@@ -39,14 +39,20 @@ def samples_needed(difference: float, sd: float, *, power: float = 0.8, alpha: f
     """The fewest samples with which a mean difference is seen with chance `power`; `sd` comes from `spread` of a pilot.
 
     n = ((z_a + z_b) sd / d)^2 + z_a^2 / 2: the normal approximation, and Guenther's term (1981, The American Statistician 35)
-    for the sd being estimated. A difference of 0 raises `InvalidInput`: no number of samples shows it. `n` is at least 6:
+    for the sd being estimated. A difference of 0, or below 1e-9 of the spread, raises `InvalidInput`: no
+    number of samples shows it. `n` is at least 6:
     the sign-flip test cannot reach p < 0.05 with fewer (2 / 2^n).
     """
     _check(difference, sd, alpha)
     if not 0 < power < 1:
         raise InvalidInput(f"power must lie between 0 and 1, got {power}")
     za, zb = ndtri(1 - alpha / 2), ndtri(power)
-    exact = (max(za + zb, 0.0) * sd / abs(difference)) ** 2 + za**2 / 2
+    ratio = max(za + zb, 0.0) * sd / abs(difference)
+    if ratio > 1e9:
+        raise InvalidInput(
+            f"a difference of {difference} is nothing beside a spread of {sd}: no number of samples shows it"
+        )
+    exact = ratio**2 + za**2 / 2
     n = max(math.ceil(exact - 1e-9), _fewest(alpha))
     return Power(n, difference, sd, alpha, _power(n, difference, sd, alpha))
 

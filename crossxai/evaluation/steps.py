@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
@@ -26,9 +27,10 @@ class Rule(Protocol):
         ...
 
 
-StepsLike = int | Mapping[str, Any] | Rule
+StepsLike = int | str | Mapping[str, Any] | Rule
 """A number of equal intervals, or a rule by name and value: {"pixels": 224}, {"linspace": 10}, {"ceil": 20}, {"floor": 10},
-{"percentiles": [90, 50, 10]}; with more parameters, {"pixels": {"units": 10, "most": 50}}."""
+{"percentiles": [90, 50, 10]}; with more parameters, {"pixels": {"units": 10, "most": 50}}. "auto", or {"auto": {"of": 100,
+"points": 12, "precision": 0.003}}: the area of that many equal steps, estimated from a few of its points."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,42 @@ class Percentiles:
         return np.concatenate([[0], above.sum(axis=1), [len(relevance)]]).astype(np.intp)
 
 
+@dataclass(frozen=True)
+class Auto:
+    """The area under `of` equal steps, estimated without bias from few of its points (see `auto.estimate`); no curve is kept.
+
+    points: masked images per sample and curve to begin with, both ends among them, 4 or more. precision: the half-width of the
+    95 % interval to reach, in units of the score, with more points where needed, up to max_points (None: the whole
+    curve); without it, there is no second round.
+    """
+
+    of: int = 100
+    points: int = 12
+    precision: float | None = None
+    max_points: int | None = None
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        whole = {"of": (self.of, 1), "points": (self.points, 4)}
+        if self.max_points is not None:
+            whole["max_points"] = (self.max_points, self.points)
+        for name, (number, least) in whole.items():
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+                why = {"points": " (two ends, two draws)", "max_points": f", points = {self.points}"}.get(name, "")
+                raise InvalidInput(
+                    f'steps = "auto": {name} must be a whole number of at least {least}{why}, got {number!r}'
+                )
+        wish = self.precision
+        if wish is not None and not (isinstance(wish, int | float) and math.isfinite(wish) and wish > 0):
+            raise InvalidInput(
+                f'steps = "auto": precision is the half-width of the interval to reach, above 0, got {wish!r}'
+            )
+
+    def counts(self, relevance: Array) -> Counts:
+        """The points of the curve whose area is estimated."""
+        return Fractions(self.of).counts(relevance)
+
+
 _NAMED: dict[str, type[Any]] = {
     "fractions": Fractions,
     "pixels": Pixels,
@@ -127,17 +165,22 @@ _NAMED: dict[str, type[Any]] = {
     "ceil": Ceil,
     "floor": Floor,
     "percentiles": Percentiles,
+    "auto": Auto,
 }
 
 
 def resolve(steps: StepsLike, metric: str) -> Rule:
     """The rule behind a number of steps, a name with its value, or itself; raises `InvalidInput` or `UnknownName`."""
+    if isinstance(steps, str) and steps == "auto":
+        return Auto()
     if isinstance(steps, int | np.integer | float | str):
         return Fractions(_whole(steps, metric))
     if hasattr(steps, "counts"):
         return _checked(steps, metric)
     if not isinstance(steps, Mapping) or len(steps) != 1:
-        raise InvalidInput(f"{metric}: steps are a whole number or one rule, such as {{'pixels': 224}}; got {steps!r}")
+        raise InvalidInput(
+            f"{metric}: steps are a whole number, 'auto', or one rule, such as {{'pixels': 224}}; got {steps!r}"
+        )
     name, value = next(iter(steps.items()))
     if name not in _NAMED:
         raise UnknownName("step rule", str(name), _NAMED)
@@ -154,6 +197,8 @@ def describe(rule: Any) -> Any:
     """Plain data that `resolve` turns back into the rule; for a rule of yours, its name."""
     if isinstance(rule, Fractions):
         return rule.intervals
+    if type(rule) is Auto:
+        return {"auto": {f.name: value for f in fields(rule) if (value := getattr(rule, f.name)) is not None}}
     for name, kind in _NAMED.items():
         if type(rule) is kind:
             found = {f.name: getattr(rule, f.name) for f in fields(kind) if getattr(rule, f.name) != f.default}
@@ -176,5 +221,6 @@ def _checked(rule: Any, metric: str) -> Rule:
 
 def _whole(number: object, metric: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise InvalidInput(f"{metric}: steps must be a whole number of at least 1, got {number!r}")
+        hint = ", or 'auto'" if isinstance(number, str) else ""
+        raise InvalidInput(f"{metric}: steps must be a whole number of at least 1{hint}, got {number!r}")
     return int(number)

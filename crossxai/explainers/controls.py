@@ -1,16 +1,19 @@
-"""Controls: maps that know nothing of the model; an explainer that does not beat them has shown nothing."""
+"""Controls: maps that never ask the model. An explainer that does not beat those that know nothing has shown nothing; the oracle
+knows the truth, and shows what a metric gives for it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from skimage.filters import sobel
 
 from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method
+from crossxai.masks import SampleMasks
 from crossxai.question import Question
 
 
@@ -78,3 +81,64 @@ class Edges(Method):
     def explain(self, question: Question) -> Answer:
         _, values = question.one
         return (np.stack([sobel(image.mean(axis=-1))[..., None] for image in values]).astype(np.float32),), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Oracle(Method):
+    """The known truth: 1 on the pixels that decide a sample's label, 0 elsewhere; what a map of the data's own rule would be.
+
+    masks: (n, *space) in the question's order, or (*space) for all samples, non-zero inside; a mapping from modality to
+    masks where there are several. ids: the samples' names of the masks, in a subset or another order each then finds its own.
+    A sample whose mask is empty has no known truth: its map is NaN, and metrics leave it out. It says what decides the
+    *label*; a model may go by something else, and then others score better.
+    """
+
+    name: ClassVar = "controls.oracle"
+    library: ClassVar = "controls"
+    summary: ClassVar = "the known truth, where there is one"
+    needs: ClassVar = "nothing"
+    family: ClassVar = "control"
+    kinds: ClassVar = ("image", "volume")
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+
+    masks: Any = None
+    ids: Any = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (isinstance(self.ids, list | tuple) and all(isinstance(name, str) for name in self.ids)):
+            raise InvalidInput(f"{self.name}: ids are the samples' names, got {self.ids!r}")
+        object.__setattr__(self, "ids", tuple(self.ids))
+        if isinstance(self.masks, Mapping):
+            object.__setattr__(self, "masks", {name: self._held(values) for name, values in self.masks.items()})
+        elif self.masks is not None:
+            object.__setattr__(self, "masks", self._held(self.masks))
+
+    def _held(self, masks: Any) -> SampleMasks:
+        return masks if isinstance(masks, SampleMasks) else SampleMasks(masks, self.ids)
+
+    def answerable(self, question: Question) -> Question:
+        question = super().answerable(question)
+        if not isinstance(self.masks, Mapping):
+            return question
+        known = [m.name for m in question.modalities if m.name in self.masks]
+        if not known:
+            free = ", ".join(m.name for m in question.modalities)
+            raise Unsupported(f"{self.name} knows the truth of {', '.join(self.masks) or 'nothing'}, not of {free}")
+        return question.only(*known)
+
+    def explain(self, question: Question) -> Answer:
+        if self.masks is None:
+            raise Unsupported(
+                f"{self.name} needs the truth, and none is known here: give masks=… with the pixels that decide each label; "
+                'in an experiment, Samples(truth={"image": masks}) of a data factory, or params = { mask = "name" }'
+            )
+        modality, values = question.one
+        held = self.masks[modality.name] if isinstance(self.masks, Mapping) else self.masks
+        inside = held.of(question, values.shape[1:-1], self.name)
+        maps = np.broadcast_to(inside, values.shape[:-1]).astype(np.float32)
+        maps[~maps.reshape(len(maps), -1).any(axis=1)] = np.nan
+        return (maps[..., None],), {}
+
+    def _in_chunks(self, question: Question) -> Answer:
+        return self.explain(question)  # nothing is computed, and masks without names go by the question's own order

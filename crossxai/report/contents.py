@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossxai.report import analysis, comparison, findings
+from crossxai.report import analysis, certainty, comparison, findings
 from crossxai.report.analysis import Row
+from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
 from crossxai.report.phrases import Finding
 from crossxai.report.run import Run, load
@@ -14,16 +15,17 @@ from crossxai.report.run import Run, load
 
 @dataclass(frozen=True)
 class Contents:
-    """A run, its table, its maps compared, and what they say in words."""
+    """A run, its table, its maps compared, what they say in words, and how sure the rankings are."""
 
     run: Run
     rows: tuple[Row, ...]
     maps: Maps
     findings: tuple[Finding, ...]
+    rankings: tuple[Ranking, ...]
 
 
 def gather(directory: Path) -> Contents:
     """Read a run directory and work out what it says; raises `InvalidFile`."""
     run = load(directory)
     rows, maps = analysis.table(run), comparison.compare(run)
-    return Contents(run, rows, maps, findings.find(run, rows, maps))
+    return Contents(run, rows, maps, findings.find(run, rows, maps), certainty.rankings(run, rows))

@@ -68,13 +68,14 @@ def _line(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def document(contents: Contents) -> dict[str, Any]:
-    """The whole report as data: manifest, findings, table and agreement."""
+    """The whole report as data: manifest, findings, table, rankings and agreement."""
     maps = contents.maps
     return {
         "format": "crossxai report 1",
         "manifest": contents.run.manifest,
         "findings": contents.findings,
         "explainers": contents.rows,
+        "rankings": contents.rankings,
         "agreement": {
             "maps": [{"model": model, "label": label} for model, label in maps.index],
             "means": maps.means,

@@ -71,7 +71,9 @@ def meanings(run: Run) -> list[tuple[str, str]]:
 
 
 def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:
-    settings = [f"{key} {words.value(params[key])}" for key in ("steps", "fill", "reduction", "link") if key in params]
+    several = ("modality",) if len(run.samples.modalities) > 1 else ()
+    keys = ("steps", "fill", "reduction", "link", *several)
+    settings = [f"{key} {words.value(params[key])}" for key in keys if key in params]
     used = f" Settings: {', '.join(settings)}." if settings else ""
     if metric == "deletion":
         text = "Units are removed in the order of the map, most relevant first; the area under the falling score."

@@ -16,9 +16,10 @@ from crossxai.report import analysis, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
+from crossxai.report.oracle import oracle
 from crossxai.report.phrases import Finding, Tone, by_models, code, names, on, per_model, tally, together
 from crossxai.report.regions import where_it_goes
-from crossxai.report.run import CONTROLS, RANDOM, Run
+from crossxai.report.run import CONTROLS, ORACLE, RANDOM, Run
 
 CURVES = ("deletion", "insertion")
 MANY_TIES = 0.5
@@ -33,7 +34,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     for place, metric in enumerate(CURVES):
         found += _versus_random(run, rows, metric, 90 - place)
     found += _simple_controls(run, rows)
-    found += _leaders(run, rows)
+    found += [*oracle(run, rows), *_leaders(run, rows)]
     found += libraries(run, maps)
     found += frameworks(run, maps)
     for metric in run.metrics:
@@ -142,9 +143,9 @@ def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[s
 
 
 def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """Against every control but random: a map that ignores the model and is no noise either."""
+    """Against every control but random and the oracle: a map that ignores the model and is no noise either."""
     points, few, strong = [], False, list[tuple[float, str]]()
-    controls = [label for label in run.labels if label.startswith(f"{CONTROLS}.") and label != RANDOM]
+    controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, ORACLE)]
     for metric in CURVES:
         for control in controls:
             counts, winners, losers, share = {}, {}, {}, 0.0
@@ -208,8 +209,9 @@ def _leaders(run: Run, rows: Sequence[Row]) -> list[Finding]:
     for model in run.models:
         both = [r for r in scored(rows, model, "deletion") if r in scored(rows, model, "insertion")]
         if len(both) > 3:
-            rank = float(spearmanr([-r.cells["deletion"].summary.mean for r in both],
-                                   [r.cells["insertion"].summary.mean for r in both]).statistic)  # fmt: skip
+            means = [[sign * r.cells[m].summary.mean for r in both] for m, sign in (("deletion", -1), ("insertion", 1))]
+            constant = any(np.ptp(x) == 0 for x in means)  # of which there is no rank correlation
+            rank = math.nan if constant else float(spearmanr(*means).statistic)
             if math.isfinite(rank):
                 orders[model] = (
                     f"Deletion and insertion order the {len(both)} explainers{{where}} with a rank correlation of "

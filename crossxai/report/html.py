@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from crossxai.atomic import write_text
-from crossxai.report import figures, heatmaps, panels, tiles, words
+from crossxai.report import certainty, figures, heatmaps, panels, sureness, tiles, words
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings
 
@@ -91,6 +91,8 @@ def _context(contents: Contents) -> dict[str, Any]:
         "facts": facts(contents),
         "columns": panels.columns(contents),
         "rows": contents.rows,
+        "certainty": _certainty(contents),
+        "evaluate": f"crossxai evaluate {run.directory.name}",
         "maps": contents.maps,
         "meanings": meanings(run),
         "settings": words.settings(manifest.get("settings", {})),
@@ -99,10 +101,22 @@ def _context(contents: Contents) -> dict[str, Any]:
     }
 
 
+def _certainty(contents: Contents) -> list[dict[str, Any]]:
+    """Per metric, how sure its rankings are: sentences, and the rankings themselves."""
+    groups = []
+    for metric in certainty.metrics(contents.run):
+        found = [r for r in contents.rankings if r.metric == metric]
+        if found:
+            said = sureness.sentences(contents.run, found)
+            groups.append({"metric": metric.replace("_", " "), "sentences": said, "rankings": found})
+    return groups
+
+
 def _pictures(contents: Contents) -> dict[str, Any]:
     """What only the page has."""
     return {
         "curve_groups": panels.curve_groups(contents),
+        "curveless": [m for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)],
         "matrices": heatmaps.matrices(contents),
         "samples": tiles.samples(contents.run),
         "centre": tiles.centre(contents.run),

@@ -59,7 +59,7 @@ def columns(contents: Contents) -> list[Column]:
         found.append(
             Column(
                 metric,
-                title,
+                f"{title}{of_modality(contents.run, metric)}",
                 f"{name}, area {words.percent(areas[0])}" if shares else "",
                 "higher is better" if cells[0].higher_is_better else "lower is better",
                 bool(tests) and not shares,
@@ -69,6 +69,12 @@ def columns(contents: Contents) -> list[Column]:
             )
         )
     return found
+
+
+def of_modality(run: Run, metric: str) -> str:
+    """Whose maps a metric judges, where there are several modalities: ` of image`; else nothing."""
+    named = {str(e.scores[metric].params.get("modality", "")) for e in run.explanations if metric in e.scores} - {""}
+    return f" of {words.listing(sorted(named))}" if named and len(run.samples.modalities) > 1 else ""
 
 
 def mark(test: Test | None, reach: float) -> Mark | None:

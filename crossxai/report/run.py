@@ -20,6 +20,7 @@ from crossxai.files import (
 
 RANDOM = "controls.random"
 CENTRE = "controls.centre"
+ORACLE = "controls.oracle"
 CONTROLS = "controls"
 
 
@@ -69,7 +70,7 @@ def _order(explanation: Explanation) -> tuple[bool, str, str]:
 
 
 def is_control(explanation: Explanation) -> bool:
-    """Whether an explanation is a control: a map that knows nothing of the model."""
+    """Whether an explanation is a control: a map that never asks the model."""
     return explanation.library == CONTROLS
 
 

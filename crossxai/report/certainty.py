@@ -1,0 +1,241 @@
+"""How sure a ranking of explainers is: ranks told apart, resampled samples, fewer steps, and what the samples can show.
+
+Explainers of libraries only, by their values on the same samples of one model and metric; samples that any of them lacks are
+left out, and explainers without any value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from string import ascii_uppercase
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.evaluation import friedman, power, rank_stability, sampling
+from crossxai.evaluation.areas import area
+from crossxai.files import Explanation
+from crossxai.model import Array
+from crossxai.report.analysis import Row, scored
+from crossxai.report.run import Run
+from crossxai.scores import Scores
+
+MAIN = ("deletion", "insertion")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One explainer in a ranking. rank: mean rank over samples, 1 is best. first: share of resamples in which it is first.
+    groups: letters; those that share one are not told apart by rank. against_random: in words, "" without that control."""
+
+    label: str
+    mean: float
+    rank: float
+    first: float
+    groups: str
+    against_random: str
+
+
+@dataclass(frozen=True)
+class Fewer:
+    """The same curves read at fewer steps: who is first then, and the share of pairs of explainers that change places."""
+
+    steps: int
+    first: tuple[str, ...]
+    flips: float
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Areas from a few points of each curve. half_width: the largest 95 % interval that leaving out points gives a mean, halved.
+    precision: what was asked for, NaN if nothing; reached: explainers that have it, of `of`."""
+
+    points: float
+    whole: int
+    half_width: float
+    precision: float
+    reached: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Explainers of a model by a metric, best mean first, and how firm that is.
+
+    n samples with a value of every explainer; left_out have not, and `without`, explainers without any. statistic, p: Friedman's
+    test; critical_difference: of mean ranks, Nemenyi's at 5 %. same_order: share of resamples with exactly this order.
+    typical: the mean difference that n samples show with a chance of 80 % between two explainers (of the median spread),
+    infinite if none. runner: the first explainer whose mean is not the best one's; seen: the difference of the two; needed:
+    samples that one as small needs, 0 if there is none.
+    """
+
+    model: str
+    metric: str
+    places: tuple[Place, ...]
+    n: int
+    left_out: int
+    without: tuple[str, ...]
+    statistic: float
+    p: float
+    critical_difference: float
+    same_order: float
+    steps: int
+    fewer: tuple[Fewer, ...]
+    typical: float
+    runner: str
+    seen: float
+    needed: int
+    estimated: Estimated | None
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Letter → explainers that are not told apart by rank."""
+        letters = sorted({letter for place in self.places for letter in place.groups})
+        return {x: tuple(p.label for p in self.places if x in p.groups) for x in letters}
+
+
+def metrics(run: Run) -> tuple[str, ...]:
+    """Whose ranking is looked at: deletion and insertion, or the run's first metric."""
+    return tuple(m for m in run.metrics if m in MAIN) or run.metrics[:1]
+
+
+def rankings(run: Run, rows: Sequence[Row]) -> tuple[Ranking, ...]:
+    """Per metric and model with two or more explainers that have values on a common sample."""
+    found = [_ranking(run, rows, model, metric) for metric in metrics(run) for model in run.models]
+    return tuple(r for r in found if r is not None)
+
+
+def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking | None:
+    chosen = scored(rows, model, metric)
+    every = [r.label for r in rows if r.model == model and not r.control and metric in r.cells]
+    scores = {r.label: run.of(model)[r.label].scores[metric] for r in chosen}
+    if len(chosen) < 2:
+        return None
+    values = np.stack([s.value for s in scores.values()], axis=1)
+    complete: npt.NDArray[np.bool_] = np.asarray(~np.isnan(values).any(axis=1))
+    if not complete.any():
+        return None
+    values, higher = values[complete], chosen[0].cells[metric].higher_is_better
+    means = values.mean(axis=0)
+    order = np.argsort(-means if higher else means, kind="stable")
+    labels, values = [chosen[i].label for i in order], values[:, order]
+    tested, drawn = friedman.friedman(values, higher), rank_stability.resample(values, higher)
+    versus = {r.label: r.cells[metric].versus for r in chosen}
+    letters = _letters(tested.groups, len(labels))
+    steps, fewer = _fewer([scores[x] for x in labels], labels, complete, higher)
+    typical, runner, seen, needed = _power(values)
+    return Ranking(
+        model=model,
+        metric=metric,
+        places=tuple(
+            Place(
+                label,
+                float(drawn.means[i]),
+                float(tested.ranks[i]),
+                float(drawn.best[i]),
+                letters[i],
+                test.verdict if (test := versus[label]) else "",
+            )
+            for i, label in enumerate(labels)
+        ),
+        n=len(values),
+        left_out=len(complete) - len(values),
+        without=tuple(x for x in every if x not in labels),
+        statistic=tested.statistic,
+        p=tested.p,
+        critical_difference=tested.critical_difference,
+        same_order=drawn.same_order,
+        steps=steps,
+        fewer=fewer,
+        typical=typical,
+        runner=labels[runner],
+        seen=seen,
+        needed=needed,
+        estimated=_estimated(list(scores.values())),
+    )
+
+
+def _letters(groups: Sequence[Sequence[int]], k: int) -> list[str]:
+    """The letters of each explainer; the twenty-seventh group and those after it share the last one's."""
+    names = [ascii_uppercase[min(i, 25)] for i in range(len(groups))]
+    return ["".join(name for name, group in zip(names, groups, strict=True) if i in group) for i in range(k)]
+
+
+def _power(values: Array) -> tuple[float, int, float, int]:
+    """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples
+    that this needs."""
+    pairs = combinations(range(values.shape[1]), 2)
+    spreads = [power.spread(values[:, i], values[:, j]) for i, j in pairs]
+    n, sd = len(values), float(np.median(spreads))
+    typical = power.detectable(n, sd).difference if math.isfinite(sd) else math.inf
+    apart = np.abs(values.mean(axis=0) - values[:, 0].mean())
+    different = np.flatnonzero(apart > 1e-8 * np.abs(values).max())
+    if n < 2 or not different.size:
+        return typical, 0, 0.0, 0
+    runner = int(different[0])
+    seen, own = float(apart[runner]), power.spread(values[:, 0], values[:, runner])
+    return typical, runner, seen, power.samples_needed(seen, own).n
+
+
+def _fewer(
+    scores: Sequence[Scores], labels: Sequence[str], complete: npt.NDArray[np.bool_], higher: bool
+) -> tuple[int, tuple[Fewer, ...]]:
+    """Steps of the curves, and the rankings by half and by a quarter of them; none if areas are not those of the curves."""
+    full = [thinned(s, 1) for s in scores]
+    if any(f is None or not np.allclose(f, s.value, equal_nan=True) for f, s in zip(full, scores, strict=True)):
+        return 0, ()
+    sizes = {s.curve.shape[1] - 1 for s in scores if s.curve is not None}
+    steps, found = max(sizes), []
+    for factor in (2, 4):
+        columns = [values for s in scores if (values := thinned(s, factor)) is not None]
+        if len(columns) < len(scores):
+            continue
+        table = np.stack(columns, axis=1)[complete]
+        whole = np.stack([f for f in full if f is not None], axis=1)[complete]
+        settings = rank_stability.across([whole, table], higher)
+        best = settings.means[1] if higher else -settings.means[1]
+        first = tuple(x for x, mean in zip(labels, best, strict=True) if np.isclose(mean, best.max(), rtol=1e-12))
+        found.append(Fewer(steps // factor, first, settings.flip_rate))
+    return steps, tuple(found)
+
+
+def thinned(scores: Scores, factor: int) -> Array | None:
+    """Areas (n,) of curves of which every `factor`-th point is kept, both ends included; None with fewer than two steps left."""
+    if scores.curve is None or scores.fractions is None or (scores.curve.shape[1] - 1) // factor < 2:
+        return None
+    steps = scores.curve.shape[1] - 1
+    kept = np.unique(np.rint(np.linspace(0, steps, steps // factor + 1)).astype(np.intp))
+    return area(scores.curve[:, kept], scores.fractions[..., kept])
+
+
+def _estimated(scores: Sequence[Scores]) -> Estimated | None:
+    """What estimates of areas say of their own error; None if the curves were scored whole."""
+    asked = [auto(s.params) for s in scores]
+    if not all(asked):
+        return None
+    halves, points = [], []
+    for s in scores:
+        known = ~np.isnan(s.value)
+        variances = s.extras["step_variance"][known].astype(np.float64)
+        reach = sampling.t_quantile(variances, np.ones(len(variances), np.intp), 0.95)
+        halves.append(reach * float(np.sqrt(variances.sum())) / len(variances))
+        points.append(s.extras["points"][known].mean())
+    wish = float(asked[0].get("precision", math.nan))
+    reached = sum(h <= wish for h in halves)
+    return Estimated(float(np.mean(points)), asked[0]["of"] + 1, max(halves), wish, reached, len(halves))
+
+
+def auto(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of `steps="auto"` among a metric's parameters; empty for curves that were scored whole."""
+    steps = params.get("steps")
+    options = steps.get("auto") if isinstance(steps, Mapping) else None
+    return options if isinstance(options, Mapping) else {}
+
+
+def without_curve(explanations: Sequence[Explanation], metric: str) -> bool:
+    """Whether a metric's areas are estimates, so that there are no curves to draw."""
+    return any(auto(e.scores[metric].params) for e in explanations if metric in e.scores)
