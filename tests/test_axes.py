@@ -320,7 +320,7 @@ def test_flips() -> None:
         ({"steps": {"pixels": {"unit": 3}}}, "'pixels' has most, units"),
         ({"steps": {"percentiles": [120]}}, "from 0 to 100"),
         ({"steps": {"floor": 1}}, "at least 2 points"),
-        ({"steps": "many"}, "whole number of at least 1, got 'many'"),
+        ({"steps": "many"}, "whole number of at least 1, or 'auto', got 'many'"),
         ({"steps": {"a": 1, "b": 2}}, "or one rule"),
         ({"unit": "voxel"}, "unknown unit 'voxel': write pixel, element"),
         ({"ties": "random"}, "unknown ties"),

@@ -292,7 +292,7 @@ def _estimate(bank: Bank, line: _Line, confidence: float) -> Estimate:
         points=points,
         whole=line.factor < 0,
         replicates=replicates,
-        extras={"tie_rate": ranking.tie_rate(held.relevance), "degenerate": ranking.degenerate(held.relevance)},
+        extras=held.extras,
         params=params,
     )
 

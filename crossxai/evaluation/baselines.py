@@ -187,3 +187,23 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
     if not np.issubdtype(result.dtype, np.number) or not np.isfinite(result).all():
         raise InvalidInput(f"fill {describe(fill)!r} gave values that are not finite numbers")
     return result.astype(values.dtype, copy=False)
+
+
+BLOCK = 2**20
+"""Values that are filled, or maps that are reduced, at once: a few samples' exist at a time, never all."""
+
+
+class Filled:
+    """Samples with everything removed, made for a few of `values` (n, *axes) at a time, as `filled` does it."""
+
+    def __init__(self, fill: FillLike, modality: Modality, values: Array) -> None:
+        self.fill, self.modality, self.values = fill, modality, values
+        self.length = max(1, BLOCK // max(values[0].size, 1))
+        self._start, self._block = 0, values[:0]
+
+    def __call__(self, row: int) -> Array:
+        """One sample (*axes); the samples near it are kept for the next calls."""
+        if not self._start <= row < self._start + len(self._block):
+            self._start = row - row % self.length
+            self._block = filled(self.fill, self.modality, self.values[self._start : self._start + self.length])
+        return np.asarray(self._block[row - self._start])

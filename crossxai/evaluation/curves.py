@@ -27,6 +27,8 @@ from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Metric, Range, Scores
 
+LONG = 512
+"""Forward passes from which on making a faster copy of the model pays (see `Question.folded`)."""
 Endpoints = Literal["both", "no_start", "no_end", "neither"]
 Score = Literal["score", "ratio", "change", "drop"]
 Aggregation = Literal["per_sample", "mean_curve"]
@@ -200,30 +202,45 @@ def evaluate(
     """Scores [attribution][metric]; all curves share one stream, and no masked image of a map is scored twice.
 
     The untouched image is scored once per sample, the filled one once per sample and fill, whatever the number of
-    attributions and metrics. Metrics that are not curves are called one by one. `progress` is given the number of images
-    of each batch as it goes to the model; they add up to `passes`.
+    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` passes on, a faster copy of the model
+    is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
     asked = [m for m in metrics if isinstance(m, Curve) and not m.auto]
     stream = Stream(question, attributions, asked)
-    table = stream.table(progress)
-    estimated = iter([s for row in auto.scores(question, attributions, _auto(metrics), progress) for s in row])
+    others = {id(m): _cost(question, m) for m in metrics if not isinstance(m, Curve) or m.auto}
+    long = len(stream.jobs) + len(attributions) * sum(others.values()) >= LONG
+    quick = question.folded() if long else question
+    table = stream.table(quick, progress)
+    estimated = iter([s for row in auto.scores(quick, attributions, _auto(metrics), progress) for s in row])
     curves = iter(
         [
             _scores(stream, table, line, asked[i % len(asked)], stream.modalities[i % len(asked)])
             for i, line in enumerate(stream.lines)
         ]
     )
-    return [
-        [next(estimated if m.auto else curves) if isinstance(m, Curve) else m(question, a) for m in metrics]
-        for a in attributions
-    ]
+
+    def one(metric: Metric, attribution: Attribution) -> Scores:
+        if isinstance(metric, Curve):
+            return next(estimated if metric.auto else curves)
+        scores = metric(quick if getattr(metric, "needs", "") == "scores" else question, attribution)
+        progress(others[id(metric)])
+        return scores
+
+    return [[one(m, a) for m in metrics] for a in attributions]
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
-    """Forward passes (single images, not batches) that `evaluate` spends on the curves among these metrics; at most,
-    for those with `steps="auto"` and a precision."""
+    """Forward passes (single images, not batches) that `evaluate` spends: exact for curves; at most, for `steps="auto"` with a
+    precision; as they announce them, for other metrics, for maps that are all finite."""
     whole = [m for m in metrics if isinstance(m, Curve) and not m.auto]
-    return len(Stream(question, attributions, whole).jobs) + auto.passes(question, attributions, _auto(metrics))
+    others = sum(_cost(question, m) for m in metrics if not isinstance(m, Curve))
+    own = len(Stream(question, attributions, whole).jobs) + len(attributions) * others
+    return own + auto.passes(question, attributions, _auto(metrics))
+
+
+def _cost(question: Question, metric: Metric) -> int:
+    """Forward passes that a metric announces for one map of every sample."""
+    return len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
 
 
 def _auto(metrics: Sequence[Metric]) -> list[Curve]:

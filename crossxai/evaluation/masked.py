@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -10,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Reduction
-from crossxai.evaluation import baselines, ranking
-from crossxai.evaluation.stream import LONG
+from crossxai.evaluation import baselines
+from crossxai.evaluation.ranked import Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
@@ -31,15 +30,14 @@ class Masked(NamedTuple):
     units: int = 0
 
 
-class Ranked(NamedTuple):
-    """Relevance (n, *space) to rank units by. usable (n,): finite. first (n,): number of the first ranking with the same map."""
+class Known(NamedTuple):
+    """A ranking of an attribution's maps. usable (n,): finite. first (n,): number of the first ranking with the same map."""
 
     modality: str
-    seed: int
-    units: int
-    relevance: Array
+    ranked: Ranked
     usable: npt.NDArray[np.bool_]
     first: npt.NDArray[np.intp]
+    extras: dict[str, Array]
 
 
 class Bank:
@@ -51,10 +49,10 @@ class Bank:
         self.progress, self.made = progress, 0
         self.places = {m.name: i for i, m in enumerate(question.model.modalities)}
         self.kinds: list[tuple[str, baselines.Fill]] = []
-        self.fills: list[Array] = []
-        self.rankings: list[Ranked] = []
+        self.fills: list[baselines.Filled] = []
+        self.rankings: list[Known] = []
         self.scores: dict[Masked, float] = {}
-        self._known: dict[tuple[int, str, int, bytes], int] = {}
+        self._first: dict[tuple[int, str, int, bytes], int] = {}
         self._row, self._orders = -1, dict[int, npt.NDArray[np.intp]]()
 
     def fill(self, modality: Modality, fill: baselines.FillLike) -> int:
@@ -63,27 +61,26 @@ class Bank:
         if entry not in self.kinds:
             values = self.question.inputs[self.places[modality.name]]
             self.kinds.append(entry)
-            self.fills.append(baselines.filled(entry[1], modality, values))
+            self.fills.append(baselines.Filled(entry[1], modality, values))
         return self.kinds.index(entry)
 
     def rank(self, attribution: Attribution, modality: Modality, reduction: Reduction, seed: int) -> int:
         """The number of the ranking of an attribution's maps."""
-        relevance = ranking.units(self.question, attribution, modality, reduction)
-        number, usable = len(self.rankings), ranking.usable(relevance)
-        first = np.full(len(relevance), number, dtype=np.intp)
+        number = len(self.rankings)
+        ranked = Ranked(self.question, attribution, modality, Ranking(number, modality.name, reduction, seed))
+        usable, extras, digests = ranked.quality()
+        first = np.full(len(usable), number, dtype=np.intp)
         for row in np.flatnonzero(usable).tolist():
-            digest = hashlib.blake2b(np.ascontiguousarray(relevance[row], dtype=np.float64).tobytes(), digest_size=16)
-            first[row] = self._known.setdefault((row, modality.name, seed, digest.digest()), number)
-        units = int(np.prod(relevance.shape[1:]))
-        self.rankings.append(Ranked(modality.name, seed, units, relevance, usable, first))
+            first[row] = self._first.setdefault((row, modality.name, seed, digests[row]), number)
+        self.rankings.append(Known(modality.name, ranked, usable, first, extras))
         return number
 
     def image(self, row: int, fill: int, rank: int, inserts: bool, units: int) -> Masked:
         """The name of the image with `units` units of a ranking removed or inserted; identical masks have the same name."""
         held = self.rankings[rank]
-        if units == (held.units if inserts else 0):
+        if units == (held.ranked.total if inserts else 0):
             return Masked(row)
-        if units == (0 if inserts else held.units):
+        if units == (0 if inserts else held.ranked.total):
             return Masked(row, held.modality, fill)
         return Masked(row, held.modality, fill, int(held.first[row]), inserts, units)
 
@@ -96,8 +93,7 @@ class Bank:
         def make(part: npt.NDArray[np.intp]) -> Inputs:
             return self._copies([jobs[i] for i in part.tolist()])
 
-        question = self.question.folded() if len(jobs) >= LONG else self.question
-        found = question.score_stream([image.row for image in jobs], make, self.progress)
+        found = self.question.score_stream([image.row for image in jobs], make, self.progress)
         self.scores.update(zip(jobs, found.tolist(), strict=True))
         self.made += len(jobs)
 
@@ -111,7 +107,7 @@ class Bank:
         return inputs
 
     def _hide(self, values: Array, image: Masked) -> None:
-        fill = self.fills[image.fill][image.row]
+        fill = self.fills[image.fill](image.row)
         if image.ranking < 0:
             values[...] = fill
             return
@@ -124,7 +120,5 @@ class Bank:
         if image.row != self._row:
             self._row, self._orders = image.row, {}
         if image.ranking not in self._orders:
-            held = self.rankings[image.ranking]
-            relevance = held.relevance[[image.row]]
-            self._orders[image.ranking] = ranking.order(self.question, relevance, [image.row], held.seed)[0]
+            self._orders[image.ranking] = self.rankings[image.ranking].ranked(image.row)
         return self._orders[image.ranking]

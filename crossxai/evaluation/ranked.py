@@ -11,6 +11,7 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Reduction
 from crossxai.errors import Unsupported
 from crossxai.evaluation import ranking
+from crossxai.evaluation.baselines import BLOCK
 from crossxai.evaluation.steps import Counts, Rule
 from crossxai.model import Array, Modality
 from crossxai.question import Question
@@ -34,8 +35,6 @@ class Ranking(NamedTuple):
 
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]
-BLOCK = 2**20
-"""Values of a map that are reduced at once: a few samples' relevance exists at a time, never all."""
 
 
 class Ranked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.fills import imputes
-from crossxai.evaluation.ranked import BLOCK, Labels, Ranked, Ranking
+from crossxai.evaluation.ranked import Labels, Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from crossxai.evaluation.curves import Curve
 
 Columns = npt.NDArray[np.intp]
-LONG = 512
-"""Masked images from which on a faster copy of the model pays (see `Question.folded`)."""
 
 
 class Image(NamedTuple):
@@ -63,7 +62,7 @@ class Stream:
         self.modalities = [ranking.modality_of(question, m.modality, m.name) for m in metrics]
         self.places = {m.name: i for i, m in enumerate(question.model.modalities)}
         self.kinds: list[tuple[baselines.Fill, int]] = []
-        self.fills: dict[tuple[str, int], tuple[int, Array]] = {}
+        self.fills: dict[tuple[str, int], baselines.Filled] = {}
         self.labels: dict[tuple[str, str, int], dict[int, Labels]] = {}
         self.buffers: tuple[Array, ...] = ()
         self.columns: dict[Image, int] = {}
@@ -204,12 +203,12 @@ class Stream:
             return np.tile(np.asarray(columns, np.intp), (len(self.question), 1))
         return self.same[:, columns]
 
-    def table(self, progress: Callable[[int], object]) -> Array:
-        """Run the stream: scores (n, images), NaN where no curve asks."""
+    def table(self, question: Question, progress: Callable[[int], object]) -> Array:
+        """Run the stream through the question's model: scores (n, images), NaN where no curve asks."""
         n, width = len(self.question), max(len(self.images), 1)
         table = np.full((n, width), np.nan)
-        question = self.question.folded() if len(self.jobs) >= LONG else self.question
-        table.flat[self.jobs] = question.score_stream(self.jobs // width, self._copies, progress)
+        whole = replace(self.question, model=question.model)
+        table.flat[self.jobs] = whole.score_stream(self.jobs // width, self._copies, progress)
         return table
 
     def read(self, table: Array, line: Line) -> tuple[Array, Array]:
@@ -259,16 +258,13 @@ class Stream:
         _by_unit(values, len(ranked))[hidden] = _by_unit(fill, len(ranked))[hidden]
 
     def _filled(self, image: Image, row: int) -> Array:
-        """One sample with everything removed; fills are made for some samples at a time."""
-        start, filled = self.fills.get((image.modality, image.fill), (0, np.empty(0, np.float32)))
-        if not start <= row < start + len(filled):
-            values = self.question.inputs[self.places[image.modality]]
-            length = max(1, BLOCK // max(values[0].size, 1))
-            start = row - row % length
-            modality = next(m for m in self.question.modalities if m.name == image.modality)
-            filled = baselines.filled(self.kinds[image.fill][0], modality, values[start : start + length])
-            self.fills[image.modality, image.fill] = start, filled
-        return np.asarray(filled[row - start])
+        """One sample with everything removed."""
+        own = (image.modality, image.fill)
+        if own not in self.fills:
+            place = self.places[image.modality]
+            modality, values = self.question.model.modalities[place], self.question.inputs[place]
+            self.fills[own] = baselines.Filled(self.kinds[image.fill][0], modality, values)
+        return self.fills[own](row)
 
     def _refilled(self, row: int, image: Image, ranked: Columns) -> Array:
         """The image after the steps of its trail, each filling from the image as the one before left it."""
