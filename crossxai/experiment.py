@@ -98,7 +98,7 @@ class Experiment(_Part):
 
     title: str = "Comparison of explanations"
     seed: int = Field(default=0, ge=0)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     controls: StrictBool = True
     data: Data = Data()
     target: Target = Target()

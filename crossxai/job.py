@@ -16,6 +16,7 @@ from rich.progress import Progress
 import crossxai
 from crossxai import sources
 from crossxai.attribution import Attribution, Explainer
+from crossxai.batching import DEFAULT, batched
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import baselines, curves, joint
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
@@ -233,9 +234,9 @@ def questions(
     if lacking:
         raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
     inputs = tuple(samples.inputs[m.name] for m in model.modalities)
-    size = experiment.batch_size
+    size = experiment.batch_size or DEFAULT
     outputs = np.concatenate(
-        [model.predict(tuple(v[i : i + size] for v in inputs)) for i in range(0, len(inputs[0]), size)]
+        batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
     )
     _check_outputs(outputs, name, experiment)
     chosen = _chosen(experiment.target.of, outputs, samples)

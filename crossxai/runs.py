@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 import crossxai
 from crossxai import sources
 from crossxai.atomic import write_text
+from crossxai.batching import DEFAULT
 from crossxai.errors import InvalidFile
 from crossxai.experiment import Experiment
 from crossxai.files import (
@@ -119,7 +120,7 @@ def _manifest(
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := version(name))},
         "seed": experiment.seed,
-        "batch_size": experiment.batch_size,
+        "batch_size": experiment.batch_size or f"{DEFAULT}, measured for long streams",
         "target": words(experiment),
         "data": data,
         "models": models,
