@@ -194,3 +194,22 @@ def test_equal_maps_are_scored_once() -> None:
     for answer, scores in zip(answers, found, strict=True):
         for alone, shared in zip(evaluate(question, [answer], metrics)[0], scores, strict=True):
             np.testing.assert_allclose(alone.curve, shared.curve, atol=1e-7)
+
+
+def test_keras_traces_once_per_shape() -> None:
+    """Python code of a layer runs while its graph is traced: once for any number of samples, once more for another size."""
+    traces: list[int] = []
+
+    class Noted(keras.layers.Layer):
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            traces.append(1)
+            return tf.reduce_mean(x, (1, 2))
+
+    inputs = keras.Input((None, None, 3))
+    model = KerasModel(keras.Model(inputs, Noted()(inputs)), IMAGE)
+    traces.clear()
+    for n in (1, 5, 32, 7):
+        model.predict((np.zeros((n, 6, 6, 3), np.float32),))
+    assert len(traces) == 1
+    model.predict((np.zeros((2, 8, 8, 3), np.float32),))
+    assert len(traces) == 2
