@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -23,12 +24,13 @@ def summary(folder: Path, width: int) -> tuple[Table, str]:
     frame = pd.read_csv(folder / "summary.csv")
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
     judge = "deletion" if "deletion" in metrics else next(iter(metrics), "")
-    shown = _fitting(metrics, width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3)
+    breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
+    shown = _fitting(breadths, width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3)
     title = f"Means over samples, and {words.metric(judge)} against random, Holm-corrected" if judge else ""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("explainer", no_wrap=True)
     for metric in shown:
-        table.add_column(words.metric(metric), justify="right", min_width=_breadth(metric))
+        table.add_column(words.metric(metric), justify="right", min_width=breadths[metric])
     table.add_column(VERDICT, no_wrap=True)
     table.add_column("seconds", justify="right")
     for model, rows in frame.groupby("model", sort=False):
@@ -45,15 +47,15 @@ def summary(folder: Path, width: int) -> tuple[Table, str]:
     return table, f"In the report, too: {words.listing([words.metric(m) for m in rest])}." if rest else ""
 
 
-def _fitting(metrics: Sequence[str], room: int) -> list[str]:
+def _fitting(breadths: dict[str, int], room: int) -> list[str]:
     """The first metrics whose columns fit, one at least."""
-    taken = [sum(_breadth(m) + 1 for m in metrics[: i + 1]) for i in range(len(metrics))]
-    return list(metrics[: max(1, sum(t <= room for t in taken))])
+    taken = accumulate(breadth + 1 for breadth in breadths.values())
+    return list(breadths)[: max(1, sum(t <= room for t in taken))]
 
 
-def _breadth(metric: str) -> int:
-    """Characters of a column: the longest word of its heading, or a number such as -4602.361."""
-    return max(9, *map(len, words.metric(metric).split()))
+def _breadth(metric: str, means: Iterable[float]) -> int:
+    """Characters of a column: the longest word of its heading, or number."""
+    return _longest([*words.metric(metric).split(), *(f"{mean:.3f}" for mean in means if not math.isnan(mean))])
 
 
 def _longest(labels: Iterable[object]) -> int:

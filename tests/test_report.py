@@ -443,9 +443,9 @@ def test_many_metrics_have_a_table_per_axis(tmp_path: Path) -> None:
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     scores = markdown.partition("## Scores on pytorch")[2].partition("\n## ")[0]
     titles = [line[4:] for line in scores.splitlines() if line.startswith("### ")]
-    axes = ["Localisation", "Stability", "Randomisation", "Complexity", "Other metrics"]
+    axes = ["Localisation", "Stability", "Randomisation", "Complexity", "Other metrics", "Maps"]
     assert titles == ["Faithfulness, 1 of 2", "Faithfulness, 2 of 2", *axes]
-    assert [f'<h4 class="axis">{title}</h4>' in text for title in titles] == [True] * 7
+    assert [f'<h4 class="axis">{title}</h4>' in text for title in titles] == [True] * 8
     for heading in ("AOPC (higher is better)", "Entropy (0 or more, lower is better)", "ROAD MoRF (", "Own metric ("):
         assert scores.count(f"| {heading}") == 1
     for table in scores.split("### ")[1:]:

@@ -10,7 +10,7 @@ from crossxai import evaluation
 from crossxai.report.panels import Column
 from crossxai.scores import Axis
 
-WIDEST = 4  # metrics side by side that a page of ordinary width shows without scrolling
+WIDEST = 6  # columns of means and of differences side by side that a page of ordinary width shows without scrolling
 NOTES = {
     "faithfulness": "Does the map name what the model uses?",
     "localisation": "Does the map lie where the evidence is known to be?",
@@ -26,31 +26,35 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one table. title, note: its axis, in words; "" where one table has all. first: it has the maps' own columns."""
+    """Columns of one table. title, note: its axis, in words; "" where one table has all. maps: it has the maps' own columns."""
 
     title: str
     note: str
     columns: tuple[Column, ...]
-    first: bool
+    maps: bool
 
     @property
     def width(self) -> int:
         """Columns after the explainer's name."""
-        return len(self.columns) + sum(c.compared for c in self.columns) + 3 * self.first
+        return _width(self.columns) + 3 * self.maps
 
 
 def tables(columns: Sequence[Column]) -> list[Table]:
-    """One table for up to four metrics; else one per axis, and several for an axis of more than four."""
-    if len(columns) <= WIDEST:
+    """One table for few metrics; else one or more per axis, and one for what is of the maps alone."""
+    if _width(columns) <= WIDEST:
         return [Table("", "", tuple(columns), True)]
     axes = {entry.name: axis for entry in evaluation.discover() if (axis := getattr(entry.metric, "axis", "")) in NOTES}
     found: list[Table] = []
     for axis in (*get_args(Axis), ""):
         chosen = [c for c in columns if axes.get(c.metric, "") == axis]
-        parts = -(-len(chosen) // WIDEST)
+        parts = -(-_width(chosen) // WIDEST)
         for i in range(parts):
-            # Parts of like size: seven metrics are 4 and 3.
+            # Parts of like size: four metrics are 2 and 2.
             part = chosen[i * len(chosen) // parts : (i + 1) * len(chosen) // parts]
             title = (axis or "other metrics").capitalize() + (f", {i + 1} of {parts}" if parts > 1 else "")
-            found.append(Table(title, NOTES.get(axis, "") if i == 0 else "", tuple(part), not found))
-    return found
+            found.append(Table(title, NOTES.get(axis, "") if i == 0 else "", tuple(part), False))
+    return [*found, Table("Maps", "", (), True)]
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return len(columns) + sum(c.compared for c in columns)

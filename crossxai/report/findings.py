@@ -146,7 +146,7 @@ def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[s
 
 def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
     """Against every control but random and the oracle: a map that ignores the model and is no noise either."""
-    points, few, strong = [], False, list[tuple[float, str]]()
+    points, few, able, strong = [], False, False, list[tuple[float, str]]()
     controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, ORACLE)]
     for metric in CURVES:
         for control in controls:
@@ -155,6 +155,7 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
                 tests = analysis.against(run, model, metric, control, libraries_only=True)
                 tests = {x: t for x, t in tests.items() if t.verdict != "no test"}
                 if tests:
+                    able = able or analysis.smallest_p(max(t.n for t in tests.values()), len(tests)) < analysis.ALPHA
                     winners[model] = _with(tests, "better")
                     worse = len(_with(tests, "worse"))
                     counts[model] = f"{tally(len(winners[model]), len(tests))} beat {code(control)}"
@@ -175,6 +176,9 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
     if strong:
         text = max(strong, key=lambda s: s[0])[1]
         return [Finding("Simple controls", text, tuple(points), 88.5, "warning")]
+    if not able:
+        text = f"{words.count(run.n, 'sample')} cannot show whether any explainer beats a map that ignores the model: "
+        return [Finding("Simple controls", f"{text}{names(controls)}.", tuple(points), 80, "warning")]
     text = f"Maps that ignore the model but are not noise ({names(controls)}) are "
     text += (
         "hard to beat: in at least one comparison fewer than half of the explainers do."
