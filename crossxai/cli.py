@@ -178,16 +178,21 @@ def _list_explainers(console: Console) -> None:
 
 
 def _list_metrics(console: Console) -> None:
+    from itertools import groupby
+
     from rich.table import Table
 
     from crossxai import metric_catalogue
 
     table = Table(title="Metrics", title_justify="left")
-    for heading in ("name", "axis", "needs", "what it is"):
-        table.add_column(heading, no_wrap=heading in ("name", "axis"))
-    for entry in metric_catalogue.entries():
-        needs = metric_catalogue.needs(entry)
-        table.add_row(entry.name, getattr(entry.metric, "axis", "–"), needs, entry.purpose)
+    for heading in ("name", "needs", "better", "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for axis, entries in groupby(metric_catalogue.entries(), lambda e: getattr(e.metric, "axis", "")):
+        table.add_section()
+        table.add_row(f"[bold]{axis or 'other'}[/]")
+        for entry in entries:
+            better, needs = "higher" if entry.higher_is_better else "lower", metric_catalogue.needs(entry)
+            table.add_row(entry.name, needs, better, entry.purpose)
     console.print(table)
     console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")
 
