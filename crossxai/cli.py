@@ -15,7 +15,6 @@ from crossxai.errors import CrossXAIError
 
 if TYPE_CHECKING:
     from crossxai.experiment import Experiment
-    from crossxai.rankings import Rankings
 
 app = typer.Typer(
     name="crossxai",
@@ -106,7 +105,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
-    from crossxai import rankings
+    from crossxai import rankings, terminal
 
     with _clear_errors():
         _quiet()
@@ -120,7 +119,7 @@ def evaluate(
             folder=experiment.resolve().parent if experiment else None,
         )
         console = Console()
-        for table in _tables(found):
+        for table in terminal.by_preset(found, console.width):
             console.print(table)
         for sentence in found.sentences():
             console.print(_escaped(sentence), highlight=False)
@@ -179,16 +178,23 @@ def _list_explainers(console: Console) -> None:
 
 
 def _list_metrics(console: Console) -> None:
+    from itertools import groupby
+
     from rich.table import Table
 
-    from crossxai import evaluation
+    from crossxai import metric_catalogue
 
     table = Table(title="Metrics", title_justify="left")
     for heading in ("name", "needs", "better", "what it is"):
         table.add_column(heading, no_wrap=heading == "name")
-    for entry in evaluation.discover():
-        table.add_row(entry.name, entry.needs, "higher" if entry.higher_is_better else "lower", entry.purpose)
+    for axis, entries in groupby(metric_catalogue.entries(), lambda e: getattr(e.metric, "axis", "")):
+        table.add_section()
+        table.add_row(f"[bold]{axis or 'other'}[/]")
+        for entry in entries:
+            better, needs = "higher" if entry.higher_is_better else "lower", metric_catalogue.needs(entry)
+            table.add_row(entry.name, needs, better, entry.purpose)
     console.print(table)
+    console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")
 
 
 def _installed(library: str) -> bool:
@@ -217,75 +223,13 @@ def _run(experiment: Experiment, out: Path) -> None:
 
 
 def _write_report(folder: Path) -> None:
+    from crossxai import terminal
     from crossxai.report import write_report
 
     page = write_report(folder)
     console = Console()
-    console.print(_summary(folder))
+    table, rest = terminal.summary(folder, console.width)
+    console.print(table)
+    if rest:
+        console.print(rest, highlight=False)
     console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)
-
-
-def _summary(folder: Path) -> object:
-    """One line per model and explainer: each metric's mean, the verdict against random in words, time."""
-    import math
-
-    import pandas as pd
-    from rich import box
-    from rich.table import Table
-
-    frame = pd.read_csv(folder / "summary.csv")
-    metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
-    judge = "deletion" if "deletion" in metrics else next(iter(metrics), "")
-    title = f"Means over samples, and {judge.replace('_', ' ')} against random, Holm-corrected" if judge else ""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
-    table.add_column("explainer", no_wrap=True)
-    for metric in metrics:
-        words = metric.split("_")
-        table.add_column(" ".join(words), justify="right", min_width=max(map(len, words)))
-    verdict = f"{judge}_versus_random_verdict"
-    table.add_column("than random", no_wrap=True)
-    table.add_column("s", justify="right")
-    for model, rows in frame.groupby("model", sort=False):
-        table.add_section()
-        table.add_row(f"[bold]{model}[/]")
-        for row in rows.to_dict("records"):
-            means = [row[f"{metric}_mean"] for metric in metrics]
-            numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
-            said = row.get(verdict) if row["status"] == "ok" else "Unsupported"
-            said = "no better" if said == "not told apart" else said
-            seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
-            table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
-    return table
-
-
-def _beats(verdicts: list[str]) -> str:
-    """By how many conventions an explainer beats random, in words; "" for random itself, and without that control."""
-    tested = [v for v in verdicts if v not in ("reference", "no test")]
-    won = sum(v == "better" for v in tested)
-    if not tested:
-        return ""
-    return "by all" if won == len(tested) else "by none" if not won else f"by {won} of {len(tested)}"
-
-
-def _tables(found: Rankings) -> list[object]:
-    """Per model and kind of curve, each explainer's mean and rank by every preset, best mean rank first."""
-    from rich import box
-    from rich.table import Table
-
-    from crossxai.rankings import WORDS
-
-    tables: list[object] = []
-    for (model, kind), rows in found.means.groupby(["model", "kind"], sort=False):
-        title = f"{model}, {kind} ({WORDS[str(kind)]}): mean, and rank"
-        table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
-        table.add_column("explainer", no_wrap=True)
-        presets = list(dict.fromkeys(rows["preset"]))
-        for name in presets:
-            table.add_column(name.replace("_", " "), justify="right", overflow="fold")
-        table.add_column("beats random")
-        means, ranks = (rows.pivot(index="label", columns="preset", values=value) for value in ("mean", "rank"))
-        for label in ranks.mean(axis=1).sort_values(kind="stable").index:
-            cells = [f"{means.loc[label, p]:.3f} ({ranks.loc[label, p]:g})" for p in presets]
-            table.add_row(str(label), *cells, _beats(rows[rows["label"] == label]["versus_random"].tolist()))
-        tables.append(table)
-    return tables

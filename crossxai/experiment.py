@@ -59,7 +59,7 @@ class Target(_Part):
 
     of: Literal["predicted", "label"] | StrictInt = "predicted"
     explain: Link = "identity"
-    measure: Link | Literal["largest", "accuracy"] = "softmax"
+    measure: Literal[Link, "largest", "accuracy"] = "softmax"
 
 
 class ExplainerSpec(_Part):

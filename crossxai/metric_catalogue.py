@@ -54,8 +54,17 @@ class _Sheet:
 
 def rows() -> list[dict[str, str]]:
     """One dictionary per metric, heading → cell, axis by axis."""
-    entries = sorted(evaluation.discover(), key=lambda e: (_place(e), e.name))
-    return [_row(entry) for entry in entries]
+    return [_row(entry) for entry in entries()]
+
+
+def entries() -> list[evaluation.Entry]:
+    """Every metric, axis by axis."""
+    return sorted(evaluation.discover(), key=lambda e: (_place(e), e.name))
+
+
+def needs(entry: evaluation.Entry) -> str:
+    """What a metric asks of the model, or that it asks the explainer again."""
+    return "the explainer" if getattr(entry.metric, "asks", "") == "explainer" else entry.needs
 
 
 def _place(entry: evaluation.Entry) -> int:
@@ -74,7 +83,7 @@ def _row(entry: evaluation.Entry) -> dict[str, str]:
         getattr(entry.metric, "axis", "–"),
         "higher" if entry.higher_is_better else "lower",
         any_value,
-        "the explainer" if getattr(entry.metric, "asks", "") == "explainer" else entry.needs,
+        needs(entry),
         _cost(entry),
         ", ".join(f"{f.name}{_default(f)}" for f in parameters),
         getattr(entry.metric, "source", "–"),

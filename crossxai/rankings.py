@@ -153,8 +153,14 @@ def _experiment(out: Path, folder: Path | None) -> Experiment:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InvalidFile(f"{path} is no finished run's manifest ({error!r}): give the folder of a run") from error
+        raise InvalidFile(f"{path} is no finished run's manifest ({_why(error)}): give the folder of a run") from error
     return experiments.check({**settings, "folder": (folder or Path()).resolve()}, str(path))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    return "it has no settings" if isinstance(error, KeyError | TypeError) else "it is not JSON"
 
 
 def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from experiments import BOTH, crossxai, toml
+from rich.console import Console
 
-from crossxai import InvalidInput, files, rankings
+from crossxai import InvalidInput, files, rankings, terminal
 from crossxai.evaluation import presets
 from crossxai.experiment import load
 from crossxai.job import attribution, questions
@@ -139,7 +141,7 @@ def test_what_cannot_be_is_one_message(run: Path, words: tuple[str, ...], messag
 def test_a_folder_that_is_no_run_and_a_model_that_changed(run: Path, tmp_path: Path) -> None:
     done = crossxai("evaluate", str(tmp_path))
     assert done.exit_code == 2
-    assert "give the folder of a run" in " ".join(done.output.split())
+    assert "(No such file or directory): give the folder of a run" in " ".join(done.output.split())
     (tmp_path / "manifest.json").write_text(json.dumps({"settings": {"seed": "x"}}))
     assert "not a valid experiment" in crossxai("evaluate", str(tmp_path)).output
     path = run / "out" / "predictions" / "own.h5"
@@ -148,3 +150,19 @@ def test_a_folder_that_is_no_run_and_a_model_that_changed(run: Path, tmp_path: P
     with pytest.raises(InvalidInput, match="its maps explain another model"):
         rankings.evaluate(run / "out", ["ours"], folder=run)
     files.write_predictions(path, before)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_terminal_s_tables_keep_every_number_whole(run: Path, width: int) -> None:
+    names = ["ours", "pnpxai", "gradcam_road", "quantus_pixel_flipping", "interpretdl", "latec"]
+    found = rankings.evaluate(run / "out", names, limit=3, folder=run)
+    console = Console(width=width, record=True, file=StringIO())
+    tables = terminal.by_preset(found, width)
+    for table in tables:
+        console.print(table)
+    text = console.export_text()
+    for row in found.means.to_dict("records"):
+        assert f"{row['mean']:.3f} ({row['rank']:g})" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert (len(tables) > 2) == (width == 80)

@@ -208,5 +208,12 @@ def test_the_core_imports_nothing_above_it() -> None:
         above = imported(PACKAGE / f"{name}.py") - CORE - {""}
         assert not above, f"{name}.py imports {above}"
     for path in PACKAGE.rglob("*.py"):
-        if path.name != "cli.py":
+        if path.name not in ("cli.py", "__main__.py"):
             assert "cli" not in imported(path), path
+
+
+def test_the_command_line_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "crossxai", "--version"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("crossxai ")

@@ -7,15 +7,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from crossxai import terminal
 from crossxai.errors import InvalidFile
 from crossxai.files import (
     Explanation,
@@ -30,6 +33,7 @@ from crossxai.files import (
 from crossxai.model import Modality
 from crossxai.report import figures, write_report
 from crossxai.report.analysis import area_share
+from crossxai.report.words import listing
 from crossxai.scores import Scores
 
 LABELS = (
@@ -423,3 +427,50 @@ def test_nothing_is_left_behind(report: Path) -> None:
 def test_same_numbers_same_page(tmp_path: Path) -> None:
     write_run(tmp_path, n=2, size=18)
     assert page(tmp_path) == page(tmp_path)
+
+
+AXES = ("aopc", "entropy", "irof", "max_sensitivity", "model_randomisation", "road", "road_morf", "own_metric")
+
+
+def test_many_metrics_have_a_table_per_axis(tmp_path: Path) -> None:
+    """Each metric once, under its axis with the axis' question, its range and its direction; one of no sample is said to be."""
+    write_run(tmp_path, ("captum.saliency", "controls.random"), {"pytorch": "torch"}, n=6)
+    for path in tmp_path.glob("explanations/*/*.h5"):
+        e = read_explanation(path)
+        more = {m: Scores(m, np.full(6, np.nan if m == "irof" else 0.25), m != "entropy") for m in AXES}
+        write_explanation(path, replace(e, scores={**e.scores, **more}))
+    text = page(tmp_path)
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    scores = markdown.partition("## Scores on pytorch")[2].partition("\n## ")[0]
+    titles = [line[4:] for line in scores.splitlines() if line.startswith("### ")]
+    axes = ["Localisation", "Stability", "Randomisation", "Complexity", "Other metrics", "Maps"]
+    assert titles == ["Faithfulness, 1 of 2", "Faithfulness, 2 of 2", *axes]
+    assert [f'<h4 class="axis">{title}</h4>' in text for title in titles] == [True] * 8
+    for heading in ("AOPC (higher is better)", "Entropy (0 or more, lower is better)", "ROAD MoRF (", "Own metric ("):
+        assert scores.count(f"| {heading}") == 1
+    for table in scores.split("### ")[1:]:
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len(rows) == 4
+        assert len({line.count("|") for line in rows}) == 1
+    assert scores.count("degenerate | tie rate | time") == 1
+    assert "to be worse than random is no fault here" in scores
+    assert findings(tmp_path)["No value"]["headline"] == "No map has a value of `irof`: it is defined for no sample."
+
+
+def test_the_terminal_shows_what_fits(tmp_path: Path) -> None:
+    write_run(tmp_path, ("captum.saliency", "controls.random"), {"pytorch": "torch"}, n=6)
+    page(tmp_path)
+    names = ["deletion", "insertion", "centre share", "mask share"]
+    for width in (60, 80, 200):
+        table, rest = terminal.summary(tmp_path, width)
+        console = Console(width=width, record=True, file=StringIO())
+        console.print(table)
+        text = console.export_text()
+        headings = [str(column.header) for column in table.columns]
+        shown = [name for name in names if name in headings]
+        assert headings == ["explainer", *shown, "than random", "seconds"]
+        assert shown == names[: len(shown)]
+        assert rest == (f"In the report, too: {listing(names[len(shown) :])}." if len(shown) < 4 else "")
+        assert "seconds" in text  # and so the rightmost column is whole
+        assert "…" not in text
+    assert len(shown) == 4

@@ -121,3 +121,12 @@ def test_holm():
 def test_bad_inputs(call, message):
     with pytest.raises(InvalidInput, match=message):
         call()
+
+
+def test_rounding_is_no_difference() -> None:
+    """Correlations of 1 that differ in the sixteenth digit, all the same way."""
+    control = np.ones(12)
+    found = compare(control - 3e-16, control, False)
+    assert (found.difference, found.p, found.better) == (0.0, 1.0, False)
+    small = compare(np.full(12, 1e-300), np.zeros(12), True)
+    assert small.better  # a small value is still one

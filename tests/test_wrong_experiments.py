@@ -34,6 +34,10 @@ from experiments import OWN, SMALL, crossxai, toml
             {"explainers": [{"name": "controls.oracle", "params": {"mask": "tumour"}}]},
             "controls.oracle: no mask 'tumour' in the data; there is stain",
         ),
+        (
+            {"target": {"measure": "acc"}},
+            "target.measure: Input should be 'identity', 'softmax', 'sigmoid', 'largest' or 'accuracy' (got 'acc')",
+        ),
         ({"controls": "all"}, "controls: Input should be a valid boolean"),
         ({"models": [{"name": "a b"}]}, "models.0.name: String should match pattern"),
         ({"models": [{"name": "x"}, {"name": "x"}]}, "models: x appears twice"),

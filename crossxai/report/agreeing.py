@@ -32,13 +32,14 @@ def libraries(run: Run, maps: Maps) -> list[Finding]:
         text = f"Libraries agree on every method they share: Spearman 1.000 in {words.count(len(groups), 'pair')}."
         return [Finding("Libraries", text, tuple(points), 70, "good")]
     text = (
-        f"The same method in two libraries: Spearman {words.number(lowest.spearman.mean, 2)} "
+        f"The same method in two libraries: Spearman {words.number(lowest.spearman.mean)} "
         f"({code(lowest.first)} and {code(lowest.second)})"
     )
-    if highest is not lowest:
+    # One pair of libraries on two models is one number, unless the models set them apart.
+    if len(groups) > 1 or words.number(highest.spearman.mean) != words.number(lowest.spearman.mean):
         text = (
             text.replace("Spearman", "Spearman from", 1)
-            + f" to {words.number(highest.spearman.mean, 3)} ({code(highest.first)} and {code(highest.second)})"
+            + f" to {words.number(highest.spearman.mean)} ({code(highest.first)} and {code(highest.second)})"
         )
     return [Finding("Libraries", f"{text}.", tuple(points), 70, "warning" if lowest.spearman.mean < 0.9 else "plain")]
 

@@ -66,14 +66,16 @@ def meanings(run: Run) -> list[tuple[str, str]]:
     for metric in run.metrics:
         scores = next(e.scores[metric] for e in run.explanations if metric in e.scores)
         direction = "Higher is better." if scores.higher_is_better else "Lower is better."
-        found.append((metric.replace("_", " "), f"{_sentence(run, metric, scores.params)} {direction}"))
+        found.append((words.metric(metric), f"{_sentence(run, metric, scores.params)} {direction}"))
     return [*found, *GENERAL]
 
 
 def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:
-    several = ("modality",) if len(run.samples.modalities) > 1 else ()
-    keys = ("steps", "fill", "reduction", "link", *several)
-    settings = [f"{key} {words.value(params[key])}" for key in keys if key in params]
+    hidden = {"auto_seed", "curve_over", "of_steps", "seed"} | (
+        set() if len(run.samples.modalities) > 1 else {"modality"}
+    )
+    keys = [key for key in params if key not in hidden and params[key] not in (None, "", [], {})]
+    settings = [f"{key.replace('_', ' ')} {words.value(params[key])}" for key in keys]
     used = f" Settings: {', '.join(settings)}." if settings else ""
     if metric == "deletion":
         text = "Units are removed in the order of the map, most relevant first; the area under the falling score."

@@ -40,6 +40,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     for metric in run.metrics:
         found += where_it_goes(run, rows, metric)
     found += [*_degenerate(run, rows), *_ties(run, rows), *_unsupported(run, rows), *_completeness(run)]
+    found += _valueless(run, rows)
     return tuple(sorted(found, key=lambda f: -f.weight))
 
 
@@ -137,14 +138,15 @@ def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[s
         if smallest >= analysis.ALPHA:
             return [
                 f"With {words.count(n, 'sample')} and {words.count(len(family), 'comparison')}, the smallest p that any "
-                f"one of them can reach after correction is {smallest:.2f}: “not told apart” may only mean too few samples."
+                f"one of them can reach after correction is {smallest:.2g}, and {analysis.ALPHA:g} is asked for: “not told "
+                "apart” may only mean too few samples."
             ]
     return []
 
 
 def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
     """Against every control but random and the oracle: a map that ignores the model and is no noise either."""
-    points, few, strong = [], False, list[tuple[float, str]]()
+    points, few, able, strong = [], False, False, list[tuple[float, str]]()
     controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, ORACLE)]
     for metric in CURVES:
         for control in controls:
@@ -153,6 +155,7 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
                 tests = analysis.against(run, model, metric, control, libraries_only=True)
                 tests = {x: t for x, t in tests.items() if t.verdict != "no test"}
                 if tests:
+                    able = able or analysis.smallest_p(max(t.n for t in tests.values()), len(tests)) < analysis.ALPHA
                     winners[model] = _with(tests, "better")
                     worse = len(_with(tests, "worse"))
                     counts[model] = f"{tally(len(winners[model]), len(tests))} beat {code(control)}"
@@ -173,6 +176,9 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
     if strong:
         text = max(strong, key=lambda s: s[0])[1]
         return [Finding("Simple controls", text, tuple(points), 88.5, "warning")]
+    if not able:
+        text = f"{words.count(run.n, 'sample')} cannot show whether any explainer beats a map that ignores the model: "
+        return [Finding("Simple controls", f"{text}{names(controls)}.", tuple(points), 80, "warning")]
     text = f"Maps that ignore the model but are not noise ({names(controls)}) are "
     text += (
         "hard to beat: in at least one comparison fewer than half of the explainers do."
@@ -278,6 +284,17 @@ def _unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:
     labels = {r.label for r in missing}
     text = f"{words.count(len(labels), 'explainer')} could not answer on at least one model."
     return [Finding("Unsupported", text, (*points, *judges), 25, "warning")]
+
+
+def _valueless(run: Run, rows: Sequence[Row]) -> list[Finding]:
+    """Metrics that have no value on any sample, such as one over masks of a class that the data lack."""
+    cells = {m: [r.cells[m] for r in rows if m in r.cells] for m in run.metrics}
+    empty = [m for m, found in cells.items() if not any(c.summary.n for c in found)]
+    if not empty:
+        return []
+    text = f"No map has a value of {names(empty)}: {'it is' if len(empty) == 1 else 'they are'} defined for no sample."
+    points = ("A metric over masks has no value where a sample's mask is empty or its class is not among `labels`.",)
+    return [Finding("No value", text, points, 60, "warning")]
 
 
 def _completeness(run: Run) -> list[Finding]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from crossxai.atomic import write_text
-from crossxai.report import certainty, figures, heatmaps, panels, sureness, tiles, words
+from crossxai.report import axes, certainty, figures, heatmaps, panels, sureness, tiles, words
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings
 
@@ -52,6 +52,8 @@ def _environment(escaped: bool) -> Environment:
         "code": _code,
         "text": _text,
         "kind": words.kind,
+        "metric": words.metric,
+        "capital": words.capital,
         "sort": _sort_key,
         "breakable": _breakable,
     }
@@ -89,10 +91,10 @@ def _context(contents: Contents) -> dict[str, Any]:
         "models": [_model(contents, name) for name in run.models],
         "findings": contents.findings,
         "facts": facts(contents),
-        "columns": panels.columns(contents),
+        "tables": axes.tables(panels.columns(contents)),
         "rows": contents.rows,
         "certainty": _certainty(contents),
-        "evaluate": f"crossxai evaluate {run.directory.name}",
+        "evaluate": "crossxai evaluate FOLDER",
         "maps": contents.maps,
         "meanings": meanings(run),
         "settings": words.settings(manifest.get("settings", {})),
@@ -108,7 +110,7 @@ def _certainty(contents: Contents) -> list[dict[str, Any]]:
         found = [r for r in contents.rankings if r.metric == metric]
         if found:
             said = sureness.sentences(contents.run, found)
-            groups.append({"metric": metric.replace("_", " "), "sentences": said, "rankings": found})
+            groups.append({"metric": words.metric(metric), "sentences": said, "rankings": found})
     return groups
 
 
@@ -116,7 +118,9 @@ def _pictures(contents: Contents) -> dict[str, Any]:
     """What only the page has."""
     return {
         "curve_groups": panels.curve_groups(contents),
-        "curveless": [m for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)],
+        "curveless": [
+            words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
+        ],
         "matrices": heatmaps.matrices(contents),
         "samples": tiles.samples(contents.run),
         "centre": tiles.centre(contents.run),

@@ -44,9 +44,14 @@ def oracle(run: Run, rows: Sequence[Row]) -> list[Finding]:
     if not points:
         return []
     if blind:
-        listed = [f"{words.listing(found)}{on([model], run.models)}" for model, found in blind.items()]
-        text = f"The known truth itself is not shown to beat random in {' and '.join(listed)}: there, {code(RANDOM)} is no bar "
-        text += "that a correct map is sure to pass."
+        said: dict[str, list[str]] = {}
+        for model, found in blind.items():
+            said.setdefault(words.listing(found), []).append(model)
+        listed = [f"{found}{on(models, run.models)}" for found, models in said.items()]
+        text = (
+            f"The known truth itself is not shown to beat random in {' and '.join(listed)}: a map that fails to beat "
+        )
+        text += f"{code(RANDOM)} there may still be a correct one."
         return [Finding("Oracle", text, tuple(points), 79, "warning")]
     text = "The known truth beats random, so these scores can tell a correct map from noise."
     return [Finding("Oracle", text, tuple(points), 76, "good")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai import evaluation
 from crossxai.evaluation import statistics
 from crossxai.files import Explanation
 from crossxai.report import figures, words
@@ -31,7 +32,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric in the table. compared: whether it has a column for the difference to random."""
+    """One metric in the table. compared: whether it has a column for the difference to random. limits: what it can be."""
 
     metric: str
     title: str
@@ -40,22 +41,22 @@ class Column:
     compared: bool
     reach: float
     digits: int
-    area: str
+    limits: str
 
 
 def columns(contents: Contents) -> list[Column]:
     """The metrics of a run as columns of its table."""
     found = []
+    ranges = {entry.name: getattr(entry.metric, "range", (None, None)) for entry in evaluation.discover()}
     for metric in contents.run.metrics:
         cells = [r.cells[metric] for r in contents.rows if metric in r.cells]
         tests = [c.versus for c in cells if c.versus is not None]
         ends = [abs(x) for t in tests for x in (t.low, t.high, t.difference) if math.isfinite(x)]
         areas = [c.area for c in cells if math.isfinite(c.area)]
         shares = bool(areas)
-        title = "Area" if metric in ("deletion", "insertion") else ""
-        name = region(contents.run, metric) if shares else metric.replace("_", " ")
+        name = region(contents.run, metric) if shares else words.metric(metric)
         name = name.removeprefix("the ")
-        title = f"{metric.capitalize()} area" if title else metric.replace("_", " ").replace(".", " ").capitalize()
+        title = words.capital(words.metric(metric)) + (" area" if metric in ("deletion", "insertion") else "")
         found.append(
             Column(
                 metric,
@@ -65,7 +66,7 @@ def columns(contents: Contents) -> list[Column]:
                 bool(tests) and not shares,
                 max(ends, default=1.0) or 1.0,
                 0 if shares else 3,
-                "",
+                words.limits(*ranges.get(metric, (None, None))),
             )
         )
     return found

@@ -52,6 +52,11 @@ def _told_apart(r: Ranking) -> str:
         return f"By rank over samples, no two of these {len(r.places)} explainers are told apart{{where}} ({numbers})."
     top = min(r.places, key=lambda p: p.rank)
     same = [p.label for p in r.places if p.label != top.label and set(p.groups) & set(top.groups)]
+    equal = [p.label for p in r.places if math.isclose(p.rank, top.rank, rel_tol=1e-9)]
+    if len(equal) > 1:
+        apart = [p.label for p in r.places if not set(p.groups) & set(top.groups)]
+        text = f"By rank over samples{{where}}, {names(equal)} share the best mean rank"
+        return f"{text}; told apart from them: {names(apart) or 'none of the others'} ({numbers})."
     text = f"By rank over samples{{where}}, {code(top.label)} is best"
     text += "" if top.mean == r.places[0].mean else " (by the mean it is another: a few samples decide it)"
     apart = [p.label for p in r.places if p is not top and p.label not in same]
@@ -98,7 +103,10 @@ def _power(r: Ranking) -> str:
     if not r.needed:
         return f"{text}; all means are equal."
     first, second = code(r.places[0].label), code(r.runner)
-    takes = f"more than {MANY:,}" if r.needed > MANY else f"{r.needed:,}"
+    # A figure for planning: two digits of it are more than the spread of so few samples is known to.
+    digits = max(0, len(str(r.needed)) - 2)
+    about = -(-r.needed // 10**digits) * 10**digits
+    takes = f"more than {MANY:,}" if r.needed > MANY else f"{'about ' if digits else ''}{about:,}"
     return (
         f"{text}; {first} and {second} differ by {words.brief(r.seen)}, and to find one as small takes {takes} samples."
     )

@@ -10,6 +10,19 @@ LIBRARIES = {"captum": "Captum", "gradcam": "pytorch-grad-cam", "lime": "LIME", 
 FRAMEWORKS = {"torch": "PyTorch", "pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy"}
 MINUS = "−"
 NONE = "–"
+METRICS = {
+    "aopc": "AOPC",
+    "auprc": "AUPRC",
+    "irof": "IROF",
+    "mask_dice": "mask Dice",
+    "mask_iou": "mask IoU",
+    "morf_lerf": "MoRF–LeRF",
+    "mu_fidelity": "MuFidelity",
+    "road": "ROAD",
+    "road_lerf": "ROAD LeRF",
+    "road_morf": "ROAD MoRF",
+    "sensitivity_n": "sensitivity-n",
+}
 KINDS = {"nan": "not finite", "zero": "all zero"}
 
 
@@ -84,6 +97,25 @@ def listing(items: Sequence[str], most: int = 0) -> str:
 def library(name: str) -> str:
     """A library's own spelling."""
     return LIBRARIES.get(name, name)
+
+
+def metric(name: str) -> str:
+    """A metric as papers write it: ROAD, mask IoU, max sensitivity."""
+    return METRICS.get(name, name.replace("_", " ").replace(".", " "))
+
+
+def capital(text: str) -> str:
+    """The same text, its first letter a capital, and no other changed."""
+    return text[:1].upper() + text[1:]
+
+
+def limits(low: float | None, high: float | None) -> str:
+    """What values a metric can have: `0 to 1`, `0 or more`; nothing if any."""
+    if low is None or high is None:
+        return (
+            f"{low:g} or more".replace("-", MINUS) if low is not None else f"up to {high:g}" if high is not None else ""
+        )
+    return f"{low:g} to {high:g}".replace("-", MINUS)
 
 
 def framework(name: str) -> str:
