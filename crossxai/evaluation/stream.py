@@ -159,7 +159,8 @@ class Stream:
             metric.ends(np.array([0, ranked.total]))
         ]
         most = max(len(points) for points in found)
-        padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge") if len(p) else p for p in found])
+        # A sample of one segment may have no point at all beside samples that have some: its length is 0 then.
+        padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge" if len(p) else "constant") for p in found])
         lengths = np.full(len(good), most)
         if (padded == padded[0]).all() and all(len(p) == most for p in found):
             return padded[:1], lengths
