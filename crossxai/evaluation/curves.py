@@ -223,7 +223,8 @@ def evaluate(
         if isinstance(metric, Curve):
             return next(estimated if metric.auto else curves)
         scores = metric(quick if getattr(metric, "needs", "") == "scores" else question, attribution)
-        progress(others[id(metric)])
+        if cost := others[id(metric)]:
+            progress(cost)
         return scores
 
     return [[one(m, a) for m in metrics] for a in attributions]
