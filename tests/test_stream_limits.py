@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from crossxai import Attribution, Modality, Question, Target
+from crossxai import Attribution, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import baselines, ranked, ranking
 from crossxai.evaluation.curves import Curve, Deletion, evaluate, passes
+from crossxai.model import Array, Inputs
 
 IMAGE = (Modality.image(),)
 RNG = np.random.default_rng(0)
@@ -85,3 +87,55 @@ def test_a_sample_of_one_segment_beside_others() -> None:
     together = run([0, 1, 2], metric)
     np.testing.assert_array_equal(together, np.concatenate([run([i], metric) for i in range(3)]))
     assert np.isnan(together).tolist() == [True, False, True]  # SLIC makes noise one segment, and cuts a plain image up
+
+
+class Same:
+    """A segmentation model that gives its input back, the very array."""
+
+    name, modalities = "same", IMAGE
+
+    def predict(self, inputs: Inputs) -> Array:
+        return inputs[0]
+
+
+@dataclass(frozen=True)
+class Corner:
+    """A measure of one's own: the first output, a view of the outputs."""
+
+    n: int
+    link: ClassVar[str] = "corner"
+
+    @property
+    def weights(self) -> Array:
+        """None."""
+        raise Unsupported("no weighted sum")
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return (8, 8, 3)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, rows: Any) -> Corner:
+        return Corner(len(np.arange(self.n)[rows]))
+
+    def score(self, outputs: Array, _rows: Any) -> Array:
+        """Scores (m,), not copied."""
+        return outputs[:, 0, 0, 0]
+
+    def cotangent(self, outputs: Array, _rows: Any) -> Array:
+        """None."""
+        raise Unsupported("not needed")
+
+
+def test_scores_outlive_the_arrays_that_they_are_views_of() -> None:
+    """The stream builds all batches in the same memory; a later batch must not change what an earlier one scored."""
+    question = Question(Same(), (IMAGES,), Corner(6), batch_size=4)
+    noise = Attribution((MAPS,), IMAGE, question.ids, "noise")
+    curve = evaluate(question, [noise], [Deletion(4)])[0][0].curve
+    assert curve is not None
+    place = (MAPS.reshape(6, -1) > MAPS[:, 0, 0]).sum(axis=1)  # how many pixels go before the corner
+    expected = np.where(place[:, None] < 16 * np.arange(5), 0, IMAGES[:, :1, 0, 0])
+    np.testing.assert_array_equal(curve, expected)
