@@ -114,7 +114,7 @@ class Stream:
         total, even = self.ranked[key].total, len(counts) == 1
         if metric.refill and (not even or getattr(metric.rule, "reads", True)):
             raise InvalidInput(
-                f"{metric.name}: refill needs the same points for every sample, not percentiles or segments"
+                f"{metric.name}: refill needs the same points for every sample, not percentiles, segments or unequal patches"
             )
         curve = len(self.uneven)
         if not even:
