@@ -142,6 +142,29 @@ def test_what_cannot_be_folded_is_asked_as_it_is() -> None:
         assert question.folded() is question
 
 
+class Watching(Net):
+    """Keeps what its forward sees, on itself and on a layer, as many modules do for their users."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.seen = 0, None
+
+    def forward(self, x: Any) -> Any:
+        self.calls, self.seen, self.head.seen = self.calls + 1, x, x
+        return super().forward(x)
+
+
+def test_what_a_module_keeps_of_its_passes_is_no_symbol() -> None:
+    """Tracing leaves the module's own attributes as they were; the passes that check the copy are passes."""
+    module = Watching().eval()
+    model = TorchModel(module, IMAGE)
+    model.graph((IMAGES,))
+    assert (module.calls, module.seen, hasattr(module.head, "seen")) == (0, None, False)
+    model.folded((IMAGES,))
+    assert module.calls == 1
+    assert isinstance(module.seen, torch.Tensor)
+
+
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_a_model_without_batch_norms_is_not_even_traced(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading a large transformer as a graph takes time and memory, all for nothing."""
