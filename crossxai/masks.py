@@ -35,6 +35,9 @@ class SampleMasks:
             if len(ids) != len(inside):
                 raise InvalidInput(f"{who}: {len(inside)} masks for {len(ids)} ids")
             places = {name: i for i, name in enumerate(ids)}
+            if len(places) < len(ids):
+                twice = sorted({name for name in ids if ids.count(name) > 1})
+                raise InvalidInput(f"{who}: several masks of one id ({', '.join(twice[:3])}): give each sample one")
             missing = [name for name in question.ids if name not in places]
             if missing:
                 raise InvalidInput(f"{who}: no mask for samples {', '.join(missing[:3])}")

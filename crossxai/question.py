@@ -102,13 +102,15 @@ class Question:
     def folded(self) -> Question:
         """The same question to a copy of the model that scores faster, its batch norms folded; itself if there is none.
 
-        For long streams of scores. Scores agree to rounding (1e-5 of the largest output, measured on the first samples).
+        For long streams of scores. Scores agree to rounding (1e-5 of the largest output, measured on the first samples,
+        four or as many as a batch holds).
         """
         if not isinstance(self.model, Foldable):
             return self
+        few = min(4, self.batch_size)
         try:
-            return replace(self, model=self.model.folded(tuple(v[:4] for v in self.inputs)))
-        except Unsupported:  # nothing to fold, or nothing that can be copied: the model itself will do
+            return replace(self, model=self.model.folded(tuple(v[:few] for v in self.inputs)))
+        except (Unsupported, MemoryError):  # nothing to fold, or no room for a copy: the model itself will do
             return self
 
     @property
@@ -155,7 +157,8 @@ class Question:
             scores = self.target.score(self.model.predict(self._full(make(part), index[part])), index[part])
             if progress is not None:
                 progress(len(part))
-            return scores
+            # A copy: a model may return a view of its inputs, a measure one of the outputs, and `make` may use arrays again.
+            return np.array(scores)
 
         scores = batched(len(index), self.batch_size, work, measure=progress is not None)
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)

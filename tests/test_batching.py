@@ -19,7 +19,8 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.batching import DEFAULT, LADDER, batched, fastest
 from crossxai.errors import OutOfMemory
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, memory, passes
+from crossxai.evaluation import baselines, ranked
+from crossxai.evaluation.curves import Curve, Deletion, Insertion, evaluate, memory, passes
 from crossxai.model import Model
 from crossxai.testing import Counting
 
@@ -168,6 +169,52 @@ def test_memory_stays_within_the_formula(n: int, maps: int, side: int) -> None:
         for i in range(maps)
     ]
     metrics = [Deletion(), Insertion()]
+    bound = memory(question, answers, metrics)
+    tracemalloc.start()
+    try:
+        evaluate(question, answers, metrics)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= bound
+
+
+BLURRED = {"standardised": {"fill": {"blur": {"size": 11, "sigma": 5.0}}, "mean": [0.5], "sd": [0.2]}}
+PRECISE = {"auto": {"of": 60, "precision": 1e-9}}
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "channels", "block", "metrics"),
+    [
+        (1, 1100, 3, 2**20, [Deletion(2, unit="element")]),  # one image is more than a block
+        (4, 512, 1, 2**20, [Insertion(2, BLURRED)]),
+        (
+            4,
+            600,
+            1,
+            2**10,
+            [Deletion(2), Deletion(2, seed=1), Deletion(2, ties="stable"), Deletion(2, reduction="mean")],
+        ),
+        (60, 8, 3, 2**10, [Deletion("auto"), Insertion("auto")]),
+        (60, 8, 3, 2**10, [Deletion(PRECISE), Insertion(PRECISE, "zero")]),
+        (60, 8, 3, 2**10, [Deletion("auto"), Deletion(6), Deletion(6, unit="segment", size=6)]),
+        (60, 8, 3, 2**10, [Deletion({"percentiles": [80, 60, 40, 20]}, unit="element")]),
+    ],
+)
+def test_memory_of_large_images_and_other_curves(
+    n: int, side: int, channels: int, block: int, metrics: list[Curve], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The formula holds for float64, elements, segments, percentiles and estimates; small blocks leave no slack."""
+    import tracemalloc
+
+    monkeypatch.setattr(baselines, "BLOCK", block)
+    monkeypatch.setattr(ranked, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    images = rng.random((n, side, side, channels))
+    modalities = (Modality.image(channels=("red", "green", "blue")[:channels]),)
+    model = FunctionModel(lambda x: x[:, 0, 0], modalities)
+    question = Question(model, (images,), Target.outputs(0, n, channels), batch_size=1)
+    answers = [Attribution((rng.random(images.shape),), modalities, question.ids, str(i)) for i in range(1 + (n > 4))]
     bound = memory(question, answers, metrics)
     tracemalloc.start()
     try:

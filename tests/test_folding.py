@@ -15,9 +15,9 @@ from crossxai import Attribution, Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.errors import Unsupported
+from crossxai.errors import OutOfMemory, Unsupported
 from crossxai.evaluation.curves import Deletion, evaluate
-from crossxai.model import Foldable
+from crossxai.model import Array, Foldable, Inputs
 from crossxai.models import resnet18_keras, resnet18_torch
 from crossxai.porting.folding import check
 from crossxai.testing import Counting
@@ -140,6 +140,66 @@ def test_what_cannot_be_folded_is_asked_as_it_is() -> None:
     for model in (plain, TorchModel(Dynamic().eval(), IMAGE), function):
         question = Question(model, (IMAGES,), Target.outputs(0, 5, 2 if model is plain else 3))
         assert question.folded() is question
+
+
+class Watching(Net):
+    """Keeps what its forward sees, on itself and on a layer, as many modules do for their users."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.seen = 0, None
+
+    def forward(self, x: Any) -> Any:
+        self.calls, self.seen, self.head.seen = self.calls + 1, x, x
+        return super().forward(x)
+
+
+def test_what_a_module_keeps_of_its_passes_is_no_symbol() -> None:
+    """Tracing leaves the module's own attributes as they were; the passes that check the copy are passes."""
+    module = Watching().eval()
+    model = TorchModel(module, IMAGE)
+    model.graph((IMAGES,))
+    assert (module.calls, module.seen, hasattr(module.head, "seen")) == (0, None, False)
+    model.folded((IMAGES,))
+    assert module.calls == 1
+    assert isinstance(module.seen, torch.Tensor)
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_a_model_without_batch_norms_is_not_even_traced(framework: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a large transformer as a graph takes time and memory, all for nothing."""
+    if framework == "torch":
+        model: Any = TorchModel(nn.Sequential(nn.Conv2d(3, 2, 16), nn.Flatten()).eval(), IMAGE)
+    else:
+        model = KerasModel(keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten()]), IMAGE)
+    monkeypatch.setattr(type(model), "graph", lambda *_: pytest.fail("it was traced"))
+    with pytest.raises(Unsupported, match="nothing to fold"):
+        model.folded((IMAGES,))
+
+
+class Cramped:
+    """A model that has no room for a copy of itself."""
+
+    name, modalities = "cramped", IMAGE
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def predict(self, inputs: Inputs) -> Array:
+        return np.asarray(inputs[0].mean((1, 2)))
+
+    def folded(self, inputs: Inputs) -> Cramped:
+        self.asked.append(len(inputs[0]))
+        raise OutOfMemory("no room for two")
+
+
+@pytest.mark.parametrize(("size", "few"), [(1, 1), (3, 3), (32, 4)])
+def test_folding_takes_no_more_memory_than_a_batch(size: int, few: int) -> None:
+    """A copy is checked on no more samples than the model may see at once; without room for one, the model itself goes on."""
+    model = Cramped()
+    question = Question(model, (IMAGES,), Target.outputs(0, 5, 3), batch_size=size)
+    assert question.folded() is question
+    assert model.asked == [few]
 
 
 def test_a_difference_is_not_let_through() -> None:

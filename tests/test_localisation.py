@@ -94,6 +94,8 @@ def test_masks_follow_their_ids():
     np.testing.assert_array_equal(named.value, whole.value[rows])
     with pytest.raises(InvalidInput, match="expected \\(2, 6, 6\\)"):
         MaskShare(masks)(part, answer(values, part))
+    with pytest.raises(InvalidInput, match=r"several masks of one id \(a\)"):  # the last one would have been taken
+        MaskShare(masks, ids=("a", "a", *QUESTION.ids[2:]))(part, answer(values, part))
     with pytest.raises(InvalidInput, match="no mask for samples c"):
         MaskShare(masks[:2], ids=("a", "b"))(part, answer(values, part))
     with pytest.raises(InvalidInput, match="3 masks for 1 ids"):

@@ -181,8 +181,11 @@ class KerasModel:
 
     def folded(self, inputs: Inputs) -> KerasModel:
         """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""
+        self._build(inputs)
+        if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in self._named().values()):
+            raise Unsupported(f"model {self.name!r} has no batch norm, so there is nothing to fold")
         graph = folded(self.graph(inputs))
-        with streams_kept():  # layers draw weights when they are made, before they get these
+        with streams_kept(), _memory():  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
         faster = KerasModel(network, self.modalities, output_axes=self.output_axes, name=self.name)
         check(self.predict(inputs), faster.predict(inputs), self.name)

@@ -177,9 +177,8 @@ class TorchModel:
 
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
-        graph = self.graph(inputs)
-        with self._lock, torch.inference_mode(False), torch.no_grad():
-            faster = self._around(torch_folding.folded(self.module, graph, self.name))
+        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
+            faster = self._around(torch_folding.folded(self.module, lambda: self.graph(inputs), self.name))
         check(self.predict(inputs), faster.predict(inputs), self.name)
         return faster
 

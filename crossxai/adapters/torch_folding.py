@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,15 +14,22 @@ from crossxai.graph import Graph
 from crossxai.porting.folding import pairs
 
 
-def folded(module: nn.Module, graph: Graph, model: str) -> nn.Module:
-    """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between."""
+def folded(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:
+    """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between.
+
+    trace: gives the graph; asked only if there may be something to fold.
+    """
+    nothing = f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold"
     leaves = {
         path: m for path, m in module.named_modules() if type(m) in (nn.Conv2d, nn.BatchNorm2d) and not _hooked(m)
     }
+    if {type(m) for m in leaves.values()} != {nn.Conv2d, nn.BatchNorm2d}:
+        raise Unsupported(nothing)
+    graph = trace()
     paths = {graph.layers[path]: path for path in leaves if path in graph.layers}
     wanted = [(paths[conv], paths[norm]) for norm, conv in pairs(graph).items() if conv in paths and norm in paths]
     if not wanted:
-        raise Unsupported(f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold")
+        raise Unsupported(nothing)
     try:
         twin = copy.deepcopy(module)
     except (RuntimeError, TypeError) as error:

@@ -204,6 +204,7 @@ class Filled:
     def __call__(self, row: int) -> Array:
         """One sample (*axes); the samples near it are kept for the next calls."""
         if not self._start <= row < self._start + len(self._block):
-            self._start = row - row % self.length
-            self._block = filled(self.fill, self.modality, self.values[self._start : self._start + self.length])
+            start = row - row % self.length
+            # The block first: when memory runs out in it, the next try must not take the old one for it.
+            self._block, self._start = filled(self.fill, self.modality, self.values[start : start + self.length]), start
         return np.asarray(self._block[row - self._start])

@@ -223,7 +223,8 @@ def evaluate(
         if isinstance(metric, Curve):
             return next(estimated if metric.auto else curves)
         scores = metric(quick if getattr(metric, "needs", "") == "scores" else question, attribution)
-        progress(others[id(metric)])
+        if cost := others[id(metric)]:
+            progress(cost)
         return scores
 
     return [[one(m, a) for m in metrics] for a in attributions]
@@ -250,22 +251,38 @@ def _auto(metrics: Sequence[Metric]) -> list[Curve]:
 def memory(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
     """Bytes that `evaluate` takes at most for these curves, besides the inputs, the maps and what the model itself takes.
 
-    With B the batch size (64 if it is measured), I the bytes of one sample's inputs, F fills, R different rankings, n samples,
-    K different masked images of a sample and P points of all curves together:
-    3 · B · I + 20 MiB · F + 12 MiB · R + 300 · n · R + 64 · n · K + 24 · n · P.
+    With B the batch size (64 if it is measured), I the bytes of one sample's inputs, V its values but at least 2^20, F fills, R
+    different rankings, n samples, K different masked images of a sample and P points of all curves together:
+    3 · B · I + V · (32 + 8 · F + 16 · R) + n · (300 · R + 64 · K + 24 · P).
     Where samples have points of their own (percentiles, segments), 16 · n · K more, and for segments 2 bytes per pixel of all
-    samples. `benchmarks/memory.py` measures beside it.
+    samples. Estimated curves (`steps="auto"`) are added: the same without P, 400 for 64 (K with what a precision may take), and
+    1000 · n for each. A fill of yours takes what it takes, and so do fills that read the mask.
+    `benchmarks/memory.py` measures beside it.
     """
-    stream = Stream(question, attributions, [m for m in metrics if isinstance(m, Curve)])
-    one = sum(int(values[0].nbytes) for values in question.inputs)
-    batch = LADDER[-1] if isinstance(question.batch_size, Measured) else question.batch_size
-    points = sum(len(line.columns) for line in stream.lines)
-    n, images = len(question), len(stream.images)
-    segments = sum(int(labels.nbytes) for found in stream.labels.values() for labels in found.values())
-    blocks = 20 * 2**20 * len(stream.kinds) + 12 * 2**20 * len(stream.ranked)
-    own = 16 * n * images if stream.same is not None else 0
-    held = n * (300 * len(stream.ranked) + 64 * images + 24 * points)
-    return 3 * int(batch) * one + blocks + held + own + segments
+    whole = [m for m in metrics if isinstance(m, Curve) and not m.auto]
+    estimated, found = _auto(metrics), 0
+    if whole:
+        stream = Stream(question, attributions, whole)
+        points, images = sum(len(line.columns) for line in stream.lines), len(stream.images)
+        own = 16 * images if stream.same is not None else 0
+        labels = sum(int(labels.nbytes) for found in stream.labels.values() for labels in found.values())
+        found += _built(stream) + len(question) * (64 * images + 24 * points + own) + labels
+    if estimated:
+        images = auto.passes(question, attributions, estimated)
+        curves = len(attributions) * len(estimated)
+        found += _built(Stream(question, attributions, estimated)) + 400 * images + 1000 * len(question) * curves
+    return found
+
+
+def _built(stream: Stream) -> int:
+    """Bytes of what exists of a few samples at a time: copies, and blocks of fills and reduced maps."""
+    inputs = stream.question.inputs
+    size = stream.question.batch_size
+    batch = LADDER[-1] if isinstance(size, Measured) else size
+    values = max(baselines.BLOCK, *(int(v[0].size) for v in inputs))
+    fills = len({(image.modality, image.fill) for image in stream.images if image.modality})
+    blocks = values * (32 + 8 * fills + 16 * len(stream.ranked))
+    return 3 * int(batch) * sum(int(v[0].nbytes) for v in inputs) + blocks + 300 * len(inputs[0]) * len(stream.ranked)
 
 
 def _scores(stream: Stream, table: Array, line: Line, metric: Curve, modality: Modality) -> Scores:

@@ -53,6 +53,7 @@ class Bank:
         self.rankings: list[Known] = []
         self.scores: dict[Masked, float] = {}
         self._first: dict[tuple[int, str, int, bytes], int] = {}
+        self._known: dict[tuple[int, str, Reduction, int], int] = {}  # by identity: `rankings` keep attributions alive
         self._row, self._orders = -1, dict[int, npt.NDArray[np.intp]]()
 
     def fill(self, modality: Modality, fill: baselines.FillLike) -> int:
@@ -65,8 +66,11 @@ class Bank:
         return self.kinds.index(entry)
 
     def rank(self, attribution: Attribution, modality: Modality, reduction: Reduction, seed: int) -> int:
-        """The number of the ranking of an attribution's maps."""
-        number = len(self.rankings)
+        """The number of the ranking of an attribution's maps; asked again, the same."""
+        asked = (id(attribution), modality.name, reduction, seed)
+        if asked in self._known:
+            return self._known[asked]
+        number = self._known[asked] = len(self.rankings)
         ranked = Ranked(self.question, attribution, modality, Ranking(number, modality.name, reduction, seed))
         usable, extras, digests = ranked.quality()
         first = np.full(len(usable), number, dtype=np.intp)

@@ -113,8 +113,9 @@ class Ranked:
     def _of(self, row: int) -> Array:
         """Relevance (units,) of one sample, the first to go being the largest."""
         if not self._start <= row < self._start + len(self._block):
-            self._start = row - row % self.length
-            self._block = self._relevance(slice(self._start, self._start + self.length))
+            start = row - row % self.length
+            # The block first: when memory runs out in it, the next try must not take the old one for it.
+            self._block, self._start = self._relevance(slice(start, start + self.length)), start
         values = self._block[row - self._start]
         if self.key.unit == "element":
             values = np.moveaxis(values, -1, 0)

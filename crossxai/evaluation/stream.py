@@ -114,7 +114,7 @@ class Stream:
         total, even = self.ranked[key].total, len(counts) == 1
         if metric.refill and (not even or getattr(metric.rule, "reads", True)):
             raise InvalidInput(
-                f"{metric.name}: refill needs the same points for every sample, not percentiles or segments"
+                f"{metric.name}: refill needs the same points for every sample, not percentiles, segments or unequal patches"
             )
         curve = len(self.uneven)
         if not even:
@@ -159,7 +159,8 @@ class Stream:
             metric.ends(np.array([0, ranked.total]))
         ]
         most = max(len(points) for points in found)
-        padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge") if len(p) else p for p in found])
+        # A sample of one segment may have no point at all beside samples that have some: its length is 0 then.
+        padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge" if len(p) else "constant") for p in found])
         lengths = np.full(len(good), most)
         if (padded == padded[0]).all() and all(len(p) == most for p in found):
             return padded[:1], lengths

@@ -35,7 +35,7 @@ def graph_of(
     floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
     tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]))
-    before = set(vars(module))
+    before = [(m, dict(vars(m))) for m in module.modules()]
     try:
         with _ONE_AT_A_TIME, torch.no_grad():
             traced = tracer.trace(module)
@@ -47,8 +47,9 @@ def graph_of(
             "forward may depend on no value of its inputs"
         ) from error
     finally:
-        for name in set(vars(module)) - before:  # tensors made on the way, which torch.fx keeps there
-            delattr(module, name)
+        for m, attributes in before:  # torch.fx keeps tensors there, and a module what its forward sees: symbols, here
+            vars(m).clear()
+            vars(m).update(attributes)
     return tracer.reader.graph_read(next(iter(reversed(traced.nodes))).args[0])
 
 
