@@ -1,6 +1,6 @@
 """What deletion and insertion cost beyond the model's own forward passes, and beside a plain loop, Xplique and Quantus.
 
-    python benchmarks/harness.py [--sides 96 224] [--frameworks torch keras] [--images 12] [--steps 24] [--repeats 5]
+    python benchmarks/harness.py [--sides 96 224] [--frameworks torch keras] [--images 16] [--steps 24] [--repeats 5]
 
 ResNet-18, batches of 32, one fresh process per framework and side. "Bare" is the framework alone on one prepared batch, as many
 images as the harness scores. The plain loop masks one image at a step and asks the model, one at a time; Xplique's Deletion
@@ -183,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sides", type=int, nargs="+", default=[96, 224], help="heights and widths in pixels")
     parser.add_argument("--frameworks", nargs="+", choices=["torch", "keras"], default=["torch", "keras"])
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--alone", action="store_true", help="measure here and print the seconds, for one of each")

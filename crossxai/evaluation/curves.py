@@ -27,8 +27,8 @@ from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Metric, Range, Scores
 
-LONG = 512
-"""Forward passes from which on making a faster copy of the model pays (see `Question.folded`)."""
+LONG = 10**8
+"""Numbers in all masked inputs from which on making a faster copy of the model pays (see `Question.folded`)."""
 Endpoints = Literal["both", "no_start", "no_end", "neither"]
 Score = Literal["score", "ratio", "change", "drop"]
 Aggregation = Literal["per_sample", "mean_curve"]
@@ -202,14 +202,15 @@ def evaluate(
     """Scores [attribution][metric]; all curves share one stream, and no masked image of a map is scored twice.
 
     The untouched image is scored once per sample, the filled one once per sample and fill, whatever the number of
-    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` passes on, a faster copy of the model
+    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the model
     is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
     asked = [m for m in metrics if isinstance(m, Curve) and not m.auto]
     stream = Stream(question, attributions, asked)
     others = {id(m): _cost(question, m) for m in metrics if not isinstance(m, Curve) or m.auto}
-    long = len(stream.jobs) + len(attributions) * sum(others.values()) >= LONG
-    quick = question.folded() if long else question
+    count = len(stream.jobs) + len(attributions) * sum(others.values())
+    numbers = count * sum(values[0].size for values in question.inputs)
+    quick = question.folded() if numbers >= LONG else question
     table = stream.table(quick, progress)
     estimated = iter([s for row in auto.scores(quick, attributions, _auto(metrics), progress) for s in row])
     curves = iter(
