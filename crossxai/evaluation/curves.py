@@ -202,8 +202,8 @@ def evaluate(
     """Scores [attribution][metric]; all curves share one stream, and no masked image of a map is scored twice.
 
     The untouched image is scored once per sample, the filled one once per sample and fill, whatever the number of
-    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the model
-    is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
+    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the
+    model is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
     asked = [m for m in metrics if isinstance(m, Curve) and not m.auto]
     stream = Stream(question, attributions, asked)
