@@ -12,7 +12,7 @@ help:
 	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
 	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     harness throughput against the bare models"
+	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
 	@echo "make install   the environment alone"
 
 # Xplique's metadata asks for TensorFlow's CUDA wheels (4 GB that a CPU never loads): the extra xplique-cpu brings what it
@@ -54,6 +54,8 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/harness.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/auto_steps.py
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

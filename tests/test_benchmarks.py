@@ -1,0 +1,38 @@
+"""The benchmarks run, and what they compare gives the same curves; what they measure is not judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, *words: str) -> str:
+    done = subprocess.run([sys.executable, FOLDER / script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_harness(framework: str) -> None:
+    """All rivals' curves are compared with ours before anything is timed."""
+    words = ("--alone", "--frameworks", framework, "--sides", "48", "--images", "2", "--steps", "4", "--repeats", "1")
+    found = json.loads(run("harness.py", *words).splitlines()[-1])
+    assert found["passes"] == 2 * (2 * 5 - 2)
+    assert all(seconds[0] > 0 for seconds in found["seconds"].values())
+
+
+def test_memory() -> None:
+    """The peak stays below the formula in every row."""
+    table = run("memory.py", "--samples", "5", "50", "--side", "16")
+    rows = [line.split("│")[1:-1] for line in table.splitlines() if line.startswith("│")]
+    assert [row[0].strip() for row in rows] == ["5", "50"]
+    for row in rows:
+        peak, bound = (float(cell) for cell in row[-2:])
+        assert 0 < peak < bound
