@@ -63,11 +63,13 @@ def torch_model() -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callab
 
 def keras_model(side: int) -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callable[[], object]]]:
     """As `torch_model`."""
+    import keras
     import tensorflow as tf
 
     from crossxai.adapters.tensorflow import KerasModel
     from crossxai.models import resnet18_keras
 
+    keras.utils.set_random_seed(0)
     model = resnet18_keras.build(n_classes=CLASSES, size=side)
     graph = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, side, side, 3))])
 

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crossxai import experiment as experiments
 from crossxai import sources
+from crossxai.asking import questions
 from crossxai.atomic import write_text
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
@@ -27,7 +28,6 @@ from crossxai.evaluation import baselines, curves, presets, ranking, statistics
 from crossxai.evaluation.flips import flips, ranks
 from crossxai.experiment import Experiment
 from crossxai.files import Samples, read_explanation, read_predictions, read_samples
-from crossxai.job import questions
 from crossxai.judging import attribution
 from crossxai.question import Question
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 import crossxai
 from crossxai import sources
+from crossxai.asking import words
 from crossxai.atomic import write_text
 from crossxai.batching import DEFAULT
 from crossxai.errors import InvalidFile
@@ -27,7 +28,7 @@ from crossxai.files import (
     writable_folder,
     write_samples,
 )
-from crossxai.job import Job, version, words
+from crossxai.job import Job, version
 
 PACKAGES = (
     "numpy",

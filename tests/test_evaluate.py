@@ -14,9 +14,10 @@ from experiments import BOTH, crossxai, toml
 from rich.console import Console
 
 from crossxai import InvalidInput, files, rankings, terminal
+from crossxai.asking import questions
 from crossxai.evaluation import presets
 from crossxai.experiment import load
-from crossxai.job import attribution, questions
+from crossxai.judging import attribution
 
 EXPERIMENT = {
     "title": "both",
