@@ -186,7 +186,9 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[96, 224], help="heights and widths in pixels")
     parser.add_argument("--frameworks", nargs="+", choices=["torch", "keras"], default=["torch", "keras"])
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument(
+        "--steps", type=int, default=24, help="a third of them, times a whole number, must be all pixels"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--alone", action="store_true", help="measure here and print the seconds, for one of each")
     options = parser.parse_args()

@@ -22,9 +22,9 @@ def run(script: str, *words: str) -> str:
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_harness(framework: str) -> None:
     """All rivals' curves are compared with ours before anything is timed."""
-    words = ("--alone", "--frameworks", framework, "--sides", "48", "--images", "2", "--steps", "4", "--repeats", "1")
+    words = ("--alone", "--frameworks", framework, "--sides", "48", "--images", "2", "--steps", "6", "--repeats", "1")
     found = json.loads(run("harness.py", *words).splitlines()[-1])
-    assert found["passes"] == 2 * (2 * 5 - 2)
+    assert found["passes"] == 2 * (2 * 7 - 2)
     assert all(seconds[0] > 0 for seconds in found["seconds"].values())
 
 

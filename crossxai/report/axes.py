@@ -40,9 +40,11 @@ class Table:
 
 
 def tables(columns: Sequence[Column]) -> list[Table]:
-    """One table for few metrics; else one or more per axis, and one for what is of the maps alone."""
+    """One table for few metrics, else one or more per axis; what is of the maps alone has its own if there is no room."""
     if _width(columns) <= WIDEST:
-        return [Table("", "", tuple(columns), True)]
+        narrow = _width(columns) + 3 <= WIDEST + 1  # those of the maps hold little
+        scores = Table("", "", tuple(columns), narrow)
+        return [scores] if narrow else [scores, Table("Maps", "", (), True)]
     axes = {entry.name: axis for entry in evaluation.discover() if (axis := getattr(entry.metric, "axis", "")) in NOTES}
     found: list[Table] = []
     for axis in (*get_args(Axis), ""):
