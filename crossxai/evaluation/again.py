@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Explainer, Needs, Reduction
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import ranking
+from crossxai.evaluation.checks import reduces, whole
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Scores
@@ -42,10 +42,7 @@ class Again:
     asks: ClassVar[str] = "explainer"
 
     def __post_init__(self) -> None:
-        if self.reduction not in get_args(Reduction):
-            raise InvalidInput(
-                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
-            )
+        reduces(self.reduction, self.name)
         whole(self.seed, 0, f"{self.name}: seed")
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
@@ -113,19 +110,6 @@ class Again:
     ) -> Scores:
         """A block's scores, for `judge`."""
         return Scores(self.name, value, self.higher_is_better, curve, fractions, extras)
-
-
-def whole(value: object, least: int, what: str) -> None:
-    """Raise `InvalidInput` unless the value is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidInput(f"{what} must be a whole number of at least {least}, got {value!r}")
-
-
-def positive(value: object, what: str) -> None:
-    """Raise `InvalidInput` unless the value is a finite number above 0."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < math.inf:  # type: ignore[arg-type]
-        raise InvalidInput(f"{what} must be a finite number above 0, got {value!r}")
 
 
 def blocks(question: Question, explainer: Explainer, whole: bool = False) -> Iterator[Rows]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Needs, Reduction
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.evaluation import ranking
+from crossxai.evaluation.checks import reduces
 from crossxai.model import Array
 from crossxai.question import Question
 from crossxai.scores import Axis, Range, Scores
@@ -70,10 +71,7 @@ class _Complexity:
     invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
-        if self.reduction not in get_args(Reduction):
-            raise InvalidInput(
-                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
-            )
+        reduces(self.reduction, self.name)
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Scores (n,); no forward pass."""

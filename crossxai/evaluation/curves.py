@@ -19,6 +19,7 @@ from crossxai.evaluation import auto, baselines, estimable, ranking
 from crossxai.evaluation import steps as rules
 from crossxai.evaluation.areas import Area
 from crossxai.evaluation.areas import area as area_of
+from crossxai.evaluation.checks import whole
 from crossxai.evaluation.fills import imputes
 from crossxai.evaluation.ranked import Order, Reducing, Unit
 from crossxai.evaluation.steps import StepsLike
@@ -94,9 +95,7 @@ class Curve:
             if getattr(self, option) not in known:
                 raise InvalidInput(f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}")
         for option, least in (("seed", 0), ("size", 1)):
-            number = getattr(self, option)
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-                raise InvalidInput(f"{self.name}: {option} must be a whole number of at least {least}, got {number!r}")
+            whole(getattr(self, option), least, f"{self.name}: {option}")
         if not isinstance(self.refill, bool):
             raise InvalidInput(f"{self.name}: refill is true or false, got {self.refill!r}")
         object.__setattr__(self, "fill", baselines.resolve(self.fill))

@@ -16,6 +16,7 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Needs
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.checks import whole
 from crossxai.evaluation.removal import Masks, Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Numbers, Range, spread
 from crossxai.question import Question
@@ -50,9 +51,7 @@ class Joint:
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise InvalidInput(f"{self.name}: {name} must be a whole number of at least {least}, got {value!r}")
+            whole(getattr(self, name), least, f"{self.name}: {name}")
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
             raise InvalidInput(f"{self.name}: tolerance must be a positive share, got {self.tolerance!r}")
         if not isinstance(self.fills, Mapping):

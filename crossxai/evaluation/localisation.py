@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, get_args
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
+from crossxai.evaluation.checks import reduces
 from crossxai.masks import SampleMasks
 from crossxai.model import Array, Modality
 from crossxai.question import Question
@@ -75,10 +76,7 @@ class Region:
     area_as: ClassVar[str] = "area_share"
 
     def __post_init__(self) -> None:
-        if self.reduction not in get_args(Reduction):
-            raise InvalidInput(
-                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
-            )
+        reduces(self.reduction, self.name)
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Scores (n,) in [0, 1]; no forward pass."""

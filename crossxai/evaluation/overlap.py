@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.again import whole
 from crossxai.evaluation.agreement import places
+from crossxai.evaluation.checks import whole
 from crossxai.evaluation.localisation import Masked, Masks, defined, flattened
 from crossxai.model import Array
 from crossxai.scores import Scores

@@ -13,7 +13,8 @@ import numpy as np
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import Unsupported
 from crossxai.evaluation import ranking, similarity
-from crossxai.evaluation.again import Again, blocks, generators, whole
+from crossxai.evaluation.again import Again, blocks, generators
+from crossxai.evaluation.checks import whole
 from crossxai.evaluation.similarity import Similarity
 from crossxai.model import Modality, Randomisable
 from crossxai.question import Question

@@ -15,7 +15,8 @@ import numpy as np
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import ranking, similarity
-from crossxai.evaluation.again import Again, generators, positive, values_of, whole, with_values
+from crossxai.evaluation.again import Again, generators, values_of, with_values
+from crossxai.evaluation.checks import positive, whole
 from crossxai.evaluation.similarity import Numbers, Similarity
 from crossxai.model import Array, Modality
 from crossxai.question import Question

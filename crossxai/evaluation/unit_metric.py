@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import baselines, ranking
+from crossxai.evaluation.checks import reduces, whole
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 from crossxai.scores import Scores
@@ -54,10 +55,7 @@ class UnitMetric:
     source: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.reduction not in get_args(Reduction):
-            raise InvalidInput(
-                f"{self.name}: unknown reduction {self.reduction!r}: write {', '.join(get_args(Reduction))}"
-            )
+        reduces(self.reduction, self.name)
         self._whole("seed", 0)
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
@@ -103,8 +101,7 @@ class UnitMetric:
 
     def _whole(self, field: str, least: int = 1) -> None:
         value = getattr(self, field)
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidInput(f"{self.name}: {field} must be a whole number of at least {least}, got {value!r}")
+        whole(value, least, f"{self.name}: {field}")
         object.__setattr__(self, field, int(value))
 
     def _share(self, field: str, whole: bool = False) -> None:
