@@ -43,7 +43,7 @@ def ask(images: int) -> tuple[Question, tuple[float, ...]]:
     subject = sources.subject(spec, Path())
     values = samples.inputs["image"]
     chosen = np.concatenate([subject.model.predict((v,)) for v in np.array_split(values, 4)]).argmax(axis=1)
-    return Question(subject.model, (values,), Target.classes(chosen, 2), samples.ids), subject.mean
+    return Question(subject.model, (values,), Target.classes(chosen, 2), samples.ids), subject.mean["image"]
 
 
 def replay(question: Question, scores: Scores, points: int, seed: int) -> Mean:

@@ -3,98 +3,180 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 
+from crossxai import experiment as experiments
 from crossxai.batching import DEFAULT, batched
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment
-from crossxai.files import Samples
-from crossxai.measures import Accuracy, Largest, Measure
-from crossxai.model import Array, Model
+from crossxai.files import Samples, Task
+from crossxai.measures import Accuracy, Dice, Largest, Measure
+from crossxai.model import Array
 from crossxai.question import Question
-from crossxai.target import Target
+from crossxai.sources import Subject
+from crossxai.target import Link, Target
 
 
 def questions(
-    experiment: Experiment, samples: Samples, model: Model, name: str
-) -> tuple[Question, Question, Array, Any]:
-    """What explainers are asked and what metrics measure about one model, its outputs and the classes chosen."""
+    experiment: Experiment, samples: Samples, subject: Subject, name: str
+) -> tuple[Question, Question, Array]:
+    """What explainers are asked and what metrics measure about one model, and its outputs.
+
+    Tables of a model of ours are asked about in standard units, so that zero, every library's baseline, is the training mean.
+    """
+    model = subject.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
         raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
-    inputs = tuple(samples.inputs[m.name] for m in model.modalities)
+    inputs = tuple(_standard(samples.inputs[m.name], subject.standard.get(m.name)) for m in model.modalities)
     size = experiment.batch_size or DEFAULT
     outputs = np.concatenate(
         batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
     )
-    _check_outputs(outputs, name, experiment)
-    chosen = _chosen(experiment.target.of, outputs, samples)
-    target = Target.classes(chosen, outputs.shape[1], experiment.target.explain)
+    _check_outputs(outputs, name, experiment, samples.task)
+    target, measured = _TARGETS[samples.task](experiment.target, outputs, samples, name)
     question = Question(model, inputs, target, samples.ids, batch_size=size)
-    measured = replace(question, target=_measure(target, chosen, experiment.target.measure))
-    return question, measured, outputs, chosen
+    return question, replace(question, target=measured), outputs
 
 
-def _measure(target: Target, chosen: Any, measure: str) -> Measure:
-    """What metrics measure of the classes chosen (n,)."""
-    if measure == "accuracy":
-        return Accuracy(chosen, target.out[0])
-    if measure == "largest":
-        return Largest(len(target), target.out[0])
-    return replace(target, link=measure)  # type: ignore[arg-type]
+def _standard(values: Array, by: tuple[Array, Array] | None) -> Array:
+    if by is None:
+        return values
+    mean, sd = by
+    return ((values - mean) / sd).astype(values.dtype)
 
 
-def _chosen(of: str | int, outputs: Array, samples: Samples) -> Any:
-    """The class (n,) that is explained for each sample."""
-    if of == "predicted":
-        return outputs.argmax(axis=1)
-    return samples.labels if of == "label" else np.full(len(outputs), of)
+def _of_classes(asked: experiments.Target, outputs: Array, samples: Samples, name: str) -> tuple[Target, Measure]:
+    if asked.of == "predicted":
+        chosen = outputs.argmax(axis=1)
+    else:
+        chosen = samples.labels if asked.of == "label" else np.full(len(outputs), asked.of)
+    target = Target.classes(chosen, outputs.shape[1], asked.explain)
+    if asked.measure == "accuracy":
+        return target, Accuracy(chosen, outputs.shape[1])
+    if asked.measure == "largest":
+        return target, Largest(len(target), outputs.shape[1])
+    if asked.measure == "dice":
+        raise InvalidInput('measure = "dice" is of a segmentation; these samples have classes')
+    return target, replace(target, link=_link(asked, "softmax"))
 
 
-def _check_outputs(outputs: Array, name: str, experiment: Experiment) -> None:
+def _of_value(asked: experiments.Target, outputs: Array, samples: Samples, name: str) -> tuple[Target, Measure]:
+    if asked.of != "predicted" or asked.measure in ("largest", "accuracy", "dice"):
+        raise InvalidInput(
+            f"of = {asked.of!r}, measure = {asked.measure!r}: a regression's value is explained and measured; write "
+            'output = 0, its number, and measure = "identity"'
+        )
+    if asked.output >= outputs.shape[1]:
+        raise InvalidInput(f"output = {asked.output}: model {name!r} has outputs 0 … {outputs.shape[1] - 1}")
+    target = Target.outputs(asked.output, len(outputs), outputs.shape[1], asked.explain)
+    return target, replace(target, link=_link(asked, "identity"))
+
+
+def _of_region(asked: experiments.Target, outputs: Array, samples: Samples, name: str) -> tuple[Target, Measure]:
+    if asked.of not in ("predicted", "label") or asked.measure in ("largest", "accuracy"):
+        raise InvalidInput(
+            f"of = {asked.of!r}, measure = {asked.measure!r}: of a segmentation the region is explained: write "
+            'of = "predicted" or "label", output = the number of its class, measure = a link or "dice"'
+        )
+    n_classes = outputs.shape[-1]
+    if asked.output >= n_classes:
+        raise InvalidInput(f"output = {asked.output}: model {name!r} segments classes 0 … {n_classes - 1}")
+    if asked.of == "label":
+        region = samples.masks[region_of(asked, samples)]
+        if region.shape != outputs.shape[:-1]:
+            raise InvalidInput(f"the mask has shape {region.shape}, model {name!r} gives {outputs.shape[:-1]}")
+    else:
+        region = outputs[..., 0] > 0 if n_classes == 1 else outputs.argmax(axis=-1) == asked.output
+    empty = [samples.ids[i] for i in np.flatnonzero(~region.reshape(len(region), -1).any(axis=1))]
+    if empty:
+        raise InvalidInput(
+            f"nothing to explain: the {'true' if asked.of == 'label' else 'predicted'} region of model {name!r} is empty for "
+            f'{", ".join(empty[:5])}{" and more" if len(empty) > 5 else ""}; write of = "label", or other samples'
+        )
+    probability: Link = "sigmoid" if n_classes == 1 else "softmax"
+    target = Target.regions(region, asked.output, n_classes, asked.explain)
+    if asked.measure == "dice":
+        return target, Dice(region, asked.output, n_classes, probability)
+    return target, replace(target, link=_link(asked, probability))
+
+
+def _link(asked: experiments.Target, auto: Link) -> Link:
+    """The link that metrics measure by; what `measure` can be beside links has been seen to."""
+    return auto if asked.measure == "auto" else cast(Link, asked.measure)
+
+
+_TARGETS = {"classification": _of_classes, "regression": _of_value, "segmentation": _of_region}
+
+
+def region_of(asked: experiments.Target, samples: Samples) -> str:
+    """The name of the mask that is the true region of a segmentation."""
+    name = asked.mask or next(iter(samples.masks), "")
+    if name not in samples.masks:
+        raise InvalidInput(f"the data hold no mask {name!r}, only: {', '.join(samples.masks) or 'none at all'}")
+    return name
+
+
+def _check_outputs(outputs: Array, name: str, experiment: Experiment, task: Task) -> None:
     """Refuse what would run to the end and mean nothing."""
-    if outputs.ndim != 2:
+    wanted = {"classification": "classes (n, classes)", "regression": "values (n, outputs)"}
+    if (outputs.ndim > 2) != (task == "segmentation"):
         raise InvalidInput(
-            f"model {name!r} gives outputs of shape {outputs.shape}; an experiment explains classes (n, classes)"
+            f"model {name!r} gives outputs of shape {outputs.shape}; a {task} has {wanted.get(task, 'maps (n, *space, classes)')}"
         )
-    if not np.isfinite(outputs).all():
-        raise InvalidInput(
-            f"model {name!r} gives NaN or infinity for {(~np.isfinite(outputs).all(axis=1)).sum()} samples"
-        )
+    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if not finite.all():
+        raise InvalidInput(f"model {name!r} gives NaN or infinity for {(~finite).sum()} samples")
     target = experiment.target
-    sums_to_one = outputs.shape[1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-4)
-    if {"softmax", "largest"} & {target.explain, target.measure} and sums_to_one:
+    sums_to_one = outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-4)
+    if task != "regression" and {"softmax", "largest", "auto"} & {target.explain, target.measure} and sums_to_one:
         raise InvalidInput(
             f"model {name!r} gives probabilities already (they sum to 1): a second softmax would flatten every curve; "
             'write measure = "identity" under [target]'
         )
 
 
-def words(experiment: Experiment) -> str:
+def words(experiment: Experiment, samples: Samples) -> str:
     """What is explained and measured, in words."""
-    of, target = words_of_class(experiment), experiment.target
-    if target.explain == target.measure:
-        return words_of(target.explain, of)
-    if target.measure in ("largest", "accuracy"):
-        return f"{words_of(target.explain, of)} (metrics measure the {words_of(target.measure, of)})"
-    return f"{words_of(target.explain, of)} (metrics measure its {words_of_link(target.measure)})"
+    target, of = experiment.target, words_of_what(experiment, samples)
+    measure = measured_as(experiment, samples)
+    if target.explain == measure:
+        return words_of(measure, of)
+    if measure in ("largest", "accuracy", "dice"):
+        return f"{words_of(target.explain, of)} (metrics measure the {words_of(measure, of)})"
+    return f"{words_of(target.explain, of)} (metrics measure its {words_of_link(measure)})"
+
+
+def measured_as(experiment: Experiment, samples: Samples) -> str:
+    """What metrics measure, "auto" resolved."""
+    if experiment.target.measure != "auto":
+        return experiment.target.measure
+    return {"classification": "softmax", "regression": "identity", "segmentation": "sigmoid"}[samples.task]
 
 
 def words_of(measure: str, of: str) -> str:
-    """What is explained or measured of a class, in words."""
+    """What is explained or measured, in words."""
     if measure == "largest":
         return "largest probability of any class"
     if measure == "accuracy":
         return f"accuracy (1 where the model's answer is {of}, else 0)"
+    if measure == "dice":
+        return f"Dice coefficient with {of.rpartition('mean over ')[2]}"
     return f"{words_of_link(measure)} of {of}"
 
 
-def words_of_class(experiment: Experiment) -> str:
-    """The class in words."""
-    of = experiment.target.of
-    return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(of), f"class {of}")
+def words_of_what(experiment: Experiment, samples: Samples) -> str:
+    """The class, value or region in words."""
+    target = experiment.target
+    name = samples.classes[target.output] if target.output < len(samples.classes) else f"output {target.output}"
+    if samples.task == "regression":
+        return name
+    if samples.task == "segmentation":
+        region = f"the true {region_of(target, samples)}" if target.of == "label" else f"the predicted {name}"
+        return f"{name}, mean over {region} region"
+    return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(target.of), f"class {target.of}")
 
 
 def words_of_link(link: str) -> str:

@@ -18,14 +18,16 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """source "embedded": the histology patches that need no download. "pcam": PatchCamelyon's files in `root`.
+    """source "embedded": the histology patches that need no download. "pcam": PatchCamelyon's files in `root`. "medical": the
+    explanation set of a `task` in `root`, as `crossxai data medical` writes it; it has no splits.
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
-    n: how many samples, half of each class, drawn by the experiment's seed.
+    n: how many samples, half of each class where there are classes, drawn by the experiment's seed.
     """
 
-    source: Literal["embedded", "pcam"] = "embedded"
+    source: Literal["embedded", "pcam", "medical"] = "embedded"
     root: Path | None = None
+    task: Literal["", "classification", "regression", "segmentation"] = ""
     split: Literal["train", "valid", "test"] = "test"
     n: int = Field(default=12, ge=1)
     factory: str = ""
@@ -35,11 +37,19 @@ class Data(_Part):
     def _root(self) -> Data:
         if self.source == "pcam" and not self.factory and self.root is None:
             raise ValueError("source = 'pcam' needs root = 'folder of the .h5 files'")
+        if self.source == "medical" and not self.factory and (self.root is None or not self.task):
+            raise ValueError(
+                "source = 'medical' needs root = 'folder that crossxai data medical wrote' and "
+                "task = 'classification', 'regression' or 'segmentation'"
+            )
+        if self.task and (self.source != "medical" or self.factory):
+            raise ValueError("task belongs to source = 'medical'; Samples of your own name theirs")
         return self
 
 
 class ModelSpec(_Part):
-    """A ResNet-18 `checkpoint` (.npz) on a framework, "embedded" being the one trained on the embedded patches.
+    """A `checkpoint` (.npz) of `crossxai train` or `crossxai.training` on a framework; "embedded" is the ResNet-18 trained on the
+    embedded patches.
 
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
     """
@@ -51,15 +61,20 @@ class ModelSpec(_Part):
 
 
 class Target(_Part):
-    """What is explained: the model's own "predicted" class, the "label", or a class number.
+    """What is explained. Of classes: the model's own "predicted" class, the "label", or a class number. Of a regression: the
+    value of output number `output`. Of a segmentation: the mean output of class number `output` over the "predicted" region, or
+    over the true one ("label"), which is the mask called `mask`, else the first of the data.
 
-    explain, measure: the link for explainers and for metrics; by default explainers see the logit, metrics the probability.
-    measure also "largest", the largest probability of any class, and "accuracy", 1 where the class is the model's answer.
+    explain, measure: the link for explainers and for metrics. By default explainers see the raw output; metrics the probability
+    where there are classes, the value in a regression. measure also "largest", the largest probability of any class;
+    "accuracy", 1 where the class is the model's answer; "dice", the soft Dice coefficient with that region.
     """
 
     of: Literal["predicted", "label"] | StrictInt = "predicted"
+    output: int = Field(default=0, ge=0)
+    mask: str = ""
     explain: Link = "identity"
-    measure: Literal[Link, "largest", "accuracy"] = "softmax"
+    measure: Literal["auto", Link, "largest", "accuracy", "dice"] = "auto"
 
 
 class ExplainerSpec(_Part):
@@ -83,10 +98,16 @@ class ExplainerSpec(_Part):
 
 
 class MetricSpec(_Part):
-    """A metric by name, with parameters."""
+    """A metric by name, with parameters; label: its name in the report, unique in the experiment."""
 
     name: str
     params: dict[str, Any] = {}
+    label: str = Field(default="", pattern=r"^([\w@+-][\w .@+-]{0,99})?$")
+
+    @property
+    def shown(self) -> str:
+        """The label, else the name."""
+        return self.label or self.name
 
 
 class Experiment(_Part):
@@ -112,7 +133,7 @@ class Experiment(_Part):
         for kind, names, advice in (
             ("models", [m.name for m in self.models], "give each its own name"),
             ("explainers", [e.shown for e in self.explainers], "give each its own label"),
-            ("metrics", [m.name for m in self.metrics], "use one experiment file for each setting"),
+            ("metrics", [m.shown for m in self.metrics], "give each its own label"),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

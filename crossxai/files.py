@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
@@ -24,12 +24,16 @@ from crossxai.scores import Scores
 
 FORMAT = "crossxai"
 VERSION = 1
+Task = Literal["classification", "regression", "segmentation"]
 
 
 @dataclass(frozen=True)
 class Samples:
     """What was explained: inputs by modality (n, *axes), labels (n,), ground-truth masks (n, *space) by name.
 
+    task "classification": labels are numbers of `classes`. "regression": they are the true values, and `classes` names the
+    outputs. "segmentation": they are numbers of the segmented class among `classes`, and the first of the masks is its true
+    region.
     truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
     empty for a sample of which it is not. `controls.oracle` is made of it.
     """
@@ -37,10 +41,11 @@ class Samples:
     ids: tuple[str, ...]
     modalities: tuple[Modality, ...]
     inputs: Mapping[str, Array]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
     classes: tuple[str, ...]
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     truth: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    task: Task = "classification"
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -57,8 +62,14 @@ class Samples:
             if np.shape(values) != spaces.get(name):
                 given = ", ".join(f"{modality} {shape}" for modality, shape in spaces.items()) or "no image"
                 raise InvalidInput(f"samples: truth of {name!r} has shape {np.shape(values)}; there is {given}")
-        if not np.issubdtype(np.asarray(self.labels).dtype, np.integer):
-            raise InvalidInput(f"samples: labels must be whole numbers, got {np.asarray(self.labels).dtype}")
+        if self.task not in get_args(Task):
+            raise InvalidInput(f"samples: unknown task {self.task!r}: write one of {', '.join(get_args(Task))}")
+        kind = np.asarray(self.labels).dtype
+        if self.task == "regression":
+            if not np.issubdtype(kind, np.floating) or not np.isfinite(self.labels).all():
+                raise InvalidInput(f"samples: the labels of a regression are finite float values, got {kind}")
+        elif not np.issubdtype(kind, np.integer):
+            raise InvalidInput(f"samples: labels must be whole numbers, got {kind}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,8 @@ class Explanation:
     status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
     label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
     what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
-    what else the explainer learnt, per sample (n, …), such as the completeness gap.
+    what else the explainer learnt, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
+    experiment, which is its name unless one metric appears with several settings.
     """
 
     model: str
@@ -108,6 +120,7 @@ def write_samples(path: Path, samples: Samples) -> None:
     with _writing(path, "samples") as file:
         _write_strings(file, "ids", samples.ids)
         file["labels"] = samples.labels
+        file.attrs["task"] = samples.task
         _write_strings(file, "classes", samples.classes)
         for modality in samples.modalities:
             data = file.create_dataset(
@@ -140,6 +153,7 @@ def read_samples(path: Path) -> Samples:
             classes=_strings(file, "classes"),
             masks={name: data[()] != 0 for name, data in file.get("masks", {}).items()},
             truth={name: data[()] != 0 for name, data in file.get("truth", {}).items()},
+            task=file.attrs.get("task", "classification"),
         )
     for modality in modalities:
         modality.check(samples.inputs[modality.name], f"{path.name}: ")
@@ -188,6 +202,7 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
             file[f"extras/{name}"] = extra
         for name, scores in explanation.scores.items():
             group = file.create_group(f"scores/{name}")
+            group.attrs["metric"] = scores.metric
             group.attrs["higher_is_better"] = scores.higher_is_better
             group.attrs["params"] = json.dumps(scores.params)
             group["value"] = scores.value
@@ -222,7 +237,7 @@ def read_explanation(path: Path) -> Explanation:
 
 def _read_scores(name: str, group: Any) -> Scores:
     return Scores(
-        metric=name,
+        metric=group.attrs.get("metric", name),
         value=group["value"][()],
         higher_is_better=bool(group.attrs["higher_is_better"]),
         curve=group["curve"][()] if "curve" in group else None,

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 import crossxai
 from crossxai import sources
-from crossxai.asking import questions, words_of, words_of_class
+from crossxai.asking import measured_as, questions, words_of, words_of_what
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import baselines, curves, joint
@@ -30,6 +30,7 @@ from crossxai.files import (
 )
 from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
 from crossxai.masks import SampleMasks
+from crossxai.question import Question
 from crossxai.scores import Metric
 
 
@@ -48,18 +49,18 @@ class Job:
     ) -> None:
         self.name, self.out, self.progress, self.console = name, out, progress, console
         self.framework = subject.framework
-        self.question, self.measured, outputs, chosen = questions(experiment, samples, subject.model, name)
+        self.question, self.measured, outputs = questions(experiment, samples, subject, name)
         self.identity = _hash(
             {
                 "crossxai": crossxai.__version__,
                 "model": subject.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
                 "framework": self.framework,
                 "samples": sources.fingerprint(samples),
-                "chosen": chosen.tolist(),
+                "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
                 "link": experiment.target.explain,
             }
         )
-        words = words_of_class(experiment)
+        words = words_of_what(experiment, samples)
         write_predictions(
             out / "predictions" / f"{name}.h5",
             Predictions(
@@ -67,11 +68,8 @@ class Job:
                 framework=self.framework,
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
-                target=words_of(experiment.target.measure, words),
-                info={
-                    "explained": words_of(experiment.target.explain, words),
-                    "classes": chosen.tolist(),
-                },
+                target=words_of(measured_as(experiment, samples), words),
+                info={"explained": words_of(experiment.target.explain, words), **_chosen(samples, self.question)},
             ),
         )
 
@@ -101,7 +99,7 @@ class Job:
         if not explained:
             return {}
         refused = self._refused(explained[0], metrics)
-        usable = {spec.name: metric for spec, metric in metrics if spec.name not in refused}
+        usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
         alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
@@ -120,26 +118,26 @@ class Job:
             if lacking or set(explanation.judged) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
-            (group, [attribution(e, self.question) for e in group], *apart([usable[name] for name in names]))
+            (group, [attribution(e, self.question) for e in group], *apart({name: usable[name] for name in names}))
             for names, group in groups.items()
         ]
         explainers = {spec.shown: explainer for spec, explainer in made}
         total = sum(
-            curves.passes(self.measured, maps, judges)
-            + sum(judging_cost(m, self.question, explainers[e.label]) for m in others for e in group)
+            curves.passes(self.measured, maps, [*judges.values()])
+            + sum(judging_cost(m, self.question, explainers[e.label]) for m in others.values() for e in group)
             for group, maps, judges, others in work
         )
         bar = self.progress.add_task(f"{self.name}: judging", total=total)
         for group, maps, judges, others in work:
             self.progress.update(bar, description=f"{self.name}: judging")
-            results = curves.evaluate(self.measured, maps, judges, lambda n: self.progress.advance(bar, n))
+            results = curves.evaluate(self.measured, maps, [*judges.values()], lambda n: self.progress.advance(bar, n))
             for explanation, one, scores in zip(group, maps, results, strict=True):
                 explainer = explainers[explanation.label]
-                for other in others:
-                    self.progress.update(bar, description=f"{self.name}: {other.name} of {explanation.label}")
-                    scores.append(asked(other, self.question, one, explainer, self._warn))
+                known = {**explanation.scores, **dict(zip(judges, scores, strict=True))}
+                for label, other in others.items():
+                    self.progress.update(bar, description=f"{self.name}: {label} of {explanation.label}")
+                    known[label] = asked(other, self.question, one, explainer, self._warn)
                     self.progress.advance(bar, judging_cost(other, self.question, explainer))
-                known = {**explanation.scores, **{s.metric: s for s in scores}}
                 judged = every[explanation.label]
                 write_explanation(
                     self._path(explanation.label),
@@ -174,8 +172,8 @@ class Job:
                 else:
                     metric(one, probe)
             except (Unsupported, InvalidInput) as error:
-                refused[spec.name] = str(error)
-                self._warn(f"{spec.name} is left out: {error}")
+                refused[spec.shown] = str(error)
+                self._warn(f"{spec.shown} is left out: {error}")
         return refused
 
     def _path(self, label: str) -> Path:
@@ -220,6 +218,11 @@ class Job:
             seconds=answer.seconds,
             extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
         )
+
+
+def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
+    """The class explained of each sample, where there are classes."""
+    return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}
 
 
 def version(package: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -34,11 +34,10 @@ def attribution(explanation: Explanation, question: Question) -> Attribution:
     return Attribution(values, modalities, *about, extras=explanation.extras)
 
 
-def apart(metrics: list[Metric]) -> tuple[list[Metric], list[Metric]]:
-    """Metrics of the measured question, which share a stream, and those of the explained one."""
-    asking = [bool(getattr(m, "asks", "")) for m in metrics]
-    measured = [m for m, a in zip(metrics, asking, strict=True) if not a]
-    return measured, [m for m, a in zip(metrics, asking, strict=True) if a]
+def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    """Metrics of the measured question, which share a stream, and those of the explained one, by their labels."""
+    asking = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
+    return {label: m for label, m in metrics.items() if label not in asking}, asking
 
 
 def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> int:

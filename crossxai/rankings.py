@@ -129,7 +129,8 @@ def evaluate(
             about = modality or question.modalities[0].name
             maps = _maps(out, spec.name, question, about)
             common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
-            chosen = {name: presets.get(name, mean=subject.mean, sd=subject.sd, **common) for name in names}
+            mean, sd = subject.mean.get(about, ()), subject.sd.get(about, ())
+            chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
             for name, metrics in chosen.items():
                 if why := _refusal(question, maps[0], metrics):
                     refused[spec.name, name] = why
@@ -165,7 +166,7 @@ def _why(error: Exception) -> str:
 
 def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:
     """What metrics measure, if the model still is the one that was explained."""
-    _, measured, outputs, _ = questions(experiment, samples, subject.model, name)
+    _, measured, outputs = questions(experiment, samples, subject, name)
     before = read_predictions(out / "predictions" / f"{name}.h5").outputs
     if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):
         raise InvalidInput(

@@ -23,11 +23,7 @@ from crossxai.atomic import write_text
 from crossxai.batching import DEFAULT
 from crossxai.errors import InvalidFile
 from crossxai.experiment import Experiment
-from crossxai.files import (
-    ours,
-    writable_folder,
-    write_samples,
-)
+from crossxai.files import Samples, ours, writable_folder, write_samples
 from crossxai.job import Job, version
 
 PACKAGES = (
@@ -54,7 +50,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     for spec in experiment.explainers:
         sources.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
-        sources.metric(metric, experiment, None, (0.0, 0.0, 0.0))
+        sources.metric(metric, experiment, None, {})
     writable_folder(out)
     if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
         raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
@@ -92,12 +88,13 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
                     "name": job.name,
                     "framework": subject.framework,
                     "weights_sha256": subject.digest,
+                    "trained_without": subject.trained_without,
                     "metrics": dict(subject.metrics),
                     "refused": refused,
                 }
             )
     _remove_others(out, experiment)
-    write_text(out / "manifest.json", json.dumps(_manifest(experiment, data, models, start), indent=1))
+    write_text(out / "manifest.json", json.dumps(_manifest(experiment, samples, data, models, start), indent=1))
     return out
 
 
@@ -111,7 +108,7 @@ def _remove_others(out: Path, experiment: Experiment) -> None:
 
 
 def _manifest(
-    experiment: Experiment, data: dict[str, Any], models: list[dict[str, Any]], start: float
+    experiment: Experiment, samples: Samples, data: dict[str, Any], models: list[dict[str, Any]], start: float
 ) -> dict[str, Any]:
     return {
         "title": experiment.title,
@@ -122,7 +119,8 @@ def _manifest(
         "versions": {name: found for name in PACKAGES if (found := version(name))},
         "seed": experiment.seed,
         "batch_size": experiment.batch_size or f"{DEFAULT}, measured for long streams",
-        "target": words(experiment),
+        "task": samples.task,
+        "target": words(experiment, samples),
         "data": data,
         "models": models,
         "settings": experiment.model_dump(mode="json"),

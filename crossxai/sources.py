@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import numpy as np
 
 from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer
-from crossxai.data import histology
+from crossxai.data import histology, medical
 from crossxai.data.pcam import CENTRE, PCam, cache_folder
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
-from crossxai.model import Modality, Model
-from crossxai.models import checkpoint
+from crossxai.model import Array, Modality, Model
+from crossxai.models import loading
 from crossxai.process import require
 from crossxai.scores import Metric
 
@@ -35,14 +35,20 @@ ORACLE = "controls.oracle"
 
 @dataclass(frozen=True)
 class Subject:
-    """A model ready to be explained, and what the manifest says of it. mean, sd: of the training set, per channel, if known."""
+    """A model ready to be explained, and what the manifest says of it.
+
+    mean, sd: of the training set, by modality, per channel or column, as the model takes them; empty if not known. standard:
+    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that told it nothing.
+    """
 
     model: Model
     framework: str
     digest: str
     metrics: Mapping[str, float]
-    mean: tuple[float, ...] = ()
-    sd: tuple[float, ...] = ()
+    mean: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sd: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    standard: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+    trained_without: str = ""
 
 
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
@@ -56,6 +62,8 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
             )
         about = {"source": data.factory, "split": "", "description": data.description}
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
+    if data.source == "medical":
+        return _medical(experiment)
     embedded = data.source == "embedded"
     root = histology.build(cache_folder() / "histology") if embedded else experiment.folder / (data.root or "")
     split = PCam(root, data.split)
@@ -81,6 +89,37 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     }
 
 
+def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
+    """The explanation set of one of the medical tasks."""
+    data = experiment.data
+    assert data.root is not None  # the experiment's own check
+    assert data.task
+    whole = medical.read(experiment.folder / data.root, data.task, xai=True)
+    if data.n > len(whole.ids):
+        raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
+    classes = data.task == "classification"
+    rows = _balanced(whole.labels, data.n, experiment.seed) if classes else np.arange(data.n)
+    found = Samples(
+        ids=tuple(whole.ids[row] for row in rows),
+        modalities=medical.MODALITIES[data.task],
+        inputs={name: values[rows] for name, values in whole.inputs.items()},
+        labels=whole.labels[rows],
+        classes=medical.CLASSES[data.task],
+        masks={name: mask[rows] for name, mask in whole.masks.items()},
+        truth={name: mask[rows] for name, mask in whole.truth.items()},
+        task=data.task,
+    )
+    return found, {
+        "source": f"procedural medical set, {data.task}",
+        "split": "explanation set",
+        "n": len(rows),
+        "of": len(whole.ids),
+        "structure": dict(medical.STRUCTURE[data.task]),
+        "fingerprint": fingerprint(found),
+        "description": data.description or medical.DESCRIPTIONS[data.task],
+    }
+
+
 def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     """The model that an experiment names; trains the embedded one first if it is not in the cache."""
     if spec.factory:
@@ -92,24 +131,17 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
         return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
     require(spec.framework, spec.framework, f"model {spec.name!r}")
     path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
-    held = checkpoint.read(path)
-    standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
-    model = _resnet18(spec, path, standardise)
-    metrics = held.meta.get("metrics", {}).get("test", {})
-    return Subject(model, spec.framework, held.digest, metrics, tuple(held.mean.tolist()), tuple(held.sd.tolist()))
-
-
-def _resnet18(spec: ModelSpec, path: Path, standardise: Any) -> Model:
-    modalities = (Modality.image(),)
-    if spec.framework == "torch":
-        from crossxai.adapters.torch import TorchModel
-        from crossxai.models import resnet18_torch
-
-        return TorchModel(resnet18_torch.load(path), modalities, standardise=standardise, name=spec.name)
-    from crossxai.adapters.tensorflow import KerasModel
-    from crossxai.models import resnet18_keras
-
-    return KerasModel(resnet18_keras.load(path), modalities, standardise=standardise, name=spec.name)
+    held = loading.load(path, spec.framework, spec.name, standard_tables=True)
+    return Subject(
+        held.model,
+        spec.framework,
+        held.digest,
+        held.metrics,
+        held.mean,
+        held.sd,
+        held.standard,
+        held.trained_without,
+    )
 
 
 def _deciding(masks: Any, labels: Any) -> Any:
@@ -151,19 +183,17 @@ def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) ->
 
 
 def metric(
-    spec: MetricSpec, experiment: Experiment, samples: Samples | None, mean: tuple[float, ...]
+    spec: MetricSpec, experiment: Experiment, samples: Samples | None, mean: Mapping[str, tuple[float, ...]]
 ) -> tuple[MetricSpec, Metric]:
     """A metric, with what only the data know filled in: the dataset's mean colour, the ground-truth mask.
 
     Without samples, names and parameters are checked, with stand-ins for what is not known yet.
     """
     params = dict(spec.params)
-    if params.get("fill") == "dataset_mean":
-        if not mean:
-            message = "this model names no training mean; write fill = { dataset_mean = [0.7, 0.6, 0.5] }"
-            raise InvalidInput(f"metric {spec.name}: {message}")
-        params["fill"] = {"dataset_mean": list(mean)}
     fields = {f.name: f for e in evaluation.discover() if e.name == spec.name for f in dataclasses.fields(e.metric)}
+    if params.get("fill") == "dataset_mean":
+        del params["fill"]
+        params |= {} if samples is None else _fills(spec, mean, all_modalities="fills" in fields)
     if "mask" in params or ("masks" in fields and fields["masks"].default is dataclasses.MISSING):
         name, labels = params.pop("mask", None), params.pop("labels", None)
         if samples is None:
@@ -173,6 +203,19 @@ def metric(
     if "seed" in fields:
         params.setdefault("seed", experiment.seed)
     return spec, evaluation.get(spec.name, **params)
+
+
+def _fills(spec: MetricSpec, mean: Mapping[str, tuple[float, ...]], all_modalities: bool) -> dict[str, Any]:
+    """The training mean as a metric's fill: of the modality that it judges, or of all that it changes together."""
+    about = spec.params.get("modality") or next(iter(mean), "")
+    if about not in mean:
+        what = f" of {about!r}" if about else ""
+        raise InvalidInput(
+            f"metric {spec.shown}: this model names no training mean{what}; write fill = {{ dataset_mean = [0.7, 0.6, 0.5] }}"
+        )
+    if all_modalities:
+        return {"fills": {name: {"dataset_mean": list(values)} for name, values in mean.items()}}
+    return {"fill": {"dataset_mean": list(mean[about])}}
 
 
 def _truth(params: dict[str, Any], samples: Samples | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def summary(folder: Path, width: int) -> tuple[Table, str]:
     sentence on the metrics that do not fit into `width` characters."""
     frame = pd.read_csv(folder / "summary.csv")
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
-    judge = "deletion" if "deletion" in metrics else next(iter(metrics), "")
+    judge = next(iter(metrics), "")  # deletion, where there is one
     breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
     shown = _fitting(breadths, width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3)
     title = f"Means over samples, and {words.metric(judge)} against random, Holm-corrected" if judge else ""

@@ -134,7 +134,7 @@ def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     samples = files.read_samples(out / "samples.h5")
     subject = sources.subject(ModelSpec(name="pytorch"), Path())
     chances = {}
-    for name, colour in (("black", (0.0, 0.0, 0.0)), ("mean", subject.mean)):
+    for name, colour in (("black", (0.0, 0.0, 0.0)), ("mean", subject.mean["image"])):
         images = samples.inputs["image"].copy()
         images[:, 32:64, 32:64] = colour
         chances[name] = softmax(subject.model.predict((images,)), axis=1)[:, 1]

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from crossxai import InvalidInput, files, rankings, terminal
 from crossxai.asking import questions
+from crossxai.sources import Subject
 from crossxai.evaluation import presets
 from crossxai.experiment import load
 from crossxai.judging import attribution
@@ -56,7 +57,7 @@ def test_the_tables_are_the_presets_on_the_run_s_maps(run: Path) -> None:
     experiment = load(run / "e.toml")
     from rankings_own import model
 
-    question = questions(experiment, samples, model(), "own")[1]
+    question = questions(experiment, samples, Subject(model(), "numpy", "", {}), "own")[1]
     for row in means.to_dict("records"):
         explanation = files.read_explanation(run / "out" / "explanations" / "own" / f"{row['label']}.h5")
         metrics = presets.get(row["preset"], limit=6, modality="image", seed=experiment.seed)

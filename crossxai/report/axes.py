@@ -48,7 +48,7 @@ def tables(columns: Sequence[Column]) -> list[Table]:
     axes = {entry.name: axis for entry in evaluation.discover() if (axis := getattr(entry.metric, "axis", "")) in NOTES}
     found: list[Table] = []
     for axis in (*get_args(Axis), ""):
-        chosen = [c for c in columns if axes.get(c.metric, "") == axis]
+        chosen = [c for c in columns if axes.get(c.kind, "") == axis]
         parts = -(-_width(chosen) // WIDEST)
         for i in range(parts):
             # Parts of like size: four metrics are 2 and 2.

@@ -24,8 +24,6 @@ from crossxai.report.analysis import Row, scored
 from crossxai.report.run import Run
 from crossxai.scores import Scores
 
-MAIN = ("deletion", "insertion")
-
 
 @dataclass(frozen=True)
 class Place:
@@ -100,7 +98,7 @@ class Ranking:
 
 def metrics(run: Run) -> tuple[str, ...]:
     """Whose ranking is looked at: deletion and insertion, or the run's first metric."""
-    return tuple(m for m in run.metrics if m in MAIN) or run.metrics[:1]
+    return run.curves or run.metrics[:1]
 
 
 def rankings(run: Run, rows: Sequence[Row]) -> tuple[Ranking, ...]:

@@ -25,7 +25,7 @@ class Fact:
 def facts(contents: Contents) -> list[Fact]:
     """The numbers that a reader in a hurry takes away; only those that the run has."""
     rows, found = contents.rows, []
-    for metric in ("deletion", "insertion"):
+    for metric in contents.run.curves:
         won, total = [], []
         for model in contents.run.models:
             tests = [
@@ -37,7 +37,9 @@ def facts(contents: Contents) -> list[Fact]:
                 total.append(len(tests))
         if total:
             where = "" if len(contents.run.models) == 1 else " on each model" if len(set(won)) == 1 else ", by model"
-            found.append(Fact(f"{_range(won)} of {_range(total)}", f"explainers beat random in {metric}{where}"))
+            found.append(
+                Fact(f"{_range(won)} of {_range(total)}", f"explainers beat random in {words.metric(metric)}{where}")
+            )
     fixed = [p.spearman.mean for p in contents.maps.models if not p.control and not p.stochastic]
     fixed = [x for x in fixed if math.isfinite(x)]
     if fixed:
@@ -77,11 +79,12 @@ def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:
     keys = [key for key in params if key not in hidden and params[key] not in (None, "", [], {})]
     settings = [f"{key.replace('_', ' ')} {words.value(params[key])}" for key in keys]
     used = f" Settings: {', '.join(settings)}." if settings else ""
-    if metric == "deletion":
+    kind = run.kinds[metric]
+    if kind == "deletion":
         text = "Units are removed in the order of the map, most relevant first; the area under the falling score."
-    elif metric == "insertion":
+    elif kind == "insertion":
         text = "Units are put back in the order of the map, most relevant first; the area under the rising score."
-    elif metric == "pointing":
+    elif kind == "pointing":
         text = f"Whether the most relevant unit lies in {region(run, metric)}; of tied ones, the fraction inside."
     elif any("area_share" in e.scores[metric].extras for e in run.explanations if metric in e.scores):
         text = (
@@ -89,7 +92,7 @@ def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:
         )
     else:
         purposes = {entry.name: entry.purpose.partition(";")[0] for entry in evaluation.discover()}
-        text = f"{purposes.get(metric, 'See the documentation of this metric')}."
+        text = f"{purposes.get(kind, 'See the documentation of this metric')}."
     return text + used
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -19,9 +20,8 @@ from crossxai.report.comparison import Maps
 from crossxai.report.oracle import oracle
 from crossxai.report.phrases import Finding, Tone, by_models, code, names, on, per_model, tally, together
 from crossxai.report.regions import where_it_goes
-from crossxai.report.run import CONTROLS, ORACLE, RANDOM, Run
+from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
 
-CURVES = ("deletion", "insertion")
 MANY_TIES = 0.5
 SMALL_ROOM = 0.2  # of the larger end
 
@@ -31,8 +31,8 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     found: list[Finding] = []
     if not any(r.status == "ok" for r in rows):
         found.append(Finding("Nothing to judge", "No explainer gave a map in this run.", (), 100, "warning"))
-    for place, metric in enumerate(CURVES):
-        found += _versus_random(run, rows, metric, 90 - place)
+    for place, metric in enumerate(run.curves or CURVES):
+        found += _versus_random(run, rows, metric, 90 - place / 2)
     found += _simple_controls(run, rows)
     found += [*oracle(run, rows), *_leaders(run, rows)]
     found += libraries(run, maps)
@@ -121,7 +121,7 @@ def _room(run: Run, metric: str) -> list[str]:
         # All curves of a model share both ends: nothing changed, and everything changed.
         start, end = float(curves[0][1][:, 0].mean()), float(curves[0][1][:, -1].mean())
         if abs(end - start) < SMALL_ROOM * max(abs(start), abs(end)):
-            done = "removed" if metric == "deletion" else "put back"
+            done = "removed" if run.kinds[metric] == "deletion" else "put back"
             texts[model] = (
                 f"Little room{{where}}: the mean score is {words.number(start)} with nothing {done} and {words.number(end)} "
                 f"with everything {done}, so no order of pixels has much to gain here."
@@ -148,7 +148,7 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
     """Against every control but random and the oracle: a map that ignores the model and is no noise either."""
     points, few, able, strong = [], False, False, list[tuple[float, str]]()
     controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, ORACLE)]
-    for metric in CURVES:
+    for metric in run.curves:
         for control in controls:
             counts, winners, losers, share = {}, {}, {}, 0.0
             for model in run.models:
@@ -191,7 +191,7 @@ def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
 def _leaders(run: Run, rows: Sequence[Row]) -> list[Finding]:
     """The best explainer by each curve, those that cannot be told apart from it, and whether the curves agree."""
     points, tied = [], False
-    for metric in CURVES:
+    for metric in run.curves:
         texts: dict[str, str] = {}
         for model in run.models:
             leader = analysis.best([r for r in rows if r.model == model], metric)
@@ -211,23 +211,32 @@ def _leaders(run: Run, rows: Sequence[Row]) -> list[Finding]:
         points += together(texts, run.models)
     if not points:
         return []
-    orders: dict[str, str] = {}
-    for model in run.models:
-        both = [r for r in scored(rows, model, "deletion") if r in scored(rows, model, "insertion")]
-        if len(both) > 3:
-            means = [[sign * r.cells[m].summary.mean for r in both] for m, sign in (("deletion", -1), ("insertion", 1))]
-            constant = any(np.ptp(x) == 0 for x in means)  # of which there is no rank correlation
-            rank = math.nan if constant else float(spearmanr(*means).statistic)
-            if math.isfinite(rank):
-                orders[model] = (
-                    f"Deletion and insertion order the {len(both)} explainers{{where}} with a rank correlation of "
-                    f"{words.number(rank, 2)} (1: same order, 0: unrelated, {words.MINUS}1: reversed)."
-                )
-    points += together(orders, run.models)
+    kinds = {kind: [m for m in run.curves if run.kinds[m] == kind] for kind in CURVES}
+    for deletion, insertion in product(*kinds.values()):
+        if run.modality(deletion) == run.modality(insertion):
+            points += together(_orders(run, rows, deletion, insertion), run.models)
     headline = "On each score, one explainer is told apart from all others."
     if tied:
         headline = "On at least one score, the best explainer is not told apart from others."
     return [Finding("Best explainers", headline, tuple(points), 75)]
+
+
+def _orders(run: Run, rows: Sequence[Row], deletion: str, insertion: str) -> dict[str, str]:
+    """Per model, how far the two kinds of curves of one modality order explainers alike."""
+    orders = {}
+    for model in run.models:
+        both = [r for r in scored(rows, model, deletion) if r in scored(rows, model, insertion)]
+        if len(both) > 3:
+            means = [[sign * r.cells[m].summary.mean for r in both] for m, sign in ((deletion, -1), (insertion, 1))]
+            constant = any(np.ptp(x) == 0 for x in means)  # of which there is no rank correlation
+            rank = math.nan if constant else float(spearmanr(*means).statistic)
+            if math.isfinite(rank):
+                orders[model] = (
+                    f"{words.capital(words.metric(deletion))} and {words.metric(insertion)} order the {len(both)} explainers"
+                    f"{{where}} with a rank correlation of {words.number(rank, 2)} (1: same order, 0: unrelated, "
+                    f"{words.MINUS}1: reversed)."
+                )
+    return orders
 
 
 def _degenerate(run: Run, rows: Sequence[Row]) -> list[Finding]:

@@ -9,14 +9,12 @@ from crossxai.report.analysis import Row
 from crossxai.report.phrases import Finding, by_models, code, names, on, tally, together
 from crossxai.report.run import ORACLE, RANDOM, Run
 
-CURVES = ("deletion", "insertion")
-
 
 def oracle(run: Run, rows: Sequence[Row]) -> list[Finding]:
     """The oracle against random and against the explainers, by deletion and insertion; nothing without one."""
     points: list[str] = []
     blind: dict[str, list[str]] = {}
-    for metric in (m for m in CURVES if m in run.metrics):
+    for metric in run.curves:
         texts, above = {}, {}
         for model in run.models:
             row = next((r for r in rows if (r.model, r.label) == (model, ORACLE) and metric in r.cells), None)

@@ -16,7 +16,7 @@ from crossxai.report import figures, words
 from crossxai.report.analysis import Row, Test, mean_curve
 from crossxai.report.contents import Contents
 from crossxai.report.regions import region
-from crossxai.report.run import CONTROLS, RANDOM, Run
+from crossxai.report.run import CONTROLS, CURVES, RANDOM, Run
 
 RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits
 
@@ -32,9 +32,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric in the table. compared: whether it has a column for the difference to random. limits: what it can be."""
+    """One metric in the table, by its label; kind: its own name.
+
+    compared: whether it has a column for the difference to random. limits: what it can be.
+    """
 
     metric: str
+    kind: str
     title: str
     hint: str
     better: str
@@ -56,17 +60,18 @@ def columns(contents: Contents) -> list[Column]:
         shares = bool(areas)
         name = region(contents.run, metric) if shares else words.metric(metric)
         name = name.removeprefix("the ")
-        title = words.capital(words.metric(metric)) + (" area" if metric in ("deletion", "insertion") else "")
+        title = words.capital(words.metric(metric)) + (" area" if metric in CURVES else "")
         found.append(
             Column(
                 metric,
+                contents.run.kinds[metric],
                 f"{title}{of_modality(contents.run, metric)}",
                 f"{name}, area {words.percent(areas[0])}" if shares else "",
                 "higher is better" if cells[0].higher_is_better else "lower is better",
                 bool(tests) and not shares,
                 max(ends, default=1.0) or 1.0,
                 0 if shares else 3,
-                words.limits(*ranges.get(metric, (None, None))),
+                words.limits(*ranges.get(contents.run.kinds[metric], (None, None))),
             )
         )
     return found
@@ -74,8 +79,9 @@ def columns(contents: Contents) -> list[Column]:
 
 def of_modality(run: Run, metric: str) -> str:
     """Whose maps a metric judges, where there are several modalities: ` of image`; else nothing."""
-    named = {str(e.scores[metric].params.get("modality", "")) for e in run.explanations if metric in e.scores} - {""}
-    return f" of {words.listing(sorted(named))}" if named and len(run.samples.modalities) > 1 else ""
+    name = run.modality(metric)
+    # A label that the experiment gives says what there is to say.
+    return f" of {name}" if name and run.kinds[metric] == metric and len(run.samples.modalities) > 1 else ""
 
 
 def mark(test: Test | None, reach: float) -> Mark | None:
@@ -140,7 +146,7 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
         lines = [_line(*found[x], style=i, shaded=i == 0) for i, x in enumerate(chosen)]
         others = [_line(*found[x], style=0, shaded=False) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
-        done = "removed" if metric == "deletion" else "put back" if metric == "insertion" else "changed"
+        done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
         panels.append(
             {

@@ -44,9 +44,8 @@ def where_it_goes(run: Run, rows: Sequence[Row], metric: str) -> list[Finding]:
         points.append(f"More than its area{where}: {names(labels)}.")
     for where, labels in by_models(less, run.models):
         points.append(f"Less than its area{where}: {names(labels)}.")
-    headline = (
-        f"{sentence(name)} ({words.percent(areas[0])} of the area): {per_model(counts, run.models, than_area(metric))}."
-    )
+    said = per_model(counts, run.models, than_area(run.kinds[metric]))
+    headline = f"{sentence(name)} ({words.percent(areas[0])} of the area): {said}."
     return [Finding("Where relevance goes", headline, tuple(points), 55)]
 
 
@@ -81,6 +80,10 @@ def _settings(run: Run, metric: str) -> Mapping[str, Any]:
     settings = run.manifest.get("settings")
     listed = settings.get("metrics") if isinstance(settings, Mapping) else None
     for entry in listed if isinstance(listed, list) else []:
-        if isinstance(entry, Mapping) and entry.get("name") == metric and isinstance(entry.get("params"), Mapping):
+        if (
+            isinstance(entry, Mapping)
+            and (entry.get("label") or entry.get("name")) == metric
+            and isinstance(entry.get("params"), Mapping)
+        ):
             return dict(entry["params"])
     return {}

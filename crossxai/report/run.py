@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ RANDOM = "controls.random"
 CENTRE = "controls.centre"
 ORACLE = "controls.oracle"
 CONTROLS = "controls"
+CURVES = ("deletion", "insertion")
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,23 @@ class Run:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Every metric's name once: deletion and insertion first, then by name."""
-        names = {name for e in self.explanations for name in e.scores}
-        first = [name for name in ("deletion", "insertion") if name in names]
-        return (*first, *sorted(names - set(first)))
+        """Every metric's label once: deletion and insertion first, then by label."""
+        return (*self.curves, *sorted(self.kinds.keys() - set(self.curves)))
+
+    @cached_property
+    def kinds(self) -> Mapping[str, str]:
+        """Every metric's label, and the metric's own name, which is the same unless a run has one metric several times."""
+        return {label: scores.metric for e in self.explanations for label, scores in e.scores.items()}
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """The labels of deletion and insertion, which most findings are about."""
+        return tuple(sorted((x for x in self.kinds if self.kinds[x] in CURVES), key=lambda x: (self.kinds[x], x)))
+
+    def modality(self, metric: str) -> str:
+        """The modality that a metric judges; "" where its scores do not say."""
+        found = (e.scores[metric].params.get("modality") for e in self.explanations if metric in e.scores)
+        return next((str(name) for name in found if name), "")
 
     def of(self, model: str) -> dict[str, Explanation]:
         """One model's explanations by label, libraries first, controls last."""

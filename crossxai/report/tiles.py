@@ -132,7 +132,7 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     return Sample(
         i,
         data.ids[i],
-        _class(run, int(data.labels[i])),
+        _label(run, i),
         inputs,
         features,
         outlines,
@@ -143,18 +143,35 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     )
 
 
-def _class(run: Run, label: int) -> str:
-    return run.samples.classes[label] if 0 <= label < len(run.samples.classes) else str(label)
+def _label(run: Run, i: int) -> str:
+    """What is true of a sample, in words."""
+    data = run.samples
+    if data.task == "regression":
+        return f"{_output(run, 0)} {words.number(float(data.labels[i]), 2)}"
+    label = int(data.labels[i])
+    return data.classes[label] if 0 <= label < len(data.classes) else str(label)
+
+
+def _output(run: Run, number: int) -> str:
+    classes = run.samples.classes
+    return classes[number] if number < len(classes) else f"output {number}"
 
 
 def _prediction(run: Run, model: str, i: int) -> dict[str, Any]:
     """What a model said: the class if there is one output per class, and the score that was explained."""
     found = run.predictions[model]
     said, right = "", None
-    if found.outputs.ndim == 2 and found.outputs.shape[1] == len(run.samples.classes) > 1:
+    task = run.samples.task
+    if task == "classification" and found.outputs.ndim == 2 and found.outputs.shape[1] == len(run.samples.classes) > 1:
         best = int(np.argmax(found.outputs[i]))
         said, right = run.samples.classes[best], best == int(run.samples.labels[i])
-    return {"model": model, "class": said, "right": right, "score": words.number(float(found.score[i]), 3)}
+    named = _output(run, 0) if task == "regression" else "score"
+    return {
+        "model": model,
+        "class": said,
+        "right": right,
+        "score": f"{named} {words.number(float(found.score[i]), 3)}",
+    }
 
 
 def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
