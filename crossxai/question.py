@@ -261,7 +261,7 @@ class Question:
 
     def _reached(self, names: Sequence[str], modality: str, before: Mapping[str, Array], one: Inputs) -> list[str]:
         """Those of the named layers whose activation changes when the modality's values are replaced by noise."""
-        noise = np.random.default_rng(0)
+        noise = np.random.default_rng([0, 1])  # not the stream that made the inputs, should their seed be 0, too
         changed = list(one)
         for i, declared in enumerate(self.model.modalities):
             if declared.name == modality:

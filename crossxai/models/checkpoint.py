@@ -1,8 +1,8 @@
 """A trained model in one `.npz` that every framework can read: NumPy arrays and a JSON string, no pickle.
 
-Content: the arrays of torch's state_dict under torch's names; `standardise.mean` and `standardise.sd`, float32 (3,), which
-the adapter applies to RGB in [0, 1]; `meta`, a JSON object as a 0-d string: architecture, n_classes, metrics, settings,
-fingerprint of the training data.
+Content: the arrays of torch's state_dict under torch's names; what the adapter standardises each modality by, float32
+(channels,): `standardise.<modality>.mean` and `.sd`, or `standardise.mean` and `standardise.sd` (3,) for the RGB image of a
+ResNet-18; `meta`, a JSON object as a 0-d string: architecture, n_classes, metrics, settings, fingerprint of the training data.
 """
 
 from __future__ import annotations
@@ -26,23 +26,36 @@ from crossxai.errors import InvalidFile, InvalidInput
 
 Weights = dict[str, npt.NDArray[Any]]
 
+MeanSd = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
 MEAN, SD, META = "standardise.mean", "standardise.sd", "meta"
+ENDS = ("mean", "sd")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """weights: torch's names → arrays. mean, sd (3,) per channel. meta: what is known of it. digest: sha256 of the file."""
+    """weights: torch's names → arrays. standardise: modality → (mean, sd), each (channels,). meta: what is known of it.
+    digest: sha256 of the file."""
 
     weights: Weights
-    mean: npt.NDArray[np.float32]
-    sd: npt.NDArray[np.float32]
+    standardise: dict[str, MeanSd]
     meta: dict[str, Any]
     digest: str
 
     @property
     def n_classes(self) -> int:
-        """Number of classes of the model's last layer."""
+        """Width of the model's last layer: classes, or 1 of a score or a mask."""
         return int(self.meta["n_classes"])
+
+    @property
+    def mean(self) -> npt.NDArray[np.float32]:
+        """Of the first modality, (channels,)."""
+        return next(iter(self.standardise.values()))[0]
+
+    @property
+    def sd(self) -> npt.NDArray[np.float32]:
+        """Of the first modality, (channels,)."""
+        return next(iter(self.standardise.values()))[1]
 
 
 def write(
@@ -52,7 +65,36 @@ def write(
     sd: npt.ArrayLike,
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write a checkpoint; `path` never holds half of one. meta must hold "architecture" and "n_classes"."""
+    """Write the checkpoint of a model of one image, "image"; `path` never holds half of one.
+
+    meta must hold "architecture" and "n_classes".
+    """
+    return _write(path, weights, {MEAN: mean, SD: sd}, meta)
+
+
+def write_modalities(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, npt.NDArray[Any]],
+    standardise: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    meta: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of a model of several modalities: name → (mean, sd), in the model's order."""
+    if not standardise:
+        raise InvalidInput(
+            "a checkpoint names mean and sd of every modality: zeros and ones if nothing is standardised"
+        )
+    constants = {
+        f"standardise.{name}.{end}": v for name, pair in standardise.items() for end, v in zip(ENDS, pair, strict=True)
+    }
+    return _write(path, weights, constants, meta)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    weights: Mapping[str, npt.NDArray[Any]],
+    constants: Mapping[str, npt.ArrayLike],
+    meta: Mapping[str, Any],
+) -> Path:
     target = Path(path)
     if target.suffix != ".npz":
         raise InvalidInput(f"a checkpoint is called something.npz, got {target.name!r}")
@@ -60,7 +102,7 @@ def write(
     if missing:
         raise InvalidInput(f"the checkpoint's meta lacks {sorted(missing)}")
     arrays = {name: np.asarray(values) for name, values in weights.items()}
-    arrays[MEAN], arrays[SD] = np.asarray(mean, np.float32), np.asarray(sd, np.float32)
+    arrays |= {name: np.asarray(values, np.float32) for name, values in constants.items()}
     arrays[META] = np.array(json.dumps(dict(meta), sort_keys=True))
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary, open(temporary, "wb") as file:
@@ -68,27 +110,51 @@ def write(
     return target
 
 
-def read(path: str | os.PathLike[str], architecture: str = "resnet18") -> Checkpoint:
-    """Read a checkpoint; raises `InvalidFile` if it is missing, truncated, or not a checkpoint of this architecture."""
+def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") -> Checkpoint:
+    """Read a checkpoint; raises `InvalidFile` if it is missing, truncated, or not one of this architecture (None: of any)."""
     source = Path(path)
     if not source.is_file():
-        raise InvalidFile(f"{source}: no such file; crossxai.training.fit writes a checkpoint")
+        raise InvalidFile(
+            f"{source}: no such file; crossxai.training.fit writes a checkpoint, and so does `crossxai train`"
+        )
     try:
         content = source.read_bytes()
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = {} if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidFile(f"{source}: not a whole .npz of plain arrays ({error}); write it again") from error
-    missing = {MEAN, SD, META} - set(arrays)
+    constants = {name: arrays.pop(name) for name in list(arrays) if name.startswith("standardise.")}
+    missing = {META} - set(arrays) | ({MEAN, SD} - set(constants) if set(constants) <= {MEAN, SD} else set())
     if missing:
         raise InvalidFile(f"{source}: no {', '.join(sorted(missing))}: not a CrossXAI checkpoint")
-    mean, sd, meta = arrays.pop(MEAN), arrays.pop(SD), _meta(source, arrays.pop(META))
-    if mean.shape != (3,) or sd.shape != (3,) or not (np.isfinite(mean).all() and (sd > 0).all()):
-        raise InvalidFile(f"{source}: {MEAN} and {SD} must be three finite numbers, sd positive; got {mean}, {sd}")
-    if meta["architecture"] != architecture:
+    meta = _meta(source, arrays.pop(META))
+    standardise = _standardise(source, constants)
+    if architecture not in (None, meta["architecture"]):
         raise InvalidFile(f"{source}: holds architecture {meta['architecture']!r}, expected {architecture!r}")
-    digest = hashlib.sha256(content).hexdigest()
-    return Checkpoint(arrays, mean.astype(np.float32), sd.astype(np.float32), meta, digest)
+    return Checkpoint(arrays, standardise, meta, hashlib.sha256(content).hexdigest())
+
+
+def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, MeanSd]:
+    """modality → (mean, sd), in the file's order; the image of a ResNet-18 is called "image"."""
+    found: dict[str, MeanSd] = {}
+    single = set(constants) == {MEAN, SD}
+    for stem in dict.fromkeys(name.rpartition(".")[0] for name in constants):
+        pair = [np.asarray(constants.get(f"{stem}.{end}", np.nan)) for end in ENDS]
+        fits = pair[0].shape == pair[1].shape == ((3,) if single else (pair[0].size,))
+        if (
+            not fits
+            or not all(np.issubdtype(v.dtype, np.number) and np.isfinite(v).all() for v in pair)
+            or (pair[1] <= 0).any()
+        ):
+            size = "three" if single else "equally many"
+            raise InvalidFile(
+                f"{source}: {stem}.mean and {stem}.sd must be {size} finite numbers, sd positive; got {pair[0]}, {pair[1]}"
+            )
+        found[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
+            pair[0].astype(np.float32),
+            pair[1].astype(np.float32),
+        )
+    return found
 
 
 def _meta(source: Path, values: npt.NDArray[Any]) -> dict[str, Any]:

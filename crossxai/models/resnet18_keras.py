@@ -11,15 +11,16 @@ bottom and right at stride 2), max-pool padded with minus infinity, batch norm e
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.models import checkpoint
+from crossxai.models.keras_weights import set_weights_from
+
+__all__ = ["WIDTHS", "PadWithMinusInfinity", "build", "encoded", "load", "set_weights_from"]
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -47,36 +48,41 @@ class PadWithMinusInfinity(keras.layers.Layer):  # type: ignore[misc]
 
 def build(n_classes: int = 2, size: int = 96, dtype: str = "float32") -> Any:
     """An untrained keras.Model from images (n, size, size, 3) to logits (n, n_classes), every layer in `dtype`."""
+    image = keras.Input((size, size, 3), dtype=dtype, name="image")
+    logits = keras.layers.Dense(n_classes, dtype=dtype, name="fc")(encoded(image, dtype))
+    return keras.Model(image, logits, name="resnet18")
+
+
+def encoded(image: Any, dtype: str = "float32", prefix: str = "") -> Any:
+    """The 512 features (n, 512) of a symbolic image (n, h, w, channels), before the last layer; `prefix` goes before every
+    layer's name."""
 
     def conv(x: Any, width: int, kernel: int, stride: int, name: str) -> Any:
         if kernel > 1:
-            x = keras.layers.ZeroPadding2D(kernel // 2, dtype=dtype, name=f"{name}_pad")(x)
-        layer = keras.layers.Conv2D(width, kernel, stride, "valid", use_bias=False, dtype=dtype, name=name)
+            x = keras.layers.ZeroPadding2D(kernel // 2, dtype=dtype, name=f"{prefix}{name}_pad")(x)
+        layer = keras.layers.Conv2D(width, kernel, stride, "valid", use_bias=False, dtype=dtype, name=f"{prefix}{name}")
         return layer(x)
 
     def norm(x: Any, name: str) -> Any:
-        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=dtype, name=name)(x)
+        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=dtype, name=f"{prefix}{name}")(x)
 
     def relu(x: Any, name: str) -> Any:
-        return keras.layers.ReLU(dtype=dtype, name=name)(x)
+        return keras.layers.ReLU(dtype=dtype, name=f"{prefix}{name}")(x)
 
     def block(x: Any, width: int, stride: int, name: str, output: str) -> Any:
         y = norm(conv(x, width, 3, stride, f"{name}_conv1"), f"{name}_bn1")
         y = norm(conv(relu(y, f"{name}_relu1"), width, 3, 1, f"{name}_conv2"), f"{name}_bn2")
         if stride > 1:
             x = norm(conv(x, width, 1, stride, f"{name}_downsample_0"), f"{name}_downsample_1")
-        return relu(keras.layers.Add(dtype=dtype, name=f"{name}_add")([y, x]), output)
+        return relu(keras.layers.Add(dtype=dtype, name=f"{prefix}{name}_add")([y, x]), output)
 
-    image = keras.Input((size, size, 3), dtype=dtype, name="image")
     x = relu(norm(conv(image, 64, 7, 2, "conv1"), "bn1"), "relu")
-    x = PadWithMinusInfinity(dtype=dtype, name="maxpool_pad")(x)
-    x = keras.layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name="maxpool")(x)
+    x = PadWithMinusInfinity(dtype=dtype, name=f"{prefix}maxpool_pad")(x)
+    x = keras.layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name=f"{prefix}maxpool")(x)
     for stage, width in enumerate(WIDTHS, start=1):
         x = block(x, width, 1 if stage == 1 else 2, f"layer{stage}_0", f"layer{stage}_0")
         x = block(x, width, 1, f"layer{stage}_1", f"layer{stage}")
-    x = keras.layers.GlobalAveragePooling2D(dtype=dtype, name="avgpool")(x)
-    logits = keras.layers.Dense(n_classes, dtype=dtype, name="fc")(x)
-    return keras.Model(image, logits, name="resnet18")
+    return keras.layers.GlobalAveragePooling2D(dtype=dtype, name=f"{prefix}avgpool")(x)
 
 
 def load(path: str | os.PathLike[str], n_classes: int | None = None, size: int = 96, dtype: str = "float32") -> Any:
@@ -91,40 +97,3 @@ def load(path: str | os.PathLike[str], n_classes: int | None = None, size: int =
     except InvalidInput as error:
         raise InvalidFile(f"{path}: {error}") from error
     return model
-
-
-def set_weights_from(model: Any, state: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Give a `build` model the weights of torch's state_dict (as NumPy arrays); every array must find its place."""
-    left = {name for name in state if not name.endswith("num_batches_tracked")}
-    for layer in model.layers:
-        if not layer.weights:
-            continue
-        wanted = _torch_names(layer)
-        lacking = [name for name in wanted if name not in state]
-        if lacking:
-            raise InvalidInput(f"the weights lack {', '.join(lacking)}, which layer {layer.name!r} needs")
-        values = [_transposed(np.asarray(state[name])) for name in wanted]
-        found, expected = [v.shape for v in values], [tuple(w.shape) for w in layer.weights]
-        if found != expected:
-            raise InvalidInput(
-                f"layer {layer.name!r} takes arrays of shapes {expected}, {', '.join(wanted)} give {found} (Keras's order)"
-            )
-        layer.set_weights(values)
-        left -= set(wanted)
-    if left:
-        raise InvalidInput(f"no layer of {model.name!r} takes {', '.join(sorted(left))}")
-
-
-def _torch_names(layer: Any) -> list[str]:
-    """torch's names of a layer's arrays, in the order of Keras's `layer.weights`."""
-    prefix = layer.name.replace("_", ".")  # layer2_0_downsample_1 → layer2.0.downsample.1
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return [f"{prefix}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
-    if isinstance(layer, keras.layers.Dense):
-        return [f"{prefix}.weight", f"{prefix}.bias"]
-    return [f"{prefix}.weight"]
-
-
-def _transposed(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """torch's layout → Keras's: OIHW → HWIO, dense kernels transposed, vectors as they are."""
-    return values.transpose(2, 3, 1, 0) if values.ndim == 4 else values.T
