@@ -132,16 +132,10 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     require(spec.framework, spec.framework, f"model {spec.name!r}")
     path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
     held = loading.load(path, spec.framework, spec.name, standard_tables=True)
-    return Subject(
-        held.model,
-        spec.framework,
-        held.digest,
-        held.metrics,
-        held.mean,
-        held.sd,
-        held.standard,
-        held.trained_without,
-    )
+    mean = {name: tuple(mean) for name, (mean, _) in held.statistics.items()}
+    sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
+    about = (held.metrics, mean, sd, held.standard, held.trained_without)
+    return Subject(held.model, spec.framework, held.digest, *about)
 
 
 def _deciding(masks: Any, labels: Any) -> Any:

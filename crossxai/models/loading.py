@@ -22,10 +22,12 @@ OUTPUT_AXES = {"segmentation": ("y", "x", "class")}
 
 @dataclass(frozen=True)
 class Loaded:
-    """model: the adapter around the network, raw inputs to outputs. held: the checkpoint that it came from."""
+    """model: the adapter around the network, raw inputs to outputs. held: the checkpoint that it came from. tables: names of
+    those that the model takes in standard units."""
 
     model: Model
     held: Checkpoint
+    tables: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -57,6 +59,17 @@ class Loaded:
         """modality → (mean, sd) of the training split, one number per channel or feature."""
         return _constants(self.held)
 
+    @property
+    def standard(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """table → (mean, sd) that make standard units of its raw ones; of `tables`."""
+        return {name: self.held.standardise[name] for name in self.tables}
+
+    @property
+    def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
+        """modality → (mean, sd) of the training split as the model takes it: 0 and 1 in standard units."""
+        found = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
+        return found | {name: ([0.0] * len(found[name][0]), [1.0] * len(found[name][0])) for name in self.tables}
+
 
 def load(
     path: str | os.PathLike[str],
@@ -65,27 +78,33 @@ def load(
     *,
     size: int | None = None,
     dtype: Literal["float32", "float64"] = "float32",
+    standard_tables: bool = False,
 ) -> Loaded:
     """The model of a checkpoint, in evaluation mode, behind its adapter.
 
     framework: "torch" or "tensorflow". name: the model's; "pytorch" or "keras" without. size: height and width that a Keras
-    network is built for; as trained, without. Raises `InvalidFile` if the file does not hold one of our networks.
+    network is built for; as trained, without. standard_tables: the model takes tables in standard units, so that zero, the
+    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. Raises `InvalidFile` if the file does not hold one of our networks.
     """
     if framework not in ("torch", "tensorflow"):
         raise InvalidInput(f"framework is 'torch' or 'tensorflow', got {framework!r}")
     held = checkpoint.read(path, None)
     require(framework, framework, f"the model of {path}")
+    inputs = modalities(held)
+    tables = tuple(m.name for m in inputs if standard_tables and not m.spatial and m.name in held.standardise)
     options: dict[str, Any] = {
-        "standardise": _constants(held),
+        "standardise": {name: pair for name, pair in _constants(held).items() if name not in tables},
         "output_axes": OUTPUT_AXES.get(held.meta.get("task", ""), ("class",)),
     }
     if framework == "torch":
         from crossxai.adapters.torch import TorchModel
 
-        return Loaded(TorchModel(_torch(path, held, dtype), modalities(held), name=name or "pytorch", **options), held)
+        torch_model = TorchModel(_torch(path, held, dtype), inputs, name=name or "pytorch", **options)
+        return Loaded(torch_model, held, tables)
     from crossxai.adapters.tensorflow import KerasModel
 
-    return Loaded(KerasModel(_keras(path, held, size, dtype), modalities(held), name=name or "keras", **options), held)
+    keras_model = KerasModel(_keras(path, held, size, dtype), inputs, name=name or "keras", **options)
+    return Loaded(keras_model, held, tables)
 
 
 def modalities(held: Checkpoint) -> tuple[Modality, ...]:
