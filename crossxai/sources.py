@@ -16,6 +16,7 @@ import numpy as np
 from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer
 from crossxai.data import histology, medical
+from crossxai.data.medical import declared
 from crossxai.data.pcam import CENTRE, PCam, cache_folder
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
@@ -94,17 +95,19 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     data = experiment.data
     assert data.root is not None  # the experiment's own check
     assert data.task
-    whole = medical.read(experiment.folder / data.root, data.task, xai=True)
+    root = experiment.folder / data.root
+    whole = medical.read(root, data.task, xai=True)
+    said = declared.DESCRIPTIONS[data.task] + ("" if declared.planted(root) else declared.WITHOUT_SIGNAL)
     if data.n > len(whole.ids):
         raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
     classes = data.task == "classification"
     rows = _balanced(whole.labels, data.n, experiment.seed) if classes else np.arange(data.n)
     found = Samples(
         ids=tuple(whole.ids[row] for row in rows),
-        modalities=medical.MODALITIES[data.task],
+        modalities=declared.DECLARED[data.task],
         inputs={name: values[rows] for name, values in whole.inputs.items()},
         labels=whole.labels[rows],
-        classes=medical.CLASSES[data.task],
+        classes=declared.CLASSES[data.task],
         masks={name: mask[rows] for name, mask in whole.masks.items()},
         truth={name: mask[rows] for name, mask in whole.truth.items()},
         task=data.task,
@@ -114,9 +117,9 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         "split": "explanation set",
         "n": len(rows),
         "of": len(whole.ids),
-        "structure": dict(medical.STRUCTURE[data.task]),
+        "structure": declared.structure(root, data.task),
         "fingerprint": fingerprint(found),
-        "description": data.description or medical.DESCRIPTIONS[data.task],
+        "description": data.description or said + declared.PROCEDURAL,
     }
 
 

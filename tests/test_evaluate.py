@@ -15,10 +15,10 @@ from rich.console import Console
 
 from crossxai import InvalidInput, files, rankings, terminal
 from crossxai.asking import questions
-from crossxai.sources import Subject
 from crossxai.evaluation import presets
 from crossxai.experiment import load
 from crossxai.judging import attribution
+from crossxai.sources import Subject
 
 EXPERIMENT = {
     "title": "both",

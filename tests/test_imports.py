@@ -171,7 +171,7 @@ MAY: dict[str, set[str]] = {
     "files": CORE | {"atomic"},
     "report": CORE | {"atomic", "files", "report", "evaluation"},
     "data": CORE | {"atomic", "data"},
-    "models": CORE | {"atomic", "models"},
+    "models": CORE | {"atomic", "models", "adapters.torch", "adapters.tensorflow"},  # a checkpoint becomes a Model
 }
 
 

@@ -27,7 +27,8 @@ TRUTH = {'t1': MASK, 't2': MASK[:, ::-1, ::-1]}
 INPUTS = {'t1': T1, 't2': T2}
 
 def values():
-    return Samples(tuple('abcd'), MODALITIES, INPUTS, np.array([1.5, 2, 3, 4]), ('disability',), {'lesion': MASK}, TRUTH, 'regression')
+    labels, masks = np.array([1.5, 2, 3, 4]), {'lesion': MASK}
+    return Samples(tuple('abcd'), MODALITIES, INPUTS, labels, ('disability',), masks, TRUTH, 'regression')
 def value():
     def f(t1, t2):
         return (3 * t1[:, 3:6, 3:6].mean(axis=(1, 2, 3)) + t2[:, 6:9, 6:9].mean(axis=(1, 2, 3)))[:, None]

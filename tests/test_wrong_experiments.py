@@ -36,7 +36,8 @@ from experiments import OWN, SMALL, crossxai, toml
         ),
         (
             {"target": {"measure": "acc"}},
-            "target.measure: Input should be 'identity', 'softmax', 'sigmoid', 'largest' or 'accuracy' (got 'acc')",
+            "target.measure: Input should be 'auto', 'identity', 'softmax', 'sigmoid', 'largest', 'accuracy' or 'dice' (got "
+            "'acc')",
         ),
         ({"controls": "all"}, "controls: Input should be a valid boolean"),
         ({"models": [{"name": "a b"}]}, "models.0.name: String should match pattern"),
@@ -55,7 +56,7 @@ from experiments import OWN, SMALL, crossxai, toml
         ({"target": {"of": 7}}, "labels must lie in 0 … 1 for 2 classes"),
         ({"target": {"of": True}}, "target.of"),
         ({"models": [{"name": ".."}]}, "models.0.name: String should match pattern"),
-        ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "use one experiment file for each setting"),
+        ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "give each its own label"),
         ({"explainers": [{"name": "captum.saliency", "params": {"profile": "native"}}]}, "write it beside them"),
         ({"models": [{"name": "x", "factory": "own:probabilities"}]}, "gives probabilities already"),
         ({"models": [{"name": "x", "factory": "own:nothing"}]}, "gives NaN or infinity"),
