@@ -240,6 +240,8 @@ class Question:
         """
         model, one = self._layered(), tuple(v[:1] for v in self.inputs)
         before = model.activations(one)
+        if layer and layer not in before:  # torch's "ct.relu2" is "ct_relu2" in a Keras model of the same network
+            layer = next((n for n in before if n.replace("_", ".") == layer.replace("_", ".")), layer)
         if layer and layer not in before:
             raise UnknownName(f"layer of model {model.name!r}", layer, before)
         shapes = {name: activation.shape[1:] for name, activation in before.items()}

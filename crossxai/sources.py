@@ -32,6 +32,7 @@ EMBEDDED = (
 )
 CLASSES = ("not stained", "stained")
 ORACLE = "controls.oracle"
+TRUTH = "truth"
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,10 @@ def metric(
         if samples is None:
             params |= {"masks": np.ones((1, 1)), "ids": ()}
         else:
-            params |= {"masks": _mask(f"metric {spec.name}", samples, name, labels), "ids": samples.ids}
+            params |= {
+                "masks": _mask(f"metric {spec.shown}", samples, name, labels, params.get("modality")),
+                "ids": samples.ids,
+            }
     if "seed" in fields:
         params.setdefault("seed", experiment.seed)
     return spec, evaluation.get(spec.name, **params)
@@ -234,13 +238,17 @@ def _of_labels(mask: Any, samples: Samples, labels: list[int]) -> Any:
     return mask & np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
 
 
-def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None) -> Any:
-    known = tuple(samples.masks)
+def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None, modality: str | None = None) -> Any:
+    """A mask of the data by its name; "truth" is what decides in the modality that is judged, the first unless one is named."""
+    known = dict(samples.masks)
+    about = modality or next((m.name for m in samples.modalities if m.spatial), "")
+    if about in samples.truth:
+        known[TRUTH] = samples.truth[about]
     if name is None and known:
-        name = known[0]
+        name = next(iter(known))
     if not isinstance(name, str) or name not in known:
         raise InvalidInput(f"{who}: no mask {name!r} in the data; there is {', '.join(known) or 'none'}")
-    mask = samples.masks[name]
+    mask = known[name]
     return mask if labels is None else _of_labels(mask, samples, labels)
 
 
