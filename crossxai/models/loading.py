@@ -84,8 +84,8 @@ def load(
 
     framework: "torch" or "tensorflow". name: the model's; "pytorch" or "keras" without. size: height and width that a Keras
     network is built for; as trained, without. standard_tables: the model takes tables in standard units, so that zero, the
-    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. Raises `InvalidFile`
-    if the file does not hold one of our networks.
+    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. Raises
+    `InvalidFile` if the file does not hold one of our networks.
     """
     if framework not in ("torch", "tensorflow"):
         raise InvalidInput(f"framework is 'torch' or 'tensorflow', got {framework!r}")
