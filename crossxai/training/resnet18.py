@@ -206,7 +206,7 @@ def _train(
     )
     best, best_weights, since = (-1.0, -np.inf), network.weights(), 0
     history: list[Metrics] = []
-    with _bar(progress, settings.epochs * steps) as report:
+    with bar(progress, settings.epochs * steps) as report:
         for epoch in range(settings.epochs):
             network.module.train()
             losses = []
@@ -262,7 +262,7 @@ def augmented(images: torch.Tensor, settings: TrainSettings, generator: torch.Ge
 
 
 @contextmanager
-def _bar(shown: bool, total: int) -> Iterator[Callable[[int, str], None]]:
+def bar(shown: bool, total: int) -> Iterator[Callable[[int, str], None]]:
     """A function (steps done, text) that moves a progress bar on standard error, or does nothing."""
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
