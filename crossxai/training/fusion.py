@@ -167,7 +167,7 @@ def _learn(
     import torch
 
     from crossxai.models import fusion_torch, pretrained
-    from crossxai.training import loop
+    from crossxai.training import loop, pooled
 
     path.parent.mkdir(parents=True, exist_ok=True)
     centre, scale = _scale(task, targets[rows["train"]])
@@ -185,6 +185,8 @@ def _learn(
             pretrained.into(module.ct, settings.weights)
         if settings.frozen:
             pretrained.freeze(module.ct)
+        if task.name == "regression":
+            pooled.standardised(module)
         schedule = loop.Schedule(
             settings.epochs or task.epochs,
             settings.batch_size or task.batch_size,
@@ -204,7 +206,7 @@ def _learn(
             progress,
             (lambda trained: pretrained.keep_frozen(trained.ct)) if settings.frozen else (lambda trained: None),
         )
-    weights = {name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()}
+    weights = pooled.folded({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
         weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
         weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)
