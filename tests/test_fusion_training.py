@@ -219,9 +219,7 @@ def test_killed_and_gone_on_with_gives_the_same_weights(tmp_path: Path) -> None:
     assert not state.exists()
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_begun_anew(
-    data: dict[str, MedicalSet], tmp_path: Path
-) -> None:
+def test_a_state_of_other_settings_or_a_damaged_one_is_begun_anew(data: dict[str, MedicalSet], tmp_path: Path) -> None:
     expected = fitted(data["regression"], tmp_path / "clean")
     state = fusion.state_file(tmp_path / "regression.npz")
     for content in (b"", b"PK\x03\x04 torn", None):
@@ -240,7 +238,9 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_begun_anew(
 def test_resnet18_encoders(data: dict[str, MedicalSet], tmp_path: Path) -> None:
     source = resnet18_torch.build(5, seed=3)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    settings = FusionSettings(epochs=1, batch_size=8, encoder="resnet18", frozen=True, weights=str(tmp_path / "weights.pth"))
+    settings = FusionSettings(
+        epochs=1, batch_size=8, encoder="resnet18", frozen=True, weights=str(tmp_path / "weights.pth")
+    )
     path = fitted(data["classification"], tmp_path, settings)
     assert path.name == "classification-resnet18-frozen.npz"
     meta = checkpoint.read(path, None).meta
@@ -259,7 +259,9 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
 
     source = resnet18_torch.build(2, seed=3)
     state = {name: values.numpy() for name, values in source.state_dict().items()}
-    path = checkpoint.write(tmp_path / "r.npz", state, [0.5] * 3, [0.2] * 3, {"architecture": "resnet18", "n_classes": 2})
+    path = checkpoint.write(
+        tmp_path / "r.npz", state, [0.5] * 3, [0.2] * 3, {"architecture": "resnet18", "n_classes": 2}
+    )
     encoder: Any = fusion_torch.build("fusion_classifier_resnet18").ct
     pretrained.into(encoder, path)
     assert torch.equal(encoder.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
@@ -268,7 +270,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
     for name, message in (
         ("missing.pth", "no such file"),
         ("torn.pth", "not a file of plain tensors"),
-        ("other.pth", r"not the weights of a ResNet-18 \(look at 'conv1.weight'\)"),
+        ("other.pth", r"not the weights of a ResNet-18 \(look at 'conv1\.weight'\)"),
         ("r.txt", r"an \.npz, \.pth or \.pt file, or 'imagenet'"),
     ):
         with pytest.raises((InvalidFile, InvalidInput), match=message):
@@ -280,7 +282,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
         raise URLError("no route to host")
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", unreachable)
-    with pytest.raises(InvalidFile, match="ImageNet weights cannot be had .*no route to host.*name a file"):
+    with pytest.raises(InvalidFile, match=r"ImageNet weights cannot be had .*no route to host.*name a file"):
         pretrained.into(encoder, "imagenet")
 
 

@@ -1,8 +1,8 @@
 """Pooled features on one scale while a network trains, folded into the next layer afterwards.
 
-A mean over 50,000 pixels hardly moves when a lesion of 300 grows: features that differ by a hundredth between samples, which Adam at
-1e-3 needs thousands of steps to make use of. A batch norm without weights (Ioffe & Szegedy 2015) in front of the dense layer
-puts them on one scale; in evaluation it is a linear map, so that the finished network needs no layer for it.
+A mean over 50,000 pixels hardly moves when a lesion of 300 grows: features that differ by a hundredth between samples, which
+Adam at 1e-3 needs thousands of steps to make use of. A batch norm without weights (Ioffe & Szegedy 2015) in front of the
+dense layer puts them on one scale; in evaluation it is a linear map, so that the finished network needs no layer for it.
 """
 
 from __future__ import annotations
@@ -37,5 +37,8 @@ def folded(weights: Mapping[str, Values]) -> dict[str, Values]:
             sd = np.sqrt(weights[f"{encoder}.flatten.1.running_var"].astype(np.float64) + EPS)
             kernel = weights[f"{encoder}.fc.weight"] / sd
             bias = weights[f"{encoder}.fc.bias"] - kernel @ mean
-            found[f"{encoder}.fc.weight"], found[f"{encoder}.fc.bias"] = kernel.astype(np.float32), bias.astype(np.float32)
+            found[f"{encoder}.fc.weight"], found[f"{encoder}.fc.bias"] = (
+                kernel.astype(np.float32),
+                bias.astype(np.float32),
+            )
     return found
