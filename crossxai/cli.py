@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import crossxai
+from crossxai import cli_train
 from crossxai.errors import CrossXAIError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.command()(cli_train.train)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 

@@ -28,7 +28,9 @@ class Encoder(StrEnum):
 
 
 def train(
-    task: Annotated[TaskName, typer.Argument(help="Which network: image + table, two images, or two images to a mask.")],
+    task: Annotated[
+        TaskName, typer.Argument(help="Which network: image + table, two images, or two images to a mask.")
+    ],
     data: Annotated[Path, typer.Option("--data", "-d", help="The folder that `crossxai data medical` wrote.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="A file (.npz), or a folder for TASK.npz, TASK-without-MODALITY.npz, ….")

@@ -21,9 +21,9 @@ IMAGENET = "imagenet"
 def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
     """Give an encoder all of a ResNet-18's weights but its last layer's.
 
-    weights: a ResNet-18 checkpoint of this project (.npz), a state_dict (.pth, .pt; read without running code from it), or "imagenet"
-    for torchvision's, downloaded once. A first convolution for three channels becomes the sum over them, which is what a grey image
-    in all three would meet. Raises `InvalidFile` if the file holds no ResNet-18, or cannot be had.
+    weights: a ResNet-18 checkpoint of this project (.npz), a state_dict (.pth, .pt; read without running code from it), or
+    "imagenet" for torchvision's, downloaded once. A first convolution for three channels becomes the sum over them, which is
+    what a grey image in all three would meet. Raises `InvalidFile` if the file holds no ResNet-18, or cannot be had.
     """
     state = _imagenet() if str(weights) == IMAGENET else _read(Path(weights))
     given = {name: values for name, values in state.items() if not name.startswith("fc.")}

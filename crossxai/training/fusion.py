@@ -37,8 +37,8 @@ class FusionSettings(BaseModel):
     """How to train. epochs, batch_size, patience: None for the task's own. learning_rate: where the cosine starts.
 
     encoder: the classifier's for the CT. frozen: leave a ResNet-18 encoder as its weights are. weights: a file (.npz of this
-    project, or a .pth state_dict), "imagenet" for torchvision's, "" to begin at random. uninformative: a modality whose values are
-    shuffled among samples, so that it tells nothing.
+    project, or a .pth state_dict), "imagenet" for torchvision's, "" to begin at random. uninformative: a modality whose values
+    are shuffled among samples, so that it tells nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,8 +81,8 @@ def fit_fusion(
     """Train on the rows "train", choose the epoch by "valid", and write the checkpoint; figures are for `figures.certified`.
 
     out: a file (.npz) or a folder, in which the file is called by task, encoder and what it was trained without. features: names
-    of the table's columns. Returns the file, and whether it was trained now: one of the same data and settings is left as it is. A
-    call that was killed goes on after its last whole epoch. Raises `InvalidInput` and `MissingDependency` (training needs torch).
+    of the table's columns. Returns the file, and whether it was trained now: one of the same data and settings is left as it is.
+    A call that was killed goes on after its last whole epoch. Raises `InvalidInput`, and `MissingDependency` without torch.
     """
     task = BY_NAME[data.task]
     chosen = (settings or FusionSettings()).of(task)
@@ -167,7 +167,7 @@ def _learn(
     import torch
 
     from crossxai.models import fusion_torch, pretrained
-    from crossxai.training import loop
+    from crossxai.training import loop, pooled
 
     path.parent.mkdir(parents=True, exist_ok=True)
     centre, scale = _scale(task, targets[rows["train"]])
@@ -185,6 +185,8 @@ def _learn(
             pretrained.into(module.ct, settings.weights)
         if settings.frozen:
             pretrained.freeze(module.ct)
+        if task.name == "regression":
+            pooled.standardised(module)
         schedule = loop.Schedule(
             settings.epochs or task.epochs,
             settings.batch_size or task.batch_size,
@@ -202,9 +204,9 @@ def _learn(
             state_file(path),
             identity,
             progress,
-            (lambda trained: pretrained.keep_frozen(trained.ct)) if settings.frozen else (lambda trained: None),
+            (lambda _module: pretrained.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
         )
-    weights = {name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()}
+    weights = pooled.folded({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
         weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
         weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)

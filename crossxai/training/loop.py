@@ -36,7 +36,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Schedule:
-    """learning_rate: at the start; it falls to 0 along a cosine over all epochs. patience: epochs without a lower validation loss."""
+    """learning_rate: at the start; it falls to 0 along a cosine over all epochs.
+
+    patience: epochs without a lower validation loss.
+    """
 
     epochs: int
     batch_size: int
@@ -115,14 +118,12 @@ def train(
     return found
 
 
-def validation_loss(
-    module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Split, batch_size: int
-) -> float:
+def validation_loss(module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Split, batch_size: int) -> float:
     """Mean over samples, in evaluation mode."""
     module.eval()
     total = 0.0
     with torch.no_grad():
-        for index in torch.arange(len(data)).split(batch_size):
+        for index in torch.split(torch.arange(len(data)), batch_size):
             inputs, targets = data.rows(index)
             total += loss(module(*inputs), targets).item() * len(index)
     return total / len(data)
@@ -130,7 +131,7 @@ def validation_loss(
 
 def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Row numbers in a fresh order; a last batch of one sample joins the one before, as batch norm could not use it."""
-    parts = list(torch.randperm(n, generator=generator).split(batch_size))
+    parts = list(torch.split(torch.randperm(n, generator=generator), batch_size))
     if len(parts) > 1 and len(parts[-1]) == 1:
         parts[-2:] = [torch.cat(parts[-2:])]
     return iter(parts)

@@ -50,7 +50,7 @@ class Task:
         return np.asarray(data.masks["tumour"], np.float32)[..., None]
 
     def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy; mean squared error; binary cross-entropy on logits plus 1 - soft Dice, which counts small masks as much."""
+        """Cross-entropy; mean squared error; binary cross-entropy plus 1 - soft Dice, where small masks count as much."""
         from torch.nn import functional
 
         if self.name == "classification":
@@ -71,7 +71,12 @@ class Task:
             error = outputs.astype(np.float64) - targets
             constant = len(targets) < 2 or np.ptp(outputs) == 0 or np.ptp(targets) == 0
             r = float("nan") if constant else float(np.corrcoef(outputs[:, 0], targets[:, 0])[0, 1])
-            return {"n": len(targets), "rmse": float(np.sqrt((error**2).mean())), "r": r, "mae": float(abs(error).mean())}
+            return {
+                "n": len(targets),
+                "rmse": float(np.sqrt((error**2).mean())),
+                "r": r,
+                "mae": float(abs(error).mean()),
+            }
         found, true = outputs > 0, targets > 0.5
         overlap = (found & true).sum((1, 2, 3))
         both, either = found.sum((1, 2, 3)) + true.sum((1, 2, 3)), (found | true).sum((1, 2, 3))
