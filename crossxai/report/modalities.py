@@ -1,0 +1,185 @@
+"""Which modality? Every explainer's shares by two conventions beside what ablation of the model says, per model of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossxai.attribution import reduce_channels
+from crossxai.evaluation import modality, statistics
+from crossxai.evaluation.modality import Numbers
+from crossxai.evaluation.statistics import Summary
+from crossxai.files import Explanation
+from crossxai.model import Array
+from crossxai.report import words
+from crossxai.report.phrases import code
+from crossxai.report.run import Run, is_control, ok
+
+DROP = "modality_drop"
+"""The extra (n, modalities) of an explainer that replaces whole modalities: what the model does."""
+
+WHY = (
+    "The mean divides by the number of units: {units}. A modality of few units then needs little to get a large share.",
+    "The sum counts every unit, the noise of many pixels included, so a large image gets a share for its size alone.",
+    "Ablation asks the model: it replaces a whole modality{baseline} and looks what the score loses. Of two modalities that "
+    "say the same, each can be replaced while the other still speaks, so both lose little and their shares say little; where "
+    "only both together decide, the score falls as far with either gone.",
+    "All of them depend on what stands for “nothing”, the baseline: another one can give other shares.",
+)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """One answer's shares: modality → mean over samples with its interval; per_sample (n, modalities); net: the signed sums of
+    maps that add up, likewise."""
+
+    shares: Mapping[str, Summary]
+    per_sample: Numbers
+    net: Mapping[str, Summary]
+
+    @property
+    def leader(self) -> str:
+        """The modality with the largest mean share; "" if there is none."""
+        known = {m: s.mean for m, s in self.shares.items() if math.isfinite(s.mean)}
+        return max(known, key=lambda m: known[m]) if known else ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One explainer: its answers by the mean and by the sum, or by ablation alone; or the reason why it has none."""
+
+    label: str
+    library: str
+    control: bool
+    answers: Mapping[str, Shares]
+    missing: str = ""
+
+    @property
+    def ablation(self) -> bool:
+        """Whether it is what the model does, not a map."""
+        return "ablation" in self.answers
+
+
+@dataclass(frozen=True)
+class Table:
+    """One model's rows, ablation first, controls last, and what they say in words."""
+
+    model: str
+    modalities: tuple[str, ...]
+    rows: tuple[Row, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def ablation(self) -> Shares | None:
+        """What the model does; None if the run has no ablation of whole modalities."""
+        return next((r.answers["ablation"] for r in self.rows if r.ablation), None)
+
+
+def tables(run: Run) -> list[Table]:
+    """One per model of a run of several modalities with maps; none for a run of one."""
+    names = tuple(m.name for m in run.samples.modalities)
+    if len(names) < 2:
+        return []
+    found = []
+    for model in run.models:
+        rows = [_row(run, e) for e in run.of(model).values() if ok(e)]
+        rows.sort(key=lambda r: (not r.ablation, r.control))
+        if any(r.answers for r in rows):
+            found.append(Table(model, names, tuple(rows), tuple(_sentences(run, model, rows))))
+    return found
+
+
+def units(run: Run, explanation: Explanation) -> list[Array]:
+    """A map's relevance per unit (n, *units), of each modality in the run's order; all of them must be there."""
+    found = []
+    for m in run.samples.modalities:
+        values, given = explanation.values[m.name], run.samples.inputs[m.name]
+        one = reduce_channels(values.astype(np.float64)) if m.spatial else values.astype(np.float64)
+        found.append(np.broadcast_to(one, given.shape[:-1] if m.spatial else given.shape))
+    return found
+
+
+def _row(run: Run, explanation: Explanation) -> Row:
+    names = [m.name for m in run.samples.modalities]
+    about = (explanation.label, explanation.library, is_control(explanation))
+    drops = explanation.extras.get(DROP)
+    if drops is not None and np.shape(drops) == (run.n, len(names)):
+        return Row(*about, {"ablation": _shares(names, modality.drop_shares(drops))})
+    lacking = [name for name in names if name not in explanation.values]
+    if lacking:
+        return Row(*about, {}, f"no map of {words.listing(lacking)}")
+    maps = units(run, explanation)
+    complete = any(key.partition(".")[0] == "completeness_gap" for key in explanation.extras)
+    parts = modality.net(maps) if complete else None
+    return Row(
+        *about,
+        {
+            "mean": _shares(names, modality.shares(maps, "mean"), parts),
+            "sum": _shares(names, modality.shares(maps, "sum"), parts),
+        },
+    )
+
+
+def _shares(names: Sequence[str], found: Numbers, parts: Numbers | None = None) -> Shares:
+    def summaries(columns: Numbers) -> dict[str, Summary]:
+        finite = np.where(np.isfinite(columns), columns, np.nan)
+        return {name: statistics.summarise(finite[:, i]) for i, name in enumerate(names)}
+
+    return Shares(summaries(found), found, {} if parts is None else summaries(parts))
+
+
+def why(run: Run, model: str) -> str:
+    """Why the answers need not agree, with this run's numbers of units and its baseline."""
+    counts = []
+    for m in run.samples.modalities:
+        size = math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
+        counts.append(f"{size:,} {'pixels' if m.spatial else 'columns'} of {m.name}")
+    ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.extras), None)
+    given = ablated.params.get("baseline") if ablated is not None else None
+    baseline = f" by {words.value(given)}, in raw units," if given is not None else ""
+    return " ".join(WHY).format(units=words.listing(counts), baseline=baseline)
+
+
+def disagreeing(table: Table) -> dict[str, dict[str, str]]:
+    """Explainer → convention → its leading modality, where that is not the one that ablation finds; controls left out."""
+    truth = table.ablation
+    if truth is None or not truth.leader:
+        return {}
+    found: dict[str, dict[str, str]] = {}
+    for row in table.rows:
+        if not row.control and not row.ablation:
+            other = {of: s.leader for of, s in row.answers.items() if s.leader and s.leader != truth.leader}
+            if other:
+                found[row.label] = other
+    return found
+
+
+def _sentences(run: Run, model: str, rows: Sequence[Row]) -> list[str]:
+    """What the table says: who leads by ablation, who else leads by another convention, and why they need not agree."""
+    table = Table(model, tuple(m.name for m in run.samples.modalities), tuple(rows), ())
+    truth, said = table.ablation, []
+    if truth is None:
+        said.append("This run has no ablation of whole modalities (`captum.modality_ablation`): only maps answer here.")
+    elif truth.leader:
+        share = truth.shares[truth.leader]
+        said.append(
+            f"By ablation the model goes by {truth.leader} most: {words.percent(share.mean)} of the drops{_between(share)}."
+        )
+        other = disagreeing(table)
+        compared = sum(bool(r.answers) and not r.control and not r.ablation for r in rows)
+        for label, by in other.items():
+            how = words.listing([f"{led} by the {of}" for of, led in by.items()])
+            said.append(f"{code(label)} puts {how} first.")
+        if compared and not other:
+            said.append(
+                f"{'All ' if compared > 1 else 'The '}{words.count(compared, 'explainer')} put it first, too, by mean and by sum."
+            )
+    return said
+
+
+def _between(share: Summary) -> str:
+    between = words.interval(share.low * 100, share.high * 100, 0)
+    return f" (95% interval {between})" if between else ""
