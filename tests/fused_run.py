@@ -35,11 +35,14 @@ METRICS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }  # fmt: skip
 for _task, (_one, _two) in (("regression", ("t1", "t2")), ("segmentation", ("flair", "t1ce"))):
-    METRICS[_task] = tuple(
-        (metric, m)
-        for metric in ("deletion", "insertion", "pointing", "mask_share", "noise_correlation")
-        for m in (_one, _two)
-    ) + (("modality_agreement", ""),)
+    METRICS[_task] = (
+        *(
+            (metric, m)
+            for metric in ("deletion", "insertion", "pointing", "mask_share", "noise_correlation")
+            for m in (_one, _two)
+        ),
+        ("modality_agreement", ""),
+    )
 LOWER = ("deletion", "joint_deletion")
 
 

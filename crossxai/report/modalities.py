@@ -15,15 +15,20 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
-from crossxai.report.phrases import code
+from crossxai.report.phrases import code, tally
 from crossxai.report.run import Run, is_control, ok
 
 DROP = "modality_drop"
 """The extra (n, modalities) of an explainer that replaces whole modalities: what the model does."""
 
-WHY = (
+UNLIKE = (
     "The mean divides by the number of units: {units}. A modality of few units then needs little to get a large share.",
     "The sum counts every unit, the noise of many pixels included, so a large image gets a share for its size alone.",
+)
+ALIKE = (
+    "Mean and sum are the same here, of equally many units: {units}. Noise on every pixel draws all shares together.",
+)
+WHY = (
     "Ablation asks the model: it replaces a whole modality{baseline} and looks what the score loses. Of two modalities that "
     "say the same, each can be replaced while the other still speaks, so both lose little and their shares say little; where "
     "only both together decide, the score falls as far with either gone.",
@@ -42,9 +47,13 @@ class Shares:
 
     @property
     def leader(self) -> str:
-        """The modality with the largest mean share; "" if there is none."""
-        known = {m: s.mean for m, s in self.shares.items() if math.isfinite(s.mean)}
-        return max(known, key=lambda m: known[m]) if known else ""
+        """The modality whose mean share is the largest, its interval above all others'; "" if there is none such."""
+        known = {m: s for m, s in self.shares.items() if math.isfinite(s.mean)}
+        if not known:
+            return ""
+        first = max(known, key=lambda m: known[m].mean)
+        low = known[first].low if math.isfinite(known[first].low) else known[first].mean
+        return first if all(low > s.high for m, s in known.items() if m != first and math.isfinite(s.high)) else ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +74,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One model's rows, ablation first, controls last, and what they say in words."""
+    """One model's rows, ablation first, controls last, what they say in words, and why they need not agree."""
 
     model: str
     modalities: tuple[str, ...]
     rows: tuple[Row, ...]
     sentences: tuple[str, ...]
+    why: str = ""
+
+    @property
+    def has_net(self) -> bool:
+        """Whether any row has signed sums."""
+        return any(s.net for r in self.rows for s in r.answers.values())
 
     @property
     def ablation(self) -> Shares | None:
@@ -88,7 +103,7 @@ def tables(run: Run) -> list[Table]:
         rows = [_row(run, e) for e in run.of(model).values() if ok(e)]
         rows.sort(key=lambda r: (not r.ablation, r.control))
         if any(r.answers for r in rows):
-            found.append(Table(model, names, tuple(rows), tuple(_sentences(run, model, rows))))
+            found.append(Table(model, names, tuple(rows), tuple(_sentences(run, model, rows)), why(run, model)))
     return found
 
 
@@ -133,14 +148,17 @@ def _shares(names: Sequence[str], found: Numbers, parts: Numbers | None = None) 
 
 def why(run: Run, model: str) -> str:
     """Why the answers need not agree, with this run's numbers of units and its baseline."""
-    counts = []
-    for m in run.samples.modalities:
-        size = math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
-        counts.append(f"{size:,} {'pixels' if m.spatial else 'columns'} of {m.name}")
+    sizes = [
+        math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
+        for m in run.samples.modalities
+    ]
+    kinds = ["pixels" if m.spatial else "columns" for m in run.samples.modalities]
+    counts = [f"{n:,} {kind} of {m.name}" for n, kind, m in zip(sizes, kinds, run.samples.modalities, strict=True)]
     ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.extras), None)
     given = ablated.params.get("baseline") if ablated is not None else None
     baseline = f" by {words.value(given)}, in raw units," if given is not None else ""
-    return " ".join(WHY).format(units=words.listing(counts), baseline=baseline)
+    first = ALIKE if len(set(sizes)) == 1 else UNLIKE
+    return " ".join((*first, *WHY)).format(units=words.listing(counts), baseline=baseline)
 
 
 def disagreeing(table: Table) -> dict[str, dict[str, str]]:
@@ -163,21 +181,37 @@ def _sentences(run: Run, model: str, rows: Sequence[Row]) -> list[str]:
     truth, said = table.ablation, []
     if truth is None:
         said.append("This run has no ablation of whole modalities (`captum.modality_ablation`): only maps answer here.")
-    elif truth.leader:
+    elif not truth.leader:
+        each = [f"{name} {small(share.mean)}{_between(share)}" for name, share in truth.shares.items()]
+        said.append(f"By ablation no modality clearly comes first: {words.listing(each)}.")
+    else:
         share = truth.shares[truth.leader]
         said.append(
-            f"By ablation the model goes by {truth.leader} most: {words.percent(share.mean)} of the drops{_between(share)}."
+            f"By ablation the model goes by {truth.leader} most: {small(share.mean)} of the drops{_between(share)}."
         )
-        other = disagreeing(table)
-        compared = sum(bool(r.answers) and not r.control and not r.ablation for r in rows)
-        for label, by in other.items():
-            how = words.listing([f"{led} by the {of}" for of, led in by.items()])
-            said.append(f"{code(label)} puts {how} first.")
-        if compared and not other:
-            said.append(
-                f"{'All ' if compared > 1 else 'The '}{words.count(compared, 'explainer')} put it first, too, by mean and by sum."
-            )
+        asked = [r for r in rows if r.answers and not r.control and not r.ablation]
+        leading = {r.label: {of: s.leader for of, s in r.answers.items()} for r in asked}
+        for label, by in leading.items():
+            if set(by.values()) != {truth.leader}:
+                said.append(f"{code(label)} puts {_first(by)}.")
+        if leading and all(set(by.values()) == {truth.leader} for by in leading.values()):
+            all_of = words.capital(tally(len(asked), len(asked)))
+            said.append(f"{all_of} {'put' if len(asked) > 1 else 'puts'} it first, too, by mean and by sum.")
     return said
+
+
+def _first(by: Mapping[str, str]) -> str:
+    """Which modality is first by which convention: `table first by the mean and by the sum`."""
+    if len(set(by.values())) == 1:
+        return f"{next(iter(by.values())) or 'none clearly'} first by the {' and by the '.join(by)}"
+    return words.listing([f"{led or 'none clearly'} first by the {of}" for of, led in by.items()])
+
+
+def small(share: float) -> str:
+    """A share in percent, with a decimal below 1% and above 99%, so that little is not written as nothing."""
+    if 0 < share < 0.0005 or 0.9995 < share < 1:
+        return "<0.1%" if share < 1 / 2 else ">99.9%"
+    return words.percent(share, 0 if 0.01 <= share <= 0.99 or share in (0, 1) else 1)
 
 
 def _between(share: Summary) -> str:

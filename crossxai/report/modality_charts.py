@@ -13,6 +13,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.figures import PALETTE
+from crossxai.report.modalities import small
 from crossxai.report.overlays import INK, SOFT, caption, layout
 
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
@@ -102,11 +103,6 @@ def modality_shares(answers: Mapping[str, Mapping[str, Summary]], title: str = "
     last.legend(fontsize=8.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     caption(figure, title, [])
     return figure
-
-
-def small(share: float) -> str:
-    """A share in percent, with a decimal below 1% and above 99%, so that little is not written as nothing."""
-    return words.percent(share, 0 if 0.01 <= share <= 0.99 or share in (0, 1) else 1)
 
 
 def _plain(value: float) -> str:

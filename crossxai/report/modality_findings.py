@@ -1,4 +1,7 @@
-"""What a run's modality shares say in words: who disagrees with the model, what tells nothing, what the model hardly uses."""
+"""What a run's modality shares say in words: who disagrees with the model, what tells nothing, what the model hardly uses.
+
+Numbers in square brackets are 95 % intervals.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,15 @@ from typing import Any
 
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities, words
-from crossxai.report.modalities import Shares, Table
-from crossxai.report.phrases import Finding, code, names, on
+from crossxai.report.modalities import Shares, Table, small
+from crossxai.report.phrases import Finding, code, names, on, per_model, tally
 from crossxai.report.run import Run
 
 TOLERANCE = 0.05  # of the attribution, for a modality that tells nothing
 HARDLY = 0.1  # of the total drop
+MORE = f"More than {words.percent(TOLERANCE)}, the interval excludes it"
+LITTLE = f"At most {words.percent(TOLERANCE)}, with its whole interval"
+OPEN = f"Not told apart from {words.percent(TOLERANCE)}"
 FINDING = ("pointing", "mask_share")
 """The metrics of a map that show whether it finds the planted evidence of a modality."""
 
@@ -25,68 +31,67 @@ def findings(run: Run, rows: Sequence[analysis.Row]) -> list[Finding]:
 
 
 def _leading(run: Run, tables: Sequence[Table]) -> list[Finding]:
-    points, judged, wrong = [], 0, 0
+    points, counts, wrong = [], {}, 0
     for table in tables:
         truth = table.ablation
-        if truth is None or not truth.leader:
+        asked = [r for r in table.rows if r.answers and not r.control and not r.ablation]
+        if truth is None or not truth.leader or not asked:
             continue
         other = modalities.disagreeing(table)
-        asked = [r for r in table.rows if r.answers and not r.control and not r.ablation]
-        judged, wrong = judged + len(asked), wrong + len(other)
+        counts[table.model] = tally(len(other), len(asked))
+        wrong += len(other)
         where = on([table.model], run.models)
-        if asked:
-            share = truth.shares[truth.leader]
-            points.append(f"Ablation{where}: {truth.leader}, {_percent(share)} of the drops.")
-        for label, by in other.items():
-            parts = []
-            for of, led in by.items():
-                answer = next(r for r in table.rows if r.label == label).answers[of]
-                parts.append(f"{led} by the {of} ({_percent(answer.shares[led])})")
-            points.append(f"{code(label)}{where}: {words.listing(parts)}.")
-    if not judged:
+        points.append(f"Ablation{where}: {truth.leader}, {_percent(truth.shares[truth.leader])} of the drops.")
+        for row in asked:
+            led = [
+                f"{name} by the {of} ({_percent(row.answers[of].shares[name])})"
+                for of, name in other.get(row.label, {}).items()
+            ]
+            if led:
+                points.append(f"{code(row.label)}{where}: {words.listing(led)}.")
+    if not counts:
         return []
     if not wrong:
-        text = "Every explainer puts the modality first that ablation of the model puts first, by mean and by sum."
+        text = "No explainer puts another modality clearly first than ablation of the model does, by mean or by sum."
         return [Finding("Which modality?", text, tuple(points), 60, "good")]
     points.append(
         "They need not agree: the mean divides by the number of units, the sum counts the noise of every pixel, and ablation "
         "removes a whole modality at once."
     )
-    text = f"{words.count(wrong, 'explainer')} of {judged} {'names' if wrong == 1 else 'name'} another leading modality than "
-    text += "ablation of the model, by at least one convention."
-    return [Finding("Which modality?", text, tuple(points), 72, "warning")]
+    text = "Another leading modality than ablation of the model finds, by at least one convention: "
+    return [Finding("Which modality?", f"{text}{per_model(counts, run.models)}.", tuple(points), 72, "warning")]
 
 
 def _uninformative(run: Run, tables: Sequence[Table]) -> list[Finding]:
     """The shares of modalities that tell nothing, in the data or to the model as it was trained."""
-    points, most = [], 0.0
-    clear = 0
+    points, most, clear = [], 0.0, 0
+    named: dict[str, None] = {}
     for table in tables:
         for name, reason in _silent(run, table).items():
             where = on([table.model], run.models)
-            for row in sorted(table.rows, key=lambda r: not r.ablation):
-                if row.control:
-                    continue
+            said: dict[str, list[str]] = {}
+            for row in table.rows:
                 for of, answer in row.answers.items():
                     share = answer.shares[name]
-                    if not math.isfinite(share.mean):
+                    if row.control or not math.isfinite(share.mean):
                         continue
-                    verdict, beyond = _tolerated(share)
-                    clear += beyond
-                    most = max(most, share.mean)
-                    by = "Ablation" if of == "ablation" else f"{code(row.label)} by the {of}"
-                    points.append(f"{by}{where}: {name} ({reason}) gets {_percent(share)}, {verdict}.")
+                    verdict = _tolerated(share)
+                    most, clear = max(most, share.mean), clear + (verdict == MORE)
+                    by = "ablation of the model" if of == "ablation" else f"{code(row.label)} by the {of}"
+                    said.setdefault(verdict, []).append(f"{by} {_percent(share)}")
+            if said:
+                named[name] = None
+                points.append(f"{words.capital(name)}{where} is {reason}.")
+                points += [f"{verdict}{where}: {'; '.join(found)}." for verdict, found in said.items()]
     if not points:
         return []
-    named = sorted({name for t in tables for name in _silent(run, t)})
-    listed = words.listing(named)
-    verb = "tells" if len(named) == 1 else "tell"
+    text = f"{words.capital(words.listing(list(named)))} {'tells' if len(named) == 1 else 'tell'} nothing"
     limit = words.percent(TOLERANCE)
     if not clear:
-        text = f"{words.capital(listed)} {verb} nothing, and no answer is shown to give more than {limit} of the attribution."
+        text += f", and no answer is shown to give more than {limit} of the attribution."
         return [Finding("Uninformative modality", text, tuple(points), 70, "good")]
-    text = f"{words.capital(listed)} {verb} nothing, and still {words.count(clear, 'answer')} "
-    text += f"{'gives' if clear == 1 else 'give'} more than {limit} of the attribution, up to {words.percent(most)}."
+    text += f", and still {words.count(clear, 'answer')} {'gives' if clear == 1 else 'give'} more than {limit} of the "
+    text += f"attribution, up to {small(most)}."
     return [Finding("Uninformative modality", text, tuple(points), 86, "warning")]
 
 
@@ -110,14 +115,13 @@ def trained_without(run: Run, model: str) -> str:
     return str(entries[0].get("trained_without") or "") if entries else ""
 
 
-def _tolerated(share: Summary) -> tuple[str, bool]:
-    """What the interval says of the tolerance, and whether the share is shown to be larger."""
-    limit = words.percent(TOLERANCE)
+def _tolerated(share: Summary) -> str:
+    """What the interval says of the tolerance."""
     if not (math.isfinite(share.low) and math.isfinite(share.high)):
-        return f"with no interval to hold against {limit}", False
+        return "No interval"
     if share.low > TOLERANCE:
-        return f"more than {limit}", True
-    return (f"at most {limit}", False) if share.high <= TOLERANCE else (f"not told apart from {limit}", False)
+        return MORE
+    return LITTLE if share.high <= TOLERANCE else OPEN
 
 
 def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> list[Finding]:
@@ -134,7 +138,7 @@ def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> 
                 f"Replacing {name} takes {_percent(share)} of what replacing the modalities one by one takes in all."
             ]
             points += _variant(run, rows, table, tables, name)
-            text = f"{words.capital(table.model)} hardly uses {name}: without it the score changes by less than "
+            text = f"The model {table.model} hardly uses {name}: without it the score changes by less than "
             text += f"{words.percent(HARDLY)} of the total drop."
             found.append(Finding("Hardly used modality", text, tuple(points), 87, "warning"))
     return found
@@ -171,5 +175,6 @@ def _variant(run: Run, rows: Sequence[analysis.Row], table: Table, tables: Seque
 
 
 def _percent(share: Summary) -> str:
-    between = words.interval(share.low * 100, share.high * 100, 0)
-    return words.percent(share.mean) + (f" (95% interval {between})" if between else "")
+    if not (math.isfinite(share.low) and math.isfinite(share.high)):
+        return small(share.mean)
+    return f"{small(share.mean)} [{small(share.low)} to {small(share.high)}]"

@@ -244,7 +244,11 @@ def _two_signs(relevance: Array) -> bool:
 def _modalities(table: modalities.Table, label: str) -> list[Drawn]:
     answers: dict[str, Mapping[str, Any]] = {}
     row = next((r for r in table.rows if r.label == label), None)
-    for of, shares in (row.answers if row is not None else {}).items():
+    given = row.answers if row is not None else {}
+    both = [s.per_sample for s in given.values()]
+    if len(both) == 2 and np.allclose(both[0], both[1], equal_nan=True):
+        given = {"mean or sum": next(iter(given.values()))}  # of equally many units they are one answer
+    for of, shares in given.items():
         answers[ANSWERS.get(of, of)] = shares.shares
     if table.ablation is not None:
         answers["ablation of the model"] = table.ablation.shares
@@ -252,7 +256,9 @@ def _modalities(table: modalities.Table, label: str) -> list[Drawn]:
     if not answers:
         return []
     title = f"Share of attribution by modality, {label + ', ' if label else ''}{table.model}"
-    meaning = "Two conventions of one explainer’s maps, and what the model loses when a whole modality is replaced."
+    meaning = (
+        "What one explainer’s maps give each modality, and what the model loses when a whole modality is replaced."
+    )
     return [Drawn("modalities", "Modalities", meaning, modality_shares(answers, title), False)]
 
 
