@@ -70,6 +70,25 @@ def test_agreement_with_ablation() -> None:
     np.testing.assert_allclose(drops[:, 1], by_sum.extras["drop.table"], rtol=1e-5)
 
 
+def test_ablation_takes_a_baseline_of_each_column() -> None:
+    question, _ = pair_question(n=3)
+    means = question.inputs[1].mean(axis=0).tolist()
+    ablation = explainers.get("captum.modality_ablation", baselines={"table": means})
+    drops = ablation(question).extras["modality_drop"]
+    metric: Any = get("modality_agreement", fills={"table": {"dataset_mean": means}})
+    np.testing.assert_allclose(drops, metric.drops(question), rtol=1e-5, atol=1e-6)
+    whole = explainers.get("captum.modality_ablation", baselines={"table": 0.0, "image": 0.5})(question)
+    grey = question.score((np.full_like(question.inputs[0], 0.5), question.inputs[1]))
+    np.testing.assert_allclose(whole.extras["modality_drop"][:, 0], question.score() - grey, rtol=1e-5)
+    with pytest.raises(UnknownName, match="did you mean table"):
+        explainers.get("captum.modality_ablation", baselines={"tabel": 0.0})(question)
+    with pytest.raises(InvalidInput, match="2 baselines for 'table', which has 3 features"):
+        explainers.get("captum.modality_ablation", baselines={"table": [1.0, 2.0]})(question)
+    for wrong in (0.5, {"table": "mean"}, {"table": [float("nan")]}):
+        with pytest.raises(InvalidInput, match="baselines is a number, or one per channel or column"):
+            explainers.get("captum.modality_ablation", baselines=wrong)
+
+
 @pytest.mark.parametrize("task", ["class", "regression", "segmentation"])
 def test_cost_fills_and_batches(task: str) -> None:
     question = ask(modalities=(IMAGE, TABLE), task=task)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments import BOTH, crossxai, toml
 from fused_run import CT, FEATURES, METRICS, PAIRS, run
 from PIL import Image
 
@@ -21,7 +22,7 @@ from crossxai.report.html import _environment
 from crossxai.report.modalities import small
 from crossxai.report.modality_charts import modality_shares, table_bars
 from crossxai.report.modality_findings import findings
-from crossxai.report.run import Run
+from crossxai.report.run import Run, load
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -290,11 +291,13 @@ def test_scales_are_symmetric_and_say_their_ends() -> None:
     relevance = np.linspace(-2, 1, 480).reshape(20, 24)
     figure = overlays.overlay(image, relevance, image > 2, limit=(0, 1))  # an empty truth is no line and no caption
     ticks = [t.get_text() for t in figure.axes[-1].get_yticklabels()]
-    assert ticks == ["−2", "−0.98", "0", "0.98", "2"]
+    assert ticks == ["−1.97", "−0.985", "0", "0.985", "1.97"]
     assert figure.get_supxlabel() == ""
     parts = overlays.decomposition(image, relevance)
     sums = [axes.get_title().partition("\n")[2] for axes in parts.axes[:3]]
-    assert sums == ["sum 80", "sum −320", "sum −240"]
+    signs = np.maximum(relevance, 0).sum(), np.minimum(relevance, 0).sum(), relevance.sum()
+    assert sums == [f"sum {overlays.number(float(total))}" for total in signs]
+    assert overlays.number(-320.4) == "−320"
     scales = {axes.images[1].get_clim() for axes in parts.axes[:3]}
     assert len(scales) == 1
     two = overlays.pair({"t1": image, "t2": image}, {"t1": relevance, "t2": relevance * 3})
@@ -334,6 +337,37 @@ def test_small_shares_are_not_written_as_nothing() -> None:
     assert [small(s) for s in (0, 0.0001, 0.004, 0.05, 0.5, 0.996, 0.99999, 1)] == [
         "0%", "<0.1%", "0.4%", "5%", "50%", "99.6%", ">99.9%", "100%",
     ]  # fmt: skip
+
+
+def test_a_run_from_the_command_line(tmp_path: Path) -> None:
+    """What is written by a run is read here: drops as extras, scores of several modalities, refusals with their reasons."""
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}},
+            {"name": "captum.modality_ablation"},
+            {"name": "controls.centre"},
+        ],
+        "metrics": [{"name": "modality_share", "params": {"modality": "table"}}, {"name": "modality_agreement"}],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    made = load(tmp_path / "out")
+    (table,) = modalities.tables(made)
+    # The score is a product of both, so that either one's loss is all of it.
+    assert table.ablation is not None
+    np.testing.assert_allclose(table.ablation.per_sample, 0.5, atol=1e-6)
+    assert "By ablation no modality clearly comes first: image 50%" in table.sentences[0]
+    occlusion = made.of("fusion")["captum.occlusion"]
+    row = next(r for r in table.rows if r.label == "captum.occlusion")
+    np.testing.assert_allclose(
+        occlusion.scores["modality_share"].value, row.answers["mean"].per_sample[:, 1], rtol=1e-5
+    )
+    drops = made.of("fusion")["captum.modality_ablation"].extras["modality_drop"]
+    np.testing.assert_allclose(occlusion.scores["modality_agreement"].extras["drop.image"], drops[:, 0], rtol=1e-4)
 
 
 def test_every_metric_of_the_fixture_exists() -> None:

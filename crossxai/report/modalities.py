@@ -155,8 +155,15 @@ def why(run: Run, model: str) -> str:
     kinds = ["pixels" if m.spatial else "columns" for m in run.samples.modalities]
     counts = [f"{n:,} {kind} of {m.name}" for n, kind, m in zip(sizes, kinds, run.samples.modalities, strict=True)]
     ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.extras), None)
-    given = ablated.params.get("baseline") if ablated is not None else None
-    baseline = f" by {words.value(given)}, in raw units," if given is not None else ""
+    params = ablated.params if ablated is not None else {}
+    others = params.get("baselines")
+    own = dict(others) if isinstance(others, Mapping) else {}
+    fills = [f"{words.value(params['baseline'])}"] if "baseline" in params and len(own) < len(sizes) else []
+    fills += [
+        f"{name} by {'numbers of its own' if isinstance(v, list | tuple) else words.value(v)}"
+        for name, v in own.items()
+    ]
+    baseline = f" by {words.listing(fills)}, in raw units," if fills else ""
     first = ALIKE if len(set(sizes)) == 1 else UNLIKE
     return " ".join((*first, *WHY)).format(units=words.listing(counts), baseline=baseline)
 

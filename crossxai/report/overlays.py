@@ -98,10 +98,15 @@ def bar(figure: Figure, axes: Any, top: float, label: str = "attribution", **opt
     found = figure.colorbar(ScalarMappable(Normalize(-top, top), colours()), ax=axes, **options)
     found.ax.set_facecolor(BACKGROUND)
     ticks = [-top, -top / 2, 0, top / 2, top]
-    found.set_ticks(ticks, labels=[words.brief(t) if t else "0" for t in ticks])
+    found.set_ticks(ticks, labels=[number(t) for t in ticks])
     found.ax.tick_params(labelsize=8, colors=SOFT, length=3)
     found.set_label(label, fontsize=9, color=SOFT)
     found.outline.set_visible(False)
+
+
+def number(value: float) -> str:
+    """Three significant digits, with a true minus sign."""
+    return f"{value:.3g}".replace("-", words.MINUS)
 
 
 def layout() -> ConstrainedLayoutEngine:
@@ -191,7 +196,7 @@ def decomposition(
     for axes, (name, part) in zip(row, parts.items(), strict=True):
         lay_over(axes, image, part, top, limit)
         outline(axes, truth)
-        heading(axes, f"{name}\nsum {words.brief(float(part.sum()))}")
+        heading(axes, f"{name}\nsum {number(float(part.sum()))}")
     bar(figure, list(row), top, shrink=0.86, aspect=22, pad=0.02)
     caption(figure, title, _truth_line([truth]))
     return figure
