@@ -10,7 +10,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai import cli_data, cli_train
-from crossxai.terminal_errors import clear_errors, escaped
+from crossxai.terminal_errors import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
     from crossxai.experiment import Experiment
@@ -93,7 +93,7 @@ def evaluate(
     from crossxai import rankings, terminal
 
     with clear_errors():
-        _quiet()
+        quiet()
         names = [name.strip() for name in preset.split(",") if name.strip()]
         found = rankings.evaluate(
             folder,
@@ -189,20 +189,10 @@ def _installed(library: str) -> bool:
     return package is None or find_spec(package) is not None  # the others are ours, or came with their plug-in
 
 
-def _quiet() -> None:
-    import logging
-    import warnings
-
-    # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
-    warnings.filterwarnings("ignore", message="CUDA initialization")
-    # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
-
 def _run(experiment: Experiment, out: Path) -> None:
     from crossxai import runs
 
-    _quiet()
+    quiet()
     runs.run(experiment, out)
     _write_report(out)
 

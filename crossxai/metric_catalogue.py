@@ -23,12 +23,13 @@ report: [report.md](report.md). How to add a metric: [plugins.md](plugins.md).
 
 - **Axis**: *faithfulness*, does the map name what the model uses; *localisation*, does it lie where the evidence is known to
   be; *stability*, does it stay when little changes; *randomisation*, does it go when the model is destroyed or another class
-  is asked about; *complexity*, how concentrated or smooth it is; *axiomatic*, does it hold what its definition promises. No
-  axis replaces another: a map that never looks at the model is stable, and may be simple.
+  is asked about; *complexity*, how concentrated or smooth it is; *axiomatic*, does it hold what its definition promises;
+  *cross-modal*, which modality gets how much, and is that what the model does. No axis replaces another: a map that never looks
+  at the model is stable, and may be simple.
 - **Range**: the smallest and largest value, "any" where there is none.
 - **Needs**: what the metric asks of a model; "the explainer" makes maps again, and needs of the model what it always needs.
 - **Cost**: forward passes per sample for one map alone, and how many times each sample is explained again, with the defaults,
-  for a {SIDE} × {SIDE} RGB image and a network of many layers; `metric.passes(question)` and
+  for a {SIDE} × {SIDE} RGB image (cross-modal: and a table) and a network of many layers; `metric.passes(question)` and
   `metric.explanations(question, explainer)` give the numbers for any question, and the tests count that they are exact.
 - Metrics that explain again are called as `metric(question, attribution, explainer)`, with the question that was explained;
   the others as `metric(question, attribution)`, with the link that is measured.
@@ -40,7 +41,9 @@ class _Sheet:
     """A model of many layers that answers nothing: enough to ask a metric what it would cost."""
 
     name = "sheet"
-    modalities = (Modality.image(),)
+
+    def __init__(self, *modalities: Modality) -> None:
+        self.modalities = modalities
 
     def predict(self, inputs: Inputs) -> Array:
         return np.zeros((len(inputs[0]), 2))
@@ -96,7 +99,10 @@ def _end(value: float | None, infinite: str) -> str:
 
 
 def _cost(entry: evaluation.Entry) -> str:
-    question = Question(_Sheet(), (np.zeros((1, SIDE, SIDE, 3), np.float32),), Target.classes([0], 2))
+    image, table = np.zeros((1, SIDE, SIDE, 3), np.float32), np.zeros((1, 1), np.float32)
+    question = Question(_Sheet(Modality.image()), (image,), Target.classes([0], 2))
+    if getattr(entry.metric, "axis", "") == "cross-modal":
+        question = Question(_Sheet(Modality.image(), Modality.table(("age",))), (image, table), Target.classes([0], 2))
     needed = {f.name for f in dataclasses.fields(entry.metric) if f.init and f.default is dataclasses.MISSING}
     try:
         metric: Any = evaluation.get(entry.name, **{name: np.ones((SIDE, SIDE)) for name in needed & {"masks"}})

@@ -11,7 +11,7 @@ from crossxai.errors import InvalidInput
 from crossxai.model import Array
 from crossxai.question import Question
 
-Axis = Literal["faithfulness", "localisation", "stability", "randomisation", "complexity", "axiomatic"]
+Axis = Literal["faithfulness", "localisation", "stability", "randomisation", "complexity", "axiomatic", "cross-modal"]
 """What a metric measures."""
 
 Range = tuple[float | None, float | None]

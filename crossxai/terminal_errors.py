@@ -1,4 +1,4 @@
-"""What every command does with an error that its user can mend."""
+"""What every command does: an error that its user can mend is one message, and frameworks keep quiet."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ def escaped(text: object) -> str:
     from rich.markup import escape
 
     return escape(str(text))
+
+
+def quiet() -> None:
+    """Silence what the frameworks say and no user can act on."""
+    import logging
+    import warnings
+
+    # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
+    warnings.filterwarnings("ignore", message="CUDA initialization")
+    # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.errors import Unsupported
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Answer, Method, Passes
@@ -119,6 +120,8 @@ class FeatureAblation(GroupMethod):
 class ModalityAblation(Method):
     """Drop of the score when one whole modality at a time is replaced by `baseline` (in raw input space, 0 is black).
 
+    baselines: other fills of single modalities, by name: a number, or one per channel or column, such as the training set's
+    means; a table of zeros (age 0, weight 0) is far from anything that a model has seen.
     Captum's FeatureAblation with one group per modality: which modality the model uses, from 1 + modalities passes. The map
     of a modality holds one number everywhere; the extra `modality_drop` (n, modalities) holds the same numbers once.
     """
@@ -133,6 +136,16 @@ class ModalityAblation(Method):
     joint: ClassVar = True
 
     baseline: float = 0.0
+    baselines: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = {} if self.baselines is None else self.baselines
+        if not isinstance(given, Mapping) or not all(_numbers(fill) for fill in given.values()):
+            raise InvalidInput(
+                f"{self.name}: baselines is a number, or one per channel or column, for each modality, such as "
+                f"{{'table': [54.9, 20.4]}}; got {self.baselines!r}"
+            )
 
     def passes(self, question: Question) -> Passes:
         return 1 + len(question.modalities), 0
@@ -142,9 +155,37 @@ class ModalityAblation(Method):
             np.full((len(question), *v.shape[1:-1], 1 if m.spatial else v.shape[-1]), number, np.int64)
             for number, (m, v) in enumerate(zip(question.modalities, question.values, strict=True))
         ]
-        baselines = tuple(self.baseline for _ in whole)
+        baselines = self._fills(question)
         maps = _ablated(self, question, np.arange(len(question)), tuple(whole), baselines=baselines)
         return maps, {"modality_drop": np.stack([v.reshape(len(v), -1)[:, 0] for v in maps], axis=1)}
+
+    def _fills(self, question: Question) -> tuple[Any, ...]:
+        """One fill per free modality, as Captum takes them: a number, or a tensor of one sample."""
+        import torch
+
+        given, found = dict(self.baselines or {}), list[Any]()
+        known = [m.name for m in question.model.modalities]
+        for name in given:
+            if name not in known:
+                raise UnknownName("modality to replace", name, known)
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            fill = np.asarray(given.get(modality.name, self.baseline), values.dtype)
+            if fill.ndim and len(fill) != len(modality.features):
+                raise InvalidInput(
+                    f"{self.name}: {len(fill)} baselines for {modality.name!r}, which has {len(modality.features)} "
+                    f"{modality.axes[-1]}s: write one number, or one per {modality.axes[-1]}"
+                )
+            found.append(
+                torch.from_numpy(np.broadcast_to(fill, (1, *values.shape[1:])).copy()) if fill.ndim else float(fill)
+            )
+        return tuple(found)
+
+
+def _numbers(fill: object) -> bool:
+    """Whether a fill is a finite number or a list of them."""
+    each = list(fill) if isinstance(fill, list | tuple | np.ndarray) else [fill]
+    fine = [isinstance(v, int | float | np.number) and not isinstance(v, bool) and bool(np.isfinite(v)) for v in each]
+    return bool(each) and all(fine)
 
 
 @dataclass(frozen=True, kw_only=True)

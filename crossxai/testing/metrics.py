@@ -26,8 +26,9 @@ def check_metric(
     truth: Attribution | None = None,
     explainer: Explainer | None = None,
 ) -> tuple[str, ...] | Unsupported:
-    """Hold a metric to its contract, on `linear_question()` unless you give a question and its true map; one that has maps made
-    again (`asks = "explainer"`) on `colours_question()`, unless you give the explainer that made the true map, too.
+    """Hold a metric to its contract, on `linear_question()` unless you give a question and its true map; one of the axis
+    "cross-modal" on `pair_question()`; one that has maps made again (`asks = "explainer"`) on `colours_question()`, unless you
+    give the explainer that made the true map, too.
 
     One number per sample, in the declared direction and range, the same every time, whatever the other samples (but where the
     class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; of each sample as
@@ -46,7 +47,7 @@ def check_metric(
     who = f"metric {metric.name!r}"
     trial = _trial(metric, question, truth, explainer)
     question, truth = trial.question, trial.truth
-    inputs, values = question.values[0].copy(), truth.values[0].copy()
+    found = tuple(v.copy() for v in (*question.values, *truth.values))
     before = snapshot(question.model)
     try:
         best = trial.judge()
@@ -54,7 +55,7 @@ def check_metric(
         require(str(refusal).strip(), f"{who} raised Unsupported without a reason")
         return refusal
     require_same(before, snapshot(question.model), who)
-    require_untouched((inputs, values), (question.values[0], truth.values[0]), who)
+    require_untouched(found, (*question.values, *truth.values), who)
     _check_scores(metric, question, best, who)
     left_out: list[str] = []
     _require_equal(trial.judge().value, best.value, f"{who} gives two values for one map")
@@ -84,7 +85,7 @@ class _Trial:
     def judge(self, change: Callable[[Array], Array] = lambda maps: maps) -> Scores:
         """The metric's scores where every true map, also of inputs like these, is changed by a function."""
         explainer = oracles.Oracle(lambda question, _seed: change(self.explainer(question).values[0]))
-        changed = replace(self.truth, values=(change(self.truth.values[0]),))
+        changed = replace(self.truth, values=tuple(change(values) for values in self.truth.values))
         return scores.judge(self.metric, self.question, changed, explainer)
 
     def rival(self, answer: Callable[[Question, int], Array]) -> Scores:
@@ -96,7 +97,7 @@ class _Trial:
         """The same about some of the samples."""
         some = replace(
             self.truth,
-            values=(self.truth.values[0][rows],),
+            values=tuple(values[rows] for values in self.truth.values),
             ids=tuple(self.truth.ids[i] for i in rows),
             extras={name: np.asarray(extra)[rows] for name, extra in self.truth.extras.items()},
         )
@@ -116,6 +117,8 @@ def _trial(
         if again:
             question, explainer = oracles.colours_question(), oracles.Oracle(oracles.truth)
             truth = explainer(question)
+        elif getattr(metric, "axis", "") == "cross-modal":
+            question, truth = oracles.pair_question()
         else:
             question, truth = oracles.linear_question()
     if again and explainer is None:

@@ -72,6 +72,34 @@ def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]
     return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
 
 
+class Pair:
+    """score = sum of weights · image + sum of weights · columns."""
+
+    name = "pair"
+    modalities = (Modality.image(), Modality.table(("age", "dose", "grade")))
+
+    def __init__(self, weights: Inputs) -> None:
+        self.weights = weights
+
+    def predict(self, inputs: Inputs) -> Array:
+        n = len(inputs[0])
+        parts = [(v * w).reshape(n, -1).sum(axis=1) for v, w in zip(inputs, self.weights, strict=True)]
+        return np.asarray(sum(parts, np.zeros(n))[:, None])
+
+
+def pair_question(n: int = 12, size: int = 8) -> tuple[Question, Attribution]:
+    """Images (n, size, size, 3) and tables (n, 3) of positive numbers, a linear model with positive weights to which the image
+    matters most, and the true maps: weight times input, which add up."""
+    rng = np.random.default_rng(0)
+    inputs = rng.uniform(0.5, 1.0, (n, size, size, 3)), rng.uniform(0.5, 1.0, (n, 3))
+    weights = rng.uniform(0.5, 1.0, (size, size, 3)), rng.uniform(0.05, 0.1, 3)
+    question = Question(Pair(weights), inputs, Target.outputs(0, n, 1))
+    image, table = (v * w for v, w in zip(inputs, weights, strict=True))
+    truth = (image.sum(axis=-1, keepdims=True), table)
+    complete = {"completeness_gap": np.zeros(n)}
+    return question, Attribution(truth, question.modalities, question.ids, "the truth", extras=complete)
+
+
 def colours_question(n: int = 12, size: int = 16) -> Question:
     """Dark images (n, size, size, 3) of three classes in turn, each with a square in the middle that is bright in the
     channel of its class, the only one that a linear model of three classes looks at for it."""

@@ -1,0 +1,286 @@
+"""The figures of a run: of one sample an overlay, the table's bars, two images together, a map taken apart; of all samples the
+modalities' shares and a gallery. What does not apply to a run is left out: no figure is empty."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from crossxai import evaluation
+from crossxai.atomic import replacing
+from crossxai.errors import UnknownName
+from crossxai.files import Explanation, Predictions
+from crossxai.model import Array
+from crossxai.report import analysis, galleries, modalities, overlays
+from crossxai.report.modality_charts import modality_shares, table_bars
+from crossxai.report.run import Run, is_control, ok
+
+DPI = 130
+PAGE_DPI = 100
+BUDGET = 2_000_000  # characters of embedded figures
+ANSWERS = {"mean": "mean per unit", "sum": "sum over units"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One figure of a run, what it shows in a sentence, and whether it is mostly photographs."""
+
+    name: str
+    title: str
+    meaning: str
+    figure: Figure
+    photographic: bool = True
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A figure as the page holds it: a data URI of its size in pixels."""
+
+    title: str
+    meaning: str
+    uri: str
+    width: int
+    height: int
+
+
+def write_figures(run: Run, explainer: str | None = None, model: str | None = None) -> dict[str, Path]:
+    """Write the figures of one explainer on one model as PNGs into the run's folder `figures`; name → path.
+
+    explainer: its label; else `choose`. model: else the run's first with maps. Raises `UnknownName` for what is not there.
+    """
+    paths = {}
+    for drawn in figures(run, explainer, model):
+        path = run.directory / "figures" / f"{drawn.name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            drawn.figure.savefig(temporary, format="png", dpi=DPI, facecolor="white")
+        paths[drawn.name] = path
+    return paths
+
+
+def embedded(run: Run, explainer: str | None = None, model: str | None = None) -> list[Embedded]:
+    """The same figures for a page, photographs as JPEG, the largest at the end left out if they exceed 2 MB together."""
+    found, spent = [], 0
+    for drawn in figures(run, explainer, model):
+        one = _embed(drawn)
+        if spent + len(one.uri) <= BUDGET:
+            found.append(one)
+            spent += len(one.uri)
+    return found
+
+
+def figures(run: Run, explainer: str | None = None, model: str | None = None) -> list[Drawn]:
+    """Every figure that applies to a run, for one explainer on one model."""
+    if model is not None and model not in run.models:
+        raise UnknownName("model of this run", model, run.models)
+    models = [model] if model is not None else [m for m in run.models if any(ok(e) for e in run.of(m).values())]
+    if not models:
+        return []
+    usable = {label: e for label, e in run.of(models[0]).items() if ok(e) and e.values}
+    if explainer is not None and explainer not in usable:
+        raise UnknownName(f"explainer with maps on {models[0]}", explainer, usable)
+    label = explainer or choose(run, models[0])
+    found = _of_samples(run, usable[label]) if label else []
+    table = next((t for t in modalities.tables(run) if t.model == models[0]), None)
+    if table is not None:
+        found += _modalities(table, label)
+    return found
+
+
+def choose(run: Run, model: str) -> str:
+    """The explainer worth showing: the best by the run's first localisation metric, else by insertion, else the first one; it
+    has maps of as many modalities as any. "" if no library gave a map."""
+    usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
+    usable = {x: e for x, e in usable.items() if modalities.DROP not in e.extras}
+    if not usable:
+        return ""
+    most = max(len(e.values) for e in usable.values())
+    usable = {x: e for x, e in usable.items() if len(e.values) == most}
+    axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
+    rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
+    of = {metric: next(s.metric for e in run.explanations if (s := e.scores.get(metric))) for metric in run.metrics}
+    for metric in [
+        *(m for m in run.metrics if axes.get(of[m]) == "localisation"),
+        *(m for m in run.metrics if of[m] == "insertion"),
+    ]:
+        best = analysis.best(rows, metric)
+        if best is not None:
+            return best.label
+    return next(iter(usable))
+
+
+def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
+    data, found = run.samples, list[Drawn]()
+    task = str(getattr(data, "task", "classification"))
+    images = [m for m in data.modalities if m.kind == "image" and m.name in explanation.values]
+    tables = [m for m in data.modalities if not m.spatial and m.name in explanation.values]
+    rows = _rows(run, task, explanation)
+    if not rows:
+        return []
+    # The one shown alone is the last: of the highest class, score or area.
+    i, who = rows[-1], f"{explanation.label} on {explanation.model}"
+    about = f"{data.ids[i]}, {_said(run, explanation.model, i, task)}"
+    title = f"{who}\n{about}"
+    for number, m in enumerate(images):
+        relevance, image = explanation.values[m.name][i], data.inputs[m.name][i]
+        suffix = "" if len(images) == 1 else f"_{m.name}"
+        given: dict[str, Any] = {"truth": _truth(run, m.name, i), "title": title, "limit": m.range}
+        if len(images) == 1:
+            made = overlays.overlay(image, relevance, name=m.name, **given)
+            found.append(Drawn("overlay", "Overlay", f"One sample and its map by {who}.", made))
+        if _two_signs(overlays.flat(relevance, image)) and number == 0:
+            parts = overlays.decomposition(image, relevance, **given)
+            meaning = f"What speaks for the score and what against it, and both: {m.name} of one sample."
+            found.append(Drawn(f"parts{suffix}", "Positive and negative parts", meaning, parts))
+    if len(images) > 1:
+        one_each = {m.name: data.inputs[m.name][i] for m in images}
+        made = overlays.pair(
+            one_each,
+            {m.name: explanation.values[m.name][i] for m in images},
+            {m.name: t for m in images if (t := _truth(run, m.name, i)) is not None},
+            title,
+            {m.name: m.range for m in images},
+        )
+        found.insert(0, Drawn("pair", "Both images", f"One sample and its maps by {who}, on one scale.", made))
+    for m in tables:
+        bars = table_bars(
+            explanation.values[m.name][i].astype(np.float64),
+            m.features,
+            data.inputs[m.name][i].astype(np.float64),
+            title,
+        )
+        found.append(Drawn(m.name, "Features", f"What each column of {m.name} adds, of one sample.", bars, False))
+    if images:
+        panels = [_panel(run, explanation, j, task, [m.name for m in images]) for j in rows]
+        made = galleries.gallery(panels, who, {m.name: m.range for m in images})
+        found.append(Drawn("gallery", "Gallery", f"{_gallery(task)}, with maps by {who}, on one scale.", made))
+    return found
+
+
+def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
+    """The gallery's samples, of those whose maps are no degenerate ones."""
+    kinds = explanation.degenerate or ("",) * run.n
+    fine = np.flatnonzero([kind not in ("nan", "zero") for kind in kinds])
+    labels = np.asarray(run.samples.labels, dtype=np.float64)[fine]
+    sizes = None
+    if task == "segmentation":
+        regions = [_whole(run, i) for i in fine.tolist()]
+        sizes = np.array([0.0 if region is None else float(region.sum()) for region in regions])
+    return [int(fine[i]) for i in galleries.chosen(task, labels, sizes)] if len(fine) else []
+
+
+def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> galleries.Panel:
+    truth = {name: t for name in names if (t := _truth(run, name, i)) is not None}
+    found = run.predictions.get(explanation.model)
+    predicted = _region(found, i) if task == "segmentation" else None
+    return galleries.Panel(
+        f"{run.samples.ids[i]}\n{_said(run, explanation.model, i, task)}",
+        {name: run.samples.inputs[name][i] for name in names},
+        {name: explanation.values[name][i] for name in names},
+        truth,
+        predicted,
+        _whole(run, i) if predicted is not None else None,
+    )
+
+
+def _said(run: Run, model: str, i: int, task: str) -> str:
+    """The truth of a sample and what the model made of it, in a few words."""
+    data, found = run.samples, run.predictions.get(model)
+    outputs = None if found is None else np.asarray(found.outputs[i])
+    if task == "regression":
+        said = f"score {float(data.labels[i]):.1f}"
+        return said if outputs is None or outputs.size != 1 else f"{said}, said {float(outputs.ravel()[0]):.1f}"
+    if task == "segmentation":
+        predicted, region = _region(found, i), _whole(run, i)
+        if predicted is None or region is None or predicted.shape != region.shape:
+            return "" if region is None else f"{int(region.sum())} px"
+        total = int(predicted.sum()) + int(region.sum())
+        return f"{int(region.sum())} px" + (
+            f", Dice {2 * int((predicted & region).sum()) / total:.2f}" if total else ""
+        )
+    label = int(data.labels[i])
+    name = data.classes[label] if 0 <= label < len(data.classes) else str(label)
+    if outputs is None or outputs.ndim != 1 or outputs.size != len(data.classes) or outputs.size < 2:
+        return name
+    guess = int(np.argmax(outputs))
+    return f"{name}, {'recognised' if guess == label else f'taken for {data.classes[guess]}'}"
+
+
+def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
+    """The predicted region of a segmentation: where the one logit is above 0, or another class than the first is largest."""
+    if found is None or found.outputs.ndim != 4:
+        return None
+    outputs = np.asarray(found.outputs[i])
+    return np.asarray(outputs[..., 0] > 0 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1) > 0)
+
+
+def _whole(run: Run, i: int) -> overlays.Mask | None:
+    """The true region: the mask called tumour, else the only mask, else nothing."""
+    masks = run.samples.masks
+    name = "tumour" if "tumour" in masks else next(iter(masks)) if len(masks) == 1 else ""
+    return masks[name][i] if name else None
+
+
+def _truth(run: Run, name: str, i: int) -> overlays.Mask | None:
+    return run.samples.truth[name][i] if name in run.samples.truth else None
+
+
+def _two_signs(relevance: Array) -> bool:
+    """Whether both signs carry at least 1% of the map."""
+    total = float(np.abs(relevance).sum())
+    return (
+        total > 0 and min(float(np.maximum(relevance, 0).sum()), float(-np.minimum(relevance, 0).sum())) > 0.01 * total
+    )
+
+
+def _modalities(table: modalities.Table, label: str) -> list[Drawn]:
+    answers: dict[str, Mapping[str, Any]] = {}
+    row = next((r for r in table.rows if r.label == label), None)
+    given = row.answers if row is not None else {}
+    both = [s.per_sample for s in given.values()]
+    if len(both) == 2 and np.allclose(both[0], both[1], equal_nan=True):
+        given = {"mean or sum": next(iter(given.values()))}  # of equally many units they are one answer
+    for of, shares in given.items():
+        answers[ANSWERS.get(of, of)] = shares.shares
+    if table.ablation is not None:
+        answers["ablation of the model"] = table.ablation.shares
+    answers = {a: s for a, s in answers.items() if all(np.isfinite(x.mean) for x in s.values())}
+    if not answers:
+        return []
+    title = f"Share of attribution by modality, {label + ', ' if label else ''}{table.model}"
+    meaning = (
+        "What one explainer’s maps give each modality, and what the model loses when a whole modality is replaced."
+    )
+    return [Drawn("modalities", "Modalities", meaning, modality_shares(answers, title), False)]
+
+
+def _gallery(task: str) -> str:
+    kinds = {
+        "classification": "Four samples of each class",
+        "regression": "Six samples from the lowest to the highest score",
+        "segmentation": "Six lesions from the smallest to the largest",
+    }
+    return kinds.get(task, "Some samples")
+
+
+def _embed(drawn: Drawn) -> Embedded:
+    buffer = io.BytesIO()
+    drawn.figure.savefig(buffer, format="png", dpi=PAGE_DPI, facecolor="white")
+    with Image.open(buffer) as picture:
+        width, height = picture.size
+        if drawn.photographic:
+            smaller = io.BytesIO()
+            picture.convert("RGB").save(smaller, "JPEG", quality=86, optimize=True)
+            kind, data = "image/jpeg", smaller.getvalue()
+        else:
+            kind, data = "image/png", buffer.getvalue()
+    uri = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    return Embedded(drawn.title, drawn.meaning, uri, width, height)

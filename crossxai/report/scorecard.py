@@ -1,0 +1,223 @@
+"""The scorecard: per model, every explainer's figures on the axes of quality, one narrow table per axis, the controls last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crossxai import evaluation
+from crossxai.evaluation import statistics
+from crossxai.report import words
+from crossxai.report.analysis import Cell, Row
+from crossxai.report.run import Run
+from crossxai.scores import Scores
+
+AXES = {
+    "faithfulness": ("Faithfulness", "Does the map name what the model uses?"),
+    "localisation": ("Plausibility", "Does the map lie where the evidence is known to be?"),
+    "stability": (
+        "Stability",
+        "Does the map stay under noise? A control never looks at the model, and may be steady for that.",
+    ),
+    "cross-modal": ("Cross-modal", "Does each modality get what the model, or the data, give it?"),
+}
+LEAST = 3  # axes, of a scorecard that deserves the name
+WIDEST = 6  # columns of one table
+STEADY = 0.95  # correlation under noise, above which a map counts as steady
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric as a column: its label in the run, its name and modality as its title, which way is better ("" for neither)."""
+
+    label: str
+    title: str
+    better: str
+    mark: float = math.nan
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cell. note: "not told apart from random", the threshold, the mark. missing: why there is no figure."""
+
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    best: bool = False
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One explainer's figures, in the columns' order."""
+
+    label: str
+    library: str
+    control: bool
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """One axis, or a part of it, of one model; reasons: why figures are missing, each said once."""
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """Every axis of one model."""
+
+    model: str
+    tables: tuple[Table, ...]
+
+
+def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
+    """One per model with figures; none for a run of fewer than three axes."""
+    axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
+    found = {label: _first(run, label) for label in run.metrics}
+    by_axis = {axis: [x for x, s in found.items() if axes.get(s.metric, "") == axis] for axis in AXES}
+    by_axis = {axis: labels for axis, labels in by_axis.items() if labels}
+    if len(by_axis) < LEAST:
+        return []
+    cards = []
+    for model in run.models:
+        own = [r for r in rows if r.model == model and r.status == "ok" and r.cells]
+        if own:
+            cards.append(
+                Scorecard(model, tuple(t for a, x in by_axis.items() for t in _tables(run, model, own, a, x, found)))
+            )
+    return cards
+
+
+def _tables(
+    run: Run, model: str, rows: Sequence[Row], axis: str, labels: Sequence[str], found: Mapping[str, Scores]
+) -> list[Table]:
+    """The tables of one axis: parts of like width where it has many metrics."""
+    titles = _titles(run, labels, found)
+    parts = -(-len(labels) // WIDEST)
+    tables = []
+    for i in range(parts):
+        chosen = labels[i * len(labels) // parts : (i + 1) * len(labels) // parts]
+        columns = [_column(found[x], x, titles[x]) for x in chosen]
+        best = {c.label: _best(rows, c) for c in columns}
+        reasons: dict[str, None] = {}
+        lines = []
+        for row in rows:
+            figures = [_figure(run, model, row, c, best[c.label]) for c in columns]
+            for column, figure in zip(columns, figures, strict=True):
+                if figure.missing:
+                    reasons[f"`{row.label}`, {column.title}: {figure.missing}"] = None
+            if any(math.isfinite(f.mean) or f.missing for f in figures):
+                lines.append(Line(row.label, row.library, row.control, tuple(figures)))
+        title, note = AXES[axis]
+        title += f", {i + 1} of {parts}" if parts > 1 else ""
+        tables.append(Table(title, note if i == 0 else "", tuple(columns), tuple(lines), tuple(reasons)))
+    return tables
+
+
+def _first(run: Run, label: str) -> Scores:
+    return next(e.scores[label] for e in run.explanations if label in e.scores)
+
+
+def _titles(run: Run, labels: Sequence[str], found: Mapping[str, Scores]) -> dict[str, str]:
+    """Metric and modality; where two columns would be called the same, their labels."""
+    several = len(run.samples.modalities) > 1
+    titles = {}
+    for label in labels:
+        scores = found[label]
+        modality, of = str(scores.params.get("modality") or ""), scores.params.get("of")
+        title = words.capital(words.metric(scores.metric))
+        title += f" by {of}" if isinstance(of, str) else ""
+        titles[label] = f"{title}, {modality}" if several and modality else title
+    taken = list(titles.values())
+    return {x: t if taken.count(t) == 1 else words.capital(words.metric(x)) for x, t in titles.items()}
+
+
+def _column(scores: Scores, label: str, title: str) -> Column:
+    kind = next((e.metric for e in evaluation.discover() if e.name == scores.metric), None)
+    if getattr(kind, "describes", False):
+        return Column(label, title, "")
+    better = "higher is better" if scores.higher_is_better else "lower is better"
+    mark = (
+        STEADY
+        if scores.metric == "noise_correlation" and scores.params.get("similarity", "pearson") == "pearson"
+        else math.nan
+    )
+    return Column(label, title, better, mark)
+
+
+def _best(rows: Sequence[Row], column: Column) -> float:
+    """The best mean of any library's explainer, NaN where no direction is better."""
+    means = [r.cells[column.label].summary.mean for r in rows if not r.control and column.label in r.cells]
+    means = [m for m in means if math.isfinite(m)]
+    if not means or not column.better:
+        return math.nan
+    return max(means) if column.better.startswith("higher") else min(means)
+
+
+def _figure(run: Run, model: str, row: Row, column: Column, best: float) -> Figure:
+    cell, scores = row.cells.get(column.label), run.of(model)[row.label].scores.get(column.label)
+    if cell is None or scores is None or not cell.summary.n:
+        return Figure(missing=_reason(run, model, row, column, scores))
+    notes = [*_against_random(row, cell, column), *_threshold(scores), *_steady(cell, column)]
+    if cell.summary.n_missing:
+        notes.append(f"{cell.summary.n} of {cell.summary.n + cell.summary.n_missing} maps")
+    mean = cell.summary.mean
+    return Figure(mean, cell.summary.low, cell.summary.high, not row.control and mean == best, tuple(notes))
+
+
+def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | None) -> str:
+    """Why a figure is missing: what the metric said, what the manifest says, what the maps lack."""
+    if scores is not None:
+        said = scores.params.get("refused")
+        return str(said) if said else "no sample has a value"
+    refused: dict[str, Any] = {}
+    for entry in run.manifest.get("models", []):
+        if entry.get("name") == model:
+            refused = entry.get("refused") or {}
+    for key in (column.label, f"{column.label} of {row.label}"):
+        if key in refused:
+            return str(refused[key])
+    modality = str(_first(run, column.label).params.get("modality") or "")
+    if modality and modality not in run.of(model)[row.label].values:
+        return f"no map of {modality}"
+    return "not judged"
+
+
+def _against_random(row: Row, cell: Cell, column: Column) -> list[str]:
+    if row.control or not column.better or cell.versus is None:
+        return []
+    if cell.versus.verdict == "not told apart":
+        return ["not told apart from random"]
+    return ["worse than random"] if cell.versus.verdict == "worse" else []
+
+
+def _threshold(scores: Scores) -> list[str]:
+    """Where a swept overlap is best: the mean over samples of each one's own best threshold."""
+    if "best_threshold" not in scores.extras or scores.params.get("take", "best") != "best":
+        return []
+    at = statistics.summarise(scores.extras["best_threshold"]).mean
+    if not math.isfinite(at):
+        return []
+    if scores.params.get("by") == "value":
+        return [f"best above {words.percent(1 - at)} of the range"]
+    return [f"best at the top {words.percent(at, 0 if at >= 0.1 else 1)}"]
+
+
+def _steady(cell: Cell, column: Column) -> list[str]:
+    if not math.isfinite(column.mark):
+        return []
+    low, high = cell.summary.low, cell.summary.high
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return [f"{'reaches' if cell.summary.mean >= column.mark else 'below'} {column.mark:g}, no interval"]
+    if low >= column.mark:
+        return [f"meets {column.mark:g}"]
+    return [f"below {column.mark:g}" if high < column.mark else f"{column.mark:g} is inside the interval"]

@@ -1,0 +1,377 @@
+"""Which modality, the scorecard and the figures of hand-written runs of the three fusion tasks."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from experiments import BOTH, crossxai, toml
+from fused_run import CT, FEATURES, METRICS, PAIRS, run
+from PIL import Image
+
+from crossxai import InvalidInput, UnknownName
+from crossxai.evaluation.statistics import Summary
+from crossxai.report import analysis, galleries, modalities, overlays, run_figures, scorecard
+from crossxai.report.html import _environment
+from crossxai.report.modalities import small
+from crossxai.report.modality_charts import modality_shares, table_bars
+from crossxai.report.modality_findings import findings
+from crossxai.report.run import Run, load
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def rendered(template: str, **context: Any) -> str:
+    environment = _environment(template.endswith(".html.j2"))
+    environment.filters["small"] = small
+    return environment.get_template(template).render(context)
+
+
+def text_of(found: list[Any]) -> str:
+    return "\n".join("\n".join([f.topic, f.headline, *f.points]) for f in found)
+
+
+def found_by(made: Run) -> list[Any]:
+    return findings(made, analysis.table(made))
+
+
+def test_shares_of_a_run_are_those_of_its_maps(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    (table,) = modalities.tables(made)
+    assert table.modalities == ("ct", "table")
+    assert table.rows[0].label == "captum.modality_ablation"
+    assert table.rows[-1].control
+    rows = {r.label: r for r in table.rows}
+    maps = made.of("fused")["captum.integrated_gradients"].values
+    by_sum = np.abs(maps["ct"]).sum(axis=(1, 2, 3)) / (
+        np.abs(maps["ct"]).sum(axis=(1, 2, 3)) + np.abs(maps["table"]).sum(axis=1)
+    )
+    answer = rows["captum.integrated_gradients"].answers["sum"]
+    np.testing.assert_allclose(answer.per_sample[:, 0], by_sum, rtol=1e-5)
+    share = answer.shares["ct"]
+    assert share.mean == pytest.approx(by_sum.mean(), rel=1e-5)
+    assert share.low < share.mean < share.high
+    assert answer.net["table"].mean == pytest.approx(maps["table"].sum(axis=1).mean(), rel=1e-4)
+    assert not rows["captum.saliency"].answers["sum"].net  # it does not say that it adds up
+    assert rows["gradcam.gradcam"].missing == "no map of table"
+    assert table.ablation is not None
+    assert table.ablation.leader == "table"
+    assert "576 pixels of ct and 12 columns of table" in table.why
+    assert "by 0, in raw units," in table.why
+    assert modalities.tables(replace(made, samples=replace(made.samples, modalities=(CT,)))) == []
+
+
+def test_maps_of_one_number_per_pixel_or_of_one_in_all_count_alike(tmp_path: Path) -> None:
+    """A map whose axes are broadcast weighs in the sum as if it were written out."""
+    made = run(tmp_path)
+    one = made.of("fused")["captum.saliency"]
+    small_map = {**one.values, "ct": np.full((made.n, 1, 1, 1), 0.25, np.float32)}
+    full = {**one.values, "ct": np.full((made.n, 24, 24, 1), 0.25, np.float32)}
+    first, second = (
+        modalities.units(made, replace(one, values=values))[0].sum(axis=(1, 2)) for values in (small_map, full)
+    )
+    np.testing.assert_allclose(first, second)
+
+
+def test_explainers_that_disagree_with_the_model_are_named(tmp_path: Path) -> None:
+    made = run(tmp_path, share={"fused": 0.2})  # the model goes by ct, the maps' means by the table
+    said = text_of(found_by(made))
+    assert "by at least one convention: all 2 explainers." in said
+    assert "`captum.integrated_gradients`: table by the mean (99" in said
+    assert "Ablation: ct, 8" in said
+    (table,) = modalities.tables(made)
+    assert any(s.startswith("`captum.saliency` puts table first by the mean") for s in table.sentences)
+    agreeing = run(tmp_path, share={"fused": 0.9})
+    (finding,) = [f for f in found_by(agreeing) if f.topic == "Which modality?"]
+    assert finding.tone == "good"
+
+
+def test_a_leader_must_be_told_apart() -> None:
+    def answer(low: float, high: float) -> modalities.Shares:
+        first, second = Summary(0.51, low, 0.53, 9, 0), Summary(0.49, 0.47, high, 9, 0)
+        return modalities.Shares({"flair": first, "t1ce": second}, np.zeros((9, 2)), {})
+
+    assert answer(0.505, 0.495).leader == "flair"
+    assert answer(0.495, 0.505).leader == ""
+
+
+@pytest.mark.parametrize("how", ["by design", "in training"])
+def test_a_modality_that_tells_nothing(tmp_path: Path, how: str) -> None:
+    given: dict[str, Any] = {"structure": {"table": "uninformative"}} if how == "by design" else {"without": "table"}
+    said = text_of(found_by(run(tmp_path, share={"fused": 0.02}, **given)))
+    assert "Table tells nothing, and still" in said
+    assert f"Table is {'uninformative by the data’s design' if how == 'by design' else 'shuffled in training'}." in said
+    assert re.search(r"At most 5%, with its whole interval: ablation of the model [23]% \[", said)
+    assert "More than 5%, the interval excludes it: `captum.integrated_gradients` by the mean" in said
+    assert "hardly uses table" not in said  # nobody expects it to
+
+
+def test_what_the_model_hardly_uses_and_how_it_was_found_out(tmp_path: Path) -> None:
+    made = run(tmp_path, share={"fused": 0.97, "variant": 0.03}, second=True, without="table")
+    (finding,) = [f for f in found_by(made) if f.topic == "Hardly used modality"]
+    assert finding.headline.startswith("The model fused hardly uses ct")
+    said = "\n".join(finding.points)
+    assert "Trained with shuffled table, variant has to use ct: there, replacing ct takes 9" in said
+    means = [
+        np.mean(made.of(m)["captum.integrated_gradients"].scores["pointing of ct"].value) for m in ("fused", "variant")
+    ]
+    named = "(`captum.integrated_gradients`)"
+    assert f"Best pointing of ct: {means[0]:.2f} on fused {named} and {means[1]:.2f} on variant {named}." in said
+    alone = run(tmp_path, share={"fused": 0.97})
+    (finding,) = [f for f in found_by(alone) if f.topic == "Hardly used modality"]
+    assert "A second model whose other modality was shuffled in training would show" in finding.points[1]
+    assert not [f for f in found_by(run(tmp_path, share={"fused": 0.6})) if f.topic == "Hardly used modality"]
+
+
+def cards(made: Run) -> list[scorecard.Scorecard]:
+    return scorecard.scorecards(made, analysis.table(made))
+
+
+def test_the_scorecard_groups_axes_and_marks_what_it_says(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    (card,) = cards(made)
+    assert [t.title for t in card.tables] == ["Faithfulness", "Plausibility", "Stability", "Cross-modal"]
+    assert all(len(t.columns) <= scorecard.WIDEST for t in card.tables)
+    faithful, plausible, stable, cross = card.tables
+    assert [c.title for c in faithful.columns][:3] == ["AOPC, ct", "Deletion, ct", "Deletion, table"]
+    lines = {line.label: line for line in faithful.lines}
+    assert list(lines)[-1] == "controls.random"
+    best = [line.label for line in faithful.lines if line.figures[1].best]
+    assert best == ["captum.integrated_gradients"]  # lower is better there
+    gradcam = lines["gradcam.gradcam"]
+    assert gradcam.figures[2].missing == "no map of table"
+    assert gradcam.figures[4].missing.startswith("joint_deletion compares both")
+    assert "`gradcam.gradcam`, Deletion, table: no map of table" in faithful.reasons
+    dice = plausible.lines[0].figures[0]
+    assert re.fullmatch(r"best at the top \d\.\d%", dice.notes[0])
+    assert [line.figures[0].notes[0] for line in stable.lines if line.label == "captum.integrated_gradients"] == [
+        "meets 0.95"
+    ]
+    assert stable.lines[-1].figures[0].notes[0] == "below 0.95"
+    share = [c.title for c in cross.columns].index("Modality share, table")
+    assert cross.columns[share].better == ""
+    assert not any(line.figures[share].best for line in cross.lines)
+
+
+def test_what_is_not_told_apart_from_random_says_so(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    random = made.of("fused")["controls.random"].scores["pointing of ct"]
+    same = [
+        replace(e, scores={**e.scores, "pointing of ct": random}) if e.label == "captum.saliency" else e
+        for e in made.explanations
+    ]
+    (card,) = cards(replace(made, explanations=tuple(same)))
+    plausible = card.tables[1]
+    place = [c.title for c in plausible.columns].index("Pointing, ct")
+    notes = {line.label: line.figures[place].notes for line in plausible.lines}
+    assert notes["captum.saliency"] == ("not told apart from random",)
+    assert notes["captum.integrated_gradients"] == ()
+
+
+def test_many_metrics_of_an_axis_are_several_tables(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    more = []
+    for e in made.explanations:
+        copies = {f"pointing of ct, {i}": replace(s, params={**s.params, "size": i})
+                  for i in range(5) if (s := e.scores.get("pointing of ct"))}  # fmt: skip
+        more.append(replace(e, scores={**e.scores, **copies}))
+    (card,) = cards(replace(made, explanations=tuple(more)))
+    titles = [t.title for t in card.tables]
+    assert titles[1:3] == ["Plausibility, 1 of 2", "Plausibility, 2 of 2"]
+    columns = [c.title for t in card.tables[1:3] for c in t.columns]
+    assert len(set(columns)) == 10  # those of one name are told apart by their labels
+
+
+def test_fewer_than_three_axes_are_no_scorecard(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    few = [replace(e, scores={k: s for k, s in e.scores.items() if s.metric in ("deletion", "pointing")})
+           for e in made.explanations]  # fmt: skip
+    assert cards(replace(made, explanations=tuple(few))) == []
+    assert cards(run(tmp_path, scored=False)) == []
+
+
+@pytest.mark.parametrize("task", list(PAIRS))
+def test_sections_as_html_and_markdown(tmp_path: Path, task: str) -> None:
+    made = run(tmp_path, task, second=True)
+    hostile = replace(made.explanations[1], label=f"captum.{HOSTILE}")
+    made = replace(made, explanations=(made.explanations[0], hostile, *made.explanations[2:]))
+    context = {"modality_tables": modalities.tables(made), "scorecards": cards(made)}
+    for name in ("modalities", "scorecard"):
+        html, markdown = rendered(f"{name}.html.j2", **context), rendered(f"{name}.md.j2", **context)
+        for text in (html, markdown):
+            assert HOSTILE not in text
+            assert "<script" not in text
+            assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", text)
+        # Each cell of a Markdown table has its column.
+        blocks = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.M)
+        assert blocks
+        for block in blocks:
+            rows = [re.sub(r"\\\|", "", line).count("|") for line in block.strip().splitlines()]
+            assert len(set(rows)) == 1, block
+        assert html.count("<table") == html.count("</table>") == len(blocks)
+        assert not rendered(f"{name}.html.j2", modality_tables=[], scorecards=[]).strip()
+        assert not rendered(f"{name}.md.j2", modality_tables=[], scorecards=[]).strip()
+
+
+EXPECTED = {
+    "classification": {"overlay", "parts", "table", "gallery", "modalities"},
+    "regression": {"pair", "parts_t1", "gallery", "modalities"},
+    "segmentation": {"pair", "parts_flair", "gallery", "modalities"},
+}
+
+
+@pytest.mark.parametrize("task", list(PAIRS))
+def test_the_figures_of_each_task(tmp_path: Path, task: str) -> None:
+    made = run(tmp_path, task, n=14)
+    paths = run_figures.write_figures(made)
+    assert set(paths) == EXPECTED[task]
+    for path in paths.values():
+        assert path.parent == tmp_path / "figures"
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("L"))
+        # Nothing touches the edge, where it would be cut off, and nothing is blank.
+        assert (
+            np.concatenate([pixels[:2].ravel(), pixels[-2:].ravel(), pixels[:, :2].ravel(), pixels[:, -2:].ravel()])
+            == 255
+        ).all()
+        assert (pixels < 128).mean() > 0.005
+    page = run_figures.embedded(made)
+    assert len(page) == len(paths)
+    assert sum(len(figure.uri) for figure in page) < run_figures.BUDGET
+    for figure in page:
+        with Image.open(io.BytesIO(base64.b64decode(figure.uri.partition(",")[2]))) as picture:
+            assert picture.size == (figure.width, figure.height)
+    html = rendered("run_figures.html.j2", run_figures=page)
+    assert html.count("<img") == len(page)
+    assert not rendered("run_figures.html.j2", run_figures=[]).strip()
+
+
+def test_figures_are_of_the_best_explainer_or_the_one_named(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    assert run_figures.choose(made, "fused") == "captum.integrated_gradients"
+    assert run_figures.choose(run(tmp_path, scored=False), "fused") == "captum.integrated_gradients"
+    # Without the metrics of regions, the better insertion decides.
+    turned = []
+    for e in made.explanations:
+        insertion = e.scores["insertion of ct"]
+        value = np.full(made.n, 0.99 if e.label == "captum.saliency" else 0.1)
+        turned.append(replace(e, scores={"insertion of ct": replace(insertion, value=value)}))
+    assert run_figures.choose(replace(made, explanations=tuple(turned)), "fused") == "captum.saliency"
+    drawn = {d.name: d for d in run_figures.figures(made, "gradcam.gradcam")}
+    assert set(drawn) == {"overlay", "gallery", "modalities"}  # one sign, and no map of the table
+    with pytest.raises(UnknownName, match=r"did you mean captum\.saliency"):
+        run_figures.figures(made, "captum.salience")
+    with pytest.raises(UnknownName, match="model of this run"):
+        run_figures.figures(made, model="other")
+
+
+def test_broken_maps_are_not_drawn(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    nothing = tuple(replace(e, degenerate=("zero",) * made.n, values={k: v * 0 for k, v in e.values.items()}, extras={})
+                    for e in made.explanations)  # fmt: skip
+    assert run_figures.figures(replace(made, explanations=nothing)) == []
+    refused = tuple(replace(e, status="unsupported", values={}) for e in made.explanations)
+    assert run_figures.figures(replace(made, explanations=refused)) == []
+
+
+def test_which_samples_a_gallery_shows() -> None:
+    assert galleries.chosen("classification", np.array([1, 0, 0, 1, 0, 0, 0.0])) == [1, 2, 4, 5, 0, 3]
+    assert galleries.chosen("regression", np.array([3.0, 1, 2, 9, 5, 4, 8, 7])) == [1, 2, 5, 4, 6, 3]
+    assert galleries.chosen("segmentation", np.zeros(3), np.array([30.0, 10, 20])) == [1, 2, 0]
+
+
+def test_scales_are_symmetric_and_say_their_ends() -> None:
+    image = np.random.default_rng(0).random((20, 24))
+    relevance = np.linspace(-2, 1, 480).reshape(20, 24)
+    figure = overlays.overlay(image, relevance, image > 2, limit=(0, 1))  # an empty truth is no line and no caption
+    ticks = [t.get_text() for t in figure.axes[-1].get_yticklabels()]
+    assert ticks == ["−1.97", "−0.985", "0", "0.985", "1.97"]
+    assert figure.get_supxlabel() == ""
+    parts = overlays.decomposition(image, relevance)
+    sums = [axes.get_title().partition("\n")[2] for axes in parts.axes[:3]]
+    signs = np.maximum(relevance, 0).sum(), np.minimum(relevance, 0).sum(), relevance.sum()
+    assert sums == [f"sum {overlays.number(float(total))}" for total in signs]
+    assert overlays.number(-320.4) == "−320"
+    scales = {axes.images[1].get_clim() for axes in parts.axes[:3]}
+    assert len(scales) == 1
+    two = overlays.pair({"t1": image, "t2": image}, {"t1": relevance, "t2": relevance * 3})
+    assert {axes.images[1].get_clim() for axes in two.axes[2:4]} == {two.axes[2].images[1].get_clim()}
+    table = overlays.colours()(np.linspace(0, 1, 256))
+    np.testing.assert_allclose(table[:, 3], table[::-1, 3])
+    assert table[127, 3] < 0.02
+    with pytest.raises(InvalidInput, match="does not lie over an image"):
+        overlays.overlay(image, relevance[:5])
+
+
+def test_table_bars_are_ordered_by_size_and_coloured_by_sign() -> None:
+    values = np.array([0.1, -3.0, 2.0])
+    axes = table_bars(values, ("a", "b", "c"), np.array([1.5, 2, 64.123456])).axes[0]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["a = 1.5", "c = 64.12", "b = 2"]
+    widths = [bar.get_width() for bar in axes.patches]
+    assert widths == [0.1, 2.0, -3.0]
+    assert axes.patches[2].get_facecolor() != axes.patches[1].get_facecolor() == axes.patches[0].get_facecolor()
+    with pytest.raises(InvalidInput, match="one value per feature: 12 features"):
+        table_bars(values, FEATURES)
+
+
+def test_modality_shares_draw_their_intervals() -> None:
+    one = {"ct": Summary(0.25, 0.2, 0.35, 9, 0), "table": Summary(0.75, 0.65, 0.8, 9, 0)}
+    none = {name: Summary(np.nan, np.nan, np.nan, 0, 9) for name in one}
+    figure = modality_shares({"mean per unit": one, "sum over units": none, "ablation": one})
+    assert [axes.get_title() for axes in figure.axes] == ["mean per unit", "ablation", "with 95% intervals"]
+    assert figure.axes[0].get_xlabel() == "ct 25%\ntable 75%"
+    lines = [c for c in figure.axes[-1].collections]
+    segments = lines[0].get_segments()  # type: ignore[attr-defined]
+    np.testing.assert_allclose(segments[0][:, 1], [0.2, 0.35])
+    with pytest.raises(InvalidInput, match="no share to draw"):
+        modality_shares({"mean": none})
+
+
+def test_small_shares_are_not_written_as_nothing() -> None:
+    assert [small(s) for s in (0, 0.0001, 0.004, 0.05, 0.5, 0.996, 0.99999, 1)] == [
+        "0%", "<0.1%", "0.4%", "5%", "50%", "99.6%", ">99.9%", "100%",
+    ]  # fmt: skip
+
+
+def test_a_run_from_the_command_line(tmp_path: Path) -> None:
+    """What is written by a run is read here: drops as extras, scores of several modalities, refusals with their reasons."""
+    (tmp_path / "both.py").write_text(BOTH)
+    content = {
+        "data": {"factory": "both:data", "description": "Made for a test."},
+        "models": [{"name": "fusion", "factory": "both:model"}],
+        "explainers": [
+            {"name": "captum.occlusion", "params": {"patch": 8, "stride": 8}},
+            {"name": "captum.modality_ablation"},
+            {"name": "controls.centre"},
+        ],
+        "metrics": [{"name": "modality_share", "params": {"modality": "table"}}, {"name": "modality_agreement"}],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    made = load(tmp_path / "out")
+    (table,) = modalities.tables(made)
+    # The score is a product of both, so that either one's loss is all of it.
+    assert table.ablation is not None
+    np.testing.assert_allclose(table.ablation.per_sample, 0.5, atol=1e-6)
+    assert "By ablation no modality clearly comes first: image 50%" in table.sentences[0]
+    occlusion = made.of("fusion")["captum.occlusion"]
+    row = next(r for r in table.rows if r.label == "captum.occlusion")
+    np.testing.assert_allclose(
+        occlusion.scores["modality_share"].value, row.answers["mean"].per_sample[:, 1], rtol=1e-5
+    )
+    drops = made.of("fusion")["captum.modality_ablation"].extras["modality_drop"]
+    np.testing.assert_allclose(occlusion.scores["modality_agreement"].extras["drop.image"], drops[:, 0], rtol=1e-4)
+
+
+def test_every_metric_of_the_fixture_exists() -> None:
+    from crossxai.evaluation import discover
+
+    known = {entry.name for entry in discover()}
+    assert {metric for listed in METRICS.values() for metric, _ in listed} <= known
