@@ -11,7 +11,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from crossxai.atomic import write_text
-from crossxai.report import axes, certainty, figures, heatmaps, panels, sureness, tiles, words
+from crossxai.report import (
+    axes,
+    certainty,
+    figures,
+    heatmaps,
+    modalities,
+    panels,
+    run_figures,
+    scorecard,
+    sureness,
+    tiles,
+    words,
+)
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings
 
@@ -44,6 +56,7 @@ def _environment(escaped: bool) -> Environment:
         "interval": words.interval,
         "p": words.p_value,
         "percent": words.percent,
+        "small": modalities.small,
         "seconds": words.seconds,
         "library": words.library,
         "framework": words.framework,
@@ -92,6 +105,8 @@ def _context(contents: Contents) -> dict[str, Any]:
         "findings": contents.findings,
         "facts": facts(contents),
         "tables": axes.tables(panels.columns(contents)),
+        "modality_tables": modalities.tables(run),
+        "scorecards": scorecard.scorecards(run, contents.rows),
         "rows": contents.rows,
         "certainty": _certainty(contents),
         "evaluate": "crossxai evaluate FOLDER",
@@ -122,6 +137,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
             words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
         ],
         "matrices": heatmaps.matrices(contents),
+        "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
         "samples": tiles.samples(contents.run),
         "centre": tiles.centre(contents.run),
         "scale_signed": figures.scale(True),
