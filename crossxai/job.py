@@ -103,9 +103,11 @@ class Job:
         hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
         about = {name: self._modality(metric) for name, metric in usable.items()}
         alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
-        for metric, label, reason in ((m, e, r) for e, found in alone.items() for m, r in found.items()):
-            refused[f"{metric} of {label}"] = reason
-            self._warn(f"{metric} of {label} is left out: {reason}")
+        refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
+        for metric in usable:
+            without = [label for label, found in alone.items() if metric in found]
+            if without:
+                self._warn(f"{metric} is left out of {', '.join(without)}: {alone[without[0]][metric]}")
         # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
         every = {
             e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}

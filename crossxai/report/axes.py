@@ -20,6 +20,7 @@ NOTES = {
     "the model, so it stays; an explainer that is not better than random is not shown to look at what changed.",
     "complexity": "How concentrated or smooth is the map? That only describes it: a map of one pixel is the simplest, and may "
     "be wrong.",
+    "cross-modal": "Does each modality get what the model, or the data, give it? A share has no better direction.",
     "axiomatic": "Does the map hold what its definition promises? Only some methods promise it; it is no fault of the others.",
 }
 

@@ -13,12 +13,12 @@ from itertools import product
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, modality_findings, words
+from crossxai.report import analysis, missing, modality_findings, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
 from crossxai.report.oracle import oracle
-from crossxai.report.phrases import Finding, Tone, by_models, code, names, on, per_model, tally, together
+from crossxai.report.phrases import Finding, Tone, by_models, code, names, per_model, tally, together
 from crossxai.report.regions import where_it_goes
 from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
 
@@ -39,8 +39,8 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     found += frameworks(run, maps)
     for metric in run.metrics:
         found += where_it_goes(run, rows, metric)
-    found += [*_degenerate(run, rows), *_ties(run, rows), *_unsupported(run, rows), *_completeness(run)]
-    found += [*_valueless(run, rows), *modality_findings.findings(run, rows)]
+    found += [*_degenerate(run, rows), *_ties(run, rows), *missing.unsupported(run, rows), *_completeness(run)]
+    found += [*missing.valueless(run, rows), *modality_findings.findings(run, rows)]
     return tuple(sorted(found, key=lambda f: -f.weight))
 
 
@@ -273,37 +273,6 @@ def _ties(run: Run, rows: Sequence[Row]) -> list[Finding]:
     text = f"{words.count(len(many), 'explainer')} {'gives' if len(many) == 1 else 'give'} most units of a map a value "
     text += "that another unit has too; a seeded draw, the same for all explainers, puts those in order."
     return [Finding("Ties", text, tuple(points), 30)]
-
-
-def _unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    refused = {
-        (str(m.get("name")), metric): reason
-        for m in run.manifest.get("models", [])
-        for metric, reason in m.get("refused", {}).items()
-    }
-    judges = [f"the metric {code(metric)} on {code(model)}: {reason}" for (model, metric), reason in refused.items()]
-    missing = [r for r in rows if r.status != "ok"]
-    if not missing:
-        text = f"{words.count(len(judges), 'metric')} could not judge."
-        return [Finding("Unsupported", text, tuple(judges), 25, "warning")] if judges else []
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in missing:
-        reasons.setdefault((row.label, row.reason), []).append(row.model)
-    points = [f"{code(label)}{on(models, run.models)}: {reason}" for (label, reason), models in reasons.items()]
-    labels = {r.label for r in missing}
-    text = f"{words.count(len(labels), 'explainer')} could not answer on at least one model."
-    return [Finding("Unsupported", text, (*points, *judges), 25, "warning")]
-
-
-def _valueless(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """Metrics that have no value on any sample, such as one over masks of a class that the data lack."""
-    cells = {m: [r.cells[m] for r in rows if m in r.cells] for m in run.metrics}
-    empty = [m for m, found in cells.items() if not any(c.summary.n for c in found)]
-    if not empty:
-        return []
-    text = f"No map has a value of {names(empty)}: {'it is' if len(empty) == 1 else 'they are'} defined for no sample."
-    points = ("A metric over masks has no value where a sample's mask is empty or its class is not among `labels`.",)
-    return [Finding("No value", text, points, 60, "warning")]
 
 
 def _completeness(run: Run) -> list[Finding]:
