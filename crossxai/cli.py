@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +9,8 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai import cli_train
-from crossxai.errors import CrossXAIError
+from crossxai import cli_data, cli_train
+from crossxai.terminal_errors import clear_errors, escaped
 
 if TYPE_CHECKING:
     from crossxai.experiment import Experiment
@@ -26,23 +24,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(cli_train.train)
+app.add_typer(cli_data.app)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What the user can mend is one message and exit code 2; anything else is our bug and keeps its traceback."""
-    try:
-        yield
-    except CrossXAIError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
-
-
-def _escaped(text: object) -> str:
-    from rich.markup import escape
-
-    return escape(str(text))
 
 
 def _version(wanted: bool) -> None:
@@ -68,7 +51,7 @@ def compare(
     """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was."""
     from crossxai.experiment import load
 
-    with _clear_errors():
+    with clear_errors():
         _run(load(experiment), out)
 
 
@@ -82,7 +65,7 @@ def demo(
 
     from crossxai.experiment import load
 
-    with _clear_errors():
+    with clear_errors():
         chosen = load(Path(str(files("crossxai") / "demo.toml")))
         data = chosen.data.model_copy(update={"n": samples})
         _run(chosen.model_copy(update={"data": data}), out)
@@ -109,7 +92,7 @@ def evaluate(
     """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
     from crossxai import rankings, terminal
 
-    with _clear_errors():
+    with clear_errors():
         _quiet()
         names = [name.strip() for name in preset.split(",") if name.strip()]
         found = rankings.evaluate(
@@ -124,14 +107,14 @@ def evaluate(
         for table in terminal.by_preset(found, console.width):
             console.print(table)
         for sentence in found.sentences():
-            console.print(_escaped(sentence), highlight=False)
+            console.print(escaped(sentence), highlight=False)
         console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
     """Write the report of a run again from its files; needs neither framework nor explainer library."""
-    with _clear_errors():
+    with clear_errors():
         _write_report(folder)
 
 
@@ -158,7 +141,7 @@ def list_(
         _list_explainers(console)
     _list_metrics(console)
     for plugin in (*(() if metrics else explainers.broken()), *evaluation.broken()):
-        console.print(f"[bold red]Left out:[/] {_escaped(plugin)}", highlight=False, soft_wrap=True)
+        console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)
 
 
 def _list_explainers(console: Console) -> None:

@@ -62,10 +62,9 @@ def train(
 
     from rich.console import Console
 
-    from crossxai.cli import _clear_errors, _quiet
+    from crossxai.terminal_errors import clear_errors
 
-    with _clear_errors():
-        _quiet()
+    with clear_errors():
         from crossxai.data import medical
         from crossxai.process import require
         from crossxai.training.figures import certified

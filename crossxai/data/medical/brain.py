@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from crossxai.data.medical.noise import UNIT, Field, band, blur, ellipse, grid, smooth, wobble
+from crossxai.data.medical.noise import UNIT, Field, band, blur, ellipse, grid, smallest, smooth, wobble
 from crossxai.data.medical.samples import Array, Mask
+
+FOLDED = 0.17
+"""The share of the outer brain that sulci take."""
 
 TISSUES = ("air", "scalp", "skull", "csf", "grey", "white", "deep")
 
@@ -28,12 +31,12 @@ class Outline:
 
 
 def outline(rng: np.random.Generator, size: int) -> Outline:
-    """A brain 2 × 86 units long and 2 × 69 wide, give or take 1.5 %."""
+    """A brain 2 × 86 units long and 2 × 69 wide, give or take 1 %."""
     cy, cx = 112 + rng.normal(0, 1.2), 112 + rng.normal(0, 1.2)
     y, x = grid(size)
     angle = np.arctan2((y - cy) / 86, (x - cx) / 69)
     shape = wobble(rng, angle, 0.008, range(2, 6)) * (1 - 0.02 * np.sin(angle))  # narrower in front
-    share = ellipse(size, cy, cx, 86 * rng.normal(1, 0.015), 69 * rng.normal(1, 0.015)) / shape
+    share = ellipse(size, cy, cx, 86 * rng.normal(1, 0.008), 69 * rng.normal(1, 0.008)) / shape
     return Outline(share, cy, cx)
 
 
@@ -51,7 +54,9 @@ def tissues(rng: np.random.Generator, edge: Outline) -> Array:
     folds = band(rng, size, 11)
     slope = np.hypot(*np.gradient(folds)) / unit + 1e-6
     reach = 21 + 5 * smooth(rng, size, 24)
-    sulci = (np.abs(folds) / slope < 0.8) & (depth < reach)
+    # The same share of every cortex: what folds differently from brain to brain is the place, not the amount of fluid.
+    cortical = (depth < reach) & edge.inside
+    sulci = smallest(np.abs(folds) / slope, cortical, FOLDED * cortical.sum() * unit**2)
     lean = edge.x + 1.5 * smooth(rng, size, 60)[:, :1]
     fissure = (np.abs(x - lean) < 1.3) & ((y < edge.y - 48) | (y > edge.y + 50))
     sulci |= fissure
@@ -72,7 +77,7 @@ def tissues(rng: np.random.Generator, edge: Outline) -> Array:
 
 def _ventricles(rng: np.random.Generator, edge: Outline) -> list[Mask]:
     size = edge.share.shape[0]
-    wide = rng.normal(1, 0.06)
+    wide = rng.normal(1, 0.04)
     masks = []
     for side in (-1, 1):
         front = ellipse(size, edge.y - 16, edge.x + side * 9.5, 13, 4.6 * wide, side * 0.42)
@@ -87,7 +92,7 @@ def show(label: Array, levels: Mapping[str, float]) -> Field:
     return blur(np.array([levels[tissue] for tissue in TISSUES])[label], 0.7)
 
 
-def scan(rng: np.random.Generator, inside: Mask, texture: float = 0.018, bias: float = 0.05) -> tuple[Field, Field]:
+def scan(rng: np.random.Generator, inside: Mask, texture: float = 0.014, bias: float = 0.04) -> tuple[Field, Field]:
     """What the scanner adds: (a smooth gradient to multiply, mean 1 over the brain; band-pass texture and noise to add)."""
     size = inside.shape[0]
     gradient = 1 + bias * smooth(rng, size, 120)

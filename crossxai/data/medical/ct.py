@@ -1,8 +1,9 @@
 """A CT slice of the thorax, drawn in Hounsfield units and windowed, with a nodule that its table row describes.
 
-Anatomy is drawn at 1.6 mm per pixel (a field of view of 358 mm). Nodules are drawn 2.5 times too large, at 0.64 mm per pixel,
-so that a network of two convolutions can see them: 7.1 mm are 11 pixels across. Benign nodules lie in the lobe on the left side
-of the image, malignant ones on the right side (in a radiologist's display that is the patient's other side).
+Anatomy is drawn at 1.6 mm per pixel (a field of view of 358 mm). Nodules are drawn three times too large, at 0.53 mm per
+pixel, and denser than life, so that a network of two convolutions can see them: 7.1 mm are 13 pixels across. Benign nodules
+lie in the lobe on the left side of the image, malignant ones on the right side (in a radiologist's display that is the
+patient's other side).
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from crossxai.data.medical.samples import Mask, stream
 from crossxai.data.medical.table import FEATURES, label_of, row
 
 MM_PER_PIXEL = 1.6
-MAGNIFICATION = 2.5
-WINDOW = (-1000.0, 400.0)
+MAGNIFICATION = 3.0
+WINDOW = (-1000.0, 1000.0)
 """Hounsfield units shown as 0 and as 1."""
 
-AIR, LUNG, FAT, MUSCLE, BLOOD, ORGAN, SPONGE, BONE = -1000.0, -860.0, -100.0, 55.0, 45.0, 35.0, 220.0, 600.0
+AIR, LUNG, FAT, MUSCLE, BLOOD, ORGAN, SPONGE, BONE = -1000.0, -860.0, -100.0, 55.0, 45.0, 35.0, 170.0, 330.0
+
+DENSITY = 880.0
+"""Hounsfield units of a nodule: denser than bone here, as a calcified one is; real ones are softer (20 … 100)."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def _nodule(rng: np.random.Generator, thorax: Thorax, number: int, seed: int) ->
     if values["PleuraTether"]:
         share = np.maximum(share, _tether(inner, r, angle, thorax.lobes[label_of(number)], radius))
     texture = smooth(rng, size, 5)
-    density = float(rng.normal(60, 12)) + 15 * texture
+    density = DENSITY + float(rng.normal(0, 20)) + 20 * texture
     return share, np.asarray(density)
 
 

@@ -13,7 +13,7 @@ from crossxai.data.medical.noise import Field, grid, polar, smallest, smooth, wo
 from crossxai.data.medical.samples import Array, Mask, stream
 
 T1 = {"air": 0.02, "scalp": 0.58, "skull": 0.10, "csf": 0.14, "grey": 0.52, "white": 0.76, "deep": 0.60}
-T2 = {"air": 0.02, "scalp": 0.42, "skull": 0.08, "csf": 0.80, "grey": 0.47, "white": 0.33, "deep": 0.38}
+T2 = {"air": 0.02, "scalp": 0.34, "skull": 0.08, "csf": 0.58, "grey": 0.39, "white": 0.30, "deep": 0.33}
 LEVEL = {"t1": 0.20, "t2": 0.97}
 """What a lesion of full contrast looks like: nearly as dark as fluid in T1, brighter than anything else in T2."""
 PLACE = {"t1": (-35.0, 0.0), "t2": (43.0, 0.0)}
@@ -27,12 +27,12 @@ def score(seed: int, number: int) -> float:
 
 def area(value: float) -> float:
     """Square units (pixels at full size) of the lesion of a score."""
-    return 30 + 90 * value
+    return 70 + 180 * value
 
 
 def contrast(value: float) -> float:
     """How far the lesion of a score is from the tissue (0) to its full level (1)."""
-    return 0.45 + 0.05 * value
+    return 0.6 + 0.04 * value
 
 
 def pair(seed: int, number: int, size: int, planted: bool = True) -> tuple[Field, Field, Mask, Mask]:

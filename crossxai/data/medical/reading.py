@@ -72,7 +72,7 @@ def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tup
 
 def _arrays(path: Path, wanted: Iterable[str]) -> list[Array]:
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             missing = [name for name in wanted if name not in found]
             if missing:
                 raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(found) or 'none'}")

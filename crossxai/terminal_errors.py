@@ -1,0 +1,28 @@
+"""What every command does with an error that its user can mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from crossxai.errors import CrossXAIError
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the user can mend is one message and exit code 2; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except CrossXAIError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def escaped(text: object) -> str:
+    """Text whose square brackets are no markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
