@@ -181,8 +181,7 @@ def test_an_uninformative_modality_is_shuffled_in_every_split(data: dict[str, Me
 
 SCRIPT = """
 import sys, time
-import torch
-from crossxai.data.medical import generate, split
+from crossxai.data.medical import FEATURES, generate, split
 from crossxai.training import FusionSettings, fit_fusion, loop
 
 keep = loop._keep
@@ -191,14 +190,15 @@ def slowly(*given):
     time.sleep(float(sys.argv[2]))
 loop._keep = slowly
 data = generate("regression", 24, seed=1, size=32)
-fit_fusion(data, split(24), sys.argv[1], FusionSettings(epochs=6, batch_size=8), progress=False)
+fit_fusion(data, split(24), sys.argv[1], FusionSettings(epochs=6, batch_size=8), features=FEATURES, progress=False)
 """
 
 
-def test_killed_and_gone_on_with_gives_the_same_weights(tmp_path: Path) -> None:
+def test_killed_and_gone_on_with_gives_the_same_weights(
+    data: dict[str, MedicalSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-c", SCRIPT]
-    running = subprocess.Popen([*command, str(killed), "0.5"])
+    running = subprocess.Popen([sys.executable, "-c", SCRIPT, str(killed), "0.5"])
     state = killed / "regression.training.pt"
     until = time.monotonic() + 60
     while time.monotonic() < until:
@@ -210,9 +210,11 @@ def test_killed_and_gone_on_with_gives_the_same_weights(tmp_path: Path) -> None:
     reached = torch.load(state, weights_only=True)["progress"]["epoch"]
     assert 2 <= reached < 6
     assert not (killed / "regression.npz").exists()
-    done = subprocess.run([*command, str(killed), "0"], capture_output=True, text=True, check=True)
-    assert f"Going on after epoch {reached}" in done.stderr
-    subprocess.run([*command, str(whole), "0"], check=True, capture_output=True)
+    settings = FusionSettings(epochs=6, batch_size=8)
+    for folder in (killed, whole):
+        fitted(data["regression"], folder, settings)
+        said = capsys.readouterr().err
+        assert (f"Going on after epoch {reached}" in said) == (folder == killed)
     first, second = killed / "regression.npz", whole / "regression.npz"
     assert same(first, second)
     assert checkpoint.read(first, None).meta == checkpoint.read(second, None).meta
@@ -336,7 +338,7 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    write(tmp_path / "data", n=N, xai_n=2, workers=1, progress=False)
+    write(tmp_path / "data", n=8, xai_n=1, workers=1, progress=False)
     run = CliRunner()
     given = ["train", "regression", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "m"), "--epochs", "1"]
     first = run.invoke(cli.app, given)

@@ -92,7 +92,7 @@ BY_NAME = {
     task.name: task
     for task in (
         Task("classification", "fusion_classifier", 2, ("ct", "table"), 12, 4, 16, ("accuracy", "auc")),
-        Task("regression", "fusion_regressor", 1, ("t1", "t2"), 20, 6, 16, ("rmse", "r")),
+        Task("regression", "fusion_regressor", 1, ("t1", "t2"), 12, 6, 16, ("rmse", "r")),
         Task("segmentation", "fusion_unet", 1, ("flair", "t1ce"), 12, 4, 8, ("dice", "iou")),
     )
 }
