@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, missing, modality_findings, words
+from crossxai.report import analysis, missing, modality_findings, planted, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
@@ -34,7 +34,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
     for place, metric in enumerate(run.curves or CURVES):
         found += _versus_random(run, rows, metric, 90 - place / 2)
     found += _simple_controls(run, rows)
-    found += [*oracle(run, rows), *_leaders(run, rows)]
+    found += [*planted.planted(run, rows), *oracle(run, rows), *_leaders(run, rows)]
     found += libraries(run, maps)
     found += frameworks(run, maps)
     for metric in run.metrics:

@@ -126,21 +126,20 @@ def _tolerated(share: Summary) -> str:
 
 def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> list[Finding]:
     found = []
-    for table in tables:
-        truth = table.ablation
-        if truth is None:
+    for name in (m.name for m in run.samples.modalities):
+        shares = {t.model: t.ablation.shares[name] for t in tables if t.ablation and name not in _silent(run, t)}
+        hardly = {model: share for model, share in shares.items() if share.mean < HARDLY}
+        if not hardly:
             continue
-        for name in table.modalities:
-            share = truth.shares[name]
-            if not share.mean < HARDLY or name in _silent(run, table):
-                continue
-            points = [
-                f"Replacing {name} takes {_percent(share)} of what replacing the modalities one by one takes in all."
-            ]
-            points += _variant(run, rows, table, tables, name)
-            text = f"The model {table.model} hardly uses {name}: without it the score changes by less than "
-            text += f"{words.percent(HARDLY)} of the total drop."
-            found.append(Finding("Hardly used modality", text, tuple(points), 87, "warning"))
+        each = per_model({model: _percent(share) for model, share in hardly.items()}, run.models)
+        points = [
+            f"Replacing {name} takes this share of what replacing the modalities one by one takes in all: {each}."
+        ]
+        points += _variant(run, rows, next(t for t in tables if t.model in hardly), tables, name)
+        who = f"The {'model' if len(hardly) == 1 else 'models'} {words.listing(list(hardly))} hardly"
+        text = f"{who} {'uses' if len(hardly) == 1 else 'use'} {name}: without it the score changes by less than "
+        text += f"{words.percent(HARDLY)} of the total drop."
+        found.append(Finding("Hardly used modality", text, tuple(points), 87, "warning"))
     return found
 
 

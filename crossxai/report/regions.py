@@ -54,6 +54,8 @@ def region(run: Run, metric: str) -> str:
     params = {**_settings(run, metric), **_params(run, metric)}
     if "size" in params:
         return f"the centre {params['size']} × {params['size']} pixels"
+    if params.get("mask") == "truth":
+        return f"the planted signal of {run.modality(metric)}"
     masks = list(run.samples.masks)
     mask = str(params.get("mask") or (masks[0] if len(masks) == 1 else ""))
     if not mask:
