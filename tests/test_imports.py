@@ -169,7 +169,7 @@ MAY: dict[str, set[str]] = {
     "evaluation": CORE | {"evaluation"},
     "testing": CORE | {"testing", "explainers.method"},
     "files": CORE | {"atomic"},
-    "report": CORE | {"atomic", "files", "report", "evaluation"},
+    "report": CORE | {"atomic", "files", "report", "evaluation", "data.medical"},
     "data": CORE | {"atomic", "data"},
     "models": CORE | {"atomic", "models"},
 }

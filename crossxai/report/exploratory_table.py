@@ -136,13 +136,13 @@ def correlations(shown: MedicalSet) -> Figure:
     names = [*(column.name for column in COLUMNS), "label"]
     values = np.column_stack([shown.inputs["table"].astype(np.float64), shown.labels])
     parts = [("all samples", values), *((f"{CLASSES[k]} only", values[shown.labels == k][:, :-1]) for k in (0, 1))]
-    figure = Figure(figsize=(16, 6.8), layout="constrained")
+    figure = Figure(figsize=(12.6, 5.4), layout="constrained")
     panels: Any = figure.subplots(1, 3)
     for number, (axes, (title, part)) in enumerate(zip(panels, parts, strict=True)):
         here = names[: part.shape[1]]
         drawn = axes.imshow(_correlation(part), cmap="RdBu_r", vmin=-1, vmax=1)
-        axes.set_xticks(range(len(here)), here, rotation=90, fontsize=8)
-        axes.set_yticks(range(len(here)), here if number == 0 else [""] * len(here), fontsize=8)
+        axes.set_xticks(range(len(here)), here, rotation=90, fontsize=8.5)
+        axes.set_yticks(range(len(here)), here if number == 0 else [""] * len(here), fontsize=8.5)
         axes.set_title(f"{title} (n = {len(part)})", fontsize=10, color=INK, loc="left")
     bar = figure.colorbar(drawn, ax=panels, shrink=0.8, pad=0.012)
     bar.set_label("Pearson correlation", fontsize=9, color=SOFT)

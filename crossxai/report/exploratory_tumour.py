@@ -23,7 +23,7 @@ def compartments(shown: MedicalSet) -> Figure:
     needs(shown, "segmentation")
     away = _signed_distance(shown)
     masks = {**shown.masks, "normal": (away > 4) & (away <= REACH)}
-    figure = Figure(figsize=(8.4, 3.5), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
     panels: Any = figure.subplots(1, 2, sharey=True)
     for axes, name, colour in zip(panels, ("flair", "t1ce"), COLOURS, strict=True):
         image = shown.inputs[name][..., 0]

@@ -31,12 +31,12 @@ class Outline:
 
 
 def outline(rng: np.random.Generator, size: int) -> Outline:
-    """A brain 2 × 86 units long and 2 × 69 wide, give or take 1 %."""
+    """A brain 2 × 86 units long and 2 × 69 wide, give or take half a percent."""
     cy, cx = 112 + rng.normal(0, 1.2), 112 + rng.normal(0, 1.2)
     y, x = grid(size)
     angle = np.arctan2((y - cy) / 86, (x - cx) / 69)
-    shape = wobble(rng, angle, 0.008, range(2, 6)) * (1 - 0.02 * np.sin(angle))  # narrower in front
-    share = ellipse(size, cy, cx, 86 * rng.normal(1, 0.008), 69 * rng.normal(1, 0.008)) / shape
+    shape = wobble(rng, angle, 0.006, range(2, 6)) * (1 - 0.02 * np.sin(angle))  # narrower in front
+    share = ellipse(size, cy, cx, 86 * rng.normal(1, 0.004), 69 * rng.normal(1, 0.004)) / shape
     return Outline(share, cy, cx)
 
 
