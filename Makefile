@@ -6,10 +6,11 @@ EXTRAS := torch,captum,gradcam,lime,xplique-cpu,dev
 HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(HASH)
 
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install demo medical test test-all lint format bench clean
 
 help:
 	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
+	@echo "make medical   three fusion tasks: data, networks in both frameworks, three reports in out/ (twenty minutes)"
 	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
@@ -36,6 +37,15 @@ install: $(INSTALLED)
 
 demo: install
 	$(BIN)/crossxai demo --out out/demo
+
+medical: install
+	$(BIN)/crossxai data medical --out data/medical
+	$(BIN)/crossxai train classification --data data/medical --out models/medical
+	$(BIN)/crossxai train classification --data data/medical --out models/medical --uninformative table
+	$(BIN)/crossxai train regression --data data/medical --out models/medical
+	$(BIN)/crossxai train segmentation --data data/medical --out models/medical
+	for task in classification regression segmentation; do \
+		$(BIN)/crossxai compare examples/medical/$$task.toml --out out/$$task || exit 1; done
 
 test: lint
 	$(BIN)/pytest -m "not deep"
