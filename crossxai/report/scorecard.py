@@ -114,7 +114,7 @@ def _text(figure: Figure) -> str:
     if not math.isfinite(figure.mean):
         return words.NONE
     between = words.interval(figure.low, figure.high)
-    return words.brief(figure.mean) + (f" ({between})" if between else "") + (" *" if figure.best else "")
+    return words.number(figure.mean) + (f" ({between})" if between else "") + (" *" if figure.best else "")
 
 
 def _tables(
