@@ -98,10 +98,14 @@ class ExplainerSpec(_Part):
 
 
 class MetricSpec(_Part):
-    """A metric by name, with parameters; label: its name in the report, unique in the experiment."""
+    """A metric by name, with parameters; label: its name in the report, unique in the experiment.
+
+    only: labels of the explainers that it judges, for a metric that costs much; controls are judged, too. All if empty.
+    """
 
     name: str
     params: dict[str, Any] = {}
+    only: tuple[str, ...] = ()
     label: str = Field(default="", pattern=r"^([\w@+-][\w .@+-]{0,99})?$")
 
     @property
@@ -138,6 +142,12 @@ class Experiment(_Part):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind}: {', '.join(twice)} appears twice; {advice}")
+        known = [e.shown for e in self.explainers]
+        for metric in self.metrics:
+            if unknown := [label for label in metric.only if label not in known]:
+                raise ValueError(
+                    f"metric {metric.shown}: only names {', '.join(unknown)}; the explainers are {', '.join(known)}"
+                )
         return self
 
 

@@ -34,6 +34,9 @@ from crossxai.question import Question
 from crossxai.scores import Metric
 
 
+CONTROLS = "controls"
+
+
 class Job:
     """One model of an experiment: its question, its maps and their scores."""
 
@@ -105,12 +108,19 @@ class Job:
         alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
         refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
         for metric in usable:
-            without = [label for label, found in alone.items() if metric in found]
+            without = [x for x, found in alone.items() if metric in found and not x.startswith(f"{CONTROLS}.")]
             if without:
                 self._warn(f"{metric} is left out of {', '.join(without)}: {alone[without[0]][metric]}")
         # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
+        only = {spec.shown: spec.only for spec, _ in metrics}
         every = {
-            e.label: {name: hashes[name] for name in usable if about[name] in e.values and name not in alone[e.label]}
+            e.label: {
+                name: hashes[name]
+                for name in usable
+                if about[name] in e.values
+                and name not in alone[e.label]
+                and (not only[name] or e.label in only[name] or e.library == CONTROLS)
+            }
             for e in explained
         }
         groups: dict[tuple[str, ...], list[Explanation]] = {}

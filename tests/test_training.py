@@ -12,12 +12,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from crossxai import training
 from crossxai.data import histology
 from crossxai.data.pcam import CENTRE, PCam, write_split
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
 from crossxai.models import checkpoint
 from crossxai.training import TrainSettings, augmented, channel_statistics, evaluate, fit, metrics_of
+from crossxai.training import resnet18 as training
 
 TINY = TrainSettings(epochs=1, batch_size=8)
 
