@@ -22,7 +22,7 @@ def mean_curves(found: Mapping[str, Mapping[str, Scores]], title: str = "", x: s
     """
     if not found or not all(found.values()):
         raise InvalidInput("there is no curve to draw: name at least one panel with scores")
-    figure = Figure(figsize=(4.1 * len(found) + 0.4, 3.9), layout=layout())
+    figure = Figure(figsize=(4.3 * len(found) + 0.4, 4.3), layout=layout())
     for axes, (name, lines) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         for number, (label, scores) in enumerate(lines.items()):
             if scores.curve is None or scores.fractions is None:
@@ -44,6 +44,7 @@ def mean_curves(found: Mapping[str, Mapping[str, Scores]], title: str = "", x: s
         axes.set_axisbelow(True)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        axes.legend(fontsize=7.5, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17))
+        # The distance below the axes is in the legend's font size, so that it clears the label at any height.
+        axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.4)
     caption(figure, title, [])
     return figure
