@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,9 +12,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -39,15 +37,23 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The notebook after a run at the small size, in a kernel of this very interpreter, with one more cell: its results."""
     notebook = nbformat.read(FUSION, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(RESULTS))
-    # Without folders to look in, "python3" is the kernel of the ipykernel that is installed beside these tests.
-    kernel = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]), transport="ipc"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CROSSXAI_NOTEBOOK", "small")
-        patch.setenv("CROSSXAI_NOTEBOOK_FOLDER", str(tmp_path_factory.mktemp("notebook")))
-        patch.setenv("PYTHONPATH", str(ROOT))
-        NotebookClient(notebook, km=kernel, timeout=600).execute(cwd=str(FUSION.parent))
+    folder = tmp_path_factory.mktemp("notebook")
+    nbformat.write(notebook, folder / FUSION.name)
+    environment = {
+        **os.environ,
+        "CROSSXAI_NOTEBOOK": "small",
+        "CROSSXAI_NOTEBOOK_FOLDER": str(folder / "files"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "execute_notebook.py"),
+        str(folder / FUSION.name),
+        str(folder / "done.ipynb"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    notebook = nbformat.read(folder / "done.ipynb", as_version=4)
     return notebook
 
 
