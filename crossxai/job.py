@@ -33,7 +33,6 @@ from crossxai.masks import SampleMasks
 from crossxai.question import Question
 from crossxai.scores import Metric
 
-
 CONTROLS = "controls"
 
 

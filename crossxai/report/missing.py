@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from crossxai.report import words
 from crossxai.report.analysis import Row
 from crossxai.report.phrases import Finding, code, names, on
-from crossxai.report.run import Run
+from crossxai.report.run import CONTROLS, Run
 
 
 def unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:
@@ -32,6 +32,8 @@ def _refused_metrics(run: Run) -> list[str]:
     for entry in run.manifest.get("models", []):
         for key, reason in entry.get("refused", {}).items():
             metric, _, label = key.rpartition(" of ") if key.rpartition(" of ")[2] in run.labels else (key, "", "")
+            if label.startswith(f"{CONTROLS}."):  # which nobody expects to add up
+                continue
             labels, models, _ = found.setdefault(metric, ([], [], reason))
             labels += [label] if label and label not in labels else []
             models += [entry["name"]] if entry.get("name") not in models else []

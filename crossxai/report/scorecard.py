@@ -209,7 +209,7 @@ def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | Non
     modality = str(_first(run, column.label).params.get("modality") or "")
     if modality and modality not in run.of(model)[row.label].values:
         return f"no map of {modality}"
-    return "not judged"
+    return "the experiment does not ask for it"
 
 
 def _against_random(row: Row, cell: Cell, column: Column) -> list[str]:
