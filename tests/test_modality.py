@@ -208,16 +208,19 @@ def test_noise_on_a_table_is_in_units_of_each_column() -> None:
     np.testing.assert_allclose(moved(NoiseCorrelation(draws=1)), 0.01 * rows.std(axis=0), rtol=0.1)
     np.testing.assert_allclose(moved(NoiseCorrelation(draws=1, scale="raw")), [0.01, 0.01], rtol=0.1)
     np.testing.assert_allclose(moved(NoiseCorrelation(draws=1, scale=[100, 1])), [1, 0.01], rtol=0.1)  # type: ignore[arg-type]
-    explainer = explainers.get("reference.gradient_x_input")
     assert NoiseCorrelation().units(question) == tuple(rows.std(axis=0).tolist())
     with pytest.raises(Unsupported, match="all columns of 'table' are constant over these samples: write scale="):
         NoiseCorrelation().check(question[[0]])
     with pytest.raises(InvalidInput, match="scale has 3 numbers, modality 'table' has 2 features"):
         NoiseCorrelation(scale=(1.0, 2.0, 3.0)).check(question)
-    for wrong in ("sd", (), (1.0, -1.0)):
+    still = NoiseCorrelation(draws=1, scale=(0.0, 1.0))  # as of a column that no sample differs in
+    np.testing.assert_allclose(moved(still), [0, 0.01], rtol=0.1)
+    for wrong in ("sd", (), (1.0, -1.0), (0.0, 0.0), (0.0, float("nan"))):
         with pytest.raises(InvalidInput, match="scale"):
             NoiseCorrelation(scale=wrong)  # type: ignore[arg-type]
-    assert explainer.name
+    explainer = explainers.get("reference.kernel_shap")
+    one_constant = Question(model, (rows * [1, 0],), Target.outputs(0, 500, 1))
+    assert NoiseCorrelation(draws=1)(one_constant, explainer(one_constant), explainer).value.shape == (500,)
 
 
 def test_the_scale_is_that_of_all_samples_in_any_block() -> None:

@@ -261,7 +261,8 @@ def _scale(given: object, metric: str) -> Scale:
         return "raw" if given == "raw" else "range"
     numbers = list(given) if isinstance(given, list | tuple | np.ndarray) else []
     for number in numbers:
-        positive(number, f"{metric}: each number of scale")
+        if number != 0 or not any(numbers):  # a column that is the same in all samples gets no noise
+            positive(number, f"{metric}: each number of scale")
     if not numbers:
         raise InvalidInput(
             f"{metric}: scale is 'raw', 'range' or one number per channel or column, such as (8.0, 12.3); got {given!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.model import Modality, Model
+from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.models import checkpoint
 from crossxai.models.checkpoint import Checkpoint
 from crossxai.process import require
@@ -69,6 +70,22 @@ class Loaded:
         """modality → (mean, sd) of the training split as the model takes it: 0 and 1 in standard units."""
         found = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
         return found | {name: ([0.0] * len(found[name][0]), [1.0] * len(found[name][0])) for name in self.tables}
+
+    def inputs(self, given: Mapping[str, Array]) -> Inputs:
+        """Raw arrays (n, *axes) by modality as a question about this model takes them: in its order, `tables` in standard units.
+
+        Raises `InvalidInput` where one of its modalities is not given.
+        """
+        if lacking := [m.name for m in self.model.modalities if m.name not in given]:
+            raise InvalidInput(f"the model needs {', '.join(lacking)}; given are {', '.join(given) or 'none'}")
+        found = []
+        for modality in self.model.modalities:
+            values = given[modality.name]
+            if modality.name in self.tables:
+                mean, sd = self.held.standardise[modality.name]
+                values = ((values - mean) / sd).astype(values.dtype)
+            found.append(values)
+        return tuple(found)
 
 
 def load(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from crossxai import evaluation
 from crossxai.evaluation import statistics
 from crossxai.report import words
@@ -95,6 +97,24 @@ def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
                 Scorecard(model, tuple(t for a, x in by_axis.items() for t in _tables(run, model, own, a, x, found)))
             )
     return cards
+
+
+def frames(card: Scorecard) -> dict[str, pd.DataFrame]:
+    """A scorecard's tables by title, as data frames: a row per explainer, a column per metric, means with intervals as text,
+    the best with a star, "–" where there is no figure."""
+    found = {}
+    for table in card.tables:
+        cells = [[_text(figure) for figure in line.figures] for line in table.lines]
+        heads = [f"{c.title} ({c.better})" if c.better else c.title for c in table.columns]
+        found[table.title] = pd.DataFrame(cells, [line.label for line in table.lines], heads)
+    return found
+
+
+def _text(figure: Figure) -> str:
+    if not math.isfinite(figure.mean):
+        return words.NONE
+    between = words.interval(figure.low, figure.high)
+    return words.number(figure.mean) + (f" ({between})" if between else "") + (" *" if figure.best else "")
 
 
 def _tables(

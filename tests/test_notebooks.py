@@ -1,0 +1,114 @@
+"""The notebooks run from top to bottom at their small size, and are kept without outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FUSION = ROOT / "notebooks" / "01_multimodal_fusion.ipynb"
+
+RESULTS = """
+import json, crossxai
+print(json.dumps({
+    "package": crossxai.__file__,
+    "largest_difference": float(largest_difference),
+    "pointing": {n: {e: float(v) for e, v in found.items()} for n, found in pointing_on.items()},
+    "relative": {f"{t} {n}": float(v) for (t, n), v in relative.items()},
+    "shares": {of: {m: s.mean for m, s in found.items()} for of, found in answers.items()},
+    "trained_without": load(checkpoints["ct alone"], "torch").trained_without,
+    "joint": [name for name, found in joint_curves.items() if found],
+    "reports": sum((FOLDER / "runs" / task / "report.html").is_file() for task in sets),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The notebook after a run at the small size, in a kernel of this very interpreter, with one more cell: its results."""
+    notebook = nbformat.read(FUSION, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(RESULTS))
+    folder = tmp_path_factory.mktemp("notebook")
+    nbformat.write(notebook, folder / FUSION.name)
+    environment = {
+        **os.environ,
+        "CROSSXAI_NOTEBOOK": "small",
+        "CROSSXAI_NOTEBOOK_FOLDER": str(folder / "files"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [
+        sys.executable,
+        str(ROOT / "tests" / "execute_notebook.py"),
+        str(folder / FUSION.name),
+        str(folder / "done.ipynb"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    notebook = nbformat.read(folder / "done.ipynb", as_version=4)
+    return notebook
+
+
+def test_the_notebook_runs_and_finds_what_it_tells_of(executed: Any) -> None:
+    """A cell that raises ends the run; what is asserted here no training of three epochs can spoil."""
+    found = json.loads(executed.cells[-1].outputs[-1].text)
+    assert Path(found["package"]).is_relative_to(ROOT)
+    assert found["largest_difference"] < 1e-4
+    assert set(found["pointing"]) == {"CT + table", "CT alone"}
+    explainers = found["pointing"]["CT alone"]
+    assert len(explainers) == 6
+    assert all(0 <= value <= 1 for on in found["pointing"].values() for value in on.values())
+    assert max(found["relative"].values()) < 1e-3, found["relative"]
+    assert len(found["relative"]) == 12
+    for shares in found["shares"].values():
+        assert sum(shares.values()) == pytest.approx(1)
+    assert found["trained_without"] == "table"
+    assert found["joint"] == ["joint deletion", "joint insertion"]
+    assert found["reports"] == 3
+
+
+def test_the_notebook_shows_its_figures_and_tables(executed: Any) -> None:
+    shown = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+    data = [output.data for output in shown if output.output_type in ("display_data", "execute_result")]
+    assert sum("image/png" in d for d in data) >= 30
+    assert sum("text/html" in d for d in data) >= 8  # data frames
+    said = "".join(output.text for output in shown if output.output_type == "stream" and output.name == "stderr")
+    assert "Error" not in said
+    assert "Warning" not in said
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for cell in notebook.cells:
+        assert not cell.metadata, f"{cell.id} has metadata"
+        if cell.cell_type == "code":
+            assert cell.outputs == [], f"{cell.id} has outputs: clear them"
+            assert cell.execution_count is None, f"{cell.id} has a number: clear it"
+
+
+def test_notebooks_are_linted_like_the_code() -> None:
+    """Ruff reads notebooks by itself, where nothing tells it not to."""
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *map(str, NOTEBOOKS)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "No Python files found" not in done.stderr
+
+
+def test_links_of_the_notebooks_lead_somewhere() -> None:
+    for path in NOTEBOOKS:
+        text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+            assert (path.parent / link).exists(), f"{path.name} links to {link}"
