@@ -89,6 +89,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
                     "framework": subject.framework,
                     "weights_sha256": subject.digest,
                     "trained_without": subject.trained_without,
+                    "standard_units": list(subject.standard),
                     "metrics": dict(subject.metrics),
                     "refused": refused,
                 }

@@ -15,6 +15,7 @@ from crossxai.report.run import Run
 
 SAME_RANKS = 0.9995  # rounds to 1.000
 SMALL_ERROR = 5e-4  # rounds to 0.000
+TWINS = "; their weights have the same hash"
 
 
 def libraries(run: Run, maps: Maps) -> list[Finding]:
@@ -87,9 +88,14 @@ def _mean(summary: Summary) -> str:
 
 
 def frameworks(run: Run, maps: Maps) -> list[Finding]:
-    """Where two models disagree about the same explainer; one finding per pair of models."""
+    """Where two models disagree about the same explainer; one finding per pair of models.
+
+    Where a run has one network in two frameworks, pairs of other weights are left out: their maps ought to differ.
+    """
     found = []
-    for first, second in dict.fromkeys((p.first, p.second) for p in maps.models):
+    couples = list(dict.fromkeys((p.first, p.second) for p in maps.models))
+    twins = [pair for pair in couples if _weights(run, *pair) == TWINS]
+    for first, second in twins or couples:
         pairs = [p for p in maps.models if (p.first, p.second) == (first, second) and not p.control]
         pairs = [p for p in pairs if math.isfinite(p.spearman.mean)]
         if pairs:
@@ -151,4 +157,4 @@ def _weights(run: Run, first: str, second: str) -> str:
     one, two = hashes.get(first), hashes.get(second)
     if not one or not two:
         return ""
-    return "; their weights have the same hash" if one == two else "; their weight files have different hashes"
+    return TWINS if one == two else "; their weight files have different hashes"

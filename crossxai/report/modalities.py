@@ -163,7 +163,10 @@ def why(run: Run, model: str) -> str:
         f"{name} by {'numbers of its own' if isinstance(v, list | tuple) else words.value(v)}"
         for name, v in own.items()
     ]
-    baseline = f" by {words.listing(fills)}, in raw units," if fills else ""
+    entries = [m for m in run.manifest.get("models", []) if m.get("name") == model]
+    tables = [name for m in entries for name in m.get("standard_units", [])]
+    units = f"the training mean, for {words.listing(tables)}, which is in standard units" if tables else "in raw units"
+    baseline = f" by {words.listing(fills)}{' (' if tables else ', '}{units}{')' if tables else ','}" if fills else ""
     first = ALIKE if len(set(sizes)) == 1 else UNLIKE
     return " ".join((*first, *WHY)).format(units=words.listing(counts), baseline=baseline)
 
