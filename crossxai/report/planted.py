@@ -9,7 +9,7 @@ from crossxai.report import words
 from crossxai.report.analysis import Row, scored
 from crossxai.report.phrases import Finding, by_models, code, names, per_model, tally
 from crossxai.report.regions import region
-from crossxai.report.run import Run
+from crossxai.report.run import ORACLE, Run
 
 FOUND = 0.8
 """The share of samples whose most relevant unit is in the signal from which an explainer counts as finding it."""
@@ -38,6 +38,11 @@ def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
         points += [
             f"At least {words.percent(FOUND)}{on}: {names(labels)}." for on, labels in by_models(finders, run.models)
         ]
+        blind = {m: [r.label for r in rows if r.model == m and _points(r, metric)] for m in counts}
+        for on, labels in by_models(blind, run.models):
+            points.append(
+                f"So {'do' if len(labels) > 1 else 'does'} {names(labels)}{on}, which never asked the model: to be there is easy."
+            )
         area = next((c.area for r in rows if (c := r.cells.get(metric)) and math.isfinite(c.area)), math.nan)
         text = (
             f"{words.capital(where)} ({words.percent(area, 1)} of the area): found by {per_model(counts, run.models)}, "
@@ -46,3 +51,9 @@ def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
         tone = "good" if any(finders.values()) else "warning"
         found.append(Finding("Planted signal", text, tuple(points), 92, tone))  # type: ignore[arg-type]
     return found
+
+
+def _points(row: Row, metric: str) -> bool:
+    """Whether a control that does not know the truth is in the signal as often as an explainer that finds it."""
+    cell = row.cells.get(metric)
+    return row.control and row.label != ORACLE and cell is not None and cell.summary.mean >= FOUND

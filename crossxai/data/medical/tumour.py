@@ -21,6 +21,8 @@ LESION = {
 }
 AREA = (676.0, 260.0, 150.0, 2000.0)
 """Mean, standard deviation, least and largest area of the whole tumour, in pixels at full size."""
+BRIGHTEST = 0.85
+"""Of the range: a ring that is cut off at 1 is flat, and in a flat patch rounding decides which pixel a max-pool takes."""
 
 
 def area(rng: np.random.Generator) -> float:
@@ -50,7 +52,7 @@ def pair(seed: int, number: int, size: int, planted: bool = True) -> tuple[Field
                 uneven = level * (1 + 0.05 * smooth(rng, size, 6))
                 image = np.where(found[part], uneven, image)
         gradient, noise = scan(stream(seed, "segmentation", number, f"{name} noise"), edge.inside)
-        images.append(np.clip(image * gradient + noise, 0, 1))
+        images.append(np.clip(BRIGHTEST * image * gradient + noise, 0, 1))
     return images[0], images[1], found
 
 
