@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,25 +97,35 @@ def figures(run: Run, explainer: str | None = None, model: str | None = None) ->
 
 
 def choose(run: Run, model: str) -> str:
-    """The explainer worth showing: the best by the run's first localisation metric, else by insertion, else the first one; it
-    has maps of as many modalities as any. "" if no library gave a map."""
+    """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
+    else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
     usable = {x: e for x, e in usable.items() if modalities.DROP not in e.extras}
     if not usable:
         return ""
     most = max(len(e.values) for e in usable.values())
     usable = {x: e for x, e in usable.items() if len(e.values) == most}
-    axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
     rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
-    of = {metric: next(s.metric for e in run.explanations if (s := e.scores.get(metric))) for metric in run.metrics}
-    for metric in [
-        *(m for m in run.metrics if axes.get(of[m]) == "localisation"),
-        *(m for m in run.metrics if of[m] == "insertion"),
-    ]:
-        best = analysis.best(rows, metric)
-        if best is not None:
-            return best.label
+    for kind in _telling(run):
+        means = {r.label: _mean(r, [m for m in run.metrics if run.kinds[m] == kind]) for r in rows}
+        known = {label: mean for label, mean in means.items() if math.isfinite(mean)}
+        if known:
+            return max(known, key=lambda label: known[label])
     return next(iter(usable))
+
+
+def _telling(run: Run) -> list[str]:
+    """Metrics by name that tell which explainer to show: the pointing game, what else locates, insertion."""
+    locating = {e.name for e in evaluation.discover() if getattr(e.metric, "axis", "") == "localisation"}
+    return ["pointing", *sorted({k for k in run.kinds.values() if k in locating}), "insertion"]
+
+
+def _mean(row: analysis.Row, metrics: Sequence[str]) -> float:
+    """The mean over the modalities that a metric judges, larger being better; NaN where one of them has no value."""
+    cells = [row.cells.get(m) for m in metrics]
+    if not cells or not all(cells):
+        return math.nan
+    return float(np.mean([c.summary.mean if c.higher_is_better else -c.summary.mean for c in cells if c]))
 
 
 def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
