@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import files
+from crossxai import experiment, files, sources
+from crossxai.data import medical
 
 OWN = """
 import numpy as np
@@ -156,3 +157,23 @@ def test_samples_say_what_is_wrong_with_their_labels() -> None:
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="regression")
     with pytest.raises(files.InvalidInput, match="unknown task 'ranking'"):
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="ranking")  # type: ignore[arg-type]
+
+
+def test_in_a_control_set_nothing_decides(tmp_path: Path) -> None:
+    """Its masks say where the signal would lie; its truth is empty, so nobody is asked to find it, and it has no oracle."""
+    for planted in (True, False):
+        root = medical.write(tmp_path / str(planted), 4, 1, 2, 2, workers=1, planted=planted, progress=False, size=32)
+        content = {
+            "data": {"source": "medical", "root": str(root), "task": "segmentation", "n": 2},
+            "models": [{"name": "net"}],
+            "explainers": [{"name": "captum.saliency"}],
+            "metrics": [{"name": "pointing", "params": {"mask": "truth"}}],
+        }
+        asked = experiment.check(content)
+        found, about = sources.samples(asked)
+        assert found.masks["tumour"].any()
+        assert {name: bool(mask.any()) for name, mask in found.truth.items()} == {"flair": planted, "t1ce": planted}
+        assert about["structure"]["flair"] == ("sufficient" if planted else "uninformative")
+        assert ("without the signal" in about["description"]) is not planted
+        controls = {spec.name for spec in sources.with_controls(asked, found).explainers}
+        assert ("controls.oracle" in controls) is planted
