@@ -18,6 +18,7 @@ from crossxai import evaluation
 from crossxai.atomic import replacing
 from crossxai.errors import UnknownName
 from crossxai.files import Explanation, Predictions
+from crossxai.measures import predicted_region
 from crossxai.model import Array
 from crossxai.report import analysis, galleries, modalities, overlays
 from crossxai.report.modality_charts import modality_shares, table_bars
@@ -215,11 +216,11 @@ def _said(run: Run, model: str, i: int, task: str) -> str:
 
 
 def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
-    """The predicted region of a segmentation: where the one logit is above 0, or another class than the first is largest."""
+    """The predicted region of a segmentation: of its one class, or of all but the first."""
     if found is None or found.outputs.ndim != 4:
         return None
-    outputs = np.asarray(found.outputs[i])
-    return np.asarray(outputs[..., 0] > 0 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1) > 0)
+    first = predicted_region(found.outputs, 0)[i]
+    return first if found.outputs.shape[-1] == 1 else ~first
 
 
 def _whole(run: Run, i: int) -> overlays.Mask | None:
