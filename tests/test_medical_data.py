@@ -357,3 +357,9 @@ def test_a_set_says_whether_it_holds_the_signal(folder: Path, tmp_path: Path) ->
     control = medical.write(tmp_path, 4, 3, 1, 9, workers=1, planted=False, progress=False, size=32)
     assert not declared.planted(control)
     assert declared.structure(control, "classification") == {"ct": "uninformative", "table": "uninformative"}
+
+
+def test_samples_to_explain_are_not_those_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="seed and xai_seed are both 3: .* write two seeds"):
+        medical.write(tmp_path, 4, 3, 1, 3, progress=False, size=32)
+    assert not list(tmp_path.iterdir())
