@@ -360,6 +360,6 @@ def test_a_set_says_whether_it_holds_the_signal(folder: Path, tmp_path: Path) ->
 
 
 def test_samples_to_explain_are_not_those_to_train_on(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="seed and xai_seed are both 3: .* write two seeds"):
+    with pytest.raises(InvalidInput, match=r"seed and xai_seed are both 3: .* write two seeds"):
         medical.write(tmp_path, 4, 3, 1, 3, progress=False, size=32)
     assert not list(tmp_path.iterdir())

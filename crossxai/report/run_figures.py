@@ -219,14 +219,14 @@ def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
     """The predicted region of a segmentation: of its one class, or of all but the first."""
     if found is None or found.outputs.ndim != 4:
         return None
-    first = predicted_region(found.outputs, 0)[i]
-    return first if found.outputs.shape[-1] == 1 else ~first
+    first = predicted_region(found.outputs, 0)
+    return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
 
 
 def _whole(run: Run, i: int) -> overlays.Mask | None:
-    """The true region: the mask called tumour, else the only mask, else nothing."""
+    """The true region: the mask called tumour, else the first, as `Samples` has it."""
     masks = run.samples.masks
-    name = "tumour" if "tumour" in masks else next(iter(masks)) if len(masks) == 1 else ""
+    name = "tumour" if "tumour" in masks else next(iter(masks), "")
     return masks[name][i] if name else None
 
 
