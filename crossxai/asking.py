@@ -12,7 +12,7 @@ from crossxai.batching import DEFAULT, batched
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment
 from crossxai.files import Samples, Task
-from crossxai.measures import Accuracy, Dice, Largest, Measure
+from crossxai.measures import Accuracy, Dice, Largest, Measure, predicted_region, probabilities
 from crossxai.model import Array
 from crossxai.question import Question
 from crossxai.sources import Subject
@@ -89,7 +89,7 @@ def _of_region(asked: experiments.Target, outputs: Array, samples: Samples, name
         if region.shape != outputs.shape[:-1]:
             raise InvalidInput(f"the mask has shape {region.shape}, model {name!r} gives {outputs.shape[:-1]}")
     else:
-        region = outputs[..., 0] > 0 if n_classes == 1 else outputs.argmax(axis=-1) == asked.output
+        region = predicted_region(outputs, asked.output)
     empty = [samples.ids[i] for i in np.flatnonzero(~region.reshape(len(region), -1).any(axis=1))]
     if empty:
         raise InvalidInput(
@@ -99,7 +99,7 @@ def _of_region(asked: experiments.Target, outputs: Array, samples: Samples, name
     probability: Link = "sigmoid" if n_classes == 1 else "softmax"
     target = Target.regions(region, asked.output, n_classes, asked.explain)
     if asked.measure == "dice":
-        return target, Dice(region, asked.output, n_classes, probability)
+        return target, Dice(region, asked.output, n_classes, "identity" if probabilities(outputs) else probability)
     return target, replace(target, link=_link(asked, probability))
 
 
@@ -130,10 +130,12 @@ def _check_outputs(outputs: Array, name: str, experiment: Experiment, task: Task
     if not finite.all():
         raise InvalidInput(f"model {name!r} gives NaN or infinity for {(~finite).sum()} samples")
     target = experiment.target
-    sums_to_one = outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-4)
-    if task != "regression" and {"softmax", "largest", "auto"} & {target.explain, target.measure} and sums_to_one:
+    again = {"softmax", "sigmoid", "largest", "auto"} & {target.explain, target.measure}
+    one = outputs.shape[-1] == 1
+    if task != "regression" and again and (task == "segmentation" or not one) and probabilities(outputs):
+        found, twice = ("lie in [0, 1]", "sigmoid") if one else ("sum to 1", "softmax")
         raise InvalidInput(
-            f"model {name!r} gives probabilities already (they sum to 1): a second softmax would flatten every curve; "
+            f"model {name!r} gives probabilities already (they {found}): a second {twice} would flatten every curve; "
             'write measure = "identity" under [target]'
         )
 

@@ -130,6 +130,9 @@ def write_samples(path: Path, samples: Samples) -> None:
             data.attrs["features"] = json.dumps(modality.features)
             data.attrs["range"] = json.dumps(modality.range)
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
+        file.attrs["masks"] = json.dumps(
+            list(samples.masks)
+        )  # HDF5 sorts by name; the first of a segmentation is its region
         for name, mask in samples.masks.items():
             file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
         for name, truth in samples.truth.items():
@@ -151,13 +154,19 @@ def read_samples(path: Path) -> Samples:
             inputs={m.name: file[f"inputs/{m.name}"][()] for m in modalities},
             labels=file["labels"][()],
             classes=_strings(file, "classes"),
-            masks={name: data[()] != 0 for name, data in file.get("masks", {}).items()},
+            masks={name: file[f"masks/{name}"][()] != 0 for name in _mask_names(file)},
             truth={name: data[()] != 0 for name, data in file.get("truth", {}).items()},
             task=file.attrs.get("task", "classification"),
         )
     for modality in modalities:
         modality.check(samples.inputs[modality.name], f"{path.name}: ")
     return samples
+
+
+def _mask_names(file: Any) -> list[str]:
+    """In the order of the samples that were written; by name in files older than the attribute."""
+    given = file.attrs.get("masks")
+    return list(file.get("masks", {})) if given is None else [str(name) for name in json.loads(given)]
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

@@ -52,6 +52,20 @@ class Measure(Protocol):
         ...
 
 
+def probabilities(outputs: Array) -> bool:
+    """Whether outputs (n, *out, classes) are probabilities already: they sum to 1, or the one class lies in [0, 1] everywhere."""
+    if outputs.shape[-1] == 1:
+        return bool(((outputs >= 0) & (outputs <= 1)).all())
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-4))
+
+
+def predicted_region(outputs: Array, label: int) -> npt.NDArray[np.bool_]:
+    """Where a class is the answer (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above 1/2."""
+    if outputs.shape[-1] == 1:
+        return np.asarray(outputs[..., 0] > (0.5 if probabilities(outputs) else 0))
+    return np.asarray(outputs.argmax(axis=-1) == label)
+
+
 @dataclass(frozen=True)
 class Dice:
     """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.

@@ -98,7 +98,8 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     assert data.task
     root = experiment.folder / data.root
     whole = medical.read(root, data.task, xai=True)
-    said = declared.DESCRIPTIONS[data.task] + ("" if declared.planted(root) else declared.WITHOUT_SIGNAL)
+    planted = declared.planted(root)
+    said = declared.DESCRIPTIONS[data.task] + ("" if planted else declared.WITHOUT_SIGNAL)
     if data.n > len(whole.ids):
         raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
     classes = data.task == "classification"
@@ -110,7 +111,8 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         labels=whole.labels[rows],
         classes=declared.CLASSES[data.task],
         masks={name: mask[rows] for name, mask in whole.masks.items()},
-        truth={name: mask[rows] for name, mask in whole.truth.items()},
+        # Of a control set the masks say where the signal would lie; nothing decides there.
+        truth={name: mask[rows] & planted for name, mask in whole.truth.items()},
         task=data.task,
     )
     return found, {
@@ -160,7 +162,7 @@ def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
     named = {spec.name for spec in experiment.explainers} | {spec.shown for spec in experiment.explainers}
     spatial = any(m.spatial for m in samples.modalities)
     wanted = ["controls.random", *(("controls.centre", "controls.edges") if spatial else ())]
-    wanted += ["controls.oracle"] if samples.truth else []
+    wanted += ["controls.oracle"] if any(mask.any() for mask in samples.truth.values()) else []
     added = tuple(ExplainerSpec(name=name) for name in wanted if name not in named)
     return experiment.model_copy(update={"explainers": (*experiment.explainers, *added)})
 

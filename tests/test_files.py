@@ -71,6 +71,16 @@ def same(a: Any, b: Any) -> None:
             assert x == y, field.name
 
 
+def test_masks_keep_their_order(tmp_path: Path) -> None:
+    """The first is the true region of a segmentation; HDF5 would give them by name."""
+    masks = {name: np.full((3, 5, 4), name == "tumour") for name in ("tumour", "core")}
+    files.write_samples(tmp_path / "s.h5", replace(SAMPLES, masks=masks))
+    assert list(files.read_samples(tmp_path / "s.h5").masks) == ["tumour", "core"]
+    with h5py.File(tmp_path / "s.h5", "a") as file:
+        del file.attrs["masks"]  # as files of older versions are
+    assert set(files.read_samples(tmp_path / "s.h5").masks) == {"tumour", "core"}
+
+
 @pytest.mark.parametrize(("name", "shape"), [("image", (3, 5, 5)), ("image", (2, 5, 4)), ("table", (3, 2))])
 def test_truth_that_does_not_fit_is_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match=r"truth of|rows for 3 ids"):

@@ -217,7 +217,13 @@ def saved(architecture: str, path: Path, called: str = "", **meta: Any) -> Path:
 
 @EVERY
 def test_a_checkpoint_is_the_same_model_in_both(architecture: str, tmp_path: Path) -> None:
-    path = saved(architecture, tmp_path / "model.npz", trained_without="table", metrics={"test": {"auc": 0.9}})
+    path = saved(
+        architecture,
+        tmp_path / "model.npz",
+        trained_without="table",
+        metrics={"test": {"auc": 0.9}},
+        keras={"test": {"auc": 0.8}},
+    )
     given = inputs(architecture, dtype=np.float32)
     found = {f: loading.load(path, f) for f in ("torch", "tensorflow")}  # type: ignore[arg-type]
     first, second = (loaded.model.predict(given) for loaded in found.values())
@@ -225,6 +231,7 @@ def test_a_checkpoint_is_the_same_model_in_both(architecture: str, tmp_path: Pat
     loaded = found["torch"]
     assert loaded.model.modalities == MODALITIES[architecture] == found["tensorflow"].model.modalities
     assert (loaded.architecture, loaded.trained_without, loaded.metrics) == (architecture, "table", {"auc": 0.9})
+    assert found["tensorflow"].metrics == {"auc": 0.8}
     raw = lively(architecture, torch.float32)
     tensors = [torch.from_numpy((v - np.float32(0.3)) / np.float32(0.5)) for v in given]
     with torch.no_grad():

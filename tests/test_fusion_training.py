@@ -365,3 +365,12 @@ def test_without_torch_the_command_says_so(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependency, match=r"training .*needs torch.*crossxai\[torch\]"):
         fitted(data["regression"], tmp_path)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_written_over(data: dict[str, MedicalSet], tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, mine=np.arange(3))
+    before = path.read_bytes()
+    with pytest.raises(InvalidFile, match="not a CrossXAI checkpoint; it would be lost"):
+        fit_fusion(data["regression"], rows_of(data["regression"]), path, FusionSettings(epochs=1), progress=False)
+    assert path.read_bytes() == before

@@ -13,7 +13,7 @@ import pytest
 from experiments import crossxai
 
 from crossxai.data import medical
-from crossxai.data.medical import ct, mri, tumour
+from crossxai.data.medical import ct, declared, mri, tumour
 from crossxai.data.medical.layout import every_file
 from crossxai.data.medical.samples import MASKS, MODALITIES, MedicalSet
 from crossxai.data.medical.table import COLUMNS
@@ -350,3 +350,16 @@ def test_the_command_writes_the_sets_and_the_card(tmp_path: Path) -> None:
     refused = crossxai(*words)
     assert refused.exit_code == 2
     assert "not written by" in refused.output
+
+
+def test_a_set_says_whether_it_holds_the_signal(folder: Path, tmp_path: Path) -> None:
+    assert declared.structure(folder, "segmentation") == {"flair": "sufficient", "t1ce": "partial"}
+    control = medical.write(tmp_path, 4, 3, 1, 9, workers=1, planted=False, progress=False, size=32)
+    assert not declared.planted(control)
+    assert declared.structure(control, "classification") == {"ct": "uninformative", "table": "uninformative"}
+
+
+def test_samples_to_explain_are_not_those_to_train_on(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"seed and xai_seed are both 3: .* write two seeds"):
+        medical.write(tmp_path, 4, 3, 1, 3, progress=False, size=32)
+    assert not list(tmp_path.iterdir())

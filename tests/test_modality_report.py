@@ -112,6 +112,11 @@ def test_a_modality_that_tells_nothing(tmp_path: Path, how: str) -> None:
     assert "hardly uses table" not in said  # nobody expects it to
 
 
+def test_where_nothing_tells_anything_no_share_can_be_small(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(("ct", "table"), "uninformative")
+    assert not [f for f in found_by(run(tmp_path, structure=nothing)) if f.topic == "Uninformative modality"]
+
+
 def test_what_the_model_hardly_uses_and_how_it_was_found_out(tmp_path: Path) -> None:
     made = run(tmp_path, share={"fused": 0.97, "variant": 0.03}, second=True, without="table")
     (finding,) = [f for f in found_by(made) if f.topic == "Hardly used modality"]

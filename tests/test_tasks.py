@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import files
+from crossxai import experiment, files, sources
+from crossxai.data import medical
 
 OWN = """
 import numpy as np
@@ -38,6 +39,9 @@ def regions():
     return Samples(tuple('abcd'), MODALITIES, INPUTS, np.zeros(4, int), ('tumour',), masks, TRUTH, 'segmentation')
 def region():
     return FunctionModel(lambda t1, t2: 6 * t1 * t1 + t2 - 5.5, MODALITIES, output_axes=('y', 'x', 'class'))
+def probability():
+    logits = region().predict
+    return FunctionModel(lambda *x: 1 / (1 + np.exp(-logits(x))), MODALITIES, output_axes=('y', 'x', 'class'))
 """
 EXPLAINERS = [{"name": "captum.occlusion", "params": {"patch": 3, "stride": 3}}, {"name": "captum.modality_ablation"}]
 METRICS: list[dict[str, Any]] = [
@@ -138,11 +142,24 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
         ("regions", "region", {"of": "label", "mask": "other"}, "no mask 'other', only: tumour, nothing"),
         ("regions", "region", {"of": "label", "mask": "nothing"}, "the true region of model 'own' is empty for a, b, c, d"),
         ("regions", "region", {"output": 2}, "segments classes 0 … 0"),
+        ("regions", "probability", {"of": "label"}, "gives probabilities already (they lie in [0, 1]): a second sigmoid"),
+        ("regions", "probability", {"measure": "sigmoid"}, 'write measure = "identity" under [target]'),
     ],
 )  # fmt: skip
 def test_what_a_task_cannot_be_asked(tmp_path: Path, data: str, model: str, target: Any, words: str) -> None:
     path = written(tmp_path, data, model, target, "lesion" if data == "values" else "tumour")
     assert words in refused(path)
+
+
+@pytest.mark.parametrize("measure", ["identity", "dice"])
+def test_a_segmentation_that_gives_probabilities_has_the_region_of_its_logits(tmp_path: Path, measure: str) -> None:
+    scores = []
+    for model in ("region", "probability"):
+        (tmp_path / model).mkdir()
+        target = {"measure": {"region": "auto", "probability": "identity"}[model] if measure == "identity" else measure}
+        out = ran(written(tmp_path / model, "regions", model, target, "tumour"))
+        scores.append(files.read_predictions(out / "predictions" / "own.h5").score)
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
 
 
 def test_one_metric_twice_needs_labels(tmp_path: Path) -> None:
@@ -156,3 +173,23 @@ def test_samples_say_what_is_wrong_with_their_labels() -> None:
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="regression")
     with pytest.raises(files.InvalidInput, match="unknown task 'ranking'"):
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="ranking")  # type: ignore[arg-type]
+
+
+def test_in_a_control_set_nothing_decides(tmp_path: Path) -> None:
+    """Its masks say where the signal would lie; its truth is empty, so nobody is asked to find it, and it has no oracle."""
+    for planted in (True, False):
+        root = medical.write(tmp_path / str(planted), 4, 1, 2, 2, workers=1, planted=planted, progress=False, size=32)
+        content = {
+            "data": {"source": "medical", "root": str(root), "task": "segmentation", "n": 2},
+            "models": [{"name": "net"}],
+            "explainers": [{"name": "captum.saliency"}],
+            "metrics": [{"name": "pointing", "params": {"mask": "truth"}}],
+        }
+        asked = experiment.check(content)
+        found, about = sources.samples(asked)
+        assert found.masks["tumour"].any()
+        assert {name: bool(mask.any()) for name, mask in found.truth.items()} == {"flair": planted, "t1ce": planted}
+        assert about["structure"]["flair"] == ("sufficient" if planted else "uninformative")
+        assert ("without the signal" in about["description"]) is not planted
+        controls = {spec.name for spec in sources.with_controls(asked, found).explainers}
+        assert ("controls.oracle" in controls) is planted

@@ -24,11 +24,12 @@ OUTPUT_AXES = {"segmentation": ("y", "x", "class")}
 @dataclass(frozen=True)
 class Loaded:
     """model: the adapter around the network, raw inputs to outputs. held: the checkpoint that it came from. tables: names of
-    those that the model takes in standard units."""
+    those that the model takes in standard units. framework: the network's."""
 
     model: Model
     held: Checkpoint
     tables: tuple[str, ...] = ()
+    framework: Framework = "torch"
 
     @property
     def task(self) -> str:
@@ -47,8 +48,10 @@ class Loaded:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """On the held-out test split."""
-        return dict(self.held.meta.get("metrics", {}).get("test", {}))
+        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are PyTorch's in both."""
+        of_keras = self.framework == "tensorflow" and "task" in self.held.meta
+        found = self.held.meta.get("keras" if of_keras else "metrics", {})
+        return dict(found.get("test", {}))
 
     @property
     def digest(self) -> str:
@@ -118,11 +121,11 @@ def load(
         from crossxai.adapters.torch import TorchModel
 
         torch_model = TorchModel(_torch(path, held, dtype), inputs, name=name or "pytorch", **options)
-        return Loaded(torch_model, held, tables)
+        return Loaded(torch_model, held, tables, framework)
     from crossxai.adapters.tensorflow import KerasModel
 
     keras_model = KerasModel(_keras(path, held, size, dtype), inputs, name=name or "keras", **options)
-    return Loaded(keras_model, held, tables)
+    return Loaded(keras_model, held, tables, framework)
 
 
 def modalities(held: Checkpoint) -> tuple[Modality, ...]:

@@ -67,7 +67,10 @@ def _uninformative(run: Run, tables: Sequence[Table]) -> list[Finding]:
     points, most, clear = [], 0.0, 0
     named: dict[str, None] = {}
     for table in tables:
-        for name, reason in _silent(run, table).items():
+        silent = _silent(run, table)
+        if len(silent) == len(table.modalities):  # shares add up to 1: where nothing tells anything, somebody gets them
+            continue
+        for name, reason in silent.items():
             where = on([table.model], run.models)
             said: dict[str, list[str]] = {}
             for row in table.rows:

@@ -19,6 +19,7 @@ from crossxai import evaluation
 from crossxai.atomic import replacing
 from crossxai.errors import UnknownName
 from crossxai.files import Explanation, Predictions
+from crossxai.measures import predicted_region
 from crossxai.model import Array
 from crossxai.report import analysis, galleries, modalities, overlays
 from crossxai.report.modality_charts import modality_shares, table_bars
@@ -226,17 +227,17 @@ def _said(run: Run, model: str, i: int, task: str) -> str:
 
 
 def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
-    """The predicted region of a segmentation: where the one logit is above 0, or another class than the first is largest."""
+    """The predicted region of a segmentation: of its one class, or of all but the first."""
     if found is None or found.outputs.ndim != 4:
         return None
-    outputs = np.asarray(found.outputs[i])
-    return np.asarray(outputs[..., 0] > 0 if outputs.shape[-1] == 1 else outputs.argmax(axis=-1) > 0)
+    first = predicted_region(found.outputs, 0)
+    return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
 
 
 def _whole(run: Run, i: int) -> overlays.Mask | None:
-    """The true region: the mask called tumour, else the only mask, else nothing."""
+    """The true region: the mask called tumour, else the first, as `Samples` has it."""
     masks = run.samples.masks
-    name = "tumour" if "tumour" in masks else next(iter(masks)) if len(masks) == 1 else ""
+    name = "tumour" if "tumour" in masks else next(iter(masks), "")
     return masks[name][i] if name else None
 
 

@@ -245,7 +245,10 @@ def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettin
 
 
 def _finished(path: Path, identity: str) -> bool:
+    """Whether this training's checkpoint is there; raises `InvalidFile` for a file that is none and would be lost."""
+    if not path.exists():
+        return False
     try:
         return bool(checkpoint.read(path, None).meta.get("identity") == identity)
-    except InvalidFile:
-        return False
+    except InvalidFile as error:
+        raise InvalidFile(f"{error}; it would be lost: write to another file, or delete it") from error

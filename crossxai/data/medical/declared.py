@@ -43,4 +43,4 @@ def structure(root: Path, task: str) -> dict[str, str]:
 
 def planted(root: Path) -> bool:
     """Whether a folder's sets hold the signal."""
-    return bool((settings_of(root) or {}).get("planted", True))
+    return bool((settings_of(root) or {}).get("settings", {}).get("planted", True))

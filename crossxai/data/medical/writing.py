@@ -20,7 +20,7 @@ from crossxai.data.medical.generating import check, collect, pool
 from crossxai.data.medical.layout import FORMAT, IMAGES, SETTINGS, VERSION, every_file, file_name, truth_names
 from crossxai.data.medical.samples import TASKS, Array, MedicalSet
 from crossxai.data.medical.table import FEATURES
-from crossxai.errors import InvalidFile
+from crossxai.errors import InvalidFile, InvalidInput
 
 CLASSES = ("benign", "malignant")
 
@@ -45,6 +45,10 @@ def write(
     """
     for count, start in ((n, seed), (xai_n, xai_seed)):
         check(TASKS[0], count, start, size)
+    if seed == xai_seed:
+        raise InvalidInput(
+            f"seed and xai_seed are both {seed}: the samples to explain would be those to train on; write two seeds"
+        )
     folder = Path(out)
     settings = {
         "version": VERSION,
