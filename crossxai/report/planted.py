@@ -9,10 +9,10 @@ from crossxai.report import words
 from crossxai.report.analysis import Row, scored
 from crossxai.report.phrases import Finding, by_models, code, names, per_model, tally
 from crossxai.report.regions import region
-from crossxai.report.run import Run
+from crossxai.report.run import ORACLE, Run
 
 FOUND = 0.8
-"""The share of samples whose most relevant unit is in the signal from which an explainer counts as finding it."""
+"""The share of samples whose most relevant pixel is in the signal from which an explainer counts as finding it."""
 
 
 def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
@@ -38,11 +38,23 @@ def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
         points += [
             f"At least {words.percent(FOUND)}{on}: {names(labels)}." for on, labels in by_models(finders, run.models)
         ]
+        blind = {m: _blind(rows, m, metric) for m in counts}
+        points += [
+            f"As often{on}: {names(labels)}, which never {'looks' if len(labels) == 1 else 'look'} at the model. The signal "
+            "is easy to point at, and pointing alone is no proof of having found it."
+            for on, labels in by_models(blind, run.models)
+        ]
         area = next((c.area for r in rows if (c := r.cells.get(metric)) and math.isfinite(c.area)), math.nan)
         text = (
             f"{words.capital(where)} ({words.percent(area, 1)} of the area): found by {per_model(counts, run.models)}, "
         )
-        text += f"whose most relevant unit is in it in at least {words.percent(FOUND)} of the samples."
+        text += f"whose most relevant pixel is in it in at least {words.percent(FOUND)} of the samples."
         tone = "good" if any(finders.values()) else "warning"
         found.append(Finding("Planted signal", text, tuple(points), 92, tone))  # type: ignore[arg-type]
     return found
+
+
+def _blind(rows: Sequence[Row], model: str, metric: str) -> list[str]:
+    """The controls that reach the mark without looking at model or truth."""
+    controls = [r for r in rows if r.model == model and r.control and r.label != ORACLE and metric in r.cells]
+    return [r.label for r in controls if r.cells[metric].summary.mean >= FOUND]

@@ -96,8 +96,8 @@ def figures(run: Run, explainer: str | None = None, model: str | None = None) ->
 
 
 def choose(run: Run, model: str) -> str:
-    """The explainer worth showing: the best by the run's first localisation metric, else by insertion, else the first one; it
-    has maps of as many modalities as any. "" if no library gave a map."""
+    """The explainer worth showing: the best by the run's first localisation metric, else by insertion, each on average over the
+    modalities it is asked of, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
     usable = {x: e for x, e in usable.items() if modalities.DROP not in e.extras}
     if not usable:
@@ -107,13 +107,20 @@ def choose(run: Run, model: str) -> str:
     axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
     rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
     of = {metric: next(s.metric for e in run.explanations if (s := e.scores.get(metric))) for metric in run.metrics}
-    for metric in [
-        *(m for m in run.metrics if axes.get(of[m]) == "localisation"),
-        *(m for m in run.metrics if of[m] == "insertion"),
-    ]:
-        best = analysis.best(rows, metric)
-        if best is not None:
-            return best.label
+    for kind in dict.fromkeys(
+        [
+            *(of[m] for m in run.metrics if axes.get(of[m]) == "localisation"),
+            *(["insertion"] * ("insertion" in of.values())),
+        ]
+    ):
+        # By all modalities: a map can be right about one image and miss everything in the other.
+        asked = [m for m in run.metrics if of[m] == kind]
+        means = {
+            r.label: float(np.mean([r.cells[m].summary.mean for m in asked])) for r in rows if {*asked} <= {*r.cells}
+        }
+        means = {label: mean for label, mean in means.items() if np.isfinite(mean)}
+        if means:
+            return max(means, key=lambda label: means[label])
     return next(iter(usable))
 
 
