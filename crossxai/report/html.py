@@ -143,6 +143,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "scale_signed": figures.scale(True),
         "scale_positive": figures.scale(False),
         "percentile": figures.PERCENTILE,
+        "bars": tiles.BARS,
     }
 
 
