@@ -34,6 +34,8 @@ from crossxai.question import Question
 from crossxai.scores import Metric
 
 CONTROLS = "controls"
+MODALITY_DROP = "modality_drop"
+"""The extra of maps that hold one number per modality, which orders no pixels."""
 
 
 class Job:
@@ -117,6 +119,7 @@ class Job:
                 name: hashes[name]
                 for name in usable
                 if about[name] in e.values
+                and (MODALITY_DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
                 and name not in alone[e.label]
                 and (not only[name] or e.label in only[name] or e.library == CONTROLS)
             }

@@ -17,12 +17,13 @@ from PIL import Image
 
 from crossxai import InvalidInput, UnknownName
 from crossxai.evaluation.statistics import Summary
-from crossxai.report import analysis, galleries, modalities, overlays, run_figures, scorecard
+from crossxai.report import analysis, galleries, modalities, overlays, room, run_figures, scorecard
 from crossxai.report.html import _environment
 from crossxai.report.modalities import small
 from crossxai.report.modality_charts import modality_shares, table_bars
 from crossxai.report.modality_findings import findings
 from crossxai.report.run import Run, load
+from crossxai.scores import Scores
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -382,3 +383,18 @@ def test_every_metric_of_the_fixture_exists() -> None:
 
     known = {entry.name for entry in discover()}
     assert {metric for listed in METRICS.values() for metric, _ in listed} <= known
+
+
+def test_a_regression_that_leaves_its_scale_says_so(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    curves = np.array([[2.0, 60.0, 3.0], [4.0, 58.0, 3.0]])
+    scores = Scores("deletion", curves.mean(axis=1), False, curve=curves, fractions=np.array([0.0, 0.5, 1.0]))
+    explanations = tuple(replace(e, scores={"deletion": scores}) for e in made.explanations if e.status == "ok")
+    labels = np.linspace(0.8, 5.7, made.n)
+    scored = replace(made.samples, task="regression", labels=labels)
+    bent = replace(made, samples=scored, explanations=explanations)
+    said = room.off_scale(bent, "deletion")
+    assert len(said) == 1
+    assert "on whole inputs the score lies between 2.0 and 4.0" in said[0]
+    assert "to 59.0" in said[0]
+    assert not room.off_scale(replace(bent, samples=made.samples), "deletion")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -474,3 +474,35 @@ def test_the_terminal_shows_what_fits(tmp_path: Path) -> None:
         assert "seconds" in text  # and so the rightmost column is whole
         assert "…" not in text
     assert len(shown) == 4
+
+
+def _bent(folder: Path, kind: str, curve: Callable[[np.ndarray], np.ndarray]) -> None:
+    for path in folder.glob("explanations/*/*.h5"):
+        e = read_explanation(path)
+        bent = replace(e.scores[kind], curve=curve(np.asarray(e.scores[kind].curve)))
+        write_explanation(path, replace(e, scores={**e.scores, kind: bent}))
+
+
+def test_curves_that_dip_between_like_ends_have_room(tmp_path: Path) -> None:
+    write_run(tmp_path, n=3, size=18)
+
+    def dip(curve: np.ndarray) -> np.ndarray:
+        flat = np.full_like(curve, 0.9)
+        flat[:, 1:-1] = 0.1
+        return flat
+
+    _bent(tmp_path, "deletion", dip)
+    write_report(tmp_path)
+    points = findings(tmp_path)["Deletion"]["points"]
+    assert not any(p.startswith("Little room") for p in points)
+    assert any(p.startswith("Both ends are alike on both models") and "reaches 0.1" in p for p in points)
+
+
+def test_degenerate_maps_say_of_which_class_they_are(tmp_path: Path) -> None:
+    write_run(tmp_path, n=4, size=18)
+    path = sorted(tmp_path.glob("explanations/*/captum.saliency.h5"))[0]
+    e, labels = read_explanation(path), read_samples(tmp_path / "samples.h5").labels
+    write_explanation(path, replace(e, degenerate=tuple("zero" if label else "" for label in labels)))
+    write_report(tmp_path)
+    points = findings(tmp_path)["Degenerate maps"]["points"]
+    assert any("`captum.saliency`" in p and "(0 of 2 " in p and " and 2 of 2 " in p for p in points), points

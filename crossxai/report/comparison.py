@@ -74,7 +74,7 @@ class Maps:
 
 def compare(run: Run) -> Maps:
     """Compare all maps of a run, channels summed, two maps on all the modalities that both of them explain."""
-    usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values}
+    usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values and ordering(e)}
     index = {key: place for place, key in enumerate(usable)}
     cubes = {name: np.full((run.n, len(usable), len(usable)), np.nan) for name in MEASURES}
     kinds = [frozenset(e.values) for e in usable.values()]
@@ -89,6 +89,11 @@ def compare(run: Run) -> Maps:
     means = {name: _mean(cubes[name]) for name in MEASURES}
     libraries = _library_pairs(usable, index, cubes["spearman"])
     return Maps(index, means, cubes["spearman"], libraries, _model_pairs(run, usable, index, cubes["spearman"]))
+
+
+def ordering(explanation: Explanation) -> bool:
+    """Whether maps order pixels; those of a whole modality's ablation hold one number each."""
+    return "modality_drop" not in explanation.extras
 
 
 def units(run: Run, explanation: Explanation, among: Collection[str]) -> Array:

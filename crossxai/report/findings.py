@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, missing, modality_findings, planted, words
+from crossxai.report import analysis, missing, modality_findings, planted, room, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
@@ -23,7 +23,6 @@ from crossxai.report.regions import where_it_goes
 from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
 
 MANY_TIES = 0.5
-SMALL_ROOM = 0.2  # of the larger end
 
 
 def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
@@ -75,7 +74,7 @@ def _versus_random(run: Run, rows: Sequence[Row], metric: str, weight: float) ->
     for verdict, saying in sayings:
         for where, labels in by_models({m: _with(t, verdict) for m, t in tests.items()}, run.models):
             points.append(f"{saying}{where}: {_differences(labels, verdict, tests)}.")
-    points += [*_room(run, metric), *_too_few(run, metric, tests)]
+    points += [*room.little(run, metric), *room.off_scale(run, metric), *_too_few(run, metric, tests)]
     tone: Tone = "good" if any(_with(t, "better") for t in tests.values()) else "warning"
     return [Finding(topic, headline, tuple(p for p in points if p), weight, tone)]
 
@@ -109,24 +108,6 @@ def _difference(test: Test) -> str:
     between = words.interval(test.low, test.high)
     inside = f"95% interval {between}, {words.p_value(test.p_holm)}" if between else words.p_value(test.p_holm)
     return f"{words.signed(test.difference)} ({inside}, {words.count(test.n, 'sample')})"
-
-
-def _room(run: Run, metric: str) -> list[str]:
-    """A warning where the curves hardly move, so that no order of pixels can make much difference."""
-    texts = {}
-    for model in run.models:
-        curves = [c for e in run.of(model).values() if (c := analysis.mean_curve(e, metric)) is not None]
-        if not curves:
-            continue
-        # All curves of a model share both ends: nothing changed, and everything changed.
-        start, end = float(curves[0][1][:, 0].mean()), float(curves[0][1][:, -1].mean())
-        if abs(end - start) < SMALL_ROOM * max(abs(start), abs(end)):
-            done = "removed" if run.kinds[metric] == "deletion" else "put back"
-            texts[model] = (
-                f"Little room{{where}}: the mean score is {words.number(start)} with nothing {done} and {words.number(end)} "
-                f"with everything {done}, so no order of pixels has much to gain here."
-            )
-    return together(texts, run.models)
 
 
 def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[str]:
@@ -251,13 +232,27 @@ def _degenerate(run: Run, rows: Sequence[Row]) -> list[Finding]:
     for row in sorted(rows, key=lambda r: -sum(r.degenerate.values())):
         if row.degenerate:
             listed = [f"{n} {words.kind(kind)}" for kind, n in row.degenerate.items()]
+            whose = _classes(run, row)
             points.append(
-                f"{code(row.label)} on {row.model}: {words.listing(listed)} of {words.count(row.maps, 'map')}."
+                f"{code(row.label)} on {row.model}: {words.listing(listed)} of {words.count(row.maps, 'map')}{whose}."
             )
     share = bad / maps
     verb = "is" if bad == 1 else "are"
     text = f"{bad} of {maps} maps {verb} degenerate ({words.percent(share, 1)}): constant, zero or not finite."
     return [Finding("Degenerate maps", text, tuple(points), 50 + 60 * share, "warning")]
+
+
+def _classes(run: Run, row: Row) -> str:
+    """Of which classes the degenerate maps are: an explainer that fails on one class alone says so."""
+    classes = run.samples.classes
+    if getattr(run.samples, "task", "classification") != "classification" or len(classes) < 2:
+        return ""
+    bad = np.array([bool(kind) for kind in run.of(row.model)[row.label].degenerate])
+    labels = np.asarray(run.samples.labels)
+    if bad.shape != labels.shape:
+        return ""  # an explainer of several modalities counts each map
+    counts = [(name, int((bad & (labels == k)).sum()), int((labels == k).sum())) for k, name in enumerate(classes)]
+    return f" ({words.listing([f'{n} of {all_of} {name}' for name, n, all_of in counts if all_of])})"
 
 
 def _ties(run: Run, rows: Sequence[Row]) -> list[Finding]:

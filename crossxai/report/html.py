@@ -143,6 +143,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "scale_signed": figures.scale(True),
         "scale_positive": figures.scale(False),
         "percentile": figures.PERCENTILE,
+        "bars": tiles.BARS,
     }
 
 
@@ -153,7 +154,7 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
     metrics = entry.get("metrics") if isinstance(entry.get("metrics"), dict) else {}
     # Losses are for those who train; the number of samples says how far to trust the rest.
     numbers = [
-        (k.replace("_", " "), float(v))
+        (words.FIGURES.get(k, k.replace("_", " ")), float(v))
         for k, v in (metrics or {}).items()
         if isinstance(v, int | float) and k not in ("loss", "n")
     ]

@@ -225,5 +225,5 @@ def small(share: float) -> str:
 
 
 def _between(share: Summary) -> str:
-    between = words.interval(share.low * 100, share.high * 100, 0)
+    between = words.interval(share.low * 100, share.high * 100, 0 if 0.01 <= share.mean <= 0.99 else 1)
     return f" (95% interval {between})" if between else ""

@@ -64,7 +64,7 @@ def _leading(run: Run, tables: Sequence[Table]) -> list[Finding]:
 
 def _uninformative(run: Run, tables: Sequence[Table]) -> list[Finding]:
     """The shares of modalities that tell nothing, in the data or to the model as it was trained."""
-    points, most, clear = [], 0.0, 0
+    points, most, clear, by_mean = [], 0.0, 0, 0
     named: dict[str, None] = {}
     for table in tables:
         silent = _silent(run, table)
@@ -80,6 +80,7 @@ def _uninformative(run: Run, tables: Sequence[Table]) -> list[Finding]:
                         continue
                     verdict = _tolerated(share)
                     most, clear = max(most, share.mean), clear + (verdict == MORE)
+                    by_mean += verdict == MORE and of == "mean"
                     by = "ablation of the model" if of == "ablation" else f"{code(row.label)} by the {of}"
                     said.setdefault(verdict, []).append(f"{by} {_percent(share)}")
             if said:
@@ -95,6 +96,11 @@ def _uninformative(run: Run, tables: Sequence[Table]) -> list[Finding]:
         return [Finding("Uninformative modality", text, tuple(points), 70, "good")]
     text += f", and still {words.count(clear, 'answer')} {'gives' if clear == 1 else 'give'} more than {limit} of the "
     text += f"attribution, up to {small(most)}."
+    if by_mean and by_mean == clear:
+        points.append(
+            "All of them are by the mean per unit, and none by the sum: a table's few columns beside an image's many pixels need "
+            "little to get a large share. That is the convention, not what the model uses."
+        )
     return [Finding("Uninformative modality", text, tuple(points), 86, "warning")]
 
 

@@ -76,6 +76,11 @@ def lay_over(axes: Any, image: Array, relevance: Array, top: float, limit: tuple
     """The image in grey with a map over it, on the scale from -top to top."""
     show(axes, image, limit)
     axes.imshow(flat(relevance, image), cmap=colours(), vmin=-top, vmax=top, interpolation="nearest")
+    if not np.any(relevance):
+        # A panel without any colour would look as if something were missing.
+        style = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+        place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+        axes.text(0.5, 0.06, "the map is zero", fontsize=8, color=INK, bbox=style, **place)
 
 
 def outline(axes: Any, mask: Mask | None, colour: str = TRUTH, width: float = 1.3, dashed: bool = False) -> None:
@@ -175,7 +180,17 @@ def pair(
             outline(axes, known.get(name))
         heading(grid[0, column], name)
         heading(grid[1, column], f"attribution of {name}")
-    bar(figure, list(grid[1]), top, "attribution, one scale for all", shrink=0.86, aspect=22, pad=0.02)
+    # Taken from both rows, so that the panels of a column stay one below the other; it stands beside the lower one.
+    bar(
+        figure,
+        list(grid.ravel()),
+        top,
+        "attribution, one scale for all",
+        shrink=0.42,
+        aspect=22,
+        pad=0.02,
+        anchor=(0, 0),
+    )
     caption(figure, title, _truth_line([known.get(name) for name in shown]))
     return figure
 

@@ -12,7 +12,7 @@ from crossxai.report.regions import region
 from crossxai.report.run import ORACLE, Run
 
 FOUND = 0.8
-"""The share of samples whose most relevant unit is in the signal from which an explainer counts as finding it."""
+"""The share of samples whose most relevant pixel is in the signal from which an explainer counts as finding it."""
 
 
 def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
@@ -38,22 +38,23 @@ def planted(run: Run, rows: Sequence[Row]) -> list[Finding]:
         points += [
             f"At least {words.percent(FOUND)}{on}: {names(labels)}." for on, labels in by_models(finders, run.models)
         ]
-        blind = {m: [r.label for r in rows if r.model == m and _points(r, metric)] for m in counts}
-        for on, labels in by_models(blind, run.models):
-            points.append(
-                f"So {'do' if len(labels) > 1 else 'does'} {names(labels)}{on}, which never asked the model: to be there is easy."
-            )
+        blind = {m: _blind(rows, m, metric) for m in counts}
+        points += [
+            f"As often{on}: {names(labels)}, which never {'looks' if len(labels) == 1 else 'look'} at the model. The signal "
+            "is easy to point at, and pointing alone is no proof of having found it."
+            for on, labels in by_models(blind, run.models)
+        ]
         area = next((c.area for r in rows if (c := r.cells.get(metric)) and math.isfinite(c.area)), math.nan)
         text = (
             f"{words.capital(where)} ({words.percent(area, 1)} of the area): found by {per_model(counts, run.models)}, "
         )
-        text += f"whose most relevant unit is in it in at least {words.percent(FOUND)} of the samples."
+        text += f"whose most relevant pixel is in it in at least {words.percent(FOUND)} of the samples."
         tone = "good" if any(finders.values()) else "warning"
         found.append(Finding("Planted signal", text, tuple(points), 92, tone))  # type: ignore[arg-type]
     return found
 
 
-def _points(row: Row, metric: str) -> bool:
-    """Whether a control that does not know the truth is in the signal as often as an explainer that finds it."""
-    cell = row.cells.get(metric)
-    return row.control and row.label != ORACLE and cell is not None and cell.summary.mean >= FOUND
+def _blind(rows: Sequence[Row], model: str, metric: str) -> list[str]:
+    """The controls that reach the mark without looking at model or truth."""
+    controls = [r for r in rows if r.model == model and r.control and r.label != ORACLE and metric in r.cells]
+    return [r.label for r in controls if r.cells[metric].summary.mean >= FOUND]

@@ -55,7 +55,9 @@ def region(run: Run, metric: str) -> str:
     if "size" in params:
         return f"the centre {params['size']} × {params['size']} pixels"
     if params.get("mask") == "truth":
-        return f"the planted signal of {run.modality(metric)}"
+        data = run.manifest.get("data")
+        what = "planted signal" if isinstance(data, Mapping) and data.get("structure") else "truth"
+        return f"the {what} of {run.modality(metric) or run.samples.modalities[0].name}"
     masks = list(run.samples.masks)
     mask = str(params.get("mask") or (masks[0] if len(masks) == 1 else ""))
     if not mask:

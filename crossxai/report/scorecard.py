@@ -38,6 +38,7 @@ class Column:
     title: str
     better: str
     mark: float = math.nan
+    axis: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,21 +164,24 @@ def _titles(run: Run, labels: Sequence[str], found: Mapping[str, Scores]) -> dic
 
 def _column(scores: Scores, label: str, title: str) -> Column:
     kind = next((e.metric for e in evaluation.discover() if e.name == scores.metric), None)
+    axis = str(getattr(kind, "axis", ""))
     if getattr(kind, "describes", False):
-        return Column(label, title, "")
+        return Column(label, title, "", axis=axis)
     better = "higher is better" if scores.higher_is_better else "lower is better"
     mark = (
         STEADY
         if scores.metric == "noise_correlation" and scores.params.get("similarity", "pearson") == "pearson"
         else math.nan
     )
-    return Column(label, title, better, mark)
+    return Column(label, title, better, mark, axis)
 
 
 def _best(rows: Sequence[Row], column: Column) -> float:
     """The best mean of any library's explainer, NaN where no direction is better."""
-    means = [r.cells[column.label].summary.mean for r in rows if not r.control and column.label in r.cells]
-    means = [m for m in means if math.isfinite(m)]
+    own = [r.cells[column.label].summary for r in rows if not r.control and column.label in r.cells]
+    # A mean over some of the samples, because other maps are zero, is no fair rival of means over all.
+    most = max((s.n for s in own), default=0)
+    means = [s.mean for s in own if s.n == most and math.isfinite(s.mean)]
     if not means or not column.better:
         return math.nan
     return max(means) if column.better.startswith("higher") else min(means)
@@ -213,8 +217,8 @@ def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | Non
 
 
 def _against_random(row: Row, cell: Cell, column: Column) -> list[str]:
-    if row.control or not column.better or cell.versus is None:
-        return []
+    if row.control or not column.better or column.axis == "stability" or cell.versus is None:
+        return []  # a random map is as steady as can be: to be worse is no fault
     if cell.versus.verdict == "not told apart":
         return ["not told apart from random"]
     return ["worse than random"] if cell.versus.verdict == "worse" else []

@@ -23,6 +23,8 @@ METRICS = {
     "road_morf": "ROAD MoRF",
     "sensitivity_n": "sensitivity-n",
 }
+# What a training reports of a model.
+FIGURES = {"auc": "AUC", "rmse": "RMSE", "mae": "MAE", "dice": "Dice", "iou": "IoU"}
 KINDS = {"nan": "not finite", "zero": "all zero"}
 
 
@@ -43,8 +45,10 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def brief(value: float) -> str:
-    """Two significant digits, for quantities of any size."""
-    return f"{value:.2g}".replace("-", MINUS) if math.isfinite(value) else NONE
+    """Two significant digits, for quantities of any size; whole hundreds are written out."""
+    if not math.isfinite(value):
+        return NONE
+    return (f"{value:.0f}" if 100 <= abs(value) < 1e5 else f"{value:.2g}").replace("-", MINUS)
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:

@@ -60,7 +60,9 @@ class FusionSettings(BaseModel):
         if self.encoder == "resnet18" and task.name != "classification":
             raise InvalidInput(f"encoder 'resnet18' is the classifier's; {task.name} has its own, 'plain'")
         if self.encoder == "plain" and (self.frozen or self.weights):
-            raise InvalidInput("only the encoder 'resnet18' takes weights or can be frozen: write encoder='resnet18'")
+            raise InvalidInput(
+                "only the encoder 'resnet18' takes weights or can be frozen: write encoder='resnet18' (--encoder resnet18)"
+            )
         if self.frozen and not self.weights:
             raise InvalidInput("a frozen encoder needs weights: name a file, or 'imagenet' for torchvision's")
         if self.uninformative and self.uninformative not in task.modalities:
