@@ -146,8 +146,8 @@ def test_the_scorecard_groups_axes_and_marks_what_it_says(tmp_path: Path) -> Non
     assert all(len(t.columns) <= scorecard.WIDEST for t in card.tables)
     faithful, plausible, stable, cross = card.tables
     titles = [c.title for c in faithful.columns]
-    assert titles[:2] == ["Deletion, ct", "Deletion, table"]
-    assert "AOPC, ct" in titles
+    assert titles[:2] == ["Deletion of ct", "Deletion of table"]
+    assert "Aopc of ct" in titles
     lines = {line.label: line for line in faithful.lines}
     assert list(lines)[-1] == "controls.random"
     best = [line.label for line in faithful.lines if line.figures[0].best]
@@ -155,14 +155,14 @@ def test_the_scorecard_groups_axes_and_marks_what_it_says(tmp_path: Path) -> Non
     gradcam = lines["gradcam.gradcam"]
     assert gradcam.figures[1].missing == "no map of table"
     assert gradcam.figures[titles.index("Joint deletion")].missing.startswith("joint_deletion compares both")
-    assert "`gradcam.gradcam`, Deletion, table: no map of table" in faithful.reasons
+    assert "`gradcam.gradcam`, Deletion of table: no map of table" in faithful.reasons
     dice = plausible.lines[0].figures[0]
     assert re.fullmatch(r"best at the top \d\.\d%", dice.notes[0])
     assert [line.figures[0].notes[0] for line in stable.lines if line.label == "captum.integrated_gradients"] == [
         "meets 0.95"
     ]
     assert stable.lines[-1].figures[0].notes[0] == "below 0.95"
-    share = [c.title for c in cross.columns].index("Modality share, table")
+    share = [c.title for c in cross.columns].index("Modality share of table")
     assert cross.columns[share].better == ""
     assert not any(line.figures[share].best for line in cross.lines)
 
@@ -176,7 +176,7 @@ def test_what_is_not_told_apart_from_random_says_so(tmp_path: Path) -> None:
     ]
     (card,) = cards(replace(made, explanations=tuple(same)))
     plausible = card.tables[1]
-    place = [c.title for c in plausible.columns].index("Pointing, ct")
+    place = [c.title for c in plausible.columns].index("Pointing of ct")
     notes = {line.label: line.figures[place].notes for line in plausible.lines}
     assert notes["captum.saliency"] == ("not told apart from random",)
     assert notes["captum.integrated_gradients"] == ()

@@ -109,10 +109,10 @@ def test_a_run_goes_on_without_computing_anything_again(small: Path) -> None:
 
 
 def figure(task: str, model: Any, data: medical.MedicalSet) -> float:
-    """Accuracy, r or Dice of a model on samples."""
+    """AUC, r or Dice of a model on samples: a model that always answers the same is at chance in each."""
     outputs = predicted(model, data.inputs, np.arange(len(data)))
     found = BY_NAME[task].metrics(outputs, BY_NAME[task].targets(data))
-    return found[{"classification": "accuracy", "regression": "r", "segmentation": "dice"}[task]]
+    return found[{"classification": "auc", "regression": "r", "segmentation": "dice"}[task]]
 
 
 def test_without_the_signal_the_classifier_is_at_chance(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_without_the_signal_the_classifier_is_at_chance(tmp_path: Path) -> None:
     path, _ = fit_fusion(data, rows, tmp_path, settings, features=medical.FEATURES, progress=False)
     model = load(path, "torch").model
     assert figure("classification", model, medical.generate("classification", 100, seed=4, size=64)) >= 0.95
-    # 100 coin tosses: four standard errors are 0.2.
+    # The AUC's standard error at chance is 0.06 of 100 samples.
     control = medical.generate("classification", 100, seed=4, size=64, planted=False)
     assert abs(figure("classification", model, control) - 0.5) < 0.2
 
@@ -179,18 +179,24 @@ def test_an_explainer_finds_the_signal_in_both_frameworks(full: tuple[Path, dict
     made = runs.load(full[0] / "out" / task)
     # The classifier needs no image where the table suffices; the variant without a table does.
     for model in ("pytorch", "keras", *(("ct-alone",) if task == "classification" else ())):
+        best = {}
         for image in IMAGES[task]:
             means = {
                 e.label: float(np.nanmean(e.scores[f"pointing in {image}"].value))
                 for e in made.of(model).values()
                 if f"pointing in {image}" in e.scores and not runs.is_control(e)
             }
-            assert max(means.values()) >= 0.8, (task, model, image, means)
+            best[image] = max(means.values())
+        # The regressor goes by T2, so the lesion in T1 may be found less often.
+        assert max(best.values()) >= 0.8, (task, model, best)
+        assert min(best.values()) >= (0.6 if task == "regression" else 0.8), (task, model, best)
 
 
 @pytest.mark.deep
 @pytest.mark.parametrize("task", TASKS)
 def test_without_the_signal_models_drop_to_chance(full: tuple[Path, dict[str, float]], task: str) -> None:
     model = load(full[0] / "models" / "medical" / f"{task}.npz", "torch").model
-    control = figure(task, model, medical.generate(task, 100, seed=11, planted=False))
+    planted, control = (figure(task, model, medical.generate(task, 100, seed=11, planted=p)) for p in (True, False))
+    assert planted >= 0.8
+    # Of 100 samples: the AUC's standard error at chance is 0.06, that of r 0.1; a mask where nothing is has a Dice near 0.
     assert abs(control - 0.5) < 0.2 if task == "classification" else abs(control) < 0.35, control

@@ -74,7 +74,9 @@ class Maps:
 
 def compare(run: Run) -> Maps:
     """Compare all maps of a run, channels summed, two maps on all the modalities that both of them explain."""
-    usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values and ordering(e)}
+    usable = {
+        (e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values and ordering(e)
+    }
     index = {key: place for place, key in enumerate(usable)}
     cubes = {name: np.full((run.n, len(usable), len(usable)), np.nan) for name in MEASURES}
     kinds = [frozenset(e.values) for e in usable.values()]

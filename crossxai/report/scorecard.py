@@ -149,7 +149,7 @@ def _first(run: Run, label: str) -> Scores:
 
 
 def _titles(run: Run, labels: Sequence[str], found: Mapping[str, Scores]) -> dict[str, str]:
-    """Metric and modality; where two columns would be called the same, their labels."""
+    """The labels that an experiment gives; else metric and modality, and its own name where two would be called the same."""
     several = len(run.samples.modalities) > 1
     titles = {}
     for label in labels:
@@ -158,6 +158,8 @@ def _titles(run: Run, labels: Sequence[str], found: Mapping[str, Scores]) -> dic
         title = words.capital(words.metric(scores.metric))
         title += f" by {of}" if isinstance(of, str) else ""
         titles[label] = f"{title}, {modality}" if several and modality else title
+        if label != scores.metric:
+            titles[label] = words.capital(words.metric(label))
     taken = list(titles.values())
     return {x: t if taken.count(t) == 1 else words.capital(words.metric(x)) for x, t in titles.items()}
 
