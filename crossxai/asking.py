@@ -49,6 +49,8 @@ def _standard(values: Array, by: tuple[Array, Array] | None) -> Array:
 
 
 def _of_classes(asked: experiments.Target, outputs: Array, samples: Samples, name: str) -> tuple[Target, Measure]:
+    if asked.output or asked.mask:
+        raise InvalidInput("output and mask are of a regression or a segmentation; a class is chosen by of")
     if asked.of == "predicted":
         chosen = outputs.argmax(axis=1)
     else:

@@ -17,7 +17,8 @@ from PIL import Image
 
 from crossxai import InvalidInput, UnknownName
 from crossxai.evaluation.statistics import Summary
-from crossxai.report import analysis, galleries, modalities, overlays, room, run_figures, scorecard
+from crossxai.report import analysis, comparison, galleries, modalities, overlays, room, run_figures, scorecard
+from crossxai.report import findings as every_finding
 from crossxai.report.html import _environment
 from crossxai.report.modalities import small
 from crossxai.report.modality_charts import modality_shares, table_bars
@@ -398,3 +399,21 @@ def test_a_regression_that_leaves_its_scale_says_so(tmp_path: Path) -> None:
     assert "on whole inputs the score lies between 2.0 and 4.0" in said[0]
     assert "to 59.0" in said[0]
     assert not room.off_scale(replace(bent, samples=made.samples), "deletion")
+
+
+def test_who_stays_under_noise_is_a_finding(tmp_path: Path) -> None:
+    made = run(tmp_path)
+    found = [
+        f for f in every_finding.find(made, analysis.table(made), comparison.compare(made)) if f.topic == "Stability"
+    ]
+    assert [f.headline.partition(":")[0] for f in found] == ["Noise correlation of ct", "Noise correlation of table"]
+    rows = {r.label: r for r in analysis.table(made) if not r.control}
+    metric = "noise_correlation of ct"
+    above = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.low >= 0.95]
+    below = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.high < 0.95]
+    assert above or below
+    said = " ".join(found[0].points)
+    for label in above:
+        assert f"`{label}`" in said.partition("Below")[0]
+    for label in below:
+        assert f"`{label}`" in said.partition("Below")[2]

@@ -30,6 +30,8 @@ INPUTS = {'t1': T1, 't2': T2}
 def values():
     labels, masks = np.array([1.5, 2, 3, 4]), {'lesion': MASK}
     return Samples(tuple('abcd'), MODALITIES, INPUTS, labels, ('disability',), masks, TRUTH, 'regression')
+def classes():
+    return Samples(tuple('abcd'), MODALITIES, INPUTS, np.array([0, 0, 0, 0]), ('one',), {'lesion': MASK})
 def value():
     def f(t1, t2):
         return (3 * t1[:, 3:6, 3:6].mean(axis=(1, 2, 3)) + t2[:, 6:9, 6:9].mean(axis=(1, 2, 3)))[:, None]
@@ -136,6 +138,7 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
         ("values", "value", {"of": "label"}, 'write output = 0, its number, and measure = "identity"'),
         ("values", "value", {"measure": "accuracy"}, 'measure = "identity"'),
         ("values", "value", {"output": 3}, "output = 3: model 'own' has outputs 0 … 0"),
+        ("classes", "value", {"output": 1}, "a class is chosen by of"),
         ("values", "region", None, "a regression has values (n, outputs)"),
         ("regions", "value", None, "a segmentation has maps (n, *space, classes)"),
         ("regions", "region", {"of": 1}, "the region is explained"),
@@ -147,7 +150,7 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
     ],
 )  # fmt: skip
 def test_what_a_task_cannot_be_asked(tmp_path: Path, data: str, model: str, target: Any, words: str) -> None:
-    path = written(tmp_path, data, model, target, "lesion" if data == "values" else "tumour")
+    path = written(tmp_path, data, model, target, "tumour" if data == "regions" else "lesion")
     assert words in refused(path)
 
 
