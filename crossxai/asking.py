@@ -135,7 +135,7 @@ def _check_outputs(outputs: Array, name: str, experiment: Experiment, task: Task
     again = {"softmax", "sigmoid", "largest", "auto"} & {target.explain, target.measure}
     one = outputs.shape[-1] == 1
     if task != "regression" and again and (task == "segmentation" or not one) and probabilities(outputs):
-        found, twice = ("lie in [0, 1]", "sigmoid") if one else ("sum to 1", "softmax")
+        found, twice = ("fill [0, 1]", "sigmoid") if one else ("sum to 1", "softmax")
         raise InvalidInput(
             f"model {name!r} gives probabilities already (they {found}): a second {twice} would flatten every curve; "
             'write measure = "identity" under [target]'

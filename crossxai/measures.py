@@ -53,9 +53,10 @@ class Measure(Protocol):
 
 
 def probabilities(outputs: Array) -> bool:
-    """Whether outputs (n, *out, classes) are probabilities already: they sum to 1, or the one class lies in [0, 1] everywhere."""
+    """Whether outputs (n, *out, classes) are probabilities already: they sum to 1, or those of the one class lie in [0, 1] and
+    come within 0.01 of both ends, which small logits of a network that has learnt little do not."""
     if outputs.shape[-1] == 1:
-        return bool(((outputs >= 0) & (outputs <= 1)).all())
+        return bool(0 <= outputs.min() < 0.01 and 0.99 < outputs.max() <= 1)
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-4))
 
 

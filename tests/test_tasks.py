@@ -11,6 +11,7 @@ from experiments import crossxai, toml
 
 from crossxai import experiment, files, sources
 from crossxai.data import medical
+from crossxai.measures import probabilities
 
 OWN = """
 import numpy as np
@@ -40,7 +41,7 @@ def regions():
     masks = {'tumour': MASK, 'nothing': MASK & False}
     return Samples(tuple('abcd'), MODALITIES, INPUTS, np.zeros(4, int), ('tumour',), masks, TRUTH, 'segmentation')
 def region():
-    return FunctionModel(lambda t1, t2: 6 * t1 * t1 + t2 - 5.5, MODALITIES, output_axes=('y', 'x', 'class'))
+    return FunctionModel(lambda t1, t2: 4 * (6 * t1 * t1 + t2 - 5.5), MODALITIES, output_axes=('y', 'x', 'class'))
 def probability():
     logits = region().predict
     return FunctionModel(lambda *x: 1 / (1 + np.exp(-logits(x))), MODALITIES, output_axes=('y', 'x', 'class'))
@@ -145,7 +146,7 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
         ("regions", "region", {"of": "label", "mask": "other"}, "no mask 'other', only: tumour, nothing"),
         ("regions", "region", {"of": "label", "mask": "nothing"}, "the true region of model 'own' is empty for a, b, c, d"),
         ("regions", "region", {"output": 2}, "segments classes 0 … 0"),
-        ("regions", "probability", {"of": "label"}, "gives probabilities already (they lie in [0, 1]): a second sigmoid"),
+        ("regions", "probability", {"of": "label"}, "gives probabilities already (they fill [0, 1]): a second sigmoid"),
         ("regions", "probability", {"measure": "sigmoid"}, 'write measure = "identity" under [target]'),
     ],
 )  # fmt: skip
@@ -163,6 +164,13 @@ def test_a_segmentation_that_gives_probabilities_has_the_region_of_its_logits(tm
         out = ran(written(tmp_path / model, "regions", model, target, "tumour"))
         scores.append(files.read_predictions(out / "predictions" / "own.h5").score)
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
+
+
+def test_small_logits_are_no_probabilities() -> None:
+    """One epoch's logits may all lie between 0 and 1."""
+    assert not probabilities(np.linspace(0.02, 0.4, 50)[:, None])
+    assert not probabilities(np.linspace(0.0, 0.9, 50)[:, None])
+    assert probabilities(np.linspace(0.001, 0.999, 50)[:, None])
 
 
 def test_one_metric_twice_needs_labels(tmp_path: Path) -> None:
