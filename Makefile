@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed-$(HASH)
 
 help:
 	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
-	@echo "make medical   three fusion tasks: data, networks in both frameworks, three reports in out/ (twenty minutes)"
+	@echo "make medical   three fusion tasks: data, networks in both frameworks, three reports in out/ (twelve minutes)"
 	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
