@@ -14,6 +14,7 @@ from crossxai.experiment import Experiment
 from crossxai.files import Samples, Task
 from crossxai.measures import Accuracy, Dice, Largest, Measure, predicted_region, probabilities
 from crossxai.model import Array
+from crossxai.models.loading import in_standard_units
 from crossxai.question import Question
 from crossxai.sources import Subject
 from crossxai.target import Link, Target
@@ -30,7 +31,12 @@ def questions(
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
         raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
-    inputs = tuple(_standard(samples.inputs[m.name], subject.standard.get(m.name)) for m in model.modalities)
+    inputs = tuple(
+        in_standard_units(samples.inputs[m.name], *subject.standard[m.name])
+        if m.name in subject.standard
+        else samples.inputs[m.name]
+        for m in model.modalities
+    )
     size = experiment.batch_size or DEFAULT
     outputs = np.concatenate(
         batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
@@ -39,13 +45,6 @@ def questions(
     target, measured = _TARGETS[samples.task](experiment.target, outputs, samples, name)
     question = Question(model, inputs, target, samples.ids, batch_size=size)
     return question, replace(question, target=measured), outputs
-
-
-def _standard(values: Array, by: tuple[Array, Array] | None) -> Array:
-    if by is None:
-        return values
-    mean, sd = by
-    return ((values - mean) / sd).astype(values.dtype)
 
 
 def _of_classes(asked: experiments.Target, outputs: Array, samples: Samples, name: str) -> tuple[Target, Measure]:

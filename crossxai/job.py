@@ -19,6 +19,7 @@ from crossxai.asking import measured_as, questions, words_of, words_of_what
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import baselines, curves, joint
+from crossxai.evaluation.modality import DROP
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import (
     Explanation,
@@ -34,8 +35,6 @@ from crossxai.question import Question
 from crossxai.scores import Metric
 
 CONTROLS = "controls"
-MODALITY_DROP = "modality_drop"
-"""The extra of maps that hold one number per modality, which orders no pixels."""
 
 
 class Job:
@@ -119,7 +118,7 @@ class Job:
                 name: hashes[name]
                 for name in usable
                 if about[name] in e.values
-                and (MODALITY_DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
+                and (DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
                 and name not in alone[e.label]
                 and (not only[name] or e.label in only[name] or e.library == CONTROLS)
             }

@@ -24,6 +24,9 @@ from crossxai.scores import Axis, Range, Scores
 
 Numbers = npt.NDArray[np.float64]
 Of = Literal["mean", "sum"]
+DROP = "modality_drop"
+"""The extra (n, modalities) of an explainer that replaces whole modalities: what the model does. Its maps hold one number per
+modality, which orders no pixels."""
 
 
 def shares(units: Sequence[Array], of: Of) -> Numbers:

@@ -85,10 +85,14 @@ class Loaded:
         for modality in self.model.modalities:
             values = given[modality.name]
             if modality.name in self.tables:
-                mean, sd = self.held.standardise[modality.name]
-                values = ((values - mean) / sd).astype(values.dtype)
+                values = in_standard_units(values, *self.held.standardise[modality.name])
             found.append(values)
         return tuple(found)
+
+
+def in_standard_units(values: Array, mean: Array, sd: Array) -> Array:
+    """(values - mean) / sd, in the values' precision."""
+    return np.asarray(((values - mean) / sd).astype(values.dtype))
 
 
 def load(

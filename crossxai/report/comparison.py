@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import reduce_channels
 from crossxai.evaluation import agreement, statistics
+from crossxai.evaluation.modality import DROP
 from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
@@ -95,7 +96,7 @@ def compare(run: Run) -> Maps:
 
 def ordering(explanation: Explanation) -> bool:
     """Whether maps order pixels; those of a whole modality's ablation hold one number each."""
-    return "modality_drop" not in explanation.extras
+    return DROP not in explanation.extras
 
 
 def units(run: Run, explanation: Explanation, among: Collection[str]) -> Array:

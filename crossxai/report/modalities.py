@@ -10,16 +10,13 @@ import numpy as np
 
 from crossxai.attribution import reduce_channels
 from crossxai.evaluation import modality, statistics
-from crossxai.evaluation.modality import Numbers
+from crossxai.evaluation.modality import DROP, Numbers
 from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.phrases import code, tally
 from crossxai.report.run import Run, is_control, ok
-
-DROP = "modality_drop"
-"""The extra (n, modalities) of an explainer that replaces whole modalities: what the model does."""
 
 UNLIKE = (
     "The mean divides by the number of units: {units}. A modality of few units then needs little to get a large share.",

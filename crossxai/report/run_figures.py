@@ -18,6 +18,7 @@ from PIL import Image
 from crossxai import evaluation
 from crossxai.atomic import replacing
 from crossxai.errors import UnknownName
+from crossxai.evaluation.modality import DROP
 from crossxai.files import Explanation, Predictions
 from crossxai.measures import predicted_region
 from crossxai.model import Array
@@ -101,7 +102,7 @@ def choose(run: Run, model: str) -> str:
     """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
-    usable = {x: e for x, e in usable.items() if modalities.DROP not in e.extras}
+    usable = {x: e for x, e in usable.items() if DROP not in e.extras}
     if not usable:
         return ""
     most = max(len(e.values) for e in usable.values())

@@ -11,7 +11,8 @@ import pandas as pd
 
 from crossxai import evaluation
 from crossxai.evaluation import statistics
-from crossxai.report import modalities, words
+from crossxai.evaluation.modality import DROP
+from crossxai.report import words
 from crossxai.report.analysis import Cell, Row
 from crossxai.report.run import Run
 from crossxai.scores import Scores
@@ -215,7 +216,7 @@ def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | Non
     modality = str(_first(run, column.label).params.get("modality") or "")
     if modality and modality not in run.of(model)[row.label].values:
         return f"no map of {modality}"
-    if modalities.DROP in run.of(model)[row.label].extras:
+    if DROP in run.of(model)[row.label].extras:
         return "one number per modality orders no pixels"
     return "the experiment does not ask for it"
 
