@@ -36,3 +36,13 @@ def test_memory() -> None:
     for row in rows:
         peak, bound = (float(cell) for cell in row[-2:])
         assert 0 < peak < bound
+
+
+@pytest.mark.deep
+def test_pcam_study() -> None:
+    """The plain loop's curves are compared with ours before anything is shown."""
+    words = ("--images", "2", "--steps", "5", "--looped", "1", "--samples", "20", "--repeats", "1")
+    found = json.loads(run("pcam_study.py", "--alone", "--frameworks", "torch", *words).splitlines()[-1])
+    assert found["passes"] == 2 * (2 + 3 * 2 * 4)
+    assert found["looped"] == 2 * 6
+    assert set(found["seconds"]) == {"bare", "ours", "loop"}
