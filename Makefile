@@ -6,11 +6,12 @@ EXTRAS := torch,captum,gradcam,lime,xplique-cpu,dev
 HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(HASH)
 
-.PHONY: help install demo medical test test-all lint format bench clean
+.PHONY: help install demo medical pcam test test-all lint format bench clean
 
 help:
 	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
 	@echo "make medical   three fusion tasks: data, networks in both frameworks, three reports in out/ (twelve minutes)"
+	@echo "make pcam      the PatchCamelyon study on embedded and on drawn patches, and a network that looks at a pen mark"
 	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
 	@echo "make lint      ruff and mypy"
 	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
@@ -47,6 +48,18 @@ medical: install
 	for task in classification regression segmentation; do \
 		$(BIN)/crossxai compare examples/medical/$$task.toml --out out/$$task || exit 1; done
 
+# The PatchCamelyon study without a download: docs/pcam.md.
+pcam: install
+	$(BIN)/crossxai data pcam embedded --out data/histology
+	$(BIN)/crossxai train pcam --data data/histology --out models/pcam/pytorch.npz
+	$(BIN)/crossxai train pcam --data data/histology --out models/pcam/keras.npz --framework tensorflow
+	$(BIN)/crossxai compare examples/pcam/study.toml --out out/pcam
+	$(BIN)/crossxai data pcam synthetic --out data/pcam-plain --n 20000
+	$(BIN)/crossxai data pcam synthetic --out data/pcam-marked --n 20000 --shortcut
+	$(BIN)/crossxai train pcam --data data/pcam-plain --out models/pcam/plain.npz --fraction 0.1
+	$(BIN)/crossxai train pcam --data data/pcam-marked --out models/pcam/marked.npz --fraction 0.1
+	$(BIN)/crossxai compare examples/pcam/shortcut.toml --out out/shortcut
+
 test: lint
 	$(BIN)/pytest -m "not deep"
 
@@ -66,6 +79,7 @@ bench: install
 	$(BIN)/python benchmarks/harness.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/auto_steps.py
+	$(BIN)/python benchmarks/pcam_study.py
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache

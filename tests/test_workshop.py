@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from documented import commands
 from experiments import crossxai
 
 from crossxai import Question, Target, files
@@ -27,13 +28,6 @@ IMAGES = {"classification": ("ct",), "regression": ("t1", "t2"), "segmentation":
 JOINT = ("captum.integrated_gradients", "captum.deep_lift", "captum.occlusion")
 
 
-def commands() -> list[str]:
-    """The workshop's commands, as docs/medical.md prints them."""
-    page = (ROOT / "docs" / "medical.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```console\n(.*?)```", page, re.S)
-    return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ crossxai")]
-
-
 def followed(place: Path, small: bool) -> dict[str, float]:
     """Run every command in a folder; seconds by command. small: few samples, one epoch, the same everything else."""
     examples = place / "examples" / "medical"
@@ -45,7 +39,7 @@ def followed(place: Path, small: bool) -> dict[str, float]:
     seconds = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        for line in commands():
+        for line in commands("medical.md"):
             words = shlex.split(line)[1:]
             start = time.perf_counter()
             done = crossxai(*words, *(more[words[0]] if small else []))
