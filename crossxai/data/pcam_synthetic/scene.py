@@ -1,4 +1,4 @@
-"""Where cells lie: the same tissue around the centre whatever the label, and in the centre tumour cells or as much of normal ones.
+"""Where cells lie: one tissue around the centre whatever the label, and in the centre tumour cells or as much of normal ones.
 
 The centre 32 × 32 has one to three places. In a positive patch a tumour cell lies in each of them; in a negative patch small
 normal cells that hold about as much haematoxylin. All else is drawn before the label is looked at: tumour cells around
@@ -40,12 +40,14 @@ class Tumour:
 
 @dataclass(frozen=True)
 class Small:
-    """Small nuclei, ellipses: place (n, 2), long and short half axis (n, 2), tilt (n,), dark (n,)."""
+    """Normal nuclei, ellipses: place (n, 2), long and short half axis (n, 2), tilt (n,), dark (n,), pale: 1 for an open nucleus
+    with a thin rim, 0 for a dense one."""
 
     place: Floats
     axes: Floats
     tilt: Floats
     dark: Floats
+    pale: Floats
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,12 @@ def _stroma(rng: np.random.Generator, direction: float) -> Texture:
     line = np.arange(SIZE, dtype=np.float32)
     across = np.float32(np.cos(direction)) * line[:, None] - np.float32(np.sin(direction)) * line[None, :]
     bend, thick = smooth(rng, 24), smooth(rng, 16)
-    wave = np.sin(across * np.float32(2 * np.pi / rng.uniform(6, 10)) + 2.5 * bend)
-    fine = smooth(rng, 4)
-    eosin = 0.50 + 0.10 * thick + 0.09 * wave * (1 + 0.5 * thick) + 0.05 * fine
-    cleft = np.clip((wave * 0.5 + bend + thick - np.float32(rng.uniform(1.4, 2.6))) * 1.5, 0, 1)
-    eosin = np.maximum(eosin, 0.12) * (1 - 0.85 * cleft)
-    haematoxylin = (np.float32(rng.uniform(0.08, 0.18)) + 0.03 * smooth(rng, 12)) * (1 - 0.8 * cleft)
+    wave = np.sin(across * np.float32(2 * np.pi / rng.uniform(5, 11)) + 3 * bend)
+    fine = np.clip(smooth(rng, 4), -2, 2)
+    eosin = 0.50 + 0.12 * thick + 0.07 * wave * (1 + thick) + 0.06 * fine
+    cleft = np.clip((bend - thick + 0.25 * wave + 0.15 * fine - np.float32(rng.uniform(1.6, 3.2))) * 2, 0, 1)
+    eosin = np.maximum(eosin, 0.12) * (1 - 0.9 * cleft)
+    haematoxylin = (np.float32(rng.uniform(0.08, 0.18)) + 0.03 * smooth(rng, 12)) * (1 - 0.85 * cleft)
     return Texture(eosin.astype(np.float32), np.maximum(haematoxylin, 0).astype(np.float32), fine)
 
 
@@ -94,7 +96,7 @@ def _tumour(rng: np.random.Generator) -> tuple[Tumour, int]:
     phase = rng.uniform(0, 2 * np.pi, (tries, 4))
     reach = radius * (1 + size.sum(axis=1))
     inside = int(rng.choice(3, p=(0.45, 0.35, 0.2))) + 1
-    around = int(rng.integers(1, 9)) if rng.random() < 0.65 else 0
+    around = int(rng.integers(1, 9)) if rng.random() < 0.75 else 0
     nest = rng.uniform(0, SIZE, 2)
     place = np.clip(rng.normal(nest, 26, (tries, 2)), -MARGIN, SIZE + MARGIN)
     room = 12
@@ -141,12 +143,12 @@ def _lymphocytes(rng: np.random.Generator, place: Floats) -> Small:
     n = len(place)
     long = rng.uniform(*SMALL, n)
     axes = np.stack([long, long * rng.uniform(0.82, 1, n)], axis=1)
-    kinds = (place, axes, rng.uniform(0, np.pi, n), rng.uniform(0.8, 1.15, n))
+    kinds = (place, axes, rng.uniform(0, np.pi, n), rng.uniform(0.8, 1.15, n), np.zeros(n))
     return Small(*(values.astype(np.float32) for values in kinds))
 
 
 def _small(rng: np.random.Generator, tumour: Tumour, direction: float) -> Small:
-    """Lymphocytes on a jittered, turned lattice, more here and fewer there, and spindle cells along the fibres."""
+    """Normal cells on a jittered, turned lattice, here more, there fewer: lymphocytes, thin ones along the fibres, oval ones."""
     steps = np.arange(-9, 10) * SPACING
     y, x = np.meshgrid(steps, steps, indexing="ij")
     turn = rng.uniform(0, np.pi / 2)
@@ -159,12 +161,12 @@ def _small(rng: np.random.Generator, tumour: Tumour, direction: float) -> Small:
     gap = np.linalg.norm(place[:, None] - tumour.place[None], axis=-1) - tumour.radius
     keep &= (gap > SMALL[0]).all(axis=1)
     found = _lymphocytes(rng, place[keep])
-    spindle = rng.random(len(found.tilt)) < rng.uniform(0.02, 0.4)
-    thin = np.stack([rng.uniform(4.5, 6.5, len(spindle)), rng.uniform(1.2, 1.8, len(spindle))], axis=1)
-    tilt = direction + rng.normal(0, 0.25, len(spindle))
-    return Small(
-        found.place,
-        np.where(spindle[:, None], thin, found.axes).astype(np.float32),
-        np.where(spindle, tilt, found.tilt).astype(np.float32),
-        found.dark,
-    )
+    n = len(found.tilt)
+    kind = rng.random(n)
+    spindle = kind < rng.uniform(0.02, 0.4)
+    oval = kind > 1 - rng.uniform(0, 0.25)  # histiocytes and the like: larger and paler than lymphocytes, yet normal
+    axes = found.axes.astype(np.float64)
+    axes[spindle] = np.stack([rng.uniform(4.5, 6.5, n), rng.uniform(1.2, 1.8, n)], axis=1)[spindle]
+    axes[oval] = np.stack([rng.uniform(4.2, 5.2, n), rng.uniform(3.0, 3.8, n)], axis=1)[oval]
+    tilt = np.where(spindle, direction + rng.normal(0, 0.25, n), found.tilt)
+    return Small(found.place, axes.astype(np.float32), tilt.astype(np.float32), found.dark, oval.astype(np.float32))
