@@ -67,13 +67,13 @@ def _draw_tumour(tumour: Tumour, haematoxylin: Floats, eosin: Floats, chromatin:
     nucleolus = np.maximum(1 - ((dy - ny) ** 2 + (dx - nx) ** 2) / 4.5, 0)
     around = np.clip(1 + depth / (0.75 * radius), 0, 1)  # cytoplasm
     dark = tumour.dark[:, None, None]
-    body = dark * (0.62 + 0.55 * rim + 0.9 * nucleolus)
+    body = dark * (0.55 + 0.55 * rim + 0.9 * nucleolus)
     nucleus = depth > 0
     for i, place in enumerate(slices):
         coarse = body[i] + 0.10 * chromatin[place]
         cytoplasm = around[i]
         h = haematoxylin[place]
-        h += 0.16 * cytoplasm
+        h += 0.12 * cytoplasm
         h += inside[i] * (coarse - h)
         e = eosin[place]
         e += 0.18 * cytoplasm * (1 - inside[i])
