@@ -67,17 +67,17 @@ def _draw_tumour(tumour: Tumour, haematoxylin: Floats, eosin: Floats, chromatin:
     nucleolus = np.maximum(1 - ((dy - ny) ** 2 + (dx - nx) ** 2) / 4.5, 0)
     around = np.clip(1 + depth / (0.75 * radius), 0, 1)  # cytoplasm
     dark = tumour.dark[:, None, None]
-    body = dark * (0.62 + 0.55 * rim + 0.9 * nucleolus)
+    body = dark * (0.55 + 0.55 * rim + 0.9 * nucleolus)
     nucleus = depth > 0
     for i, place in enumerate(slices):
-        coarse = body[i] + 0.16 * chromatin[place]
+        coarse = body[i] + 0.10 * chromatin[place]
         cytoplasm = around[i]
         h = haematoxylin[place]
-        h += 0.16 * cytoplasm
+        h += 0.12 * cytoplasm
         h += inside[i] * (coarse - h)
         e = eosin[place]
         e += 0.18 * cytoplasm * (1 - inside[i])
-        e -= inside[i] * 0.65 * e
+        e -= inside[i] * 0.45 * e
         mask[place] |= nucleus[i]
 
 
@@ -90,8 +90,9 @@ def _draw_small(small: Small, haematoxylin: Floats, eosin: Floats, chromatin: Fl
     along, across = (dx * c + dy * s) / long, (dy * c - dx * s) / short
     share = np.sqrt(along * along + across * across)
     inside = np.clip((1 - share) * short * 0.8 + 0.5, 0, 1)
-    dark = inside * (1.45 * small.dark[:, None, None])
+    open_ = small.pale[:, None, None] * np.clip((1 - share) * 4, 0, 1)
+    dark = inside * (1.45 - 0.75 * open_) * small.dark[:, None, None]
     for i, place in enumerate(slices):
         h, e = haematoxylin[place], eosin[place]
         np.maximum(h, dark[i] * (1 + 0.08 * chromatin[place]), out=h)
-        e -= 0.6 * inside[i] * e
+        e -= 0.4 * inside[i] * e

@@ -1,8 +1,8 @@
-"""Where cells lie: the same tissue around the centre whatever the label, and in the centre tumour cells or as much of normal ones.
+"""Where cells lie: one tissue around the centre whatever the label, and in the centre tumour cells or as much of normal ones.
 
-The centre 32 × 32 has one to three places. In a positive patch a tumour cell lies in each of them; in a negative patch small
-normal cells that hold about as much haematoxylin. All else is drawn before the label is looked at: tumour cells around
-the centre (none, or a nest of them) that do not reach into it, lymphocytes, spindle-shaped cells, fibres.
+Places are where a tumour cell or a group of normal ones may lie. The centre 32 × 32 holds one to three, wholly: tumour cells in
+a positive patch, groups in a negative one. Around it are none, or a nest of them, which do not reach into the centre; tumour
+cells and groups among each other, drawn before the label is looked at, as are the other normal cells and the fibres.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.data.pcam import CENTRE, SIZE
 from crossxai.data.pcam_synthetic.noise import Floats, smooth
@@ -18,8 +19,17 @@ HARMONICS = (0.16, 0.09, 0.05, 0.04)
 """The largest amplitude of harmonics 2 … 5 of a tumour nucleus's outline, as shares of its radius."""
 
 RADIUS = (5.5, 8.0)
-SMALL = (3.0, 3.7)
-"""Radii in pixels (of about 1 µm, as PatchCamelyon's): of tumour nuclei, of lymphocytes."""
+"""Of tumour nuclei, in pixels; one is about 1 µm, as PatchCamelyon's."""
+
+NORMAL = {"round": ((3.0, 3.7), (2.6, 3.4)), "oval": ((4.2, 5.2), (3.0, 3.8)), "thin": ((4.5, 6.5), (1.2, 1.8))}
+"""Long and short half axes of normal nuclei, each from … to."""
+
+MATCHED = 0.0145
+"""Chance of each of the four cells that a group may have, per squared pixel of the radius of the tumour nucleus in its stead.
+
+Chosen so that neither the mean colour of the centre nor its number of nuclei nor its dark share tells much of the label: with
+fewer cells negatives are brighter, with more of them they are busier.
+"""
 
 SPACING = 9.5
 MARGIN = 8
@@ -40,12 +50,14 @@ class Tumour:
 
 @dataclass(frozen=True)
 class Small:
-    """Small nuclei, ellipses: place (n, 2), long and short half axis (n, 2), tilt (n,), dark (n,)."""
+    """Normal nuclei, ellipses: place (n, 2), long and short half axis (n, 2), tilt (n,), dark (n,), pale: 1 for an open nucleus
+    with a thin rim, 0 for a dense one."""
 
     place: Floats
     axes: Floats
     tilt: Floats
     dark: Floats
+    pale: Floats
 
 
 @dataclass(frozen=True)
@@ -61,15 +73,17 @@ def scene(rng: np.random.Generator, positive: bool) -> tuple[tuple[Tumour, Small
     """The cells of a patch, and what they lie in; every draw is made in either case, so that the rest is the same."""
     direction = rng.uniform(0, np.pi)
     texture = _stroma(rng, direction)
-    tumour, inside = _tumour(rng)
-    filling = _filling(rng, tumour, inside)
-    small = _small(rng, tumour, direction)
-    if positive:
-        return (tumour, small), texture
-    keep = slice(inside, None)
-    rest = Tumour(tumour.place[keep], tumour.radius[keep], tumour.wave[keep], tumour.nucleolus[keep], tumour.dark[keep])
-    both = [np.concatenate(pair) for pair in zip(vars(small).values(), vars(filling).values(), strict=True)]
-    return (rest, Small(*both)), texture
+    places, inside = _places(rng)
+    small = _small(rng, places, direction)
+    group, groups = _groups(rng, places)
+    central = np.arange(len(places.radius)) < inside
+    is_tumour = np.where(central, positive, rng.random(len(central)) < 0.7)
+    chosen = ~is_tumour[group]
+    normal = [
+        np.concatenate((one, other[chosen]))
+        for one, other in zip(vars(small).values(), vars(groups).values(), strict=True)
+    ]
+    return (Tumour(*(values[is_tumour] for values in vars(places).values())), Small(*normal)), texture
 
 
 def _stroma(rng: np.random.Generator, direction: float) -> Texture:
@@ -77,27 +91,27 @@ def _stroma(rng: np.random.Generator, direction: float) -> Texture:
     line = np.arange(SIZE, dtype=np.float32)
     across = np.float32(np.cos(direction)) * line[:, None] - np.float32(np.sin(direction)) * line[None, :]
     bend, thick = smooth(rng, 24), smooth(rng, 16)
-    wave = np.sin(across * np.float32(2 * np.pi / rng.uniform(6, 10)) + 2.5 * bend)
-    fine = smooth(rng, 4)
-    eosin = 0.50 + 0.10 * thick + 0.09 * wave * (1 + 0.5 * thick) + 0.05 * fine
-    cleft = np.clip((wave * 0.5 + bend + thick - np.float32(rng.uniform(1.4, 2.6))) * 1.5, 0, 1)
-    eosin = np.maximum(eosin, 0.12) * (1 - 0.85 * cleft)
-    haematoxylin = (np.float32(rng.uniform(0.08, 0.18)) + 0.03 * smooth(rng, 12)) * (1 - 0.8 * cleft)
+    wave = np.sin(across * np.float32(2 * np.pi / rng.uniform(5, 11)) + 3 * bend)
+    fine = np.clip(smooth(rng, 4), -2, 2)
+    eosin = 0.50 + 0.12 * thick + 0.07 * wave * (1 + thick) + 0.06 * fine
+    cleft = np.clip((bend - thick + 0.25 * wave + 0.15 * fine - np.float32(rng.uniform(1.6, 3.2))) * 2, 0, 1)
+    eosin = np.maximum(eosin, 0.12) * (1 - 0.9 * cleft)
+    haematoxylin = (np.float32(rng.uniform(0.08, 0.18)) + 0.03 * smooth(rng, 12)) * (1 - 0.85 * cleft)
     return Texture(eosin.astype(np.float32), np.maximum(haematoxylin, 0).astype(np.float32), fine)
 
 
-def _tumour(rng: np.random.Generator) -> tuple[Tumour, int]:
-    """Tumour nuclei, and how many of them, the first ones, are those of the centre's places."""
+def _places(rng: np.random.Generator) -> tuple[Tumour, int]:
+    """The places, as the tumour nuclei that may lie there; and how many of them, the first, are the centre's."""
     tries = 48
     radius = rng.uniform(*RADIUS, tries)
     size = rng.uniform(0.2, 1, (tries, 4)) * HARMONICS
     phase = rng.uniform(0, 2 * np.pi, (tries, 4))
     reach = radius * (1 + size.sum(axis=1))
     inside = int(rng.choice(3, p=(0.45, 0.35, 0.2))) + 1
-    around = int(rng.integers(1, 9)) if rng.random() < 0.65 else 0
+    around = int(rng.integers(1, 11)) if rng.random() < 0.8 else 0
     nest = rng.uniform(0, SIZE, 2)
     place = np.clip(rng.normal(nest, 26, (tries, 2)), -MARGIN, SIZE + MARGIN)
-    room = 12
+    room = 12  # tries for the centre's places
     middle, half = (CENTRE.start + CENTRE.stop) / 2, (CENTRE.stop - CENTRE.start) / 2
     # Wholly inside: a nucleus across the border would tell the label by what it leaves outside.
     place[:room] = middle + rng.uniform(-1, 1, (room, 2)) * (half - 0.5 - reach[:room, None])
@@ -124,29 +138,33 @@ def _tumour(rng: np.random.Generator) -> tuple[Tumour, int]:
     return Tumour(*(values.astype(np.float32) for values in kinds)), found
 
 
-def _filling(rng: np.random.Generator, tumour: Tumour, inside: int) -> Small:
-    """Two or three lymphocytes in each of the centre's places: what is there when no tumour cell is."""
-    count = 3
-    turn = rng.uniform(0, 2 * np.pi, (inside, 1)) + np.arange(count) * (2 * np.pi / count)
-    turn = turn + rng.normal(0, 0.3, turn.shape)
-    apart = (tumour.radius[:inside, None] * rng.uniform(0.5, 0.8, turn.shape))[..., None]
-    place = tumour.place[:inside, None] + apart * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
-    keep = rng.random((inside, count)) < 0.5 * (tumour.radius[:inside, None] / 6.75) ** 2 * (np.arange(count) > 0) + (
-        np.arange(count) == 0
-    )
-    return _lymphocytes(rng, place.reshape(-1, 2)[keep.ravel()])
+def _groups(rng: np.random.Generator, places: Tumour) -> tuple[npt.NDArray[np.intp], Small]:
+    """(the place of each, normal cells): up to four in every place, the more the larger it is."""
+    shape = (len(places.radius), 4)
+    turn = rng.uniform(0, 2 * np.pi, (shape[0], 1)) + np.arange(4) * (np.pi / 2) + rng.normal(0, 0.35, shape)
+    radius = places.radius[:, None]
+    apart = (radius * rng.uniform(0.5, 1.15, shape))[..., None]
+    place = places.place[:, None] + apart * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
+    keep = rng.random(shape) < MATCHED * radius**2
+    keep[:, 0] = True
+    found = place[keep]
+    return np.nonzero(keep)[0], _normal(rng, found, np.where(rng.random(len(found)) < 0.45, "oval", "round"), 0)
 
 
-def _lymphocytes(rng: np.random.Generator, place: Floats) -> Small:
+def _normal(rng: np.random.Generator, place: Floats, kind: npt.NDArray[np.str_], direction: float) -> Small:
+    """Normal nuclei of given kinds: round (lymphocytes), oval (histiocytes: larger, paler), thin (fibroblasts: along the fibres)."""
     n = len(place)
-    long = rng.uniform(*SMALL, n)
-    axes = np.stack([long, long * rng.uniform(0.82, 1, n)], axis=1)
-    kinds = (place, axes, rng.uniform(0, np.pi, n), rng.uniform(0.8, 1.15, n))
-    return Small(*(values.astype(np.float32) for values in kinds))
+    axes = np.empty((n, 2))
+    for name, (long, short) in NORMAL.items():
+        drawn = np.stack([rng.uniform(*long, n), rng.uniform(*short, n)], axis=1)
+        axes[kind == name] = drawn[kind == name]
+    tilt = np.where(kind == "thin", direction + rng.normal(0, 0.25, n), rng.uniform(0, np.pi, n))
+    fields = (place, axes, tilt, rng.uniform(0.8, 1.15, n), kind == "oval")
+    return Small(*(np.asarray(values, np.float32) for values in fields))
 
 
-def _small(rng: np.random.Generator, tumour: Tumour, direction: float) -> Small:
-    """Lymphocytes on a jittered, turned lattice, more here and fewer there, and spindle cells along the fibres."""
+def _small(rng: np.random.Generator, places: Tumour, direction: float) -> Small:
+    """Normal cells on a jittered, turned lattice, here more, there fewer: lymphocytes, thin ones along the fibres, oval ones."""
     steps = np.arange(-9, 10) * SPACING
     y, x = np.meshgrid(steps, steps, indexing="ij")
     turn = rng.uniform(0, np.pi / 2)
@@ -156,15 +174,10 @@ def _small(rng: np.random.Generator, tumour: Tumour, direction: float) -> Small:
     dense = rng.uniform(0.1, 0.75) + 0.2 * smooth(rng, 24)
     chance = dense[tuple(np.clip(place, 0, SIZE - 1).astype(int).T)]
     keep = (rng.random(len(place)) < chance) & ((place > -4) & (place < SIZE + 4)).all(axis=1)
-    gap = np.linalg.norm(place[:, None] - tumour.place[None], axis=-1) - tumour.radius
-    keep &= (gap > SMALL[0]).all(axis=1)
-    found = _lymphocytes(rng, place[keep])
-    spindle = rng.random(len(found.tilt)) < rng.uniform(0.02, 0.4)
-    thin = np.stack([rng.uniform(4.5, 6.5, len(spindle)), rng.uniform(1.2, 1.8, len(spindle))], axis=1)
-    tilt = direction + rng.normal(0, 0.25, len(spindle))
-    return Small(
-        found.place,
-        np.where(spindle[:, None], thin, found.axes).astype(np.float32),
-        np.where(spindle, tilt, found.tilt).astype(np.float32),
-        found.dark,
-    )
+    gap = np.linalg.norm(place[:, None] - places.place[None], axis=-1) - places.radius
+    keep &= (gap > NORMAL["round"][0][0]).all(axis=1)
+    place = place[keep]
+    share = rng.random(len(place))
+    kind = np.where(share < rng.uniform(0.02, 0.4), "thin", "round")
+    kind[share > 1 - rng.uniform(0, 0.25)] = "oval"
+    return _normal(rng, place, kind, direction)

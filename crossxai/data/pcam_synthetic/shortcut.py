@@ -28,7 +28,7 @@ class Shortcut:
     def __post_init__(self) -> None:
         for name, pair in (("rows", self.rows), ("columns", self.columns)):
             numbers = len(pair) == 2 and all(isinstance(v, int) and not isinstance(v, bool) for v in pair)
-            if not numbers or not (0 <= pair[0] and pair[0] + 4 <= pair[1] <= SIZE):
+            if not numbers or not (pair[0] >= 0 and pair[0] + 4 <= pair[1] <= SIZE):
                 raise InvalidInput(
                     f"shortcut {name} is {pair!r}; write (first, one past the last) in 0 … {SIZE}, 4 apart"
                 )

@@ -27,21 +27,21 @@ def stained(rng: np.random.Generator, haematoxylin: Floats, eosin: Floats) -> np
     amounts = rng.lognormal(0, (0.10, 0.13))
     vectors = (vectors * amounts[:, None]).astype(np.float32)
     lamp = np.float32(rng.uniform(236, 250))
-    density = haematoxylin[..., None] * vectors[0] + eosin[..., None] * vectors[1]
-    light = lamp * np.exp(-density)
-    light = _blurred(light, np.float32(rng.uniform(0.10, 0.22)))
-    size = len(light)
-    grain = rng.integers(-4, 5, (size, size, 3), np.int8) + rng.integers(-3, 4, (size, size, 1), np.int8)
-    return np.clip(light + grain + np.float32(0.5), 0, 255).astype(np.uint8)
+    vectors = -vectors[..., None, None]  # colours first until the end: three long rows are faster than many of three
+    light = np.exp(haematoxylin * vectors[0] + eosin * vectors[1])
+    light *= lamp
+    _blur(light, np.float32(rng.uniform(0.10, 0.22)))
+    light += rng.integers(-4, 5, light.shape, np.int8)
+    light += rng.integers(-3, 4, light.shape[1:], np.int8)
+    light += np.float32(0.5)
+    return np.ascontiguousarray(np.clip(light, 0, 255, out=light).astype(np.uint8).transpose(1, 2, 0))
 
 
-def _blurred(light: Floats, weight: np.float32) -> Floats:
-    """Three taps along each axis: (weight, 1 - 2 weight, weight), the edge repeated."""
-    for axis in (0, 1):
-        moved = np.moveaxis(light, axis, 0)
-        step = (moved[1:] - moved[:-1]) * weight
-        moved = moved.copy()
-        moved[:-1] += step
-        moved[1:] -= step
-        light = np.moveaxis(moved, 0, axis)
-    return light
+def _blur(light: Floats, weight: np.float32) -> None:
+    """Three taps along both axes of (3, size, size), in place: (weight, 1 - 2 weight, weight), the edge repeated."""
+    down = (light[:, 1:] - light[:, :-1]) * weight
+    light[:, :-1] += down
+    light[:, 1:] -= down
+    right = (light[:, :, 1:] - light[:, :, :-1]) * weight
+    light[:, :, :-1] += right
+    light[:, :, 1:] -= right
