@@ -33,8 +33,9 @@ from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
 from crossxai.atomic import write_text
-from crossxai.data.pcam import CENTRE, SIZE, PCam, Split, file_name, write_split
-from crossxai.errors import InvalidFile
+from crossxai.data.pcam import CENTRE, SIZE, PCam, Split, write_split
+from crossxai.data.pcam_folder import holds, read_note, refuse_foreign
+from crossxai.data.threshold_rule import best_threshold
 
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -79,9 +80,9 @@ def build(root: str | os.PathLike[str], recipe: Recipe | None = None) -> Path:
         "recipe": asdict(recipe),
         "regions": {split: list(region) for split, region in REGIONS.items()},
     }
-    about = _read_about(folder)
+    about = read_note(folder / "about.json", __name__)
     if about is None:
-        _refuse_foreign(folder)
+        refuse_foreign(folder)
     elif _whole(folder, about, made_from):
         return folder
     threshold, stained = stain(image)
@@ -161,8 +162,8 @@ def _write(
         "side_by_side": ((bottom - top) // SIZE) * ((right - left) // SIZE),
         "corners": [[int(y), int(x)] for y, x in corners],
         "surround_rule": {
-            "all_candidates": _best_threshold(found.surround[positive | negative], positive[positive | negative]),
-            "chosen": _best_threshold(found.surround[rows], labels),
+            "all_candidates": best_threshold(found.surround[positive | negative], positive[positive | negative]),
+            "chosen": best_threshold(found.surround[rows], labels),
         },
         "fingerprint": PCam(folder, split).fingerprint(),
     }
@@ -180,42 +181,11 @@ def _spread(found: _Candidates, rows: Ints, n: int) -> Ints:
     return rows[np.sort(np.argsort(rank, kind="stable")[:n])]
 
 
-def _best_threshold(values: Floats, labels: npt.NDArray[Any]) -> float:
-    """Balanced accuracy of the best rule "1 if the value is above some threshold"; chosen on the same data."""
-    cuts = np.unique(values)
-    hit = 1 - np.searchsorted(np.sort(values[labels == 1]), cuts, side="right") / (labels == 1).sum()
-    rejected = np.searchsorted(np.sort(values[labels == 0]), cuts, side="right") / (labels == 0).sum()
-    return float(((hit + rejected) / 2).max())
-
-
-def _read_about(folder: Path) -> dict[str, Any] | None:
-    path = folder / "about.json"
-    if not path.is_file():
-        return None
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidFile(f"{path}: not JSON ({error}); delete the folder to build the set again") from error
-    if not isinstance(about, dict) or "made_from" not in about:
-        raise InvalidFile(f"{path}: not written by crossxai.data.histology; choose another folder")
-    return about
-
-
 def _write_about(folder: Path, about: dict[str, Any]) -> None:
     write_text(folder / "about.json", json.dumps(about, indent=1) + "\n")
-
-
-def _refuse_foreign(folder: Path) -> None:
-    for split in REGIONS:
-        for name in (file_name(split, "x"), file_name(split, "x") + ".gz"):
-            if (folder / name).exists():
-                raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
 
 
 def _whole(folder: Path, about: dict[str, Any], made_from: dict[str, Any]) -> bool:
     if about["made_from"] != made_from or "splits" not in about:
         return False
-    try:
-        return all(PCam(folder, split).fingerprint() == about["splits"][split]["fingerprint"] for split in REGIONS)
-    except InvalidFile:
-        return False
+    return all(holds(folder, split, about["splits"][split]["fingerprint"]) for split in REGIONS)

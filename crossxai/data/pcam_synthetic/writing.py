@@ -1,0 +1,168 @@
+"""The set as files: streamed, whole under their names or not there, the same bytes for the same settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crossxai.atomic import replacing, sweep, write_text
+from crossxai.data.pcam import CENTRE, ROWS, SIZE, Part, PCam, Split, file_name
+from crossxai.data.pcam_folder import holds, read_note, refuse_foreign
+from crossxai.data.pcam_synthetic.patches import Patches, whole
+from crossxai.data.pcam_synthetic.shortcut import Shortcut
+from crossxai.data.pcam_synthetic.workers import pool, stream
+from crossxai.data.threshold_rule import best_threshold
+from crossxai.errors import InvalidInput
+
+NOTE = "synthetic.json"
+VERSION = 1
+"""Raised when the code of this package changes what is drawn, so that a set of the old code is made again."""
+
+MASK_CHUNK = (16, *ROWS["mask"])
+"""Masks are nearly empty and compressed, a few rows at a time so that one row is still read fast."""
+
+
+def write(
+    out: str | os.PathLike[str],
+    n: int = 2000,
+    seed: int = 0,
+    shortcut: Shortcut | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write n patches into a folder, 80 % to train, 10 % to validate, 10 % to test, with `synthetic.json`; returns the folder.
+
+    Patches follow each other: train has the numbers from 0 on, then valid, then test (see `generate`). Splits that are there,
+    whole and of these settings, are kept; of other settings, written anew. workers: processes, None for the number of cores;
+    they never change a byte; more than one need `if __name__ == "__main__":` in a script. Raises `InvalidInput`, and
+    `InvalidFile` if the folder holds PatchCamelyon files that this function did not write.
+    """
+    ranges = split_ranges(n)
+    whole("seed", seed, 0)
+    folder = Path(out)
+    note = read_note(folder / NOTE, "crossxai.data.pcam_synthetic")
+    refuse_foreign(folder, _ours)
+    made_from = {
+        "version": VERSION,
+        "n": int(n),
+        "seed": int(seed),
+        "shortcut": _as_json(shortcut),
+    }
+    kept: dict[str, Any] = {}
+    if note is not None and note["made_from"] == made_from:
+        told = note.get("splits", {})
+        kept = {
+            split: told[split] for split in ranges if split in told and holds(folder, split, told[split]["fingerprint"])
+        }
+    for split in ranges:
+        for part in ROWS:
+            path = folder / file_name(split, part)
+            sweep(path)
+            if split not in kept:  # of other settings, or half of a split: none may be taken for the new one's
+                path.unlink(missing_ok=True)
+    sweep(folder / NOTE)
+    console = Console(stderr=True, quiet=not progress)
+    if len(kept) == len(ranges):
+        console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
+        return folder
+    _write_note(folder, made_from, kept)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with pool(workers, n) as executor, Progress(*columns, console=console) as bars:
+        for split, numbers in ranges.items():
+            if split in kept:
+                continue
+            bar = bars.add_task(split, total=len(numbers))
+            kept[split] = _write_split(
+                folder, split, numbers, seed, shortcut, executor, lambda ready, bar=bar: bars.advance(bar, ready)
+            )
+            _write_note(folder, made_from, kept)
+    return folder
+
+
+def split_ranges(n: int) -> dict[Split, range]:
+    """The numbers of each split's patches; all even in length, so that classes are balanced. Raises `InvalidInput`."""
+    whole("n", n, 20)
+    if n % 2:
+        raise InvalidInput(f"n is {n}; write an even number, as the classes are of one size")
+    tenth = 2 * round(n / 20)
+    train = n - 2 * tenth
+    return {"train": range(train), "valid": range(train, train + tenth), "test": range(train + tenth, n)}
+
+
+def _write_split(
+    folder: Path,
+    split: Split,
+    numbers: range,
+    seed: int,
+    shortcut: Shortcut | None,
+    executor: ProcessPoolExecutor | None,
+    done: Callable[[int], None],
+) -> dict[str, Any]:
+    """Write one split's three files; returns its figures."""
+    chunks = stream(executor, numbers.start, numbers.stop, seed, shortcut)
+    labels, surround = _write_files(folder, split, len(numbers), chunks, done)
+    return {
+        "patches": len(numbers),
+        "per_class": np.bincount(labels, minlength=2).tolist(),
+        "surround_rule": best_threshold(surround, labels),
+        "fingerprint": PCam(folder, split).fingerprint(),
+    }
+
+
+def _write_files(
+    folder: Path, split: Split, n: int, chunks: Iterable[Patches], done: Callable[[int], None]
+) -> tuple[Any, Any]:
+    """(labels (n,), tumour pixels outside the centre (n,)) of what was written."""
+    labels, surround = np.empty(n, np.int64), np.empty(n, np.int64)
+    layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": MASK_CHUNK, "compression": 1}}
+    if n < MASK_CHUNK[0]:
+        layout["mask"]["chunks"] = (n, *ROWS["mask"])
+    with ExitStack() as stack:
+        data = {}
+        for part in ROWS:
+            temporary = stack.enter_context(replacing(folder / file_name(split, part)))
+            file = stack.enter_context(h5py.File(temporary, "w"))
+            file.attrs["made_by"] = NOTE
+            data[part] = file.create_dataset(part, (n, *ROWS[part]), np.uint8, **layout[part])
+        start = 0
+        for patches in chunks:
+            rows = slice(start, start := start + len(patches))
+            data["x"][rows] = patches.images
+            data["y"][rows] = patches.labels.reshape(-1, 1, 1, 1).astype(np.uint8)
+            data["mask"][rows] = patches.masks[..., None].astype(np.uint8)
+            labels[rows] = patches.labels
+            inside = patches.masks[:, CENTRE, CENTRE].sum(axis=(1, 2))
+            surround[rows] = patches.masks.reshape(-1, SIZE * SIZE).sum(axis=1) - inside
+            done(len(patches))
+    return labels, surround
+
+
+def _ours(path: Path) -> bool:
+    """Whether this package wrote the file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("made_by") == NOTE)
+    except OSError:
+        return False
+
+
+def _as_json(shortcut: Shortcut | None) -> dict[str, Any] | None:
+    if shortcut is None:
+        return None
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(shortcut).items()}
+
+
+def _write_note(folder: Path, made_from: dict[str, Any], splits: dict[str, Any]) -> None:
+    note = {"made_from": made_from, "shortcut": made_from["shortcut"], "splits": splits}
+    write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
