@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput, Unsupported
@@ -16,7 +17,7 @@ from crossxai.question import Question
 from crossxai.scores import Range, Scores
 
 
-def border(height: int, width: int, rim: int) -> Array:
+def border(height: int, width: int, rim: int) -> npt.NDArray[np.bool_]:
     """A (height, width) mask of the pixels less than `rim` from an edge."""
     mask = np.ones((height, width), dtype=bool)
     mask[rim : height - rim, rim : width - rim] = False
@@ -30,7 +31,7 @@ def border_share(relevance: Array, rim: int) -> Numbers:
     that is zero or not finite.
     """
     flat = np.abs(scaled(relevance))
-    inside = border(*relevance.shape[1:], rim).reshape(-1)
+    inside = border(relevance.shape[1], relevance.shape[2], rim).reshape(-1)
     return np.asarray(flat[:, inside].sum(axis=1) / flat.sum(axis=1))
 
 
@@ -51,7 +52,8 @@ def grid_energy(relevance: Array, period: int) -> Numbers:
     bent = np.zeros_like(maps)
     bent[:, 1:-1] += np.abs(np.diff(maps, 2, axis=1))
     bent[:, :, 1:-1] += np.abs(np.diff(maps, 2, axis=2))
-    return np.maximum.reduce([_repeated(picture, period) for picture in (maps, np.abs(maps), np.sqrt(bent))])
+    shares = [_repeated(picture, period) for picture in (maps, np.abs(maps), np.sqrt(bent))]
+    return np.asarray(np.max(shares, axis=0))
 
 
 def _repeated(pictures: Numbers, period: int) -> Numbers:
