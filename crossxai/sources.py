@@ -13,24 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from crossxai import evaluation, explainers
+from crossxai import evaluation, explainers, patches
 from crossxai.attribution import Explainer
 from crossxai.data import histology, medical
 from crossxai.data.medical import declared
-from crossxai.data.pcam import CENTRE, PCam, cache_folder
+from crossxai.data.pcam import PCam, cache_folder
 from crossxai.errors import InvalidInput
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
-from crossxai.model import Array, Modality, Model
+from crossxai.model import Array, Model
 from crossxai.models import loading
 from crossxai.process import require
 from crossxai.scores import Metric
 
-EMBEDDED = (
-    "96 × 96 patches of one immunohistochemistry photograph (scikit-image's); the label says whether the centre 32 × 32 is "
-    "stained brown. Real tissue, but one picture, overlapping patches and a question of colour: no diagnosis."
-)
-CLASSES = ("not stained", "stained")
 ORACLE = "controls.oracle"
 TRUTH = "truth"
 
@@ -66,28 +61,21 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
     if data.source == "medical":
         return _medical(experiment)
-    embedded = data.source == "embedded"
-    root = histology.build(cache_folder() / "histology") if embedded else experiment.folder / (data.root or "")
-    split = PCam(root, data.split)
-    rows = _balanced(split.labels(), data.n, experiment.seed)
-    labels = split.labels(rows)
-    masks = split.masks(rows) if split.has_masks else None
-    found = Samples(
-        ids=split.ids(rows),
-        modalities=(Modality.image(),),
-        inputs={"image": split.images(rows)},
-        labels=labels,
-        classes=CLASSES if embedded else ("normal", "tumour"),
-        masks={"stain" if embedded else "tumour": masks} if masks is not None else {},
-        truth={"image": _deciding(masks, labels)} if masks is not None else {},
+    root = (
+        histology.build(cache_folder() / "histology")
+        if data.source == "embedded"
+        else experiment.folder / (data.root or "")
     )
+    split, kind = PCam(root, data.split), patches.kind(root)
+    rows = _balanced(split.labels(), data.n, experiment.seed)
+    found = patches.samples(split, rows, kind)
     return found, {
-        "source": "embedded histology" if embedded else f"PatchCamelyon files in {split.root.name}",
+        "source": kind.source,
         "split": data.split,
         "n": len(rows),
         "of": len(split),
         "fingerprint": fingerprint(found),
-        "description": data.description or (EMBEDDED if embedded else "PatchCamelyon: 96 × 96 patches of lymph node."),
+        "description": data.description or kind.description,
     }
 
 
@@ -144,14 +132,6 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     return Subject(held.model, spec.framework, held.digest, *about)
 
 
-def _deciding(masks: Any, labels: Any) -> Any:
-    """Pixels that decide the label in PatchCamelyon's rule, which looks at the centre alone: its marked pixels where they make a
-    sample positive, its unmarked ones where they make it negative."""
-    centre = np.zeros(masks.shape[1:], bool)
-    centre[CENTRE, CENTRE] = True
-    return centre & (masks == (labels == 1).reshape(-1, 1, 1))
-
-
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
     """The experiment with the controls that its explainers lack: those that have an answer for these samples.
 
@@ -194,7 +174,9 @@ def metric(
     if params.get("fill") == "dataset_mean":
         del params["fill"]
         params |= {} if samples is None else _fills(spec, mean, all_modalities="fills" in fields)
-    if "mask" in params or ("masks" in fields and fields["masks"].default is dataclasses.MISSING):
+    if "labels" in params and "mask" not in params and "size" in fields:
+        params["ids"] = _named(f"metric {spec.shown}", samples, params.pop("labels"))
+    elif "mask" in params or ("masks" in fields and fields["masks"].default is dataclasses.MISSING):
         name, labels = params.pop("mask", None), params.pop("labels", None)
         if samples is None:
             params |= {"masks": np.ones((1, 1)), "ids": ()}
@@ -233,6 +215,18 @@ def _truth(params: dict[str, Any], samples: Samples | None) -> dict[str, Any]:
     if labels is not None:
         found = {key: _of_labels(values, samples, labels) for key, values in found.items()}
     return {**params, "masks": found, "ids": samples.ids} if found else params
+
+
+def _named(who: str, samples: Samples | None, labels: list[int]) -> tuple[str, ...]:
+    """The names of the samples of these labels; a metric of the centre has no value for the others."""
+    if samples is None:
+        return ()
+    chosen = tuple(np.array(samples.ids)[np.isin(samples.labels, labels)].tolist())
+    if not chosen:
+        raise InvalidInput(
+            f"{who}: no sample has a label in {labels!r}; there are {np.unique(samples.labels).tolist()}"
+        )
+    return chosen
 
 
 def _of_labels(mask: Any, samples: Samples, labels: list[int]) -> Any:

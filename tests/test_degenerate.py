@@ -103,6 +103,7 @@ TABLE = """
 aopc                       ········
 auprc                      ········
 average_sensitivity        ·-······
+border_share               ·-···xx·
 centre_share               ·--···x·
 completeness_gap           ········
 comprehensiveness          ········
@@ -110,6 +111,7 @@ deletion                   ········
 effective_area             ·-······
 entropy                    ·-······
 faithfulness_correlation   --···---
+grid_energy                ·-···xx·
 grid_pointing              ·--x·xxx
 infidelity                 ······x·
 input_shift                ·-······
@@ -145,13 +147,21 @@ EXPECTED = {row.split()[0]: row.split()[1] for row in TABLE.strip().splitlines()
 COLUMNS = [*FLAT, *SIGNED, *QUESTIONS]
 
 
+# What fits an image of 8 × 8.
+SMALL: dict[str, dict[str, Any]] = {
+    "border_share": {"width": 1},
+    "centre_share": {"size": 1},
+    "grid_energy": {"period": 4},
+}
+
+
 def metric_of(name: str, question: Question) -> Any:
     kind = next(e.metric for e in evaluation.discover() if e.name == name)
     modality, values = question.one
     mask = np.zeros(values.shape[1:-1] if modality.spatial else values.shape[1:])
     mask.flat[0] = 1
     given: dict[str, Any] = {"masks": mask} if "masks" in kind.__dataclass_fields__ else {}
-    return evaluation.get(name, **given, **({"size": 1} if name == "centre_share" else {}))
+    return evaluation.get(name, **given, **SMALL.get(name, {}))
 
 
 def judged(name: str, question: Question, change: Callable[[Array], Array] = np.copy) -> Scores | str:

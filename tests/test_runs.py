@@ -240,7 +240,7 @@ def test_pcam_files_of_ones_own(tmp_path: Path, embedded: Path) -> None:
     experiment = load(tmp_path / "e.toml")
     runs.run(experiment, tmp_path / "out")
     samples = files.read_samples(tmp_path / "out" / "samples.h5")
-    assert samples.classes == ("normal", "tumour")
+    assert samples.classes == ("not stained", "stained")  # a copy of the embedded set is known by its note
     assert sorted(samples.labels.tolist()) == [0, 1]
     bad = tmp_path / "bad"
     bad.mkdir()

@@ -46,7 +46,7 @@ def effective_area(relevance: Array) -> Numbers:
 def total_variation(relevance: Array) -> Numbers:
     """Σ |a_i - a_j| over neighbours along each axis, over Σ |a|, of relevance (n, *space), (n,); 0 is flat, two per axis
     (4 for an image) the roughest."""
-    flat = _scaled(relevance)
+    flat = scaled(relevance)
     total = np.abs(flat).sum(axis=1)
     maps = flat.reshape(relevance.shape)
     steps = np.zeros(len(maps))
@@ -56,7 +56,7 @@ def total_variation(relevance: Array) -> Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Complexity:
+class MapOnly:
     """A number that a map alone gives. reduction: how channels become one relevance per pixel, of which the absolute value
     counts. modality: the one judged, "" for the only free one. A map that is zero everywhere, or not finite, has none: NaN.
     extras["degenerate"] is 1 for those and for constant maps."""
@@ -90,7 +90,7 @@ class _Complexity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sparseness(_Complexity):
+class Sparseness(MapOnly):
     """Gini index of the absolute relevance: how much of it few units hold; higher is better."""
 
     name: ClassVar[str] = "sparseness"
@@ -103,7 +103,7 @@ class Sparseness(_Complexity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entropy(_Complexity):
+class Entropy(MapOnly):
     """Entropy of the shares of absolute relevance, in nats, up to the logarithm of the number of units; lower is better."""
 
     name: ClassVar[str] = "entropy"
@@ -115,7 +115,7 @@ class Entropy(_Complexity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectiveArea(_Complexity):
+class EffectiveArea(MapOnly):
     """Share of the units that hold the absolute relevance, by their participation ratio; lower is better."""
 
     name: ClassVar[str] = "effective_area"
@@ -127,7 +127,7 @@ class EffectiveArea(_Complexity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TotalVariation(_Complexity):
+class TotalVariation(MapOnly):
     """Differences between neighbouring units over the absolute relevance, for maps with space; lower is better."""
 
     name: ClassVar[str] = "total_variation"
@@ -146,7 +146,7 @@ class TotalVariation(_Complexity):
         return total_variation(relevance)
 
 
-def _scaled(relevance: Array) -> Numbers:
+def scaled(relevance: Array) -> Numbers:
     """Flat maps (n, m) over their largest absolute value, so that no square or sum overflows; NaN if zero or not finite."""
     flat = relevance.reshape(len(relevance), -1).astype(np.float64)
     largest = np.where(ranking.usable(relevance), np.abs(np.where(np.isfinite(flat), flat, 0)).max(axis=1), 0)
@@ -158,5 +158,5 @@ def _scaled(relevance: Array) -> Numbers:
 
 def _shares(relevance: Array) -> Numbers:
     """|relevance| as shares that sum to 1, flat (n, m); NaN for a map that is zero or not finite."""
-    scaled = np.abs(_scaled(relevance))
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+    sizes = np.abs(scaled(relevance))
+    return np.asarray(sizes / sizes.sum(axis=1, keepdims=True))

@@ -110,15 +110,20 @@ class Region:
 
 @dataclass(frozen=True)
 class CentreShare(Region):
-    """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there."""
+    """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there.
+
+    ids: the samples that it is meant for, such as PatchCamelyon's positives, whose tumour the centre holds; others have no
+    value. All of them if empty.
+    """
 
     size: int = 32
+    ids: tuple[str, ...] = ()
 
     name: ClassVar[str] = "centre_share"
     source: ClassVar[str] = "ours; mass as in Arras et al. 2022"
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
-        return _centre(question, modality, self.size, self.name)
+        return _centre(question, modality, self.size, self.ids, self.name)
 
     def _params(self) -> dict[str, object]:
         return {"size": self.size}
@@ -154,7 +159,8 @@ class MaskShare(Masked):
 class Pointing(Region):
     """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
 
-    masks and ids as for `Masked`.
+    masks and ids as for `Masked`, or, without masks, ids as for `CentreShare`. Chance gives it to the share of the area that the
+    region has, extras["area_share"]: a ninth for the centre 32 × 32 of 96 × 96.
     """
 
     masks: npt.ArrayLike | None = None
@@ -170,18 +176,20 @@ class Pointing(Region):
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
         if self.masks is None:
-            return _centre(question, modality, self.size, self.name)
+            return _centre(question, modality, self.size, self.ids, self.name)
         return _given(question, modality, self.masks, self.ids, self.name)
 
     def _params(self) -> dict[str, object]:
         return {"size": self.size} if self.masks is None else {}
 
 
-def _centre(question: Question, modality: Modality, size: int, metric: str) -> Masks:
+def _centre(question: Question, modality: Modality, size: int, ids: tuple[str, ...], metric: str) -> Masks:
+    """The centre (n, *space) of the samples that are meant; an empty mask makes the others undefined."""
     space = ranking.space_of(question, modality)
     if modality.axes[:-1] != ("y", "x"):
         raise Unsupported(f"{metric} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}")
-    return centre_mask(space[0], space[1], size)
+    meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
+    return meant[:, None, None] & centre_mask(space[0], space[1], size)
 
 
 def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:

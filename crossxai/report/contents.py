@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossxai.report import analysis, certainty, comparison, findings
+from crossxai.report import analysis, certainty, comparison, findings, places
 from crossxai.report.analysis import Row
 from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
 from crossxai.report.phrases import Finding
+from crossxai.report.places import Places
 from crossxai.report.run import Run, load
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A run, its table, its maps compared, what they say in words, and how sure the rankings are."""
+    """A run, its table, its maps compared, where they lie, what it says in words, and how sure the rankings are."""
 
     run: Run
     rows: tuple[Row, ...]
     maps: Maps
+    places: tuple[Places, ...]
     findings: tuple[Finding, ...]
     rankings: tuple[Ranking, ...]
 
@@ -28,4 +30,6 @@ def gather(directory: Path) -> Contents:
     """Read a run directory and work out what it says; raises `InvalidFile`."""
     run = load(directory)
     rows, maps = analysis.table(run), comparison.compare(run)
-    return Contents(run, rows, maps, findings.find(run, rows, maps), certainty.rankings(run, rows))
+    where = tuple(places.places(run))
+    said = findings.find(run, rows, maps, where)
+    return Contents(run, rows, maps, where, said, certainty.rankings(run, rows))

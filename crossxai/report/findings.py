@@ -13,19 +13,20 @@ from itertools import product
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, missing, modality_findings, planted, room, steady, words
+from crossxai.report import analysis, missing, modality_findings, planted, room, shortcuts, steady, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
 from crossxai.report.oracle import oracle
 from crossxai.report.phrases import Finding, Tone, by_models, code, names, per_model, tally, together
+from crossxai.report.places import Places
 from crossxai.report.regions import where_it_goes
 from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
 
 MANY_TIES = 0.5
 
 
-def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
+def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
     """Everything worth saying, most important first."""
     found: list[Finding] = []
     if not any(r.status == "ok" for r in rows):
@@ -34,6 +35,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps) -> tuple[Finding, ...]:
         found += _versus_random(run, rows, metric, 90 - place / 2)
     found += _simple_controls(run, rows)
     found += [*planted.planted(run, rows), *oracle(run, rows), *_leaders(run, rows)]
+    found += shortcuts.shortcuts(run, where)
     found += libraries(run, maps)
     found += frameworks(run, maps)
     for metric in run.metrics:

@@ -52,8 +52,9 @@ def where_it_goes(run: Run, rows: Sequence[Row], metric: str) -> list[Finding]:
 def region(run: Run, metric: str) -> str:
     """What a share metric's region is called: `the centre 32 × 32 pixels`, `the stain mask`."""
     params = {**_settings(run, metric), **_params(run, metric)}
+    only = _only(run, params.get("labels"))
     if "size" in params:
-        return f"the centre {params['size']} × {params['size']} pixels"
+        return f"the centre {params['size']} × {params['size']} pixels{only}"
     if params.get("mask") == "truth":
         data = run.manifest.get("data")
         what = "planted signal" if isinstance(data, Mapping) and data.get("structure") else "truth"
@@ -62,10 +63,15 @@ def region(run: Run, metric: str) -> str:
     mask = str(params.get("mask") or (masks[0] if len(masks) == 1 else ""))
     if not mask:
         return f"the region of {metric}"
-    classes, labels = run.samples.classes, params.get("labels")
+    return f"the {mask} mask{only}"
+
+
+def _only(run: Run, labels: Any) -> str:
+    """Of which classes' samples a metric speaks, if not of all."""
+    classes = run.samples.classes
     chosen = [x for x in labels if isinstance(x, int)] if isinstance(labels, list) else []
     only = [classes[x] if 0 <= x < len(classes) else str(x) for x in chosen]
-    return f"the {mask} mask" + (f" of {words.listing(only)} samples" if only else "")
+    return f" of {words.listing(only)} samples" if only else ""
 
 
 def than_area(metric: str) -> str:
