@@ -79,9 +79,18 @@ class PCam:
         """Whether this split comes with a mask of what the label is about."""
         return "mask" in self._paths
 
+    @property
+    def paths(self) -> dict[Part, Path]:
+        """The files that are read, decompressed ones in the place of theirs."""
+        return dict(self._paths)
+
     def images(self, indices: Indices) -> npt.NDArray[np.float32]:
         """Patches (n, 96, 96, 3), RGB in [0, 1], in the order asked for; indices may repeat."""
-        return self._rows("x", indices).astype(np.float32) / np.float32(255)
+        return self.pixels(indices).astype(np.float32) / np.float32(255)
+
+    def pixels(self, indices: Indices) -> npt.NDArray[np.uint8]:
+        """Patches (n, 96, 96, 3) as the file holds them, 0 … 255."""
+        return self._rows("x", indices)
 
     def labels(self, indices: Indices | None = None) -> npt.NDArray[np.int64]:
         """Labels (n,), 0 or 1; all of them unless indices are given."""
@@ -142,7 +151,11 @@ class PCam:
 
     def _read(self, part: Part, rows: slice | npt.NDArray[np.intp]) -> npt.NDArray[np.uint8]:
         try:
-            return np.asarray(self._open(part)[rows])
+            data = self._open(part)
+            if isinstance(rows, slice):
+                return np.asarray(data[rows])
+            # One by one is 12 to 200 times faster than h5py's selection of scattered rows, slowest in chunked files.
+            return np.stack([data[int(row)] for row in rows])
         except OSError as error:
             raise InvalidFile(f"{self._paths[part]}: rows cannot be read ({error}); fetch the file again") from error
 

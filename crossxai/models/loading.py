@@ -48,8 +48,9 @@ class Loaded:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are PyTorch's in both."""
-        of_keras = self.framework == "tensorflow" and "task" in self.held.meta
+        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
+        the one that it was trained in."""
+        of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
         found = self.held.meta.get("keras" if of_keras else "metrics", {})
         return dict(found.get("test", {}))
 

@@ -25,8 +25,8 @@ def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
     "imagenet" for torchvision's, downloaded once. A first convolution for three channels becomes the sum over them, which is
     what a grey image in all three would meet. Raises `InvalidFile` if the file holds no ResNet-18, or cannot be had.
     """
-    state = _imagenet() if str(weights) == IMAGENET else _read(Path(weights))
-    given = {name: values for name, values in state.items() if not name.startswith("fc.")}
+    held = state(weights)
+    given = {name: values for name, values in held.items() if not name.startswith("fc.")}
     if "conv1.weight" in given and given["conv1.weight"].ndim == 4:
         given["conv1.weight"] = given["conv1.weight"].sum(1, keepdim=True)
     own = {name: values for name, values in encoder.state_dict().items() if not name.startswith("fc.")}
@@ -35,6 +35,11 @@ def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
         named = (wrong or sorted(set(given) - set(own)))[0]
         raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {named!r})")
     encoder.load_state_dict(given, strict=False)
+
+
+def state(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state_dict of a file or of ImageNet, as `into` takes them."""
+    return _imagenet() if str(weights) == IMAGENET else _read(Path(weights))
 
 
 def freeze(encoder: nn.Module) -> None:

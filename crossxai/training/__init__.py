@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from crossxai.training.fusion import FusionSettings, fit_fusion
-from crossxai.training.resnet18 import (
-    RECIPE,
-    Labels,
-    Metrics,
-    TrainSettings,
-    augmented,
-    channel_statistics,
-    evaluate,
-    fit,
-    metrics_of,
-)
+from crossxai.training.patch_figures import Metrics, evaluate, metrics_of
+from crossxai.training.resnet18 import RECIPE, TrainSettings, fit
 
 __all__ = [
     "RECIPE",
     "FusionSettings",
-    "Labels",
     "Metrics",
     "TrainSettings",
-    "augmented",
-    "channel_statistics",
     "evaluate",
     "fit",
     "fit_fusion",

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from crossxai.atomic import replacing
 from crossxai.errors import CrossXAIError
-from crossxai.training.resnet18 import Metrics, bar
+from crossxai.training.patch_figures import Metrics
+from crossxai.training.progress import bar
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
-from crossxai.training.resnet18 import Metrics, metrics_of
+from crossxai.training.patch_figures import Metrics, metrics_of
 
 if TYPE_CHECKING:
     import torch

@@ -1,0 +1,133 @@
+"""What is expensive to know of a split, known once: fingerprint and colours, kept in the user's cache folder.
+
+The entry's name comes from the files' resolved path, size and time of change, so that a file that changed is read again. Rows are
+listed by class from the labels, which are small and always read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.atomic import replacing
+from crossxai.data.pcam import CHUNK, ROWS, PCam, Split, cache_folder
+from crossxai.errors import InvalidFile, InvalidInput
+
+Rows = npt.NDArray[np.int64]
+Colours = npt.NDArray[np.int64]
+
+VERSION = 1
+"""Raised when the code below changes what an entry holds, so that entries of the old code are not taken for the new."""
+
+
+@dataclass(frozen=True, eq=False)
+class PCamIndex:
+    """One split with what the cache knows of it. data: the reader. cache: the folder of the entries.
+
+    reading: called with (patches done, patches in all) while a split that the cache does not know is read.
+    """
+
+    data: PCam
+    cache: Path
+    reading: Callable[[int, int], None] = lambda done, total: None
+
+    @classmethod
+    def of(
+        cls,
+        root: str | os.PathLike[str],
+        split: Split,
+        cache: str | os.PathLike[str] | None = None,
+        reading: Callable[[int, int], None] = lambda done, total: None,
+    ) -> PCamIndex:
+        """The index of a split of a folder; raises `InvalidFile` as `PCam` does."""
+        return cls(PCam(root, split), cache_folder() / "pcam-index" if cache is None else Path(cache), reading)
+
+    @cached_property
+    def rows(self) -> dict[int, Rows]:
+        """Class → its rows, ascending."""
+        labels = self.data.labels()
+        return {int(label): np.flatnonzero(labels == label).astype(np.int64) for label in np.unique(labels)}
+
+    def fingerprint(self) -> str:
+        """`PCam.fingerprint`."""
+        return self._entry[0]
+
+    def statistics(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Mean and standard deviation (3,) of each channel over all pixels, RGB in [0, 1].
+
+        Raises `InvalidInput` if a channel is constant.
+        """
+        return mean_and_sd(self._entry[1], repr(self.data))
+
+    def fraction(self, share: float, seed: int = 0) -> Rows:
+        """Rows of this share of each class (at least one), ascending; with one seed, a smaller share's are among a larger's."""
+        if not 0 < share <= 1:
+            raise InvalidInput(f"a fraction lies above 0 and is at most 1, got {share}")
+        chosen = [
+            np.random.default_rng([seed, label]).permutation(rows)[: max(1, round(share * len(rows)))]
+            for label, rows in self.rows.items()
+        ]
+        return np.sort(np.concatenate(chosen))
+
+    @property
+    def path(self) -> Path:
+        """The cache's entry, whether it is there or not."""
+        stats = {part: (path.resolve(), path.stat()) for part, path in sorted(self.data.paths.items())}
+        key = [[part, str(path), stat.st_size, stat.st_mtime_ns] for part, (path, stat) in stats.items()]
+        name = hashlib.sha256(json.dumps([VERSION, key]).encode()).hexdigest()[:24]
+        return self.cache / f"{name}.npz"
+
+    @cached_property
+    def _entry(self) -> tuple[str, Colours]:
+        path = self.path
+        found = _kept(path, len(self.data))
+        if found is None:
+            found = _read(self.data, self.reading)
+            with suppress(InvalidFile), replacing(path) as temporary, open(temporary, "wb") as file:
+                np.savez(file, allow_pickle=False, fingerprint=np.array(found[0]), colours=found[1])
+        return found
+
+
+def mean_and_sd(colours: Colours, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Of each channel, in [0, 1], from how often it takes each value (3, 256)."""
+    values, n = np.arange(256) / 255, colours.sum(axis=1)
+    mean = colours @ values / n
+    sd = np.sqrt((colours * (values - mean[:, None]) ** 2).sum(axis=1) / n)
+    if not (sd > 0).all():
+        raise InvalidInput(f"{name}: a channel is constant (sd {sd.tolist()}): nothing to standardise by")
+    return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def _read(data: PCam, reading: Callable[[int, int], None]) -> tuple[str, Colours]:
+    """Fingerprint and colours; the images are read once for the colours and once for the fingerprint, a chunk at a time."""
+    colours = np.zeros((3, 256), np.int64)
+    for start in range(0, len(data), CHUNK):
+        pixels = data.pixels(np.arange(start, min(start + CHUNK, len(data))))
+        for channel in range(3):
+            colours[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+        reading(start + len(pixels), len(data))
+    return data.fingerprint(), colours
+
+
+def _kept(path: Path, n: int) -> tuple[str, Colours] | None:
+    """The entry, or None if there is none that is whole: it is only a convenience."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            fingerprint, colours = str(archive["fingerprint"][()]), np.asarray(archive["colours"])
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+    whole = len(fingerprint) == 64 and colours.shape == (3, 256) and np.issubdtype(colours.dtype, np.integer)
+    total: Any = n * ROWS["x"][0] * ROWS["x"][1]
+    return (fingerprint, colours) if whole and (colours.sum(axis=1) == total).all() else None

@@ -1,0 +1,65 @@
+"""The file that a training under way leaves beside its checkpoint to be: arrays and JSON, of either framework."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.atomic import replacing
+from crossxai.training.learner import State
+
+META = "meta"
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """path: the file. identity: of the training; a file of another one is none."""
+
+    path: Path
+    identity: str
+
+    def write(self, arrays: State, meta: dict[str, Any]) -> None:
+        """Put this state in the place of the last."""
+        held = json.dumps({"identity": self.identity, **meta})
+        with replacing(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **{**arrays, META: np.array(held)})
+
+    def read(self) -> tuple[State, dict[str, Any]] | None:
+        """The last state, or None if there is none, it is damaged, or of another training: then training begins anew."""
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                meta = json.loads(str(archive[META][()]))
+                if meta.get("identity") != self.identity:
+                    return None
+                return {name: archive[name] for name in archive.files if name != META}, meta
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+            return None
+
+    def sweep(self) -> None:
+        """Remove what processes left that were killed while they wrote this file."""
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+            owner = re.match(r"(\d+)\.", left.name.removeprefix(f".{self.path.name}."))
+            if owner and not _alive(int(owner[1])):
+                left.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The training is over."""
+        self.path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    with suppress(PermissionError):  # it is alive, and another user's
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+    return True
