@@ -7,6 +7,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -65,10 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         acts = self.server.plan.get(name, [])
         file = self.server.files.get(name)
         act = acts.pop(0) if acts else (serve() if file else status(404))
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # the client has been killed, or has seen enough
             act(self, file or File(b""))
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has been killed, or has seen enough
 
     def body(self, data: bytes) -> None:
         self.served.sent += len(data)

@@ -144,7 +144,9 @@ def test_a_server_that_ignores_ranges_makes_it_start_over(
 
 def test_a_server_that_ignores_ranges_and_always_drops_is_given_up(get: Callable[..., Path], server: Server) -> None:
     server.plan[X] = [serve(stop=CUT, ranges=False)] * 9
-    with pytest.raises(InvalidFile, match=rf"ended after {CUT} of \d+ bytes; given up after 3 attempts; {CUT} of"):
+    with pytest.raises(
+        InvalidFile, match=rf"ended after {CUT} of \d+ bytes; given up after 3 attempts that .*; {CUT} of"
+    ):
         get()
     assert len(server.log) == 4  # the first brought something, three in a row nothing new
 
@@ -178,10 +180,13 @@ def test_overloaded_servers_are_waited_for(get: Callable[..., Path], server: Ser
     server.plan[X] = [status(503), serve(stop=CUT), status(429, Retry_After="0"), status(503, Retry_After="soon")]
     same(get(), published)
     assert server.sent(X) == len(published.archives[X])
-    server.plan[Y] = [status(503)] * 9
-    server.log.clear()
-    with pytest.raises(InvalidFile, match=rf"{Y}: the server answers 503 .*; given up after 3 attempts"):
-        (get().parent / "out" / file_name("valid", "y")).unlink()
+
+
+def test_a_server_overloaded_for_ever(get: Callable[..., Path], server: Server) -> None:
+    server.plan[X] = [status(503)] * 9
+    with pytest.raises(
+        InvalidFile, match=rf"{X}: the server answers 503 .*; given up after 3 attempts that brought nothing"
+    ):
         get()
     assert len(server.log) == 3
 
@@ -249,9 +254,9 @@ def test_a_changed_file_without_a_validator_is_found_out(
 @pytest.mark.parametrize(
     "lie",
     [
-        serve(declared="1000"),
-        serve(declared="999999999"),
         serve(ranges=False, declared="1000"),
+        serve(ranges=False, declared="999999999"),
+        serve(ranges=False, stop=0),
         serve(first=0),
         serve(total="77"),
         page(declared=True),
@@ -265,16 +270,20 @@ def test_lies_cost_nothing_that_is_on_disk(
 ) -> None:
     """In the middle: what has come stays, and what is missing is all that is fetched when the server tells the truth again."""
     server.plan[X] = [serve(stop=CUT), lie]
-    with pytest.raises(InvalidFile, match=rf"given up after 1 attempts; {CUT} of"):
+    with pytest.raises(InvalidFile, match=rf"given up after 1 attempts that brought nothing; {CUT} of"):
         get(retries=Retries(attempts=1, wait=0))
-    lied = len(server.log) > 1
-    if not lied:
-        with pytest.raises(InvalidFile, match=rf"given up after 1 attempts; {CUT} of"):
-            get(retries=Retries(attempts=1, wait=0))
     assert (tmp_path / "out" / f"{X}.part").read_bytes() == published.archives[X][:CUT]
     server.log.clear()
     same(get(), published)
     assert server.sent(X) == len(published.archives[X]) - CUT
+
+
+@pytest.mark.parametrize("length", ["1000", "999999999"])
+def test_a_wrong_length_of_a_range_harms_nothing(
+    get: Callable[..., Path], server: Server, published: Published, length: str
+) -> None:
+    server.plan[X] = [serve(stop=CUT), serve(declared=length)]
+    same(get(), published)
 
 
 @pytest.mark.parametrize("lie", [serve(declared="1000"), serve(declared="999999999"), page(True), page(False)])
@@ -404,7 +413,7 @@ def test_files_of_others_are_neither_overwritten_nor_believed(
     with pytest.raises(InvalidFile, match="has 3 rows, the published file has 8: it belongs to another set"):
         get()
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InvalidFile, match="not a whole HDF5 file .* delete that file and start again"):
+    with pytest.raises(InvalidFile, match=r"not a whole HDF5 file .* delete that file and start again"):
         get()
     for name in (path.name, file_name("valid", "y")):
         (folder / name).unlink()
@@ -415,7 +424,7 @@ def test_files_of_others_are_neither_overwritten_nor_believed(
     ):
         get()
     (folder / X).write_bytes(good[:500] + bytes(len(good) - 500))
-    with pytest.raises(InvalidFile, match="is not the published file: md5 expected .*, found"):
+    with pytest.raises(InvalidFile, match=r"is not the published file: md5 expected .*, found"):
         get()
     assert server.log == []
     (folder / X).write_bytes(good[:500])
@@ -431,10 +440,11 @@ def test_room_is_looked_at_before(
     sizes = {a.part: a for a in published.table if a.split == "valid"}
     # At the worst, both HDF5 files and one archive, that of the labels after that of the images is gone.
     peak = sizes["x"].size + sizes["x"].unpacked_size
-    for free, keep, enough in [(peak - 1, False, False), (peak + 70_000, False, True), (peak + 70_000, True, False)]:
+    for free, keep, enough in [(peak - 1, False, False), (peak, False, True), (peak, True, False)]:
         monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: usage._replace(free=n))
         if enough:
             shutil.rmtree(get())
+            server.log.clear()
         else:
             with pytest.raises(InvalidFile, match=r"about .* GB are needed there and .* GB are free; make room"):
                 get(keep_archives=keep)
@@ -467,7 +477,7 @@ def test_mirrors(get: Callable[..., Path], server: Server, published: Published,
     shelf.mkdir()
     for name, content in published.archives.items():
         (shelf / name).write_bytes(content)
-    shutil.rmtree(get(mirror=f"{server.url}/get?file="[: -len("get?file=")]))
+    shutil.rmtree(get(mirror=f"{server.url}/"))
     same(get(mirror=shelf.as_uri()), published)
     assert {path.name for path in shelf.iterdir()} == set(published.archives)
     with pytest.raises(InvalidFile, match=r"no such file; give another address of the files with --mirror URL"):
@@ -480,7 +490,9 @@ def test_mirrors(get: Callable[..., Path], server: Server, published: Published,
 def test_nobody_listens(get: Callable[..., Path], server: Server) -> None:
     url = server.url
     server.stop()
-    with pytest.raises(InvalidFile, match=r"no connection \(.*refused\); given up after 3 attempts; 0 of"):
+    with pytest.raises(
+        InvalidFile, match=r"no connection \(.*refused\); given up after 3 attempts that brought nothing; 0 of"
+    ):
         get(mirror=url)
 
 

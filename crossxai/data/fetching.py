@@ -34,8 +34,8 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 class Retries:
     """How patient to be; all times in seconds.
 
-    attempts: how many in a row may bring nothing that was not there before. wait: before the second, doubled each time up to
-    `longest`; a server's Retry-After goes before it, up to `longest`. timeout: without a byte.
+    attempts: how many in a row may bring nothing that was not there before. wait: before the next, doubled after each that
+    brought nothing; a server's Retry-After goes before it; both up to `longest`. timeout: without a byte.
     """
 
     attempts: int = 6
@@ -77,14 +77,14 @@ def fetch(
             _attempt(url, part, size, retries.timeout, report)
         except _Failed as failure:
             have = length(part)
-            failures = 1 if have > best else failures + 1
+            failures = 0 if have > best else failures + 1
             best = max(best, have)
             if failures >= retries.attempts:
                 raise InvalidFile(
-                    f"{url}: {failure}; given up after {failures} attempts; {have} of {size} bytes are kept: start again to go "
-                    "on from there, or give another address with --mirror URL"
+                    f"{url}: {failure}; given up after {failures} attempts that brought nothing; {have} of {size} bytes are "
+                    "kept: start again to go on from there, or give another address with --mirror URL"
                 ) from failure
-            pause = retries.pause(failures, failure.after)
+            pause = retries.pause(max(1, failures), failure.after)
             say(f"{failure}; next attempt in {pause:.0f} s")
             time.sleep(pause)
         else:
@@ -128,7 +128,9 @@ def _attempt(url: str, part: Path, size: int, timeout: float, report: Callable[[
             raise _Failed("the file on the server has changed since the first attempt: starting over")
         block = _read(response, min(BLOCK, size - start))
         if not start:
-            # Looked at before anything on disk is given up: old bytes are worth more than an error page.
+            # Looked at before anything on disk is given up: old bytes are worth more than nothing, or an error page.
+            if not block:
+                raise _Failed("the connection ended before the first byte")
             if not GZIP.startswith(block[:2]):
                 raise _Failed(f"what comes is no gzip file (it begins with {block[:16]!r})")
             _begin(part, new)

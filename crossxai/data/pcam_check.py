@@ -123,7 +123,7 @@ def _read(path: Path, part: Part, rows: int, bars: Progress) -> tuple[int, int] 
 
 
 def _examine_archive(packed: Path, file: FileFound, archive: Archive | None, found: Found) -> None:
-    """The published bytes, another whole archive, or a damaged one; a problem only where it is all there is, or must be right."""
+    """The published bytes, those of another set, or a damaged archive."""
     alone = file.state == "missing"
     if alone:
         file.state, file.size = "packed", length(packed)
@@ -138,8 +138,8 @@ def _examine_archive(packed: Path, file: FileFound, archive: Archive | None, fou
         found.problems.append(f"{packed}: not a whole gzip file ({damage}); fetch it again, or delete it")
     elif archive is not None and file.rows == archive.rows:
         found.problems.append(
-            f"{packed}: is not the published archive: md5 expected {archive.md5}, found {md5(packed)}, but there are as many rows "
-            "beside it as published; delete whichever is wrong"
+            f"{packed}: is not the published archive: md5 expected {archive.md5}, found {md5(packed)}, but there are as many "
+            "rows beside it as published; delete whichever is wrong"
         )
     elif alone:
         found.notes.append(f"{packed.name}: whole, of another set; its rows are looked at once it is unpacked")
@@ -175,9 +175,7 @@ def _together(found: Found, split: Split) -> None:
         found.problems.append(f"{split}: {said}: they must be equal; fetch or write the split again")
     labels = files["y"].labels
     if labels is not None and 0 in labels:
-        found.notes.append(
-            f"{split}: only one class is there ({labels[0]} × 0, {labels[1]} × 1): no AUC can be computed on it."
-        )
+        found.notes.append(f"{split}: only one class is there ({labels[0]} × 0, {labels[1]} × 1): it has no AUC.")
     if "mask" not in there:
         found.notes.append(f"{split}: no masks.")
 

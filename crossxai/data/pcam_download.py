@@ -159,7 +159,9 @@ def _bring(folder: Path, archive: Archive, url: str, keep: bool, retries: Retrie
         report=lambda done: bars.update(task, completed=done),
         say=lambda what: bars.console.print(f"{archive.name}: {what}", markup=False, highlight=False, soft_wrap=True),
     )
+    bars.update(task, description=f"verifying {archive.name}")
     found = md5(part)
+    bars.update(task, description=archive.name)
     if found != archive.md5:
         forget(part)  # the next start must not go on from it
         raise InvalidFile(
