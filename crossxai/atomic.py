@@ -6,6 +6,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
 from crossxai.errors import InvalidFile
@@ -26,6 +27,26 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder may be what could not be made
             temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed inside `replacing(path)` left beside it; living ones are left alone."""
+    for stray in path.parent.glob(f".{escape(path.name)}.*.*.part"):
+        owner = stray.name.removeprefix(f".{path.name}.").split(".")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            stray.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # it is there, and somebody else's
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

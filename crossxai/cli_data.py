@@ -1,4 +1,4 @@
-"""`crossxai data`: data sets that the package makes itself."""
+"""`crossxai data`: data sets that the package makes itself, or fetches."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from crossxai import cli_pcam
 from crossxai.terminal_errors import clear_errors, escaped
 
-app = typer.Typer(name="data", help="Make data sets whose truth is known.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Make data sets whose truth is known, or fetch one.", no_args_is_help=True)
+app.add_typer(cli_pcam.app)
 
 
 @app.callback()
 def main() -> None:
-    """Make data sets whose truth is known."""
+    """Make data sets whose truth is known, or fetch one."""
 
 
 @app.command()

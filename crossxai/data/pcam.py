@@ -59,7 +59,7 @@ class PCam:
             path = _find(self.root / file_name(split, part), spare, optional=part == "mask")
             if path is not None:
                 self._paths[part] = path
-        lengths = {part: _check(path, part) for part, path in self._paths.items()}
+        lengths = {part: count_rows(path, part) for part, path in self._paths.items()}
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{n} rows in {self._paths[part].name}" for part, n in lengths.items())
             raise InvalidFile(f"{self.root}: {found}: they must be equal; fetch the files of one release again")
@@ -219,8 +219,8 @@ def _find(path: Path, cache: Path, optional: bool) -> Path | None:
     if optional:
         return None
     raise InvalidFile(
-        f"{path}: no such file, nor {packed.name}; fetch it from https://zenodo.org/records/2546921 into that folder, "
-        "or build the embedded set with crossxai.data.histology.build(folder)"
+        f"{path}: no such file, nor {packed.name}; fetch it with: crossxai data pcam download --out {path.parent} (the record "
+        "is https://zenodo.org/records/2546921), or write the embedded set: crossxai data pcam embedded --out FOLDER"
     )
 
 
@@ -255,8 +255,8 @@ def _open(path: Path) -> h5py.File:
         ) from error
 
 
-def _check(path: Path, part: Part) -> int:
-    """The number of rows of a file, after its key, shape and type have been checked."""
+def count_rows(path: Path, part: Part) -> int:
+    """The number of rows of a file, after its key, shape and type have been checked; `InvalidFile` if they are others."""
     expected = f"dataset {part!r}, uint8, shape (N, {', '.join(map(str, ROWS[part]))})"
     with _open(path) as file:
         data = file.get(part)
