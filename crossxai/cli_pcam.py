@@ -41,7 +41,7 @@ def download(
         bool, typer.Option("--keep-archives", help="Leave each .h5.gz beside its .h5: twice the room.")
     ] = False,
 ) -> None:
-    """Fetch PatchCamelyon (8 GB; about 15 GB of room), verify and unpack it; a stopped download goes on where it was."""
+    """Fetch PatchCamelyon (8 GB; about 14 GB of room), verify and unpack it; a stopped download goes on where it was."""
     with clear_errors():
         from crossxai.data.pcam_download import download as bring
         from crossxai.data.pcam_record import SPLITS

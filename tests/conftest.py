@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pcam_server import get, published, server  # noqa: F401 - fixtures of the tests of PatchCamelyon's files
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
 

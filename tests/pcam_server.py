@@ -6,15 +6,18 @@ import gzip
 import hashlib
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from crossxai.data.fetching import Retries
 from crossxai.data.pcam import file_name, write_split
+from crossxai.data.pcam_download import download
 from crossxai.data.pcam_record import SPLITS, Archive, Record
 
 PATCHES = {"train": 24, "valid": 8, "test": 8}
@@ -186,3 +189,46 @@ def page(declared: bool) -> Act:
         handler.wfile.write(text)
 
     return act
+
+
+QUICK = Retries(attempts=3, wait=0.01, longest=0.02, timeout=5)
+X, Y = file_name("valid", "x") + ".gz", file_name("valid", "y") + ".gz"
+CUT = 100_000
+"""Bytes after which connections end: about half of the archive X."""
+
+
+class Published:
+    """A small set and what is published of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.table, self.archives, self.files = publish(folder)
+
+
+def same(folder: Path, published: Published, *splits: str, archives: bool = False) -> None:
+    """The folder holds the published files, byte for byte, and nothing else."""
+    wanted = {name for split in splits or ("valid",) for name in published.files if f"_{split}_" in name}
+    packed = {f"{name}.gz" for name in wanted} if archives else set()
+    assert {path.name for path in folder.iterdir()} == wanted | packed
+    for name in wanted:
+        assert (folder / name).read_bytes() == published.files[name]
+    for name in packed:
+        assert (folder / name).read_bytes() == published.archives[name]
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return Published(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def server(published: Published) -> Iterator[Server]:
+    server = Server(published.archives)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def get(server: Server, published: Published, tmp_path: Path) -> Callable[..., Path]:
+    """Download valid (or what is asked) from the server, impatiently."""
+    defaults = {"mirror": server.url, "table": published.table, "retries": QUICK, "progress": False}
+    return lambda *splits, **settings: download(tmp_path / "out", splits or ["valid"], **{**defaults, **settings})

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
-from pcam_server import File, Server, chunked, page, publish, serve, status
-from typer.testing import CliRunner
+from pcam_server import CUT, File, Published, Server, X, Y, chunked, page, same, serve, status
 
-from crossxai.cli import app
-from crossxai.data import fetching, pcam_download
+from crossxai.data import fetching
 from crossxai.data.fetching import Retries
-from crossxai.data.pcam import PCam, file_name, write_split
+from crossxai.data.pcam import PCam, file_name
 from crossxai.data.pcam_download import download
-from crossxai.data.pcam_record import RECORD, Archive, Record
+from crossxai.data.pcam_record import RECORD, Archive
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
-
-ROOT = Path(__file__).parents[1]
-QUICK = Retries(attempts=3, wait=0.01, longest=0.02, timeout=5)
-X, Y = file_name("valid", "x") + ".gz", file_name("valid", "y") + ".gz"
-CUT = 100_000
-"""Bytes after which connections end: about half of the archive X."""
-
-
-class Published:
-    def __init__(self, folder: Path) -> None:
-        self.table, self.archives, self.files = publish(folder)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    return Published(tmp_path_factory.mktemp("published"))
-
-
-@pytest.fixture
-def server(published: Published) -> Iterator[Server]:
-    server = Server(published.archives)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def get(server: Server, published: Published, tmp_path: Path) -> Callable[..., Path]:
-    """Download valid (or what is asked) from the server, impatiently."""
-    defaults = {"mirror": server.url, "table": published.table, "retries": QUICK, "progress": False}
-    return lambda *splits, **settings: download(tmp_path / "out", splits or ["valid"], **{**defaults, **settings})
-
-
-def same(folder: Path, published: Published, *splits: str, archives: bool = False) -> None:
-    """The folder holds the published files, byte for byte, and nothing else."""
-    wanted = {name for split in splits or ("valid",) for name in published.files if f"_{split}_" in name}
-    packed = {f"{name}.gz" for name in wanted} if archives else set()
-    assert {path.name for path in folder.iterdir()} == wanted | packed
-    for name in wanted:
-        assert (folder / name).read_bytes() == published.files[name]
-    for name in packed:
-        assert (folder / name).read_bytes() == published.archives[name]
 
 
 def test_the_record_is_torchvision_s() -> None:
@@ -294,145 +245,6 @@ def test_lies_at_the_beginning(
     same(get(), published)
 
 
-SCRIPT = """
-import gzip, sys, time
-from pathlib import Path
-from crossxai.data import pcam_download
-from crossxai.data.fetching import Retries
-from crossxai.data.pcam_record import Archive
-out, url, stall = sys.argv[1:]
-if stall:
-    pcam_download.BLOCK = 1 << 14
-    class Slow(gzip.GzipFile):
-        blocks = 0
-        def read(self, size=-1):
-            self.blocks += 1
-            if self.blocks > 4:
-                time.sleep(60)
-            return super().read(size)
-    gzip.GzipFile = Slow
-pcam_download.download(out, ["valid"], url, table={table!r}, retries=Retries(attempts=2, wait=0.01), progress=False)
-"""
-
-
-def killed(out: Path, server: Server, table: Record, when: Callable[[], bool], stall: str = "") -> None:
-    """A process that downloads until `when`, then kill -9."""
-    code = SCRIPT.replace("{table!r}", repr(table))
-    process = subprocess.Popen([sys.executable, "-c", code, str(out), server.url, stall], cwd=ROOT)
-    try:
-        until = time.monotonic() + 30
-        while not when():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.005)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def test_kill_during_the_download(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    part = tmp_path / "out" / f"{X}.part"
-    server.plan[X] = [serve(stop=CUT, stall=True), serve(stop=50_000, stall=True)]
-    for size in (CUT, CUT + 50_000):
-        killed(tmp_path / "out", server, published.table, lambda n=size: fetching.length(part) == n)
-    assert part.read_bytes() == published.archives[X][: CUT + 50_000]
-    same(get(), published)
-    assert server.sent(X) == len(published.archives[X])
-    assert [served.condition for served in server.log if served.name == X] == [None, '"1"', '"1"']
-
-
-def test_kill_during_the_download_and_the_file_changes(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    good = server.files[X].content
-    server.files[X] = File(good[:10] + bytes(len(good) - 10), '"old"')
-    server.plan[X] = [serve(stop=CUT, stall=True)]
-    killed(tmp_path / "out", server, published.table, lambda: fetching.length(tmp_path / "out" / f"{X}.part") == CUT)
-    server.files[X] = File(good, '"new"')
-    same(get(), published)
-
-
-def test_kill_during_decompression(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    final = file_name("valid", "x")
-    strays = lambda: list(out.glob(f".{final}.*.part"))  # noqa: E731
-    killed(out, server, published.table, lambda: any(s.stat().st_size == 4 << 14 for s in strays()), stall="yes")
-    assert len(strays()) == 1
-    assert not (out / final).exists()
-    server.log.clear()
-    same(get(), published)
-    assert [served.name for served in server.log] == [Y]
-
-
-def test_killed_between_unpacking_and_tidying(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    folder = get()
-    (folder / f"{X}.part").write_bytes(published.archives[X])
-    (folder / f"{X}.part.tag").write_text('"1"')
-    server.log.clear()
-    get()
-    same(folder, published)
-    assert server.log == []
-
-
-def test_temporaries_of_the_living_are_left(get: Callable[..., Path], tmp_path: Path) -> None:
-    living = tmp_path / "out" / f".{file_name('valid', 'x')}.{os.getppid()}.abcd1234.part"
-    living.parent.mkdir()
-    living.write_bytes(b"1")
-    get()
-    assert living.exists()
-
-
-def test_two_downloads_into_one_folder(get: Callable[..., Path], tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    with pcam_download._alone(folder), pytest.raises(InvalidFile, match="another download is writing there"):
-        get()
-    get()
-
-
-def test_a_file_too_long_is_thrown_away(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / f"{X}.part").write_bytes(bytes(10_000_000))
-    same(get(), published)
-
-
-def test_files_of_others_are_neither_overwritten_nor_believed(
-    get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
-) -> None:
-    folder = tmp_path / "out"
-    write_split(folder, "valid", np.zeros((3, 96, 96, 3), np.uint8), [0, 1, 0])
-    path = folder / file_name("valid", "x")
-    with pytest.raises(InvalidFile, match="has 3 rows, the published file has 8: it belongs to another set"):
-        get()
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InvalidFile, match=r"not a whole HDF5 file .* delete that file and start again"):
-        get()
-    for name in (path.name, file_name("valid", "y")):
-        (folder / name).unlink()
-    good = published.archives[X]
-    (folder / X).write_bytes(good[:500])
-    with pytest.raises(
-        InvalidFile, match=rf"has 500 bytes, the published file has {len(good)}; delete it, or rename it"
-    ):
-        get()
-    (folder / X).write_bytes(good[:500] + bytes(len(good) - 500))
-    with pytest.raises(InvalidFile, match=r"is not the published file: md5 expected .*, found"):
-        get()
-    assert server.log == []
-    (folder / X).write_bytes(good[:500])
-    (folder / X).rename(folder / f"{X}.part")
-    same(get(), published)
-    assert server.sent(X) == len(good) - 500
-
-
 def test_room_is_looked_at_before(
     get: Callable[..., Path], server: Server, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,30 +306,6 @@ def test_nobody_listens(get: Callable[..., Path], server: Server) -> None:
         InvalidFile, match=r"no connection \(.*refused\); given up after 3 attempts that brought nothing; 0 of"
     ):
         get(mirror=url)
-
-
-def test_the_command(server: Server, published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*words: str) -> tuple[int, str]:
-        done = CliRunner().invoke(app, ["data", "pcam", "download", "--out", str(tmp_path / "out"), *words])
-        return done.exit_code, done.output + done.stderr
-
-    code, said = run("--mirror", f"{server.url}/empty", "--splits", "nothing")
-    assert code == 2
-    assert "no split is called 'nothing'" in said
-    server.files.clear()
-    code, said = run("--mirror", server.url, "--splits", "valid")
-    assert code == 2
-    assert (
-        f"{server.url}/{X}: the server answers 404 (Not Found); give another address of the files with --mirror URL"
-        in said
-    )
-    server.files.update({name: File(content) for name, content in published.archives.items()})
-    monkeypatch.setattr(pcam_download, "download", partial(download, table=published.table))
-    server.plan[X] = [serve(stop=CUT)]
-    code, said = run("--mirror", server.url, "--splits", "valid,test", "-s", "train")
-    assert code == 0, said
-    assert f"{X}: the connection ended after {CUT} of {len(published.archives[X])} bytes; next attempt in 1 s" in said
-    same(tmp_path / "out", published, "train", "valid", "test")
 
 
 def test_splits_are_checked(get: Callable[..., Path]) -> None:

@@ -150,7 +150,8 @@ def _bring(folder: Path, archive: Archive, url: str, keep: bool, retries: Retrie
         _verify_own(packed, archive)
         _unpack(packed, final, archive, bars)
         return
-    task = bars.add_task(archive.name, total=archive.size)
+    name = f"{archive.split} {archive.part}"
+    task = bars.add_task(name, total=archive.size)
     fetch(
         url,
         part,
@@ -159,9 +160,9 @@ def _bring(folder: Path, archive: Archive, url: str, keep: bool, retries: Retrie
         report=lambda done: bars.update(task, completed=done),
         say=lambda what: bars.console.print(f"{archive.name}: {what}", markup=False, highlight=False, soft_wrap=True),
     )
-    bars.update(task, description=f"verifying {archive.name}")
+    bars.update(task, description=f"verifying {name}")
     found = md5(part)
-    bars.update(task, description=archive.name)
+    bars.update(task, description=name)
     if found != archive.md5:
         forget(part)  # the next start must not go on from it
         raise InvalidFile(
@@ -192,7 +193,7 @@ def _verify_own(packed: Path, archive: Archive) -> None:
 
 
 def _unpack(packed: Path, final: Path, archive: Archive, bars: Progress) -> None:
-    task = bars.add_task(f"unpacking {archive.unpacked}", total=archive.size)
+    task = bars.add_task(f"unpacking {archive.split} {archive.part}", total=archive.size)
     with replacing(final) as temporary:
         try:
             _stream(packed, temporary, lambda done: bars.update(task, completed=done))
