@@ -14,10 +14,14 @@ from crossxai.errors import InvalidFile
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name if the block succeeds and vanishes if it fails."""
+    """A temporary path beside `path` that takes its name if the block succeeds and vanishes if it fails.
+
+    What killed processes left of earlier attempts goes first.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
@@ -53,21 +57,3 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def sweep(path: Path) -> None:
-    """Remove the temporaries of `path` that processes left which are no more, as a kill leaves them."""
-    for left in path.parent.glob(f".{path.name}.*.part"):
-        owner = left.name.removeprefix(f".{path.name}.").split(".")[0]
-        if owner.isdigit() and not _alive(int(owner)):
-            left.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # asks, sends nothing
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # someone else's
-        return True
-    return True

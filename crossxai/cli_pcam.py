@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from crossxai.cli_pcam_synthetic import synthetic
 from crossxai.terminal_errors import clear_errors, escaped
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def embedded(out: Out) -> None:
         folder = build(out)
         sizes = ", ".join(f"{len(PCam(folder, split))} {split}" for split in REGIONS)
         Console().print(f"Patches: {sizes}, with masks, in [bold]{escaped(folder.resolve())}[/]", soft_wrap=True)
+
+
+app.command()(synthetic)
 
 
 def _files(found: Found, folder: Path) -> Table:
