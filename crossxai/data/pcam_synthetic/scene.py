@@ -152,7 +152,7 @@ def _groups(rng: np.random.Generator, places: Tumour) -> tuple[npt.NDArray[np.in
 
 
 def _normal(rng: np.random.Generator, place: Floats, kind: npt.NDArray[np.str_], direction: float) -> Small:
-    """Normal nuclei of given kinds: round (lymphocytes), oval (histiocytes: larger, paler), thin (fibroblasts: along the fibres)."""
+    """Normal nuclei of given kinds: round (lymphocytes), oval (histiocytes), thin (fibroblasts, along the fibres)."""
     n = len(place)
     axes = np.empty((n, 2))
     for name, (long, short) in NORMAL.items():
