@@ -117,7 +117,7 @@ def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) 
 
 def _write_files(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> tuple[Any, Any]:
     """(labels (n,), tumour pixels outside the centre (n,)) of what was written."""
-    labels, surround = np.empty(n, np.int64), np.empty(n, np.int64)
+    labels, surround = np.empty(n, np.uint8), np.empty(n, np.uint16)  # all that grows with n: 3 bytes a patch
     rows = (min(n, MASK_ROWS), *ROWS["mask"])
     layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": rows, "compression": 1}}
     with ExitStack() as stack:
