@@ -17,6 +17,7 @@ import pytest
 import crossxai
 from crossxai.data import histology, pcam
 from crossxai.data.pcam import PCam, file_name, write_split
+from crossxai.data.threshold_rule import best_threshold
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 
 SMALL = histology.Recipe(stride=4, train_per_class=12, valid_per_class=6, test_per_class=6)
@@ -438,15 +439,15 @@ def test_choosing_weakens_what_the_surroundings_give_away() -> None:
         kinds = (found.centre <= 0.1, found.centre >= 0.3)
         n = min(50, *(int(kind.sum()) for kind in kinds))
         rows = [histology._spread(found, np.flatnonzero(kind), n) for kind in kinds]
-        after = histology._best_threshold(found.surround[np.concatenate(rows)], np.repeat([0, 1], n))
+        after = best_threshold(found.surround[np.concatenate(rows)], np.repeat([0, 1], n))
         clear = kinds[0] | kinds[1]
-        before = histology._best_threshold(found.surround[clear], kinds[1][clear])
+        before = best_threshold(found.surround[clear], kinds[1][clear])
         assert after < before
 
 
 def test_best_threshold_by_hand() -> None:
-    assert histology._best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1])) == 1
-    assert histology._best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1])) == 0.75
+    assert best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1])) == 1
+    assert best_threshold(np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1])) == 0.75
 
 
 def test_build_is_deterministic_and_does_not_repeat_itself(

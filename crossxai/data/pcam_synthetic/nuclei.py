@@ -27,13 +27,19 @@ def draw(cells: tuple[Tumour, Small], texture: Texture) -> tuple[Floats, Floats,
     """(haematoxylin, eosin, pixels of tumour nuclei), each (size, size)."""
     tumour, small = cells
     haematoxylin, eosin, chromatin = (
-        np.pad(field, EDGE) for field in (texture.haematoxylin, texture.eosin, texture.chromatin)
+        _padded(field) for field in (texture.haematoxylin, texture.eosin, texture.chromatin)
     )
     mask = np.zeros(haematoxylin.shape, dtype=bool)
     _draw_tumour(tumour, haematoxylin, eosin, chromatin, mask)
     _draw_small(small, haematoxylin, eosin, chromatin)
     inner = slice(EDGE, EDGE + SIZE)
     return haematoxylin[inner, inner], eosin[inner, inner], mask[inner, inner]
+
+
+def _padded(field: Floats) -> Floats:
+    wide = np.zeros((SIZE + 2 * EDGE,) * 2, np.float32)
+    wide[EDGE : EDGE + SIZE, EDGE : EDGE + SIZE] = field
+    return wide
 
 
 def _windows(place: Floats, half: int) -> tuple[list[tuple[slice, slice]], Floats, Floats]:

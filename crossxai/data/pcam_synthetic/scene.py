@@ -152,7 +152,7 @@ def _groups(rng: np.random.Generator, places: Tumour) -> tuple[npt.NDArray[np.in
 
 
 def _normal(rng: np.random.Generator, place: Floats, kind: npt.NDArray[np.str_], direction: float) -> Small:
-    """Normal nuclei of given kinds: round (lymphocytes), oval (histiocytes: larger, paler), thin (fibroblasts: along the fibres)."""
+    """Normal nuclei of given kinds: round (lymphocytes), oval (histiocytes), thin (fibroblasts, along the fibres)."""
     n = len(place)
     axes = np.empty((n, 2))
     for name, (long, short) in NORMAL.items():
@@ -173,10 +173,10 @@ def _small(rng: np.random.Generator, places: Tumour, direction: float) -> Small:
     place += SIZE / 2 + rng.uniform(-SPACING / 2, SPACING / 2, 2) + rng.normal(0, 1.7, place.shape)
     dense = rng.uniform(0.1, 0.75) + 0.2 * smooth(rng, 24)
     chance = dense[tuple(np.clip(place, 0, SIZE - 1).astype(int).T)]
-    keep = (rng.random(len(place)) < chance) & ((place > -4) & (place < SIZE + 4)).all(axis=1)
-    gap = np.linalg.norm(place[:, None] - places.place[None], axis=-1) - places.radius
-    keep &= (gap > NORMAL["round"][0][0]).all(axis=1)
-    place = place[keep]
+    place = place[(rng.random(len(place)) < chance) & ((place > -4) & (place < SIZE + 4)).all(axis=1)]
+    apart = place[:, None] - places.place[None]
+    gap = np.hypot(apart[..., 0], apart[..., 1]) - places.radius
+    place = place[(gap > NORMAL["round"][0][0]).all(axis=1)]
     share = rng.random(len(place))
     kind = np.where(share < rng.uniform(0.02, 0.4), "thin", "round")
     kind[share > 1 - rng.uniform(0, 0.25)] = "oval"

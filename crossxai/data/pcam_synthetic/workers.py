@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from crossxai.data.pcam_synthetic.patches import Patches, generate, whole
 from crossxai.data.pcam_synthetic.shortcut import Shortcut
@@ -18,38 +19,42 @@ CHUNK = 64
 """Patches that a process makes at a time: 2.4 MB, about 0.1 s."""
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Processes, or this one alone, which take patches by chunks."""
+
+    executor: ProcessPoolExecutor | None
+    count: int
+
+    def stream(self, numbers: range, seed: int, shortcut: Shortcut | None) -> Iterator[Patches]:
+        """The patches of these numbers, in order, by chunks."""
+        jobs = ((min(CHUNK, numbers.stop - first), seed, first, shortcut) for first in numbers[::CHUNK])
+        if self.executor is None:
+            yield from (generate(*job) for job in jobs)
+            return
+        under_way: deque[Future[Patches]] = deque()
+        for job in jobs:
+            under_way.append(self.executor.submit(generate, *job))
+            if len(under_way) > 2 * self.count:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
 @contextmanager
-def pool(workers: int | None, n: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Processes for n patches, None for as many as cores; nothing where this process does it all."""
+def pool(workers: int | None, n: int) -> Iterator[Pool]:
+    """Processes for n patches, None for as many as cores. Raises `InvalidInput` for less than one."""
     if workers is not None:
         whole("workers", workers, 1)
     count = min(workers or len(os.sched_getaffinity(0)), -(-n // CHUNK))
-    if count <= 1:
-        yield None
+    if count == 1:
+        yield Pool(None, 1)
         return
     executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _settle)
     try:
-        yield executor
+        yield Pool(executor, count)
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def stream(
-    executor: ProcessPoolExecutor | None, start: int, stop: int, seed: int, shortcut: Shortcut | None
-) -> Iterator[Patches]:
-    """The patches start … stop - 1 in their order, by chunks."""
-    jobs = ((min(CHUNK, stop - first), seed, first, shortcut) for first in range(start, stop, CHUNK))
-    if executor is None:
-        yield from (generate(*job) for job in jobs)
-        return
-    ahead = 2 * executor._max_workers
-    under_way: deque[Future[Patches]] = deque()
-    for job in jobs:
-        under_way.append(executor.submit(generate, *job))
-        if len(under_way) > ahead:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
 
 
 def _settle() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
@@ -21,7 +21,7 @@ from crossxai.data.pcam import CENTRE, ROWS, SIZE, Part, PCam, Split, file_name
 from crossxai.data.pcam_folder import holds, read_note, refuse_foreign
 from crossxai.data.pcam_synthetic.patches import Patches, whole
 from crossxai.data.pcam_synthetic.shortcut import Shortcut
-from crossxai.data.pcam_synthetic.workers import pool, stream
+from crossxai.data.pcam_synthetic.workers import pool
 from crossxai.data.threshold_rule import best_threshold
 from crossxai.errors import InvalidInput
 
@@ -29,7 +29,7 @@ NOTE = "synthetic.json"
 VERSION = 1
 """Raised when the code of this package changes what is drawn, so that a set of the old code is made again."""
 
-MASK_CHUNK = (16, *ROWS["mask"])
+MASK_ROWS = 16
 """Masks are nearly empty and compressed, a few rows at a time so that one row is still read fast."""
 
 
@@ -65,27 +65,24 @@ def write(
         kept = {
             split: told[split] for split in ranges if split in told and holds(folder, split, told[split]["fingerprint"])
         }
-    for split in ranges:
-        for part in ROWS:
-            path = folder / file_name(split, part)
-            sweep(path)
-            if split not in kept:  # of other settings, or half of a split: none may be taken for the new one's
-                path.unlink(missing_ok=True)
-    sweep(folder / NOTE)
     console = Console(stderr=True, quiet=not progress)
     if len(kept) == len(ranges):
+        _sweep(folder)
         console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
         return folder
     _write_note(folder, made_from, kept)
+    _sweep(folder)
+    for split in ranges.keys() - kept.keys():
+        for part in ROWS:  # of other settings, or a part of a split: none may be taken for the new one's
+            (folder / file_name(split, part)).unlink(missing_ok=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with pool(workers, n) as executor, Progress(*columns, console=console) as bars:
+    with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
         for split, numbers in ranges.items():
             if split in kept:
                 continue
             bar = bars.add_task(split, total=len(numbers))
-            kept[split] = _write_split(
-                folder, split, numbers, seed, shortcut, executor, lambda ready, bar=bar: bars.advance(bar, ready)
-            )
+            chunks = _told(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
+            kept[split] = _write_split(folder, split, len(numbers), chunks)
             _write_note(folder, made_from, kept)
     return folder
 
@@ -100,34 +97,29 @@ def split_ranges(n: int) -> dict[Split, range]:
     return {"train": range(train), "valid": range(train, train + tenth), "test": range(train + tenth, n)}
 
 
-def _write_split(
-    folder: Path,
-    split: Split,
-    numbers: range,
-    seed: int,
-    shortcut: Shortcut | None,
-    executor: ProcessPoolExecutor | None,
-    done: Callable[[int], None],
-) -> dict[str, Any]:
+def _told(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterator[Patches]:
+    """The same; `done` hears how many patches have been dealt with."""
+    for patches in chunks:
+        yield patches
+        done(len(patches))
+
+
+def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> dict[str, Any]:
     """Write one split's three files; returns its figures."""
-    chunks = stream(executor, numbers.start, numbers.stop, seed, shortcut)
-    labels, surround = _write_files(folder, split, len(numbers), chunks, done)
+    labels, surround = _write_files(folder, split, n, chunks)
     return {
-        "patches": len(numbers),
+        "patches": n,
         "per_class": np.bincount(labels, minlength=2).tolist(),
         "surround_rule": best_threshold(surround, labels),
         "fingerprint": PCam(folder, split).fingerprint(),
     }
 
 
-def _write_files(
-    folder: Path, split: Split, n: int, chunks: Iterable[Patches], done: Callable[[int], None]
-) -> tuple[Any, Any]:
+def _write_files(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> tuple[Any, Any]:
     """(labels (n,), tumour pixels outside the centre (n,)) of what was written."""
-    labels, surround = np.empty(n, np.int64), np.empty(n, np.int64)
-    layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": MASK_CHUNK, "compression": 1}}
-    if n < MASK_CHUNK[0]:
-        layout["mask"]["chunks"] = (n, *ROWS["mask"])
+    labels, surround = np.empty(n, np.uint8), np.empty(n, np.uint16)  # all that grows with n: 3 bytes a patch
+    rows = (min(n, MASK_ROWS), *ROWS["mask"])
+    layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": rows, "compression": 1}}
     with ExitStack() as stack:
         data = {}
         for part in ROWS:
@@ -137,15 +129,22 @@ def _write_files(
             data[part] = file.create_dataset(part, (n, *ROWS[part]), np.uint8, **layout[part])
         start = 0
         for patches in chunks:
-            rows = slice(start, start := start + len(patches))
-            data["x"][rows] = patches.images
-            data["y"][rows] = patches.labels.reshape(-1, 1, 1, 1).astype(np.uint8)
-            data["mask"][rows] = patches.masks[..., None].astype(np.uint8)
-            labels[rows] = patches.labels
+            part_of = slice(start, start := start + len(patches))
+            data["x"][part_of] = patches.images
+            data["y"][part_of] = patches.labels.reshape(-1, 1, 1, 1).astype(np.uint8)
+            data["mask"][part_of] = patches.masks[..., None].astype(np.uint8)
+            labels[part_of] = patches.labels
             inside = patches.masks[:, CENTRE, CENTRE].sum(axis=(1, 2))
-            surround[rows] = patches.masks.reshape(-1, SIZE * SIZE).sum(axis=1) - inside
-            done(len(patches))
+            surround[part_of] = patches.masks.reshape(-1, SIZE * SIZE).sum(axis=1) - inside
     return labels, surround
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed calls left half written."""
+    sweep(folder / NOTE)
+    for split in get_args(Split):
+        for part in ROWS:
+            sweep(folder / file_name(split, part))
 
 
 def _ours(path: Path) -> bool:
@@ -164,5 +163,6 @@ def _as_json(shortcut: Shortcut | None) -> dict[str, Any] | None:
 
 
 def _write_note(folder: Path, made_from: dict[str, Any], splits: dict[str, Any]) -> None:
-    note = {"made_from": made_from, "shortcut": made_from["shortcut"], "splits": splits}
+    ordered = {split: splits[split] for split in get_args(Split) if split in splits}  # in whatever order they were made
+    note = {"made_from": made_from, "shortcut": made_from["shortcut"], "splits": ordered}
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
