@@ -94,14 +94,16 @@ def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
         f"area) and {words.percent(suspect.centre)} into the centre ({words.percent(where.area[CENTRE])}): look there. A mark, a "
         "caption, an artefact?"
     )
-    each = [
-        f"{code(p.label)} {words.percent(p.shares[suspect.tile])} (the most of any ninth in "
-        f"{round(p.first[suspect.tile] * len(p.tiles))} of {len(p.tiles)})"
-        for p in sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
-    ]
+    ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
+    each = words.listing([f"{code(p.label)} {words.percent(p.shares[suspect.tile])}" for p in ordered])
+    few = min(ordered, key=lambda p: p.first[suspect.tile])
+    often = f"{round(few.first[suspect.tile] * len(few.tiles))} of {words.count(len(few.tiles), 'sample')}"
     agree = f"{words.capital(tally(len(suspect.agreeing), suspect.asked))} agree"
     alone = "One explainer alone says so (ask others before believing it)"
-    points = [f"{agree if suspect.asked > 1 else alone}: {words.listing(each)}."]
+    points = [
+        f"{agree if suspect.asked > 1 else alone}: {each}, and in {'at least ' if len(ordered) > 1 else ''}{often} more than "
+        "into any other ninth."
+    ]
     points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
     points += _confirmed(run, where, suspect)
     return Finding("Shortcut?", text, tuple(points), 96, "warning")
@@ -182,9 +184,11 @@ def _confirmed(run: Run, where: Places, suspect: Suspect) -> list[str]:
                     f"score goes from {words.number(before, 2)} to {words.number(after, 2)}."
                 )
             else:
+                stays = abs(before - after) < 0.05
+                moves = "hardly moves, from" if stays else "goes from"
                 said.append(
-                    f"With all that should decide deleted ({code(e.label)}), the mean score goes from "
-                    f"{words.number(before, 2)} to {words.number(after, 2)}."
+                    f"With all that should decide deleted ({code(e.label)}), the mean score {moves} {words.number(before, 2)} to "
+                    f"{words.number(after, 2)}."
                 )
     best = _steepest(run, where, suspect, metric)
     return sorted(said, key=lambda text: not text.startswith("The model")) + ([best] if best else [])
