@@ -139,7 +139,9 @@ def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
     """
     if not experiment.controls:
         return experiment
-    named = {spec.name for spec in experiment.explainers} | {spec.shown for spec in experiment.explainers}
+    # An oracle of a mask, such as a planted shortcut, is not that of the truth.
+    known = [spec for spec in experiment.explainers if spec.name != ORACLE or "mask" not in spec.params]
+    named = {spec.name for spec in known} | {spec.shown for spec in experiment.explainers}
     spatial = any(m.spatial for m in samples.modalities)
     wanted = ["controls.random", *(("controls.centre", "controls.edges") if spatial else ())]
     wanted += ["controls.oracle"] if any(mask.any() for mask in samples.truth.values()) else []

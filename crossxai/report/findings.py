@@ -128,9 +128,10 @@ def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[s
 
 
 def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """Against every control but random and the oracle: a map that ignores the model and is no noise either."""
+    """Against every control but random and oracles: a map that ignores the model and is no noise either."""
     points, few, able, strong = [], False, False, list[tuple[float, str]]()
-    controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, ORACLE)]
+    oracles = {e.label for e in run.explanations if e.explainer == ORACLE}
+    controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, *oracles)]
     for metric in run.curves:
         for control in controls:
             counts, winners, losers, share = {}, {}, {}, 0.0

@@ -81,14 +81,14 @@ def _picture(where: Places, place: Place) -> Picture:
     shares, small = place.shares, _small(place.mean)
     low, high = figures.limits(small, False)
     lines = [("centre", words.percent(shares[CENTRE]), words.percent(where.area[CENTRE]))]
-    lines += [("points into the centre", words.percent(place.points), words.percent(where.area[CENTRE]))]
+    lines += [("peak in the centre", words.percent(place.points), words.percent(where.area[CENTRE]))]
     lines += [("border", words.percent(place.border), words.percent(where.border))]
     lines += [(f"{name} mask", words.percent(s), words.percent(area, 1)) for name, (s, area) in place.masks.items()]
-    few = f"{len(place.tiles)} of {place.of} maps: the rest have no positive relevance"
+    few = f"{len(place.tiles)} of {place.of} maps: the rest are zero or not finite"
     return Picture(
         place.group.name,
         figures.heat(small, low, high, False),
-        f"mean share of positive relevance of {place.label} on {place.model}, {place.group.name} samples",
+        f"mean share of the relevance of {place.label} on {place.model}, {place.group.name} samples",
         tuple(words.percent(share) for share in shares),
         tuple(lines),
         few if len(place.tiles) < place.of else "",

@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one explainer's maps of one group put their positive relevance; samples without any are left out.
+    """Where one explainer's maps of one group put their relevance, whatever its sign; zero and broken maps are left out.
 
     mean: the mean map of shares (y, x), which sums to 1. tiles: each sample's share of the nine tiles (n, 9), row by row. border:
     the mean share of the rim. masks: by name, the mean share in the data's mask, over samples that have one, and the mask's share
@@ -117,10 +117,13 @@ def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
 
 
 def shares(run: Run, explanation: Explanation, modality: Modality) -> Numbers:
-    """Each sample's positive relevance as shares (n, y, x) that sum to 1; NaN where there is none, or the map is not finite."""
-    positive = np.maximum(relevance(run, explanation, modality), 0)
-    top = positive.max(axis=(1, 2), keepdims=True)
-    scaled = positive / np.where(top > 0, top, np.nan)  # sums of huge values stay finite
+    """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite.
+
+    Absolute, because where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
+    """
+    sizes = np.abs(relevance(run, explanation, modality))
+    top = sizes.max(axis=(1, 2), keepdims=True)
+    scaled = sizes / np.where(top > 0, top, np.nan)  # sums of huge values stay finite
     return np.asarray(scaled / scaled.sum(axis=(1, 2), keepdims=True))
 
 

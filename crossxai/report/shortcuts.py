@@ -51,8 +51,8 @@ class Suspect:
 
 
 def suspects(run: Run, where: Places) -> list[Suspect]:
-    """Tiles off the centre that half of a model's explainers or more, and two if there are as many, put first: each
-    gives it `TIMES` its area's share on average, and more than to any other tile in `FIRST` of the samples. Left out: a tile where
+    """Tiles off the centre that half of a model's explainers or more, and two if there are as many, put first: each gives it
+    `TIMES` its area's share on average, and more than to any other tile in `FIRST` of the samples. Left out: a tile where
     the evidence is known to lie, and one that a control gives as much, which never looks at the model."""
     found = []
     for model in run.models:
@@ -75,30 +75,37 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
 
 
 def shortcuts(run: Run, found: Sequence[Places]) -> list[Finding]:
-    """One finding per model, class and place; nothing where explanations look where they should, or anywhere else by turns."""
-    return [_finding(run, where, suspect) for where in found for suspect in suspects(run, where)]
+    """One finding per model and place; nothing where explanations look where they should, or anywhere else by turns."""
+    said = []
+    for where in found:
+        # A place that several classes share is told of the first, the positives; the others are a point of it.
+        once = {(s.model, s.tile): s for s in reversed(suspects(run, where))}
+        said += [_finding(run, where, suspect) for suspect in reversed(once.values())]
+    return said
 
 
 def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
     name, area = NAMES[suspect.tile], words.percent(where.area[suspect.tile])
     samples = "samples" if suspect.group.name == "all" else f"{suspect.group.name} samples"
-    model = f" of {suspect.model}" if len(run.models) > 1 else ""
+    who = f"On {suspect.model}, explanations" if len(run.models) > 1 else "Explanations"
     image = f" of {where.modality}" if len(run.samples.modalities) > 1 else ""
     text = (
-        f"Explanations{model} put {words.percent(suspect.share)} of {samples} into the {name} ninth{image} ({area} of the area) "
-        f"and {words.percent(suspect.centre)} into the centre ({words.percent(where.area[CENTRE])}): look there. A mark, a "
+        f"{who} of {samples} put {words.percent(suspect.share)} of their relevance into the {name} ninth{image} ({area} of the "
+        f"area) and {words.percent(suspect.centre)} into the centre ({words.percent(where.area[CENTRE])}): look there. A mark, a "
         "caption, an artefact?"
     )
-    each = [
-        f"{code(p.label)} {words.percent(p.shares[suspect.tile])} (the most of any ninth in "
-        f"{round(p.first[suspect.tile] * len(p.tiles))} of {len(p.tiles)})"
-        for p in sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
+    ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
+    each = words.listing([f"{code(p.label)} {words.percent(p.shares[suspect.tile])}" for p in ordered])
+    few = min(ordered, key=lambda p: p.first[suspect.tile])
+    often = f"{round(few.first[suspect.tile] * len(few.tiles))} of {words.count(len(few.tiles), 'sample')}"
+    agree = f"{words.capital(tally(len(suspect.agreeing), suspect.asked))} agree"
+    alone = "One explainer alone says so (ask others before believing it)"
+    points = [
+        f"{agree if suspect.asked > 1 else alone}: {each}, and in {'at least ' if len(ordered) > 1 else ''}{often} more than "
+        "into any other ninth."
     ]
-    points = [f"{words.capital(tally(len(suspect.agreeing), suspect.asked))} agree: {words.listing(each)}."]
     points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
     points += _confirmed(run, where, suspect)
-    if len(suspect.agreeing) == suspect.asked == 1:
-        points.append("One explainer alone says so: ask others before believing it.")
     return Finding("Shortcut?", text, tuple(points), 96, "warning")
 
 
@@ -177,9 +184,11 @@ def _confirmed(run: Run, where: Places, suspect: Suspect) -> list[str]:
                     f"score goes from {words.number(before, 2)} to {words.number(after, 2)}."
                 )
             else:
+                stays = abs(before - after) < 0.05
+                moves = "hardly moves, from" if stays else "goes from"
                 said.append(
-                    f"With all that should decide deleted ({code(e.label)}), the mean score goes from "
-                    f"{words.number(before, 2)} to {words.number(after, 2)}."
+                    f"With all that should decide deleted ({code(e.label)}), the mean score {moves} {words.number(before, 2)} to "
+                    f"{words.number(after, 2)}."
                 )
     best = _steepest(run, where, suspect, metric)
     return sorted(said, key=lambda text: not text.startswith("The model")) + ([best] if best else [])
