@@ -39,7 +39,8 @@ class TrainSettings(BaseModel):
     the last layer learns. framework: which one trains.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Defaults become floats, too: 1 and 1.0 are one setting, and one checkpoint.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=4, ge=1)
