@@ -457,3 +457,26 @@ def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
     assert "ResNet-18 in tensorflow" in done.stdout
     assert done.stdout.rstrip().endswith("[]")
     assert checkpoint.read(tmp_path / "pcam-tensorflow.npz").meta["framework"] == "tensorflow"
+
+
+PEAK = """
+import resource, sys
+from crossxai.training import TrainSettings, fit
+settings = TrainSettings(epochs=1, batch_size=32, frozen=True, weights=sys.argv[3])
+fit(sys.argv[1], settings, sys.argv[2], progress=False, workers=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.deep
+def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None:
+    peaks = []
+    for n in (512, 6144):  # 162 MB more as bytes, 650 MB more as numbers
+        root = tmp_path / str(n)
+        for split, some in (("train", n), ("valid", n // 4), ("test", n // 4)):
+            write_split(root, split, *patches(some, 0))  # type: ignore[arg-type]
+        words = [sys.executable, "-c", PEAK, str(root), str(root / "model.npz"), str(fitted)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks.append(float(done.stdout))
+    assert peaks[1] - peaks[0] < 80, peaks

@@ -11,7 +11,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,14 +33,10 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class PCamIndex:
-    """One split with what the cache knows of it. data: the reader. path: the cache's entry, whether it is there or not.
-
-    reading: called with (patches done, patches in all) while a split that the cache does not know is read.
-    """
+    """One split with what the cache knows of it. data: the reader. path: the cache's entry, whether it is there or not."""
 
     data: PCam
     path: Path
-    reading: Callable[[int, int], None] = lambda done, total: None
 
     @classmethod
     def of(
@@ -49,12 +44,11 @@ class PCamIndex:
         root: str | os.PathLike[str],
         split: Split,
         cache: str | os.PathLike[str] | None = None,
-        reading: Callable[[int, int], None] = lambda done, total: None,
     ) -> PCamIndex:
         """The index of a split of a folder; raises `InvalidFile` as `PCam` does."""
         data = PCam(root, split)
         folder = cache_folder() / "pcam-index" if cache is None else Path(cache)
-        return cls(data, folder / f"{_key(data)}.npz", reading)
+        return cls(data, folder / f"{_key(data)}.npz")
 
     @cached_property
     def rows(self) -> dict[int, Rows]:
@@ -87,7 +81,7 @@ class PCamIndex:
     def _entry(self) -> tuple[str, Colours]:
         found = _kept(self.path, len(self.data))
         if found is None:
-            found = _read(self.data, self.reading)
+            found = _read(self.data)
             with suppress(InvalidFile), replacing(self.path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, allow_pickle=False, fingerprint=np.array(found[0]), colours=found[1])
         return found
@@ -110,14 +104,13 @@ def _key(data: PCam) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
 
-def _read(data: PCam, reading: Callable[[int, int], None]) -> tuple[str, Colours]:
+def _read(data: PCam) -> tuple[str, Colours]:
     """Fingerprint and colours; the images are read once for the colours and once for the fingerprint, a chunk at a time."""
     colours = np.zeros((3, 256), np.int64)
     for start in range(0, len(data), CHUNK):
         pixels = data.pixels(np.arange(start, min(start + CHUNK, len(data))))
         for channel in range(3):
             colours[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
-        reading(start + len(pixels), len(data))
     return data.fingerprint(), colours
 
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from rich.console import Console
 
 from crossxai.data.augmentation import Augmentation
 from crossxai.data.pcam_dataset import PatchDataset
@@ -94,7 +96,13 @@ def fit(
     for split in ("train", "valid"):
         if len(index[split].rows) < 2:
             raise InvalidInput(f"{index[split].data!r}: all labels are the same: nothing to learn or to validate by")
-    data = {split: held.fingerprint() for split, held in index.items()}
+    waiting = (
+        Console(stderr=True).status("Reading all patches once; the next time they are known")
+        if progress
+        else nullcontext()
+    )
+    with waiting:
+        data = {split: held.fingerprint() for split, held in index.items()}
     identity = _identity(data, settings)
     path, named = Path(out_dir), Path(out_dir).suffix == ".npz"
     if not named:

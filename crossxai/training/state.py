@@ -57,6 +57,8 @@ class StateFile:
 
 
 def _alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no mere question
+        return True
     with suppress(PermissionError):  # it is alive, and another user's
         try:
             os.kill(process, 0)
