@@ -51,13 +51,13 @@ medical: install
 # The PatchCamelyon study without a download: docs/pcam.md.
 pcam: install
 	$(BIN)/crossxai data pcam embedded --out data/histology
-	$(BIN)/crossxai train pcam --data data/histology --out models/pcam/pytorch.npz
-	$(BIN)/crossxai train pcam --data data/histology --out models/pcam/keras.npz --framework tensorflow
-	$(BIN)/crossxai compare examples/pcam/study.toml --out out/pcam
-	$(BIN)/crossxai data pcam synthetic --out data/pcam-plain --n 20000
-	$(BIN)/crossxai data pcam synthetic --out data/pcam-marked --n 20000 --shortcut
-	$(BIN)/crossxai train pcam --data data/pcam-plain --out models/pcam/plain.npz --fraction 0.1
-	$(BIN)/crossxai train pcam --data data/pcam-marked --out models/pcam/marked.npz --fraction 0.1
+	$(BIN)/crossxai train pcam --data data/histology --out models/histology.npz
+	$(BIN)/crossxai train pcam --data data/histology --out models/histology-keras.npz --framework tensorflow
+	$(BIN)/crossxai compare examples/pcam/study.toml --out out/study
+	$(BIN)/crossxai data pcam synthetic --out data/pcam-synthetic --n 20000
+	$(BIN)/crossxai data pcam synthetic --out data/pcam-shortcut --n 20000 --shortcut
+	$(BIN)/crossxai train pcam --data data/pcam-synthetic --out models/pcam-synthetic.npz --fraction 0.1
+	$(BIN)/crossxai train pcam --data data/pcam-shortcut --out models/pcam-shortcut.npz --fraction 0.1
 	$(BIN)/crossxai compare examples/pcam/shortcut.toml --out out/shortcut
 
 test: lint

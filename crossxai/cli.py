@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(cli_data.app)
-app.command()(cli_train.train)
+app.add_typer(cli_train.app)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 

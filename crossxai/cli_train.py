@@ -1,23 +1,18 @@
-"""`crossxai train`: one of the three fusion networks, its held-out figures, and those of its Keras twin."""
+"""`crossxai train`: the fusion networks, their held-out figures and those of their Keras twins; and `pcam`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crossxai import cli_train_pcam
+
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-class TaskName(StrEnum):
-    """What can be trained."""
-
-    classification = "classification"
-    regression = "regression"
-    segmentation = "segmentation"
 
 
 class Encoder(StrEnum):
@@ -27,77 +22,99 @@ class Encoder(StrEnum):
     resnet18 = "resnet18"
 
 
-def train(
-    task: Annotated[
-        TaskName, typer.Argument(help="Which network: image + table, two images, or two images to a mask.")
-    ],
-    data: Annotated[Path, typer.Option("--data", "-d", help="The folder that `crossxai data medical` wrote.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="A file (.npz), or a folder for TASK.npz, TASK-without-MODALITY.npz, ….")
-    ] = Path("models"),
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many; the task's own without.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order of samples and shuffling.")] = 0,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="The task's own without.")] = None,
-    encoder: Annotated[Encoder, typer.Option(help="The classifier's for the CT.")] = Encoder.plain,
-    frozen: Annotated[
-        bool, typer.Option("--frozen/--fine-tuned", help="Leave the ResNet-18's weights as they are, or train them on.")
-    ] = False,
-    weights: Annotated[
-        str,
-        typer.Option(help="To begin the ResNet-18 with: an .npz of this project, a .pth, or imagenet (a download)."),
-    ] = "",
-    uninformative: Annotated[
-        str, typer.Option(metavar="MODALITY", help="Shuffle its values among samples, so that it tells nothing.")
-    ] = "",
-    keras: Annotated[
-        bool | None,
-        typer.Option("--keras/--no-keras", help="Measure the Keras twin too; by itself where TensorFlow is installed."),
-    ] = None,
-) -> None:
-    """Train a fusion network on the medical data (PyTorch), and measure it and its Keras twin on held-out samples.
+app = typer.Typer(name="train", help="Train a network and measure it on held-out samples.", no_args_is_help=True)
+app.command("pcam")(cli_train_pcam.pcam)
 
-    A training that was stopped goes on where it was; one that is finished is not done again.
-    """
-    from importlib.util import find_spec
+TASKS = {
+    "classification": "image + table: CT and clinical table to a class",
+    "regression": "two images to a score",
+    "segmentation": "two images to a mask",
+}
 
-    from rich.console import Console
 
-    from crossxai.terminal_errors import clear_errors, quiet
+def _command(task: str) -> Callable[..., None]:
+    """The command of a task; all have the same options."""
 
-    with clear_errors():
-        quiet()
-        from crossxai.data import medical
-        from crossxai.process import require
-        from crossxai.training.figures import certified
-        from crossxai.training.fusion import FusionSettings, fit_fusion
+    def train(
+        data: Annotated[Path, typer.Option("--data", "-d", help="The folder that `crossxai data medical` wrote.")],
+        out: Annotated[
+            Path,
+            typer.Option("--out", "-o", help="A file (.npz), or a folder for TASK.npz, TASK-without-MODALITY.npz, …."),
+        ] = Path("models"),
+        epochs: Annotated[int | None, typer.Option(min=1, help="At most so many; the task's own without.")] = None,
+        seed: Annotated[int, typer.Option(min=0, help="Of weights, order of samples and shuffling.")] = 0,
+        batch_size: Annotated[int | None, typer.Option(min=2, help="The task's own without.")] = None,
+        encoder: Annotated[Encoder, typer.Option(help="The classifier's for the CT.")] = Encoder.plain,
+        frozen: Annotated[
+            bool,
+            typer.Option("--frozen/--fine-tuned", help="Leave the ResNet-18's weights as they are, or train them on."),
+        ] = False,
+        weights: Annotated[
+            str,
+            typer.Option(
+                help="To begin the ResNet-18 with: an .npz of this project, a .pth, or imagenet (a download)."
+            ),
+        ] = "",
+        uninformative: Annotated[
+            str, typer.Option(metavar="MODALITY", help="Shuffle its values among samples, so that it tells nothing.")
+        ] = "",
+        keras: Annotated[
+            bool | None,
+            typer.Option(
+                "--keras/--no-keras", help="Measure the Keras twin too; by itself where TensorFlow is installed."
+            ),
+        ] = None,
+    ) -> None:
+        """Train a fusion network on the medical data (PyTorch), and measure it and its Keras twin on held-out samples.
 
-        twin = find_spec("tensorflow") is not None if keras is None else keras
-        if twin:
-            require("tensorflow", "tensorflow", "the Keras twin (--no-keras leaves it out)")
-        settings = FusionSettings(
-            seed=seed,
-            epochs=epochs,
-            batch_size=batch_size,
-            encoder=encoder.value,
-            frozen=frozen,
-            weights=weights,
-            uninformative=uninformative,
-        )
-        found = medical.read(data, task.value)
-        rows = medical.split(len(found), labels=found.labels if task is TaskName.classification else None)
-        path, trained = fit_fusion(found, rows, out, settings, features=medical.FEATURES)
-        meta = certified(path, found, rows, twin)
-        console = Console()
-        if not trained:
-            console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)
-        console.print(held_out(meta, twin))
-        if twin:
-            gap, scale = meta["keras"]["largest_difference"], meta["keras"]["largest_output"]
-            console.print(
-                f"PyTorch and Keras: outputs differ by at most {gap:.1e}, where the largest is {scale:.3g}.",
-                highlight=False,
+        A training that was stopped goes on where it was; one that is finished is not done again.
+        """
+        from importlib.util import find_spec
+
+        from rich.console import Console
+
+        from crossxai.terminal_errors import clear_errors, quiet
+
+        with clear_errors():
+            quiet()
+            from crossxai.data import medical
+            from crossxai.process import require
+            from crossxai.training.figures import certified
+            from crossxai.training.fusion import FusionSettings, fit_fusion
+
+            twin = find_spec("tensorflow") is not None if keras is None else keras
+            if twin:
+                require("tensorflow", "tensorflow", "the Keras twin (--no-keras leaves it out)")
+            settings = FusionSettings(
+                seed=seed,
+                epochs=epochs,
+                batch_size=batch_size,
+                encoder=encoder.value,
+                frozen=frozen,
+                weights=weights,
+                uninformative=uninformative,
             )
-        console.print(f"Checkpoint: [bold]{path.resolve()}[/]", soft_wrap=True)
+            found = medical.read(data, task)
+            rows = medical.split(len(found), labels=found.labels if task == "classification" else None)
+            path, trained = fit_fusion(found, rows, out, settings, features=medical.FEATURES)
+            meta = certified(path, found, rows, twin)
+            console = Console()
+            if not trained:
+                console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)
+            console.print(held_out(meta, twin))
+            if twin:
+                gap, scale = meta["keras"]["largest_difference"], meta["keras"]["largest_output"]
+                console.print(
+                    f"PyTorch and Keras: outputs differ by at most {gap:.1e}, where the largest is {scale:.3g}.",
+                    highlight=False,
+                )
+            console.print(f"Checkpoint: [bold]{path.resolve()}[/]", soft_wrap=True)
+
+    return train
+
+
+for _task, _what in TASKS.items():
+    app.command(_task, help=f"{_what}. {_command(_task).__doc__}")(_command(_task))
 
 
 def held_out(meta: dict[str, Any], twin: bool) -> Table:

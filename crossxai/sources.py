@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -251,11 +252,13 @@ def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None
 
 
 def embedded_checkpoint(progress: bool = True) -> Path:
-    """The ResNet-18 of the embedded set: from the cache, else trained now (about a minute on two cores)."""
-    from crossxai.training import fit
+    """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
+    from crossxai.training import TrainSettings, fit
 
     root = histology.build(cache_folder() / "histology")
-    return fit(root, out_dir=cache_folder() / "models", progress=progress)
+    torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
+    settings = TrainSettings(framework="torch" if torch else "tensorflow")
+    return fit(root, settings, cache_folder() / "models", progress)
 
 
 def fingerprint(found: Samples) -> str:

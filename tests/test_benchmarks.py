@@ -46,3 +46,15 @@ def test_pcam_study() -> None:
     assert found["passes"] == 2 * (2 + 3 * 2 * 4)
     assert found["looped"] == 2 * 6
     assert set(found["seconds"]) == {"bare", "ours", "loop"}
+
+
+def test_reading() -> None:
+    """Every way of reading is there, with a rate."""
+    table = run("reading.py", "--patches", "128", "--repeats", "1")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [row[:3] for row in rows[:2]] == [
+        ["h5py, whole chunks", "the file's", ""],
+        ["patches", "the file's", "0 threads"],
+    ]
+    assert len(rows) == 1 + 2 * 2 * 5
+    assert all(float(row[3].replace(",", "")) > 0 for row in rows)

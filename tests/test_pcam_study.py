@@ -14,7 +14,6 @@ import pytest
 from documented import ROOT, commands
 from experiments import crossxai
 
-from crossxai import files
 from crossxai.models import checkpoint
 from crossxai.report import run as runs
 
@@ -60,7 +59,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("name", ["pcam", "shortcut"])
+@pytest.mark.parametrize("name", ["study", "shortcut"])
 def test_the_commands_end_with_a_report(small: Path, name: str) -> None:
     made = runs.load(small / "out" / name)
     assert {e.status for e in made.explanations} == {"ok"}
@@ -74,7 +73,7 @@ def test_the_commands_end_with_a_report(small: Path, name: str) -> None:
 
 def test_each_explainer_is_scored_with_its_own_maps(small: Path) -> None:
     """The study's mistake: the row of one explainer computed with the maps of another."""
-    made = runs.load(small / "out" / "pcam")
+    made = runs.load(small / "out" / "study")
     for model in made.models:
         curves = [e.scores["deletion"].curve for e in made.of(model).values()]
         for i, one in enumerate(curves):
@@ -82,9 +81,9 @@ def test_each_explainer_is_scored_with_its_own_maps(small: Path) -> None:
 
 
 def test_both_frameworks_train(small: Path) -> None:
-    metas = {name: checkpoint.read(small / "models" / "pcam" / f"{name}.npz").meta for name in ("pytorch", "keras")}
-    assert {name: meta["framework"] for name, meta in metas.items()} == {"pytorch": "torch", "keras": "tensorflow"}
-    assert metas["pytorch"]["data"] == metas["keras"]["data"]
+    metas = {name: checkpoint.read(small / "models" / f"histology{name}.npz").meta for name in ("", "-keras")}
+    assert {name: meta["framework"] for name, meta in metas.items()} == {"": "torch", "-keras": "tensorflow"}
+    assert metas[""]["data"] == metas["-keras"]["data"]
     # The same weights to begin with, the same patches in the same order, the same augmentation.
     losses = [meta["history"][0]["train_loss"] for meta in metas.values()]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
@@ -130,12 +129,12 @@ def test_the_shortcut_is_exposed(full: Path) -> None:
             metric: float(
                 np.nanmean([e.scores[metric].value for e in made.of(model).values() if not runs.is_control(e)])
             )
-            for metric in ("centre_share", "mask_share")
+            for metric in ("centre_share", "share of the mark")
         }
         for model in made.models
     }
-    honest, fooled = shares["plain"], shares["marked"]
-    assert fooled["mask_share"] > 5 * honest["mask_share"], shares
+    honest, fooled = shares["honest"], shares["shortcut"]
+    assert fooled["share of the mark"] > 5 * honest["share of the mark"], shares
     assert fooled["centre_share"] < honest["centre_share"] / 2, shares
     page = (full / "out" / "shortcut" / "report.html").read_text(encoding="utf-8")
     assert "Shortcut?" in page
@@ -147,7 +146,7 @@ def test_memory_does_not_depend_on_the_set_s_size(full: Path, tmp_path: Path) ->
     """Peak of a training epoch on all of 2,000 and of 20,000 patches, and of a comparison of four, each in its own process."""
     assert crossxai("data", "pcam", "synthetic", "--out", str(tmp_path / "few"), "--n", "2000").exit_code == 0
     peaks: dict[str, list[float]] = {"train": [], "compare": []}
-    for root in (tmp_path / "few", full / "data" / "pcam-plain"):
+    for root in (tmp_path / "few", full / "data" / "pcam-synthetic"):
         out = tmp_path / root.name
         text = (ROOT / "examples" / "pcam" / "real.toml").read_text(encoding="utf-8")
         text = re.sub(r"^root = .*$", f'root = "{root}"', text, flags=re.M)

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 
 from crossxai.data import histology
 from crossxai.data.pcam import CENTRE, PCam, write_split
+from crossxai.data.pcam_index import PCamIndex
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
 from crossxai.models import checkpoint
-from crossxai.training import TrainSettings, augmented, channel_statistics, evaluate, fit, metrics_of
+from crossxai.training import TrainSettings, evaluate, fit, metrics_of, patch_loop
 from crossxai.training import resnet18 as training
 
 TINY = TrainSettings(epochs=1, batch_size=8)
@@ -36,13 +37,14 @@ def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # fit
 
 
-def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path) -> None:
+def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path, tmp_path: Path) -> None:
     held = checkpoint.read(fitted)
     assert held.meta["settings"] == TINY.model_dump()
     assert held.meta["data"] == {split: PCam(data, split).fingerprint() for split in ("train", "valid", "test")}
     assert held.n_classes == 2
     assert len(held.meta["history"]) == 1
-    mean, sd = channel_statistics(PCam(data, "train"))
+    assert (held.meta["task"], held.meta["framework"], held.meta["best_epoch"]) == ("classification", "torch", 1)
+    mean, sd = PCamIndex.of(data, "train", tmp_path).statistics()
     np.testing.assert_array_equal(held.mean, mean)
     np.testing.assert_array_equal(held.sd, sd)
 
@@ -63,10 +65,10 @@ def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Pa
 
 def test_second_call_returns_without_training(data: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fitted.read_bytes()
-    monkeypatch.setattr(training, "_train", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(patch_loop, "train", lambda *a: pytest.fail("trained again"))
     assert fit(data, TINY, fitted.parent) == fitted
     assert fitted.read_bytes() == before
-    assert [p.name for p in fitted.parent.iterdir()] == [fitted.name]
+    assert {p.name for p in fitted.parent.iterdir()} == {fitted.name, fitted.with_suffix(".log.csv").name}
 
 
 def test_other_settings_other_data_or_a_damaged_file_train_again(
@@ -78,7 +80,7 @@ def test_other_settings_other_data_or_a_damaged_file_train_again(
     def stop(*args: Any) -> None:
         raise Trained
 
-    monkeypatch.setattr(training, "_train", stop)
+    monkeypatch.setattr(patch_loop, "train", stop)
     with pytest.raises(Trained):
         fit(data, TrainSettings(epochs=1, batch_size=8, seed=1), fitted.parent)
     recipe = histology.Recipe(stride=8, train_per_class=8, valid_per_class=4, test_per_class=3)
@@ -109,17 +111,16 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(
     script = iter([(0.5, 0.7), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (0.8, 0.1)])
     seen: list[np.ndarray] = []
 
-    def judge(predict: Any, parts: Any, batch_size: int) -> dict[str, dict[str, float]]:
-        if parts[0].split == "valid" and len(parts) == 1:
-            accuracy, loss = next(script)
-            seen.append(predict.__self__.weights()["fc.weight"])
-            return {"valid": {"balanced_accuracy": accuracy, "loss": loss}}
-        return {}
+    def judge(predict: Any, part: Any, batch_size: int, workers: int) -> dict[str, float]:
+        accuracy, loss = next(script, (0, 0))  # after training the checkpoint's own figures are asked for
+        seen.append(predict.__self__.weights()["fc.weight"])
+        return {"balanced_accuracy": accuracy, "loss": loss}
 
-    monkeypatch.setattr(training, "evaluate", judge)
+    monkeypatch.setattr(training, "figures", judge)
     settings = TrainSettings(epochs=10, batch_size=8, patience=2)
     held = checkpoint.read(fit(data, settings, tmp_path, progress=False))
-    assert len(seen) == len(held.meta["history"]) == 5  # two epochs after the best, the third (loss breaks the tie)
+    assert len(seen) - 2 == len(held.meta["history"]) == 5  # two epochs after the best, the third (loss breaks the tie)
+    assert held.meta["best_epoch"] == 3
     np.testing.assert_array_equal(held.weights["fc.weight"], seen[2])
     assert not np.array_equal(seen[2], seen[4])
 
@@ -147,7 +148,18 @@ def test_without_torch_the_extra_is_named(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"epochs": 0}, {"batch_size": 1}, {"learning_rate": 0}, {"epoch": 3}, {"patience": 0}]
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"learning_rate": 0},
+        {"epoch": 3},
+        {"patience": 0},
+        {"fraction": 0},
+        {"rotation": 90},
+        {"framework": "jax"},
+        {"frozen": True},
+    ],
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -195,46 +207,6 @@ def test_evaluate_does_not_depend_on_the_batch_and_checks_the_shape(data: Path) 
     assert evaluate(predict, parts, batch_size=3) == whole
     with pytest.raises(InvalidInput, match=r"must give logits \(8, 2\) for PCam\(.*'valid'\).*got \(8, 1\)"):
         evaluate(lambda images: predict(images)[:, :1], parts)
-
-
-def test_channel_statistics_are_those_of_all_pixels(data: Path) -> None:
-    train = PCam(data, "train")
-    pixels = train.images(range(len(train))).astype(np.float64)
-    mean, sd = channel_statistics(train)
-    np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
-    np.testing.assert_allclose(sd, pixels.std(axis=(0, 1, 2)), rtol=1e-6)
-
-
-def test_a_constant_channel_cannot_be_standardised(tmp_path: Path) -> None:
-    write_split(tmp_path, "train", np.zeros((2, 96, 96, 3), np.uint8), [0, 1])
-    with pytest.raises(InvalidInput, match="a channel is constant"):
-        channel_statistics(PCam(tmp_path, "train"))
-
-
-# Augmentation
-
-
-def test_augmentation_keeps_the_centre_in_the_centre() -> None:
-    images = torch.rand(16, 3, 96, 96, generator=torch.Generator().manual_seed(0))
-    kept = images.clone()
-    still = TrainSettings(brightness=0, contrast=0)
-    changed = augmented(images, still, torch.Generator().manual_seed(1))
-    assert torch.equal(images, kept)
-    assert not torch.equal(changed, images)
-    for before, after in zip(images, changed, strict=True):  # the same pixels, only in other places
-        for region in (before, after):
-            assert region.shape == (3, 96, 96)
-        inner = [x[:, CENTRE, CENTRE].flatten(1).sort().values for x in (before, after)]
-        assert torch.equal(inner[0], inner[1])
-    assert torch.equal(changed, augmented(images, still, torch.Generator().manual_seed(1)))
-
-
-def test_colour_jitter_is_one_number_per_image_and_channel() -> None:
-    flat = torch.full((8, 3, 96, 96), 0.5)
-    changed = augmented(flat, TrainSettings(brightness=0.2, contrast=0.1), torch.Generator().manual_seed(0))
-    assert torch.equal(changed.amin((2, 3)), changed.amax((2, 3)))
-    assert (changed - 0.5).abs().max() <= 0.2 + 0.05 + 1e-6
-    assert changed.std() > 0.01
 
 
 # The default settings on the default data

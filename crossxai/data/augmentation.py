@@ -78,7 +78,7 @@ def oriented(image: Pixels, flips: npt.NDArray[np.bool_]) -> Pixels:
 
 
 def rotated(image: Pixels, degrees: float) -> Pixels:
-    """The square patch turned about its centre; what comes in over the border is the patch reflected at it."""
+    """The square patch turned clockwise about its centre; what comes in over the border is the patch reflected at it."""
     side, angle = len(image), math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
     pad = math.ceil(side / 2 * (abs(cos) + abs(sin) - 1)) + 1

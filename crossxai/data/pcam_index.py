@@ -11,7 +11,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,14 +33,10 @@ VERSION = 1
 
 @dataclass(frozen=True, eq=False)
 class PCamIndex:
-    """One split with what the cache knows of it. data: the reader. cache: the folder of the entries.
-
-    reading: called with (patches done, patches in all) while a split that the cache does not know is read.
-    """
+    """One split with what the cache knows of it. data: the reader. path: the cache's entry, whether it is there or not."""
 
     data: PCam
-    cache: Path
-    reading: Callable[[int, int], None] = lambda done, total: None
+    path: Path
 
     @classmethod
     def of(
@@ -49,10 +44,11 @@ class PCamIndex:
         root: str | os.PathLike[str],
         split: Split,
         cache: str | os.PathLike[str] | None = None,
-        reading: Callable[[int, int], None] = lambda done, total: None,
     ) -> PCamIndex:
         """The index of a split of a folder; raises `InvalidFile` as `PCam` does."""
-        return cls(PCam(root, split), cache_folder() / "pcam-index" if cache is None else Path(cache), reading)
+        data = PCam(root, split)
+        folder = cache_folder() / "pcam-index" if cache is None else Path(cache)
+        return cls(data, folder / f"{_key(data)}.npz")
 
     @cached_property
     def rows(self) -> dict[int, Rows]:
@@ -81,21 +77,12 @@ class PCamIndex:
         ]
         return np.sort(np.concatenate(chosen))
 
-    @property
-    def path(self) -> Path:
-        """The cache's entry, whether it is there or not."""
-        stats = {part: (path.resolve(), path.stat()) for part, path in sorted(self.data.paths.items())}
-        key = [[part, str(path), stat.st_size, stat.st_mtime_ns] for part, (path, stat) in stats.items()]
-        name = hashlib.sha256(json.dumps([VERSION, key]).encode()).hexdigest()[:24]
-        return self.cache / f"{name}.npz"
-
     @cached_property
     def _entry(self) -> tuple[str, Colours]:
-        path = self.path
-        found = _kept(path, len(self.data))
+        found = _kept(self.path, len(self.data))
         if found is None:
-            found = _read(self.data, self.reading)
-            with suppress(InvalidFile), replacing(path) as temporary, open(temporary, "wb") as file:
+            found = _read(self.data)
+            with suppress(InvalidFile), replacing(self.path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, allow_pickle=False, fingerprint=np.array(found[0]), colours=found[1])
         return found
 
@@ -110,21 +97,27 @@ def mean_and_sd(colours: Colours, name: str) -> tuple[npt.NDArray[np.float32], n
     return mean.astype(np.float32), sd.astype(np.float32)
 
 
-def _read(data: PCam, reading: Callable[[int, int], None]) -> tuple[str, Colours]:
+def _key(data: PCam) -> str:
+    """Changes when a file does: of every file the resolved path, the size and the time of change."""
+    files = [(part, str(path.resolve()), path.stat()) for part, path in sorted(data.paths.items())]
+    key = [VERSION, *([part, path, stat.st_size, stat.st_mtime_ns] for part, path, stat in files)]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+
+
+def _read(data: PCam) -> tuple[str, Colours]:
     """Fingerprint and colours; the images are read once for the colours and once for the fingerprint, a chunk at a time."""
     colours = np.zeros((3, 256), np.int64)
     for start in range(0, len(data), CHUNK):
         pixels = data.pixels(np.arange(start, min(start + CHUNK, len(data))))
         for channel in range(3):
             colours[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
-        reading(start + len(pixels), len(data))
     return data.fingerprint(), colours
 
 
 def _kept(path: Path, n: int) -> tuple[str, Colours] | None:
     """The entry, or None if there is none that is whole: it is only a convenience."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             fingerprint, colours = str(archive["fingerprint"][()]), np.asarray(archive["colours"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
         return None

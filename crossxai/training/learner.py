@@ -21,8 +21,9 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Rules:
-    """How a learner learns. constants: mean and sd that images are standardised by. frozen: only the last layer learns,
-    and batch norms keep the statistics that they came with. dtype: of all arithmetic; float64 tells rounding from a bug."""
+    """How a learner learns. constants: mean and sd that images are standardised by. frozen: only the last layer
+    learns, and batch norms keep the statistics that they came with. dtype: float64 tells rounding from a bug.
+    """
 
     constants: MeanSd
     weight_decay: float
@@ -41,7 +42,7 @@ class Rules:
 
 
 class Learner(Protocol):
-    """A ResNet-18 that learns by AdamW as PyTorch defines it (Loshchilov & Hutter, ICLR 2019), weight decay on every parameter."""
+    """A ResNet-18 that learns by AdamW as PyTorch defines it (Loshchilov & Hutter, ICLR 2019), all parameters decaying."""
 
     def step(self, pixels: Pixels, labels: Labels, learning_rate: float) -> float:
         """Learn from a batch (n, 96, 96, 3), (n,); the loss before."""

@@ -19,9 +19,9 @@ class TorchLearner:
 
     def __init__(self, weights: Weights, rules: Rules) -> None:
         self.rules = rules
-        self.module = resnet18_torch.build(seed=0).to(
-            dtype=getattr(torch, rules.dtype), memory_format=torch.channels_last
-        )
+        self.module = resnet18_torch.build(seed=0).to(memory_format=torch.channels_last)
+        if rules.dtype == "float64":
+            self.module.double()
         self._load(weights)
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(not rules.frozen or name.startswith("fc."))

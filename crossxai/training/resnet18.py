@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from rich.console import Console
 
 from crossxai.data.augmentation import Augmentation
 from crossxai.data.pcam_dataset import PatchDataset
@@ -39,7 +41,8 @@ class TrainSettings(BaseModel):
     the last layer learns. framework: which one trains.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Defaults become floats, too: 1 and 1.0 are one setting, and one checkpoint.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     seed: int = Field(default=0, ge=0)
     epochs: int = Field(default=4, ge=1)
@@ -93,7 +96,13 @@ def fit(
     for split in ("train", "valid"):
         if len(index[split].rows) < 2:
             raise InvalidInput(f"{index[split].data!r}: all labels are the same: nothing to learn or to validate by")
-    data = {split: held.fingerprint() for split, held in index.items()}
+    waiting = (
+        Console(stderr=True).status("Reading all patches once; the next time they are known")
+        if progress
+        else nullcontext()
+    )
+    with waiting:
+        data = {split: held.fingerprint() for split, held in index.items()}
     identity = _identity(data, settings)
     path, named = Path(out_dir), Path(out_dir).suffix == ".npz"
     if not named:

@@ -36,7 +36,7 @@ class StateFile:
     def read(self) -> tuple[State, dict[str, Any]] | None:
         """The last state, or None if there is none, it is damaged, or of another training: then training begins anew."""
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
                 meta = json.loads(str(archive[META][()]))
                 if meta.get("identity") != self.identity:
                     return None
@@ -57,6 +57,8 @@ class StateFile:
 
 
 def _alive(process: int) -> bool:
+    if os.name != "posix":  # elsewhere signal 0 is no mere question
+        return True
     with suppress(PermissionError):  # it is alive, and another user's
         try:
             os.kill(process, 0)

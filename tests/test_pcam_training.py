@@ -1,0 +1,482 @@
+"""ResNet-18 on patches, in both frameworks: what is read, varied and cached, what both learn, and what a kill leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from test_imports import BLOCK
+from torch.utils.data import DataLoader
+from typer.testing import CliRunner
+
+from crossxai import cli
+from crossxai.data.augmentation import Augmentation, oriented, rotated
+from crossxai.data.pcam import CENTRE, PCam, write_split
+from crossxai.data.pcam_dataset import PatchDataset
+from crossxai.data.pcam_index import PCamIndex
+from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, Unsupported
+from crossxai.models import checkpoint, pretrained, resnet18_torch
+from crossxai.models.loading import load
+from crossxai.training import TrainSettings, fit, initial
+from crossxai.training.learner import Rules
+from crossxai.training.learner_torch import TorchLearner
+from crossxai.training.patch_loop import LOGGED, Plan
+from crossxai.training.state import StateFile
+
+SIZES = {"train": 32, "valid": 12, "test": 12}
+TINY = TrainSettings(epochs=2, batch_size=8, learning_rate=1e-3)
+RULES = Rules((np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), 0.05, 0.05, False)
+
+
+def patches(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise, its centre red where the label is 1."""
+    rng = np.random.default_rng(seed)
+    images, labels = rng.integers(0, 160, (n, 96, 96, 3), np.uint8), rng.permutation(n) % 2
+    images[labels == 1, CENTRE, CENTRE, 0] += 90
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("patches")
+    for seed, (split, n) in enumerate(SIZES.items()):
+        write_split(root, split, *patches(n, seed))  # type: ignore[arg-type]
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fit(data, TINY, tmp_path_factory.mktemp("models") / "whole.npz", progress=False)
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    return checkpoint.read(path).weights
+
+
+def logged(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.with_suffix(".log.csv").read_text().splitlines()))
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = weights(first), weights(second)
+    assert set(one) == set(two)
+    return all(np.array_equal(one[name], two[name]) for name in one)
+
+
+# The index
+
+
+def test_a_split_is_read_once_and_again_when_a_file_changed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, n in SIZES.items():
+        write_split(tmp_path, split, *patches(n, 7))  # type: ignore[arg-type]
+    first = PCamIndex.of(tmp_path, "train", tmp_path / "cache")
+    known = first.fingerprint(), first.statistics()
+    assert known[0] == first.data.fingerprint()
+    pixels = first.data.images(range(len(first.data))).astype(np.float64)
+    np.testing.assert_allclose(known[1][0], pixels.mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(known[1][1], pixels.std(axis=(0, 1, 2)), rtol=1e-6)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PCam, "pixels", lambda *a: pytest.fail("read again"))
+        again = PCamIndex.of(tmp_path, "train", tmp_path / "cache")
+        assert again.fingerprint() == known[0]
+        np.testing.assert_array_equal(again.statistics(), known[1])
+    again.path.write_bytes(again.path.read_bytes()[:-200])
+    assert PCamIndex.of(tmp_path, "train", tmp_path / "cache").fingerprint() == known[0]  # damaged: read again
+    write_split(tmp_path, "train", *patches(32, 8))
+    changed = PCamIndex.of(tmp_path, "train", tmp_path / "cache")
+    assert changed.path != again.path
+    assert changed.fingerprint() == changed.data.fingerprint() != known[0]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert len(PCamIndex.of(data, "test", tmp_path / "file" / "cache").fingerprint()) == 64
+
+
+def test_a_constant_channel_cannot_be_standardised(tmp_path: Path) -> None:
+    write_split(tmp_path, "train", np.zeros((2, 96, 96, 3), np.uint8), [0, 1])
+    with pytest.raises(InvalidInput, match="a channel is constant"):
+        PCamIndex.of(tmp_path, "train", tmp_path).statistics()
+
+
+def test_a_fraction_has_the_same_share_of_each_class(tmp_path: Path) -> None:
+    labels = np.r_[np.zeros(40, int), np.ones(20, int)]
+    write_split(tmp_path, "train", np.zeros((60, 96, 96, 3), np.uint8), labels)
+    index = PCamIndex.of(tmp_path, "train", tmp_path)
+    assert {label: len(rows) for label, rows in index.rows.items()} == {0: 40, 1: 20}
+    half, tenth = index.fraction(0.5), index.fraction(0.1)
+    assert np.bincount(labels[half]).tolist() == [20, 10]
+    assert np.bincount(labels[tenth]).tolist() == [4, 2]
+    assert set(tenth) < set(half)
+    assert (np.diff(half) > 0).all()
+    assert not np.array_equal(half, index.fraction(0.5, seed=1))
+    np.testing.assert_array_equal(index.fraction(1), np.arange(60))
+    with pytest.raises(InvalidInput, match=r"at most 1, got 1\.5"):
+        index.fraction(1.5)
+
+
+# Augmentation
+
+
+def test_flips_give_all_eight_orientations_and_keep_the_centre() -> None:
+    image = patches(1, 0)[0][0]
+    seen = {
+        Augmentation(rotation=0, brightness=0, contrast=0, saturation=0).one(image, i, 0, 0).tobytes()
+        for i in range(99)
+    }
+    assert len(seen) == 8
+    for changed in (np.frombuffer(content, np.uint8).reshape(96, 96, 3) for content in seen):
+        inner = [np.sort(x[CENTRE, CENTRE].reshape(-1, 3), axis=0) for x in (image, changed)]
+        np.testing.assert_array_equal(*inner)
+    np.testing.assert_array_equal(oriented(image, np.array([True, True, False])), np.rot90(image, 2))
+
+
+def test_a_rotation_turns_about_the_centre_and_reflects_the_border() -> None:
+    y, x = np.mgrid[:96, :96] - 47.5
+    disc = np.repeat(np.where(np.hypot(y, x) < 20, 200, 50)[..., None], 3, axis=2).astype(np.uint8)
+    for degrees in (-10, 7, 45):
+        turned = rotated(disc, degrees).astype(int)
+        assert turned.min() >= 49  # no black comes in
+        assert np.abs(turned - disc)[np.abs(np.hypot(y, x) - 20) > 1.5].max() <= 1
+    image = patches(1, 0)[0][0]
+    np.testing.assert_array_equal(rotated(image, 0), image)
+    bar = np.zeros((96, 96, 3), np.uint8)
+    bar[46:50] = 255  # a horizontal line; turned clockwise, its right end goes down
+    assert rotated(bar, 10)[:, 88, 0].argmax() == pytest.approx(47.5 + np.tan(np.radians(10)) * 40.5, abs=2.5)
+
+
+def test_colours_move_as_far_as_said_and_not_further() -> None:
+    flat = np.full((96, 96, 3), 100, np.uint8)
+    moved = [Augmentation(False, 0, 0.1, 0, 0).one(flat, row, 0, 0) for row in range(50)]
+    shifts = np.array([image[0, 0].astype(int) - 100 for image in moved])
+    assert all((image == image[0, 0]).all() for image in moved)
+    assert 20 <= np.abs(shifts).max() <= 26  # 0.1 × 255, rounded
+    assert (shifts[:, 0] != shifts[:, 1]).any()
+    image = patches(1, 0)[0][0]
+    contrast = [Augmentation(False, 0, 0, 0.2, 0).one(image, row, 0, 0).std() / image.std() for row in range(50)]
+    assert 0.79 < min(contrast) < 0.85
+    assert 1.15 < max(contrast) < 1.21
+    grey = np.repeat(image[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(
+        Augmentation(False, 0, 0, 0, 0.9).one(grey, 3, 0, 0), grey
+    )  # saturation leaves grey alone
+    with pytest.raises(InvalidInput, match="contrast is at least 0 and below 1, got 1"):
+        Augmentation(contrast=1)
+
+
+def test_a_patch_depends_on_seed_epoch_and_row_alone(data: Path) -> None:
+    dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation(), seed=3).at(2)
+    together = dataset.batch(np.array([5, 9, 5]))[0]
+    np.testing.assert_array_equal(together[1], dataset[9][0])
+    np.testing.assert_array_equal(together[0], together[2])
+    np.testing.assert_array_equal(PatchDataset(dataset.data, np.array([9]), Augmentation(), 3, 2)[0][0], together[1])
+    for other in (dataset.at(3), PatchDataset(dataset.data, augmentation=Augmentation(), seed=4, epoch=2)):
+        assert not np.array_equal(other[9][0], together[1])
+    assert dataset[-1][1] == dataset.data.labels()[-1]
+    with pytest.raises(IndexError):
+        dataset[32]
+
+
+def test_workers_change_no_byte_and_hold_no_more_than_they_said(data: Path) -> None:
+    dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation())
+    parts = [np.arange(start, start + 4) for start in range(0, 32, 4)]
+    wanted = [dataset.batch(part) for part in parts]
+    for workers in (0, 1, 3):
+        drawn: list[int] = []
+
+        def given(drawn: list[int] = drawn) -> Any:
+            for part in parts:
+                drawn.append(1)
+                yield part
+
+        for i, (images, labels) in enumerate(dataset.batches(given(), workers)):
+            assert len(drawn) <= i + 2 + workers
+            np.testing.assert_array_equal(images, wanted[i][0])
+            np.testing.assert_array_equal(labels, wanted[i][1])
+        assert i == 7
+    for method in ("fork", "spawn"):
+        loader = DataLoader(dataset, batch_size=4, num_workers=1, multiprocessing_context=method)  # type: ignore[arg-type]
+        for (images, labels), (pixels, known) in zip(loader, wanted, strict=True):
+            np.testing.assert_array_equal(images.numpy(), pixels)
+            np.testing.assert_array_equal(labels.numpy(), known)
+
+
+# What is learnt
+
+
+def test_the_schedule_is_torch_s_one_cycle() -> None:
+    plan = Plan(1, 8, 0.01, 3, 0)
+    for total in (10, 37):
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+        theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.01, total_steps=total, cycle_momentum=False)
+        for step in range(total):
+            assert plan.rate(step, total) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
+            optimiser.step()
+            theirs.step() if step < total - 1 else None
+    assert plan.rate(0, 1) == 0.01
+
+
+def test_weights_are_drawn_as_torchvision_s_are() -> None:
+    ours, theirs = initial.drawn(0), resnet18_torch.build(seed=0).state_dict()
+    assert list(ours) == list(theirs)
+    for name, values in theirs.items():
+        assert ours[name].shape == values.shape
+        if values.numel() > 2 and values.ndim > 1:
+            assert ours[name].std() == pytest.approx(float(values.std()), rel=0.1)
+        elif not name.startswith("fc."):
+            np.testing.assert_array_equal(ours[name], values.numpy())
+    assert not np.array_equal(ours["fc.weight"], initial.drawn(1)["fc.weight"])
+
+
+def test_both_frameworks_take_the_same_steps(data: Path) -> None:
+    """In float64, where rounding cannot hide a difference: losses, weights, running statistics, after several steps of AdamW."""
+    from crossxai.training.learner_keras import KerasLearner
+
+    rules = Rules(RULES.constants, 0.05, 0.05, False, "float64")
+    start = initial.drawn(0)
+    learners = TorchLearner(start, rules), KerasLearner(start, rules)
+    dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation())
+    for step in range(2):
+        images, labels = dataset.batch(np.arange(4 * step, 4 * step + 4))
+        first, second = (learner.step(images, labels, 1e-3) for learner in learners)
+        assert first == pytest.approx(second, rel=1e-10)
+    one, two = (learner.weights() for learner in learners)
+    for name, values in one.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(two[name], values, rtol=1e-6, atol=1e-9, err_msg=name)
+    assert not np.array_equal(one["conv1.weight"], start["conv1.weight"])
+    images = PCam(data, "test").images([0, 1])
+    np.testing.assert_allclose(learners[0].predict(images), learners[1].predict(images), rtol=1e-8)
+
+
+def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_layer(data: Path) -> None:
+    from crossxai.training.learner_keras import KerasLearner
+
+    start = initial.drawn(0)
+    images, labels = PatchDataset(PCam(data, "train")).batch(np.arange(8))
+    rules = Rules(RULES.constants, 0.05, 0.05, True)
+    losses = []
+    for learner in (TorchLearner(start, rules), KerasLearner(start, rules)):
+        losses.append([learner.step(images, labels, 1e-3) for _ in range(5)])
+        assert losses[-1][-1] < losses[-1][0]
+        for name, values in learner.weights().items():
+            assert np.array_equal(values, start[name]) != name.startswith("fc."), name
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_weights_to_begin_with(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = checkpoint.read(fitted)
+    given, (mean, _) = initial.initial(str(fitted), seed=5)  # type: ignore[misc]
+    np.testing.assert_array_equal(mean, held.mean)
+    np.testing.assert_array_equal(given["layer3.0.conv1.weight"], held.weights["layer3.0.conv1.weight"])
+    np.testing.assert_array_equal(given["fc.weight"], initial.drawn(5)["fc.weight"])
+    state = {name: torch.from_numpy(values.copy()) for name, values in held.weights.items()}
+    torch.save(state, tmp_path / "some.pth")
+    again, (mean, _) = initial.initial(str(tmp_path / "some.pth"), seed=5)  # type: ignore[misc]
+    np.testing.assert_array_equal(mean, initial.IMAGENET_MEAN_SD[0])
+    assert all(np.array_equal(again[name], given[name]) for name in given if "tracked" not in name)
+    torch.save({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
+    with pytest.raises(InvalidFile, match=r"not the weights of a ResNet-18 \(look at 'conv1.weight'\)"):
+        initial.initial(str(tmp_path / "grey.pth"), seed=5)
+    with pytest.raises(InvalidInput, match=r"an .npz, .pth or .pt file, or 'imagenet'; got 'imagnet'"):
+        initial.initial("imagnet", seed=5)
+
+    class Unreachable:
+        def get_state_dict(self, **options: Any) -> None:
+            raise URLError("no network")
+
+    class Weights:
+        IMAGENET1K_V1 = Unreachable()
+
+    monkeypatch.setattr("torchvision.models.ResNet18_Weights", Weights)
+    with pytest.raises(InvalidFile, match="ImageNet weights cannot be had"):
+        initial.initial("imagenet", seed=5)
+    assert pretrained.IMAGENET == initial.IMAGENET
+    monkeypatch.setattr(initial.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Unsupported, match=r"which are not installed: begin with an \.npz"):
+        initial.initial("imagenet", seed=5)
+
+
+# A whole training
+
+
+def test_a_checkpoint_holds_how_it_came_about_and_both_frameworks_load_it(data: Path, fitted: Path) -> None:
+    meta = checkpoint.read(fitted).meta
+    assert TrainSettings(fraction=1, rotation=10).model_dump_json() == TrainSettings().model_dump_json()
+    assert (meta["task"], meta["framework"], meta["patches"]) == ("classification", "torch", {"train": 32, "valid": 12})
+    assert len(meta["history"]) == 2
+    assert 1 <= meta["best_epoch"] <= 2
+    images = PCam(data, "test").images(range(4))
+    outputs = [load(fitted, framework).model.predict((images,)) for framework in ("torch", "tensorflow")]
+    np.testing.assert_allclose(*outputs, rtol=1e-3, atol=1e-4)
+    assert load(fitted, "tensorflow").metrics == meta["metrics"]["test"]
+    rows = logged(fitted)
+    assert list(rows[0]) == list(LOGGED)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [float(row["loss"]) for row in rows] == [held["train_loss"] for held in meta["history"]]
+    assert not fitted.with_suffix(".training.npz").exists()
+
+
+def test_workers_change_no_weight(data: Path, fitted: Path, tmp_path: Path) -> None:
+    assert same(fit(data, TINY, tmp_path / "a.npz", False, workers=3), fitted)
+
+
+def test_a_file_that_is_no_checkpoint_is_not_written_over(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.npz").write_text("mine")
+    with pytest.raises(InvalidFile, match="it would be lost: write to another file"):
+        fit(data, TINY, tmp_path / "notes.npz", progress=False)
+    assert (tmp_path / "notes.npz").read_text() == "mine"
+
+
+KILLED = """
+import sys
+from crossxai.training import TrainSettings, fit
+fit(sys.argv[1], TrainSettings.model_validate_json(sys.argv[3]), sys.argv[2], progress=False, save_seconds=0)
+"""
+
+
+def killed_in_the_second_epoch(data: Path, path: Path, settings: TrainSettings) -> None:
+    words = [sys.executable, "-c", KILLED, str(data), str(path), settings.model_dump_json()]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE)
+    state = path.with_suffix(".training.npz")
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if state.exists() and progress_of(state)["epoch"] == 1 and progress_of(state)["step"] >= 1:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said.decode()
+    assert progress_of(state)["epoch"] == 1
+    assert not path.exists()
+
+
+def progress_of(state: Path) -> dict[str, Any]:
+    with np.load(state) as archive:
+        return dict(json.loads(str(archive["meta"]))["progress"])
+
+
+def test_a_training_killed_within_an_epoch_ends_with_the_same_weights(
+    data: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "killed.npz"
+    killed_in_the_second_epoch(data, path, TINY)
+    before = logged(path)
+    (tmp_path / ".killed.training.npz.999999999.ab.part").write_text("left by a process that is no more")
+    fit(data, TINY, path, progress=False)
+    assert "Going on at epoch 2, step" in capsys.readouterr().err
+    assert same(path, fitted)
+    assert checkpoint.read(path).meta == checkpoint.read(fitted).meta
+    after = logged(path)
+    assert after[:1] == before  # what the first epoch took is still known
+    assert len(after) == 2
+    assert {p.name for p in tmp_path.iterdir()} == {"killed.npz", "killed.log.csv"}
+
+
+def test_a_state_of_another_training_or_a_damaged_one_is_none(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "a.training.npz", "one")
+    assert state.read() is None
+    state.write({"x": np.arange(3)}, {"progress": 1})
+    arrays, meta = state.read()  # type: ignore[misc]
+    assert (arrays["x"].tolist(), meta["progress"]) == ([0, 1, 2], 1)
+    assert StateFile(state.path, "two").read() is None
+    state.path.write_bytes(state.path.read_bytes()[:-30])
+    assert state.read() is None
+    mine = tmp_path / f".a.training.npz.{os.getpid()}.ab.part"
+    mine.write_text("being written now")
+    state.sweep()
+    assert mine.exists()
+
+
+def test_the_command(data: Path, tmp_path: Path) -> None:
+    words = ["train", "pcam", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--batch-size", "8"]
+    words += ["--fraction", "0.5", "--workers", "2"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    assert "ResNet-18 in torch: epoch 1 of 1" in done.output
+    assert "validation (n = 6)" in done.output
+    assert "test (n = 12)" in done.output
+    meta = checkpoint.read(tmp_path / "pcam-torch.npz").meta
+    assert f"{meta['metrics']['test']['auc']:.4f}" in done.output
+    assert "nothing to do" in CliRunner().invoke(cli.app, words).output
+    for wrong, said in (
+        (["--fraction", "2"], "--fraction: Input should be less than or equal to 1"),
+        (["--frozen"], "a frozen network needs weights"),
+        (["--weights", "none.npz"], "none.npz: no weights to read there"),
+    ):
+        refused = CliRunner().invoke(cli.app, [*words, *wrong])
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.stderr.split())
+
+
+def test_without_tensorflow_the_extra_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingDependency, match=r"training in Keras needs tensorflow, .*crossxai\[tensorflow\]"):
+        fit(data, TrainSettings(framework="tensorflow"), tmp_path)
+
+
+# In Keras
+
+
+KERAS = TINY.model_copy(update={"framework": "tensorflow"})
+
+
+@pytest.mark.deep
+def test_keras_ends_with_the_same_weights_after_a_kill_and_is_as_good(data: Path, fitted: Path, tmp_path: Path) -> None:
+    whole = fit(data, KERAS, tmp_path / "whole.npz", progress=False)
+    path = tmp_path / "killed.npz"
+    killed_in_the_second_epoch(data, path, KERAS)
+    assert same(fit(data, KERAS, path, progress=False), whole)
+    first, second = (checkpoint.read(p).meta["history"][0]["train_loss"] for p in (fitted, whole))
+    assert first == pytest.approx(second, rel=0.05)
+
+
+@pytest.mark.deep
+def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
+    words = ["crossxai", "train", "pcam", "--data", str(data), "--out", str(tmp_path), "--framework", "tensorflow"]
+    code = BLOCK.format(blocked={"torch", "torchvision", "triton"}) + (
+        f"sys.argv = {[*words, '--epochs', '1', '--batch-size', '8']!r}\n"
+        "from crossxai.cli import app\ntry: app()\nfinally: print([m for m in sys.modules if m.startswith('torch')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "ResNet-18 in tensorflow" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")
+    assert checkpoint.read(tmp_path / "pcam-tensorflow.npz").meta["framework"] == "tensorflow"
+
+
+PEAK = """
+import resource, sys
+from crossxai.training import TrainSettings, fit
+settings = TrainSettings(epochs=1, batch_size=32, frozen=True, weights=sys.argv[3])
+fit(sys.argv[1], settings, sys.argv[2], progress=False, workers=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.deep
+def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None:
+    peaks = []
+    for n in (512, 6144):  # 162 MB more as bytes, 650 MB more as numbers
+        root = tmp_path / str(n)
+        for split, some in (("train", n), ("valid", n // 4), ("test", n // 4)):
+            write_split(root, split, *patches(some, 0))  # type: ignore[arg-type]
+        words = [sys.executable, "-c", PEAK, str(root), str(root / "model.npz"), str(fitted)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks.append(float(done.stdout))
+    assert peaks[1] - peaks[0] < 80, peaks
