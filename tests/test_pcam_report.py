@@ -227,7 +227,11 @@ def test_the_examples_name_what_there_is(path: Path) -> None:
 
 def test_the_study_runs_and_its_honest_models_are_not_suspected(embedded: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "study.toml").read_text(encoding="utf-8")
-    small = re.sub(r"^n = 30$", "n = 8", text, flags=re.M).replace("steps = 100", "steps = 6").replace("steps = 32", "steps = 4")
+    small = (
+        re.sub(r"^n = 30$", "n = 8", text, flags=re.M)
+        .replace("steps = 100", "steps = 6")
+        .replace("steps = 32", "steps = 4")
+    )
     small = re.sub(r"samples = \d+", "samples = 30", small)
     (tmp_path / "study.toml").write_text(small, encoding="utf-8")
     done = crossxai("compare", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out"))

@@ -12,14 +12,16 @@ from scipy.ndimage import uniform_filter
 
 from crossxai.files import Explanation
 from crossxai.report import places, words
+from crossxai.report.comparison import method
 from crossxai.report.phrases import Finding, code, tally
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
 from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
 
 Rows = npt.NDArray[np.int64]
 
-TIMES = 3.0
-"""How many times its area's share a tile must get on average."""
+TIMES = 2.0
+"""How many times its area's share a tile must get on average: maps of deep networks are spread out, and a mark of 1% of a patch
+gets a fourth of the Grad-CAM of a ResNet-18 that goes by nothing else."""
 FIRST = 2 / 3
 """In which share of the samples it must be the largest of the nine tiles."""
 FEWEST = 4
@@ -51,7 +53,7 @@ class Suspect:
 
 
 def suspects(run: Run, where: Places) -> list[Suspect]:
-    """Tiles off the centre that half of a model's explainers or more, and two if there are as many, put first: each gives it
+    """Tiles off the centre that half of a model's explainers or more, and two methods if there are so many, put first: each gives
     `TIMES` its area's share on average, and more than to any other tile in `FIRST` of the samples. Left out: a tile where
     the evidence is known to lie, and one that a control gives as much, which never looks at the model."""
     found = []
@@ -65,7 +67,8 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
                 agreeing = tuple(
                     p for p in asked if p.shares[number] >= TIMES * where.area[number] and p.first[number] >= FIRST
                 )
-                enough = 2 * len(agreeing) >= len(asked) and len(agreeing) >= min(2, len(asked))
+                # One method in two libraries is one witness: a bias of where it looks would count twice.
+                enough = 2 * len(agreeing) >= len(asked) and _methods(run, agreeing) >= min(2, _methods(run, asked))
                 if number == CENTRE or not agreeing or not enough or truth[number] >= TIMES * where.area[number]:
                     continue
                 suspect = Suspect(model, group, number, agreeing, len(asked))
@@ -260,6 +263,10 @@ def _curve_at(explanation: Explanation, metric: str, rows: Rows, share: float) -
 
 def _mean(found: Sequence[Place], number: int) -> float:
     return float(np.mean([p.shares[number] for p in found])) if found else math.nan
+
+
+def _methods(run: Run, found: Sequence[Place]) -> int:
+    return len({method(_explainer(run, p)) for p in found})
 
 
 def _explainer(run: Run, place: Place) -> str:
