@@ -86,7 +86,7 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
     assert "On honest, explanations" not in text
     assert text.count("look there") == 1  # of normal samples it is a point
     # The window that is named overlaps the box that was planted, rows and columns 4 to 11.
-    rows = re.search(r"in rows (\d+)–(\d+) and columns (\d+)–(\d+) \(1.6% of the area", text)
+    rows = re.search(r"most into rows (\d+)–(\d+) and columns (\d+)–(\d+): ", text)
     assert rows is not None
     top, bottom, left, right = map(int, rows.groups())
     assert max(top, left) <= 6

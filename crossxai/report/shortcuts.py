@@ -32,14 +32,16 @@ WINDOW = 8
 
 @dataclass(frozen=True)
 class Suspect:
-    """A tile that most explainers of a model point at in most samples of a group. agreeing: the places that do; asked: how many
-    explainers were looked at."""
+    """A tile that most explainers of a model point at in most samples of a group.
+
+    agreeing: the places that do; asked: those of all explainers that were looked at.
+    """
 
     model: str
     group: Group
     tile: int
     agreeing: tuple[Place, ...]
-    asked: int
+    asked: tuple[Place, ...]
 
     @property
     def share(self) -> float:
@@ -60,7 +62,7 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
     for model in run.models:
         for group in where.groups:
             here = where.of(model, group.name)
-            asked = [p for p in here if not p.control and len(p.tiles) >= FEWEST]
+            asked = tuple(p for p in here if not p.control and len(p.tiles) >= FEWEST)
             blind = [p for p in here if p.control and _explainer(run, p) != ORACLE]
             truth = places.known(run, where.modality, group)
             for number in range(len(NAMES)):
@@ -71,7 +73,7 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
                 enough = 2 * len(agreeing) >= len(asked) and _methods(run, agreeing) >= min(2, _methods(run, asked))
                 if number == CENTRE or not agreeing or not enough or truth[number] >= TIMES * where.area[number]:
                     continue
-                suspect = Suspect(model, group, number, agreeing, len(asked))
+                suspect = Suspect(model, group, number, agreeing, asked)
                 if all(p.shares[number] < suspect.share for p in blind):
                     found.append(suspect)
     return found
@@ -101,10 +103,10 @@ def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
     each = words.listing([f"{code(p.label)} {words.percent(p.shares[suspect.tile])}" for p in ordered])
     few = min(ordered, key=lambda p: p.first[suspect.tile])
     often = f"{round(few.first[suspect.tile] * len(few.tiles))} of {words.count(len(few.tiles), 'sample')}"
-    agree = f"{words.capital(tally(len(suspect.agreeing), suspect.asked))} agree"
+    agree = f"{words.capital(tally(len(suspect.agreeing), len(suspect.asked)))} agree"
     alone = "One explainer alone says so (ask others before believing it)"
     points = [
-        f"{agree if suspect.asked > 1 else alone}: {each}, and in {'at least ' if len(ordered) > 1 else ''}{often} more than "
+        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {'at least ' if len(ordered) > 1 else ''}{often} more than "
         "into any other ninth."
     ]
     points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
@@ -113,22 +115,21 @@ def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
 
 
 def _narrowed(where: Places, suspect: Suspect) -> str:
-    """The window of one explainer that holds most, of those that overlap the tile: where to look in the images."""
+    """The window in the tile that all the explainers together give most: where to look in the images.
+
+    Together, because each coarse map spreads over what is beside the place in its own way.
+    """
     side = max(2, min(where.height, where.width) // WINDOW)
-    best: tuple[float, Place, int, int] | None = None
-    for place in suspect.agreeing:
-        inside = place.mean * places.tile(where.height, where.width, suspect.tile)
-        held = uniform_filter(inside, side, mode="constant", origin=-(side // 2)) * side * side
-        held = held[: where.height - side + 1, : where.width - side + 1]
-        top, left = divmod(int(held.argmax()), held.shape[1])
-        if best is None or held[top, left] > best[0]:
-            best = (float(held[top, left]), place, top, left)
-    assert best is not None  # a suspect has an explainer that agrees
-    share, place, top, left = best
-    area = side * side / (where.height * where.width)
+    together = np.mean([p.mean for p in suspect.asked], axis=0)
+    inside = together * places.tile(where.height, where.width, suspect.tile)
+    held = uniform_filter(inside, side, mode="constant", origin=-(side // 2)) * side * side
+    held = held[: where.height - side + 1, : where.width - side + 1]
+    top, left = divmod(int(held.argmax()), held.shape[1])
+    share, area = float(together[top : top + side, left : left + side].sum()), side * side / together.size
+    who = "all explainers together put" if len(suspect.asked) > 1 else "the explainer puts"
     return (
-        f"Sharpest: {code(place.label)}, {words.percent(share)} in rows {top}–{top + side - 1} and columns "
-        f"{left}–{left + side - 1} ({words.percent(area, 1)} of the area, {words.number(share / area, 0)} times its share)."
+        f"There, {who} most into rows {top}–{top + side - 1} and columns {left}–{left + side - 1}: {words.percent(share)}, "
+        f"{words.number(share / area, 1)} times its share of the area."
     )
 
 
