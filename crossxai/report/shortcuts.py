@@ -105,9 +105,9 @@ def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
     often = f"{round(few.first[suspect.tile] * len(few.tiles))} of {words.count(len(few.tiles), 'sample')}"
     agree = f"{words.capital(tally(len(suspect.agreeing), len(suspect.asked)))} agree"
     alone = "One explainer alone says so (ask others before believing it)"
+    least = "at least " if len(ordered) > 1 else ""
     points = [
-        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {'at least ' if len(ordered) > 1 else ''}{often} more than "
-        "into any other ninth."
+        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {least}{often} more than into any other ninth."
     ]
     points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
     points += _confirmed(run, where, suspect)
