@@ -86,7 +86,7 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
     assert "On honest, explanations" not in text
     assert text.count("look there") == 1  # of normal samples it is a point
     # The window that is named overlaps the box that was planted, rows and columns 4 to 11.
-    rows = re.search(r"in rows (\d+)–(\d+) and columns (\d+)–(\d+) \(1.6% of the area", text)
+    rows = re.search(r"most into rows (\d+)–(\d+) and columns (\d+)–(\d+): ", text)
     assert rows is not None
     top, bottom, left, right = map(int, rows.groups())
     assert max(top, left) <= 6
@@ -227,8 +227,12 @@ def test_the_examples_name_what_there_is(path: Path) -> None:
 
 def test_the_study_runs_and_its_honest_models_are_not_suspected(embedded: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "study.toml").read_text(encoding="utf-8")
-    small = re.sub(r"^n = 30$", "n = 10", text, flags=re.M).replace("steps = 100", "steps = 10")
-    small = re.sub(r"samples = \d+", "samples = 50", small)
+    small = (
+        re.sub(r"^n = 30$", "n = 8", text, flags=re.M)
+        .replace("steps = 100", "steps = 6")
+        .replace("steps = 32", "steps = 4")
+    )
+    small = re.sub(r"samples = \d+", "samples = 30", small)
     (tmp_path / "study.toml").write_text(small, encoding="utf-8")
     done = crossxai("compare", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, (done.output, done.exception)
@@ -238,3 +242,27 @@ def test_the_study_runs_and_its_honest_models_are_not_suspected(embedded: Path, 
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Where the attribution goes" in page
     assert "Shortcut?" not in page
+
+
+@pytest.mark.deep
+def test_a_resnet_that_learned_the_mark_is_exposed_and_its_twin_is_not(tmp_path: Path) -> None:
+    """The example itself, with two networks that were trained, one on each set."""
+    from crossxai.training import fit
+    from crossxai.training.resnet18 import TrainSettings
+
+    place = tmp_path / "examples" / "pcam"
+    place.mkdir(parents=True)
+    (tmp_path / "models").mkdir()
+    for name, planted, epochs in (("pcam-shortcut", Shortcut(), 2), ("pcam-synthetic", None, 6)):
+        write(tmp_path / "data" / name, n=1200, seed=int(planted is not None), shortcut=planted, progress=False)
+        trained = fit(tmp_path / "data" / name, TrainSettings(epochs=epochs), tmp_path / name, progress=False)
+        shutil.copy(trained, tmp_path / "models" / f"{name}.npz")
+    text = (EXAMPLES / "shortcut.toml").read_text(encoding="utf-8")
+    (place / "shortcut.toml").write_text(text.replace("steps = 100", "steps = 50"), encoding="utf-8")
+    done = crossxai("compare", str(place / "shortcut.toml"), "--out", str(tmp_path / "out"))
+    assert done.exit_code == 0, (done.output, done.exception)
+    run = load(tmp_path / "out")
+    assert {(s.model, s.tile) for s in suspected(run)} == {("shortcut", 0)}
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "On shortcut, explanations of tumour samples put" in page
+    assert "The model confirms it" in page
