@@ -480,3 +480,16 @@ def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None
         assert done.returncode == 0, done.stderr[-2000:]
         peaks.append(float(done.stdout))
     assert peaks[1] - peaks[0] < 80, peaks
+
+
+@pytest.mark.parametrize("installed", ["torch", "tensorflow"])
+def test_the_embedded_model_is_trained_by_what_is_installed(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossxai import sources, training
+    from crossxai.data import histology
+
+    asked: list[TrainSettings] = []
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None)
+    monkeypatch.setattr(histology, "build", lambda folder: folder)
+    monkeypatch.setattr(training, "fit", lambda root, settings, *rest: asked.append(settings))
+    sources.embedded_checkpoint(progress=False)
+    assert asked == [TrainSettings(framework=installed)]  # type: ignore[arg-type]
