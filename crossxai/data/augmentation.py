@@ -18,7 +18,7 @@ from crossxai.errors import InvalidInput
 
 Pixels = npt.NDArray[np.uint8]
 
-GREY = np.array([0.299, 0.587, 0.114], np.float32)
+GREY = np.array([0.299, 0.587, 0.114])
 """How much each channel counts in a pixel's luminance (ITU-R BT.601)."""
 
 
@@ -56,18 +56,18 @@ class Augmentation:
         if self.rotation:
             image = rotated(image, self.rotation * draw[0])
         if self.brightness or self.contrast or self.saturation:
-            image = self._coloured(image, draw[1:].astype(np.float32))
+            image = self._coloured(image, draw[1:])
         return np.ascontiguousarray(image)
 
-    def _coloured(self, image: Pixels, draw: npt.NDArray[np.float32]) -> Pixels:
+    def _coloured(self, image: Pixels, draw: npt.NDArray[np.float64]) -> Pixels:
         # All three are one affine map of colours: saturation mixes channels, contrast scales about the mean, brightness moves.
-        colours = image.reshape(-1, 3).astype(np.float32)
+        picture = Image.fromarray(np.ascontiguousarray(image))
+        mean = np.asarray(picture.reduce(picture.size))[0, 0]
         keep, stretch = 1 + self.saturation * draw[0], 1 + self.contrast * draw[1]
-        mixing = (keep * np.eye(3, dtype=np.float32) + (1 - keep) * GREY).T.astype(np.float32)
-        moved = (1 - stretch) * (colours.mean(axis=0) @ mixing) + 255 * self.brightness * draw[2:5]
-        colours = colours @ (np.float32(stretch) * mixing)
-        colours += moved.astype(np.float32) + np.float32(0.5)  # half: the cut to whole numbers rounds
-        return np.asarray(np.clip(colours, 0, 255, out=colours).astype(np.uint8).reshape(image.shape))
+        mixing = keep * np.eye(3) + (1 - keep) * GREY
+        moved = (1 - stretch) * (mixing @ mean) + 255 * self.brightness * draw[2:5]
+        matrix = np.column_stack([stretch * mixing, moved])
+        return np.asarray(picture.convert("RGB", tuple(matrix.ravel().tolist())))
 
 
 def oriented(image: Pixels, flips: npt.NDArray[np.bool_]) -> Pixels:
