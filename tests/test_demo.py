@@ -102,6 +102,8 @@ def test_the_demo_s_page(folder: Path) -> None:
     assert "@import" not in page
     for name in ("captum.integrated_gradients", "gradcam.gradcam", "lime.image", "xplique.rise", "controls.random"):
         assert name in page
+    assert "Where the attribution goes" in page
+    assert "Shortcut?" not in page, "the embedded network looks at no place off the centre"
     for name in ("report.md", "scores.csv", "summary.csv", "report.json", "manifest.json"):
         assert (folder / "out" / "demo" / name).stat().st_size > 500
 

@@ -16,8 +16,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FUSION = ROOT / "notebooks" / "01_multimodal_fusion.ipynb"
+PATCHES = ROOT / "notebooks" / "02_patchcamelyon.ipynb"
 
-RESULTS = """
+FUSION_RESULTS = """
 import json, crossxai
 print(json.dumps({
     "package": crossxai.__file__,
@@ -31,35 +32,51 @@ print(json.dumps({
 }))
 """
 
+PATCHES_RESULTS = """
+import json, crossxai
+print(json.dumps({
+    "package": crossxai.__file__,
+    "relative": relative,
+    "identical": [identical, bool(np.array_equal(own.curve, gradcam_row.curve))],
+    "curves": {m: {label: s.curve.shape for label, s in found.items()} for m, found in scores["pytorch"].items()},
+    "artefacts": artefacts.to_dict(),
+    "answers": answers,
+    "page": page.is_file(),
+}))
+"""
 
-@pytest.fixture(scope="module")
-def executed(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The notebook after a run at the small size, in a kernel of this very interpreter, with one more cell: its results."""
-    notebook = nbformat.read(FUSION, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell(RESULTS))
-    folder = tmp_path_factory.mktemp("notebook")
-    nbformat.write(notebook, folder / FUSION.name)
+
+def executed(path: Path, results: str, folder: Path) -> Any:
+    """A notebook after a run at the small size, in a kernel of this very interpreter, with one more cell: its results."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(results))
+    nbformat.write(notebook, folder / path.name)
     environment = {
         **os.environ,
         "CROSSXAI_NOTEBOOK": "small",
         "CROSSXAI_NOTEBOOK_FOLDER": str(folder / "files"),
         "PYTHONPATH": str(ROOT),
     }
-    command = [
-        sys.executable,
-        str(ROOT / "tests" / "execute_notebook.py"),
-        str(folder / FUSION.name),
-        str(folder / "done.ipynb"),
-    ]
+    script = str(ROOT / "tests" / "execute_notebook.py")
+    command = [sys.executable, script, str(folder / path.name), str(folder / "done.ipynb")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
-    notebook = nbformat.read(folder / "done.ipynb", as_version=4)
-    return notebook
+    return nbformat.read(folder / "done.ipynb", as_version=4)
 
 
-def test_the_notebook_runs_and_finds_what_it_tells_of(executed: Any) -> None:
+@pytest.fixture(scope="module")
+def fusion(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return executed(FUSION, FUSION_RESULTS, tmp_path_factory.mktemp("fusion"))
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Any:
+    return executed(PATCHES, PATCHES_RESULTS, tmp_path_factory.mktemp("patches"))
+
+
+def test_the_fusion_notebook_runs_and_finds_what_it_tells_of(fusion: Any) -> None:
     """A cell that raises ends the run; what is asserted here no training of three epochs can spoil."""
-    found = json.loads(executed.cells[-1].outputs[-1].text)
+    found = json.loads(fusion.cells[-1].outputs[-1].text)
     assert Path(found["package"]).is_relative_to(ROOT)
     assert found["largest_difference"] < 1e-4
     assert set(found["pointing"]) == {"CT + table", "CT alone"}
@@ -75,11 +92,29 @@ def test_the_notebook_runs_and_finds_what_it_tells_of(executed: Any) -> None:
     assert found["reports"] == 3
 
 
-def test_the_notebook_shows_its_figures_and_tables(executed: Any) -> None:
-    shown = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
+def test_the_notebook_on_patches_runs_and_finds_what_it_tells_of(patches: Any) -> None:
+    found = json.loads(patches.cells[-1].outputs[-1].text)
+    assert Path(found["package"]).is_relative_to(ROOT)
+    assert found["relative"]["Grad-CAM"] < 1e-3
+    assert found["relative"]["IG"] < 1e-2  # noise of ReLUs on their edge, summed over a path
+    assert found["identical"] == [True, False]  # of Grad-CAM's maps under IG's name, and of IG's own
+    assert set(found["curves"]) == {"deletion", "insertion"}
+    assert all(shape == [6, 11] for lines in found["curves"].values() for shape in lines.values())
+    assert set(found["curves"]["deletion"]) == {"Grad-CAM", "IG", "LIME", "random", "centre"}
+    assert len(found["artefacts"]) == 4
+    assert set(found["answers"]) == {"honest", "shortcut"}
+    assert found["page"]
+
+
+@pytest.mark.parametrize(("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9)])
+def test_the_notebooks_show_figures_and_tables(
+    name: str, figures: int, tables: int, request: pytest.FixtureRequest
+) -> None:
+    cells = request.getfixturevalue(name).cells
+    shown = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
     data = [output.data for output in shown if output.output_type in ("display_data", "execute_result")]
-    assert sum("image/png" in d for d in data) >= 30
-    assert sum("text/html" in d for d in data) >= 8  # data frames
+    assert sum("image/png" in d for d in data) >= figures
+    assert sum("text/html" in d for d in data) >= tables  # data frames
     said = "".join(output.text for output in shown if output.output_type == "stream" and output.name == "stderr")
     assert "Error" not in said
     assert "Warning" not in said

@@ -225,6 +225,7 @@ def test_the_examples_name_what_there_is(path: Path) -> None:
     assert "root" not in tomllib.loads(path.read_text(encoding="utf-8"))["data"] or asked.data.source == "pcam"
 
 
+@pytest.mark.deep
 def test_the_study_runs_and_its_honest_models_are_not_suspected(embedded: Path, tmp_path: Path) -> None:
     text = (EXAMPLES / "study.toml").read_text(encoding="utf-8")
     small = (

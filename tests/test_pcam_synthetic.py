@@ -17,7 +17,6 @@ import typer
 from skimage.color import rgb_from_hed
 from typer.testing import CliRunner
 
-from crossxai.atomic import sweep
 from crossxai.cli_pcam_synthetic import synthetic
 from crossxai.data.pcam import CENTRE, ROWS, PCam, file_name, write_split
 from crossxai.data.pcam_synthetic import Patches, Shortcut, generate, stain, write
@@ -306,17 +305,6 @@ def test_interrupted_and_started_again(how: signal.Signals, undisturbed: dict[st
     assert not any(map(running, workers))  # nobody goes on drawing for a process that is no more
     write(out, 600, 5, workers=1, progress=False)
     assert contents(out) == undisturbed
-
-
-def test_temporaries_of_the_living_stay(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    living, dead = (tmp_path / f".a.h5.{owner}.00ff.part" for owner in (os.getpid(), ended.pid))
-    other = tmp_path / f".b.h5.{ended.pid}.00ff.part"
-    for path in (living, dead, other):
-        path.write_text("")
-    sweep(tmp_path / "a.h5")
-    assert [path.exists() for path in (living, dead, other)] == [True, False, True]
 
 
 PEAK = """

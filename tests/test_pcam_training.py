@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -245,10 +244,6 @@ def test_a_state_of_another_training_or_a_damaged_one_is_none(tmp_path: Path) ->
     assert StateFile(state.path, "two").read() is None
     state.path.write_bytes(state.path.read_bytes()[:-30])
     assert state.read() is None
-    mine = tmp_path / f".a.training.npz.{os.getpid()}.ab.part"
-    mine.write_text("being written now")
-    state.sweep()
-    assert mine.exists()
 
 
 def test_the_command(data: Path, tmp_path: Path) -> None:

@@ -117,7 +117,6 @@ def fit(
     train = PatchDataset(index["train"].data, rows["train"], settings.augmentation, settings.seed)
     judged = {"valid": PatchDataset(index["valid"].data, rows["valid"]), "test": PatchDataset(index["test"].data)}
     state = StateFile(path.with_suffix(".training.npz"), identity)
-    state.sweep()
     best, found = patch_loop.train(
         learner,
         train,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import zipfile
 import zlib
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,24 +41,6 @@ class StateFile:
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def sweep(self) -> None:
-        """Remove what processes left that were killed while they wrote this file."""
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
-            owner = re.match(r"(\d+)\.", left.name.removeprefix(f".{self.path.name}."))
-            if owner and not _alive(int(owner[1])):
-                left.unlink(missing_ok=True)
-
     def remove(self) -> None:
         """The training is over."""
         self.path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    if os.name != "posix":  # elsewhere signal 0 is no mere question
-        return True
-    with suppress(PermissionError):  # it is alive, and another user's
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return False
-    return True
