@@ -315,7 +315,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 @pytest.mark.deep
 def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None:
     peaks = []
-    for n in (512, 6144):  # 162 MB more as bytes, 650 MB more as numbers
+    for n in (1280, 5120):  # more than a chunk of the reader; 159 MB more as bytes, 637 MB more as numbers
         root = tmp_path / str(n)
         for split, some in (("train", n), ("valid", n // 4), ("test", n // 4)):
             write_split(root, split, *patches(some, 0))  # type: ignore[arg-type]
@@ -323,7 +323,7 @@ def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None
         done = subprocess.run(words, capture_output=True, text=True, timeout=500, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         peaks.append(float(done.stdout))
-    assert peaks[1] - peaks[0] < 80, peaks
+    assert peaks[1] - peaks[0] < 60, peaks
 
 
 @pytest.mark.parametrize("installed", ["torch", "tensorflow"])

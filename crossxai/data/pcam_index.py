@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
-from crossxai.data.pcam import CHUNK, ROWS, PCam, Split, cache_folder
+from crossxai.data.pcam import ROWS, PCam, Split, cache_folder
 from crossxai.errors import InvalidFile, InvalidInput
 
 Rows = npt.NDArray[np.int64]
@@ -29,6 +29,9 @@ Colours = npt.NDArray[np.int64]
 
 VERSION = 1
 """Raised when the code below changes what an entry holds, so that entries of the old code are not taken for the new."""
+
+PATCHES = 256
+"""Read at a time; counting takes eight bytes a pixel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +110,8 @@ def _key(data: PCam) -> str:
 def _read(data: PCam) -> tuple[str, Colours]:
     """Fingerprint and colours; the images are read once for the colours and once for the fingerprint, a chunk at a time."""
     colours = np.zeros((3, 256), np.int64)
-    for start in range(0, len(data), CHUNK):
-        pixels = data.pixels(np.arange(start, min(start + CHUNK, len(data))))
+    for start in range(0, len(data), PATCHES):
+        pixels = data.pixels(np.arange(start, min(start + PATCHES, len(data))))
         for channel in range(3):
             colours[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
     return data.fingerprint(), colours
