@@ -12,7 +12,7 @@ from crossxai.question import Question
 from crossxai.scores import Scores
 from crossxai.target import Target
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "Accuracy",
