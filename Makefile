@@ -80,6 +80,7 @@ bench: install
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/auto_steps.py
 	$(BIN)/python benchmarks/pcam_study.py
+	$(BIN)/python benchmarks/reading.py
 
 clean:
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache
