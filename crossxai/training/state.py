@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.atomic import replacing
+from crossxai.atomic import replacing, sweep
 from crossxai.training.learner import State
 
 META = "meta"
@@ -42,5 +42,7 @@ class StateFile:
             return None
 
     def remove(self) -> None:
-        """The training is over."""
-        self.path.unlink(missing_ok=True)
+        """The training is over. A state of another one stays."""
+        if self.read() is not None:
+            self.path.unlink(missing_ok=True)
+        sweep(self.path)
