@@ -38,7 +38,7 @@ class StateFile:
                 if meta.get("identity") != self.identity:
                     return None
                 return {name: archive[name] for name in archive.files if name != META}, meta
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
             return None
 
     def remove(self) -> None:
