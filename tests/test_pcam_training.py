@@ -252,6 +252,20 @@ def test_a_state_of_another_training_or_a_damaged_one_is_none(tmp_path: Path) ->
     assert state.read() is None
 
 
+def test_a_checkpoint_with_one_wrong_byte_is_a_clear_error_or_whole(tmp_path: Path) -> None:
+    path = checkpoint.write(
+        tmp_path / "a.npz", {"w": np.arange(3)}, [0] * 3, [1] * 3, {"architecture": "resnet18", "n_classes": 2}
+    )
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            assert checkpoint.read(path).weights["w"].tolist() == [0, 1, 2]
+        except InvalidFile:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
 def test_a_state_that_a_kill_left_beside_the_checkpoint_goes_and_another_training_s_stays(
     data: Path, fitted: Path, tmp_path: Path
 ) -> None:
