@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
 from crossxai.errors import InvalidFile
+
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""In the names of temporary files: the number of a process says nothing to another machine, or another container, on one disk."""
+STALE = 24 * 3600
+"""Seconds without a change after which another machine's file is taken for a killed process's."""
+
+_open: set[str] = set()  # this process's own; a container's every start may have the number of the one that was killed
 
 
 @contextmanager
@@ -18,7 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     What killed processes left of earlier attempts goes first.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{HOST}-{secrets.token_hex(4)}.part")
+    _open.add(temporary.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path)
@@ -31,19 +42,22 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder may be what could not be made
             temporary.unlink(missing_ok=True)
+        _open.discard(temporary.name)
 
 
 def sweep(path: Path) -> None:
     """Remove what processes that were killed inside `replacing(path)` left beside it; living ones are left alone."""
     for stray in path.parent.glob(f".{escape(path.name)}.*.*.part"):
-        owner = stray.name.removeprefix(f".{path.name}.").split(".")[0]
-        if owner.isdigit() and not _runs(int(owner)):
+        owner, _, token = stray.name.removeprefix(f".{path.name}.").partition(".")
+        host, dash, _ = token.partition("-")
+        if owner.isdigit() and not (_runs(int(owner), stray.name) if host == HOST or not dash else _fresh(stray)):
             stray.unlink(missing_ok=True)
 
 
-def _runs(process: int) -> bool:
+def _runs(process: int, name: str) -> bool:
+    """Whether the process that writes the file of this name, on this machine, is still at it."""
     if process == os.getpid():
-        return True
+        return name in _open
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -51,6 +65,13 @@ def _runs(process: int) -> bool:
     except OSError:
         return True  # it is there, and somebody else's
     return True
+
+
+def _fresh(stray: Path) -> bool:
+    try:
+        return time.time() - stray.stat().st_mtime < STALE
+    except OSError:
+        return True  # gone already
 
 
 def write_text(path: Path, text: str) -> None:

@@ -99,3 +99,8 @@ def require(package: str, extra: str, purpose: str) -> ModuleType:
         if error.name is None or error.name.partition(".")[0] != package.partition(".")[0]:
             raise
         raise MissingDependency(package.partition(".")[0], extra, purpose) from error
+
+
+def cores() -> int:
+    """Cores that this process may use; the machine's where the system does not tell, as on macOS and Windows."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,7 @@ import pytest
 from pcam_server import publish
 from typer.testing import CliRunner
 
+from crossxai import atomic
 from crossxai.atomic import replacing, sweep
 from crossxai.cli import app
 from crossxai.data import histology
@@ -242,3 +244,20 @@ def test_what_the_killed_leave_is_swept(tmp_path: Path) -> None:
         assert not left.exists()
         assert all(kept.exists() for kept in (mine, theirs, other, foreign))
     assert path.read_text() == "whole"
+
+
+def test_another_container_s_files_are_swept_once_they_are_old_and_its_own_number_again_at_once(tmp_path: Path) -> None:
+    """The first process of every container is number 1, also that which starts again after a kill."""
+    path = tmp_path / "a.h5"
+    mine = tmp_path / f".a.h5.{os.getpid()}.{atomic.HOST}-00ff00ff.part"
+    fresh, old = (tmp_path / f".a.h5.999999999.0badcafe-{end}.part" for end in ("00", "11"))
+    for left in (mine, fresh, old):
+        left.write_text("half")
+    os.utime(old, (time.time() - 2 * atomic.STALE,) * 2)
+    with replacing(path) as one, replacing(path) as two:
+        one.write_text("one")
+        two.write_text("two")
+        sweep(path)
+        assert {p.name for p in tmp_path.iterdir()} == {one.name, two.name, fresh.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.h5", fresh.name}
+    assert not atomic._open

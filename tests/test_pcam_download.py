@@ -297,6 +297,9 @@ def test_mirrors(get: Callable[..., Path], server: Server, published: Published,
     for wrong in ("ftp://example.org/pcam", "example.org/pcam", "http://", ""):
         with pytest.raises(InvalidInput, match="is no address of files; write one such as https"):
             get(mirror=wrong)
+    for wrong in ("http://.example/x", "http://example.invalid/é", "http://host:abc/x"):
+        with pytest.raises(InvalidFile, match=r"no address \(.*\); write --mirror URL in ASCII"):
+            get("test", mirror=wrong)
 
 
 def test_nobody_listens(get: Callable[..., Path], server: Server) -> None:

@@ -19,12 +19,13 @@ from typer.testing import CliRunner
 
 from crossxai.cli_pcam_synthetic import synthetic
 from crossxai.data.pcam import CENTRE, ROWS, PCam, file_name, write_split
-from crossxai.data.pcam_synthetic import Patches, Shortcut, generate, stain, write
+from crossxai.data.pcam_synthetic import Patches, Shortcut, generate, stain, write, writing
 from crossxai.data.pcam_synthetic.patches import patch
-from crossxai.data.pcam_synthetic.workers import CHUNK
+from crossxai.data.pcam_synthetic.workers import CHUNK, pool
 from crossxai.data.pcam_synthetic.writing import split_ranges
 from crossxai.data.threshold_rule import best_threshold
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.process import cores
 
 SPLITS = ("train", "valid", "test")
 
@@ -305,6 +306,28 @@ def test_interrupted_and_started_again(how: signal.Signals, undisturbed: dict[st
     assert not any(map(running, workers))  # nobody goes on drawing for a process that is no more
     write(out, 600, 5, workers=1, progress=False)
     assert contents(out) == undisturbed
+
+
+def test_cores_are_counted_where_the_system_does_not_say_which_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    with pool(None, CHUNK * 1000) as processes:  # spawned only when asked for a patch
+        assert processes.count == min(os.cpu_count() or 1, 1000)
+
+
+def test_no_old_file_lies_beside_a_new_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two would leave unmarked patches under a note that says where their mark is."""
+    write(tmp_path, 20, workers=1, progress=False)
+    seen = []
+
+    def written(folder: Path, *rest: Any) -> None:
+        seen.append(list(folder.glob("camelyonpatch*")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writing, "_write_note", written)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, 20, shortcut=Shortcut(), workers=1, progress=False)
+    assert seen == [[]]
 
 
 PEAK = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -242,8 +243,52 @@ def test_a_state_of_another_training_or_a_damaged_one_is_none(tmp_path: Path) ->
     arrays, meta = state.read()  # type: ignore[misc]
     assert (arrays["x"].tolist(), meta["progress"]) == ([0, 1, 2], 1)
     assert StateFile(state.path, "two").read() is None
-    state.path.write_bytes(state.path.read_bytes()[:-30])
+    whole = state.path.read_bytes()
+    for place in range(len(whole)):  # zipfile says so in six ways
+        state.path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        found = state.read()
+        assert found is None or (found[0]["x"].tolist(), found[1]["progress"]) == ([0, 1, 2], 1)
+    state.path.write_bytes(whole[:-30])
     assert state.read() is None
+
+
+def test_a_checkpoint_with_one_wrong_byte_is_a_clear_error_or_whole(tmp_path: Path) -> None:
+    path = checkpoint.write(
+        tmp_path / "a.npz", {"w": np.arange(3)}, [0] * 3, [1] * 3, {"architecture": "resnet18", "n_classes": 2}
+    )
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        try:
+            assert checkpoint.read(path).weights["w"].tolist() == [0, 1, 2]
+        except InvalidFile:
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def test_a_state_that_a_kill_left_beside_the_checkpoint_goes_and_another_training_s_stays(
+    data: Path, fitted: Path, tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(fitted, tmp_path / "whole.npz"))
+    own, other = (
+        StateFile(path.with_suffix(".training.npz"), of) for of in (checkpoint.read(path).meta["identity"], "x")
+    )
+    other.write({}, {})
+    fit(data, TINY, path, progress=False)
+    assert other.read() is not None
+    own.write({}, {})
+    fit(data, TINY, path, progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["whole.npz"]
+
+
+def test_what_would_be_lost_or_found_out_too_late_is_refused_at_once(data: Path, fitted: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(fitted, tmp_path / "whole.npz"))
+    with pytest.raises(InvalidInput, match=r"whole\.npz: the weights to begin with would be lost"):
+        fit(data, TINY.model_copy(update={"weights": str(path)}), path, progress=False)
+    root = Path(shutil.copytree(data, tmp_path / "data"))
+    write_split(root, "test", np.zeros((0, 96, 96, 3), np.uint8), np.zeros(0, int))
+    with pytest.raises(InvalidInput, match=r"'test'\): 0 patches: nothing to measure the result by"):
+        fit(root, TINY, tmp_path / "new.npz", progress=False)
 
 
 def test_the_command(data: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -176,6 +176,10 @@ def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:
         if isinstance(error.reason, FileNotFoundError):
             raise InvalidFile(f"{url}: no such file; give another address of the files with --mirror URL") from error
         raise _Failed(f"no connection ({error.reason})") from error
+    except (UnicodeError, InvalidURL) as error:
+        raise InvalidFile(
+            f"{url}: no address ({error}); write --mirror URL in ASCII, other characters as %XX"
+        ) from error
     except (OSError, HTTPException) as error:
         raise _Failed(f"no connection ({error or type(error).__name__})") from error
     return answer

@@ -122,7 +122,7 @@ def _kept(path: Path, n: int) -> tuple[str, Colours] | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             fingerprint, colours = str(archive["fingerprint"][()]), np.asarray(archive["colours"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return None
     whole = len(fingerprint) == 64 and colours.shape == (3, 256) and np.issubdtype(colours.dtype, np.integer)
     total: Any = n * ROWS["x"][0] * ROWS["x"][1]

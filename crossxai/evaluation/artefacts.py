@@ -46,7 +46,7 @@ def grid_energy(relevance: Array, period: int) -> Numbers:
     The picture with the largest share counts, of three: the map; its absolute value, where uneven overlap of strided
     convolutions shows (Odena, Dumoulin and Olah 2016); and the root of its absolute second differences along both axes, where
     the lines show between the blocks, and the kinks in the slopes, of a coarse map that was enlarged.
-    NaN for a map that is zero or not finite. A grid of few tiles is weak evidence: a single edge has 1 / 9 in 3 × 3 of them.
+    NaN for a map that is zero or not finite. A grid of few tiles is weak evidence: one edge has up to 1 / 4 in 3 × 3 of them.
     """
     maps = scaled(relevance).reshape(relevance.shape)
     bent = np.zeros_like(maps)

@@ -134,7 +134,7 @@ def _narrowed(where: Places, suspect: Suspect) -> str:
 
 
 def _masks(suspect: Suspect) -> list[str]:
-    """What the data's own masks get, if one gets far more than its area."""
+    """What the data's own masks get of those that agree, beside their area."""
     said = []
     for name in {name for p in suspect.agreeing for name in p.masks}:
         shares = {p.label: p.masks[name][0] for p in suspect.agreeing if name in p.masks}

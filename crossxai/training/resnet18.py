@@ -96,6 +96,8 @@ def fit(
     for split in ("train", "valid"):
         if len(index[split].rows) < 2:
             raise InvalidInput(f"{index[split].data!r}: all labels are the same: nothing to learn or to validate by")
+    if not len(index["test"].data):
+        raise InvalidInput(f"{index['test'].data!r}: nothing to measure the result by")
     waiting = (
         Console(stderr=True).status("Reading all patches once; the next time they are known")
         if progress
@@ -107,7 +109,11 @@ def fit(
     path, named = Path(out_dir), Path(out_dir).suffix == ".npz"
     if not named:
         path /= f"resnet18-{identity[:16]}.npz"
+    if settings.weights and path.exists() and Path(settings.weights).exists() and path.samefile(settings.weights):
+        raise InvalidInput(f"{path}: the weights to begin with would be lost: write to another file")
+    state = StateFile(path.with_suffix(".training.npz"), identity)
     if _finished(path, identity, named):
+        state.remove()  # killed after the checkpoint was written and before its state went
         return path
     weights, constants = initial(settings.weights, settings.seed)
     constants = constants or index["train"].statistics()
@@ -116,7 +122,6 @@ def fit(
     rows = {split: index[split].fraction(settings.fraction, settings.seed) for split in ("train", "valid")}
     train = PatchDataset(index["train"].data, rows["train"], settings.augmentation, settings.seed)
     judged = {"valid": PatchDataset(index["valid"].data, rows["valid"]), "test": PatchDataset(index["test"].data)}
-    state = StateFile(path.with_suffix(".training.npz"), identity)
     best, found = patch_loop.train(
         learner,
         train,

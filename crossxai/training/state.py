@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.atomic import replacing
+from crossxai.atomic import replacing, sweep
 from crossxai.training.learner import State
 
 META = "meta"
@@ -38,9 +38,11 @@ class StateFile:
                 if meta.get("identity") != self.identity:
                     return None
                 return {name: archive[name] for name in archive.files if name != META}, meta
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error):
+        except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
             return None
 
     def remove(self) -> None:
-        """The training is over."""
-        self.path.unlink(missing_ok=True)
+        """The training is over. A state of another one stays."""
+        if self.read() is not None:
+            self.path.unlink(missing_ok=True)
+        sweep(self.path)

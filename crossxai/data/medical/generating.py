@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -14,6 +13,7 @@ from crossxai.data.medical import ct, mri, tumour
 from crossxai.data.medical.samples import MASKS, MODALITIES, TASKS, Array, MedicalSet, names
 from crossxai.data.medical.table import label_of, row
 from crossxai.errors import InvalidInput, UnknownName
+from crossxai.process import cores
 
 CHUNK = 5
 """Samples that a process makes at a time: enough to hide what sending them costs, few enough for a steady bar."""
@@ -56,7 +56,7 @@ def pool(workers: int | None, n: int) -> Iterator[ProcessPoolExecutor | None]:
         raise InvalidInput(
             f"workers is {workers!r}; write a number of processes from 1, or None for the number of cores"
         )
-    count = min(workers or len(os.sched_getaffinity(0)), -(-n // CHUNK))
+    count = min(workers or cores(), -(-n // CHUNK))
     with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) if count > 1 else nullcontext() as executor:
         yield executor
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from crossxai.data.pcam_synthetic.patches import Patches, generate, whole
 from crossxai.data.pcam_synthetic.shortcut import Shortcut
+from crossxai.process import cores
 
 CHUNK = 64
 """Patches that a process makes at a time: 2.4 MB, about 0.1 s."""
@@ -46,7 +47,7 @@ def pool(workers: int | None, n: int) -> Iterator[Pool]:
     """Processes for n patches, None for as many as cores. Raises `InvalidInput` for less than one."""
     if workers is not None:
         whole("workers", workers, 1)
-    count = min(workers or len(os.sched_getaffinity(0)), -(-n // CHUNK))
+    count = min(workers or cores(), -(-n // CHUNK))
     if count == 1:
         yield Pool(None, 1)
         return

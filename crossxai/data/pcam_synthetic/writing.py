@@ -70,11 +70,12 @@ def write(
         _sweep(folder)
         console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
         return folder
-    _write_note(folder, made_from, kept)
     _sweep(folder)
+    # Before the new note, which says where a mark is: no old file may ever lie beside it, whenever this process is killed.
     for split in ranges.keys() - kept.keys():
-        for part in ROWS:  # of other settings, or a part of a split: none may be taken for the new one's
+        for part in ROWS:
             (folder / file_name(split, part)).unlink(missing_ok=True)
+    _write_note(folder, made_from, kept)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
         for split, numbers in ranges.items():
