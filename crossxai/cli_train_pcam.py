@@ -27,7 +27,7 @@ def pcam(
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="A file (.npz), or a folder for pcam-FRAMEWORK[-frozen].npz.")
+        Path, typer.Option("--out", "-o", help="A file (.npz), or a folder for DATA-FRAMEWORK[-frozen].npz.")
     ] = Path("models"),
     framework: Annotated[Framework, typer.Option(help="Which one trains; both load the checkpoint.")] = Framework.torch,
     epochs: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10,
@@ -82,7 +82,8 @@ def pcam(
             where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
             raise InvalidInput(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
         root = histology.build(cache_folder() / "histology") if data == "embedded" else Path(data)
-        name = f"pcam-{framework.value}{'-frozen' if frozen else ''}.npz"
+        # Named for the data, too: another set's network must not take the place of this one's.
+        name = f"{Path(data).resolve().name}-{framework.value}{'-frozen' if frozen else ''}.npz"
         path = out if out.suffix == ".npz" else out / name
         before = path.stat().st_mtime_ns if path.is_file() else 0
         path = fit(root, settings, path, workers=workers, save_seconds=save_seconds)

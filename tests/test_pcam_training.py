@@ -299,7 +299,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     assert "ResNet-18 in torch: epoch 1 of 1" in done.output
     assert "validation (n = 6)" in done.output
     assert "test (n = 12)" in done.output
-    meta = checkpoint.read(tmp_path / "pcam-torch.npz").meta
+    meta = checkpoint.read(tmp_path / f"{data.name}-torch.npz").meta
     assert f"{meta['metrics']['test']['auc']:.4f}" in done.output
     assert "nothing to do" in CliRunner().invoke(cli.app, words).output
     for wrong, said in (
@@ -345,7 +345,7 @@ def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "ResNet-18 in tensorflow" in done.stdout
     assert done.stdout.rstrip().endswith("[]")
-    assert checkpoint.read(tmp_path / "pcam-tensorflow.npz").meta["framework"] == "tensorflow"
+    assert checkpoint.read(tmp_path / f"{data.name}-tensorflow.npz").meta["framework"] == "tensorflow"
 
 
 PEAK = """
