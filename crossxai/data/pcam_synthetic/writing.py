@@ -73,8 +73,9 @@ def write(
     _sweep(folder)
     # Before the new note, which says where a mark is: no old file may ever lie beside it, whenever this process is killed.
     for split in ranges.keys() - kept.keys():
-        for part in ROWS:
-            (folder / file_name(split, part)).unlink(missing_ok=True)
+        for path in (folder / file_name(split, part) for part in ROWS):
+            if path.exists():
+                path.unlink()
     _write_note(folder, made_from, kept)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
