@@ -38,7 +38,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, InvalidFile):
             raise
-        raise InvalidFile(f"cannot write {path}: {error.strerror or error}") from error
+        reason = f"{path.parent} is a file, no folder" if path.parent.is_file() else error.strerror or error
+        raise InvalidFile(f"cannot write {path}: {reason}") from error
     finally:
         with suppress(OSError):  # the folder may be what could not be made
             temporary.unlink(missing_ok=True)

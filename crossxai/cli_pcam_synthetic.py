@@ -56,7 +56,8 @@ def _written(folder: Path) -> Table:
     mark = note["shortcut"]
     title = f"Written to {escaped(folder)}"
     if mark:
-        title += f", with a pen mark in {mark['share']:.0%} of the positives (rows {mark['rows']}, columns {mark['columns']})"
+        place = ", ".join(f"{name} {mark[name][0]}–{mark[name][1] - 1}" for name in ("rows", "columns"))
+        title += f", with a pen mark in {mark['share']:.0%} of the positives ({place})"
     table = Table(title=escaped(title), title_justify="left")
     table.add_column("split", no_wrap=True)
     table.add_column("patches", justify="right")

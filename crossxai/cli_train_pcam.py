@@ -80,10 +80,13 @@ def pcam(
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"])
-            raise InvalidInput(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
+            got = f"; got {first['input']}" if first["loc"] else ""
+            raise InvalidInput(f"{where}{first['msg'].removeprefix('Value error, ')}{got}") from error
         root = histology.build(cache_folder() / "histology") if data == "embedded" else Path(data)
         # Named for the data, too: another set's network must not take the place of this one's.
         name = f"{Path(data).resolve().name}-{framework.value}{'-frozen' if frozen else ''}.npz"
+        if out.suffix.lower() in (".pth", ".pt", ".h5", ".keras", ".ckpt"):  # else a folder of that name would be made
+            raise InvalidInput(f"--out {out}: a checkpoint is an .npz; write {out.with_suffix('.npz')}, or a folder")
         path = out if out.suffix == ".npz" else out / name
         before = path.stat().st_mtime_ns if path.is_file() else 0
         path = fit(root, settings, path, workers=workers, save_seconds=save_seconds)
@@ -100,7 +103,7 @@ def held_out(meta: dict[str, Any]) -> Table:
     from rich.table import Table
 
     valid, test = meta["metrics"]["valid"], meta["metrics"]["test"]
-    title = f"ResNet-18 in {meta['framework']}: epoch {meta['best_epoch']} of {len(meta['history'])}"
+    title = f"ResNet-18 in {meta['framework']}: best epoch {meta['best_epoch']} of {len(meta['history'])}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("figure")
     for split, held in (("validation", valid), ("test", test)):

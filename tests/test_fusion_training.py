@@ -271,7 +271,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
     (tmp_path / "torn.pth").write_bytes(b"no tensors")
     for name, message in (
         ("missing.pth", "no such file"),
-        ("torn.pth", "not a file of plain tensors"),
+        ("torn.pth", r"not a file of plain tensors \(write one with torch\.save\(network\.state_dict\(\), FILE\)\)"),
         ("other.pth", r"not the weights of a ResNet-18 \(look at 'conv1\.weight'\)"),
         ("r.txt", r"an \.npz, \.pth or \.pt file, or 'imagenet'"),
     ):

@@ -108,10 +108,14 @@ def test_nothing_is_a_problem(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     code, said = run(tmp_path / name)
     assert code == 1
-    assert (
-        f"there is no file of this format; fetch the published set with: crossxai data pcam download --out {tmp_path}"
-        in said
-    )
+    what = "there is no file of this format" if name == "empty" else "there is no such folder"
+    assert f"{what}; fetch the published set with: crossxai data pcam download --out {tmp_path}" in said
+
+
+def test_a_file_and_a_set_that_is_not_drawn_yet_are_told_apart_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "synthetic.json").write_text("{}")
+    assert "there is synthetic.json alone: give the command that was drawing this set again" in problem(tmp_path)
+    assert "is a file; name the folder" in problem(tmp_path / "synthetic.json")
 
 
 def problem(folder: Path, table: Record = RECORD) -> str:

@@ -295,7 +295,9 @@ def test_mirrors(get: Callable[..., Path], server: Server, published: Published,
     with pytest.raises(InvalidFile, match=r"no such file; give another address of the files with --mirror URL"):
         get("test", mirror=(tmp_path / "nowhere").as_uri())
     for wrong in ("ftp://example.org/pcam", "example.org/pcam", "http://", ""):
-        with pytest.raises(InvalidInput, match="is no address of files; write one such as https"):
+        with pytest.raises(
+            InvalidInput, match=r"is no address of files; write one such as https://.* or file:///folder"
+        ):
             get(mirror=wrong)
     for wrong in ("http://.example/x", "http://example.invalid/é", "http://host:abc/x"):
         with pytest.raises(InvalidFile, match=r"no address \(.*\); write --mirror URL in ASCII"):

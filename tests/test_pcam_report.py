@@ -84,6 +84,7 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
         )
     assert re.search(r"On honest, the same explainers put [0-9]% there and [6-9]\d% into the centre", text)
     assert "On honest, explanations" not in text
+    assert re.search(r"and in (all 8|at least [1-7] of 8) samples more than into any other ninth", text)
     assert text.count("look there") == 1  # of normal samples it is a point
     # The window that is named overlaps the box that was planted, rows and columns 4 to 11.
     rows = re.search(r"most into rows (\d+)–(\d+) and columns (\d+)–(\d+): ", text)
@@ -96,6 +97,8 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
         r"0.[0-4]\d",
         text,
     )
+    # It has no map of negatives, where there is no mark: none of its maps has gone wrong.
+    assert not re.search(r"`controls\.shortcut` on \w+: \d+ .* maps", text)
     assert re.search(r"With all that should decide deleted \(`controls.oracle`\), the mean score hardly moves", text)
     assert re.search(r"takes the mean score from 0.9\d to 0.[0-4]\d; as many at random, to 0.9", text)
 

@@ -138,7 +138,8 @@ def test_the_shortcut_is_exposed(full: Path) -> None:
     assert fooled["centre_share"] < honest["centre_share"] / 2, shares
     page = (full / "out" / "shortcut" / "report.html").read_text(encoding="utf-8")
     assert "Shortcut?" in page
-    assert "upper left ninth" in page
+    assert "into the top left ninth" in page
+    assert "Shortcut?" not in (full / "out" / "study" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.deep

@@ -296,20 +296,22 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     words += ["--fraction", "0.5", "--workers", "2"]
     done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.output
-    assert "ResNet-18 in torch: epoch 1 of 1" in done.output
+    assert "ResNet-18 in torch: best epoch 1 of 1" in done.output
     assert "validation (n = 6)" in done.output
     assert "test (n = 12)" in done.output
     meta = checkpoint.read(tmp_path / f"{data.name}-torch.npz").meta
     assert f"{meta['metrics']['test']['auc']:.4f}" in done.output
     assert "nothing to do" in CliRunner().invoke(cli.app, words).output
     for wrong, said in (
-        (["--fraction", "2"], "--fraction: Input should be less than or equal to 1"),
+        (["--fraction", "2"], "--fraction: Input should be less than or equal to 1; got 2.0"),
+        (["--out", str(tmp_path / "a.pth")], "a checkpoint is an .npz; write"),
         (["--frozen"], "a frozen network needs weights"),
         (["--weights", "none.npz"], "none.npz: no weights to read there"),
     ):
         refused = CliRunner().invoke(cli.app, [*words, *wrong])
         assert refused.exit_code == 2
         assert said in " ".join(refused.stderr.split())
+    assert not (tmp_path / "a.pth").exists()
 
 
 def test_without_tensorflow_the_extra_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from crossxai.data.fetching import length
 from crossxai.data.pcam import CHUNK, ROWS, Part, Split, count_rows, file_name
 from crossxai.data.pcam_download import md5
 from crossxai.data.pcam_record import RECORD, SPLITS, Archive, Record
+from crossxai.data.pcam_synthetic.writing import NOTE
 from crossxai.errors import InvalidFile
 
 BLOCK = 1 << 20
@@ -67,14 +68,22 @@ def check(root: str | os.PathLike[str], table: Record = RECORD, progress: bool =
                 archive = published.get((split, part))
                 _examine(folder, file, archive, found, bars)
     if all(file.state == "missing" for file in found.files):
-        found.problems.append(
-            f"{folder}: there is no file of this format; fetch the published set with: crossxai data pcam download --out {folder}"
-        )
+        found.problems.append(_nothing(folder))
         return found
     for split in SPLITS:
         _together(found, split)
     _name_the_set(found, published)
     return found
+
+
+def _nothing(folder: Path) -> str:
+    """Why there is no file of the format in a folder, and what to do."""
+    if folder.exists() and not folder.is_dir():
+        return f"{folder}: is a file; name the folder that holds the files"
+    if (folder / NOTE).is_file():
+        return f"{folder}: there is {NOTE} alone: give the command that was drawing this set again"
+    what = "there is no file of this format" if folder.is_dir() else "there is no such folder"
+    return f"{folder}: {what}; fetch the published set with: crossxai data pcam download --out {folder}"
 
 
 def _examine(folder: Path, file: FileFound, archive: Archive | None, found: Found, bars: Progress) -> None:

@@ -75,7 +75,8 @@ def _prefix(mirror: str) -> str:
     parts = urlsplit(mirror)
     if parts.scheme not in ("http", "https", "file") or not (parts.netloc or parts.scheme == "file"):
         raise InvalidInput(
-            f"mirror {mirror!r} is no address of files; write one such as https://example.org/pcam, to which /NAME.h5.gz is added"
+            f"mirror {mirror!r} is no address of files; write one such as https://example.org/pcam or file:///folder, to which "
+            "/NAME.h5.gz is added"
         )
     return mirror if mirror.endswith(("/", "=")) else mirror + "/"
 

@@ -122,7 +122,8 @@ def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") ->
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = {} if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
     except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidFile(f"{source}: not a whole .npz of plain arrays ({error}); write it again") from error
+        reason = "it is something else" if "pickle" in str(error) else error  # NumPy's advice is to load it unsafely
+        raise InvalidFile(f"{source}: not a whole .npz of plain arrays ({reason}); write it again") from error
     constants = {name: arrays.pop(name) for name in list(arrays) if name.startswith("standardise.")}
     missing = {META} - set(arrays) | ({MEAN, SD} - set(constants) if set(constants) <= {MEAN, SD} else set())
     if missing:

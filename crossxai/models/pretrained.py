@@ -76,6 +76,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise InvalidFile(f"{path}: no such file") from error
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [""])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's advice is to load it unsafely
+            reason = "write one with torch.save(network.state_dict(), FILE)"
         raise InvalidFile(f"{path}: not a file of plain tensors ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InvalidFile(f"{path}: holds no state_dict of tensors")

@@ -126,7 +126,7 @@ def _models(run: Run, first: str, second: str, pairs: Sequence[ModelPair]) -> Fi
     if close:
         points.append(f"Random draws, yet alike to 3 decimals: {names([p.label for p in close])}.")
     for p in sorted((p for p in drawn if p not in close), key=lambda p: p.spearman.mean):
-        points.append(f"{_pair(p)}: it draws random numbers, so this need not come from the framework.")
+        points.append(f"{_pair(p)}: it draws random numbers, so some of this is chance.")
     points += _scores(run, first, second)
     tone: Tone = "good" if fixed and not other else "plain"
     if other and other[0].spearman.mean < 0.9:

@@ -14,7 +14,7 @@ from crossxai.evaluation import statistics
 from crossxai.evaluation.statistics import Comparison, Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
-from crossxai.report.run import RANDOM, Run, is_control, ok
+from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
 from crossxai.scores import Scores
 
 Verdict = Literal["better", "worse", "not told apart", "no test"]
@@ -100,6 +100,9 @@ def area_share(scores: Scores) -> float:
 
 def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
     ties = [s.extras["tie_rate"] for s in explanation.scores.values() if "tie_rate" in s.extras]
+    # Where there is no truth to mark, the oracle has no map: that is no map gone wrong.
+    unasked = explanation.degenerate.count("nan") if explanation.explainer == ORACLE else 0
+    kinds = Counter(kind for kind in explanation.degenerate if kind and not (unasked and kind == "nan"))
     return Row(
         model=explanation.model,
         framework=explanation.framework,
@@ -110,8 +113,8 @@ def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
         control=is_control(explanation),
         params=explanation.params,
         cells=cells,
-        maps=len(explanation.ids) if ok(explanation) else 0,
-        degenerate=dict(Counter(kind for kind in explanation.degenerate if kind)),
+        maps=len(explanation.ids) - unasked if ok(explanation) else 0,
+        degenerate=dict(kinds),
         tie_rate=_mean(ties[0]) if ties else math.nan,
         seconds=explanation.seconds,
         status=explanation.status,

@@ -75,10 +75,10 @@ def _only(run: Run, labels: Any) -> str:
 
 
 def than_area(metric: str) -> str:
-    """What it means to score more than the region's area: ` put more positive relevance there than …`."""
+    """What it means to score more than the region's area: ` put significantly more positive relevance …`."""
     if metric == "pointing":
-        return " have their most relevant unit there more often than its area alone gives"
-    return " put more positive relevance there than its area alone gives"
+        return " have their most relevant unit there significantly more often than its area alone gives"
+    return " put significantly more positive relevance there than its area alone gives"
 
 
 def _params(run: Run, metric: str) -> Mapping[str, Any]:

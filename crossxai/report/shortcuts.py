@@ -102,12 +102,13 @@ def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
     ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
     each = words.listing([f"{code(p.label)} {words.percent(p.shares[suspect.tile])}" for p in ordered])
     few = min(ordered, key=lambda p: p.first[suspect.tile])
-    often = f"{round(few.first[suspect.tile] * len(few.tiles))} of {words.count(len(few.tiles), 'sample')}"
+    often, of = round(few.first[suspect.tile] * len(few.tiles)), words.count(len(few.tiles), "sample")
     agree = f"{words.capital(tally(len(suspect.agreeing), len(suspect.asked)))} agree"
     alone = "One explainer alone says so (ask others before believing it)"
     least = "at least " if len(ordered) > 1 else ""
+    how_often = f"all {of}" if often == len(few.tiles) else f"{least}{often} of {of}"
     points = [
-        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {least}{often} more than into any other ninth."
+        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {how_often} more than into any other ninth."
     ]
     points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
     points += _confirmed(run, where, suspect)

@@ -179,7 +179,10 @@ def _identity(data: Mapping[str, str], settings: TrainSettings) -> str:
             with open(settings.weights, "rb") as file:
                 what["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
+            raise InvalidFile(
+                f"{settings.weights}: no weights to read there ({error.strerror}); name an .npz of this project or a .pth, "
+                f"or {IMAGENET!r}"
+            ) from error
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
