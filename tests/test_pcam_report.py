@@ -246,27 +246,3 @@ def test_the_study_runs_and_its_honest_models_are_not_suspected(embedded: Path, 
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "Where the attribution goes" in page
     assert "Shortcut?" not in page
-
-
-@pytest.mark.deep
-def test_a_resnet_that_learned_the_mark_is_exposed_and_its_twin_is_not(tmp_path: Path) -> None:
-    """The example itself, with two networks that were trained, one on each set."""
-    from crossxai.training import fit
-    from crossxai.training.resnet18 import TrainSettings
-
-    place = tmp_path / "examples" / "pcam"
-    place.mkdir(parents=True)
-    (tmp_path / "models").mkdir()
-    for name, planted, epochs in (("pcam-shortcut", Shortcut(), 2), ("pcam-synthetic", None, 6)):
-        write(tmp_path / "data" / name, n=1200, seed=int(planted is not None), shortcut=planted, progress=False)
-        trained = fit(tmp_path / "data" / name, TrainSettings(epochs=epochs), tmp_path / name, progress=False)
-        shutil.copy(trained, tmp_path / "models" / f"{name}.npz")
-    text = (EXAMPLES / "shortcut.toml").read_text(encoding="utf-8")
-    (place / "shortcut.toml").write_text(text.replace("steps = 100", "steps = 50"), encoding="utf-8")
-    done = crossxai("compare", str(place / "shortcut.toml"), "--out", str(tmp_path / "out"))
-    assert done.exit_code == 0, (done.output, done.exception)
-    run = load(tmp_path / "out")
-    assert {(s.model, s.tile) for s in suspected(run)} == {("shortcut", 0)}
-    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "On shortcut, explanations of tumour samples put" in page
-    assert "The model confirms it" in page
