@@ -1,6 +1,6 @@
 """The PatchCamelyon study's evaluation: N images × 100 steps × {Grad-CAM, IG, LIME}, beside the bare passes and a plain loop.
 
-    python benchmarks/pcam_study.py [--images 30] [--steps 100] [--frameworks torch keras] [--repeats 3] [--looped 2]
+    python benchmarks/pcam_study.py [--images 30] [--steps 100] [--frameworks torch tensorflow] [--repeats 3] [--looped 2]
 
 The embedded ResNet-18 and test patches, deletion and insertion of each explainer's own maps, one fresh process per framework.
 "Bare" is the framework alone on one prepared batch, as many images as the harness scores, of the same network. The plain loop,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noise import SIZES, patches, written
 from torch.utils.data import DataLoader
 
 from crossxai.data.augmentation import Augmentation, oriented, rotated
@@ -15,23 +16,10 @@ from crossxai.data.pcam_dataset import PatchDataset
 from crossxai.data.pcam_index import PCamIndex
 from crossxai.errors import InvalidInput
 
-SIZES = {"train": 32, "valid": 12, "test": 12}
-
-
-def patches(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise, its centre red where the label is 1."""
-    rng = np.random.default_rng(seed)
-    images, labels = rng.integers(0, 160, (n, 96, 96, 3), np.uint8), rng.permutation(n) % 2
-    images[labels == 1, CENTRE, CENTRE, 0] += 90
-    return images, labels
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("patches")
-    for seed, (split, n) in enumerate(SIZES.items()):
-        write_split(root, split, *patches(n, seed))  # type: ignore[arg-type]
-    return root
+    return written(tmp_path_factory.mktemp("patches"))
 
 
 # The index

@@ -6,18 +6,25 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from documented import ROOT, commands
+from documented import followed as run
 from experiments import crossxai
 
 from crossxai.models import checkpoint
 from crossxai.report import run as runs
 
-STUDY = ("Grad-CAM", "IG", "LIME")
+LESS = ((r"^n = \d+$", "n = 4"), (r"steps = 100\b", "steps = 5"), (r"samples = \d+", "samples = 20"))
+
+
+def smaller(experiment: str) -> str:
+    """The experiment with few patches, steps and samples."""
+    for pattern, less in LESS:
+        experiment = re.sub(pattern, less, experiment, flags=re.M)
+    return experiment
 
 
 def followed(place: Path, small: bool) -> dict[str, float]:
@@ -26,30 +33,18 @@ def followed(place: Path, small: bool) -> dict[str, float]:
     examples.mkdir(parents=True)
     for path in (ROOT / "examples" / "pcam").glob("*.toml"):
         text = path.read_text(encoding="utf-8")
-        for pattern, less in (
-            (r"^n = \d+$", "n = 4"),
-            (r"steps = 100\b", "steps = 5"),
-            (r"samples = \d+", "samples = 20"),
-        ):
-            text = re.sub(pattern, less, text, flags=re.M) if small else text
-        (examples / path.name).write_text(text)
-    more = {
-        "synthetic": ["--n", "120"],
-        "train": ["--epochs", "1", "--batch-size", "16"],
-    }
-    seconds = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        for line in commands("pcam.md", "From nothing to a report"):
-            words = shlex.split(line)[1:]
-            fewer = next((found for name, found in more.items() if name in words), []) if small else []
-            if small and "train" in words:  # as few of either set
-                fewer = [*fewer, "--fraction", "0.02" if "data/histology" in words else "0.5"]
-            start = time.perf_counter()
-            done = crossxai(*words, *fewer)
-            seconds[line] = time.perf_counter() - start
-            assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
-    return seconds
+        (examples / path.name).write_text(smaller(text) if small else text)
+
+    def fewer(words: list[str]) -> list[str]:
+        if "synthetic" in words:
+            return ["--n", "120"]
+        if "train" not in words:
+            return []
+        share = "0.02" if "data/histology" in words else "0.5"  # as few of either set
+        return ["--epochs", "1", "--batch-size", "16", "--fraction", share]
+
+    lines = commands("pcam.md", "From nothing to a report")
+    return run(place, lines, fewer if small else (lambda words: []))
 
 
 @pytest.fixture(scope="module")
@@ -152,13 +147,7 @@ def test_memory_does_not_depend_on_the_set_s_size(full: Path, tmp_path: Path) ->
         text = (ROOT / "examples" / "pcam" / "real.toml").read_text(encoding="utf-8")
         text = re.sub(r"^root = .*$", f'root = "{root}"', text, flags=re.M)
         text = re.sub(r"^checkpoint = .*$", f'checkpoint = "{out}.npz"', text, flags=re.M)
-        for pattern, less in (
-            (r"^n = \d+$", "n = 4"),
-            (r"steps = 100\b", "steps = 5"),
-            (r"samples = \d+", "samples = 20"),
-        ):
-            text = re.sub(pattern, less, text, flags=re.M)
-        (tmp_path / "e.toml").write_text(text)
+        (tmp_path / "e.toml").write_text(smaller(text))
         train = ["train", "pcam", "--data", str(root), "--out", f"{out}.npz", "--epochs", "1"]
         for name, words in (("train", train), ("compare", ["compare", str(tmp_path / "e.toml"), "--out", str(out)])):
             peaks[name].append(peak(words))

@@ -16,8 +16,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from noise import patches, written
 from test_imports import BLOCK
-from test_pcam_reading import SIZES, patches
 from typer.testing import CliRunner
 
 from crossxai import cli
@@ -39,10 +39,7 @@ RULES = Rules((np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), 0.05,
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("patches")
-    for seed, (split, n) in enumerate(SIZES.items()):
-        write_split(root, split, *patches(n, seed))  # type: ignore[arg-type]
-    return root
+    return written(tmp_path_factory.mktemp("patches"))
 
 
 @pytest.fixture(scope="module")

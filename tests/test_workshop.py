@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shlex
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from documented import commands
+from documented import followed as run
 from experiments import crossxai
 
 from crossxai import Question, Target, files
@@ -36,16 +35,7 @@ def followed(place: Path, small: bool) -> dict[str, float]:
         text = path.read_text(encoding="utf-8")
         (examples / path.name).write_text(re.sub(r"^n = \d+$", "n = 2", text, flags=re.M) if small else text)
     more = {"data": ["--n", "20", "--xai-n", "4"], "train": ["--epochs", "1"], "compare": []}
-    seconds = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        for line in commands("medical.md"):
-            words = shlex.split(line)[1:]
-            start = time.perf_counter()
-            done = crossxai(*words, *(more[words[0]] if small else []))
-            seconds[line] = time.perf_counter() - start
-            assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
-    return seconds
+    return run(place, commands("medical.md"), (lambda words: more[words[0]]) if small else (lambda words: []))
 
 
 @pytest.fixture(scope="module")

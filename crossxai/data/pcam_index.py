@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +20,7 @@ import numpy.typing as npt
 
 from crossxai.atomic import replacing
 from crossxai.data.pcam import ROWS, PCam, Split, cache_folder
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput
 
 Rows = npt.NDArray[np.int64]
 Colours = npt.NDArray[np.int64]
@@ -122,7 +120,7 @@ def _kept(path: Path, n: int) -> tuple[str, Colours] | None:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             fingerprint, colours = str(archive["fingerprint"][()]), np.asarray(archive["colours"])
-    except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except (*DAMAGED_NPZ, KeyError):
         return None
     whole = len(fingerprint) == 64 and colours.shape == (3, 256) and np.issubdtype(colours.dtype, np.integer)
     total: Any = n * ROWS["x"][0] * ROWS["x"][1]

@@ -11,8 +11,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput
 
 Weights = dict[str, npt.NDArray[Any]]
 
@@ -121,7 +119,7 @@ def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") ->
         content = source.read_bytes()
         archive = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = {} if isinstance(archive, np.ndarray) else {name: archive[name] for name in archive.files}
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED_NPZ as error:
         reason = "it is something else" if "pickle" in str(error) else error  # NumPy's advice is to load it unsafely
         raise InvalidFile(f"{source}: not a whole .npz of plain arrays ({reason}); write it again") from error
     constants = {name: arrays.pop(name) for name in list(arrays) if name.startswith("standardise.")}
@@ -133,6 +131,17 @@ def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") ->
     if architecture not in (None, meta["architecture"]):
         raise InvalidFile(f"{source}: holds architecture {meta['architecture']!r}, expected {architecture!r}")
     return Checkpoint(arrays, standardise, meta, hashlib.sha256(content).hexdigest())
+
+
+def finished(path: str | os.PathLike[str], identity: str) -> bool:
+    """Whether the checkpoint of the training of this identity is there; raises `InvalidFile` for a file that is no checkpoint
+    and would be lost."""
+    if not Path(path).exists():
+        return False
+    try:
+        return bool(read(path, None).meta.get("identity") == identity)
+    except InvalidFile as error:
+        raise InvalidFile(f"{error}; it would be lost: write to another file, or delete it") from error
 
 
 def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, MeanSd]:

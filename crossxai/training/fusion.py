@@ -94,7 +94,7 @@ def fit_fusion(
     modalities = task.declared(features)
     inputs = shuffled(data, task, chosen)
     identity = _identity(data, rows, chosen)
-    if _finished(path, identity):
+    if checkpoint.finished(path, identity):
         return path, False
     require("torch", "torch", "training (Keras then gets the same weights)")
     standardise = {m.name: statistics(inputs[m.name][rows["train"]], m) for m in modalities}
@@ -244,13 +244,3 @@ def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettin
         except OSError as error:
             raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
     return found.hexdigest()
-
-
-def _finished(path: Path, identity: str) -> bool:
-    """Whether this training's checkpoint is there; raises `InvalidFile` for a file that is none and would be lost."""
-    if not path.exists():
-        return False
-    try:
-        return bool(checkpoint.read(path, None).meta.get("identity") == identity)
-    except InvalidFile as error:
-        raise InvalidFile(f"{error}; it would be lost: write to another file, or delete it") from error

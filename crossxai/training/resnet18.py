@@ -187,12 +187,10 @@ def _identity(data: Mapping[str, str], settings: TrainSettings) -> str:
 
 
 def _finished(path: Path, identity: str, named: bool) -> bool:
-    """Whether this training's checkpoint is there; raises `InvalidFile` for a file that is none and would be lost."""
-    if not path.exists():
-        return False
+    """`checkpoint.finished`; under a name that is this training's own, what is no checkpoint is a damaged one."""
     try:
-        return bool(checkpoint.read(path, None).meta.get("identity") == identity)
-    except InvalidFile as error:
-        if not named:  # the name is this training's own, so it is a damaged checkpoint
-            return False
-        raise InvalidFile(f"{error}; it would be lost: write to another file, or delete it") from error
+        return checkpoint.finished(path, identity)
+    except InvalidFile:
+        if named:
+            raise
+        return False

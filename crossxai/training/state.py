@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.atomic import replacing, sweep
+from crossxai.errors import DAMAGED_NPZ
 from crossxai.training.learner import State
 
 META = "meta"
@@ -38,7 +37,7 @@ class StateFile:
                 if meta.get("identity") != self.identity:
                     return None
                 return {name: archive[name] for name in archive.files if name != META}, meta
-        except (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        except (*DAMAGED_NPZ, KeyError):
             return None
 
     def remove(self) -> None:
