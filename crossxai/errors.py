@@ -31,6 +31,19 @@ class Unsupported(CrossXAIError):
     """This explainer or metric cannot answer this question; the message is the reason that reports print."""
 
 
+class ModelFailed(Unsupported):
+    """The model's own code raised; the message says what, and on which inputs."""
+
+
+class BrokenAssumption(Unsupported):
+    """A model does not do what the answer relies on, as measured; the message says what was found and what to write."""
+
+
+FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the code of models and libraries raises. Of these, `CrossXAIError`s pass as they are; memory, files and Ctrl-C are not
+among them."""
+
+
 class MissingDependency(CrossXAIError, ImportError):
     """A library is not installed; the message names the extra that brings it."""
 

@@ -10,12 +10,13 @@ import numpy as np
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality
 from crossxai.model_checks import check_inputs, check_modalities, check_outputs
+from crossxai.outputs import Outputs, check_declared
 
 
 class FunctionModel:
     """A function of one array per modality that returns outputs (n, *out), class axis last, such as `predict_proba`.
 
-    output_axes: the axes of the outputs after the sample axis.
+    output_axes: the axes of the outputs after the sample axis. outputs: what they are, measured if not declared.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class FunctionModel:
         modalities: tuple[Modality, ...],
         *,
         output_axes: tuple[str, ...] = ("class",),
+        outputs: Outputs | None = None,
         name: str = "function",
     ) -> None:
         if not callable(function):
@@ -31,6 +33,7 @@ class FunctionModel:
         self.function = function
         self.modalities = check_modalities(modalities)
         self.output_axes = output_axes
+        self.outputs = check_declared(outputs)
         self.name = name
 
     def predict(self, inputs: Inputs) -> Array:

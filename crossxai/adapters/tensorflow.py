@@ -17,6 +17,7 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.outputs import Outputs, check_declared
 from crossxai.porting.folding import check, folded
 from crossxai.porting.to_keras import build
 from crossxai.process import streams_kept
@@ -42,6 +43,7 @@ class KerasModel:
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         streams: Streams | None = None,
+        outputs: Outputs | None = None,
         name: str = "keras",
     ) -> None:
         if keras.backend.backend() != "tensorflow":
@@ -54,6 +56,7 @@ class KerasModel:
         self.modalities = check_modalities(modalities)
         self.model = model
         self.output_axes = output_axes
+        self.outputs = check_declared(outputs)
         self.streams = streams if streams is None else streams.check(self.modalities)
         # A functional model reports the global policy, whatever its layers compute in: the weights know.
         self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
@@ -176,7 +179,12 @@ class KerasModel:
         with self._lock:
             twin = tensorflow_weights.copied(self.model, lambda model: model(raw, training=False), self.name)
             tensorflow_weights.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
-        options: dict[str, Any] = {"output_axes": self.output_axes, "streams": self.streams, "name": self.name}
+        options: dict[str, Any] = {
+            "output_axes": self.output_axes,
+            "streams": self.streams,
+            "outputs": self.outputs,
+            "name": self.name,
+        }
         return KerasModel(twin, self.modalities, standardise=self._constants, **options)
 
     def folded(self, inputs: Inputs) -> KerasModel:
@@ -187,7 +195,9 @@ class KerasModel:
         graph = folded(self.graph(inputs))
         with streams_kept(), _memory():  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
-        faster = KerasModel(network, self.modalities, output_axes=self.output_axes, name=self.name)
+        faster = KerasModel(
+            network, self.modalities, output_axes=self.output_axes, outputs=self.outputs, name=self.name
+        )
         check(self.predict(inputs), faster.predict(inputs), self.name)
         return faster
 

@@ -16,6 +16,7 @@ from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.outputs import Outputs, check_declared
 from crossxai.porting.folding import check
 from crossxai.redrawing import check_depth
 
@@ -41,6 +42,7 @@ class TorchModel:
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         streams: Streams | None = None,
+        outputs: Outputs | None = None,
         name: str = "pytorch",
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -49,6 +51,7 @@ class TorchModel:
         self.modalities = check_modalities(modalities)
         self.module = module.to(device)
         self.output_axes = output_axes
+        self.outputs = check_declared(outputs)
         self.streams = streams if streams is None else streams.check(self.modalities)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.dtype = torch.float32 if parameter is None else parameter.dtype
@@ -191,6 +194,7 @@ class TorchModel:
             standardise=self._constants,
             output_axes=self.output_axes,
             streams=self.streams,
+            outputs=self.outputs,
             name=self.name,
         )
 
