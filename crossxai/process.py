@@ -21,7 +21,7 @@ from types import ModuleType
 
 import numpy as np
 
-from crossxai.errors import MissingDependency
+from crossxai.errors import FOREIGN, MissingDependency
 
 ALONE = threading.RLock()
 """Held while something of the whole process is exchanged: generators, names of libraries. No model may want it."""
@@ -89,6 +89,15 @@ def differentiating() -> Iterator[None]:
         return
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def foreign() -> tuple[type[Exception], ...]:
+    """What the code of models and libraries raises, TensorFlow's own errors among it once TensorFlow is loaded.
+
+    `CrossXAIError`s are often one of these, too: let them pass first.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    return FOREIGN if tensorflow is None else (*FOREIGN, tensorflow.errors.OpError)
 
 
 def require(package: str, extra: str, purpose: str) -> ModuleType:
