@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -89,14 +89,14 @@ class KerasModel:
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return outputs.numpy(), tuple(g.numpy() for g in gradients)
 
-    def activations(self, inputs: Inputs) -> dict[str, Array]:
-        """Of layers that run exactly once per pass and give a tensor: name → activation, channels last."""
+    def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
         found: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
         def record(name: str, output: Any) -> Any:
             runs[name] = runs.get(name, 0) + 1
-            if tf.is_tensor(output) and len(output.shape) >= 2:
+            if tf.is_tensor(output) and len(output.shape) >= 2 and (layers is None or name in layers):
                 found[name] = output.numpy()
             return output
 
