@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidInput, ModelFailed, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Modality
 
 MeanSd = tuple[Sequence[float], Sequence[float]]
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FRAMES = (
+    "Exception encountered when calling",
+    "Graph execution error",
+    "Detected at node",
+    "Traceback",
+    "File ",
+    "{{",
+)
 
 
 def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modality, ...]) -> list[tuple[Array, Array]]:
@@ -162,3 +172,12 @@ def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | No
 
 def _method(value: object) -> bool:
     return callable(value) or isinstance(value, property | classmethod | staticmethod)
+
+
+def model_failed(error: Exception, model: str, inputs: Inputs) -> ModelFailed:
+    """The error of a model whose own code raised, in one line: what it said first, without the frameworks' frames."""
+    lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
+    said = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
+    shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)
+    words = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
+    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}")
