@@ -301,9 +301,10 @@ class KerasModel:
 
     def _ask(self, outputs: Array) -> Array:
         assert self._cotangent is not None
+        raised: tuple[type[Exception], ...] = (CrossXAIError, *foreign())
         try:
             return np.asarray(self._cotangent(outputs), dtype=outputs.dtype)
-        except (CrossXAIError, *foreign()) as error:
+        except raised as error:
             self._failure = error
             raise
 
@@ -320,7 +321,7 @@ class KerasModel:
     @contextmanager
     def _asking(self, inputs: Inputs) -> Iterator[None]:
         """One request at a time; what the model's code raises becomes `ModelFailed` or `OutOfMemory`."""
-        errors: tuple[type[Exception], ...] = foreign()
+        raised: tuple[type[Exception], ...] = foreign()
         with self._lock:
             self._failure = None
             try:
@@ -329,7 +330,7 @@ class KerasModel:
                 raise
             except tf.errors.ResourceExhaustedError as error:
                 raise OutOfMemory(str(error)) from error
-            except errors as error:
+            except raised as error:
                 if self._failure is not None:
                     raise self._failure from error
                 raise model_failed(error, self.name, inputs) from error
