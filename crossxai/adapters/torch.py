@@ -21,9 +21,8 @@ from crossxai.model_checks import (
     as_rows,
     check_inputs,
     check_modalities,
-    check_outputs,
     constants,
-    failed,
+    model_failed,
     one_output,
 )
 from crossxai.outputs import Outputs, check_declared
@@ -286,7 +285,7 @@ class TorchModel:
                         f"be taken: load them outside of it; {WITHOUT_GRADIENTS}"
                     ) from error
                 else:
-                    raise failed(self.name, inputs, error) from error
+                    raise model_failed(error, self.name, inputs) from error
             return self._ask(inputs, gradients, work)
 
     def _tensors(self, inputs: Inputs, shared: bool = False) -> list[Tensor]:
@@ -308,10 +307,8 @@ class TorchModel:
             t.clone() if pair is None else (t - pair[0]) / pair[1]
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, Tensor, self.name)
-        outputs = as_rows(outputs, len(tensors[0]), self.output_axes, self.name)
-        check_outputs(tuple(outputs.shape), self.output_axes, self.name)
-        return outputs
+        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, _shape)
+        return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _outputs(self, raw: Tensor) -> Array:
         return _array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
@@ -393,6 +390,10 @@ def _memory() -> Iterator[None]:
         if isinstance(error, CrossXAIError) or not _no_memory(str(error)):
             raise
         raise OutOfMemory(str(error)) from error
+
+
+def _shape(value: Any) -> tuple[int | None, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def _no_memory(words: str) -> bool:

@@ -61,8 +61,8 @@ class _Probe:
                 name,
                 modality,
                 f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {found.error:.0%} "
-                f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a backward function or hook "
-                "changes gradients",
+                f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a hook or a backward "
+                "function changes gradients",
             )
         return dead or Fact(
             name, "holds", f"the gradient at modality {modality.name!r} is right to {found.error:.1g}", HOW
