@@ -61,6 +61,7 @@ class Job:
                 "samples": sources.fingerprint(samples),
                 "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
                 "link": experiment.target.explain,
+                "check": experiment.check,
             }
         )
         words = words_of_what(experiment, samples)
@@ -230,6 +231,7 @@ class Job:
             degenerate=tuple(answer.degenerate().tolist()),
             seconds=answer.seconds,
             extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
+            notes=tuple(answer.notes),
         )
 
 

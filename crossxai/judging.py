@@ -31,7 +31,7 @@ def attribution(explanation: Explanation, question: Question) -> Attribution:
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
     about = (explanation.ids, explanation.label, explanation.profile, explanation.params)
-    return Attribution(values, modalities, *about, extras=explanation.extras)
+    return Attribution(values, modalities, *about, extras=explanation.extras, notes=explanation.notes)
 
 
 def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:

@@ -121,6 +121,7 @@ def _manifest(
         "seed": experiment.seed,
         "batch_size": experiment.batch_size or f"{DEFAULT}, measured for long streams",
         "task": samples.task,
+        "check": experiment.check,
         "target": words(experiment, samples),
         "data": data,
         "models": models,
