@@ -15,8 +15,11 @@ ZERO = "zero_gradient"
 
 
 def remarks(run: Run) -> list[Finding]:
-    """The notes of explainers, each said once with who says it, and that assumptions were not checked."""
+    """The notes of explainers, each said once with who says it, that a run was stopped, and that nothing was checked."""
     found = []
+    if run.stopped:
+        text = f"This run was stopped before its end: {run.stopped}. The command that began it goes on with the rest."
+        found.append(Finding("Stopped", text, run.lacking, 101, "warning"))
     if run.manifest.get("check", "on") == "off":
         text = 'The model’s assumptions were not checked, as asked (`check = "off"`).'
         trusted = "That the model answers the same twice, each sample by itself, and that its gradients are right, is not known."
@@ -43,10 +46,10 @@ def notes(explanation: Explanation) -> list[str]:
     for name, values in explanation.extras.items():
         if not name.startswith((UNREACHED, ZERO)):
             continue
-        rows = np.asarray(values).reshape(len(explanation.ids), -1).any(axis=1)
-        if not rows.any():
+        rows = [bool(np.any(value)) for value in values]
+        if not any(rows):
             continue
-        whose = "" if rows.all() else f" of {int(rows.sum())} of {words.count(len(rows), 'sample')}"
+        whose = "" if all(rows) else f" of {sum(rows)} of {words.count(len(rows), 'sample')}"
         if name.startswith(UNREACHED):
             modality = name.removeprefix(UNREACHED)
             found.append(
