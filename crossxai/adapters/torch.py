@@ -159,11 +159,9 @@ class TorchModel:
         declared(self.streams, self.name)
         gradients = cotangent is not None
         with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _memory():
-            with torch_attention.Recording(self.module, gradients) as recording:
-                raw = self._run(self._tensors(inputs))
-            outputs = self._outputs(raw)
-            weights = None if cotangent is None else self._cotangent(cotangent, outputs)
-            return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
+            weigh = None if cotangent is None else lambda raw: self._cotangent(cotangent, self._outputs(raw))
+            raw, maps = torch_attention.attended(self.module, self._run, self._tensors(inputs), weigh, self.name)
+            return self._outputs(raw), maps
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have parameters and run, the one nearest to the output first."""
