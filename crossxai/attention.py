@@ -148,7 +148,7 @@ def declared(streams: Streams | None, model: str) -> Streams:
 def check_recorded(shapes: Sequence[tuple[str, tuple[int | None, ...]]], n: int | None, model: str, kind: str) -> None:
     """Raise `Unsupported` unless (layer, shape of its probabilities) tell of attention between the tokens of a sample."""
     if not shapes:
-        raise Unsupported(f"model {model!r} ran no {kind} layer, the one kind whose attention can be recorded")
+        raise Unsupported(f"model {model!r} ran no {kind}")
     for layer, shape in shapes:
         if len(shape) != 4 or (n is not None and shape[0] not in (n, None)):
             raise Unsupported(

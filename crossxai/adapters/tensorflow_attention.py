@@ -33,7 +33,12 @@ def traced(
         with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model) as found:
             outputs = run(*tensors)
         # Shapes are known while tracing, but for the number of samples.
-        check_recorded([(name, tuple(p.shape)) for name, p in found], None, model, KIND)
+        check_recorded(
+            [(name, tuple(p.shape)) for name, p in found],
+            None,
+            model,
+            f"{KIND} layer, the one kind whose attention can be recorded",
+        )
         names, probabilities = tf.constant([name for name, _ in found]), [p for _, p in found]
         if weigh is None:
             return outputs, names, probabilities, []
@@ -47,7 +52,9 @@ def traced(
 def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> tuple[AttentionMap, ...]:
     """What a traced function gave, as arrays."""
     found = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
-    check_recorded([(name, p.shape) for name, p in found], n, model, KIND)
+    check_recorded(
+        [(name, p.shape) for name, p in found], n, model, f"{KIND} layer, the one kind whose attention can be recorded"
+    )
     at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(found)
     return tuple(AttentionMap(name, p, g) for (name, p), g in zip(found, at, strict=True))
 

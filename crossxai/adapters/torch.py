@@ -209,11 +209,9 @@ class TorchModel:
         gradients = cotangent is not None
 
         def run() -> tuple[Array, tuple[AttentionMap, ...]]:
-            with torch_attention.Recording(self.module, gradients) as recording:
-                raw = self._run(self._tensors(inputs))
-            outputs = self._outputs(raw)
-            weights = None if cotangent is None else self._weighing(cotangent, outputs)
-            return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
+            weigh = None if cotangent is None else lambda raw: self._weighing(cotangent, self._outputs(raw))
+            raw, maps = torch_attention.attended(self.module, self._run, self._tensors(inputs), weigh, self.name)
+            return self._outputs(raw), maps
 
         return self._ask(inputs, gradients, run)
 

@@ -1,151 +1,275 @@
-"""What `nn.MultiheadAttention` attends to, recorded without touching the module.
+"""What a torch module attends to, recorded without touching the module.
 
 A function mode sees every call of torch within its `with`, in this thread only, so nothing is replaced that would have to be
-put back. While it is on, torch itself leaves the fused paths of `TransformerEncoder`, its layers and `MultiheadAttention`
-(each asks `has_torch_function`), which would otherwise run in evaluation mode without ever forming the probabilities.
+put back. Fused attention (`nn.MultiheadAttention`, `scaled_dot_product_attention`) is computed step by step; torch itself
+leaves the fused paths of `TransformerEncoder` while a mode is on. Attention written by hand is told by its two products: a
+softmax of what one product gave, multiplied with values along the axis that it sums to 1 over. Every other product of two
+activations that the outputs depend on is refused: a map without it would be wrong.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from crossxai.adapters.torch_attention_steps import multi_head, scaled_dot_product
+from crossxai.adapters.torch_flow import INPUTS, Flow, Past, tensors, version
+from crossxai.adapters.torch_products import Product, product
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
+from crossxai.model import Array
 
-_FORWARD = F.multi_head_attention_forward
-_SIGNATURE = inspect.signature(_FORWARD)
-_FUSED = ("scaled_dot_product_attention", "_native_multi_head_attention", "_transformer_encoder_layer_fwd")
+KIND = "attention that can be recorded: torch's own, or softmax(query · key) · value written by hand"
+_STEPS = {"multi_head_attention_forward": multi_head, "scaled_dot_product_attention": scaled_dot_product}
+_MULTIPLIES = ("mul", "multiply", "__mul__", "__rmul__")
+_LEAVES = ("numpy", "tolist", "__array__", "__dlpack__")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One layer's probabilities, part of the graph of the outputs.
+
+    order: its axes as (samples, heads, queries, keys). certain: whether the first is known to be that of the samples.
+    bit: what stands for this layer in `torch_flow.Past`.
+    """
+
+    layer: str
+    tensor: Tensor
+    order: tuple[int, ...]
+    certain: bool
+    bit: int
+    version: int
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(samples, heads, queries, keys), or as many axes as there are."""
+        return self.tensor.permute(self.order)
 
 
 @dataclass
-class Recorded:
-    """One layer's probabilities (n, heads, queries, keys), part of the graph of the outputs."""
+class _Running:
+    """A module that runs, and how many attentions of its own it has computed in this call."""
 
-    layer: str
-    probabilities: Tensor
+    name: str
+    attentions: int = 0
 
 
 class Recording(TorchFunctionMode):
-    """While on, every multi-head attention is computed step by step and its probabilities are kept in `found`.
+    """While on, attention is computed so that its probabilities exist, and these are kept in `layers`.
 
     gradients: whether the probabilities will be differentiated at. Raises `Unsupported`, from within the pass, for attention
-    that cannot be recorded or that would be missing from what is.
+    that cannot be recorded.
     """
 
-    def __init__(self, module: nn.Module, gradients: bool) -> None:
+    def __init__(self, module: nn.Module, inputs: Iterable[Tensor], gradients: bool) -> None:
         super().__init__()
+        self.module = module
         self.gradients = gradients
-        self.found: list[Recorded] = []
-        self._names = {
-            id(m.out_proj.weight): name or "the module itself"
-            for name, m in module.named_modules()
-            if isinstance(m, nn.MultiheadAttention)
-        }
+        self.layers: list[Recorded] = []
+        self.flow = Flow(inputs)
+        self.others: dict[int, str] = {}  # products of two activations that are no attention so far: bit → layer
+        self.left = False  # whether anything left torch on its way
+        self._bit = INPUTS
+        self._running: list[_Running] = []
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Recording:
+        with ExitStack() as stack:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no function of torch
+            for name, module in self.module.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    raise Unsupported(f"{name or 'the module'} is TorchScript, whose attention is out of sight")
+                stack.callback(module.register_forward_pre_hook(self._before(name)).remove)
+                stack.callback(module.register_forward_hook(self._after, with_kwargs=True).remove)
+            self._closing = stack.pop_all()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._closing.close()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is _FORWARD:
-            return self._attend(_SIGNATURE.bind(*args, **(kwargs or {})))
-        if getattr(func, "__name__", "") in _FUSED:
+        kwargs = kwargs or {}
+        name = getattr(getattr(func, "overloadpacket", func), "__name__", "")  # exported modules call overloads
+        past = self.flow.past(args, kwargs)
+        if name in _STEPS:
+            outputs = _STEPS[name](self._layer, self._keep, args, kwargs)
+            self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
+            return outputs
+        if "attention" in name or name == "_transformer_encoder_layer_fwd":
             raise Unsupported(
-                f"the model calls {func.__name__} outside nn.MultiheadAttention, where its probabilities cannot be "
-                "recorded: a map without that layer would be wrong"
+                f"layer {self._layer!r} calls {name}, whose probabilities cannot be recorded: a map without that layer would "
+                "be wrong"
             )
-        return func(*args, **(kwargs or {}))
+        factors = product(name, args, kwargs)
+        if factors is not None:
+            return self._multiply(factors, name, past, lambda: func(*args, **kwargs))
+        outputs = func(*args, **kwargs)
+        self._follow(name, args, kwargs, outputs, past)
+        return outputs
 
-    def _attend(self, bound: inspect.BoundArguments) -> tuple[Tensor, Tensor | None]:
-        bound.apply_defaults()
-        given = bound.arguments
-        layer = self._names.get(id(given["out_proj_weight"]), f"attention {len(self.found)}")
-        _check(given, layer)
+    @property
+    def _layer(self) -> str:
+        """What the next attention is called: the innermost module that runs, numbered if it has computed others."""
+        if not self._running:
+            return "outside the module"
+        name, before = self._running[-1].name or "the module itself", self._running[-1].attentions
+        return f"{name} ({before + 1})" if before else name
+
+    def _before(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any) -> None:
+            self._running.append(_Running(name))
+
+        return hook
+
+    def _after(self, _module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
+        """A module's outputs depend on its inputs even where what it does was not seen."""
+        self._running.pop()
+        past = self.flow.past(args, kwargs)
+        self.flow.set([t for t in tensors(outputs) if not self.flow.knows(t)], Past(past.all))
+
+    def _new(self) -> int:
+        self._bit <<= 1
+        return self._bit
+
+    def _keep(self, tensor: Tensor, order: tuple[int, ...] | None = None, certain: bool = False) -> Tensor:
+        layer = self._layer
         if self.gradients and not torch.is_grad_enabled():
             raise Unsupported(f"layer {layer!r} runs under torch.no_grad(), so there is no gradient at its attention")
-        query, key, value = _projected(given)
-        logits = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        probabilities = torch.softmax(_masked(logits, given), dim=-1)
-        if probabilities.isnan().any():
+        if tensor.isnan().any():
             raise Unsupported(f"layer {layer!r}: the masks leave a token nothing to attend to")
-        if self.gradients and not probabilities.requires_grad:  # frozen weights, and inputs that need no gradient
-            probabilities.requires_grad_()
-        self.found.append(Recorded(layer, probabilities))
-        mixed = (probabilities @ value).permute(2, 0, 1, 3).flatten(2)
-        output = F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
-        if not given["need_weights"]:
-            return output, None
-        return output, probabilities.mean(dim=1) if given["average_attn_weights"] else probabilities.clone()
+        if self.gradients and not tensor.requires_grad:  # frozen weights, and inputs that need no gradient
+            tensor.requires_grad_()
+        axes = tuple(range(tensor.dim())) if order is None else order
+        self.layers.append(Recorded(layer, tensor, axes, certain, self._new(), version(tensor)))
+        if self._running:
+            self._running[-1].attentions += 1
+        return tensor
+
+    def _multiply(self, factors: Product, name: str, past: Past, run: Callable[[], Any]) -> Any:
+        """A product of matrices: attention's second one, or possibly its first."""
+        large = [t for t in factors.tensors if t.dim() > 2]
+        for position, tensor in enumerate(factors.tensors):
+            weights = self.flow.weights(tensor)
+            order = None if weights is None else factors.order(position, weights.axis)
+            if weights is not None and order is not None and weights.product and len(large) > 1:
+                self._keep(tensor, order)
+                self.others = {bit: layer for bit, layer in self.others.items() if not bit & weights.product}
+                outputs = run()
+                self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
+                return outputs
+        bit = self._new()
+        both = sum(self.flow.past(t).all & INPUTS for t in factors.tensors) > 1
+        if both and large:
+            self.others[bit] = self._layer
+        outputs = run()
+        earlier = 0 if both else past.product
+        self.flow.set(outputs, Past(past.all | bit, earlier if name == "linear" and not both else earlier | bit))
+        return outputs
+
+    def _follow(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, past: Past) -> None:
+        """Any other call: its results depend on what its arguments do."""
+        given, results = list(tensors((args, kwargs))), list(tensors(outputs))
+        if name in _LEAVES and past.all:
+            self.left = True
+        if name in ("softmax", "_softmax"):
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            self.flow.set(outputs, Past(past.all))
+            if axis is not None and results[0].dim():
+                self.flow.softmax(results[0], axis, past.product)
+            return
+        softmaxes = [t for t in given if self.flow.weights(t) is not None]
+        if softmaxes and name in _MULTIPLIES and len(given) > 1 and all(self.flow.past(t).all & INPUTS for t in given):
+            bit = self._new()  # values weighed and, perhaps, summed by hand
+            self.others[bit], past = self._layer, Past(past.all | bit, past.product)
+        self.flow.set(outputs if results else given[:1], past)  # x[…] = y gives nothing back
+        for before in softmaxes:
+            for after in results:
+                if not self.flow.same(name, before, after) and "dropout" in name:
+                    raise Unsupported(f"layer {self._layer!r} drops attention at random")
 
 
-def maps(found: list[Recorded], outputs: Tensor, weights: Tensor | None, model: str) -> tuple[AttentionMap, ...]:
-    """The recorded layers as arrays, with the gradient of sum(weights · outputs) at them unless weights is None."""
-    check_recorded(
-        [(r.layer, tuple(r.probabilities.shape)) for r in found], len(outputs), model, "torch.nn.MultiheadAttention"
-    )
-    values = [r.probabilities for r in found]
-    gradients: list[Tensor | None] = [None] * len(found)
-    if weights is not None and outputs.requires_grad:
-        gradients = list(torch.autograd.grad(outputs, values, weights, allow_unused=True))
-    return tuple(
-        AttentionMap(
-            recorded.layer,
-            _array(value),
-            None if weights is None else _array(torch.zeros_like(value) if gradient is None else gradient),
+def attended(
+    module: nn.Module,
+    run: Callable[[list[Tensor]], Tensor],
+    inputs: list[Tensor],
+    weigh: Callable[[Tensor], Tensor] | None,
+    model: str,
+) -> tuple[Tensor, tuple[AttentionMap, ...]]:
+    """(outputs, what each layer attends to), with the gradient of sum(weights · outputs) there unless weigh is None.
+
+    run: the pass from inputs to outputs. weigh: outputs → weights. Samples are taken one by one where a batch does not tell
+    which axis of a layer's attention they are on: heads may be merged with them, or be as many.
+    """
+    with Recording(module, inputs, weigh is not None) as recording:
+        outputs = run(inputs)
+    weights = None if weigh is None else weigh(outputs)
+    n = len(outputs)
+    if n == 1 or all(r.certain or _clear(r, n) for r in recording.layers):
+        return outputs, _maps(recording, outputs, weights, model)
+    parts = []
+    for i in range(n):
+        single = [t[i : i + 1].detach() for t in inputs]
+        with Recording(module, single, weigh is not None) as recording:
+            output = run(single)
+        parts.append(_maps(recording, output, None if weights is None else weights[i : i + 1], model))
+    return outputs, tuple(AttentionMap.concatenate(layer) for layer in zip(*parts, strict=True))
+
+
+def _clear(recorded: Recorded, n: int) -> bool:
+    shape = recorded.probabilities.shape
+    return shape[0] == n and (len(shape) == 3 or shape[1] != n)
+
+
+def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: str) -> tuple[AttentionMap, ...]:
+    layers = recording.layers
+    reached = recording.flow.past(outputs).all if recording.flow.knows(outputs) else -1
+    for bit, layer in recording.others.items():
+        if bit & reached:
+            raise Unsupported(
+                f"layer {layer!r} multiplies activations with activations, but not as softmax(query · key) · value: attention "
+                "methods would miss what this mixes"
+            )
+    values = [_with_heads(r.probabilities, len(outputs)) for r in layers]
+    check_recorded([(r.layer, tuple(v.shape)) for r, v in zip(layers, values, strict=True)], len(outputs), model, KIND)
+    for recorded in layers:
+        if version(recorded.tensor) != recorded.version:
+            raise Unsupported(f"layer {recorded.layer!r} writes over its probabilities after it has used them")
+    if weights is None:
+        return tuple(AttentionMap(r.layer, _array(v)) for r, v in zip(layers, values, strict=True))
+    at: list[Tensor | None] = [None] * len(layers)
+    if outputs.requires_grad:
+        at = list(torch.autograd.grad(outputs, [r.tensor for r in layers], weights, allow_unused=True))
+    found = []
+    for recorded, value, gradient in zip(layers, values, at, strict=True):
+        if gradient is None and (recording.left or recorded.bit & reached):
+            raise Unsupported(
+                f"the outputs depend on layer {recorded.layer!r}, but the gradient's way to it is cut (torch.no_grad(), "
+                "detach, NumPy): only attention.rollout needs none"
+            )
+        full = (
+            torch.zeros_like(value) if gradient is None else _with_heads(gradient.permute(recorded.order), len(outputs))
         )
-        for recorded, value, gradient in zip(found, values, gradients, strict=True)
-    )
+        found.append(AttentionMap(recorded.layer, _array(value), _array(full)))
+    return tuple(found)
 
 
-def _check(given: Mapping[str, Any], layer: str) -> None:
-    reasons = {
-        "adds a learned key (add_bias_kv), a token of no stream": given["bias_k"] is not None,
-        "adds an empty key (add_zero_attn), a token of no stream": given["add_zero_attn"],
-        "is given keys of its own (static_k)": given["static_k"] is not None or given["static_v"] is not None,
-        "takes one sample without its batch axis": given["query"].dim() != 3,
-        "drops attention at random": given["training"] and given["dropout_p"] > 0,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise Unsupported(f"layer {layer!r} {reason}")
+def _with_heads(probabilities: Tensor, n: int) -> Tensor:
+    """Attention without an axis of heads has one head; of a single sample, the first axis is that of the heads."""
+    if probabilities.dim() != 3:
+        return probabilities
+    return probabilities[:, None] if len(probabilities) == n else probabilities[None] if n == 1 else probabilities
 
 
-def _projected(given: Mapping[str, Any]) -> list[Tensor]:
-    """Query, key and value, each (n, heads, tokens, size); torch hands them over as (tokens, n, channels)."""
-    if given["use_separate_proj_weight"]:
-        weights = [given[f"{name}_proj_weight"] for name in ("q", "k", "v")]
-    else:
-        weights = list(given["in_proj_weight"].chunk(3))
-    biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
-    projected = [
-        F.linear(given[name], weight, bias)
-        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True)
-    ]
-    return [p.reshape(*p.shape[:2], given["num_heads"], -1).permute(1, 2, 0, 3) for p in projected]
-
-
-def _masked(logits: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """Logits (n, heads, queries, keys) with masks applied: True, or -inf in a mask of numbers, hides a key."""
-    mask, padding = given["attn_mask"], given["key_padding_mask"]
-    if given["is_causal"] and padding is None and not given["need_weights"]:
-        # The one case in which torch follows the hint and does not look at the mask.
-        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-    if mask is not None:
-        logits = _hidden(logits, mask if mask.dim() == 2 else mask.view(logits.shape))
-    return logits if padding is None else _hidden(logits, padding[:, None, None, :])
-
-
-def _hidden(logits: Tensor, mask: Tensor) -> Tensor:
-    return logits.masked_fill(mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-
-
-def _array(tensor: Tensor) -> Any:
+def _array(tensor: Tensor) -> Array:
     kept = tensor.detach()
     return (kept if kept.dtype in (torch.float32, torch.float64) else kept.float()).cpu().numpy().copy()
