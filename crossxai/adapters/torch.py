@@ -200,8 +200,8 @@ class TorchModel:
 
         with self._lock, torch.inference_mode(False):
             self._check_mode()
-            tensors = [t.contiguous() for t in self._tensors(inputs)]  # the network may end in `.view`
-            return graph_of(self.module, tensors, self.modalities, self._constants)
+            self.predict(tuple(v[:1] for v in inputs))  # how images have to lie in memory shows in a pass
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""

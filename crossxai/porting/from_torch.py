@@ -58,6 +58,8 @@ def _example(tensor: Tensor) -> Tensor:
 
     Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy.
     """
+    if tensor.is_contiguous():
+        return tensor[[0, -1]].clone()
     last = tensor.movedim(1, -1) if tensor.ndim == 4 else tensor
     two = last[[0, -1]].contiguous().clone()
     return two.movedim(-1, 1) if tensor.ndim == 4 else two
