@@ -42,7 +42,7 @@ def gap(model: Predict, other: Predict, inputs: Inputs, modalities: tuple[Modali
 def difference(one: Array, two: Array) -> float:
     """The largest |difference| of outputs (n, *out), as a share of how far those of that class vary.
 
-    How far: the largest distance from their mean over samples. What the dtype of the outputs cannot hold is forgiven: 8 units
+    How far: the largest distance from their mean over samples. What the dtype of the outputs cannot hold is forgiven: 4 units
     in the last place of the class's largest output. NaN where outputs are not finite, infinity where shapes differ.
     """
     if one.shape != two.shape:
@@ -52,6 +52,6 @@ def difference(one: Array, two: Array) -> float:
     classes = (-1, one.shape[-1])
     spread = np.abs(one - one.mean(axis=0)).reshape(classes).max(axis=0)
     size = np.abs(one).reshape(classes).max(axis=0)
-    beyond = np.abs(one - two).reshape(classes).max(axis=0) - 8 * eps * size - eps**2 * size.max()
+    beyond = np.abs(one - two).reshape(classes).max(axis=0) - 2 * eps * size - eps**2 * size.max()
     shares = np.maximum(beyond, 0) / np.maximum(spread, np.finfo(np.float64).tiny)  # NaN stays NaN
     return float(shares.max())
