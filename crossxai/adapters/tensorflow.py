@@ -22,7 +22,7 @@ from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownNam
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, model_failed
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import check, folded
+from crossxai.porting.folding import folded, verify
 from crossxai.porting.to_keras import build
 from crossxai.process import foreign, streams_kept
 from crossxai.redrawing import check_depth
@@ -130,7 +130,7 @@ class KerasModel:
         layers = self._named()
         if layer not in layers:
             raise UnknownName(f"layer of model {self.name!r}", layer, layers)
-        carried = self._passage.axes(self.model)
+        carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
         told = {carried[id(t)] for t in tensors if id(t) in carried}
         return told.pop() if len(told) == 1 else tensorflow_axes.own(layers[layer])
@@ -259,7 +259,7 @@ class KerasModel:
         with streams_kept(), self._asking(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
         faster = self._around(network)
-        check(self.predict(inputs), faster.predict(inputs), self.name)
+        verify(self, faster, inputs)
         return faster
 
     def _around(self, model: Any, **options: Any) -> KerasModel:
