@@ -11,6 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.process import differentiating
 from crossxai.question import Question
@@ -54,6 +55,8 @@ class Method:
     """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
+    fits: ClassVar[bool] = False
+    """Whether it fits a model to the scores of copies, which must be finite for that."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
@@ -114,6 +117,7 @@ class Method:
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
+        question = finite(question, self.name) if self.fits else question
         parts = self.parts(question)
         with differentiating():
             answers = [self._in_chunks(part) for part in parts]
