@@ -109,6 +109,8 @@ def evaluate(
         for sentence in found.sentences():
             console.print(escaped(sentence), highlight=False)
         console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
+        if any(name == rankings.MODEL for _, name in found.refused):
+            raise typer.Exit(3)
 
 
 @app.command()
