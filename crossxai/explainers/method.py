@@ -13,6 +13,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.cam_layers import in_words
 from crossxai.errors import CrossXAIError, InvalidInput, LibraryFailed, Unsupported
+from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.process import differentiating, foreign
 from crossxai.question import Question
@@ -56,6 +57,8 @@ class Method:
     """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
+    fits: ClassVar[bool] = False
+    """Whether it fits a model to the scores of copies, which must be finite for that."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
@@ -118,6 +121,7 @@ class Method:
         start = time.perf_counter()
         if self.needs != "nothing":
             question.trusted(gradients=self.needs == "gradients")
+        question = finite(question, self.name) if self.fits else question
         parts = self.parts(question)
         with differentiating():
             answers = [self._asked(part) for part in parts]
