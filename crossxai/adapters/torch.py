@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.adapters import torch_attention, torch_folding, torch_weights
-from crossxai.attention import AttentionMap, Streams, declared
+from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
@@ -156,7 +156,6 @@ class TorchModel:
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
         gradients = cotangent is not None
         with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _memory():
             weigh = None if cotangent is None else lambda raw: self._cotangent(cotangent, self._outputs(raw))

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointError
 
 from crossxai.adapters.torch_attention_steps import multi_head, scaled_dot_product
-from crossxai.adapters.torch_flow import INPUTS, Flow, Past, tensors, version
+from crossxai.adapters.torch_flow import INPUTS, Flow, Past, swapped, tensors, version
 from crossxai.adapters.torch_products import Product, product
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
@@ -28,6 +29,19 @@ from crossxai.model import Array
 KIND = "attention that can be recorded: torch's own, or softmax(query · key) · value written by hand"
 _STEPS = {"multi_head_attention_forward": multi_head, "scaled_dot_product_attention": scaled_dot_product}
 _MULTIPLIES = ("mul", "multiply", "__mul__", "__rmul__")
+_PRODUCTS = (
+    "matmul",
+    "__matmul__",
+    "__rmatmul__",
+    "einsum",
+    "tensordot",
+    "inner",
+    "dot",
+    "vdot",
+    "mv",
+    "addmv",
+    "addbmm",
+)
 _LEAVES = ("numpy", "tolist", "__array__", "__dlpack__")
 
 
@@ -112,7 +126,7 @@ class Recording(TorchFunctionMode):
             )
         factors = product(name, args, kwargs)
         if factors is not None:
-            return self._multiply(factors, name, past, lambda: func(*args, **kwargs))
+            return self._multiply(factors, name, past, func, args, kwargs)
         outputs = func(*args, **kwargs)
         self._follow(name, args, kwargs, outputs, past)
         return outputs
@@ -148,30 +162,38 @@ class Recording(TorchFunctionMode):
         if tensor.isnan().any():
             raise Unsupported(f"layer {layer!r}: the masks leave a token nothing to attend to")
         if self.gradients and not tensor.requires_grad:  # frozen weights, and inputs that need no gradient
-            tensor.requires_grad_()
+            tensor = tensor.detach().requires_grad_()  # not the model's own, which it may go on writing to
         axes = tuple(range(tensor.dim())) if order is None else order
         self.layers.append(Recorded(layer, tensor, axes, certain, self._new(), version(tensor)))
         if self._running:
             self._running[-1].attentions += 1
         return tensor
 
-    def _multiply(self, factors: Product, name: str, past: Past, run: Callable[[], Any]) -> Any:
+    def _multiply(
+        self,
+        factors: Product,
+        name: str,
+        past: Past,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         """A product of matrices: attention's second one, or possibly its first."""
-        large = [t for t in factors.tensors if t.dim() > 2]
+        both = sum(self.flow.past(t).all & INPUTS for t in factors.tensors) > 1
+        values = both or sum(t.dim() > 2 for t in factors.tensors) > 1  # else a linear map with the model's weights
         for position, tensor in enumerate(factors.tensors):
             weights = self.flow.weights(tensor)
             order = None if weights is None else factors.order(position, weights.axis)
-            if weights is not None and order is not None and weights.product and len(large) > 1:
-                self._keep(tensor, order)
+            if weights is not None and order is not None and weights.product and values:
+                kept = self._keep(tensor, order)
                 self.others = {bit: layer for bit, layer in self.others.items() if not bit & weights.product}
-                outputs = run()
+                outputs = func(*swapped(args, tensor, kept), **swapped(kwargs, tensor, kept))
                 self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
                 return outputs
         bit = self._new()
-        both = sum(self.flow.past(t).all & INPUTS for t in factors.tensors) > 1
-        if both and large:
+        if both:
             self.others[bit] = self._layer
-        outputs = run()
+        outputs = func(*args, **kwargs)
         earlier = 0 if both else past.product
         self.flow.set(outputs, Past(past.all | bit, earlier if name == "linear" and not both else earlier | bit))
         return outputs
@@ -188,7 +210,8 @@ class Recording(TorchFunctionMode):
                 self.flow.softmax(results[0], axis, past.product)
             return
         softmaxes = [t for t in given if self.flow.weights(t) is not None]
-        if softmaxes and name in _MULTIPLIES and len(given) > 1 and all(self.flow.past(t).all & INPUTS for t in given):
+        mixes = name in _PRODUCTS or (softmaxes and name in _MULTIPLIES)
+        if mixes and sum(self.flow.past(t).all & INPUTS for t in given) > 1:
             bit = self._new()  # values weighed and, perhaps, summed by hand
             self.others[bit], past = self._layer, Past(past.all | bit, past.product)
         self.flow.set(outputs if results else given[:1], past)  # x[…] = y gives nothing back
@@ -248,7 +271,13 @@ def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: 
         return tuple(AttentionMap(r.layer, _array(v)) for r, v in zip(layers, values, strict=True))
     at: list[Tensor | None] = [None] * len(layers)
     if outputs.requires_grad:
-        at = list(torch.autograd.grad(outputs, [r.tensor for r in layers], weights, allow_unused=True))
+        try:
+            at = list(torch.autograd.grad(outputs, [r.tensor for r in layers], weights, allow_unused=True))
+        except CheckpointError as error:  # blocks that run once more on the way back, where nothing is recorded
+            raise Unsupported(
+                f"model {model!r} checkpoints its activations, so attention has no gradient: switch that off, such as by "
+                "set_grad_checkpointing(False) or gradient_checkpointing_disable()"
+            ) from error
     found = []
     for recorded, value, gradient in zip(layers, values, at, strict=True):
         if gradient is None and (recording.left or recorded.bit & reached):
