@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,18 @@ LADDER = (8, 16, 32, 64)
 """Sizes that are tried on the work itself, each for three batches, as long as larger ones are faster."""
 ENOUGH = 1024
 """Samples from which on measuring pays."""
+
+_watchers: list[Callable[[int], object]] = []  # of the process, because libraries ask from threads of their own
+
+
+@contextmanager
+def watching(tell: Callable[[int], object]) -> Iterator[None]:
+    """Inside, `tell` is given the number of samples of every batch that went to a model, whoever asked."""
+    _watchers.append(tell)
+    try:
+        yield
+    finally:
+        _watchers.remove(tell)
 
 
 def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False) -> list[T]:
@@ -49,6 +62,8 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
                 size = len(part) // 2
                 continue
             done += len(part)
+            for tell in _watchers:
+                tell(len(part))
             return size
 
     if measure and isinstance(size, Measured) and n >= ENOUGH:

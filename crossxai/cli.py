@@ -190,11 +190,27 @@ def _installed(library: str) -> bool:
 
 
 def _run(experiment: Experiment, out: Path) -> None:
-    from crossxai import runs
+    """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
+    from crossxai import plan, runs
 
     quiet()
-    runs.run(experiment, out)
+    console = Console(stderr=True)
+    try:
+        runs.run(experiment, out)
+    except KeyboardInterrupt:
+        done = plan.done(out) or "nothing is done yet"
+        console.print(
+            f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(130) from None
     _write_report(out)
+    if failed := runs.failed(out):
+        rows = f"{len(failed)} row{' has' if len(failed) == 1 else 's have'} failed"
+        console.print(f"[bold red]{rows}; the others are in the report:[/]", highlight=False)
+        for line in failed:
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(3)
 
 
 def _write_report(folder: Path) -> None:
@@ -203,8 +219,8 @@ def _write_report(folder: Path) -> None:
 
     page = write_report(folder)
     console = Console()
-    table, rest = terminal.summary(folder, console.width)
+    table, lines = terminal.summary(folder, console.width)
     console.print(table)
-    if rest:
-        console.print(rest, highlight=False)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
     console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)

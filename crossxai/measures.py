@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.masks import boolean
 from crossxai.model import Array
 from crossxai.target import Link, fits, linked, through
 
@@ -71,9 +72,9 @@ def predicted_region(outputs: Array, label: int) -> npt.NDArray[np.bool_]:
 class Dice:
     """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.
 
-    masks: (n, *space), non-zero inside, none empty. label: the class, of n_classes on the outputs' last axis. Soft, with p the
-    class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient (Milletari et al. 2016, V-Net, with
-    sums of p instead of p², as in Drozdzal et al. 2016). hard: p is 1 where the class is the largest of all, or, for
+    masks: (n, *space), booleans or 0 and 1, none empty. label: the class, of n_classes on the outputs' last axis. Soft, with p
+    the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient (Milletari et al. 2016, V-Net,
+    with sums of p instead of p², as in Drozdzal et al. 2016). hard: p is 1 where the class is the largest of all, or, for
     probability="sigmoid", above 1/2, and 0 elsewhere (Dice 1945); without a gradient.
     probability: "softmax" or "sigmoid" of the outputs, or "identity" for a model that gives probabilities.
     """
@@ -85,7 +86,7 @@ class Dice:
     hard: bool = False
 
     def __post_init__(self) -> None:
-        inside = np.asarray(self.masks) != 0
+        inside = boolean(self.masks)
         if inside.ndim < 2:
             raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
         if not 0 <= self.label < self.n_classes:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from crossxai.errors import InvalidInput
+from crossxai.masks import boolean
 from crossxai.model import Array
 
 Link = Literal["identity", "softmax", "sigmoid"]
@@ -58,8 +59,8 @@ class Target:
 
     @classmethod
     def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
-        """Mean output of class `label` over each sample's region; masks (n, *space), non-zero inside."""
-        inside = np.asarray(masks) != 0
+        """Mean output of class `label` over each sample's region; masks (n, *space) of booleans, or of 0 and 1."""
+        inside = boolean(masks)
         if not 0 <= label < n_classes:
             raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
         sizes = inside.reshape(len(inside), -1).sum(axis=1)

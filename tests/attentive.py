@@ -227,7 +227,7 @@ def vits(dtype: str = "float32") -> dict[str, Any]:
     }
 
 
-def crossed(dtype: str = "float32", meet: bool = True, streams: Streams = BOTH) -> dict[str, Any]:
+def crossed(dtype: str = "float32", meet: bool = True, streams: Streams | None = BOTH) -> dict[str, Any]:
     """The same image + table model on both frameworks."""
     net = randomise(Crossed(meet), dtype)
     modalities = (toys.IMAGE, TABLE)

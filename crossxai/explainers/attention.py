@@ -52,12 +52,11 @@ class _Attention(Method):
     def explain(self, question: Question) -> Answer:
         model = question.model
         assert isinstance(model, Attentive)
-        streams = measured(question) if model.streams is None else model.streams
+        streams = measured(model, question.inputs) if model.streams is None else model.streams
         for modality, values in zip(question.modalities, question.values, strict=True):
             _check_grid(modality, streams, values)
-        maps = self.maps(question)
-        check_readout(question, maps, streams)
-        rows = self.spread(maps, streams)[:, streams.span(streams.readout[0])]
+        check_readout(model, question.inputs, streams)
+        rows = self.spread(self.maps(question), streams)[:, streams.span(streams.readout[0])]
         read = rows[:, list(streams.read)].mean(axis=1)
         return tuple(
             _draw(read[:, streams.span(modality.name)], streams, modality, values)

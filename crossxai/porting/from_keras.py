@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,17 +26,23 @@ def graph_of(
     names: Mapping[str, Any],
     standardise: Mapping[str, MeanSd] | None = None,
     dtype: str = "float32",
+    arrange: Callable[[Sequence[Any]], tuple[Any, Any]] = lambda values: (
+        (values[0] if len(values) == 1 else values,),
+        {},
+    ),
+    choose: Callable[[Any], Any] = lambda outputs: outputs,
 ) -> Graph:
     """The graph of a built model for inputs of these shapes (without the sample axis), one per modality.
 
-    names: name -> layer, nested ones included, as the layers of the graph are to be called. The model is left as found.
+    names: name -> layer, nested ones included, as the layers of the graph are to be called. arrange: one value per modality →
+    (args, kwargs) of the model. choose: what the model returns → the tensor that counts. The model is left as found.
     Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
     """
     builder = Builder(modalities, shapes, standardise, dtype)
     reader = _Reader(model, builder, {id(layer): name for name, layer in names.items()}, dtype)
     inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]
     with _restored([model, *names.values()]):
-        output = reader.opened(model, (inputs[0] if len(inputs) == 1 else inputs,), {})
+        output = reader.opened(model, *arrange(inputs), choose)
     if not isinstance(output, Ref) or output.open or output.turned:
         raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
     return builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
@@ -66,8 +72,8 @@ class _Reader:
         self.layers: dict[str, str] = {}
         self.runs: dict[str, int] = {}
 
-    def opened(self, layer: Any, args: Any, kwargs: Any) -> Any:
-        """What a model or a layer made of others returns for these arguments."""
+    def opened(self, layer: Any, args: Any, kwargs: Any, choose: Callable[[Any], Any] = lambda outputs: outputs) -> Any:
+        """What a model or a layer made of others returns for these arguments, or of that the tensor that counts."""
         symbols: list[Any] = []
         given: list[Ref] = []
 
@@ -85,7 +91,7 @@ class _Reader:
             with warnings.catch_warnings():
                 # Of a model made with a list of one input and called with that input, as Keras itself allows without a word.
                 warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
-                outputs = layer.call(*args, **kwargs)
+                outputs = choose(layer.call(*args, **kwargs))
             if not isinstance(outputs, keras.KerasTensor):
                 raise Unsupported(
                     f"layer {layer.name!r} ({type(layer).__name__}) returns {type(outputs).__name__}, not one tensor"
