@@ -53,10 +53,13 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     tokens = known(model, ("tokens", kind_of(inputs)), lambda: _tokens(itself(model), inputs[0][0]))
     read = _read(model, inputs, Streams({modality: tokens}, (modality, None)))
     if len(read.tokens) != 1:
-        raise undeclared(
-            model.name,
-            f"although its tokens were measured, {tokens}, its output depends on {_numbers(read.tokens)}, and not every "
-            "such network takes their mean",
+        first, last = min(read.tokens, default=0), max(read.tokens, default=-1)
+        several = tuple(sorted(read.tokens))
+        token = f"tuple(range({first}, {last + 1}))" if len(several) == last + 1 - first > 2 else repr(several)
+        raise Unsupported(
+            f"model {model.name!r} declares no token streams. Measured: {tokens}, and outputs depend on {_numbers(several)}. "
+            "Whether their mean is what the network takes cannot be measured: if it is, declare at the adapter "
+            f"streams=Streams({{{modality!r}: {tokens}}}, readout=({modality!r}, {token}))"
         )
     return Streams({modality: tokens}, (modality, min(read.tokens)))
 
@@ -107,9 +110,11 @@ def _moved(model: Attentive, image: Array) -> Array:
     those in the cell move whatever the key.
     """
     copies = np.concatenate([image[None], cells(image)])
-    first = model.attention_vjp((copies,), None)[1][0].values.astype(np.float64)
-    if first.shape[2] != first.shape[3]:
-        raise undeclared(model.name, "its first layer is cross-attention")
+    _, maps = model.attention_vjp((copies,), None)
+    counts = {count for recorded in maps for count in recorded.values.shape[2:]}
+    if len(counts) > 1:
+        raise undeclared(model.name, f"its layers attend over different tokens ({', '.join(map(str, sorted(counts)))})")
+    first = maps[0].values.astype(np.float64)
     change = np.log(first[1:].clip(1e-30)) - np.log(first[:1].clip(1e-30))
     change -= np.median(change, axis=-1, keepdims=True)
     return np.asarray(np.median(change**2, axis=(1, 2)))
