@@ -210,6 +210,6 @@ class Attentive(Differentiable, Protocol):
         """(outputs, every attention layer's probabilities in order of execution and the gradient of
         sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
 
-        Raises `Unsupported` if no streams are declared or no attention layer runs that can be recorded.
+        Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
         """
         ...

@@ -17,7 +17,7 @@ from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
 from crossxai.adapters.tensorflow_passage import Passage, named
 from crossxai.adapters.tensorflow_tracing import Traces
-from crossxai.attention import AttentionMap, Streams, declared
+from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, model_failed
@@ -222,7 +222,6 @@ class KerasModel:
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
         self._build(inputs)
         kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
         both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)

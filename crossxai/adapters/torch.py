@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.adapters import torch_attention, torch_folding, torch_layers, torch_weights
-from crossxai.attention import AttentionMap, Streams, declared
+from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import (
@@ -205,7 +205,6 @@ class TorchModel:
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
         gradients = cotangent is not None
 
         def run() -> tuple[Array, tuple[AttentionMap, ...]]:

@@ -91,6 +91,15 @@ def tensors(values: Any) -> Iterator[Tensor]:
             yield from tensors(value)
 
 
+def swapped(values: Any, old: Tensor, new: Tensor) -> Any:
+    """The same nested sequences and mappings with one tensor in another's place."""
+    if isinstance(values, Mapping):
+        return {key: swapped(value, old, new) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)([swapped(value, old, new) for value in values])
+    return new if values is old else values
+
+
 def version(tensor: Tensor) -> int:
     """How often its memory has been written to; tensors of inference mode don't count."""
     return 0 if tensor.is_inference() else tensor._version
