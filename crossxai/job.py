@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 import crossxai
 from crossxai import sources
-from crossxai.asking import measured_as, questions, words_of, words_of_what
+from crossxai.asking import measured_as, questions, said_of, words_of, words_of_what
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.evaluation import baselines, curves, joint
@@ -52,7 +52,9 @@ class Job:
     ) -> None:
         self.name, self.out, self.progress, self.console = name, out, progress, console
         self.framework = subject.framework
-        self.question, self.measured, outputs = questions(experiment, samples, subject, name)
+        asked_of = questions(experiment, samples, subject, name)
+        self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
+        outputs = asked_of.outputs
         self.identity = _hash(
             {
                 "crossxai": crossxai.__version__,
@@ -60,7 +62,7 @@ class Job:
                 "framework": self.framework,
                 "samples": sources.fingerprint(samples),
                 "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
-                "link": experiment.target.explain,
+                "link": self.question.target.link,
             }
         )
         words = words_of_what(experiment, samples)
@@ -72,7 +74,7 @@ class Job:
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
                 target=words_of(measured_as(experiment, samples), words),
-                info={"explained": words_of(experiment.target.explain, words), **_chosen(samples, self.question)},
+                info={**said_of(asked_of, experiment, samples), **_chosen(samples, self.question)},
             ),
         )
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 import crossxai
 from crossxai import sources
-from crossxai.asking import words
+from crossxai.asking import check_scales, words
 from crossxai.atomic import write_text
 from crossxai.batching import DEFAULT
 from crossxai.errors import InvalidFile
@@ -80,6 +80,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
             Job(experiment, samples, subject, spec.name, out, progress, console)
             for spec, subject in zip(experiment.models, subjects, strict=True)
         ]
+        check_scales(experiment, {job.name: job.kind for job in jobs})
         for job, subject, judges in zip(jobs, subjects, metrics, strict=True):
             job.explain(made)
             refused = job.judge(made, judges)
@@ -87,6 +88,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
                 {
                     "name": job.name,
                     "framework": subject.framework,
+                    "outputs": {"kind": job.kind.kind, "known": job.kind.how},
                     "weights_sha256": subject.digest,
                     "trained_without": subject.trained_without,
                     "standard_units": list(subject.standard),

@@ -123,6 +123,7 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
             raise InvalidInput(
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
             )
+        _declare(model, spec)
         return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
     require(spec.framework, spec.framework, f"model {spec.name!r}")
     path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
@@ -131,6 +132,18 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
     about = (held.metrics, mean, sd, held.standard, held.trained_without)
     return Subject(held.model, spec.framework, held.digest, *about)
+
+
+def _declare(model: Any, spec: ModelSpec) -> None:
+    """What the experiment says of the model's outputs, kept where adapters keep it."""
+    if spec.outputs is None:
+        return
+    try:
+        model.outputs = spec.outputs
+    except AttributeError as error:
+        raise InvalidInput(
+            f"model {spec.name!r}: outputs = {spec.outputs!r} cannot be set on its {type(model).__name__}: declare it there"
+        ) from error
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
