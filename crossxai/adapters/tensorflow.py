@@ -70,6 +70,11 @@ class KerasModel:
         self._cotangent: Cotangent | None = None
         self._failure: CrossXAIError | None = None
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         tensors = self._tensors(inputs)

@@ -66,6 +66,11 @@ class TorchModel:
             self._standardise.append(None if plain else (pair[0], pair[1]))
         self._check_mode()
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
