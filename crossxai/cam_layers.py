@@ -71,8 +71,8 @@ class CamLayers:
         how = self.layout(layer)
         if how.tokens is not None or how.how == "measured":
             raise Unsupported(
-                f"{purpose} reads layers in a twin of the network, which holds planes as convolutions give them; layer {layer!r} of "
-                f"model {self.model.name!r} has {how.words()}: name another, or take gradcam.gradcam"
+                f"{purpose} reads layers in a twin of the network, which holds planes as convolutions give them; layer "
+                f"{layer!r} of model {self.model.name!r} has {how.words()}: name another, or take gradcam.gradcam"
             )
 
     def size(self, layer: str) -> tuple[int, int, int]:

@@ -85,6 +85,11 @@ class KerasModel:
         self._cotangent: Cotangent | None = None
         self._failure: Exception | None = None
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         tensors = self._tensors(inputs)

@@ -88,6 +88,11 @@ class TorchModel:
             self._standardise.append(None if plain else (pair[0], pair[1]))
         self._check_mode()
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         return self._ask(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
