@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention, tensorflow_axes, tensorflow_weights
+from crossxai.adapters import tensorflow_attention, tensorflow_axes, tensorflow_hints, tensorflow_weights
 from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
 from crossxai.adapters.tensorflow_passage import Passage, named
@@ -107,6 +107,10 @@ class KerasModel:
 
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return _array(outputs), tuple(map(_array, gradients))
+
+    def hints(self) -> Mapping[str, Any]:
+        """What the model shows of itself without a pass; see `tensorflow_hints`."""
+        return tensorflow_hints.hints(self._named().values())
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_folding, torch_layers, torch_weights
+from crossxai.adapters import torch_attention, torch_folding, torch_hints, torch_layers, torch_weights
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
@@ -123,6 +123,10 @@ class TorchModel:
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
         return tuple((id(m), m.training) for m in self.module.modules())
+
+    def hints(self) -> Mapping[str, Any]:
+        """What the module shows of itself without a pass; see `torch_hints`."""
+        return torch_hints.hints(self.module)
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
