@@ -10,6 +10,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.graph import Graph
+from crossxai.known import itself
 from crossxai.model import Array, Inputs, Model, Traceable
 from crossxai.porting.certificate import Predict, gap
 from crossxai.process import streams_kept
@@ -63,7 +64,7 @@ def twin(
             module, layers, answer = _keras(graph, dtype)
         else:
             raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
-    difference = gap(model.predict, answer, samples, model.modalities)
+    difference = gap(itself(model).predict, answer, samples, model.modalities)
     exact = (dtype or graph.dtype.name) == "float64" and all(values.dtype == np.float64 for values in inputs)
     limit = 1e-8 if exact else 1e-3
     if not difference <= limit:  # NaN included
