@@ -75,6 +75,8 @@ class KerasModel:
         self.streams = streams if streams is None else streams.check(self.modalities)
         if symbols(model) is not None:
             arranged(model, self.modalities, self.modalities, name)  # names that do not match are said at once
+        for layer in self.layer_axes if model.built else ():
+            self.axes_of(layer)  # a misspelt one is said at once
         # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
         floating = (tf.as_dtype(w.dtype) for w in model.weights)
         own = (tf.as_dtype(model.compute_dtype), tf.float32)
@@ -132,11 +134,12 @@ class KerasModel:
         Told by `layer_axes`, else by the layer's own definition (`data_format`), else carried along a functional graph. A
         subclass that computes its own way tells nothing.
         """
+        layers = self._named()
+        for name in (*self.layer_axes, layer):
+            if name not in layers:
+                raise UnknownName(f"layer of model {self.name!r}", name, layers)
         if layer in self.layer_axes:
             return tuple(self.layer_axes[layer])
-        layers = self._named()
-        if layer not in layers:
-            raise UnknownName(f"layer of model {self.name!r}", layer, layers)
         carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
         told = {carried[id(t)] for t in tensors if id(t) in carried}
@@ -345,7 +348,11 @@ class KerasModel:
             except raised as error:
                 if self._failure is not None:
                     raise self._failure from error
-                raise model_failed(error, self.name, inputs) from error
+                several = len(self.modalities) > 1 and symbols(self.model) is None
+                hint = (
+                    "a subclassed model that takes a dict is called with one once it has been built with one" * several
+                )
+                raise model_failed(error, self.name, inputs, hint) from error
 
 
 def _gradient(tape: Any, outputs: Any, sources: Any, weights: Any) -> list[Any]:
