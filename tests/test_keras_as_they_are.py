@@ -224,6 +224,8 @@ def test_quantised_layers_and_half_precision() -> None:
     net.get_layer("d").quantize("int8")
     model = KerasModel(net, IMAGE)
     assert model.dtype == tf.float32
+    with pytest.raises(Unsupported, match=r"layer 'd' \(Dense\) has no translation: it is quantised \(int8\)"):
+        model.graph((values,))
     np.testing.assert_allclose(model.predict((values,)), np.asarray(net(values)), atol=1e-6)
     x = keras.Input((12, 12, 3))
     conv = L.Conv2D(4, 3, activation="tanh", dtype="mixed_float16", name="conv")(x)
