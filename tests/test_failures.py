@@ -139,7 +139,7 @@ def test_a_metric_that_raises_leaves_the_others_their_scores(tmp_path: Path, mon
     monkeypatch.setattr(curves.Curve, "judge", failing)
     names = ["deletion", "insertion", "centre_share"]
     metrics: list[dict[str, Any]] = [
-        {"name": name, "params": {"steps": 3} if name != "centre_share" else {}} for name in names
+        {"name": name, "params": {"steps": 3} if name != "centre_share" else {"size": 4}} for name in names
     ]
     done = run(tmp_path, "healthy", metrics=metrics, explainers=[OCCLUSION])
     assert done.exit_code == 3, (done.output, done.exception)
