@@ -51,7 +51,7 @@ class Job:
         failures: Failures,
     ) -> None:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
-        self.framework = subject.framework
+        self.framework, self.check = subject.framework, experiment.check
         self.question, self.measured, outputs = questions(experiment, samples, subject, name)
         self.identity = digest(
             {
@@ -73,7 +73,11 @@ class Job:
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
                 target=words_of(measured_as(experiment, samples), words),
-                info={"explained": words_of(experiment.target.explain, words), **_chosen(samples, self.question)},
+                info={
+                    "explained": words_of(experiment.target.explain, words),
+                    "check": self.check,
+                    **_chosen(samples, self.question),
+                },
             ),
         )
 
@@ -254,6 +258,7 @@ class Job:
             "profile": explainer.profile,
             "ids": self.question.ids,
             "task": self._task(spec, explainer),
+            "check": self.check,
             "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
         if answer is None:

@@ -215,13 +215,17 @@ def _drawing(
 ) -> Drawing:
     kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
     if not ok(explanation) or values is None:
-        return Drawing(explanation.model, "", instead="Unsupported; the table says why")
+        return Drawing(explanation.model, "", instead=f"{_why(explanation)}; the table says why")
     if kind:
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
     if modality.spatial:
         return Drawing(explanation.model, alt, image=figures.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
+
+
+def _why(explanation: Explanation) -> str:
+    return "Failed" if explanation.status == "failed" else "Unsupported"
 
 
 def _bars(values: Array, modality: Modality, scale: tuple[float, float, bool]) -> tuple[Bar, ...]:
