@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai import cli_data, cli_train
+from crossxai import cli_check, cli_data, cli_train
 from crossxai.terminal_errors import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app)
 app.add_typer(cli_train.app)
+app.command()(cli_check.check)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 

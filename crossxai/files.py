@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
+from crossxai.data.missing import missing_values
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.masks import boolean
 from crossxai.model import Array, Modality
 from crossxai.scores import Scores
 
@@ -36,6 +38,8 @@ class Samples:
     region.
     truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
     empty for a sample of which it is not. `controls.oracle` is made of it.
+    Raises `InvalidInput` for inputs that are not as their modalities declare (axes, range, NaN), for labels that are no numbers
+    of `classes`, and for masks that hold anything but booleans, or 0 and 1.
     """
 
     ids: tuple[str, ...]
@@ -57,6 +61,10 @@ class Samples:
         for modality in self.modalities:
             if modality.name not in self.inputs:
                 raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
+            _check_inputs(modality, self.inputs[modality.name])
+        for field_, held in (("masks", self.masks), ("truth", self.truth)):
+            checked = {name: boolean(values, f"samples: {field_} {name!r}") for name, values in held.items()}
+            object.__setattr__(self, field_, checked)
         spaces = {m.name: self.inputs[m.name].shape[:-1] for m in self.modalities if m.spatial}
         for name, values in self.truth.items():
             if np.shape(values) != spaces.get(name):
@@ -70,10 +78,33 @@ class Samples:
                 raise InvalidInput(f"samples: the labels of a regression are finite float values, got {kind}")
         elif not np.issubdtype(kind, np.integer):
             raise InvalidInput(f"samples: labels must be whole numbers, got {kind}")
+        elif n:
+            _check_labels(np.asarray(self.labels), self.classes)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
         return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
+
+
+def _check_inputs(modality: Modality, values: Any) -> None:
+    """Raise `InvalidInput` unless the values are what the modality declares; missing ones of a table are named by column."""
+    if not modality.spatial and isinstance(values, np.ndarray) and values.shape[1:] == (len(modality.features),):
+        absent = [m for m in missing_values(values, modality) if np.isnan(m.value)]
+        if absent:
+            raise InvalidInput(
+                f"samples: modality {modality.name!r} lacks values: " + "; ".join(m.words for m in absent[:5])
+            )
+    modality.check(values, "samples: ")
+
+
+def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or (classes and high >= len(classes)):
+        some = ", ".join(classes[:5]) + (" …" if len(classes) > 5 else "")
+        raise InvalidInput(
+            f"samples: labels are numbers 0 … {max(len(classes) - 1, 0)} of the {len(classes)} classes ({some}); got labels from "
+            f"{low} to {high}: name every class in its order, or renumber the labels"
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +187,7 @@ def write_samples(path: Path, samples: Samples) -> None:
 
 
 def read_samples(path: Path) -> Samples:
-    """Read what `write_samples` wrote; raises `InvalidFile`."""
+    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
     with _reading(path, "samples") as file:
         modalities = []
         for name in json.loads(file.attrs["modalities"]):
@@ -164,19 +195,19 @@ def read_samples(path: Path) -> Samples:
             limits = json.loads(attrs["range"])
             axes, features = (tuple(json.loads(attrs[key])) for key in ("axes", "features"))
             modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
-        samples = Samples(
-            ids=_strings(file, "ids"),
-            modalities=tuple(modalities),
-            inputs={m.name: file[f"inputs/{m.name}"][()] for m in modalities},
-            labels=file["labels"][()],
-            classes=_strings(file, "classes"),
-            masks={name: file[f"masks/{name}"][()] != 0 for name in _mask_names(file)},
-            truth={name: data[()] != 0 for name, data in file.get("truth", {}).items()},
-            task=file.attrs.get("task", "classification"),
-        )
-    for modality in modalities:
-        modality.check(samples.inputs[modality.name], f"{path.name}: ")
-    return samples
+        contents: dict[str, Any] = {
+            "ids": _strings(file, "ids"),
+            "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
+            "labels": file["labels"][()],
+            "classes": _strings(file, "classes"),
+            "masks": {name: file[f"masks/{name}"][()] for name in _mask_names(file)},
+            "truth": {name: data[()] for name, data in file.get("truth", {}).items()},
+            "task": file.attrs.get("task", "classification"),
+        }
+    try:
+        return Samples(modalities=tuple(modalities), **contents)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error}") from error
 
 
 def _mask_names(file: Any) -> list[str]:

@@ -3,28 +3,58 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
-from crossxai.question import Question
+
+if TYPE_CHECKING:
+    from crossxai.question import Question
 
 Masks = npt.NDArray[np.bool_]
 
 
+def boolean(values: npt.ArrayLike, what: str = "masks") -> Masks:
+    """A mask given as booleans, or as the numbers 0 and 1.
+
+    Raises `InvalidInput`, which says what to write instead, for anything else: of a label map, a mask of 0 and 255, or a soft
+    mask "non-zero" would silently take what was not meant.
+    """
+    given = np.asarray(values)
+    if given.dtype == bool:
+        return given
+    if given.dtype.kind not in "uif":
+        raise InvalidInput(f"{what} are booleans, or the numbers 0 and 1; got {given.dtype}")
+    inside = given == 1
+    if (inside | (given == 0)).all():
+        return np.asarray(inside)
+    if not np.isfinite(given).all():
+        raise InvalidInput(
+            f"{what} are booleans, or 0 and 1, and none of them NaN or infinite: write False or True for each pixel"
+        )
+    others = np.unique(given)
+    others = others[others != 0]
+    shown = ", ".join(f"{v:g}" for v in others[:5]) + (" …" if len(others) > 5 else "")
+    if (others != np.round(others)).any():
+        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold fractions ({shown}): write mask > 0.5")
+    if len(others) == 1:
+        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold 0 and {shown}: write mask == {others[0]:g}")
+    raise InvalidInput(
+        f"{what} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
+        f"label_map == {others[0]:g}, for the region of label k"
+    )
+
+
 class SampleMasks:
-    """values (n, *space) in the question's order, or (*space) for all samples; non-zero inside.
+    """values (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
 
     ids: the samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
     """
 
     def __init__(self, values: npt.ArrayLike, ids: tuple[str, ...] = ()) -> None:
-        given = np.asarray(values)
-        if given.dtype.kind not in "buif" or not np.isfinite(given).all():
-            raise InvalidInput("masks must be numbers, non-zero inside and none of them NaN or infinite")
-        self.values: Masks = given != 0
+        self.values: Masks = boolean(values).copy()
         self.ids = ids
         self.values.flags.writeable = False
 

@@ -209,7 +209,8 @@ def _why(error: Exception) -> str:
 
 def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:
     """What metrics measure, if the model still is the one that was explained."""
-    _, measured, outputs = questions(experiment, samples, subject, name)
+    asked = questions(experiment, samples, subject, name)
+    measured, outputs = asked.measured, asked.outputs
     before = read_predictions(out / "predictions" / f"{name}.h5").outputs
     if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):
         raise InvalidInput(

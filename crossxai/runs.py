@@ -18,7 +18,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai import plan, sources
-from crossxai.asking import words
+from crossxai.asking import check_scales, words
 from crossxai.atomic import write_text
 from crossxai.attribution import Explainer
 from crossxai.batching import DEFAULT
@@ -99,7 +99,11 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
             console.print(
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
+        check_scales(experiment, {name: job.kind for name, job in jobs.items()})
         models = [_entry(model, subjects.get(model.name), failed.get(model.name, "")) for model in experiment.models]
+        for entry in models:
+            if job := jobs.get(entry["name"]):
+                entry["outputs"] = {"kind": job.kind.kind, "known": job.kind.how}
         draft = _manifest(experiment, samples, data, models, kept, start)
         hashes = {name: job.metrics(judges[name]) for name, job in jobs.items()}
         plan.write(out, draft, {name: job.tasks(made) for name, job in jobs.items()}, hashes)

@@ -20,6 +20,7 @@ from crossxai.evaluation.removal import Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Found, UnitMetric
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
+from crossxai.units import unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class Irof(UnitMetric):
     """Area over the score, as a share of its start, while segments go, the most relevant first; higher is better.
 
     1 - the trapezoid area under score(x without the first l segments) / score(x) over l / L. Segments are SLIC's, about
-    `segments` of them, `compactness` in Lab units (other channels than red, green, blue are scaled to [0, 1] and take a
-    hundredth of it); they are ranked by their mean relevance. steps: at most so many removals, 0 for every segment in turn.
+    `segments` of them, `compactness` in Lab units (other channels than red, green, blue take a hundredth of it), of the image
+    with its declared range put to [0, 1]; they are ranked by their mean relevance. steps: at most so many removals, 0 for every
+    segment in turn.
     relative: False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a
     sample whose score does not start above 0 is NaN. The curve is of scores, on an even grid of fractions.
     """
@@ -100,7 +102,7 @@ class Irof(UnitMetric):
         compactness = self.compactness if colour else self.compactness / 100
         found = []
         for row in rows.tolist():
-            image = question.values[0][row].astype(np.float64)
+            image = unit(question.values[0][row], modality).astype(np.float64)
             labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
             numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
             found.append(numbers.astype(np.min_scalar_type(numbers.max())))  # all samples' are held: as small as can be

@@ -12,7 +12,7 @@ from crossxai.attribution import Attribution, Needs, Reduction
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.checks import reduces
-from crossxai.masks import SampleMasks
+from crossxai.masks import SampleMasks, boolean
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Range, Scores
@@ -133,7 +133,7 @@ class CentreShare(Region):
 class Masked(Region):
     """A metric that compares a map with each sample's own mask.
 
-    masks: (n, *space) in the question's order, or (*space) for all samples; non-zero inside. ids: the samples' names of
+    masks: (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. ids: the samples' names of
     the masks; with them each sample finds its own mask, also in a subset or another order.
     """
 
@@ -198,10 +198,10 @@ def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tu
 
 def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
     """Maps and masks (n, *space) as (n, units)."""
-    if masks.shape != relevance.shape:
-        raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {masks.shape}")
+    if np.shape(masks) != relevance.shape:
+        raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {np.shape(masks)}")
     n = len(relevance)
-    return relevance.reshape(n, -1).astype(np.float64), masks.reshape(n, -1)
+    return relevance.reshape(n, -1).astype(np.float64), boolean(masks).reshape(n, -1)
 
 
 def defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:

@@ -87,7 +87,7 @@ class Edges(Method):
 class Oracle(Method):
     """The known truth: 1 on the pixels that decide a sample's label, 0 elsewhere; what a map of the data's own rule would be.
 
-    masks: (n, *space) in the question's order, or (*space) for all samples, non-zero inside; a mapping from modality to
+    masks: (n, *space) in the question's order, or (*space) for all samples, booleans or 0 and 1; a mapping from modality to
     masks where there are several. ids: the samples' names of the masks, in a subset or another order each then finds its own.
     A sample whose mask is empty has no known truth: its map is NaN, and metrics leave it out. It says what decides the
     *label*; a model may go by something else, and then others score better.

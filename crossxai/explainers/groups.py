@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.question import Question
+from crossxai.units import unit
 
 Labels = npt.NDArray[np.int64]
 
@@ -35,7 +36,8 @@ def groups(
     "grid": squares of `patch` pixels, clipped at the far borders. "quickshift": kernel 4, distance 200, ratio 0.2, as lime
     has it. "slic", "felzenszwalb": scikit-image's defaults with about one segment per patch². "scalars": every number alone.
     "modalities": one group per modality. A path ending in .npz: an integer array (*space) per sample, under the sample's id,
-    or under "modality/id" where there are several images.
+    or under "modality/id" where there are several images. Segments are those of the image with its declared range put to
+    [0, 1], or, where none is declared, its own smallest and largest value: no unit changes them.
     """
     found: list[Labels] = []
     count = 0
@@ -72,7 +74,7 @@ def _labels(modality: Modality, values: Array, sample: str, segmentation: str, p
         raise InvalidInput(
             f"{segmentation} segments 2-D images; modality {modality.name!r} is a {modality.kind}: use grid"
         )
-    return np.asarray(_segments(values, segmentation, patch, seed), np.int64)[..., None]
+    return np.asarray(_segments(unit(values, modality), segmentation, patch, seed), np.int64)[..., None]
 
 
 def _grid(space: tuple[int, ...], patch: int) -> Labels:

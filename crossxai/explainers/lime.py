@@ -16,6 +16,7 @@ from crossxai.explainers.patching import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
+from crossxai.units import unit
 
 Labels = npt.NDArray[np.int64]
 
@@ -81,12 +82,11 @@ class Image(Method):
 
     def _one(self, library: Any, question: Question, row: int) -> tuple[npt.NDArray[np.float64], float]:
         rng = question.rng(row, self.seed)
-        image = question.values[0][row]
+        modality, image = question.modalities[0], question.values[0][row]
         channels = image.shape[-1]
         canonical = self.profile == "canonical"
         # lime's own segmentation wherever it has one: it draws its seed.
         given = canonical or self.segmentation != "quickshift" or channels not in (1, 3)
-        segments = groups(question, row, self.segmentation, self.patch, self.seed)[0][..., 0] if given else None
         grey = channels == 1 and not canonical  # lime makes colours of grey
 
         def scores(images: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
@@ -97,12 +97,19 @@ class Image(Method):
         fill = 0.0 if canonical and self.fill is None else self.fill
         if fill is None and channels not in (1, 3):
             kind, fill = _mean_filled(kind), 0.0
+        state = np.random.RandomState(0 if canonical else rng.integers(2**32))  # lime takes no Generator
+        seed = 0 if canonical else int(rng.integers(1000))
+        if given:
+            segments = groups(question, row, self.segmentation, self.patch, self.seed)[0][..., 0]
+        else:  # as the library calls it, with the image in [0, 1]
+            own = library.SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, random_seed=seed)
+            inside = unit(image, modality)
+            segments = own(np.repeat(inside, 3, axis=-1) if grey else inside)
         explainer = kind(
             feature_selection="none" if canonical else "auto",
-            random_state=np.random.RandomState(0 if canonical else rng.integers(2**32)),  # lime takes no Generator
+            random_state=state,
         )
         if canonical:
-            assert segments is not None
             explainer.random_state = _Drawn(lime_samples(rng, self.samples, int(segments.max()) + 1))
         answer = explainer.explain_instance(
             np.repeat(image, 3, axis=-1) if grey else image,
@@ -112,8 +119,8 @@ class Image(Method):
             hide_color=fill,
             num_samples=self.samples,
             batch_size=question.batch_size,
-            segmentation_fn=None if segments is None else lambda _image: segments,
-            random_seed=0 if canonical else int(rng.integers(1000)),
+            segmentation_fn=lambda _image: segments,
+            random_seed=seed,
         )
         weights = np.zeros(int(answer.segments.max()) + 1)
         for segment, weight in answer.local_exp[0]:

@@ -18,6 +18,7 @@ from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
+from crossxai.units import unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class _Surrogate(XpliqueMethod):
 
     segmentation, patch: how pixels are grouped (see `groups`; all channels of a pixel together, columns of a table alone).
     "" is the profile's own: natively Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically
-    "quickshift". fill: what hidden groups are filled with; natively Xplique's (0.5 for three channels, else 0), canonically 0.
+    "quickshift". fill: what hidden groups are filled with; natively Xplique's grey for three channels, which is the middle of the
+    declared range (0.5 where none is declared), else 0; canonically 0.
     """
 
     needs: ClassVar[Needs] = "scores"
@@ -64,8 +66,12 @@ class _Surrogate(XpliqueMethod):
                 f"{channels}: give segmentation and fill"
             )
         fill = self.fill if native or self.fill is not None else 0.0
+        low, high = modality.range or (0.0, 1.0)
+        if fill is None and channels == 3 and modality.spatial:
+            fill = (low + high) / 2  # the library's 0.5 is "a grey pixel when inputs are normalized by 255"
         method = self._method(
             library,
+            high - low,
             operator=score,
             batch_size=4 * question.batch_size,
             nb_samples=self.samples,
@@ -107,11 +113,12 @@ class _Surrogate(XpliqueMethod):
             segment = (
                 lime._default_image_map_to_interpret_space if colour else lime._default_2dimage_map_to_interpret_space
             )
-            return np.asarray(segment(tf.constant(values[row], tf.float32)), np.int64)
+            return np.asarray(segment(tf.constant(unit(values[row], modality), tf.float32)), np.int64)
         (labels,) = groups(question, row, self.segmentation or "quickshift", self.patch, self.seed)
         return labels[..., 0] if modality.spatial else labels
 
-    def _method(self, library: Any, **options: Any) -> Any:
+    def _method(self, library: Any, width: float, **options: Any) -> Any:
+        """The library's method; width: of the modality's declared range, 1 where none is declared."""
         raise NotImplementedError
 
     def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
@@ -126,9 +133,9 @@ class _Surrogate(XpliqueMethod):
 class Lime(_Surrogate):
     __doc__ = f"""Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
-    Native: Xplique's 150 samples, euclidean distance of the inputs, kernel exp(-d² / w²) with w = 45, Ridge(2). Canonical:
-    binary samples whose first shows everything, cosine distance of the binary samples, kernel exp(-d² / 2w²) with w = 0.25,
-    Ridge(1). The extra `r2` (n,) is the weighted fit of the linear model.
+    Native: Xplique's 150 samples, euclidean distance of the inputs, kernel exp(-d² / w²) with w = 45 times the width of the
+    declared range, Ridge(2). Canonical: binary samples whose first shows everything, cosine distance of the binary samples,
+    kernel exp(-d² / 2w²) with w = 0.25, Ridge(1). The extra `r2` (n,) is the weighted fit of the linear model.
 
     {_Surrogate.__doc__}"""
 
@@ -143,9 +150,9 @@ class Lime(_Surrogate):
 
     samples: int = 150
 
-    def _method(self, library: Any, **options: Any) -> Any:
+    def _method(self, library: Any, width: float, **options: Any) -> Any:
         native = self.profile == "native"
-        kernel = _euclidean() if native else _binary_cosine
+        kernel = _euclidean(45.0 * width) if native else _binary_cosine
         return library.Lime(None, interpretable_model=_ridge(2 if native else 1), similarity_kernel=kernel, **options)
 
     def _draw(self, rng: np.random.Generator, number: int) -> npt.NDArray[np.int64]:
@@ -156,9 +163,9 @@ class Lime(_Surrogate):
 
 
 @cache
-def _euclidean() -> Any:
+def _euclidean(width: float) -> Any:
     """The library's default kernel, kept: each instance would trace its own."""
-    return require("xplique.attributions", "xplique", "LIME").Lime._get_exp_kernel_func("euclidean", 45.0)
+    return require("xplique.attributions", "xplique", "LIME").Lime._get_exp_kernel_func("euclidean", width)
 
 
 def _ridge(alpha: float) -> Any:
@@ -208,7 +215,7 @@ class KernelShap(_Surrogate):
     def passes(self, question: Question) -> Passes:
         return self.samples + (2 if self.profile == "canonical" else 0), 0
 
-    def _method(self, library: Any, **options: Any) -> Any:
+    def _method(self, library: Any, width: float, **options: Any) -> Any:
         method = library.KernelShap(None, **options)
         if self.profile == "canonical":
             method.interpretable_model = _Constrained()
