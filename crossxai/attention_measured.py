@@ -52,8 +52,10 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     modality = model.modalities[0].name
     tokens = known(model, ("tokens", kind_of(inputs)), lambda: _tokens(itself(model), inputs[0][0]))
     read = _read(model, inputs, Streams({modality: tokens}, (modality, None)))
-    if len(read.tokens) != 1:
-        first, last = min(read.tokens, default=0), max(read.tokens, default=-1)
+    if not read.tokens:
+        raise undeclared(model.name, f"its outputs depend on none of its tokens, {tokens}, as far as can be measured")
+    if len(read.tokens) > 1:
+        first, last = min(read.tokens), max(read.tokens)
         several = tuple(sorted(read.tokens))
         token = f"tuple(range({first}, {last + 1}))" if len(several) == last + 1 - first > 2 else repr(several)
         raise Unsupported(
