@@ -31,12 +31,17 @@ _watchers: list[Callable[[int], object]] = []  # of the process, because librari
 
 @contextmanager
 def watching(tell: Callable[[int], object]) -> Iterator[None]:
-    """Inside, `tell` is given the number of samples of every batch that went to a model, whoever asked."""
+    """Inside, `tell` is given the number of samples of each batch that went to a model, and 0 before the first, whoever asked."""
     _watchers.append(tell)
     try:
         yield
     finally:
         _watchers.remove(tell)
+
+
+def _tell(n: int) -> None:
+    for tell in _watchers:
+        tell(n)
 
 
 def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False) -> list[T]:
@@ -62,9 +67,10 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
                 size = len(part) // 2
                 continue
             done += len(part)
-            for tell in _watchers:
-                tell(len(part))
+            _tell(len(part))
             return size
+
+    _tell(0)
 
     if measure and isinstance(size, Measured) and n >= ENOUGH:
         size = fastest(step)

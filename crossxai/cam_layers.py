@@ -66,6 +66,15 @@ class CamLayers:
             raise layout.refusal(layer, self.model.name, self.layers.shapes[layer], words)
         return found
 
+    def require_plain(self, layer: str, purpose: str) -> None:
+        """Raise `Unsupported` unless the layer's definition says that it holds planes: a twin of the network holds them, too."""
+        how = self.layout(layer)
+        if how.tokens is not None or how.how == "measured":
+            raise Unsupported(
+                f"{purpose} reads layers in a twin of the network, which holds planes as convolutions give them; layer "
+                f"{layer!r} of model {self.model.name!r} has {how.words()}: name another, or take gradcam.gradcam"
+            )
+
     def size(self, layer: str) -> tuple[int, int, int]:
         """(y, x, channel) of the layer's activation."""
         return self.layout(layer).size(self.layers.shapes[layer])

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Valida
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.target import Link
+from crossxai.outputs import Outputs
 
 
 class _Part(BaseModel):
@@ -52,12 +52,20 @@ class ModelSpec(_Part):
     embedded patches.
 
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
+    outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
     """
 
     name: str = Field(pattern=r"^[\w@+-][\w.@+-]{0,99}$")
     framework: Literal["torch", "tensorflow"] = "torch"
     checkpoint: str = "embedded"
     factory: str = ""
+    outputs: Outputs | None = None
+
+    @model_validator(mode="after")
+    def _outputs(self) -> ModelSpec:
+        if self.outputs is not None and not self.factory:
+            raise ValueError("outputs belongs to a factory's model; what a checkpoint of ours gives is known")
+        return self
 
 
 class Target(_Part):
@@ -66,15 +74,17 @@ class Target(_Part):
     over the true one ("label"), which is the mask called `mask`, else the first of the data.
 
     explain, measure: the link for explainers and for metrics. By default explainers see the raw output; metrics the probability
-    where there are classes, the value in a regression. measure also "largest", the largest probability of any class;
-    "accuracy", 1 where the class is the model's answer; "dice", the soft Dice coefficient with that region.
+    where there are classes, the value in a regression. Of a model that gives probabilities, "softmax" and "sigmoid" are what
+    it gives. explain also "logit": the raw output of logits, and the log-odds of probabilities. measure also "largest", the
+    largest probability of any class; "accuracy", 1 where the class is the model's answer; "dice", the soft Dice coefficient
+    with that region.
     """
 
     of: Literal["predicted", "label"] | StrictInt = "predicted"
     output: int = Field(default=0, ge=0)
     mask: str = ""
-    explain: Link = "identity"
-    measure: Literal["auto", Link, "largest", "accuracy", "dice"] = "auto"
+    explain: Literal["identity", "softmax", "sigmoid", "logit"] = "identity"
+    measure: Literal["auto", "identity", "softmax", "sigmoid", "largest", "accuracy", "dice"] = "auto"
 
 
 class ExplainerSpec(_Part):

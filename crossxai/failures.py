@@ -38,13 +38,13 @@ class Failure:
 
 
 class Failures:
-    """Those of one run, in the folder `failures`; files of the last one are taken away."""
+    """Those of one run, in the folder `failures`; fresh: files of the last one are taken away."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, fresh: bool = True) -> None:
         self._out = out
         self.found: list[Failure] = []
         for path in out.glob(f"{FOLDER}/*/*.txt"):
-            if _ours(path):
+            if fresh and _ours(path):
                 path.unlink()
 
     def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:

@@ -81,6 +81,10 @@ class Samples:
         elif n:
             _check_labels(np.asarray(self.labels), self.classes)
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
+        return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
+
 
 def _check_inputs(modality: Modality, values: Any) -> None:
     """Raise `InvalidInput` unless the values are what the modality declares; missing ones of a table are named by column."""
@@ -101,10 +105,6 @@ def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:
             f"samples: labels are numbers 0 … {max(len(classes) - 1, 0)} of the {len(classes)} classes ({some}); got labels from "
             f"{low} to {high}: name every class in its order, or renumber the labels"
         )
-
-    def __repr__(self) -> str:
-        inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
-        return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai import sources
-from crossxai.asking import measured_as, questions, words_of, words_of_what
+from crossxai.asking import measured_as, questions, said_of, words_of, words_of_what
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import baselines, curves, joint
@@ -52,7 +52,9 @@ class Job:
     ) -> None:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework = subject.framework
-        self.question, self.measured, outputs = questions(experiment, samples, subject, name)
+        asked_of = questions(experiment, samples, subject, name)
+        self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
+        outputs = asked_of.outputs
         self.identity = digest(
             {
                 "crossxai": crossxai.__version__,
@@ -60,7 +62,7 @@ class Job:
                 "framework": self.framework,
                 "samples": fingerprint(samples),
                 "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
-                "link": experiment.target.explain,
+                "link": self.question.target.link,
                 "check": experiment.check,
             }
         )
@@ -73,7 +75,7 @@ class Job:
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
                 target=words_of(measured_as(experiment, samples), words),
-                info={"explained": words_of(experiment.target.explain, words), **_chosen(samples, self.question)},
+                info={**said_of(asked_of, experiment, samples), **_chosen(samples, self.question)},
             ),
         )
 

@@ -7,16 +7,18 @@ one, and those that rebuild the network as a library's module take targets alone
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol, Self, get_args
+from typing import Any, ClassVar, Literal, Protocol, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.links import linked, through
 from crossxai.masks import boolean
 from crossxai.model import Array
-from crossxai.target import Link, fits, linked, through
+from crossxai.target import fits
 
+Probability = Literal["identity", "softmax", "sigmoid"]
 Rows = npt.NDArray[np.intp]
 
 
@@ -53,18 +55,15 @@ class Measure(Protocol):
         ...
 
 
-def probabilities(outputs: Array) -> bool:
-    """Whether outputs (n, *out, classes) are probabilities already: they sum to 1, or those of the one class lie in [0, 1] and
-    come within 0.01 of both ends, which small logits of a network that has learnt little do not."""
-    if outputs.shape[-1] == 1:
-        return bool(0 <= outputs.min() < 0.01 and 0.99 < outputs.max() <= 1)
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=-1), 1, atol=1e-4))
+THRESHOLDS = {"probabilities": 0.5, "log_probabilities": float(np.log(0.5))}
+"""Above which the one class of a segmentation is the answer, by what the outputs are; 0 for logits."""
 
 
-def predicted_region(outputs: Array, label: int) -> npt.NDArray[np.bool_]:
-    """Where a class is the answer (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above 1/2."""
+def predicted_region(outputs: Array, label: int, kind: str = "logits") -> npt.NDArray[np.bool_]:
+    """Where a class is the answer (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above the
+    threshold of what the outputs are (see `crossxai.outputs`)."""
     if outputs.shape[-1] == 1:
-        return np.asarray(outputs[..., 0] > (0.5 if probabilities(outputs) else 0))
+        return np.asarray(outputs[..., 0] > THRESHOLDS.get(kind, 0.0))
     return np.asarray(outputs.argmax(axis=-1) == label)
 
 
@@ -75,14 +74,14 @@ class Dice:
     masks: (n, *space), booleans or 0 and 1, none empty. label: the class, of n_classes on the outputs' last axis. Soft, with p
     the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient (Milletari et al. 2016, V-Net,
     with sums of p instead of p², as in Drozdzal et al. 2016). hard: p is 1 where the class is the largest of all, or, for
-    probability="sigmoid", above 1/2, and 0 elsewhere (Dice 1945); without a gradient.
+    probability="sigmoid" and for one class, above 1/2, and 0 elsewhere (Dice 1945); without a gradient.
     probability: "softmax" or "sigmoid" of the outputs, or "identity" for a model that gives probabilities.
     """
 
     masks: npt.ArrayLike
     label: int
     n_classes: int
-    probability: Link = "softmax"
+    probability: Probability = "softmax"
     hard: bool = False
 
     def __post_init__(self) -> None:
@@ -92,8 +91,6 @@ class Dice:
         if not 0 <= self.label < self.n_classes:
             raise InvalidInput(f"label must lie in 0 … {self.n_classes - 1}, got {self.label}")
         _check_link(self.probability, self.n_classes)
-        if self.hard and self.n_classes == 1 and self.probability != "sigmoid":
-            raise InvalidInput('one output is always the largest: write probability="sigmoid"')
         empty = np.flatnonzero(~inside.reshape(len(inside), -1).any(axis=1))
         if len(empty):
             raise InvalidInput(f"the masks of samples {empty.tolist()} are empty: there is nothing to overlap with")
@@ -139,7 +136,9 @@ class Dice:
     def _regions(self, outputs: Array, rows: Rows) -> tuple[Array, Array]:
         """The predicted region and the mask of each output, (m, pixels)."""
         fits(outputs, self.out, rows)
-        if self.hard and self.probability != "sigmoid":
+        if self.probability == "identity":
+            _check_probabilities(outputs, self.n_classes)
+        if self.hard and self.probability != "sigmoid" and self.n_classes > 1:
             p = np.where(np.isnan(outputs).any(axis=-1), np.nan, outputs.argmax(axis=-1) == self.label)
         else:
             p = linked(outputs, self.probability)[..., self.label]
@@ -157,7 +156,7 @@ class Largest:
 
     n: int
     n_classes: int
-    probability: Link = "softmax"
+    probability: Probability = "softmax"
 
     def __post_init__(self) -> None:
         _check_link(self.probability, self.n_classes)
@@ -249,10 +248,22 @@ class Accuracy:
 
 
 def _check_link(link: str, n_classes: int) -> None:
-    if link not in get_args(Link):
-        raise InvalidInput(f"unknown probability {link!r}: write one of {', '.join(get_args(Link))}")
+    if link not in get_args(Probability):
+        raise InvalidInput(f"unknown probability {link!r}: write one of {', '.join(get_args(Probability))}")
     if link == "softmax" and n_classes == 1:
-        raise InvalidInput('softmax over one output is always 1: write probability="sigmoid"')
+        raise InvalidInput(
+            'softmax over one output is always 1: write probability="sigmoid" for logits, "identity" for probabilities'
+        )
+
+
+def _check_probabilities(outputs: Array, n_classes: int) -> None:
+    low, high = float(np.nanmin(outputs)), float(np.nanmax(outputs))
+    if low < -1e-6 or high > 1 + 1e-6:
+        write = "sigmoid" if n_classes == 1 else "softmax"
+        raise InvalidInput(
+            f'a Dice coefficient of probability="identity" takes probabilities; the outputs go from {low:.3g} to {high:.3g}: '
+            f'write probability="{write}"'
+        )
 
 
 def _no_weights(what: str) -> Unsupported:

@@ -1,12 +1,41 @@
-"""What a model's outputs are: logits, probabilities, log-probabilities or values."""
+"""What a model's outputs are: logits, probabilities, log-probabilities or values; declared, or measured and said how."""
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+import weakref
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
-from crossxai.errors import InvalidInput
+import numpy as np
+
+from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.model import Array, Inputs, Modality, Model, Traceable
+from crossxai.process import foreign
 
 Outputs = Literal["logits", "probabilities", "log_probabilities", "values"]
+
+DECLARE = (
+    'declare it: outputs="logits" or "probabilities" at the adapter, in an experiment outputs = "…" under [[models]]'
+)
+KEEPING = frozenset(
+    {"flatten", "expand", "upsample2d", "avg_pool2d", "max_pool2d", "global_avg_pool", "global_max_pool"}
+)
+"""Operations of a graph that keep what lies in [0, 1] there."""
+
+LINEAR = frozenset({"dense", "conv2d", "conv_transpose2d", "batch_norm", "standardise", "add", "subtract"})
+EXTREMES = (3.0, 100.0, 3000.0)
+"""How many times the half range of each modality extreme inputs leave its middle."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """kind: what the outputs are, "unknown" where neither the graph nor the outputs tell. how: it is known, in words."""
+
+    kind: Outputs | Literal["unknown"]
+    how: str
+
+
+_KNOWN: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
 
 
 def check_declared(outputs: str | None) -> Outputs | None:
@@ -14,3 +43,169 @@ def check_declared(outputs: str | None) -> Outputs | None:
     if outputs is not None and outputs not in get_args(Outputs):
         raise InvalidInput(f"outputs is one of {', '.join(get_args(Outputs))}, or None to measure it; got {outputs!r}")
     return outputs  # type: ignore[return-value]
+
+
+def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
+    """What the model's outputs are, in this order: as declared; by rows that sum to 1, or values outside of [0, 1]; by the last
+    operation of its graph; by its outputs on extreme inputs.
+
+    inputs: some samples; outputs: the model's on them, if they are known. Costs a pass of two samples without outputs, and one of
+    four if all lie in [0, 1] and no graph tells, once per model. Logits and the values of a regression are not told apart: what
+    is no probability is "logits".
+    """
+    declared = getattr(model, "outputs", None)
+    if declared is not None:
+        return Kind(declared, "declared")
+    few = tuple(values[:2] for values in inputs)
+    if outputs is None:
+        if (known := _KNOWN.get(model)) is not None:
+            return known
+        outputs = np.asarray(model.predict(few))
+    found = seen(outputs)
+    if found is None:  # a model that was changed shows it in its outputs, so that only this may be remembered
+        found = _KNOWN.get(model) or _of_graph(model, few) or _of_extremes(model, few)
+    _KNOWN[model] = found
+    return found
+
+
+def seen(outputs: Array) -> Kind | None:
+    """What outputs (n, *out, classes) show by themselves: None where they all lie in [0, 1] and do not sum to 1."""
+    if sums_to_one(outputs):
+        return Kind("probabilities", f"the {outputs.shape[-1]} outputs of each sample sum to 1")
+    if sums_to_one(outputs, logarithms=True):
+        return Kind("log_probabilities", f"exp of the {outputs.shape[-1]} outputs of each sample sums to 1")
+    finite = outputs[np.isfinite(outputs)]
+    if finite.size and not _within(finite):
+        return Kind("logits", f"outputs from {finite.min():.3g} to {finite.max():.3g}")
+    return None
+
+
+def sums_to_one(outputs: Array, logarithms: bool = False) -> bool:
+    """Whether outputs (n, *out, classes), or exp of them, are probabilities of several classes that sum to 1 in every row.
+
+    In half precision they do so to 0.004, but then the sums differ much less than the outputs. Two small logits sum to nearly
+    1 now and then, so a row alone must do so to rounding.
+    """
+    if outputs.shape[-1] < 2 or not outputs.size or (outputs.max() > 0 if logarithms else outputs.min() < 0):
+        return False
+    rows = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
+    rows = np.exp(rows) if logarithms else rows
+    sums = rows.sum(axis=1)
+    rounding = 8 * max(float(np.finfo(outputs.dtype).eps), 1e-7)
+    off = float(np.abs(sums - 1).max())
+    if off <= rounding or len(rows) == 1:
+        return off <= rounding
+    alike = float(np.ptp(sums)) <= max(rounding, 0.02 * float(np.ptp(rows, axis=0).max()))
+    return alike and off <= (4e-3 if len(rows) >= 8 else 1e-5)
+
+
+def check_known(found: Kind, model: str, decides: str) -> None:
+    """Raise `InvalidInput`, which says how to declare it, where what the outputs are is unknown. decides: what depends on it."""
+    if found.kind == "unknown":
+        raise InvalidInput(
+            f"model {model!r}: {found.how}, so that it cannot be told whether they are logits or probabilities, which decides "
+            f"{decides}; {DECLARE}"
+        )
+
+
+def probability_link(
+    found: Kind, n_classes: int, model: str, link: str = "auto"
+) -> Literal["identity", "softmax", "sigmoid"]:
+    """The link that makes probabilities of the outputs: "identity" where they are some. link: "softmax" or "sigmoid" for logits;
+    "auto" is softmax, but sigmoid for one output. Raises `InvalidInput` where it is unknown what the outputs are."""
+    check_known(found, model, "what their probabilities are")
+    if found.kind in ("probabilities", "values"):
+        return "identity"
+    if found.kind == "log_probabilities" and (n_classes == 1 or link == "sigmoid"):
+        raise InvalidInput(
+            f"model {model!r} gives log-probabilities ({found.how}), of which a softmax over several classes makes "
+            f"probabilities; asked for is {link} over {n_classes} output{'s' * (n_classes > 1)}"
+        )
+    if link == "auto":
+        return "sigmoid" if n_classes == 1 else "softmax"
+    return "sigmoid" if link == "sigmoid" else "softmax"
+
+
+def check_link(link: str, found: Kind, model: str) -> None:
+    """Raise `InvalidInput` for a link (a `Target`'s, or the probability of a measure) that these outputs have been through
+    already, or that they cannot go through."""
+    if found.kind == "probabilities" and link in ("softmax", "sigmoid"):
+        raise InvalidInput(
+            f"model {model!r} gives probabilities already ({found.how}): a second {link} would flatten every score; "
+            'write link="identity"'
+        )
+    if found.kind == "log_probabilities" and link == "sigmoid":
+        raise InvalidInput(
+            f'model {model!r} gives log-probabilities ({found.how}): write link="softmax", which gives the probabilities'
+        )
+    if found.kind in ("logits", "values") and link == "log_odds":
+        raise InvalidInput(
+            f"model {model!r} gives {found.kind} ({found.how}), log-odds are those of probabilities: "
+            'link="identity" explains the logit'
+        )
+
+
+def check_target(model: Model, inputs: Inputs, target: Any, outputs: Array | None = None) -> None:
+    """Raise `InvalidInput` where a `Target` or a measure puts the model's outputs through a link that they have been through, or
+    cannot go through; measures what they are only if there is such a link."""
+    link = getattr(target, "probability", getattr(target, "link", "identity"))
+    if link in ("softmax", "sigmoid", "log_odds"):
+        check_link(link, kind(model, inputs, outputs), model.name)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What asking a model for its graph, or for its outputs on strange inputs, may raise."""
+    return (CrossXAIError, *foreign())
+
+
+def _within(values: Array) -> bool:
+    """Whether all lie in [0, 1], up to rounding."""
+    slack = 8 * float(np.finfo(values.dtype).eps)
+    return bool(values.min() >= -slack and values.max() <= 1 + slack)
+
+
+def _of_graph(model: Model, few: Inputs) -> Kind | None:
+    """By the last operation that is not one of `KEEPING`; None without a graph, or where it ends in something else."""
+    if not isinstance(model, Traceable):
+        return None
+    try:
+        graph = model.graph(tuple(values[:1] for values in few))
+    except _failures():  # the outputs themselves will tell
+        return None
+    nodes = {node.name: node for node in graph.nodes}
+    node = nodes[graph.output]
+    while node.op in KEEPING:
+        node = nodes[node.inputs[0]]
+    if node.op in ("sigmoid", "softmax"):
+        return Kind("probabilities", f"its graph ends in a {node.op}")
+    return Kind("logits", f"its graph ends in {node.op}, no sigmoid or softmax") if node.op in LINEAR else None
+
+
+def _of_extremes(model: Model, few: Inputs) -> Kind:
+    """By outputs on shuffled and extreme inputs: a sigmoid keeps all in [0, 1] and goes near its ends, logits leave it."""
+    rng = np.random.default_rng([0, 2])
+    inputs = tuple(_extreme(m, v, rng) for m, v in zip(model.modalities, few, strict=True))
+    try:
+        with np.errstate(all="ignore"):  # a sigmoid written in NumPy overflows there
+            outputs = np.asarray(model.predict(inputs))
+    except _failures():
+        return Kind("unknown", "all outputs lie in [0, 1], and it takes no extreme inputs")
+    finite = outputs[np.isfinite(outputs)]
+    if finite.size and not _within(finite):
+        return Kind("logits", f"outputs from {finite.min():.3g} to {finite.max():.3g} on extreme inputs")
+    # Exactly 0 is also what a dead ReLU gives.
+    near = bool((finite > 0.99).any() or ((finite > 0) & (finite < 0.01)).any())
+    if near and np.ptp(finite) > 1e-3:
+        return Kind("probabilities", f"all of {finite.size} outputs on extreme inputs lie in [0, 1], near its ends")
+    return Kind("unknown", "all outputs lie in [0, 1], on extreme inputs, too")
+
+
+def _extreme(modality: Modality, values: Array, rng: np.random.Generator) -> Array:
+    """Four inputs: the first sample shuffled, and noise around an offset, farther and farther from the middle of the range."""
+    low, high = modality.range or (float(values.min()), float(values.max()))
+    half = (high - low) / 2 or 1.0
+    shuffled = rng.permuted(values[:1], axis=1)
+    offsets = rng.choice([-1.0, 1.0], (len(EXTREMES), *[1] * (values.ndim - 2), values.shape[-1]))
+    noise = offsets + rng.uniform(-1, 1, (len(EXTREMES), *values.shape[1:]))
+    scale = np.reshape(EXTREMES, (-1, *[1] * (values.ndim - 1)))
+    return np.concatenate([shuffled, ((low + high) / 2 + half * scale * noise).astype(values.dtype)])

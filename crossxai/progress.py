@@ -20,7 +20,8 @@ EVERY = 30.0
 class Progress:
     """Counts the passes of one stage after the other, such as explaining on one model, and says how much time each has left.
 
-    Time left is the stage's own pace so far, over the passes that are still to come.
+    Time left is the stage's own pace so far, over the passes that are still to come. What a step does before it asks the model
+    for the first time, such as loading a library, is not part of the pace.
     """
 
     def __init__(
@@ -59,9 +60,17 @@ class Progress:
         """
         until = min(self._total, self._done + cost)
         each = cost / max(1, samples)
+        start, asked = self._clock(), False
+
+        def tell(n: int) -> None:
+            nonlocal asked
+            if not asked:
+                self._begun, asked = self._begun + self._clock() - start, True
+            self._advance(min(n * each, until - self._done))
+
         self.say(name)
         try:
-            with watching(lambda n: self._advance(min(n * each, until - self._done))):
+            with watching(tell):
                 yield
         finally:
             # A method that runs the network by itself is seen at its end only.
@@ -84,6 +93,11 @@ class Progress:
         """What is being done now."""
         self._name = name
         self._bars.update(self._task, description=name, completed=round(self._done), left=self._left())
+
+    @property
+    def passes(self) -> int:
+        """Passes of this stage that are done."""
+        return round(self._done)
 
     def seconds_left(self) -> float:
         """What this stage still takes at its pace so far; NaN before anything is done."""

@@ -130,6 +130,16 @@ class Question:
             facts = trust.gradients_of(self.model, self.inputs)
             trust.require(facts[name] for name in self.free)
 
+    def notes(self, gradients: bool = False) -> tuple[str, ...]:
+        """What was found about the model that a reader of an answer should know, and that nothing was checked, if so."""
+        if self.check == "off":
+            return ("what the answer relies on was not checked, as asked",)
+        facts = list(trust.scores_of(self.model, self.inputs))
+        if gradients and isinstance(self.model, Differentiable):
+            own = trust.gradients_of(self.model, self.inputs)
+            facts += [own[name] for name in self.free]
+        return tuple(fact.found for fact in facts if fact.verdict == "note")
+
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The free modalities, in the model's order."""
@@ -205,6 +215,9 @@ class Question:
         """Scores (m,) of copies, a layer's activation (m, y, x, channel) and the gradient of the scores at it."""
         how, model = self._layers.layout(layer), self._layered()
         values, index = self._copies(inputs, rows)
+        self.trusted()
+        if self.check == "on":
+            trust.require([trust.layer_gradient_of(model, self.inputs, layer)])
 
         def work(part: Rows) -> tuple[Array, Array, Array]:
             here = index[part]
@@ -218,6 +231,7 @@ class Question:
     def layer_score(self, layer: str) -> tuple[Array, Array]:
         """Scores (n,) and a layer's activation (n, y, x, channel), from one forward pass."""
         how, model = self._layers.layout(layer), self._layered()
+        self.trusted()
 
         def work(part: Rows) -> tuple[Array, Array]:
             outputs, activation = model.read(tuple(v[part] for v in self.inputs), layer)
@@ -231,6 +245,7 @@ class Question:
         `make(positions)` builds batch by batch, so that they never all exist at once; one forward pass each, and one more where
         a layer has tokens that stand for no place, which keep their own values."""
         how, model, index = self._layers.layout(layer), self._layered(), self._rows(rows)
+        self.trusted()
 
         def work(part: Rows) -> Array:
             own = tuple(values[index[part]] for values in self.inputs)
@@ -267,6 +282,12 @@ class Question:
         layers.layout(layer)
         return layer
 
+    def twin_layer(self, layer: str, purpose: str) -> str:
+        """`cam_layer(layer)`, if its activation lies in a twin of the network as it does here; else `Unsupported`."""
+        name = self.cam_layer(layer)
+        self._layers.require_plain(name, purpose)
+        return name
+
     def cam_size(self, layer: str = "") -> tuple[int, int, int]:
         """(y, x, channel) of the activation at `cam_layer(layer)`."""
         return self._layers.size(self.cam_layer(layer))
@@ -283,6 +304,7 @@ class Question:
         model = self.model
         if not isinstance(model, Attentive):
             raise Unsupported(f"needs attention, which model {model.name!r} does not give")
+        self.trusted()
 
         def work(part: Rows) -> tuple[Array, tuple[AttentionMap, ...]]:
             full = tuple(v[part] for v in self.inputs)

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai import plan, sources
-from crossxai.asking import words
+from crossxai.asking import check_scales, words
 from crossxai.atomic import write_text
 from crossxai.attribution import Explainer
 from crossxai.batching import DEFAULT
@@ -67,14 +67,14 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     experiment = sources.with_controls(experiment, samples)
     made = [(spec, sources.explainer(spec, experiment.seed, samples)) for spec in experiment.explainers]
     console = console or Console(stderr=True)
-    failures = Failures(out)
+    kept = Failures(out)
     failed: dict[str, str] = {}
     subjects: dict[str, Subject] = {}
     for model in experiment.models:
         try:
             subjects[model.name] = sources.subject(model, experiment.folder, console.is_terminal)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
-            _, failed[model.name] = failures.row(error, model.name)
+            _, failed[model.name] = kept.row(error, model.name)
     judges = {
         name: [sources.metric(m, experiment, samples, subject.mean) for m in experiment.metrics]
         for name, subject in subjects.items()
@@ -85,13 +85,13 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
         mistakes: list[CrossXAIError] = []
         for name, subject in subjects.items():
             try:
-                jobs[name] = Job(experiment, samples, subject, name, out, progress, console, failures)
+                jobs[name] = Job(experiment, samples, subject, name, out, progress, console, kept)
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     mistakes.append(error)
-                failed[name] = failures.row(error, name)[1]
+                failed[name] = kept.row(error, name)[1]
         if not jobs and mistakes:  # of the experiment, rather than of a model
             raise mistakes[0]
         for name, reason in failed.items():
@@ -99,8 +99,12 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
             console.print(
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
+        check_scales(experiment, {name: job.kind for name, job in jobs.items()})
         models = [_entry(model, subjects.get(model.name), failed.get(model.name, "")) for model in experiment.models]
-        draft = _manifest(experiment, samples, data, models, failures, start)
+        for entry in models:
+            if job := jobs.get(entry["name"]):
+                entry["outputs"] = {"kind": job.kind.kind, "known": job.kind.how}
+        draft = _manifest(experiment, samples, data, models, kept, start)
         hashes = {name: job.metrics(judges[name]) for name, job in jobs.items()}
         plan.write(out, draft, {name: job.tasks(made) for name, job in jobs.items()}, hashes)
         for entry in models:
@@ -108,20 +112,15 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
                 job.explain(made)
                 entry["refused"] = job.judge(made, judges[job.name])
     _remove_others(out, experiment)
-    text = json.dumps(_manifest(experiment, samples, data, models, failures, start), indent=1)
+    text = json.dumps(_manifest(experiment, samples, data, models, kept, start), indent=1)
     write_text(out / "manifest.json", text)
     (out / plan.NAME).unlink(missing_ok=True)
     return out
 
 
-def failed(out: Path) -> list[str]:
-    """What failed in a finished run, a line each."""
-    found = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("failures", [])
-    return [
-        f"{' of '.join(filter(None, (f['metric'], f['explainer'] or f['model'])))}"
-        f"{' on ' + f['model'] if f['explainer'] else ''}: {f['reason']}"
-        for f in found
-    ]
+def failures(out: Path) -> list[dict[str, str]]:
+    """What failed in a finished run: model, explainer, metric ("" for all of them), reason and the file of the traceback."""
+    return list(json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("failures", []))
 
 
 def _entry(spec: ModelSpec, subject: Subject | None, failed: str) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
             raise InvalidInput(
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
             )
-        return Subject(model, type(model).__module__.rpartition(".")[2], "", {})
+        _declare(model, spec)
+        mean, sd = _declared_statistics(model)
+        return Subject(model, type(model).__module__.rpartition(".")[2], "", {}, mean, sd)
     require(spec.framework, spec.framework, f"model {spec.name!r}")
     path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
     held = loading.load(path, spec.framework, spec.name, standard_tables=True)
@@ -133,6 +135,25 @@ def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
     about = (held.metrics, mean, sd, held.standard, held.trained_without)
     return Subject(held.model, spec.framework, held.digest, *about)
+
+
+def _declared_statistics(model: Any) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
+    """(mean, sd) by modality, which a model's adapter standardises with: those of its training set, as far as anyone knows."""
+    declared = dict(getattr(model, "standardise", {}))
+    mean, sd = ({name: tuple(float(v) for v in pair[i]) for name, pair in declared.items()} for i in (0, 1))
+    return mean, sd
+
+
+def _declare(model: Any, spec: ModelSpec) -> None:
+    """What the experiment says of the model's outputs, kept where adapters keep it."""
+    if spec.outputs is None:
+        return
+    try:
+        model.outputs = spec.outputs
+    except AttributeError as error:
+        raise InvalidInput(
+            f"model {spec.name!r}: outputs = {spec.outputs!r} cannot be set on its {type(model).__name__}: declare it there"
+        ) from error
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:

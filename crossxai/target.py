@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, softmax
 
 from crossxai.errors import InvalidInput
+from crossxai.links import Link, linked, through, weighed
 from crossxai.masks import boolean
 from crossxai.model import Array
-
-Link = Literal["identity", "softmax", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,8 @@ class Target:
     What is no such sum, a Dice coefficient or an accuracy, is in `measures`.
 
     weights: (n, *out), class axis last. link: "identity" explains the raw output (logit), "softmax" the probability
-    over the last axis, "sigmoid" the probability of each output alone.
+    over the last axis, "sigmoid" the probability of each output alone; "log_odds", of a model that gives probabilities,
+    log(p / (1 - p)), which is the logit before a sigmoid, and before a softmax how far the logit is above all others together.
     """
 
     weights: npt.NDArray[Any]
@@ -35,7 +34,10 @@ class Target:
         if self.weights.ndim < 2:
             raise InvalidInput(f"target weights need shape (n, *out), got {self.weights.shape}")
         if self.link == "softmax" and self.weights.shape[-1] == 1:
-            raise InvalidInput('softmax over one output is always 1: write link="sigmoid" (measure = "sigmoid")')
+            raise InvalidInput(
+                'softmax over one output is always 1: write link="sigmoid" (measure = "sigmoid")'
+                ', or "identity" for a model that gives probabilities'
+            )
 
     @classmethod
     def classes(cls, labels: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
@@ -86,7 +88,8 @@ class Target:
     def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
         weights = self._weights_for(outputs, rows)
-        return np.asarray((linked(outputs, self.link) * weights).reshape(len(outputs), -1).sum(axis=1))
+        values = weighed(linked(outputs, self.link), weights, self.link)
+        return np.asarray(values.reshape(len(outputs), -1).sum(axis=1))
 
     def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """d(score)/d(outputs), shape (m, *out)."""
@@ -105,18 +108,3 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
         raise InvalidInput(
             f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
         )
-
-
-def linked(outputs: Array, link: Link) -> Array:
-    """link(outputs), of the same shape."""
-    if link == "softmax":
-        return np.asarray(softmax(outputs, axis=-1))
-    return np.asarray(expit(outputs)) if link == "sigmoid" else outputs
-
-
-def through(outputs: Array, link: Link, slope: Array) -> Array:
-    """d(score)/d(outputs) where slope is d(score)/d(link(outputs)), all (m, *out)."""
-    p = linked(outputs, link)
-    if link == "softmax":
-        return np.asarray(p * (slope - (p * slope).sum(axis=-1, keepdims=True)))
-    return np.asarray(p * (1 - p) * slope) if link == "sigmoid" else slope

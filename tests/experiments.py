@@ -63,8 +63,12 @@ from crossxai.adapters.numpy import FunctionModel
 
 def model(f, name='image'):
     return FunctionModel(f, (Modality.image(name),))
-def probabilities():
+def halves():
     return model(lambda x: np.full((len(x), 2), 0.5))
+def pair():
+    return model(lambda x: np.stack([x.mean((1, 2, 3)), -x.mean((1, 2, 3))], 1))
+def bounded():
+    return model(lambda x: 0.4 + 0.1 * np.sin(x.mean((1, 2)))[:, :2])
 def nothing():
     return model(lambda x: np.full((len(x), 2), np.nan))
 def single():

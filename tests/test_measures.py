@@ -134,7 +134,7 @@ def test_metrics_that_need_a_class_refuse_measures() -> None:
         (lambda: Dice(np.ones(2), 0, 2), r"masks need shape \(n, \*space\)"),
         (lambda: Dice(np.ones((2, 2)), 0, 2, "logit"), "unknown probability 'logit'"),  # type: ignore[arg-type]
         (lambda: Dice(np.ones((2, 2)), 0, 1), 'write probability="sigmoid"'),
-        (lambda: Dice(np.ones((2, 2)), 0, 1, "identity", hard=True), "one output is always the largest"),
+        (lambda: Dice(np.ones((2, 2)), 0, 1), '"identity" for probabilities'),
         (lambda: Dice(np.ones((2, 2)), 0, 2, hard=True).cotangent(np.zeros((2, 2, 2)), ALL[:2]), "write hard=False"),
         (lambda: Dice(np.ones((2, 3)), 0, 2).score(np.zeros((2, 2, 2)), ALL[:2]), "the model gives"),
         (lambda: Largest(2, 1), "softmax over one output is always 1"),

@@ -62,10 +62,13 @@ def test_agreement_with_ablation() -> None:
     # All contributions are positive: the sum's shares are those of the drops.
     np.testing.assert_allclose(by_sum.value, 1)
     np.testing.assert_allclose(by_sum.extras["drop.image"], truth.of("image").reshape(12, -1).sum(axis=1))
-    by_mean = get("modality_agreement")(question, truth)
+    np.testing.assert_allclose(get("modality_agreement")(question, truth).value, 1)
+    by_mean = get("modality_agreement", of="mean")(question, truth)
     assert (by_mean.value < 0.98).all()  # a column is worth a thirtieth of a pixel, and there are 3 of 67
     turned = replace(truth, values=(truth.values[0] * 1e-6, truth.values[1]))
     assert (get("modality_agreement")(question, turned).value < 0.1).all()
+    noise = replace(truth, values=tuple(np.random.default_rng(0).normal(size=v.shape) for v in truth.values))
+    assert (get("modality_agreement")(question, noise).value < by_sum.value - 0.005).all()
     drops = explainers.get("captum.modality_ablation")(question).extras["modality_drop"]
     np.testing.assert_allclose(drops[:, 1], by_sum.extras["drop.table"], rtol=1e-5)
 

@@ -25,14 +25,19 @@ def test_truth_points_at_its_own_cell(mosaic):
     explainer = Oracle(recording)
     found = metric(question, explainer(question), explainer)
     assert (found.value > 0.8).all()
+    assert found.extras["hit"].all()
+    assert found.extras["pointing"].all()
     np.testing.assert_array_equal(found.extras["chance"], 0.25)
     assert asked[1:] == [(12, 16, 16, 3) if mosaic == "same" else (12, 32, 32, 3)]
     noise = Oracle(anew)
     assert metric(question, noise(question), noise).value.mean() == pytest.approx(0.25, abs=0.02)
+    flat = Oracle(lambda q, seed: np.ones((len(q), *q.inputs[0].shape[1:3], 1)))  # all cells tie
+    tied = metric(question, flat(question), flat)
+    np.testing.assert_allclose([tied.value, tied.extras["hit"], tied.extras["pointing"]], 0.25)
 
 
 def test_mosaics_by_hand():
-    question, metric = colours_question(), GridPointing()
+    question, metric = colours_question(), GridPointing(mosaic="same")
     plan = metric.plan(question)
     labels = np.arange(12) % 3
     for row, cells in enumerate(plan):
@@ -72,23 +77,24 @@ def test_two_samples_are_enough_and_one_class_is_not():
 @pytest.mark.parametrize("model", [toys.torch_model, toys.keras_model])
 def test_networks(model):
     question, explainer = toys.question(model()), get("reference.gradient_x_input")
-    found = GridPointing()(question, explainer(question), explainer)
+    found = GridPointing(mosaic="same")(question, explainer(question), explainer)
     assert ((found.value >= 0) & (found.value <= 1)).all()
 
 
 def test_a_network_of_one_size_refuses_larger_mosaics():
     question, explainer = toys.question(toys.keras_model()), get("reference.gradient_x_input")
     with pytest.raises(Unsupported, match="twice as high and wide: write mosaic='same'"):
-        GridPointing(mosaic="double")(question, explainer(question), explainer)
+        GridPointing()(question, explainer(question), explainer)
 
 
 def test_undefined_and_refused():
     question = colours_question(3)
     negative = Oracle(lambda q, seed: -np.abs(truth(q)))
-    assert np.isnan(GridPointing()(question, negative(question), negative).value).all()
+    found = GridPointing()(question, negative(question), negative)
+    assert np.isnan([found.value, found.extras["hit"], found.extras["pointing"]]).all()
     odd = replace(question, inputs=(question.inputs[0][:, :15],))
     with pytest.raises(Unsupported, match="15 × 16 is odd: write mosaic='double'"):
-        GridPointing().check(odd)
+        GridPointing(mosaic="same").check(odd)
     with pytest.raises(InvalidInput, match="unknown mosaic 'big': write same or double"):
         GridPointing(mosaic="big")
     model = type("Table", (), {"name": "t", "modalities": (Modality.table(("a", "b")),), "predict": None})()
@@ -109,4 +115,4 @@ def test_a_keras_network_of_one_size_is_a_refusal_in_every_library(name):
     question = Question(model, (toys.images(3)[:, :8, :8],), Target.classes([0, 1, 2], 3))
     explainer = get(name)
     with pytest.raises(Unsupported, match="cannot take images twice as high and wide: write mosaic='same'"):
-        GridPointing(mosaic="double")(question, explainer(question), explainer)
+        GridPointing()(question, explainer(question), explainer)

@@ -60,22 +60,52 @@ def test_ties_are_the_mean_over_their_orders():
     np.testing.assert_allclose(np.mean(broken, axis=0), exact, atol=0.02)
 
 
-@pytest.mark.parametrize("by", ["share", "value"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (5, 5), (20, 30), (40, 60)])
+def test_a_perfect_map_of_any_lesion_gets_1(rows, columns):
+    """By shares of the image, 20 of them, it got 0.33 of a lesion of 1 %: by `by="share"` and `of="k"` it still does."""
+    mask = np.zeros((1, 50, 60), bool)
+    mask[:, 5 : 5 + rows, 7 : 7 + columns][:, :40, :50] = True
+    question = Question(Never(), (np.full((1, 50, 60, 3), 0.5, np.float32),), Target.classes([0], 2))
+    perfect = Attribution((mask[..., None] * 1.0,), question.modalities, question.ids, "test")
+    for kind in (MaskDice, MaskIoU, TopK, RelevanceRank, AveragePrecision):
+        assert kind(mask)(question, perfect).value[0] == 1, kind
+    found = MaskDice(mask)(question, perfect)
+    assert found.extras["best_threshold"][0] == pytest.approx(mask.mean())
+    assert found.curve[0][found.fractions == 1] == 1
+    if (rows, columns) == (5, 5):
+        assert MaskDice(mask, by="share")(question, perfect).value[0] == pytest.approx(2 * 25 / (150 + 25))
+        assert TopK(mask, of="k")(question, perfect).value[0] == pytest.approx(25 / 300)
+
+
+def test_chance_of_top_k_is_the_mean_of_random_maps():
+    rng = np.random.default_rng(0)
+    for of, share in (("attainable", 0.1), ("attainable", 0.5), ("k", 0.1)):
+        found = [TopK(MASKS, share=share, of=of)(QUESTION, answer(rng.random(MAPS.shape))) for _ in range(300)]
+        mean = np.mean([f.value for f in found], axis=0)
+        np.testing.assert_allclose(mean, found[0].extras["chance"], atol=0.03)
+
+
+@pytest.mark.parametrize("by", ["mask", "share", "value"])
 def test_iou_and_dice_by_plain_loops(by):
     iou, dice = (kind(MASKS, steps=5, by=by)(QUESTION, answer(MAPS)) for kind in (MaskIoU, MaskDice))
     for i, (values, mask) in enumerate(zip(MAPS, MASKS, strict=True)):
         for j, threshold in enumerate((0.2, 0.4, 0.6, 0.8, 1.0)):
-            if by == "share":
-                k = int(np.ceil(threshold * SIDE * SIDE))
+            if by != "value":
+                whole = mask.sum() * 5 / 3 if by == "mask" else SIDE * SIDE  # multiples 1/3, 2/3, 1 … of the mask
+                k = min(int(np.ceil(threshold * whole - 1e-9)), SIDE * SIDE)
                 inside = values >= np.sort(values.ravel())[-k]
             else:
                 inside = (values - values.min()) / np.ptp(values) >= 1 - threshold
             assert iou.curve[i, j] == pytest.approx((inside & mask).sum() / (inside | mask).sum())
             assert dice.curve[i, j] == pytest.approx(2 * (inside & mask).sum() / (inside.sum() + mask.sum()))
     np.testing.assert_allclose(dice.curve, 2 * iou.curve / (1 + iou.curve))  # an identity of the two
-    np.testing.assert_allclose(iou.curve[:, -1], MASKS.mean(axis=(1, 2)))
     np.testing.assert_allclose(iou.value, iou.curve.max(axis=1))
-    np.testing.assert_allclose(iou.extras["best_threshold"], iou.fractions[iou.curve.argmax(axis=1)])
+    best = iou.fractions[iou.curve.argmax(axis=1)]
+    if by != "mask":
+        np.testing.assert_allclose(iou.curve[:, -1], MASKS.mean(axis=(1, 2)))
+    np.testing.assert_allclose(
+        iou.extras["best_threshold"], np.ceil(best * MASKS.sum(axis=(1, 2)) - 1e-9) / SIDE**2 if by == "mask" else best
+    )
     mean = MaskIoU(MASKS, steps=5, by=by, take="mean")(QUESTION, answer(MAPS))
     np.testing.assert_allclose(mean.value, iou.curve.mean(axis=1))
 
@@ -101,7 +131,7 @@ def test_bad_parameters():
     for words, make in (
         ("share must lie", lambda: TopK(MASKS, share=0)),
         ("steps must be a whole number", lambda: MaskIoU(MASKS, steps=0)),
-        ("unknown by 'rank': write share or value", lambda: MaskDice(MASKS, by="rank")),
+        ("unknown by 'rank': write mask or share or value", lambda: MaskDice(MASKS, by="rank")),
         ("unknown take", lambda: MaskDice(MASKS, take="worst")),
     ):
         with pytest.raises(InvalidInput, match=words):

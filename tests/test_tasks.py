@@ -11,7 +11,6 @@ from experiments import crossxai, toml
 
 from crossxai import experiment, files, sources
 from crossxai.data import medical
-from crossxai.measures import probabilities
 
 OWN = """
 import numpy as np
@@ -146,8 +145,7 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
         ("regions", "region", {"of": "label", "mask": "other"}, "no mask 'other', only: tumour, nothing"),
         ("regions", "region", {"of": "label", "mask": "nothing"}, "the true region of model 'own' is empty for a, b, c, d"),
         ("regions", "region", {"output": 2}, "segments classes 0 … 0"),
-        ("regions", "probability", {"of": "label"}, "gives probabilities already (they fill [0, 1]): a second sigmoid"),
-        ("regions", "probability", {"measure": "sigmoid"}, 'write measure = "identity" under [target]'),
+        ("values", "value", {"explain": "logit"}, "a regression has a value"),
     ],
 )  # fmt: skip
 def test_what_a_task_cannot_be_asked(tmp_path: Path, data: str, model: str, target: Any, words: str) -> None:
@@ -155,22 +153,14 @@ def test_what_a_task_cannot_be_asked(tmp_path: Path, data: str, model: str, targ
     assert words in refused(path)
 
 
-@pytest.mark.parametrize("measure", ["identity", "dice"])
+@pytest.mark.parametrize("measure", ["auto", "sigmoid", "dice"])
 def test_a_segmentation_that_gives_probabilities_has_the_region_of_its_logits(tmp_path: Path, measure: str) -> None:
     scores = []
     for model in ("region", "probability"):
         (tmp_path / model).mkdir()
-        target = {"measure": {"region": "auto", "probability": "identity"}[model] if measure == "identity" else measure}
-        out = ran(written(tmp_path / model, "regions", model, target, "tumour"))
+        out = ran(written(tmp_path / model, "regions", model, {"measure": measure}, "tumour"))
         scores.append(files.read_predictions(out / "predictions" / "own.h5").score)
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-5)
-
-
-def test_small_logits_are_no_probabilities() -> None:
-    """One epoch's logits may all lie between 0 and 1."""
-    assert not probabilities(np.linspace(0.02, 0.4, 50)[:, None])
-    assert not probabilities(np.linspace(0.0, 0.9, 50)[:, None])
-    assert probabilities(np.linspace(0.001, 0.999, 50)[:, None])
 
 
 def test_one_metric_twice_needs_labels(tmp_path: Path) -> None:

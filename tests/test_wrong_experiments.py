@@ -58,7 +58,19 @@ from experiments import OWN, SMALL, crossxai, toml
         ({"models": [{"name": ".."}]}, "models.0.name: String should match pattern"),
         ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "give each its own label"),
         ({"explainers": [{"name": "captum.saliency", "params": {"profile": "native"}}]}, "write it beside them"),
-        ({"models": [{"name": "x", "factory": "own:probabilities"}]}, "gives probabilities already"),
+        (
+            {"models": [{"name": "x", "factory": "own:bounded"}]},
+            "cannot be told whether they are logits or probabilities",
+        ),
+        ({"models": [{"name": "x", "outputs": "logits"}]}, "outputs belongs to a factory's model"),
+        ({"models": [{"name": "x", "factory": "own:single", "outputs": "odds"}]}, "models.0.outputs: Input should be"),
+        (
+            {
+                "target": {"measure": "identity"},
+                "models": [{"name": n, "factory": f"own:{n}"} for n in ("pair", "halves")],
+            },
+            "puts two scales into one table (pair logits, halves probabilities)",
+        ),
         ({"models": [{"name": "x", "factory": "own:nothing"}]}, "gives NaN or infinity"),
         (
             {"models": [{"name": "x", "factory": "own:single"}]},

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention, tensorflow_axes, tensorflow_weights
+from crossxai.adapters import tensorflow_attention, tensorflow_axes, tensorflow_hints, tensorflow_weights
 from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
 from crossxai.adapters.tensorflow_passage import Passage, named
@@ -22,7 +22,7 @@ from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownNam
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import MeanSd, check_inputs, check_modalities, model_failed
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import check, folded
+from crossxai.porting.folding import folded, verify
 from crossxai.porting.to_keras import build
 from crossxai.process import foreign, streams_kept
 from crossxai.redrawing import check_depth
@@ -85,6 +85,11 @@ class KerasModel:
         self._cotangent: Cotangent | None = None
         self._failure: Exception | None = None
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         tensors = self._tensors(inputs)
@@ -102,6 +107,10 @@ class KerasModel:
 
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return _array(outputs), tuple(map(_array, gradients))
+
+    def hints(self) -> Mapping[str, Any]:
+        """What the model shows of itself without a pass; see `tensorflow_hints`."""
+        return tensorflow_hints.hints(self._named().values())
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
@@ -130,7 +139,7 @@ class KerasModel:
         layers = self._named()
         if layer not in layers:
             raise UnknownName(f"layer of model {self.name!r}", layer, layers)
-        carried = self._passage.axes(self.model)
+        carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
         told = {carried[id(t)] for t in tensors if id(t) in carried}
         return told.pop() if len(told) == 1 else tensorflow_axes.own(layers[layer])
@@ -258,7 +267,7 @@ class KerasModel:
         with streams_kept(), self._asking(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
         faster = self._around(network)
-        check(self.predict(inputs), faster.predict(inputs), self.name)
+        verify(self, faster, inputs)
         return faster
 
     def _around(self, model: Any, **options: Any) -> KerasModel:

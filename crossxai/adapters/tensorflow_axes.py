@@ -90,15 +90,18 @@ def _of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None
         if told is not None:
             return told
         dense = isinstance(operation, _K.Dense)
-        known = next((k for k in type(operation).__mro__ if k in KEEPING or k is _K.Dense), None)
-        if known is None or overridden(operation, known, HARMLESS):
+        kind = next((k for k in type(operation).__mro__ if k in KEEPING or k is _K.Dense), None)
+        if kind is None or overridden(operation, kind, HARMLESS):
             return None
     elif type(operation).__name__ in POINTWISE and type(operation).__module__.startswith("keras."):
         dense = False
     else:
         return None
-    rank = len(outputs[0].shape)
-    sources = {axes.get(id(t)) for t in given if len(t.shape) == rank}
-    (source,) = sources if len(sources) == 1 else (None,)
+    # What is as large as the output has its axes; a factor that is broadcast, or one that tells nothing, does not matter.
+    shape = tuple(outputs[0].shape)
+    joined = type(operation).__name__ == "Concatenate"
+    known = {axes.get(id(t)) for t in given if joined or tuple(t.shape) == shape or dense}
+    known -= set() if joined else {None}
+    (source,) = known if len(known) == 1 else (None,)
     # A dense layer mixes along the last axis, of which it makes another one.
     return None if dense and (source is None or source[-1] != "channel") else source

@@ -32,8 +32,7 @@ class Traces:
 
     def run(self, kind: str, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
         """function(*tensors), by a graph if there can be one. kind: names the function; tensors: the sample axis first."""
-        if self._snapshot is not None and not self._snapshot.holds():
-            self.forget()
+        self._refresh()
         for known in (False, True):
             specs = [tf.TensorSpec(tuple(t.shape) if known else (None, *t.shape[1:]), t.dtype) for t in tensors]
             key = kind, tuple(tuple(s.shape) for s in specs)
@@ -44,9 +43,22 @@ class Traces:
                 return self._made[key](*tensors)
         return function(*tensors)
 
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        """make(), kept until the model changes."""
+        self._refresh()
+        if (key, ()) not in self._made:
+            self._made[key, ()] = make()
+            self._snapshot = self._snapshot or Snapshot(self._model)
+        return self._made[key, ()]
+
+    def _refresh(self) -> None:
+        if self._snapshot is not None and not self._snapshot.holds():
+            self.forget()
+
     def forget(self) -> None:
         """Trace everything anew at the next request."""
         self._made.clear()
+        self._snapshot = None
 
 
 def _traced(function: Callable[..., Any], specs: Sequence[Any]) -> Any:

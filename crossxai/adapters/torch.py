@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_folding, torch_layers, torch_weights
+from crossxai.adapters import torch_attention, torch_folding, torch_hints, torch_layers, torch_weights
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
@@ -88,6 +88,11 @@ class TorchModel:
             self._standardise.append(None if plain else (pair[0], pair[1]))
         self._check_mode()
 
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         return self._ask(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
@@ -118,6 +123,10 @@ class TorchModel:
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
         return tuple((id(m), m.training) for m in self.module.modules())
+
+    def hints(self) -> Mapping[str, Any]:
+        """What the module shows of itself without a pass; see `torch_hints`."""
+        return torch_hints.hints(self.module)
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
@@ -200,8 +209,8 @@ class TorchModel:
 
         with self._lock, torch.inference_mode(False):
             self._check_mode()
-            tensors = [t.contiguous() for t in self._tensors(inputs)]  # the network may end in `.view`
-            return graph_of(self.module, tensors, self.modalities, self._constants)
+            self.predict(tuple(v[:1] for v in inputs))  # how images have to lie in memory shows in a pass
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""

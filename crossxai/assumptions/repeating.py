@@ -26,7 +26,11 @@ def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact]:
     alone = np.array(model.predict(tuple(v[:1] for v in pair)))
     beside = np.array(model.predict(tuple(np.concatenate([flat(v[:1]), v[::-1], shuffled(v[:1])]) for v in pair)))
     allowed = allowance(model, np.concatenate([first, beside]))
-    return _deterministic(model, pair, first, second, allowed), _independent(model, pair, first, alone, beside, allowed)
+    same = _deterministic(model, pair, first, second, allowed)
+    if same.verdict == "broken":
+        how = "nothing can be told of a model that draws at random"
+        return same, Fact(INDEPENDENT, "unknown", how, how)
+    return same, _independent(model, pair, first, alone, beside, allowed)
 
 
 def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allowed: Array) -> Fact:

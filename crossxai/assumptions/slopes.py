@@ -34,10 +34,11 @@ class Slopes:
     error: float
 
 
-def slopes(at: Array, gradient: Array, scale: Array, score: Score, again: Gradient, unit: float) -> Slopes:
+def slopes(at: Array, gradient: Array, scale: Array, score: Score, again: Gradient | None, unit: float) -> Slopes:
     """Compare the gradient (n, *shape) at points `at` (n, *shape) with differences of the score.
 
-    scale: what the values vary by, broadcast to `at`, 0 where they must stay. unit: relative rounding of the model.
+    scale: what the values vary by, broadcast to `at`, 0 where they must stay. again: gives the gradient elsewhere, for a second
+    look; None for none, what stays unclear then. unit: relative rounding of the model.
     """
     direction = _direction(at, gradient, scale)
     steps = np.array([1e-4, 2.5e-5] if unit < 1e-12 else [1e-2, 2.5e-3] if unit < 1e-5 else [5e-2, 2.5e-2])
@@ -59,6 +60,9 @@ def slopes(at: Array, gradient: Array, scale: Array, score: Score, again: Gradie
         not wrong.any() and (clear | (size <= rounding)).all()
     ):  # where nothing moves beyond rounding, no gradient says so
         return Slopes(True, float(relative[clear].max(initial=0.0)))
+    if again is None:
+        sure = wrong & (unclear <= 0.5 * size)
+        return Slopes(False if sure.any() else None, float(relative.max()))
     return _second_look(at, direction, steps[0], score, again, unit)
 
 

@@ -12,7 +12,7 @@ from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.again import Again, blocks, generators, values_of
-from crossxai.evaluation.localisation import Masks, relevance_mass
+from crossxai.evaluation.localisation import Masks, pointing, relevance_mass
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Range, Scores
@@ -28,11 +28,14 @@ class GridPointing(Again):
     Each sample is put into a cell drawn for it; the others hold samples explained for other classes, all different where there
     are enough, drawn from those of the question, which should be ones that the model is sure of. Chance is 1/4.
     mosaic: "double", the published one, twice as high and wide, for models that take any size; "same", where each image is
-    halved by averaging 2 × 2 pixels, for all. NaN where the mosaic's map has no positive relevance or is not finite, and where
-    the map of the sample itself is not finite: that explainer has already failed.
+    halved by averaging 2 × 2 pixels, for all: the model then sees what it was not trained on, and values lie far below those of
+    the published one. extras: "hit", 1 where the own cell has more positive relevance than any other, and "pointing", 1 where
+    the most relevant pixel lies in it; ties count by fractions, and chance is 1/4 of both. NaN where the mosaic's map has no
+    positive relevance or is not finite, and where the map of the sample itself is not finite: that explainer has already
+    failed.
     """
 
-    mosaic: Size = "same"
+    mosaic: Size = "double"
 
     name: ClassVar[str] = "grid_pointing"
     higher_is_better: ClassVar[bool] = True
@@ -69,7 +72,7 @@ class GridPointing(Again):
 
     def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         plan = self.plan(question)
-        value = np.empty(len(question))
+        value, hit, pointed = np.empty((3, len(question)))
         for rows in blocks(question, explainer):
             mosaics = self.mosaics(question, modality, plan[rows])
             given = tuple(
@@ -78,9 +81,16 @@ class GridPointing(Again):
             )
             asked = replace(question[rows], inputs=given)
             relevance = self.of(asked, self._answer(explainer, asked), modality)
-            value[rows] = relevance_mass(relevance, _cells(plan[rows] == rows[:, None], relevance.shape))
-        usable = ranking.usable(self.of(question, attribution, modality))
-        return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25))
+            own = plan[rows] == rows[:, None]
+            mask = _cells(own, relevance.shape)
+            value[rows], pointed[rows], hit[rows] = (
+                relevance_mass(relevance, mask),
+                pointing(relevance, mask),
+                _hits(relevance, own),
+            )
+        usable = ranking.usable(self.of(question, attribution, modality)) & np.isfinite(value)
+        extras = {"hit": np.where(usable, hit, np.nan), "pointing": np.where(usable, pointed, np.nan)}
+        return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25), **extras)
 
     def _answer(self, explainer: Explainer, asked: Question) -> Attribution:
         """The explainer's answer; what a framework says of a size that its network cannot take becomes a refusal."""
@@ -137,6 +147,15 @@ def _of_shapes() -> tuple[type[Exception], ...]:
 def _classes(question: Question) -> np.typing.NDArray[np.intp]:
     """A number per sample, the same for samples explained for the same class."""
     return np.unique(question.target.weights, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _hits(relevance: Array, own: Masks) -> Array:
+    """1 where the own cell (m, 4) of each mosaic has the most positive relevance (m, height, width); of tied cells its part."""
+    m, height, width = relevance.shape
+    positive = np.maximum(relevance.astype(np.float64), 0)
+    cells = positive.reshape(m, 2, height // 2, 2, width // 2).sum(axis=(2, 4)).reshape(m, 4)
+    most = cells >= cells.max(axis=1, keepdims=True) * (1 - 1e-9)
+    return np.asarray((most & own).sum(axis=1) / np.maximum(most.sum(axis=1), 1))
 
 
 def _cells(own: Masks, shape: tuple[int, ...]) -> Masks:

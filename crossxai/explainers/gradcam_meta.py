@@ -14,6 +14,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
 from crossxai.explainers.method import Answer, Passes
 from crossxai.model import Array
+from crossxai.outputs import kind
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.target import Target
@@ -131,6 +132,9 @@ class RefineCAM(CamMethod):
             recorded(base, *question.layer_score_and_grad(layer)[1:])
         return (self.maps(cam, question),), {}
 
+    def drawn_at(self, question: Question) -> list[str]:
+        return self._chosen(question)
+
     def _chosen(self, question: Question) -> list[str]:
         if self.layer:
             return [question.cam_layer(name.strip()) for name in self.layer.split(",")]
@@ -185,6 +189,7 @@ class SESS(SmoothCam):
         import torch
 
         sharing = question.target.weights.shape[-1] > 1 and question.target.link == "identity"
+        sharing = sharing and kind(question.model, question.inputs).kind != "probabilities"
         weighing = replace(question, target=replace(question.target, link="softmax")) if sharing else question
 
         def copies(x: Any) -> tuple[tuple[Array], npt.NDArray[np.intp]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.explainers.torch_twin import check_link
 from crossxai.model import Array
 from crossxai.porting import Twin, twin
 from crossxai.question import Question
@@ -23,6 +24,7 @@ class TwinScores:
     def __init__(self, question: Question) -> None:
         import tensorflow as tf
 
+        check_link(question)
         self.question = question
         self.found: Twin = twin(question.model, question.inputs, "keras", "float32")
         self.seen = np.full(len(question), np.nan, np.float32)

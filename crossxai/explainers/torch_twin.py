@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.errors import Unsupported
 from crossxai.model import Array, Inputs
 from crossxai.porting import Twin, twin
 from crossxai.question import Question, Rows
@@ -23,6 +24,7 @@ class TwinScores:
     def __init__(self, question: Question, channels_last: bool = False) -> None:
         import torch
 
+        check_link(question)
         self.question, self.channels_last = question, channels_last
         self.found: Twin = twin(question.model, question.inputs, "torch")
         self.dtype = getattr(torch, str(self.found.graph.dtype))
@@ -56,6 +58,15 @@ class TwinScores:
     def gap(self, scores: Array) -> Array:
         """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model."""
         return np.asarray(np.abs(scores - self.question.score()))
+
+
+def check_link(question: Question) -> None:
+    """Raise `Unsupported` for log-odds, which no library has a rule for as a layer."""
+    if question.target.link == "log_odds":
+        raise Unsupported(
+            "rebuilds the network as a module, on which log-odds are no layer that the library knows: explain the raw output "
+            '(link="identity"), or wrap the network without its softmax or sigmoid'
+        )
 
 
 def _module(owner: TwinScores) -> Any:

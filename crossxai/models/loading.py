@@ -121,6 +121,7 @@ def load(
     options: dict[str, Any] = {
         "standardise": {name: pair for name, pair in _constants(held).items() if name not in tables},
         "output_axes": OUTPUT_AXES.get(held.meta.get("task", ""), ("class",)),
+        "outputs": "values" if held.meta.get("task") == "regression" else "logits",
     }
     if framework == "torch":
         from crossxai.adapters.torch import TorchModel

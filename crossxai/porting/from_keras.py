@@ -13,10 +13,11 @@ import keras
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.graph import Graph
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd
+from crossxai.model_checks import MeanSd, overridden
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.from_keras_tables import LAYERS, OPERATIONS
+from crossxai.porting.keras_kinds import HARMLESS
 
 
 def graph_of(
@@ -111,6 +112,15 @@ class _Reader:
                     self._read(node, values, layer)
         return values[id(outputs)]
 
+    def _inside(self, layer: Any, label: str, args: Any, kwargs: Any) -> Any:
+        changed = _changed(layer)
+        try:
+            return self.opened(layer, args, kwargs)
+        except Unsupported as error:
+            if changed is None:
+                raise
+            raise untranslated(label, type(layer).__name__, f"it overrides {changed}, and {error}") from error
+
     def _read(self, node: Any, values: dict[int, Ref], around: Any) -> None:
         operation, arguments = node.operation, node.arguments
         args, kwargs = keras.tree.map_structure(
@@ -132,8 +142,8 @@ class _Reader:
                 value = handler(call, operation, *args, **kwargs)
             except TypeError as error:
                 raise untranslated(label, kind, (str(error).splitlines() or [""])[0]) from error
-        elif of_layer and (isinstance(operation, keras.Model) or not type(operation).__module__.startswith("keras.")):
-            value = self.opened(operation, args, kwargs)
+        elif of_layer and _is_open(operation):
+            value = self._inside(operation, label, args, kwargs)
         else:
             raise untranslated(label, kind)
         for tensor in node.output_tensors:
@@ -145,9 +155,25 @@ class _Reader:
                 self.layers[name] = value.name
 
 
+def _is_open(layer: Any) -> bool:
+    """Whether what its `call` does is read: of models, of users' layers, of a layer with a method of its own."""
+    return isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras.") or bool(_changed(layer))
+
+
 def _handler(operation: Any) -> Any:
     """The translation of a layer or of one of keras.ops, unless a subclass computes something else."""
     if not isinstance(operation, keras.layers.Layer):
         return OPERATIONS.get(type(operation).__name__) if type(operation).__module__.startswith("keras.") else None
-    known: Any = next((kind for kind in type(operation).__mro__ if kind in LAYERS), None)
-    return LAYERS[known] if known is not None and type(operation).call is known.call else None
+    known = _known(operation)
+    return LAYERS[known] if known is not None and _changed(operation) is None else None
+
+
+def _known(layer: Any) -> Any:
+    return next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
+
+
+def _changed(layer: Any) -> str | None:
+    """ "call of Conv2D" of a layer that overrides a method of a known one, so that it is not that layer."""
+    known = _known(layer)
+    name = None if known is None else overridden(layer, known, HARMLESS)
+    return None if name is None else f"{name} of {known.__name__}"

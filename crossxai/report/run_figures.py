@@ -231,7 +231,7 @@ def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
     """The predicted region of a segmentation: of its one class, or of all but the first."""
     if found is None or found.outputs.ndim != 4:
         return None
-    first = predicted_region(found.outputs, 0)
+    first = predicted_region(found.outputs, 0, str(found.info.get("outputs", "logits")))
     return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
 
 

@@ -1,0 +1,2 @@
+from generated_torch import Drawn  # placeholder until the Keras grammar stands
+NAME="keras"
