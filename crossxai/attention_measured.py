@@ -13,18 +13,22 @@ from crossxai.known import itself, kind_of, known
 from crossxai.layout import GRID, cells
 from crossxai.model import Array, Attentive, Inputs
 
+SAMPLES = 4
+"""A token that is read may have no gradient at one sample."""
+
 
 class Read(NamedTuple):
-    """The last attention layer that writes to the stream of the readout, and the tokens that outputs take from it."""
+    """The attention layers; the last that writes to the stream of the readout; the tokens that outputs take from it."""
 
-    layer: str
+    layers: tuple[str, ...]
+    last: str
     tokens: frozenset[int]
 
 
 def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
     """Raise `BrokenAssumption` if outputs depend on other tokens, after the last attention, than on those declared.
 
-    Measured once by one backward pass of one sample; where there is no gradient, the declaration stands.
+    Measured once by a backward pass of at most `SAMPLES` samples; where there is no gradient, the declaration stands.
     """
     try:
         read = _read(model, inputs, streams)
@@ -35,7 +39,7 @@ def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
     if read.tokens and read.tokens != expected:
         raise BrokenAssumption(
             f"streams declare that the output is read at {_numbers(expected)}, but after the last attention, layer "
-            f"{read.layer!r}, it depends on {_numbers(read.tokens)}: write the numbers of the tokens whose mean is read as "
+            f"{read.last!r}, it depends on {_numbers(read.tokens)}: write the numbers of the tokens whose mean is read as "
             f"readout=({streams.readout[0]!r}, …)"
         )
 
@@ -66,6 +70,27 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     return Streams({modality: tokens}, (modality, min(read.tokens)))
 
 
+def in_words(model: Attentive, inputs: Inputs) -> tuple[str, ...]:
+    """Which layers were taken, and which tokens they run over, for the reader of a map."""
+    streams = measured(model, inputs) if model.streams is None else model.streams
+    how = "measured" if model.streams is None else "declared"
+    try:
+        layers = _read(model, inputs, streams).layers
+    except Unsupported:
+        return ()
+    ends = layers[0] if len(layers) == 1 else f"{len(layers)} layers, {layers[0]} to {layers[-1]}"
+    tokens = "; ".join(f"{name}: {_grid(tokens)}" for name, tokens in streams.tokens.items())
+    start = streams.span(streams.readout[0]).start
+    read = _numbers([start + token for token in streams.read])
+    return (f"attention of {ends}; tokens of {tokens}; read at {read}; {how}",)
+
+
+def _grid(tokens: Tokens) -> str:
+    before = f"{tokens.prefix} without a place" if tokens.prefix else ""
+    grid = " × ".join(map(str, tokens.grid))
+    return f"{grid} after {before}" if grid and before else grid or before
+
+
 def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
     """Tokens are numbered over all streams. After its last attention, a token moves nothing but itself."""
 
@@ -73,13 +98,14 @@ def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
         def mixed(outputs: Array) -> Array:
             return np.random.default_rng(6).normal(size=outputs.shape).astype(outputs.dtype)
 
-        _, maps = itself(model).attention_vjp(tuple(v[:1] for v in inputs), mixed)
-        read = Read("", frozenset())
+        _, maps = itself(model).attention_vjp(tuple(v[:SAMPLES] for v in inputs), mixed)
+        read = Read(tuple(m.layer for m in maps), "", frozenset())
         for recorded in maps:
             queries = streams.named(recorded.values.shape[2], recorded.layer)
             if queries in (streams.readout[0], "") and recorded.gradient is not None:
                 rows = np.flatnonzero(np.abs(recorded.gradient).max(axis=(0, 1, 3)))
-                read = Read(recorded.layer, frozenset(streams.span(queries).start + int(row) for row in rows))
+                start = streams.span(queries).start
+                read = read._replace(last=recorded.layer, tokens=frozenset(start + int(row) for row in rows))
         return read
 
     shape = tuple((name, tokens.count) for name, tokens in streams.tokens.items())

@@ -199,8 +199,14 @@ def test_tokens_are_measured_where_they_are_not_declared(
         answers = []
         for streams in (None, Streams({"image": tokens}, ("image", 0))):
             model = TorchModel(net, (toys.IMAGE,), streams=streams)
-            answers.append(get(method)(attentive.about(model, x)).values[0])
-        np.testing.assert_array_equal(*answers)
+            answers.append(get(method)(attentive.about(model, x)))
+        np.testing.assert_array_equal(*(answer.values[0] for answer in answers))
+        grid = " × ".join(map(str, tokens.grid))
+        for answer, how in zip(answers, ("measured", "declared"), strict=True):
+            assert answer.notes[0] == (
+                f"attention of 2 layers, blocks.0.attn to blocks.1.attn; tokens of image: {grid} after {tokens.prefix} without "
+                f"a place; read at token 0; {how}"
+            )
 
 
 @pytest.mark.parametrize(

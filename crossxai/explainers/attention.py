@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from crossxai.attention import AttentionMap, Streams
-from crossxai.attention_measured import check_readout, measured
+from crossxai.attention_measured import check_readout, in_words, measured
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method, Passes
@@ -62,6 +62,11 @@ class _Attention(Method):
             _draw(read[:, streams.span(modality.name)], streams, modality, values)
             for modality, values in zip(question.modalities, question.values, strict=True)
         ), {}
+
+    def notes(self, question: Question) -> tuple[str, ...]:
+        model = question.model
+        assert isinstance(model, Attentive)
+        return in_words(model, question.inputs) + super().notes(question)
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         """What each layer attends to, with the gradient there unless the method needs none."""
