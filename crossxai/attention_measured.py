@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossxai.assumptions.precision import rounding
+from crossxai.assumptions.slopes import Rows, Slopes, slopes
 from crossxai.attention import Streams, Tokens, declared, undeclared
 from crossxai.errors import BrokenAssumption, Unsupported
 from crossxai.known import itself, kind_of, known
@@ -41,6 +43,39 @@ def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
             f"streams declare that the output is read at {_numbers(expected)}, but after the last attention, layer "
             f"{read.last!r}, it depends on {_numbers(read.tokens)}: write the numbers of the tokens whose mean is read as "
             f"readout=({streams.readout[0]!r}, …)"
+        )
+
+
+def check_gradient(model: Attentive, inputs: Inputs) -> None:
+    """Raise `BrokenAssumption` if the outputs' gradient at the attention is not what central differences say.
+
+    Measured once on the first sample: all layers' probabilities are moved together, in two directions; 9 passes forward.
+    """
+    model, one = itself(model), tuple(v[:1] for v in inputs)
+
+    def find_out() -> Slopes:
+        outputs, maps = model.attention_vjp(one, _mixed)
+        slopes_at = [m.values[0] * m.gradient[0] for m in maps if m.gradient is not None]
+        ends = np.cumsum([0, *(s.size for s in slopes_at)])
+
+        def score(copies: Array, _rows: Rows) -> Array:
+            scores = []
+            for copy in copies:
+                nudges = [copy[a:b].reshape(s.shape) for a, b, s in zip(ends[:-1], ends[1:], slopes_at, strict=True)]
+                moved, _ = model.attention_vjp(one, None, nudges)
+                scores.append((_mixed(moved).astype(np.float64) * moved).sum())
+            return np.array(scores)
+
+        gradient = np.tile(np.concatenate([s.ravel() for s in slopes_at]), (2, 1)).astype(np.float64)
+        at = np.zeros(gradient.shape)
+        return slopes(at, gradient, np.ones(gradient.shape), score, None, rounding(model, outputs))
+
+    found = known(model, ("gradient at attention", kind_of(inputs)), find_out)
+    if found.right is False:
+        raise BrokenAssumption(
+            f"the gradient of model {model.name!r} at its attention differs by up to {found.error:.0%} from central differences "
+            "of its outputs: a part of the way is cut (no_grad, detach, stop_gradient), or a hook changes gradients; "
+            "attention.rollout needs none"
         )
 
 
@@ -95,10 +130,7 @@ def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
     """Tokens are numbered over all streams. After its last attention, a token moves nothing but itself."""
 
     def find_out() -> Read:
-        def mixed(outputs: Array) -> Array:
-            return np.random.default_rng(6).normal(size=outputs.shape).astype(outputs.dtype)
-
-        _, maps = itself(model).attention_vjp(tuple(v[:SAMPLES] for v in inputs), mixed)
+        _, maps = itself(model).attention_vjp(tuple(v[:SAMPLES] for v in inputs), _mixed)
         read = Read(tuple(m.layer for m in maps), "", frozenset())
         for recorded in maps:
             queries = streams.named(recorded.values.shape[2], recorded.layer)
@@ -110,6 +142,12 @@ def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
 
     shape = tuple((name, tokens.count) for name, tokens in streams.tokens.items())
     return known(model, ("readout", kind_of(inputs), shape, streams.readout[0], streams.joined), find_out)
+
+
+def _mixed(outputs: Array) -> Array:
+    """Weights of a random mixture of all outputs, the same for each sample."""
+    weights = np.random.default_rng(6).normal(size=outputs.shape[1:])
+    return np.broadcast_to(weights, outputs.shape).astype(outputs.dtype)
 
 
 def _tokens(model: Attentive, image: Array) -> Tokens:
