@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -241,12 +241,15 @@ class KerasModel:
         original = original_layers(self.model) or {name: name for name in graph.layers}
         return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})
 
-    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+    def attention_vjp(
+        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
+    ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         self._build(inputs)
         kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
-        both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name)
-        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
+        both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name, len(inputs))
+        kind = f"{kind}, {len(nudges)} nudged" if nudges else kind
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs, nudges)
         return _array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
@@ -331,9 +334,16 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+    def _with(
+        self,
+        cotangent: Cotangent | None,
+        kind: str,
+        function: Callable[..., Any],
+        inputs: Inputs,
+        others: Sequence[Array] = (),
+    ) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
-        tensors = self._tensors(inputs)
+        tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
         with self._asking(inputs):
             self._cotangent, self._failure = cotangent, None
             try:
