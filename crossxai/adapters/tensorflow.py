@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention, tensorflow_weights
+from crossxai.adapters import tensorflow_attention, tensorflow_ending, tensorflow_weights
 from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
@@ -152,6 +152,12 @@ class KerasModel:
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
         with self._lock, _memory():
             return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
+
+    def ending(self, inputs: Inputs) -> str | None:
+        """The last operation of a forward pass: see `tensorflow_ending`."""
+        tensors = self._tensors(inputs)
+        with self._lock, _memory():
+            return tensorflow_ending.ending(self._graph("predict", self._run, tensors).outputs[0])
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""

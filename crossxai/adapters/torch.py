@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_folding, torch_weights
+from crossxai.adapters import torch_attention, torch_ending, torch_folding, torch_weights
 from crossxai.attention import AttentionMap, Streams, declared
 from crossxai.errors import InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
@@ -150,6 +150,11 @@ class TorchModel:
         given_back = self._replacing(layer, lambda _output: given.clone())
         with self._lock, torch.inference_mode(False), torch.no_grad(), _memory(), given_back:
             return self._outputs(self._run(self._tensors(inputs)))
+
+    def ending(self, inputs: Inputs) -> str | None:
+        """The last operation of a forward pass: see `torch_ending`."""
+        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
+            return torch_ending.ending(self._run([t.requires_grad_() for t in self._tensors(inputs)]))
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
