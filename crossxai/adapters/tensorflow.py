@@ -13,7 +13,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention, tensorflow_axes, tensorflow_hints, tensorflow_weights
+from crossxai.adapters import (
+    tensorflow_attention,
+    tensorflow_axes,
+    tensorflow_ending,
+    tensorflow_hints,
+    tensorflow_weights,
+)
 from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
 from crossxai.adapters.tensorflow_passage import Passage, named, original_layers
@@ -215,6 +221,13 @@ class KerasModel:
                     return True
                 self._traces.forget()
         return False
+
+    def ending(self, inputs: Inputs) -> str | None:
+        """The last operation of a forward pass: see `tensorflow_ending`."""
+        tensors = self._tensors(inputs)
+        with self._asking(inputs):
+            graph = self._traces.graph("predict", self._run, tensors)
+            return None if graph is None else tensorflow_ending.ending(graph.outputs[0])
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_folding, torch_hints, torch_layers, torch_weights
+from crossxai.adapters import torch_attention, torch_ending, torch_folding, torch_hints, torch_layers, torch_weights
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
@@ -202,6 +202,12 @@ class TorchModel:
                 return self._outputs(self._run(self._tensors(inputs)))
 
         return self._ask(inputs, False, run)
+
+    def ending(self, inputs: Inputs) -> str | None:
+        """The last operation of a forward pass: see `torch_ending`."""
+        return self._ask(
+            inputs, True, lambda: torch_ending.ending(self._run([t.requires_grad_() for t in self._tensors(inputs)]))
+        )
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
