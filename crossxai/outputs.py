@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.known import facts_of, itself
 from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import foreign
 
@@ -36,9 +36,6 @@ class Kind:
     how: str
 
 
-_KNOWN: weakref.WeakKeyDictionary[Any, Kind] = weakref.WeakKeyDictionary()
-
-
 def check_declared(outputs: str | None) -> Outputs | None:
     """The declaration of an adapter's `outputs`, None for none; raises `InvalidInput` for an unknown word."""
     if outputs is not None and outputs not in get_args(Outputs):
@@ -54,12 +51,14 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
     sample if all lie in [0, 1], and one of four if that does not tell, once per model. Logits and the values of a regression are
     not told apart: what is no probability is "logits".
     """
+    model = itself(model)
     declared = getattr(model, "outputs", None)
     if declared is not None:
         return Kind(declared, "declared")
     few = tuple(values[:2] for values in inputs)
     if outputs is None:
-        if (known := _KNOWN.get(model)) is not None:
+        known: Kind | None = facts_of(model).get("outputs")
+        if known is not None:
             return known
         outputs = np.asarray(model.predict(few))
     found = seen(outputs)
@@ -67,8 +66,8 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
         last = _of_ending(model, few)  # a log-sigmoid's show it by no sum
         found = last if last is not None and last.kind == "log_probabilities" else found
     if found is None:  # a model that was changed shows it in its outputs, so that only this may be remembered
-        found = _KNOWN.get(model) or _of_ending(model, few) or _of_extremes(model, few)
-    _KNOWN[model] = found
+        found = facts_of(model).get("outputs") or _of_ending(model, few) or _of_extremes(model, few)
+    facts_of(model)["outputs"] = found
     return found
 
 

@@ -13,6 +13,8 @@ from crossxai import Modality
 from crossxai.adapters.torch import TorchModel
 
 NAME = "torch"
+INT8 = 0.0
+"""Quantised layers of torch have no gradient."""
 
 
 class Drawn:
