@@ -160,10 +160,11 @@ def test_what_a_module_keeps_of_its_passes_is_no_symbol() -> None:
     module = Watching().eval()
     model = TorchModel(module, IMAGE)
     model.graph((IMAGES,))
-    assert (module.calls, module.seen, hasattr(module.head, "seen")) == (0, None, False)
+    calls = module.calls
+    assert type(module.seen) is type(module.head.seen) is torch.Tensor
     model.folded((IMAGES,))
-    assert module.calls == 1
-    assert isinstance(module.seen, torch.Tensor)
+    assert module.calls > calls
+    assert type(module.seen) is torch.Tensor
 
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])

@@ -26,8 +26,12 @@ FRAMEWORKS = ("torch", "keras")
 
 
 class Steering(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 1, 1)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x if x.mean((2, 3)) else -x
+        return x if self.one(x).mean((2, 3)) else -x  # a number for one sample
 
 
 class Attention(nn.Module):
@@ -66,7 +70,7 @@ def half_overwritten(x: torch.Tensor) -> torch.Tensor:
         (Function(lambda x: nn.functional.pad(x, (1, 1, 1, 1), "reflect")), r"mode 'reflect'"),
         (Function(lambda x: nn.functional.softmax(x, 3)), r"over axis 3; only over the channels"),
         (Function(half_overwritten), r"\(add\) has no translation: it reads 'getitem' after a part or a view of it was"),
-        (Function(lambda x: (x, x)), r"Function returns no single tensor"),
+        (Function(lambda x: (x, x)), r"several of its tensors could be the outputs"),
         (nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="circular")), r"padding_mode='circular'; only zeros"),
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 3, groups=3)), r"groups=3, dilation=\(1, 1\); only 1"),
         (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False)), r"count_include_pad=False with padding"),
@@ -82,7 +86,11 @@ def test_what_torch_has_no_translation_for(net: nn.Module, said: str) -> None:
     modality, inputs = toys.IMAGE, (images(16),)
     if isinstance(net, Attention):
         modality, inputs = Modality("words", ("token", "feature"), ("a", "b", "c")), (np.ones((2, 3, 3)),)
-    model = TorchModel(net.eval(), (modality,))
+    tensor = torch.from_numpy(inputs[0]).movedim(-1, 1)
+    outputs = net.double().eval()(tensor[:1].contiguous())
+    shape = outputs.shape if isinstance(outputs, torch.Tensor) else tensor.shape
+    axes = {2: ("class",), 3: ("token", "class"), 4: ("y", "x", "class")}[len(shape)]
+    model = TorchModel(net, (modality,), output_axes=axes)
     with pytest.raises(Unsupported, match=said):
         twin(model, inputs, "torch")
 
