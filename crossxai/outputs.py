@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crossxai.errors import CrossXAIError, InvalidInput
-from crossxai.model import Array, Inputs, Modality, Model, Traceable
+from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import foreign
 
 Outputs = Literal["logits", "probabilities", "log_probabilities", "values"]
@@ -17,19 +17,20 @@ Outputs = Literal["logits", "probabilities", "log_probabilities", "values"]
 DECLARE = (
     'declare it: outputs="logits" or "probabilities" at the adapter, in an experiment outputs = "…" under [[models]]'
 )
-KEEPING = frozenset(
-    {"flatten", "expand", "upsample2d", "avg_pool2d", "max_pool2d", "global_avg_pool", "global_max_pool"}
-)
-"""Operations of a graph that keep what lies in [0, 1] there."""
+ENDINGS: dict[str, Outputs] = {
+    **{"sigmoid": "probabilities", "softmax": "probabilities", "linear": "logits"},
+    **{"log-softmax": "log_probabilities", "log-sigmoid": "log_probabilities"},
+}
+"""What outputs are by a network's last operation, as adapters name it."""
 
-LINEAR = frozenset({"dense", "conv2d", "conv_transpose2d", "batch_norm", "standardise", "add", "subtract"})
 EXTREMES = (3.0, 100.0, 3000.0)
-"""How many times the half range of each modality extreme inputs leave its middle."""
+"""How many times the half range of each modality extreme inputs leave its middle; columns of whole numbers, which may be codes,
+stay."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """kind: what the outputs are, "unknown" where neither the graph nor the outputs tell. how: it is known, in words."""
+    """kind: what the outputs are, "unknown" where neither the network nor its outputs tell. how: it is known, in words."""
 
     kind: Outputs | Literal["unknown"]
     how: str
@@ -46,12 +47,12 @@ def check_declared(outputs: str | None) -> Outputs | None:
 
 
 def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
-    """What the model's outputs are, in this order: as declared; by rows that sum to 1, or values outside of [0, 1]; by the last
-    operation of its graph; by its outputs on extreme inputs.
+    """What the model's outputs are, in this order: as declared; by rows that sum to 1, or values outside of [0, 1]; by its last
+    operation; by its outputs on extreme inputs.
 
-    inputs: some samples; outputs: the model's on them, if they are known. Costs a pass of two samples without outputs, and one of
-    four if all lie in [0, 1] and no graph tells, once per model. Logits and the values of a regression are not told apart: what
-    is no probability is "logits".
+    inputs: some samples; outputs: the model's on them, if they are known. Costs a pass of two samples without outputs, one of one
+    sample if all lie in [0, 1], and one of four if that does not tell, once per model. Logits and the values of a regression are
+    not told apart: what is no probability is "logits".
     """
     declared = getattr(model, "outputs", None)
     if declared is not None:
@@ -62,8 +63,11 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
             return known
         outputs = np.asarray(model.predict(few))
     found = seen(outputs)
+    if found is not None and found.kind == "logits" and outputs.max() <= 0:
+        last = _of_ending(model, few)  # a log-sigmoid's show it by no sum
+        found = last if last is not None and last.kind == "log_probabilities" else found
     if found is None:  # a model that was changed shows it in its outputs, so that only this may be remembered
-        found = _KNOWN.get(model) or _of_graph(model, few) or _of_extremes(model, few)
+        found = _KNOWN.get(model) or _of_ending(model, few) or _of_extremes(model, few)
     _KNOWN[model] = found
     return found
 
@@ -154,7 +158,7 @@ def check_target(model: Model, inputs: Inputs, target: Any, outputs: Array | Non
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What asking a model for its graph, or for its outputs on strange inputs, may raise."""
+    """What asking a model for its last operation, or for its outputs on strange inputs, may raise."""
     return (CrossXAIError, *foreign())
 
 
@@ -164,21 +168,17 @@ def _within(values: Array) -> bool:
     return bool(values.min() >= -slack and values.max() <= 1 + slack)
 
 
-def _of_graph(model: Model, few: Inputs) -> Kind | None:
-    """By the last operation that is not one of `KEEPING`; None without a graph, or where it ends in something else."""
-    if not isinstance(model, Traceable):
+def _of_ending(model: Model, few: Inputs) -> Kind | None:
+    """By the network's last operation, which the adapters of frameworks tell; None where it is another than `ENDINGS`."""
+    if not hasattr(model, "ending"):
         return None
     try:
-        graph = model.graph(tuple(values[:1] for values in few))
+        last = model.ending(tuple(values[:1] for values in few))
     except _failures():  # the outputs themselves will tell
         return None
-    nodes = {node.name: node for node in graph.nodes}
-    node = nodes[graph.output]
-    while node.op in KEEPING:
-        node = nodes[node.inputs[0]]
-    if node.op in ("sigmoid", "softmax"):
-        return Kind("probabilities", f"its graph ends in a {node.op}")
-    return Kind("logits", f"its graph ends in {node.op}, no sigmoid or softmax") if node.op in LINEAR else None
+    if last not in ENDINGS:
+        return None
+    return Kind(ENDINGS[last], "its last layer has no activation" if last == "linear" else f"it ends in a {last}")
 
 
 def _of_extremes(model: Model, few: Inputs) -> Kind:
@@ -208,4 +208,8 @@ def _extreme(modality: Modality, values: Array, rng: np.random.Generator) -> Arr
     offsets = rng.choice([-1.0, 1.0], (len(EXTREMES), *[1] * (values.ndim - 2), values.shape[-1]))
     noise = offsets + rng.uniform(-1, 1, (len(EXTREMES), *values.shape[1:]))
     scale = np.reshape(EXTREMES, (-1, *[1] * (values.ndim - 1)))
-    return np.concatenate([shuffled, ((low + high) / 2 + half * scale * noise).astype(values.dtype)])
+    found = np.concatenate([shuffled, ((low + high) / 2 + half * scale * noise).astype(values.dtype)])
+    if not modality.spatial:  # whole numbers may be codes, of which a network knows those that there are
+        codes = (values == np.round(values)).reshape(-1, values.shape[-1]).all(axis=0)
+        found[..., codes] = values[:1][..., codes]
+    return np.asarray(found)

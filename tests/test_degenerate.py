@@ -112,7 +112,7 @@ effective_area             ·-······
 entropy                    ·-······
 faithfulness_correlation   --···---
 grid_energy                ·-···xx·
-grid_pointing              ·--x·xxx
+grid_pointing              ·--x··xx
 infidelity                 ······x·
 input_shift                ·-······
 insertion                  ······x·

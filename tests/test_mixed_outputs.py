@@ -115,7 +115,7 @@ def test_the_predicted_region_and_its_measure_do_not_depend_on_a_sigmoid_at_the_
     assert (other.explained.target.weights > 0).mean() < 0.5
     np.testing.assert_allclose(one.measured.score(), other.measured.score(), rtol=1e-5)
     np.testing.assert_allclose(one.explained.score(), other.explained.score(), rtol=1e-4, atol=1e-4)
-    assert said["outputs_known"] == "its graph ends in a sigmoid"
+    assert said["outputs_known"] == "it ends in a sigmoid"
 
 
 def test_two_scales_in_one_table_are_refused() -> None:

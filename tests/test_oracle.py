@@ -45,6 +45,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "mu_fidelity": {"subsets": 30},
     "sensitivity_n": {"subsets": 10},
     "centre_share": {"size": known.SIDE // 2},
+    "grid_pointing": {"mosaic": "same"},
     "irof": {"segments": 64, "compactness": 100},
 }
 EXACT = ("captum.occlusion", {"patch": 1, "stride": 1, "profile": "canonical"})

@@ -50,7 +50,7 @@ def keras_net(last: str | None, channels: int = 1, bias: float = 0.0) -> KerasMo
 
 
 class Subclassed(keras.Model):
-    """No graph to read: only its outputs tell."""
+    """No graph to translate."""
 
     def __init__(self, last: Any) -> None:
         super().__init__()
@@ -74,20 +74,26 @@ def four(v: Array) -> Array:
 @pytest.mark.parametrize(
     ("model", "expected", "how"),
     [
-        (lambda: torch_net(nn.Sigmoid()), "probabilities", "graph ends in a sigmoid"),
-        (lambda: torch_net(nn.Sigmoid(), nn.Upsample(scale_factor=2)), "probabilities", "graph ends in a sigmoid"),
+        (lambda: torch_net(nn.Sigmoid()), "probabilities", "it ends in a sigmoid"),
+        (lambda: torch_net(nn.Sigmoid(), nn.Upsample(scale_factor=2)), "probabilities", "it ends in a sigmoid"),
         (lambda: torch_net(), "logits", "outputs from"),
         (lambda: torch_net(nn.Softmax(1), channels=3), "probabilities", "the 3 outputs of each sample sum to 1"),
         (lambda: torch_net(nn.LogSoftmax(1), channels=3), "log_probabilities", "exp of the 3 outputs"),
-        (lambda: keras_net("sigmoid"), "probabilities", "graph ends in a sigmoid"),
-        (lambda: keras_net("sigmoid", bias=1.0), "probabilities", "graph ends in a sigmoid"),
+        (lambda: keras_net("sigmoid"), "probabilities", "it ends in a sigmoid"),
+        (lambda: keras_net("sigmoid", bias=1.0), "probabilities", "it ends in a sigmoid"),
         (lambda: keras_net("softmax", 3), "probabilities", "sum to 1"),
         (lambda: keras_net(None, bias=0.5), "logits", ""),
-        (lambda: KerasModel(Subclassed(keras.ops.sigmoid), IMAGE, output_axes=MAP), "probabilities", "extreme inputs"),
+        (lambda: torch_net(nn.LogSigmoid()), "log_probabilities", "it ends in a log-sigmoid"),
+        (lambda: torch_net(nn.Hardtanh(0, 1)), "probabilities", "near its ends"),
+        (
+            lambda: KerasModel(Subclassed(keras.ops.sigmoid), IMAGE, output_axes=MAP),
+            "probabilities",
+            "it ends in a sigmoid",
+        ),
         (
             lambda: KerasModel(Subclassed(lambda v: 0.01 * v + 0.5), IMAGE, output_axes=MAP),
             "logits",
-            "on extreme inputs",
+            "no activation",
         ),
         (lambda: function(lambda v: expit(four(v) / 50)), "probabilities", "near its ends"),
         (lambda: function(lambda v: four(v) / 500 + 0.5), "logits", "on extreme inputs"),
@@ -111,6 +117,21 @@ def test_what_is_known_is_not_asked_again() -> None:
     for _ in range(3):
         kind(model, (X,))
     assert passes == [2, 4]
+
+
+def test_codes_are_not_made_extreme() -> None:
+    """An index that an embedding does not have is an error, and on a GPU the end of the process."""
+    asked: list[Array] = []
+
+    def f(v: Array) -> Array:
+        asked.append(v)
+        return np.asarray(expit(v[:, :1] * 0.01 + 0.1 * np.eye(5)[v[:, 1].astype(int), :1]))
+
+    model = FunctionModel(f, (Modality.table(("age", "code")),))
+    table = np.array([[0.3, 4.0], [0.7, 2.0], [0.1, 0.0]])
+    assert kind(model, (table,)).kind == "probabilities"
+    assert set(asked[-1][:, 1]) == {4.0}
+    assert np.abs(asked[-1][:, 0]).max() > 100
 
 
 def test_a_model_that_was_changed_shows_it() -> None:
@@ -146,7 +167,7 @@ def test_softmax_over_probabilities_is_refused() -> None:
     check_link("softmax", Kind("log_probabilities", "declared"), "net")
     ends = torch_net(nn.Sigmoid())
     for target in (Target.regions(np.ones((3, 8, 8)), 0, 1, "sigmoid"), Dice(np.ones((3, 8, 8)), 0, 1, "sigmoid")):
-        with pytest.raises(InvalidInput, match="its graph ends in a sigmoid"):
+        with pytest.raises(InvalidInput, match="it ends in a sigmoid"):
             check_target(ends, (X,), target)
     for fine in (Target.regions(np.ones((3, 8, 8)), 0, 1), Dice(np.ones((3, 8, 8)), 0, 1, "identity")):
         check_target(ends, (X,), fine)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.evaluation.fills import Constant, KernelBlur, Minimum, Standardised
+from crossxai.evaluation.fills import Constant, Grey, KernelBlur, Minimum, Standardised
 from crossxai.evaluation.imputation import IMPUTING, Inpaint, NoisyLinear
 from crossxai.model import Array, Modality
 
@@ -19,9 +19,10 @@ Fill = Callable[[Array], Array]
 """Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
 
 FillLike = str | Mapping[str, Any] | Fill
-"""A name ("zero", "mean", "minimum", "blur", "noisy_linear", "inpaint"), a name with its value ({"blur": 3}, {"constant": 0.5},
-{"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}), or a `Fill`. One more takes a
-fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero", "mean": […], "sd": […]}}."""
+"""A name ("zero", "grey", "mean", "minimum", "blur", "noisy_linear", "inpaint"), a name with its value ({"blur": 3},
+{"constant": 0.5}, {"grey": 0.5}, {"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}),
+or a `Fill`. One more takes a fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero",
+"mean": […], "sd": […]}}."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ _PLAIN: dict[str, Callable[[], Fill]] = {
     "zero": Zero,
     "mean": Mean,
     "blur": Blur,
+    "grey": Grey,
     "minimum": Minimum,
     "noisy_linear": NoisyLinear,
     "inpaint": Inpaint,
@@ -106,10 +108,11 @@ _VALUED: dict[str, Callable[[Any], Fill]] = {
     "blur": _blur,
     "dataset_mean": DatasetMean,
     "constant": Constant,
+    "grey": Grey,
     "noisy_linear": NoisyLinear,
     "standardised": _standardised,
 }
-_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Minimum, KernelBlur, Standardised, *IMPUTING)
+_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Grey, Minimum, KernelBlur, Standardised, *IMPUTING)
 
 
 def resolve(fill: FillLike) -> Fill:
@@ -148,6 +151,8 @@ def describe(fill: Fill) -> str | dict[str, Any]:
         return "minimum"
     if isinstance(fill, Constant):
         return {"constant": fill.value}
+    if isinstance(fill, Grey):
+        return {"grey": fill.share}
     if isinstance(fill, NoisyLinear):
         return {"noisy_linear": fill.noise}
     if isinstance(fill, Inpaint):
@@ -166,6 +171,8 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
     finite, or (for dataset means) outside the modality's declared range.
     """
     fill = resolve(fill)
+    if isinstance(fill, Grey):
+        fill = fill.of(modality)
     inner = fill.fill if isinstance(fill, Standardised) else fill
     if isinstance(inner, (Mean, Blur, KernelBlur, *IMPUTING)) and not modality.spatial:
         raise Unsupported(

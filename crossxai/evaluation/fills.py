@@ -11,14 +11,14 @@ from scipy.ndimage import correlate1d, gaussian_filter1d
 
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.imputation import IMPUTING
-from crossxai.model import Array
+from crossxai.model import Array, Modality
 
 Border = Literal["zero", "mirror", "reflect"]
 
 
 @dataclass(frozen=True)
 class Constant:
-    """One value everywhere, in raw units: 127 / 255 is InterpretDL's grey."""
+    """One value everywhere, in raw units."""
 
     value: float
 
@@ -28,6 +28,25 @@ class Constant:
 
     def __call__(self, values: Array) -> Array:
         return np.broadcast_to(np.asarray(self.value, values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """One value everywhere, so far up the modality's declared range, or (0, 1): 127 / 255 is InterpretDL's."""
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 <= self.share <= 1:
+            raise InvalidInput(f"grey: expected a share of the range in [0, 1], got {self.share!r}")
+
+    def of(self, modality: Modality) -> Constant:
+        """The grey of a modality."""
+        low, high = modality.range or (0.0, 1.0)
+        return Constant(low + self.share * (high - low))
+
+    def __call__(self, values: Array) -> Array:
+        return Constant(self.share)(values)
 
 
 @dataclass(frozen=True)

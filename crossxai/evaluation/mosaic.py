@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Attribution, Explainer
-from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
+from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.again import Again, blocks, generators, values_of
 from crossxai.evaluation.localisation import Masks, pointing, relevance_mass
@@ -83,11 +83,8 @@ class GridPointing(Again):
             relevance = self.of(asked, self._answer(explainer, asked), modality)
             own = plan[rows] == rows[:, None]
             mask = _cells(own, relevance.shape)
-            value[rows], pointed[rows], hit[rows] = (
-                relevance_mass(relevance, mask),
-                pointing(relevance, mask),
-                _hits(relevance, own),
-            )
+            value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
+            hit[rows] = _hits(relevance, own)
         usable = ranking.usable(self.of(question, attribution, modality)) & np.isfinite(value)
         extras = {"hit": np.where(usable, hit, np.nan), "pointing": np.where(usable, pointed, np.nan)}
         return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25), **extras)
@@ -98,9 +95,9 @@ class GridPointing(Again):
             return explainer(asked)
         try:
             return explainer(asked)
-        except CrossXAIError:
-            raise
         except _of_shapes() as error:
+            if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed):
+                raise
             raise Unsupported(
                 f"{self.name}: model {asked.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
                 f"({str(error).partition(chr(10))[0]})"
@@ -139,9 +136,11 @@ class GridPointing(Again):
 
 
 def _of_shapes() -> tuple[type[Exception], ...]:
-    """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model."""
+    """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model; some of
+    ours are among them."""
     tensorflow = sys.modules.get("tensorflow")
-    return (RuntimeError, ValueError) if tensorflow is None else (RuntimeError, ValueError, tensorflow.errors.OpError)
+    found = (CrossXAIError, RuntimeError, ValueError)
+    return found if tensorflow is None else (*found, tensorflow.errors.OpError)
 
 
 def _classes(question: Question) -> np.typing.NDArray[np.intp]:

@@ -14,7 +14,7 @@ from typing import Any
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.evaluation import baselines, steps
 from crossxai.evaluation.curves import Curve, Deletion, Insertion
-from crossxai.evaluation.fills import Constant, KernelBlur, Minimum, Standardised
+from crossxai.evaluation.fills import Grey, KernelBlur, Minimum, Standardised
 from crossxai.evaluation.imputation import NoisyLinear
 
 Standardise = Callable[[baselines.Fill], baselines.Fill]
@@ -131,7 +131,7 @@ def _latec(standardise: Standardise) -> tuple[Curve, ...]:
 
 def _interpretdl(standardise: Standardise) -> tuple[Curve, ...]:
     levels = tuple(float(p) for p in range(95, -1, -5))
-    common: dict[str, Any] = {"steps": steps.Percentiles(levels, strict=True), "fill": Constant(127 / 255)}
+    common: dict[str, Any] = {"steps": steps.Percentiles(levels, strict=True), "fill": Grey(127 / 255)}
     common |= {"reduction": "channels_abs_sum", "area": "mean"}
     return Deletion(**common, endpoints="no_end"), Insertion(**common, endpoints="no_start")
 
