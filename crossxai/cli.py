@@ -49,7 +49,10 @@ def compare(
     experiment: Annotated[Path, typer.Argument(help="The experiment file (TOML); see docs/experiments.md.")],
     out: Out = Path("out"),
 ) -> None:
-    """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was."""
+    """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was.
+
+    Exit status 3: the report is written, and some rows failed.
+    """
     from crossxai.experiment import load
 
     with clear_errors():

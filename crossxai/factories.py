@@ -8,11 +8,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.failures import in_words
-from crossxai.files import Samples
 from crossxai.process import foreign
 
 
@@ -54,22 +51,3 @@ def _where(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{in_words(error)}{place}"
-
-
-def check_samples(found: Samples, factory: str) -> None:
-    """Raise `InvalidInput` for arrays that no file can hold and no model can take, such as images of different sizes."""
-    columns: dict[str, Any] = {m.name: found.inputs[m.name] for m in found.modalities}
-    columns |= {f"mask {name}": mask for name, mask in found.masks.items()}
-    for name, values in columns.items():
-        if isinstance(values, np.ndarray) and values.dtype != object:
-            continue
-        shapes = list(dict.fromkeys(np.shape(value) for value in values))
-        if len(shapes) > 1:
-            listed = ", ".join(map(str, shapes[:3])) + (", …" if len(shapes) > 3 else "")
-            raise InvalidInput(
-                f"data factory {factory}: the samples of {name!r} have different shapes ({listed}); a model takes them "
-                "together: resize, crop or pad them to one size, then write np.stack(values).astype(np.float32)"
-            )
-        raise InvalidInput(f"data factory {factory}: {name!r} is no array of numbers: write np.stack(values)")
-    for modality in found.modalities:
-        modality.check(found.inputs[modality.name], f"data factory {factory}: ")

@@ -63,7 +63,9 @@ class Failures:
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         trace = "".join(traceback.format_exception(error))
         write_text(self._out / path, f"{about}\ncrossxai {crossxai.__version__}, {when}\n\n{trace}")
-        reason = f"{in_words(error)} (traceback: {path.as_posix()})"
+        # What was measured says all; of what was raised elsewhere the place may matter.
+        ours = isinstance(error, CrossXAIError) and error.__cause__ is None
+        reason = in_words(error) if ours else f"{in_words(error)} (traceback: {path.as_posix()})"
         self.found.append(Failure(model, explainer, metric, reason, path.as_posix()))
         return "failed", reason
 

@@ -63,6 +63,8 @@ class Samples:
                 raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
             _check_inputs(modality, self.inputs[modality.name])
         for field_, held in (("masks", self.masks), ("truth", self.truth)):
+            for name, values in held.items():
+                _check_sizes(name, values)
             checked = {name: boolean(values, f"samples: {field_} {name!r}") for name, values in held.items()}
             object.__setattr__(self, field_, checked)
         spaces = {m.name: self.inputs[m.name].shape[:-1] for m in self.modalities if m.spatial}
@@ -88,6 +90,7 @@ class Samples:
 
 def _check_inputs(modality: Modality, values: Any) -> None:
     """Raise `InvalidInput` unless the values are what the modality declares; missing ones of a table are named by column."""
+    _check_sizes(modality.name, values)
     if not modality.spatial and isinstance(values, np.ndarray) and values.shape[1:] == (len(modality.features),):
         absent = [m for m in missing_values(values, modality) if np.isnan(m.value)]
         if absent:
@@ -95,6 +98,19 @@ def _check_inputs(modality: Modality, values: Any) -> None:
                 f"samples: modality {modality.name!r} lacks values: " + "; ".join(m.words for m in absent[:5])
             )
     modality.check(values, "samples: ")
+
+
+def _check_sizes(name: str, values: Any) -> None:
+    """Raise `InvalidInput` for samples of different sizes, which no file can hold and no model can take together."""
+    if isinstance(values, np.ndarray) and values.dtype != object:
+        return
+    shapes = list(dict.fromkeys(np.shape(value) for value in values))
+    if len(shapes) > 1:
+        listed = ", ".join(map(str, shapes[:3])) + (", …" if len(shapes) > 3 else "")
+        raise InvalidInput(
+            f"samples: those of {name!r} have different shapes ({listed}), and a model takes them together: resize, crop or pad "
+            "them to one, and write np.stack(values).astype(np.float32)"
+        )
 
 
 def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:

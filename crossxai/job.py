@@ -288,9 +288,10 @@ def write_failed(
     ids: tuple[str, ...],
     made: list[tuple[ExplainerSpec, Explainer]],
     reason: str,
+    check: str,
 ) -> None:
     """A row of the reason for each explainer of a model that could not be asked at all."""
     for spec, explainer in made:
         about = (model, framework, spec.shown, spec.name, explainer.library, explainer.profile)
-        row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason)
+        row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason, check=check)
         write_explanation(out / "explanations" / model / f"{spec.shown}.h5", row)

@@ -150,7 +150,7 @@ def _give_up(
     predictions = out / "predictions" / f"{name}.h5"
     if ours(predictions):
         predictions.unlink()
-    write_failed(out, name, "" if spec.factory else spec.framework, samples.ids, made, reason)
+    write_failed(out, name, "" if spec.factory else spec.framework, samples.ids, made, reason, experiment.check)
 
 
 def _remove_others(out: Path, experiment: Experiment) -> None:

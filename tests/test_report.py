@@ -411,11 +411,13 @@ def test_explanations_of_other_samples_are_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
-def test_missing_manifest(tmp_path: Path) -> None:
+def test_missing_and_damaged_manifest(tmp_path: Path) -> None:
     write_run(tmp_path, n=2, size=18)
-    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(InvalidFile, match=r"manifest\.json"):
         write_report(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    assert "This run was stopped" in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_nothing_is_left_behind(report: Path) -> None:

@@ -66,7 +66,7 @@ from experiments import OWN, SMALL, crossxai, toml
             "explainers: Mine, mine appears twice",
         ),
         ({"check": "of"}, "check: Input should be 'on' or 'off'"),
-        ({"data": {"factory": "own:ragged"}}, "the samples of 'image' have different shapes ((8, 9, 3), (9, 9, 3))"),
+        ({"data": {"factory": "own:ragged"}}, "samples: those of 'image' have different shapes ((8, 9, 3), (9, 9, 3))"),
         ({"data": {"factory": "own:bytes_"}}, "expected float32 or float64, got uint8"),
         ({"data": {"factory": "own:raises"}}, "factory 'own:raises' raises KeyError: 'lost' (own.py, line"),
         ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "give each its own label"),

@@ -37,7 +37,9 @@ def _failed(run: Run, rows: Sequence[Row]) -> list[Finding]:
     ]
     text = f"{words.listing(list(whole))} could not be explained at all."
     if not whole:
-        text = f"{words.count(len(points), 'failure')} in this run: an error where a map or scores should be."
+        text = (
+            f"{words.count(len(rows) + len(judges), 'failure')} in this run: an error where a map or scores should be."
+        )
     return [Finding("Failed", text, tuple(points), 96, "warning")]
 
 
