@@ -97,6 +97,7 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
         first, last = min(read.tokens), max(read.tokens)
         several = tuple(sorted(read.tokens))
         token = f"tuple(range({first}, {last + 1}))" if len(several) == last + 1 - first > 2 else repr(several)
+        token = "None" if len(several) == tokens.count else token
         raise Unsupported(
             f"model {model.name!r} declares no token streams. Measured: {tokens}, and outputs depend on {_numbers(several)}. "
             "Whether their mean is what the network takes cannot be measured: if it is, declare at the adapter "
@@ -179,7 +180,9 @@ def _moved(model: Attentive, image: Array) -> Array:
     _, maps = model.attention_vjp((copies,), None)
     counts = {count for recorded in maps for count in recorded.values.shape[2:]}
     if len(counts) > 1:
-        raise undeclared(model.name, f"its layers attend over different tokens ({', '.join(map(str, sorted(counts)))})")
+        raise undeclared(
+            model.name, f"its layers attend over different numbers of tokens ({', '.join(map(str, sorted(counts)))})"
+        )
     first = maps[0].values.astype(np.float64)
     change = np.log(first[1:].clip(1e-30)) - np.log(first[:1].clip(1e-30))
     change -= np.median(change, axis=-1, keepdims=True)
