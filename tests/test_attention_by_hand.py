@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint
 
-from crossxai import Unsupported
+from crossxai import Question, Target, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
+from crossxai.errors import BrokenAssumption
 from crossxai.explainers import get
 
 HEADS, SIZE = 2, 8
@@ -302,6 +303,35 @@ def test_where_no_gradient_arrives_only_rollout_answers(attend: Any, message: st
         get("attention.relevance")(question)
 
 
+def partly_cut(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mixed = by_einsum(q, k, v)
+    return mixed / 2 + mixed.detach() / 2
+
+
+class FrozenPatches(Net):
+    """No gradient reaches the image, but all that is needed reaches the attention."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            patches = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), patches], dim=1) + self.positions
+        return self.head(self.blocks(x)[:, 0])
+
+
+def test_the_gradient_at_the_attention_is_measured() -> None:
+    for model in (asked(partly_cut).model, keras_net(PartlyCut())):
+        question = ask(model) if model.name == "pytorch" else keras_question(model)
+        assert np.ptp(get("attention.rollout")(question).values[0]) > 0
+        with pytest.raises(
+            BrokenAssumption, match=r"at its attention differs by up to \d+% from central differences"
+        ):
+            get("attention.relevance")(question)
+    whole = asked(by_einsum)
+    frozen = asked(None, net=attentive.randomise(FrozenPatches(fused, by_einsum), "float32"))
+    for method in METHODS:
+        np.testing.assert_array_equal(get(method)(frozen).values[0], get(method)(whole).values[0])
+
+
 def test_a_layer_that_feeds_nothing_has_zero_gradient() -> None:
     class Spare(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -368,6 +398,21 @@ def keras_net(extra: Any) -> KerasModel:
     h = h + keras.layers.MultiHeadAttention(2, 8)(h, h)
     h = h + extra(keras.layers.LayerNormalization()(h))
     return KerasModel(keras.Model(start, keras.layers.Dense(3)(h[:, 0])), (TABLE,), streams=COLUMNS)
+
+
+class PartlyCut(keras.layers.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = keras.layers.MultiHeadAttention(2, 8)
+
+    def call(self, x: Any) -> Any:
+        mixed = self.attention(x, x)
+        return mixed / 2 + tf.stop_gradient(mixed) / 2
+
+
+def keras_question(model: Any) -> Question:
+    table = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    return Question(model, (table,), Target.classes([0, 1, 2], 3))
 
 
 @pytest.mark.parametrize("cotangent", [None, np.ones_like])
