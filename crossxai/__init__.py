@@ -3,6 +3,7 @@
 Importing this package loads neither torch nor TensorFlow; adapters and explainers load what they need when they are used.
 """
 
+from crossxai.assumptions.checking import Check, check
 from crossxai.attribution import Attribution
 from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
 from crossxai.measures import Accuracy, Dice, Largest
@@ -17,6 +18,7 @@ __version__ = "0.5.0"
 __all__ = [
     "Accuracy",
     "Attribution",
+    "Check",
     "CrossXAIError",
     "Dice",
     "InvalidFile",
@@ -29,6 +31,7 @@ __all__ = [
     "Target",
     "UnknownName",
     "Unsupported",
+    "check",
 ]
 
 guard()

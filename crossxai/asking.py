@@ -56,7 +56,7 @@ def questions(experiment: Experiment, samples: Samples, subject: Subject, name: 
     regression = samples.task == "regression" and getattr(model, "outputs", None) is None
     found = Kind("values", "those of a regression") if regression else kind(model, inputs, outputs)
     target, measured = _TARGETS[samples.task](experiment.target, outputs, samples, _Said(name, found))
-    question = Question(model, inputs, target, samples.ids, batch_size=size)
+    question = Question(model, inputs, target, samples.ids, batch_size=size, check=experiment.check)
     return Asked(question, replace(question, target=measured), outputs, found)
 
 

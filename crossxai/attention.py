@@ -42,14 +42,15 @@ class Streams:
     """Which tokens a model's attention runs over, and where its output is read; declared, never guessed.
 
     tokens: modality name → its tokens; a name that is no modality's is a stream of learned tokens, with grid=().
-    readout: the stream that the output is computed from and the number of the token in it, None for the mean of all.
+    readout: the stream that the output is computed from and the number of the token in it; several numbers for their mean,
+    as in a distilled DeiT (0, 1); None for the mean of all.
     joined: some layers attend within one sequence of all streams, one after another in the order of `tokens`.
     parallel: two cross-attentions in a row, in opposite directions, both read what came before them (as in LXMERT);
     otherwise the second one reads what the first one wrote.
     """
 
     tokens: Mapping[str, Tokens]
-    readout: tuple[str, int | None]
+    readout: tuple[str, int | tuple[int, ...] | None]
     joined: bool = False
     parallel: bool = False
 
@@ -62,11 +63,20 @@ class Streams:
         name, token = readout
         if name not in tokens:
             raise UnknownName("stream to read the output from", name, tokens)
-        if token is not None and not (isinstance(token, int) and 0 <= token < tokens[name].count):
+        numbers = token if isinstance(token, tuple) and token else (0 if token is None else token,)
+        if not all(isinstance(t, int) and 0 <= t < tokens[name].count for t in numbers):
             raise InvalidInput(
-                f"streams: the output is read at token 0 … {tokens[name].count - 1} of {name!r} or at None, the mean of "
-                f"all, got {token!r}"
+                f"streams: the output is read at token 0 … {tokens[name].count - 1} of {name!r}, at several of them or at "
+                f"None, the mean of all, got {token!r}"
             )
+
+    @property
+    def read(self) -> tuple[int, ...]:
+        """The numbers of the tokens whose mean the output is computed from."""
+        name, token = self.readout
+        if token is None:
+            return tuple(range(self.tokens[name].count))
+        return token if isinstance(token, tuple) else (token,)
 
     @property
     def count(self) -> int:
@@ -138,17 +148,22 @@ class AttentionMap:
 def declared(streams: Streams | None, model: str) -> Streams:
     """The streams of a model; raises `Unsupported` if there are none, with what to write."""
     if streams is None:
-        raise Unsupported(
-            f"model {model!r} declares no token streams: give its adapter, for a class token and 14 × 14 patches, "
-            "streams=Streams({'image': Tokens(grid=(14, 14), prefix=1)}, readout=('image', 0))"
-        )
+        raise undeclared(model)
     return streams
+
+
+def undeclared(model: str, why: str = "") -> Unsupported:
+    """What to declare, and why the streams could not be measured."""
+    return Unsupported(
+        f"model {model!r} declares no token streams{why and f', and {why}'}: give its adapter, for a class token and 14 × 14 "
+        "patches, streams=Streams({'image': Tokens(grid=(14, 14), prefix=1)}, readout=('image', 0))"
+    )
 
 
 def check_recorded(shapes: Sequence[tuple[str, tuple[int | None, ...]]], n: int | None, model: str, kind: str) -> None:
     """Raise `Unsupported` unless (layer, shape of its probabilities) tell of attention between the tokens of a sample."""
     if not shapes:
-        raise Unsupported(f"model {model!r} ran no {kind} layer, the one kind whose attention can be recorded")
+        raise Unsupported(f"model {model!r} ran no {kind}")
     for layer, shape in shapes:
         if len(shape) != 4 or (n is not None and shape[0] not in (n, None)):
             raise Unsupported(

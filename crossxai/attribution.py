@@ -24,6 +24,7 @@ class Attribution:
 
     params: the explainer's parameters as used. profile: "native" (the library's defaults) or "canonical" (the
     documented definition on which libraries meet). extras: what else the explainer learnt. seconds: time it took.
+    notes: short sentences for the reader of the maps, such as the layer and the grid they were drawn at.
     """
 
     values: Inputs
@@ -34,6 +35,7 @@ class Attribution:
     params: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = float("nan")
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.modalities):
@@ -48,6 +50,10 @@ class Attribution:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        maps = ", ".join(f"{m.name} {v.shape}" for m, v in zip(self.modalities, self.values, strict=True))
+        return f"Attribution({self.explainer}, {self.profile}: {maps})"
 
     def of(self, modality: str) -> Array:
         """The map of one modality, by name."""

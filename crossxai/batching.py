@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import numpy as np
@@ -24,6 +25,23 @@ LADDER = (8, 16, 32, 64)
 """Sizes that are tried on the work itself, each for three batches, as long as larger ones are faster."""
 ENOUGH = 1024
 """Samples from which on measuring pays."""
+
+_watchers: list[Callable[[int], object]] = []  # of the process, because libraries ask from threads of their own
+
+
+@contextmanager
+def watching(tell: Callable[[int], object]) -> Iterator[None]:
+    """Inside, `tell` is given the number of samples of each batch that went to a model, and 0 before the first, whoever asked."""
+    _watchers.append(tell)
+    try:
+        yield
+    finally:
+        _watchers.remove(tell)
+
+
+def _tell(n: int) -> None:
+    for tell in _watchers:
+        tell(n)
 
 
 def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False) -> list[T]:
@@ -49,7 +67,10 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
                 size = len(part) // 2
                 continue
             done += len(part)
+            _tell(len(part))
             return size
+
+    _tell(0)
 
     if measure and isinstance(size, Measured) and n >= ENOUGH:
         size = fastest(step)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai import cli_data, cli_train
+from crossxai import cli_check, cli_data, cli_train
 from crossxai.terminal_errors import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_data.app)
 app.add_typer(cli_train.app)
+app.command()(cli_check.check)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 
@@ -109,6 +110,8 @@ def evaluate(
         for sentence in found.sentences():
             console.print(escaped(sentence), highlight=False)
         console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
+        if any(name == rankings.MODEL for _, name in found.refused):
+            raise typer.Exit(3)
 
 
 @app.command()
@@ -190,11 +193,27 @@ def _installed(library: str) -> bool:
 
 
 def _run(experiment: Experiment, out: Path) -> None:
-    from crossxai import runs
+    """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
+    from crossxai import plan, runs
+    from crossxai.failures import FOLDER
 
     quiet()
-    runs.run(experiment, out)
+    console = Console(stderr=True)
+    try:
+        runs.run(experiment, out)
+    except KeyboardInterrupt:
+        done = plan.done(out) or "nothing is done yet"
+        console.print(
+            f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(130) from None
     _write_report(out)
+    if n := len(runs.failures(out)):
+        rows = "1 row has" if n == 1 else f"{n} rows have"
+        said = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
+        console.print(said, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(3)
 
 
 def _write_report(folder: Path) -> None:
@@ -203,8 +222,8 @@ def _write_report(folder: Path) -> None:
 
     page = write_report(folder)
     console = Console()
-    table, rest = terminal.summary(folder, console.width)
+    table, lines = terminal.summary(folder, console.width)
     console.print(table)
-    if rest:
-        console.print(rest, highlight=False)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
     console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)

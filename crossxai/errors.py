@@ -35,6 +35,10 @@ class ModelFailed(Unsupported):
     """The model's own code raised; the message says what, and on which inputs."""
 
 
+class LibraryFailed(CrossXAIError, RuntimeError):
+    """An explainer's library raised; the message says what and where."""
+
+
 class BrokenAssumption(Unsupported):
     """A model does not do what the answer relies on, as measured; the message says what was found and what to write."""
 

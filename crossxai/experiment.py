@@ -129,12 +129,14 @@ class Experiment(_Part):
 
     controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
     data know the truth.
+    check: "off" leaves out measuring that models do what explainers rely on; files and report say so.
     """
 
     title: str = "Comparison of explanations"
     seed: int = Field(default=0, ge=0)
     batch_size: int | None = Field(default=None, ge=1)
     controls: StrictBool = True
+    check: Literal["on", "off"] = "on"
     data: Data = Data()
     target: Target = Target()
     models: tuple[ModelSpec, ...] = Field(min_length=1)

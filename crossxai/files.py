@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
-from crossxai.data.missing import missing_values
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.masks import boolean
+from crossxai.missing import missing_values
 from crossxai.model import Array, Modality
 from crossxai.scores import Scores
 
@@ -81,6 +81,10 @@ class Samples:
         elif n:
             _check_labels(np.asarray(self.labels), self.classes)
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
+        return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
+
 
 def _check_inputs(modality: Modality, values: Any) -> None:
     """Raise `InvalidInput` unless the values are what the modality declares; missing ones of a table are named by column."""
@@ -114,6 +118,9 @@ class Predictions:
     target: str
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Predictions({self.model}: outputs {self.outputs.shape}, {self.target})"
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -123,7 +130,8 @@ class Explanation:
     label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
     what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
     what else the explainer learnt, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
-    experiment, which is its name unless one metric appears with several settings.
+    experiment, which is its name unless one metric appears with several settings. notes: the explainer's sentences about its
+    maps, for the reader.
     """
 
     model: str
@@ -144,6 +152,13 @@ class Explanation:
     judged: Mapping[str, str] = field(default_factory=dict)
     convention: str = ""
     extras: Mapping[str, Array] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        maps = ", ".join(f"{name} {values.shape}" for name, values in self.values.items())
+        scores = f"; scores: {', '.join(self.scores)}" if self.scores else ""
+        said = f"{maps}{scores}" if self.status == "ok" else f"{self.status}: {self.reason}"
+        return f"Explanation({self.label} on {self.model}: {said})"
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -234,6 +249,7 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
         file.attrs["params"] = json.dumps(explanation.params)
         file.attrs["judged"] = json.dumps(dict(explanation.judged))
         file.attrs["seconds"] = explanation.seconds
+        file.attrs["notes"] = json.dumps(explanation.notes)
         _write_strings(file, "ids", explanation.ids)
         _write_strings(file, "degenerate", explanation.degenerate)
         for name, values in explanation.values.items():
@@ -272,6 +288,7 @@ def read_explanation(path: Path) -> Explanation:
             degenerate=_strings(file, "degenerate"),
             seconds=float(file.attrs["seconds"]),
             extras={name: data[()] for name, data in file.get("extras", {}).items()},
+            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # files of 0.1 have none
         )
 
 

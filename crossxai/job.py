@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 import crossxai
 from crossxai import sources
 from crossxai.asking import measured_as, questions, said_of, words_of, words_of_what
 from crossxai.attribution import Attribution, Explainer
-from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
+from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import baselines, curves, joint
 from crossxai.evaluation.modality import DROP
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec
+from crossxai.failures import Failures
 from crossxai.files import (
     Explanation,
     Predictions,
@@ -29,8 +27,9 @@ from crossxai.files import (
     write_explanation,
     write_predictions,
 )
-from crossxai.judging import apart, asked, attribution, cost_of, judging_cost
-from crossxai.masks import SampleMasks
+from crossxai.fingerprints import content, digest, fingerprint, plain, version
+from crossxai.judging import apart, asked, attribution, cost_of, judging_cost, stream_cost, streamed
+from crossxai.progress import Progress
 from crossxai.question import Question
 from crossxai.scores import Metric
 
@@ -49,20 +48,22 @@ class Job:
         out: Path,
         progress: Progress,
         console: Console,
+        failures: Failures,
     ) -> None:
-        self.name, self.out, self.progress, self.console = name, out, progress, console
+        self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework = subject.framework
         asked_of = questions(experiment, samples, subject, name)
         self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
         outputs = asked_of.outputs
-        self.identity = _hash(
+        self.identity = digest(
             {
                 "crossxai": crossxai.__version__,
                 "model": subject.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
                 "framework": self.framework,
-                "samples": sources.fingerprint(samples),
+                "samples": fingerprint(samples),
                 "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
                 "link": self.question.target.link,
+                "check": experiment.check,
             }
         )
         words = words_of_what(experiment, samples)
@@ -79,21 +80,30 @@ class Job:
         )
 
     def explain(self, made: list[tuple[ExplainerSpec, Explainer]]) -> None:
-        """Maps of every explainer whose file is missing or of another task."""
-        todo = [(spec, explainer) for spec, explainer in made if self._on_disk(spec, explainer) is None]
+        """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
+        todo = [(spec, explainer) for spec, explainer in made if not self._known(spec, explainer)]
         costs = [cost_of(explainer, self.question) for _, explainer in todo]
-        bar = self.progress.add_task(self.name, total=sum(costs))
+        self.progress.stage(self.name, sum(cost for cost, _ in costs))
         for (spec, explainer), cost in zip(todo, costs, strict=True):
-            self.progress.update(bar, description=f"{self.name}: {spec.shown}")
-            answer: Attribution | None = None
-            reason = ""
+            path = self._path(spec.shown)
             try:
-                answer = explainer(self.question)
-            except (Unsupported, InvalidInput, UnknownName, MissingDependency) as error:
-                reason = str(error)
-            write_explanation(self._path(spec.shown), self._explanation(spec, explainer, answer, reason))
-            self.progress.advance(bar, cost)
-        self.progress.update(bar, description=f"{self.name}: explained", completed=sum(costs))
+                with self.progress.step(f"{self.name}: {spec.shown}", *cost):
+                    write_explanation(path, self._explanation(spec, explainer, explainer(self.question)))
+            except Exception as error:  # one failure is one row; whatever an explainer raises, the others go on
+                status, reason = self.failures.row(error, self.name, spec.shown)
+                if status == "failed":
+                    self._warn(f"{spec.shown} has failed: {reason}")
+                write_explanation(path, self._explanation(spec, explainer, None, status, reason))
+        self.progress.finish(f"{self.name}: explained")
+
+    def tasks(self, made: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
+        """Each explainer's label, and the hash of what decides its maps."""
+        return {spec.shown: self._task(spec, explainer) for spec, explainer in made}
+
+    def metrics(self, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
+        """Each metric's label, and the hash of what decides its scores."""
+        link = self.measured.target.link
+        return {spec.shown: digest({"metric": content(metric), "link": link}) for spec, metric in metrics}
 
     def judge(
         self, made: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
@@ -105,7 +115,7 @@ class Job:
             return {}
         refused = self._refused(explained[0], metrics)
         usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
-        hashes = {name: _hash({"metric": _content(m), "link": self.measured.target.link}) for name, m in usable.items()}
+        hashes = self.metrics(metrics)
         about = {name: self._modality(metric) for name, metric in usable.items()}
         alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
         refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
@@ -137,33 +147,47 @@ class Job:
             for names, group in groups.items()
         ]
         explainers = {spec.shown: explainer for spec, explainer in made}
-        total = sum(
-            curves.passes(self.measured, maps, [*judges.values()])
-            + sum(judging_cost(m, self.question, explainers[e.label]) for m in others.values() for e in group)
-            for group, maps, judges, others in work
-        )
-        bar = self.progress.add_task(f"{self.name}: judging", total=total)
+        costs = {
+            (label, e.label): judging_cost(m, self.question, explainers[e.label])
+            for group, _, _, others in work
+            for label, m in others.items()
+            for e in group
+        }
+        own = sum(stream_cost(judges, self.measured, maps) for _, maps, judges, _ in work)
+        self.progress.stage(f"{self.name}: judging", own + sum(cost for cost, _ in costs.values()))
+        before = len(self.failures.found)
         for group, maps, judges, others in work:
-            self.progress.update(bar, description=f"{self.name}: judging")
-            results = curves.evaluate(self.measured, maps, [*judges.values()], lambda n: self.progress.advance(bar, n))
+            self.progress.say(f"{self.name}: judging")
+            results = streamed(judges, self.measured, maps, self.progress.advance, self._refuse)
             for explanation, one, scores in zip(group, maps, results, strict=True):
                 explainer = explainers[explanation.label]
-                known = {**explanation.scores, **dict(zip(judges, scores, strict=True))}
+                known = {**explanation.scores, **scores}
                 for label, other in others.items():
-                    self.progress.update(bar, description=f"{self.name}: {label} of {explanation.label}")
-                    known[label] = asked(other, self.question, one, explainer, self._warn)
-                    self.progress.advance(bar, judging_cost(other, self.question, explainer))
+                    with self.progress.step(
+                        f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], told=False
+                    ):
+                        known[label] = asked(label, other, self.question, one, explainer, self._refuse)
                 judged = every[explanation.label]
+                failed = {f.metric for f in self.failures.found[before:] if f.explainer == explanation.label}
                 write_explanation(
                     self._path(explanation.label),
-                    replace(explanation, scores={name: known[name] for name in judged}, judged=judged),
+                    replace(
+                        explanation,
+                        scores={name: known[name] for name in judged},
+                        judged={name: key for name, key in judged.items() if name not in failed},
+                    ),
                 )
         # `steps="auto"` may need fewer passes than the most that were announced.
-        self.progress.update(bar, description=f"{self.name}: judged", completed=total)
+        self.progress.finish(f"{self.name}: judged")
         return refused
 
+    def _refuse(self, error: Exception, label: str, metric: str) -> str:
+        status, reason = self.failures.row(error, self.name, label, metric)
+        self._warn(f"{metric} of {label} {'has failed' if status == 'failed' else 'is left out'}: {reason}")
+        return reason
+
     def _warn(self, words: str) -> None:
-        self.console.print(f"[yellow]{self.name}: {words}")
+        self.console.print(f"{self.name}: {words}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _modality(self, metric: Metric) -> str:
         """The modality whose maps a metric judges; the first unless it names one."""
@@ -189,6 +213,8 @@ class Job:
             except (Unsupported, InvalidInput) as error:
                 refused[spec.shown] = str(error)
                 self._warn(f"{spec.shown} is left out: {error}")
+            except Exception:
+                pass  # of a map of NaN; that it fails on real ones is said, and written down, when they are judged
         return refused
 
     def _path(self, label: str) -> Path:
@@ -196,7 +222,7 @@ class Job:
 
     def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
         library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
-        return _hash({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
+        return digest({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
 
     def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
         path = self._path(spec.shown)
@@ -205,12 +231,21 @@ class Job:
         try:
             explanation = read_explanation(path)
         except InvalidFile as error:
-            self.console.print(f"[yellow]{path.name} is unreadable and is computed again: {error}")
+            self._warn(f"{path.name} is unreadable and is computed again: {error}")
             return None
         return explanation if explanation.task == self._task(spec, explainer) else None
 
+    def _known(self, spec: ExplainerSpec, explainer: Explainer) -> bool:
+        explanation = self._on_disk(spec, explainer)
+        return explanation is not None and explanation.status != "failed"
+
     def _explanation(
-        self, spec: ExplainerSpec, explainer: Explainer, answer: Attribution | None, reason: str
+        self,
+        spec: ExplainerSpec,
+        explainer: Explainer,
+        answer: Attribution | None,
+        status: str = "ok",
+        reason: str = "",
     ) -> Explanation:
         common: dict[str, Any] = {
             "model": self.name,
@@ -224,14 +259,15 @@ class Job:
             "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
         if answer is None:
-            return Explanation(**common, params=dict(spec.params), status="unsupported", reason=reason)
+            return Explanation(**common, params=plain(dict(spec.params)), status=status, reason=reason)
         return Explanation(
             **common,
-            params=_plain(dict(answer.params)),
+            params=plain(dict(answer.params)),
             values={m.name: v for m, v in zip(answer.modalities, answer.values, strict=True)},
             degenerate=tuple(answer.degenerate().tolist()),
             seconds=answer.seconds,
             extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
+            notes=tuple(answer.notes),
         )
 
 
@@ -240,30 +276,16 @@ def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
     return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}
 
 
-def version(package: str) -> str:
-    """A package's installed version, "" if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _content(metric: Metric) -> list[str]:
-    """A metric's name and parameters as built, arrays by their hash, so that other masks or seeds are another metric."""
-    values = {name: getattr(metric, name) for name in getattr(metric, "__dataclass_fields__", {})}
-    digests = {
-        name: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() if isinstance(v, np.ndarray) else repr(v)
-        for name, v in values.items()
-    }
-    return [metric.name, *(f"{name}={digest}" for name, digest in digests.items())]
-
-
-def _plain(params: Any) -> Any:
-    """Parameters as JSON can hold them: masks by their size and hash."""
-    if isinstance(params, dict):
-        return {name: _plain(value) for name, value in params.items()}
-    return repr(params) if isinstance(params, SampleMasks) else params
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+def write_failed(
+    out: Path,
+    model: str,
+    framework: str,
+    ids: tuple[str, ...],
+    made: list[tuple[ExplainerSpec, Explainer]],
+    reason: str,
+) -> None:
+    """A row of the reason for each explainer of a model that could not be asked at all."""
+    for spec, explainer in made:
+        about = (model, framework, spec.shown, spec.name, explainer.library, explainer.profile)
+        row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason)
+        write_explanation(out / "explanations" / model / f"{spec.shown}.h5", row)

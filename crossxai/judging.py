@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from crossxai.attribution import Attribution, Explainer
-from crossxai.errors import InvalidInput, MissingDependency, UnknownName, Unsupported
+from crossxai.evaluation import curves
 from crossxai.explainers import Method
 from crossxai.files import Explanation
 from crossxai.question import Question
 from crossxai.scores import Metric, Scores, explains_again, judge
 
+Refuse = Callable[[Exception, str, str], str]
+"""Given an error, an explainer's label and a metric's, keeps it and returns the reason of the row."""
+
 
 def asked(
-    metric: Metric, question: Question, attribution: Attribution, explainer: Explainer, warn: Callable[[str], object]
+    label: str, metric: Metric, question: Question, attribution: Attribution, explainer: Explainer, refuse: Refuse
 ) -> Scores:
-    """Scores of a metric of the explained question; where the explainer refuses to explain again, NaN with the reason."""
+    """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it asks again, fails."""
     try:
         return judge(metric, question, attribution, explainer)
-    except (Unsupported, InvalidInput, UnknownName, MissingDependency) as error:
-        warn(f"{metric.name} of {attribution.explainer} is left out: {error}")
-        nothing = np.full(len(question), np.nan)
-        return Scores(metric.name, nothing, metric.higher_is_better, params={"refused": str(error)})
+    except Exception as error:  # one failure is one row
+        return _nothing(metric, question, refuse(error, attribution.explainer, label))
+
+
+def streamed(
+    metrics: Mapping[str, Metric],
+    question: Question,
+    maps: Sequence[Attribution],
+    progress: Callable[[int], object],
+    refuse: Refuse,
+) -> list[dict[str, Scores]]:
+    """Scores of metrics of the measured question by label, per map, from one stream; NaN with the reason where one fails.
+
+    After a failure the metrics are asked one by one, then the maps, so that the others have their scores.
+    """
+    try:
+        scores = curves.evaluate(question, maps, [*metrics.values()], progress)
+        return [dict(zip(metrics, row, strict=True)) for row in scores]
+    except Exception as error:  # one failure is one row
+        if len(metrics) > 1:
+            alone = [streamed({label: m}, question, maps, progress, refuse) for label, m in metrics.items()]
+            return [{label: s for part in row for label, s in part.items()} for row in zip(*alone, strict=True)]
+        if len(maps) > 1:
+            return [row for one in maps for row in streamed(metrics, question, [one], progress, refuse)]
+        return [
+            {label: _nothing(m, question, refuse(error, one.explainer, label)) for label, m in metrics.items()}
+            for one in maps
+        ]
+
+
+def _nothing(metric: Metric, question: Question, reason: str) -> Scores:
+    nothing = np.full(len(question), np.nan)
+    return Scores(metric.name, nothing, metric.higher_is_better, params={"refused": reason})
 
 
 def attribution(explanation: Explanation, question: Question) -> Attribution:
@@ -31,7 +63,7 @@ def attribution(explanation: Explanation, question: Question) -> Attribution:
     modalities = tuple(m for m in question.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
     about = (explanation.ids, explanation.label, explanation.profile, explanation.params)
-    return Attribution(values, modalities, *about, extras=explanation.extras)
+    return Attribution(values, modalities, *about, extras=explanation.extras, notes=explanation.notes)
 
 
 def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
@@ -40,23 +72,30 @@ def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, M
     return {label: m for label, m in metrics.items() if label not in asking}, asking
 
 
-def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> int:
-    """Passes of a metric of the explained question, a backward one counted as two; of its explanations, too."""
+def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> tuple[int, int]:
+    """(passes, forward ones) of a metric of the explained question, as `cost_of`; of its explanations, too."""
     try:
         own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
         if not explains_again(metric):
-            return own
-        return own + metric.explanations(question, explainer) * cost_of(explainer, question)
-    except (Unsupported, InvalidInput, UnknownName):  # said again, and written down, when its turn comes
-        return len(question)
+            return own, own
+        times, (cost, forward) = metric.explanations(question, explainer), cost_of(explainer, question)
+        return own + times * cost, own + times * forward
+    except Exception:  # said again, and written down, when its turn comes
+        return len(question), len(question)
 
 
-def cost_of(explainer: Explainer, question: Question) -> int:
-    """Forward passes of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
-    if not isinstance(explainer, Method):
-        return len(question)
+def cost_of(explainer: Explainer, question: Question) -> tuple[int, int]:
+    """(passes, forward ones) of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     try:
-        forward, backward = explainer.cost(question)
-    except (Unsupported, InvalidInput, UnknownName):  # said again, and written down, when its turn comes
+        forward, backward = explainer.cost(question) if isinstance(explainer, Method) else (1, 0)
+    except Exception:  # said again, and written down, when its turn comes
+        forward, backward = 1, 0
+    return len(question) * max(1, forward + 2 * backward), len(question) * max(1, forward)
+
+
+def stream_cost(metrics: Mapping[str, Metric], question: Question, maps: Sequence[Attribution]) -> int:
+    """Passes of metrics of the measured question."""
+    try:
+        return curves.passes(question, maps, [*metrics.values()])
+    except Exception:  # said again, and written down, when its turn comes
         return len(question)
-    return len(question) * max(1, forward + 2 * backward)

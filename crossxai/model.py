@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -58,6 +58,16 @@ class Modality:
     ) -> Modality:
         """A 2-D image of shape (n, height, width, channels), RGB in [0, 1] unless told otherwise."""
         return cls(name, ("y", "x", "channel"), channels, range)
+
+    @classmethod
+    def volume(
+        cls,
+        name: str = "volume",
+        channels: tuple[str, ...] = ("value",),
+        range: tuple[float, float] | None = (0.0, 1.0),
+    ) -> Modality:
+        """A 3-D volume of shape (n, depth, height, width, channels), one channel in [0, 1] unless told otherwise."""
+        return cls(name, ("z", "y", "x", "channel"), channels, range)
 
     @classmethod
     def table(cls, features: tuple[str, ...], name: str = "table") -> Modality:
@@ -127,22 +137,27 @@ class Differentiable(Model, Protocol):
 
 @runtime_checkable
 class Layered(Differentiable, Protocol):
-    """A model whose inner layers can be read and replaced, whatever its graph (residual connections included)."""
+    """A model whose inner layers can be read and replaced, whatever its graph (residual connections included).
 
-    def activations(self, inputs: Inputs) -> dict[str, Array]:
-        """Layer name → activation, channels last, of the layers that run exactly once, in order of execution."""
+    Activations are (n, *axes) in the layer's own order. A model may say more about its layers: `axes_of(layer)`, what those axes
+    mean, such as ("channel", "y", "x"), or None where the layer's definition does not tell; `layer_axes`, the same as declared by
+    the user; `kind_of(layer)`, the class of a layer.
+    """
+
+    def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
+        """Layer name → activation, of the layers (or those named) that run exactly once, in order of execution."""
         ...
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
-        """(outputs, the layer's activation, gradient at that activation), channels last."""
+        """(outputs, the layer's activation, gradient at that activation)."""
         ...
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
-        """(outputs, the layer's activation), channels last, from one forward pass."""
+        """(outputs, the layer's activation), from one forward pass."""
         ...
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        """Outputs when that layer's output is replaced by `activation`, channels last."""
+        """Outputs when that layer's output is replaced by `activation`."""
         ...
 
 
@@ -178,8 +193,8 @@ class Foldable(Model, Protocol):
     def folded(self, inputs: Inputs) -> Model:
         """A copy whose batch norms are folded into the convolutions before them, for scores alone; weights as they are now.
 
-        Its outputs on these inputs differ by at most 1e-5 (1e-12 in float64) of the largest one. Raises `Unsupported` if
-        there is nothing to fold, it cannot be done, or they differ by more.
+        Its outputs on these inputs, on their pixels shuffled and on noise differ by at most 1e-4 (1e-10 in float64) of how far
+        outputs vary. Raises `Unsupported` if there is nothing to fold, it cannot be done, or they differ by more.
         """
         ...
 
@@ -195,6 +210,6 @@ class Attentive(Differentiable, Protocol):
         """(outputs, every attention layer's probabilities in order of execution and the gradient of
         sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
 
-        Raises `Unsupported` if no streams are declared or no attention layer runs that can be recorded.
+        Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
         """
         ...

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName
+from crossxai.errors import InvalidInput, ModelFailed, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Modality
 
 MeanSd = tuple[Sequence[float], Sequence[float]]
+WITHOUT_GRADIENTS = "explainers that ask for scores alone still answer: occlusion, RISE, LIME, KernelSHAP"
+"""What to take where there is no gradient."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_FRAMES = (
+    "Exception encountered when calling",
+    "Graph execution error",
+    "Detected at node",
+    "Traceback",
+    "File ",
+    "{{",
+)
 
 
 def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modality, ...]) -> list[tuple[Array, Array]]:
@@ -62,3 +76,110 @@ def check_outputs(shape: tuple[int, ...], axes: tuple[str, ...], model: str) -> 
             f"model {model!r} gives outputs of shape {shape}; output_axes={axes} declares {len(axes)} axes after the sample "
             'axis: write output_axes=("class",) for class scores or ("y", "x", "class") for a segmentation map'
         )
+
+
+def one_output(
+    outputs: Any,
+    output: str | int | None,
+    axes: tuple[str, ...],
+    model: str,
+    shape: Callable[[Any], tuple[int | None, ...] | None],
+) -> Any:
+    """The tensor that a model answers with, out of what it returns.
+
+    outputs: a tensor, or a dict, a list, a (named) tuple, a dataclass or any nesting of these. output: the name ("logits") or the
+    position of the one that counts; not given, the only tensor with the declared axes counts. shape: the shape of a tensor,
+    None for anything else. Raises `InvalidInput` if `output` names nothing, `Unsupported` if no tensor or several could be meant.
+    """
+    tensors = {name: (value, size) for name, value in _leaves(outputs) if (size := shape(value)) is not None}
+    if output is not None:
+        name = str(output)
+        if name == "0" and "" in tensors:  # a model that returns one tensor
+            name = ""
+        if name not in tensors:
+            raise InvalidInput(
+                f"model {model!r} gives no output {output!r}; it gives {_listed(tensors, outputs)}: write output= with one "
+                "of these names or positions"
+            )
+        return tensors[name][0]
+    if "" in tensors:
+        return tensors[""][0]
+    fitting = [name for name, (_, size) in tensors.items() if len(size) == len(axes) + 1]
+    if not fitting and axes == ("class",):
+        fitting = [name for name, (_, size) in tensors.items() if len(size) == 1]
+    if len(fitting) != 1:
+        which = "several" if fitting else "none"
+        raise Unsupported(
+            f"model {model!r} returns {type(outputs).__name__}, not one tensor, and {which} of its tensors could be the outputs "
+            f"with output_axes={axes}; it gives {_listed(tensors, outputs)}: write output= with the name or position of one"
+        )
+    return tensors[fitting[0]][0]
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """What a nesting holds, by name or position: "logits", "1", "aux.0"; a value that is no nesting has the path it came by."""
+    if isinstance(value, Mapping):
+        pairs: Any = value.items()
+    elif is_dataclass(value) and not isinstance(value, type):
+        pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        pairs = zip(value._fields, value, strict=True)
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    else:
+        yield path, value
+        return
+    for name, inner in pairs:
+        yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+
+
+def _listed(tensors: Mapping[str, tuple[Any, tuple[int | None, ...]]], outputs: Any) -> str:
+    if not tensors:
+        return f"no tensor, only {type(outputs).__name__}"
+    return ", ".join(f"{name or 'one tensor'} of shape {size}" for name, (_, size) in tensors.items())
+
+
+def as_rows(shape: tuple[int, ...], n: int, axes: tuple[str, ...], model: str) -> tuple[int, ...]:
+    """The shape to give outputs of this shape: itself, or (n, 1) for class scores that lost their class axis to a squeeze.
+
+    That is (n,) for n samples, and () for one. Raises `InvalidInput` unless the result has the declared axes.
+    """
+    if axes == ("class",) and len(shape) < 2:
+        if shape == (n,) or (shape == () and n == 1):
+            return n, 1
+        raise InvalidInput(
+            f"model {model!r} gives outputs of shape {shape} for {n} samples; class scores have the shape (n, classes), those "
+            "of a single output (n, 1): return x[:, None], or leave out a squeeze()"
+        )
+    check_outputs(shape, axes, model)
+    return shape
+
+
+def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | None:
+    """The name of the first method of a known kind of layer that this layer computes its own way, None if there is none.
+
+    Looked for in the classes between the layer's and the known one, and on the layer itself. harmless: names of methods that do
+    not compute outputs.
+    """
+    kinds = type(layer).__mro__
+    for kind in kinds[: kinds.index(known)]:
+        for name, value in vars(kind).items():
+            if name not in harmless and _method(value) and hasattr(known, name):
+                return name
+    for name, value in vars(layer).items():
+        if name not in harmless and callable(value) and callable(getattr(known, name, None)):
+            return name
+    return None
+
+
+def _method(value: object) -> bool:
+    return callable(value) or isinstance(value, property | classmethod | staticmethod)
+
+
+def model_failed(error: Exception, model: str, inputs: Inputs) -> ModelFailed:
+    """The error of a model whose own code raised, in one line: what it said first, without the frameworks' frames."""
+    lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
+    said = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
+    shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)
+    words = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
+    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}")

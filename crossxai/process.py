@@ -51,7 +51,7 @@ def _settle_triton() -> None:
 def guard() -> None:
     """Make the import order of frameworks safe from here on; idempotent, loads no framework."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters of its start is raised, too
     # Xplique's graphs call Python, which runs a Keras graph: with one thread for both, each waits for the other for ever.
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(max(4, os.cpu_count() or 1)))
     if "tensorflow" in sys.modules:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.assumptions import trust
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT, batched
+from crossxai.cam_layers import CamLayers
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
 from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model
@@ -28,6 +30,8 @@ class Question:
     explained; the others keep their own values.
     batch_size: the most samples a model sees at once, which bounds memory; all batching happens here. Halved when memory
     runs out. Not given, it is 32, and in a metric's long streams what measures fastest, up to 64.
+    check: what an answer relies on (the model answers the same twice, samples do not see each other, gradients are right) is
+    measured once per model and kind of input, by nine passes on two samples; "off" answers unchecked.
     Raises `InvalidInput` if the inputs do not fit the modalities or the target.
     """
 
@@ -37,6 +41,7 @@ class Question:
     ids: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
     batch_size: int = DEFAULT
+    check: Literal["on", "off"] = "on"
 
     def __post_init__(self) -> None:
         if not (hasattr(self.model, "predict") and hasattr(self.model, "modalities")):
@@ -77,6 +82,8 @@ class Question:
         for name in self.free:
             if name not in {m.name for m in modalities}:
                 raise UnknownName("modality", name, [m.name for m in modalities])
+        if self.check not in ("on", "off"):
+            raise InvalidInput(f'check is "on" or "off", got {self.check!r}')
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -108,10 +115,30 @@ class Question:
         if not isinstance(self.model, Foldable):
             return self
         few = min(4, self.batch_size)
-        try:
-            return replace(self, model=self.model.folded(tuple(v[:few] for v in self.inputs)))
+        self.trusted()
+        try:  # what holds of a model holds of its copy
+            return replace(self, model=self.model.folded(tuple(v[:few] for v in self.inputs)), check="off")
         except (Unsupported, MemoryError):  # nothing to fold, or no room for a copy: the model itself will do
             return self
+
+    def trusted(self, gradients: bool = False) -> None:
+        """Raise `BrokenAssumption`, in words, unless the model does what scores (and gradients) rely on, as measured."""
+        if self.check == "off":
+            return
+        trust.require(trust.scores_of(self.model, self.inputs))
+        if gradients and isinstance(self.model, Differentiable):
+            facts = trust.gradients_of(self.model, self.inputs)
+            trust.require(facts[name] for name in self.free)
+
+    def notes(self, gradients: bool = False) -> tuple[str, ...]:
+        """What was found about the model that a reader of an answer should know, and that nothing was checked, if so."""
+        if self.check == "off":
+            return ("what the answer relies on was not checked, as asked",)
+        facts = list(trust.scores_of(self.model, self.inputs))
+        if gradients and isinstance(self.model, Differentiable):
+            own = trust.gradients_of(self.model, self.inputs)
+            facts += [own[name] for name in self.free]
+        return tuple(fact.found for fact in facts if fact.verdict == "note")
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -152,6 +179,7 @@ class Question:
         measurement, if none is given.
         """
         index = self._rows(rows)
+        self.trusted()
 
         def work(part: Rows) -> Array:
             scores = self.target.score(self.model.predict(self._full(make(part), index[part])), index[part])
@@ -169,6 +197,7 @@ class Question:
         if not isinstance(model, Differentiable):
             raise Unsupported(f"needs gradients, which model {model.name!r} does not give")
         values, index = self._copies(inputs, rows)
+        self.trusted(gradients=True)
 
         def work(part: Rows) -> tuple[Array, Inputs]:
             here = index[part]
@@ -183,38 +212,48 @@ class Question:
     def layer_score_and_grad(
         self, layer: str, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None
     ) -> tuple[Array, Array, Array]:
-        """Scores (m,) of copies, a layer's activation (m, *space, channel) and the gradient of the scores at it."""
-        model = self._layered()
+        """Scores (m,) of copies, a layer's activation (m, y, x, channel) and the gradient of the scores at it."""
+        how, model = self._layers.layout(layer), self._layered()
         values, index = self._copies(inputs, rows)
+        self.trusted()
+        if self.check == "on":
+            trust.require([trust.layer_gradient_of(model, self.inputs, layer)])
 
         def work(part: Rows) -> tuple[Array, Array, Array]:
             here = index[part]
             full = self._full(tuple(v[part] for v in values), here)
             outputs, activation, gradient = model.layer_vjp(full, lambda y: self.target.cotangent(y, here), layer)
-            return self.target.score(outputs, here), activation, gradient
+            return self.target.score(outputs, here), how.space(activation), how.space(gradient)
 
         scores, activations, grads = zip(*batched(len(index), self.batch_size, work), strict=True)
         return np.concatenate(scores), np.concatenate(activations), np.concatenate(grads)
 
     def layer_score(self, layer: str) -> tuple[Array, Array]:
-        """Scores (n,) and a layer's activation (n, *space, channel), from one forward pass."""
-        model = self._layered()
+        """Scores (n,) and a layer's activation (n, y, x, channel), from one forward pass."""
+        how, model = self._layers.layout(layer), self._layered()
+        self.trusted()
 
         def work(part: Rows) -> tuple[Array, Array]:
             outputs, activation = model.read(tuple(v[part] for v in self.inputs), layer)
-            return self.target.score(outputs, part), activation
+            return self.target.score(outputs, part), how.space(activation)
 
         scores, activations = zip(*batched(len(self), self.batch_size, work), strict=True)
         return np.concatenate(scores), np.concatenate(activations)
 
     def score_replaced(self, layer: str, rows: npt.ArrayLike, make: Callable[[Rows], Array]) -> Array:
-        """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those that `make(positions)` builds batch
-        by batch, so that they never all exist at once; one forward pass each."""
-        model, index = self._layered(), self._rows(rows)
+        """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those (…, y, x, channel) that
+        `make(positions)` builds batch by batch, so that they never all exist at once; one forward pass each, and one more where
+        a layer has tokens that stand for no place, which keep their own values."""
+        how, model, index = self._layers.layout(layer), self._layered(), self._rows(rows)
+        self.trusted()
 
         def work(part: Rows) -> Array:
             own = tuple(values[index[part]] for values in self.inputs)
-            return self.target.score(model.replace(own, layer, make(part)), index[part])
+            others = model.read(own, layer)[1] if how.tokens is not None and how.tokens.prefix else np.empty(0)
+            changed = make(part)
+            if how.tokens is not None and not how.tokens.prefix:
+                others = np.empty((len(changed), *how.flat(changed.shape[1:])), changed.dtype)
+            return self.target.score(model.replace(own, layer, how.restored(changed, others)), index[part])
 
         scores = batched(len(index), self.batch_size, work)
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
@@ -228,54 +267,44 @@ class Question:
         return self._attention(True)
 
     def cam_layer(self, layer: str = "") -> str:
-        """The layer to draw the free modality's activation map at: the one named, else the last of `cam_layers`."""
-        return list(self.cam_layers(layer))[-1]
+        """The layer to draw the free modality's activation map at: the one named, else the last one with space that the
+        modality reaches and the score depends on.
 
-    def cam_layers(self, layer: str = "") -> dict[str, tuple[int, ...]]:
-        """Where the free modality's activation map can be drawn, or just the layer named: layer -> (*space, channels), in order.
-
-        These are the layers whose activation has space and not the shape of the output. In a model of several modalities, a layer
-        counts only if the free one reaches it; those that see no other modality with space (its own encoder) are the only ones
-        if there are any: a map of one image must not be painted on another.
+        In a model of several modalities, layers that see no other modality with space (its own encoder) are the only ones if
+        there are any: a map of one image must not be painted on another. Raises `Unsupported` where a layer has no space, as
+        told, declared or measured.
         """
-        model, one = self._layered(), tuple(v[:1] for v in self.inputs)
-        before = model.activations(one)
-        if layer and layer not in before:  # torch's "ct.relu2" is "ct_relu2" in a Keras model of the same network
-            layer = next((n for n in before if n.replace("_", ".") == layer.replace("_", ".")), layer)
-        if layer and layer not in before:
-            raise UnknownName(f"layer of model {model.name!r}", layer, before)
-        shapes = {name: activation.shape[1:] for name, activation in before.items()}
-        if layer and len(shapes[layer]) != 3:
-            raise Unsupported(f"layer {layer!r} has an activation of shape {shapes[layer]}: no space to draw a map in")
-        names = [layer] if layer else [n for n, s in shapes.items() if len(s) == 3 and math.prod(s[:2]) > 1]
-        if not layer:  # a segmentation network's last layers give the output itself, which explains nothing
-            names = [n for n in names if shapes[n] != self.target.out] or names
-        free, _ = self.one
-        others = [m.name for m in model.modalities if m.spatial and m.name != free.name]
-        if len(model.modalities) > 1:
-            names = self._reached(names, free.name, before, one)
-            own = set(names) - {n for other in others for n in self._reached(names, other, before, one)}
-            names = [n for n in names if n in own] or names
-        if not names:
-            what = f"layer {layer!r}" if layer else "layer with a spatial activation"
-            raise Unsupported(f"model {model.name!r} has no {what} that modality {free.name!r} reaches")
-        return {name: shapes[name] for name in names}
+        layers = self._layers
+        if not layer:
+            return layers.default()
+        layer = layers.name(layer)
+        layers.check_reached(layer)
+        layers.layout(layer)
+        return layer
 
-    def _reached(self, names: Sequence[str], modality: str, before: Mapping[str, Array], one: Inputs) -> list[str]:
-        """Those of the named layers whose activation changes when the modality's values are replaced by noise."""
-        noise = np.random.default_rng([0, 1])  # not the stream that made the inputs, should their seed be 0, too
-        changed = list(one)
-        for i, declared in enumerate(self.model.modalities):
-            if declared.name == modality:
-                low, high = declared.range or (float(one[i].min()) - 1, float(one[i].max()) + 1)
-                changed[i] = noise.uniform(low, high, one[i].shape).astype(one[i].dtype)
-        after = self._layered().activations(tuple(changed))
-        return [name for name in names if not np.array_equal(before[name], after[name])]
+    def twin_layer(self, layer: str, purpose: str) -> str:
+        """`cam_layer(layer)`, if its activation lies in a twin of the network as it does here; else `Unsupported`."""
+        name = self.cam_layer(layer)
+        self._layers.require_plain(name, purpose)
+        return name
+
+    def cam_size(self, layer: str = "") -> tuple[int, int, int]:
+        """(y, x, channel) of the activation at `cam_layer(layer)`."""
+        return self._layers.size(self.cam_layer(layer))
+
+    def cam_layers(self) -> dict[str, tuple[int, int, int]]:
+        """Where the free modality's activation map can be drawn: layer -> (y, x, channel), in order of execution."""
+        return self._layers.drawable()
+
+    @property
+    def _layers(self) -> CamLayers:
+        return CamLayers(self)
 
     def _attention(self, gradients: bool) -> tuple[Array, tuple[AttentionMap, ...]]:
         model = self.model
         if not isinstance(model, Attentive):
             raise Unsupported(f"needs attention, which model {model.name!r} does not give")
+        self.trusted()
 
         def work(part: Rows) -> tuple[Array, tuple[AttentionMap, ...]]:
             full = tuple(v[part] for v in self.inputs)

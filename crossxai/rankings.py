@@ -7,7 +7,8 @@ Writes presets.csv (model, explainer, preset, metric: mean and rank) and preset_
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,29 +17,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crossxai import experiment as experiments
 from crossxai import sources
 from crossxai.asking import questions
 from crossxai.atomic import write_text
 from crossxai.attribution import Attribution
-from crossxai.errors import InvalidFile, InvalidInput, Unsupported
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, InvalidInput, ModelFailed, Unsupported
 from crossxai.evaluation import baselines, curves, presets, ranking, statistics
 from crossxai.evaluation.flips import flips, ranks
 from crossxai.experiment import Experiment
+from crossxai.failures import Failures
 from crossxai.files import Samples, read_explanation, read_predictions, read_samples
 from crossxai.judging import attribution
+from crossxai.progress import Progress
 from crossxai.question import Question
 
 RANDOM = "controls.random"
+MODEL = "the model"
+"""In place of a preset, where a whole model failed."""
 WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
 
 
 @dataclass(frozen=True)
 class Rankings:
     """means: a row per model, explainer, preset and metric. pairs: a row per model, kind and two presets. refused: a preset's
-    reason for judging nothing, by model and preset."""
+    reason for judging nothing, by model and preset; that of a model that failed stands under `MODEL`."""
 
     means: pd.DataFrame
     pairs: pd.DataFrame
@@ -114,32 +118,18 @@ def evaluate(
     console = console or Console(stderr=True)
     rows: list[dict[str, Any]] = []
     refused: dict[tuple[str, str], str] = {}
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("passes"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as progress:
-        for spec in wanted:
-            subject = sources.subject(spec, experiment.folder, console.is_terminal)
-            question = _question(experiment, samples, subject, spec.name, out)
-            about = modality or question.modalities[0].name
-            maps = _maps(out, spec.name, question, about)
-            common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
-            mean, sd = subject.mean.get(about, ()), subject.sd.get(about, ())
-            chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
-            for name, metrics in chosen.items():
-                if why := _refusal(question, maps[0], metrics):
-                    refused[spec.name, name] = why
-            judges = [(n, m) for n, metrics in chosen.items() if (spec.name, n) not in refused for m in metrics]
-            flat = [m for _, m in judges]
-            bar = progress.add_task(spec.name, total=curves.passes(question, maps, flat))
-            scores = curves.evaluate(question, maps, flat, lambda n, bar=bar: progress.advance(bar, n))  # type: ignore[misc]
-            for place, (name, metric) in enumerate(judges):
-                rows += _rows(spec.name, name, metric, maps, [row[place] for row in scores])
+    failures = Failures(out, fresh=False)
+    refused |= {(spec.name, MODEL): lost for spec in wanted if (lost := _lost(out, spec.name))}
+    with Progress(console) as progress:
+        for spec in (spec for spec in wanted if (spec.name, MODEL) not in refused):
+            try:
+                with _placed(out, folder):
+                    subject = sources.subject(spec, experiment.folder, console.is_terminal)
+                rows += _judged(experiment, samples, subject, spec.name, out, names, limit, modality, progress, refused)
+            except Exception as error:  # one failure is one row; what the run's user can mend is raised
+                if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
+                    raise
+                refused[spec.name, MODEL] = failures.row(error, spec.name, metric="evaluate")[1]
     if not rows:
         raise InvalidInput("no preset can judge these maps: " + "; ".join(dict.fromkeys(refused.values())))
     means = pd.DataFrame(rows)
@@ -149,6 +139,53 @@ def evaluate(
     return result
 
 
+def _judged(
+    experiment: Experiment,
+    samples: Samples,
+    subject: sources.Subject,
+    model: str,
+    out: Path,
+    names: Sequence[str],
+    limit: int,
+    modality: str,
+    progress: Progress,
+    refused: dict[tuple[str, str], str],
+) -> list[dict[str, Any]]:
+    """Rows of one model's maps by every preset; presets that cannot judge them are added to `refused`."""
+    question = _question(experiment, samples, subject, model, out)
+    about = modality or question.modalities[0].name
+    maps = _maps(out, model, question, about)
+    common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
+    mean, sd = subject.mean.get(about, ()), subject.sd.get(about, ())
+    chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
+    for name, metrics in chosen.items():
+        if why := _refusal(question, maps[0], metrics):
+            refused[model, name] = why
+    judges = [(n, m) for n, metrics in chosen.items() if (model, n) not in refused for m in metrics]
+    flat = [m for _, m in judges]
+    progress.stage(model, curves.passes(question, maps, flat))
+    scores = curves.evaluate(question, maps, flat, progress.advance)
+    progress.finish(f"{model}: judged")
+    rows: list[dict[str, Any]] = []
+    for place, (name, metric) in enumerate(judges):
+        rows += _rows(model, name, metric, maps, [row[place] for row in scores])
+    return rows
+
+
+@contextmanager
+def _placed(out: Path, folder: Path | None) -> Iterator[None]:
+    """Files and factories that are not found here may lie beside the experiment file, which nobody named."""
+    try:
+        yield
+    except (InvalidInput, InvalidFile) as error:
+        if folder is not None:
+            raise
+        raise type(error)(
+            f"{error}; if the run's experiment file is in another folder, name it: "
+            f"crossxai evaluate {out} --experiment FILE"
+        ) from error
+
+
 def _experiment(out: Path, folder: Path | None) -> Experiment:
     path = out / "manifest.json"
     try:
@@ -156,6 +193,12 @@ def _experiment(out: Path, folder: Path | None) -> Experiment:
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise InvalidFile(f"{path} is no finished run's manifest ({_why(error)}): give the folder of a run") from error
     return experiments.check({**settings, "folder": (folder or Path()).resolve()}, str(path))
+
+
+def _lost(out: Path, model: str) -> str:
+    """Why a model could not be asked at all in the run, "" if it could."""
+    entries = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("models", [])
+    return next((str(entry.get("failed", "")) for entry in entries if entry.get("name") == model), "")
 
 
 def _why(error: Exception) -> str:

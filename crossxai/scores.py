@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
+import numpy as np
+
 from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidInput
 from crossxai.model import Array
@@ -39,6 +41,13 @@ class Scores:
             raise InvalidInput(f"{self.metric}: scores must have shape (n,), got {self.value.shape}")
         if self.curve is not None and (self.fractions is None or self.curve.shape[-1] != self.fractions.shape[-1]):
             raise InvalidInput(f"{self.metric}: a curve needs fractions of the same length")
+
+    def __repr__(self) -> str:
+        known = self.value[np.isfinite(self.value)]
+        mean = f"mean {known.mean():.3g} of {len(known)} samples" if len(known) else "no sample has a value"
+        missing = f", {len(self.value) - len(known)} without a value" if 0 < len(known) < len(self.value) else ""
+        better = "higher" if self.higher_is_better else "lower"
+        return f"Scores({self.metric}, {better} is better: {mean}{missing})"
 
 
 class Metric(Protocol):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,14 @@ from crossxai.attribution import Explainer
 from crossxai.data import histology, medical
 from crossxai.data.medical import declared
 from crossxai.data.pcam import PCam, cache_folder
-from crossxai.errors import InvalidInput
+from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
+from crossxai.failures import in_words
 from crossxai.files import Samples
+from crossxai.fingerprints import fingerprint
 from crossxai.model import Array, Model
 from crossxai.models import loading
-from crossxai.process import require
+from crossxai.process import foreign, require
 from crossxai.scores import Metric
 
 ORACLE = "controls.oracle"
@@ -53,7 +55,7 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment and the manifest's entry about them."""
     data = experiment.data
     if data.factory:
-        found = _call(data.factory, experiment.folder)
+        found = _call(data.factory, experiment.folder, InvalidInput)
         if not isinstance(found, Samples):
             raise InvalidInput(
                 f"data factory {data.factory} must return crossxai.files.Samples, got {type(found).__name__}"
@@ -118,7 +120,7 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
 def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     """The model that an experiment names; trains the embedded one first if it is not in the cache."""
     if spec.factory:
-        model = _call(spec.factory, folder)
+        model = _call(spec.factory, folder, ModelFailed)
         if not (hasattr(model, "predict") and hasattr(model, "modalities")):
             raise InvalidInput(
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
@@ -282,15 +284,6 @@ def embedded_checkpoint(progress: bool = True) -> Path:
     return fit(root, settings, cache_folder() / "models", progress)
 
 
-def fingerprint(found: Samples) -> str:
-    """sha256 over ids, labels and inputs."""
-    digest = hashlib.sha256(repr(found.ids).encode())
-    digest.update(found.labels.tobytes())
-    for name, values in found.inputs.items():
-        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
-
-
 def _balanced(labels: Any, n: int, seed: int) -> Any:
     """n rows, as near to half of each class as the data allow, in random but reproducible order."""
     if n > len(labels):
@@ -302,8 +295,11 @@ def _balanced(labels: Any, n: int, seed: int) -> Any:
     return np.sort(np.concatenate([positive[:take], negative[: n - take]]))
 
 
-def _call(factory: str, folder: Path) -> Any:
-    """What a function of the user's returns; its module is looked for beside the experiment file first."""
+def _call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
+    """What a function of the user's returns; its module is looked for beside the experiment file first.
+
+    What its own code raises becomes an error of this kind, which says where.
+    """
     module, _, name = factory.partition(":")
     if not module or not name:
         raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
@@ -314,8 +310,26 @@ def _call(factory: str, folder: Path) -> Any:
         raise InvalidInput(
             f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
         ) from error
+    except _raised() as error:
+        raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
     finally:
         sys.path.remove(str(folder.resolve()))
     if not callable(function):
         raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
-    return function()
+    try:
+        return function()
+    except CrossXAIError:
+        raise
+    except _raised() as error:
+        raise kind(f"factory {factory!r} raises {_where(error)}") from error
+
+
+def _raised() -> tuple[type[Exception], ...]:
+    return (*foreign(), OSError, ImportError)
+
+
+def _where(error: BaseException) -> str:
+    """An error in words, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{in_words(error)}{place}"

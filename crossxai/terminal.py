@@ -16,12 +16,14 @@ from crossxai.report import words
 
 VERDICT = "than random"
 BEATS = "beats random"
+MOST = 6
+"""Labels of one reason that are named."""
 
 
-def summary(folder: Path, width: int) -> tuple[Table, str]:
-    """One line per model and explainer: means, the verdict of the first metric against random in words, seconds; and a
-    sentence on the metrics that do not fit into `width` characters."""
-    frame = pd.read_csv(folder / "summary.csv")
+def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
+    """One line per model and explainer: means, the verdict of the first metric against random in words, seconds; then
+    sentences: the reasons of those that have none, and the metrics that do not fit into `width` characters."""
+    frame = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])  # a model may be called "nan"
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
     judge = next(iter(metrics), "")  # deletion, where there is one
     breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
@@ -39,12 +41,26 @@ def summary(folder: Path, width: int) -> tuple[Table, str]:
         for row in rows.to_dict("records"):
             means = [row[f"{metric}_mean"] for metric in shown]
             numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
-            said = row.get(f"{judge}_versus_random_verdict") if row["status"] == "ok" else "Unsupported"
+            said = row.get(f"{judge}_versus_random_verdict") if row["status"] == "ok" else row["status"].capitalize()
             said = "no better" if said == "not told apart" else said
             seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
             table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
     rest = metrics[len(shown) :]
-    return table, f"In the report, too: {words.listing([words.metric(m) for m in rest])}." if rest else ""
+    more = [f"In the report, too: {words.listing([words.metric(m) for m in rest])}."] if rest else []
+    return table, [*_reasons(frame), *more]
+
+
+def _reasons(frame: pd.DataFrame) -> list[str]:
+    """Why explainers have no scores, each reason once, shortened: the report has all of it."""
+    missing = frame[frame["status"] != "ok"]
+    found = []
+    for (status, reason), rows in missing.groupby(["status", "reason"], sort=False):
+        labels, models = (list(dict.fromkeys(rows[key])) for key in ("label", "model"))
+        where = f" on {words.listing(models)}" if frame["model"].nunique() > 1 else ""
+        found.append(
+            f"{str(status).capitalize()}: {words.listing(labels, MOST)}{where}: {words.shortened(str(reason))}"
+        )
+    return found
 
 
 def _fitting(breadths: dict[str, int], room: int) -> list[str]:

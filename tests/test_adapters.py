@@ -51,9 +51,8 @@ def test_layer_gradients_equal_finite_differences(kind: str) -> None:
     for layer in ("conv1", "conv2"):
         _, activation, gradient = question.layer_score_and_grad(layer)
         step = 1e-6 * np.random.default_rng(1).normal(size=activation.shape)
-        up, down = (
-            question.target.score(net.replace((x,), layer, activation + sign * step), np.arange(2)) for sign in (1, -1)
-        )
+        moved = np.concatenate([activation + step, activation - step])
+        up, down = question.score_replaced(layer, [0, 1, 0, 1], lambda rows, moved=moved: moved[rows]).reshape(2, 2)
         np.testing.assert_allclose((gradient * step).sum(axis=(1, 2, 3)) * 2, up - down, rtol=1e-4, atol=1e-12)
 
 
@@ -294,7 +293,7 @@ def test_a_model_that_loses_samples_is_refused(kind: str) -> None:
             keras.Model(start, keras.layers.Lambda(lambda x: keras.ops.mean(x, axis=(0, 1, 2))[None])(start)),
             (toys.IMAGE,),
         )
-    with pytest.raises(InvalidInput, match="1 outputs for 3 samples: it must keep the sample axis"):
+    with pytest.raises(InvalidInput, match=r"1 outputs for \d samples: it must keep the sample axis"):
         toys.question(net).score()
 
 

@@ -78,7 +78,7 @@ def test_batches_and_order_do_not_matter_and_passes_are_announced(framework: str
 
     class Counting:
         modalities, streams, predict, vjp = inner.modalities, inner.streams, inner.predict, inner.vjp
-        name = "counting"
+        name, watches = "counting", inner
 
         def attention_vjp(self, inputs: Any, cotangent: Any) -> Any:
             seen["forward"] += len(inputs[0])
@@ -193,6 +193,11 @@ def test_who_cannot_answer_says_why(name: str) -> None:
         explainer(ask(plain))
     for model in (toys.torch_model(), toys.keras_model()):
         assert isinstance(model, Attentive)
+        with pytest.raises(
+            Unsupported, match=r"ran no (attention that can be recorded|keras.layers.MultiHeadAttention)"
+        ):
+            explainer(ask(model))
+    for model in attentive.crossed(streams=None).values():
         with pytest.raises(Unsupported, match=r"declares no token streams: give its adapter, .* streams=Streams"):
             explainer(ask(model))
 

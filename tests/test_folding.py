@@ -204,12 +204,13 @@ def test_folding_takes_no_more_memory_than_a_batch(size: int, few: int) -> None:
 
 
 def test_a_difference_is_not_let_through() -> None:
-    """What the certificate refuses: too far, not finite, another shape."""
-    one = np.ones((2, 3), np.float32)
+    """What the certificate refuses: too far for how outputs vary, whatever their size; not finite; another shape."""
+    one = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     check(one, one * (1 + 5e-6), "net")
-    for other in (one * 1.001, one * np.nan, one[:, :2]):
+    check(one + 1000, one + 1000 + np.float32(1.2e-4), "net")  # a rounding of 1000
+    for base, other in ((one, one * 1.001), (one, one * np.nan), (one, one[:, :2]), (one + 1000, one * 1.001 + 1000)):
         with pytest.raises(Unsupported, match="batch norms folded"):
-            check(one, other, "net")
+            check(base, other, "net")
 
 
 def test_long_streams_are_scored_by_the_folded_copy(monkeypatch: pytest.MonkeyPatch) -> None:

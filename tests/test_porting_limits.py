@@ -159,9 +159,126 @@ def test_a_wrong_twin_is_refused_with_its_gap() -> None:
 
     model = Wrong(lambda x: x @ np.ones((4, 2)), (TABLE,))
     for framework in FRAMEWORKS:
-        with pytest.raises(Unsupported, match=r"differs from it by 1.0e-02 of the largest output, more than 1e-08"):
-            twin(model, (np.ones((3, 4)),), framework)
+        with pytest.raises(
+            Unsupported, match=r"differs from it by \d.\de-02 of how far its outputs vary, more than 1e-08"
+        ):
+            twin(model, (np.arange(12.0).reshape(3, 4),), framework)
     with pytest.raises(Unsupported, match="cannot say what it is made of: wrap a torch module in TorchModel"):
         twin(FunctionModel(lambda x: x, (TABLE,)), (np.ones((3, 4)),), "torch")
     with pytest.raises(ValueError, match="framework is 'torch' or 'keras', got 'jax'"):
         twin(model, (np.ones((3, 4)),), "jax")  # type: ignore[arg-type]
+
+
+def offset_head(layer: Any, units: int = 1) -> Any:
+    bias = keras.initializers.Constant(1000.0)
+    pool, dense = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(units, bias_initializer=bias)
+    return keras.Sequential([keras.Input((15, 15, 3)), layer, pool, dense])
+
+
+def test_large_outputs_certify_nothing() -> None:
+    """A twin is measured by how far outputs vary: a bias of 1000 neither hides a wrong one nor turns away a right one."""
+    keras.utils.set_random_seed(0)
+    values = (images(15).astype(np.float32),)
+    net = offset_head(keras.layers.Conv2D(4, 3, activation="relu"))
+    model = KerasModel(net, (toys.IMAGE,))
+    for framework in FRAMEWORKS:
+        assert twin(model, values, framework).gap < 1e-3
+    graph = model.graph(values)
+    nodes = tuple(
+        Node(n.name, n.op, n.inputs, n.settings, {k: w * np.float32(1.2) for k, w in n.weights.items()})
+        if n.op == "conv2d"
+        else n
+        for n in graph.nodes
+    )
+    model.graph = lambda _inputs: Graph(graph.inputs, nodes, graph.output)  # type: ignore[method-assign]
+    for framework in FRAMEWORKS:
+        with pytest.raises(Unsupported, match="of how far its outputs vary"):
+            twin(model, values, framework)
+
+
+class Standardised(keras.layers.Conv2D):  # type: ignore[misc]
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel, (0, 1, 2)))
+
+
+class Doubled(keras.layers.Dense):  # type: ignore[misc]
+    def call(self, inputs: Any, training: Any = None) -> Any:
+        return super().call(2 * inputs)
+
+
+class Shifted(keras.layers.ReLU):  # type: ignore[misc]
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.relu(inputs - 0.1)
+
+
+class Renamed(keras.layers.Conv2D):  # type: ignore[misc]
+    """Another initialiser and a config, which compute nothing."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, kernel_initializer="he_normal", **named)
+
+    def get_config(self) -> Any:
+        return {**super().get_config()}
+
+    def norm(self) -> Any:
+        return keras.ops.sum(self.kernel**2)
+
+
+def patched() -> Any:
+    layer = keras.layers.Conv2D(4, 3, name="patched")
+    own = layer.call
+    layer.call = lambda inputs, **named: own(inputs, **named) ** 3
+    return layer
+
+
+def test_a_keras_layer_with_a_method_of_its_own_is_another_layer() -> None:
+    keras.utils.set_random_seed(0)
+    values = (images(15).astype(np.float32),)
+    for layer, said in (
+        (
+            Standardised(4, 3, name="standard"),
+            r"layer 'standard' \(Standardised\) .* it overrides convolution_op of Conv2D",
+        ),
+        (Doubled(4, name="doubled"), r"layer 'doubled' \(Doubled\) .* it overrides call of Dense"),
+        (patched(), r"layer 'patched' \(Conv2D\) .* it overrides call of Conv2D"),
+    ):
+        with pytest.raises(Unsupported, match=said):
+            KerasModel(offset_head(layer), (toys.IMAGE,)).graph(values)
+    for layer in (Shifted(), Renamed(4, 3)):  # the one is read from its code, the other is a convolution still
+        model = KerasModel(offset_head(layer), (toys.IMAGE,))
+        assert twin(model, values, "torch").gap < 1e-4
+
+
+class StandardisedTorch(nn.Conv2d):
+    def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Any:
+        return super()._conv_forward(input, weight - weight.mean((1, 2, 3), keepdim=True), bias)
+
+
+class NormAct(nn.BatchNorm2d):
+    def forward(self, x: Any) -> Any:
+        return torch.relu(super().forward(x))
+
+
+class Cubed(nn.Conv2d):
+    def forward(self, x: Any) -> Any:
+        return torch.special.erf(super().forward(x))
+
+
+def test_a_torch_layer_with_a_method_of_its_own_is_read_from_its_code() -> None:
+    torch.manual_seed(0)
+    x = (images(15),)
+    norm = NormAct(4)
+    norm.running_mean = torch.randn(4).double()
+    hooked = nn.Conv2d(3, 4, 3)
+    hooked.forward = lambda v: 2 * nn.Conv2d.forward(hooked, v)  # type: ignore[method-assign]
+    for net in (
+        nn.Sequential(StandardisedTorch(3, 4, 3)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), norm),
+        nn.Sequential(hooked),
+    ):
+        net.append(nn.AdaptiveAvgPool2d(1)).append(nn.Flatten())
+        model = TorchModel(net.double().eval(), (toys.IMAGE,))
+        assert twin(model, x, "keras").gap < 1e-9
+    model = TorchModel(nn.Sequential(Cubed(3, 4, 3)).double().eval(), (toys.IMAGE,), output_axes=("y", "x", "class"))
+    with pytest.raises(Unsupported, match=r"layer '0' \(special_erf\) .*overrides forward of Conv2d"):
+        model.graph(x)

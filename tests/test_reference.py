@@ -175,7 +175,8 @@ def test_smooth_grad_s_noise_is_a_share_of_the_range() -> None:
             return (inputs[0] ** 3).sum(axis=(1, 2, 3))[:, None]
 
         def vjp(self, inputs: Any, cotangent: Any) -> Any:
-            return self.predict(inputs), (3 * inputs[0] ** 2,)
+            outputs = self.predict(inputs)
+            return outputs, (cotangent(outputs)[:, :, None, None] * 3 * inputs[0] ** 2,)
 
     question = Question(Cube((image,), ()), (np.full((1, 20, 20, 1), 100.0),), Target.outputs(0, 1, 1))
     found = get("reference.smooth_grad", samples=400, sd=0.1)(question).values[0].mean()

@@ -470,7 +470,7 @@ def test_the_terminal_shows_what_fits(tmp_path: Path) -> None:
         shown = [name for name in names if name in headings]
         assert headings == ["explainer", *shown, "than random", "seconds"]
         assert shown == names[: len(shown)]
-        assert rest == (f"In the report, too: {listing(names[len(shown) :])}." if len(shown) < 4 else "")
+        assert rest == ([f"In the report, too: {listing(names[len(shown) :])}."] if len(shown) < 4 else [])
         assert "seconds" in text  # and so the rightmost column is whole
         assert "…" not in text
     assert len(shown) == 4

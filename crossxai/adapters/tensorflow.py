@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,15 +12,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import tensorflow_attention, tensorflow_ending, tensorflow_weights
-from crossxai.attention import AttentionMap, Streams, declared
+from crossxai.adapters import (
+    tensorflow_attention,
+    tensorflow_axes,
+    tensorflow_ending,
+    tensorflow_hints,
+    tensorflow_weights,
+)
+from crossxai.adapters.tensorflow_hooks import hooked, once
+from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
+from crossxai.adapters.tensorflow_passage import Passage, named
+from crossxai.adapters.tensorflow_tracing import Traces
+from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.model_checks import MeanSd, check_inputs, check_modalities, model_failed
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import check, folded
+from crossxai.porting.folding import folded, verify
 from crossxai.porting.to_keras import build
-from crossxai.process import streams_kept
+from crossxai.process import foreign, streams_kept
 from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
@@ -28,11 +38,15 @@ if TYPE_CHECKING:
 
 
 class KerasModel:
-    """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality (a list if several).
+    """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality.
 
-    standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"). streams: a transformer's tokens. Always runs with training=False, in graph mode, one
-    trace per input shape. Weights may change between calls; the architecture may not.
+    Several modalities go to the inputs of their names, or into a list (a subclassed model's arguments) in order. standardise:
+    (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis, ("class",) or ("y",
+    "x", "class"). output: the name or position of the tensor that counts, where the model returns several; the only one with
+    these axes if not given. data_format: "channels_first" for a model that wants images so; told by its inputs and layers if not
+    given. layer_axes: layer → what its output's axes after the sample axis mean, where it cannot tell. streams: a transformer's
+    tokens. Always runs with training=False, in graph mode where the model's code allows it, one trace per input shape. The model
+    may change between calls.
     """
 
     def __init__(
@@ -42,6 +56,9 @@ class KerasModel:
         *,
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
+        output: str | int | None = None,
+        data_format: DataFormat | None = None,
+        layer_axes: Mapping[str, tuple[str, ...]] | None = None,
         streams: Streams | None = None,
         outputs: Outputs | None = None,
         name: str = "keras",
@@ -56,19 +73,23 @@ class KerasModel:
         self.modalities = check_modalities(modalities)
         self.model = model
         self.output_axes = output_axes
+        self.output = output
+        self.data_format = check_data_format(data_format)
+        self.layer_axes = dict(layer_axes or {})
         self.outputs = check_declared(outputs)
         self.streams = streams if streams is None else streams.check(self.modalities)
-        # A functional model reports the global policy, whatever its layers compute in: the weights know.
-        self.dtype = tf.as_dtype(next((w.dtype for w in model.weights), model.compute_dtype))
+        if symbols(model) is not None:
+            arranged(model, self.modalities, self.modalities, name)  # names that do not match are said at once
+        # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
+        floating = (tf.as_dtype(w.dtype) for w in model.weights)
+        own = (tf.as_dtype(model.compute_dtype), tf.float32)
+        self.dtype = next(dtype for dtype in (*floating, *own) if dtype.is_floating)
         self._constants = dict(standardise or {})
-        self._standardise = [
-            None if not mean.any() and (sd == 1).all() else (mean, sd)
-            for mean, sd in constants(standardise, self.modalities)
-        ]
-        self._traced: dict[tuple[str, tuple[Any, ...]], Any] = {}
+        self._passage = Passage(self.modalities, self._constants, output_axes, output, self.data_format, name)
+        self._traces = Traces(model)
         self._lock = threading.RLock()  # hooks belong to the model, so one request at a time
         self._cotangent: Cotangent | None = None
-        self._failure: CrossXAIError | None = None
+        self._failure: Exception | None = None
 
     @property
     def standardise(self) -> dict[str, MeanSd]:
@@ -76,107 +97,159 @@ class KerasModel:
         return dict(self._constants)
 
     def predict(self, inputs: Inputs) -> Array:
-        """Outputs (n, *out), class axis last."""
+        """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         tensors = self._tensors(inputs)
-        with self._lock, _memory():
-            return np.asarray(self._graph("predict", self._run, tensors)(*tensors))
+        with self._asking(inputs):
+            return _array(self._traces.run("predict", self._run, tensors))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
-        """(outputs, gradient at each input), from one forward and one backward pass."""
+        """(outputs, gradient at each input), from one forward and one backward pass; zeros where the graph does not reach."""
 
         def both(*tensors: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(tensors)
                 outputs = self._run(*tensors)
-            weights = self._weights(outputs)
-            return outputs, tape.gradient(outputs, tensors, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            return outputs, _gradient(tape, outputs, tensors, self._weights(outputs))
 
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
-        return outputs.numpy(), tuple(g.numpy() for g in gradients)
+        return _array(outputs), tuple(map(_array, gradients))
 
-    def activations(self, inputs: Inputs) -> dict[str, Array]:
-        """Of layers that run exactly once per pass and give a tensor: name → activation, channels last."""
+    def hints(self) -> Mapping[str, Any]:
+        """What the model shows of itself without a pass; see `tensorflow_hints`."""
+        return tensorflow_hints.hints(self._named().values())
+
+    def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
         found: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
         def record(name: str, output: Any) -> Any:
             runs[name] = runs.get(name, 0) + 1
-            if tf.is_tensor(output) and len(output.shape) >= 2:
-                found[name] = output.numpy()
+            if tf.is_tensor(output) and len(output.shape) >= 2 and (layers is None or name in layers):
+                found[name] = _array(output)
             return output
 
         self._build(inputs)
-        with self._lock, self._hooked({name: partial(record, name) for name in self._named()}):
+        with self._asking(inputs), self._hooked({name: partial(record, name) for name in self._named()}):
             self._run(*self._tensors(inputs))
         return {name: activation for name, activation in found.items() if runs[name] == 1}
 
+    def axes_of(self, layer: str) -> tuple[str, ...] | None:
+        """What the axes of a layer's output after the sample axis mean, such as ("y", "x", "channel"); None if nothing tells.
+
+        Told by `layer_axes`, else by the layer's own definition (`data_format`), else carried along a functional graph. A
+        subclass that computes its own way tells nothing.
+        """
+        if layer in self.layer_axes:
+            return tuple(self.layer_axes[layer])
+        layers = self._named()
+        if layer not in layers:
+            raise UnknownName(f"layer of model {self.name!r}", layer, layers)
+        carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
+        tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
+        told = {carried[id(t)] for t in tensors if id(t) in carried}
+        return told.pop() if len(told) == 1 else tensorflow_axes.own(layers[layer])
+
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
-        """(outputs, the layer's activation, gradient at it), channels last."""
+        """(outputs, the layer's activation, gradient at it), in the layer's own axes."""
         self._check_layer(layer, inputs)
 
         def both(*tensors: Any) -> Any:
-            with (
-                tf.GradientTape(watch_accessed_variables=False) as tape,
-                self._recording(layer, tape.watch) as seen,
-            ):
-                outputs = self._run(*tensors)
-            weights = self._weights(outputs)
-            zero = tf.UnconnectedGradients.ZERO
-            return outputs, seen[0], tape.gradient(outputs, seen[0], weights, unconnected_gradients=zero)
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+
+                def watched(output: Any) -> Any:
+                    copy = tf.identity(output)
+                    tape.watch(copy)
+                    return copy
+
+                with once(self._named(), layer, self.name, watched) as seen:
+                    outputs = self._run(*tensors)
+            return outputs, seen[0], _gradient(tape, outputs, seen, self._weights(outputs))[0]
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
-        return outputs.numpy(), activation.numpy(), gradient.numpy()
+        return _array(outputs), _array(activation), _array(gradient)
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
-        """(outputs, the layer's activation), channels last, from one forward pass."""
+        """(outputs, the layer's activation in its own axes), from one forward pass."""
         self._check_layer(layer, inputs)
 
         def both(*tensors: Any) -> Any:
-            with self._recording(layer) as seen:
+            with once(self._named(), layer, self.name, tf.identity) as seen:
                 outputs = self._run(*tensors)
             return outputs, seen[0]
 
         tensors = self._tensors(inputs)
-        with self._lock, _memory():
-            outputs, activation = self._graph(f"read {layer}", both, tensors)(*tensors)
-        return outputs.numpy(), activation.numpy()
+        with self._asking(inputs):
+            outputs, activation = self._traces.run(f"read {layer}", both, tensors)
+            return _array(outputs), _array(activation)
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        """Outputs when the layer's output is replaced by `activation`, channels last."""
+        """Outputs when the layer's output is replaced by `activation`, in the layer's own axes."""
         self._check_layer(layer, inputs)
 
         def swapped(given: Any, *tensors: Any) -> Any:
-            with self._hooked({layer: lambda _output: given}):
+            with once(self._named(), layer, self.name, lambda output: tf.cast(given, output.dtype)):
                 return self._run(*tensors)
 
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
-        with self._lock, _memory():
-            return np.asarray(self._graph(f"replace {layer}", swapped, tensors)(*tensors))
+        with self._asking(inputs):
+            return _array(self._traces.run(f"replace {layer}", swapped, tensors))
+
+    def traced_matches(self, inputs: Inputs) -> bool:
+        """Whether the model's code, run eagerly, still gives what its trace gives; two passes.
+
+        Changes of the model are noticed in its attributes, lists, arrays, functions and classes, and traced anew; so is what
+        this finds. False means that the two differ after that, too: the code draws at random or keeps a state.
+        """
+        tensors = self._tensors(inputs)
+        with self._asking(inputs):
+            eager = _array(self._run(*tensors))
+            for _ in range(2):
+                traced = _array(self._traces.run("predict", self._run, tensors))
+                limit = 1e-4 * float(np.abs(eager).max(initial=0))
+                if traced.shape == eager.shape and np.allclose(traced, eager, rtol=1e-4, atol=limit, equal_nan=True):
+                    return True
+                self._traces.forget()
+        return False
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `tensorflow_ending`."""
-        tensors = self._tensors(inputs)
-        with self._lock, _memory():
-            return tensorflow_ending.ending(self._graph("predict", self._run, tensors).outputs[0])
+        specs = [tf.TensorSpec(t.shape, t.dtype) for t in self._tensors(inputs)]
+        with self._asking(inputs):
+            return tensorflow_ending.ending(
+                tf.function(self._run, autograph=False).get_concrete_function(*specs).outputs[0]
+            )
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
         from crossxai.porting.from_keras import graph_of
 
+        check_inputs(inputs, self.modalities, self.name)
+        if any(channels_first(self.model, self.modalities, self.data_format)):
+            raise Unsupported(
+                f"model {self.name!r} takes its channels first, which has no translation: only channels last"
+            )
         self._build(inputs)
         shapes = [tuple(values.shape[1:]) for values in inputs]
-        check_inputs(inputs, self.modalities, self.name)
         with self._lock:
-            return graph_of(self.model, shapes, self.modalities, self._named(), self._constants, self.dtype.name)
+            return graph_of(
+                self.model,
+                shapes,
+                self.modalities,
+                self._named(),
+                self._constants,
+                self.dtype.name,
+                arrange=lambda values: arranged(self.model, self.modalities, values, self.name),
+                choose=self._passage.chosen,
+            )
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
         self._build(inputs)
         kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
         both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
-        return outputs.numpy(), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
+        return _array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
@@ -186,17 +259,18 @@ class KerasModel:
         """A copy with the weights of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
         layers = self._weighted(inputs)
         check_depth(depth, tuple(layers), self.name)
-        raw = self._standardised(*self._tensors(tuple(v[:1] for v in inputs)))
-        with self._lock:
-            twin = tensorflow_weights.copied(self.model, lambda model: model(raw, training=False), self.name)
+        one = self._tensors(tuple(v[:1] for v in inputs))
+        with self._asking(inputs):
+            twin = tensorflow_weights.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
             tensorflow_weights.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
-        options: dict[str, Any] = {
-            "output_axes": self.output_axes,
-            "streams": self.streams,
-            "outputs": self.outputs,
-            "name": self.name,
-        }
-        return KerasModel(twin, self.modalities, standardise=self._constants, **options)
+        return self._around(
+            twin,
+            standardise=self._constants,
+            output=self.output,
+            data_format=self.data_format,
+            layer_axes=self.layer_axes,
+            streams=self.streams,
+        )
 
     def folded(self, inputs: Inputs) -> KerasModel:
         """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""
@@ -204,31 +278,31 @@ class KerasModel:
         if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in self._named().values()):
             raise Unsupported(f"model {self.name!r} has no batch norm, so there is nothing to fold")
         graph = folded(self.graph(inputs))
-        with streams_kept(), _memory():  # layers draw weights when they are made, before they get these
+        with streams_kept(), self._asking(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
-        faster = KerasModel(
-            network, self.modalities, output_axes=self.output_axes, outputs=self.outputs, name=self.name
-        )
-        check(self.predict(inputs), faster.predict(inputs), self.name)
+        faster = self._around(network)
+        verify(self, faster, inputs)
         return faster
+
+    def _around(self, model: Any, **options: Any) -> KerasModel:
+        """Another model with the same modalities and outputs."""
+        same: dict[str, Any] = {"output_axes": self.output_axes, "outputs": self.outputs, "name": self.name}
+        return KerasModel(model, self.modalities, **same, **options)
 
     def _weighted(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)
         one = self._tensors(tuple(v[:1] for v in inputs))
-        with self._lock:
+        with self._asking(inputs):
             return tensorflow_weights.layers(self.model, self._named(), self._hooked, lambda: self._run(*one))
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
         if not self.model.built:
-            self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
+            with self._asking(inputs):
+                self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
 
     def _named(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for layer in self.model._flatten_layers(include_self=False):
-            name = layer.name if layer.name not in found else layer.path.replace("/", ".")
-            found[name] = layer
-        return found
+        return named(self.model)
 
     def _check_layer(self, layer: str, inputs: Inputs) -> None:
         self._build(inputs)
@@ -239,32 +313,8 @@ class KerasModel:
         check_inputs(inputs, self.modalities, self.name)
         return [tf.constant(values, dtype=self.dtype) for values in inputs]
 
-    def _standardised(self, *tensors: Any) -> Any:
-        """What the Keras model itself is given."""
-        raw = [
-            t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
-            for t, pair in zip(tensors, self._standardise, strict=True)
-        ]
-        return raw[0] if len(raw) == 1 else raw
-
     def _run(self, *tensors: Any) -> Any:
-        outputs = self.model(self._standardised(*tensors), training=False)
-        if not tf.is_tensor(outputs):
-            raise Unsupported(
-                f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a model that does"
-            )
-        check_outputs(tuple(outputs.shape), self.output_axes, self.name)
-        return outputs if outputs.dtype in (tf.float32, tf.float64) else tf.cast(outputs, tf.float32)
-
-    def _graph(self, kind: str, function: Callable[..., Any], tensors: list[Any]) -> Any:
-        """The traced function for this kind of request and these shapes; the sample axis stays open."""
-        shapes = tuple(tuple(t.shape[1:]) for t in tensors)
-        if (kind, shapes) not in self._traced:
-            # autograph would rewrite the hooks' Python control flow, which runs once, while tracing.
-            traced = tf.function(function, autograph=False)
-            specs = [tf.TensorSpec((None, *shape), self.dtype) for shape in shapes]
-            self._traced[kind, shapes] = traced.get_concrete_function(*specs)
-        return self._traced[kind, shapes]
+        return self._passage.outputs(self.model, *tensors)
 
     def _weights(self, outputs: Any) -> Any:
         """The cotangent of these outputs, computed in Python in the middle of the graph, so that one pass is enough."""
@@ -273,74 +323,52 @@ class KerasModel:
 
     def _ask(self, outputs: Array) -> Array:
         assert self._cotangent is not None
+        raised: tuple[type[Exception], ...] = (CrossXAIError, *foreign())
         try:
             return np.asarray(self._cotangent(outputs), dtype=outputs.dtype)
-        except CrossXAIError as error:
+        except raised as error:
             self._failure = error
             raise
 
     def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs)
-        with self._lock, _memory():
-            graph = self._graph(kind, function, tensors)
+        with self._asking(inputs):
             self._cotangent, self._failure = cotangent, None
             try:
-                return graph(*tensors)
-            except tf.errors.OpError as error:
-                if self._failure is not None:
-                    raise self._failure from error
-                raise
+                return self._traces.run(kind, function, tensors)
             finally:
                 self._cotangent = None
 
     @contextmanager
-    def _recording(self, layer: str, watch: Callable[[Any], Any] = lambda _output: None) -> Iterator[list[Any]]:
-        """The list that the layer's output is put into, exactly once; `watch` sees it before the next layer does."""
-        seen: list[Any] = []
+    def _asking(self, inputs: Inputs) -> Iterator[None]:
+        """One request at a time; what the model's code raises becomes `ModelFailed` or `OutOfMemory`."""
+        raised: tuple[type[Exception], ...] = foreign()
+        with self._lock:
+            self._failure = None
+            try:
+                yield
+            except CrossXAIError:
+                raise
+            except tf.errors.ResourceExhaustedError as error:
+                raise OutOfMemory(str(error)) from error
+            except raised as error:
+                if self._failure is not None:
+                    raise self._failure from error
+                raise model_failed(error, self.name, inputs) from error
 
-        def record(output: Any) -> Any:
-            if seen:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
-            if not tf.is_tensor(output):
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
-            seen.append(tf.identity(output))
-            watch(seen[0])
-            return seen[0]
-
-        with self._hooked({layer: record}):
-            yield seen
-        if not seen:
-            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
-
-    @contextmanager
-    def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
-        """Pass the outputs of the named layers through functions: works for any graph, as a torch forward hook does."""
-        layers = self._named()
-        own = {name: vars(layers[name])["call"] for name in hooks if "call" in vars(layers[name])}
-        try:
-            for name, hook in hooks.items():
-                # Past Keras's own __setattr__, which would track the function as part of the model.
-                object.__setattr__(layers[name], "call", _after(layers[name].call, hook))
-            yield
-        finally:
-            for name in hooks:
-                vars(layers[name]).pop("call", None)
-            for name, call in own.items():
-                object.__setattr__(layers[name], "call", call)
+    def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Any:
+        return hooked(self._named(), hooks)
 
 
-@contextmanager
-def _memory() -> Iterator[None]:
-    """What TensorFlow raises when memory runs out, as `OutOfMemory`."""
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise OutOfMemory(str(error)) from error
+def _gradient(tape: Any, outputs: Any, sources: Any, weights: Any) -> list[Any]:
+    """Dense gradients, zeros where the graph does not reach."""
+    zero = tf.UnconnectedGradients.ZERO
+    gradients = tape.gradient(outputs, list(sources), weights, unconnected_gradients=zero)
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
-def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return hook(call(*args, **kwargs))
-
-    return wrapped
+def _array(tensor: Any) -> Array:
+    """A NumPy array; half precision becomes float32."""
+    full = tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
+    return np.asarray(full)

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from crossxai.adapters.tensorflow_flow import ancestors, unread
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
 from crossxai.model import Array
@@ -16,6 +17,7 @@ from crossxai.model import Array
 RECORDED = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 OTHERS = (keras.layers.Attention, keras.layers.AdditiveAttention)
 KIND = "keras.layers.MultiHeadAttention"
+NONE = f"{KIND} layer, the one kind whose attention can be recorded"
 
 
 def traced(
@@ -32,14 +34,27 @@ def traced(
     def both(*tensors: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model) as found:
             outputs = run(*tensors)
+        other = unread(tensors, outputs, [p for _, p in found])
+        if other is not None:
+            raise Unsupported(
+                f"model {model!r} mixes activations in {other!r}, outside the layers whose attention can be recorded ({KIND}): "
+                "attention methods would miss what this does"
+            )
         # Shapes are known while tracing, but for the number of samples.
-        check_recorded([(name, tuple(p.shape)) for name, p in found], None, model, KIND)
+        check_recorded([(name, tuple(p.shape)) for name, p in found], None, model, NONE)
         names, probabilities = tf.constant([name for name, _ in found]), [p for _, p in found]
         if weigh is None:
             return outputs, names, probabilities, []
-        zero = tf.UnconnectedGradients.ZERO
-        gradients = tape.gradient(outputs, probabilities, weigh(outputs), unconnected_gradients=zero)
-        return outputs, names, probabilities, gradients
+        gradients = tape.gradient(outputs, probabilities, weigh(outputs))
+        reached = ancestors(outputs)
+        for (name, p), gradient in zip(found, gradients, strict=True):
+            if gradient is None and p.op in reached:
+                raise Unsupported(
+                    f"the outputs depend on layer {name!r}, but the gradient's way to it is cut (tf.stop_gradient): only "
+                    "attention.rollout needs none"
+                )
+        zeros = [tf.zeros_like(p) if g is None else g for p, g in zip(probabilities, gradients, strict=True)]
+        return outputs, names, probabilities, zeros
 
     return both
 
@@ -47,7 +62,7 @@ def traced(
 def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> tuple[AttentionMap, ...]:
     """What a traced function gave, as arrays."""
     found = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
-    check_recorded([(name, p.shape) for name, p in found], n, model, KIND)
+    check_recorded([(name, p.shape) for name, p in found], n, model, NONE)
     at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(found)
     return tuple(AttentionMap(name, p, g) for (name, p), g in zip(found, at, strict=True))
 

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_ending, torch_folding, torch_weights
-from crossxai.attention import AttentionMap, Streams, declared
-from crossxai.errors import InvalidInput, OutOfMemory, UnknownName, Unsupported
+from crossxai.adapters import torch_attention, torch_ending, torch_folding, torch_hints, torch_layers, torch_weights
+from crossxai.attention import AttentionMap, Streams
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import MeanSd, check_inputs, check_modalities, check_outputs, constants
+from crossxai.model_checks import (
+    WITHOUT_GRADIENTS,
+    MeanSd,
+    as_rows,
+    check_inputs,
+    check_modalities,
+    constants,
+    model_failed,
+    one_output,
+)
 from crossxai.outputs import Outputs, check_declared
 from crossxai.porting.folding import check
+from crossxai.process import foreign
 from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
     from crossxai.graph import Graph
 
+T = TypeVar("T")
+
 
 class TorchModel:
-    """A torch module in evaluation mode, taking one tensor per modality, images channels first.
+    """A torch module in evaluation mode, taking one tensor per modality, images and volumes channels first.
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. streams: a transformer's tokens. Runs in the
-    dtype of the module's parameters. The module is never moved or changed, but for `device`. Raises `InvalidInput` if it
-    is in training mode.
+    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. output: which of several outputs it is, a key or a
+    position; found by itself where one alone has these axes. outputs: what they are, measured if not declared. streams: a
+    transformer's tokens. layer_axes: what the axes of layers' outputs after the sample axis mean, in torch's own order, such as
+    {"features.7": ("y", "x", "channel")}, where neither the layer nor a measurement tells.
+
+    Runs in the dtype of the module's parameters. Compiled and data-parallel modules are asked without their wrapper. The module
+    is never moved or changed, but for `device`. Raises `InvalidInput` if it is in training mode.
     """
 
     def __init__(
@@ -42,20 +58,26 @@ class TorchModel:
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         streams: Streams | None = None,
+        output: str | int | None = None,
         outputs: Outputs | None = None,
+        layer_axes: Mapping[str, tuple[str, ...]] | None = None,
         name: str = "pytorch",
     ) -> None:
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
         self.name = name
         self.modalities = check_modalities(modalities)
-        self.module = module.to(device)
+        self.module = _unwrapped(module).to(device)
         self.output_axes = output_axes
+        self.output = output
         self.outputs = check_declared(outputs)
         self.streams = streams if streams is None else streams.check(self.modalities)
-        parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
-        self.dtype = torch.float32 if parameter is None else parameter.dtype
+        self.layer_axes = dict(layer_axes or {})
+        weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws if w.is_floating_point())
+        self.dtype = next((w.dtype for w in weights), torch.float32)
         self.device = torch.device(device)
+        self._axes: dict[str, torch_layers.Axes | None] = {}
+        self._contiguous = False  # whether images lie in memory as torch's own, for networks that end in `.view`
         self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
         self._constants = dict(standardise or {})
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
@@ -73,88 +95,118 @@ class TorchModel:
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
-        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
-            return self._outputs(self._run(self._tensors(inputs, shared=True)))
+        return self._ask(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
-        """(outputs, gradient at each input), from one forward and one backward pass."""
-        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
+        """(outputs, gradient at each input), from one forward and one backward pass; zeros where none arrives."""
+
+        def both() -> tuple[Array, list[Tensor | None]]:
             tensors = [t.requires_grad_() for t in self._tensors(inputs)]
             raw = self._run(tensors)
             outputs = self._outputs(raw)
-            grads = torch.autograd.grad(raw, tensors, self._cotangent(cotangent, outputs), allow_unused=True)
+            return outputs, self._gradients(raw, tensors, cotangent, outputs)
+
+        outputs, gradients = self._ask(inputs, True, both)
         return outputs, tuple(
-            np.zeros(x.shape, outputs.dtype) if g is None else _last(g, m.spatial)
-            for m, x, g in zip(self.modalities, inputs, grads, strict=True)
+            np.zeros(x.shape, outputs.dtype) if g is None else _array(g.movedim(1, -1) if m.spatial else g)
+            for m, x, g in zip(self.modalities, inputs, gradients, strict=True)
         )
 
-    def activations(self, inputs: Inputs) -> dict[str, Array]:
-        """Of layers that run exactly once per pass and give a tensor: name → activation, channels last."""
+    def cut(self, inputs: Inputs) -> str:
+        """Where the gradient of the outputs is lost on the way to the inputs, in words, as far as layers tell."""
+
+        def run() -> Tensor:
+            return self._run([t.requires_grad_() for t in self._tensors(inputs)])
+
+        return self._ask(inputs, True, lambda: torch_layers.cut(self.module, run))
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
+        return tuple((id(m), m.training) for m in self.module.modules())
+
+    def hints(self) -> Mapping[str, Any]:
+        """What the module shows of itself without a pass; see `torch_hints`."""
+        return torch_hints.hints(self.module)
+
+    def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
         found: dict[str, Array] = {}
         runs: dict[str, int] = {}
+        seen = torch_layers.Seen()
 
-        def record(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                runs[name] = runs.get(name, 0) + 1
-                if isinstance(output, Tensor) and output.ndim >= 2:
-                    found[name] = _last(output.detach().clone(), output.ndim > 3)  # before an in-place ReLU comes
+        def look(name: str, layer: nn.Module, given: Any, output: Any) -> None:
+            runs[name] = runs.get(name, 0) + 1
+            if isinstance(output, Tensor) and output.ndim >= 2:
+                self._axes[name] = seen.axes(layer, given, output)
+                if layers is None or name in layers:
+                    found[name] = _array(output.detach().clone())  # before an in-place ReLU comes
 
-            return hook
-
-        with self._lock:
-            handles = [m.register_forward_hook(record(n)) for n, m in self.module.named_modules() if n]
-            try:
-                self.predict(inputs)
-            finally:
-                for handle in handles:
-                    handle.remove()
+        self._check_layers()
+        with self._lock, torch_layers.hooked(self.module, look), seen:
+            self.predict(inputs)
         return {name: activation for name, activation in found.items() if runs[name] == 1}
 
+    def axes_of(self, layer: str) -> torch_layers.Axes | None:
+        """What the axes of a layer's output after the sample axis mean; None where its definition does not tell.
+
+        Known from the layer alone, and after `activations` from the layers that its tensor came through.
+        """
+        return self._axes.get(layer) or torch_layers.definition(self._layer(layer))
+
+    def kind_of(self, layer: str) -> str:
+        """The class of a layer, such as "LayerNorm"."""
+        return type(self._layer(layer)).__name__
+
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
-        """(outputs, the layer's activation, gradient at it), channels last, correct under later in-place operations."""
+        """(outputs, the layer's activation, gradient at it), in its own order, correct under later in-place operations."""
         seen: list[Tensor] = []
 
         def record(output: Tensor) -> Tensor:
-            seen.append(output.detach().clone().requires_grad_())
-            return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded
+            if not output.is_floating_point():
+                raise Unsupported(
+                    f"layer {layer!r} of model {self.name!r} gives {output.dtype}: there is no gradient at it"
+                )
+            seen[:] = [output.detach().clone().requires_grad_()]
+            with torch.enable_grad():  # the layer itself may run without gradients, what comes after it may not
+                return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded
 
-        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
+        def both() -> tuple[Array, list[Tensor | None]]:
             with self._replacing(layer, record):
                 raw = self._run(self._tensors(inputs))
             outputs = self._outputs(raw)
-            if not raw.requires_grad:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} has no influence on the outputs")
-            (gradient,) = torch.autograd.grad(raw, seen, self._cotangent(cotangent, outputs), allow_unused=True)
-        zero = torch.zeros_like(seen[0])
-        space = (
-            seen[0].ndim > 3
-        )  # a layer declares no axes: (n, channel, y, x) has space, (n, token, channel) is as it is
-        return outputs, _last(seen[0].detach(), space), _last(zero if gradient is None else gradient, space)
+            return outputs, self._gradients(raw, seen, cotangent, outputs)
+
+        outputs, (gradient,) = self._ask(inputs, True, both)
+        return outputs, _array(seen[0].detach()), _array(torch.zeros_like(seen[0]) if gradient is None else gradient)
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
-        """(outputs, the layer's activation), channels last, from one forward pass."""
+        """(outputs, the layer's activation), in its own order, from one forward pass."""
         seen: list[Tensor] = []
 
         def record(output: Tensor) -> Tensor:
-            seen.append(output.clone())  # before an in-place ReLU comes
+            seen[:] = [output.clone()]  # before an in-place ReLU comes
             return output
 
-        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory(), self._replacing(layer, record):
-            raw = self._run(self._tensors(inputs))
-        return self._outputs(raw), _last(seen[0], seen[0].ndim > 3)
+        def run() -> Array:
+            with self._replacing(layer, record):
+                return self._outputs(self._run(self._tensors(inputs)))
+
+        return self._ask(inputs, False, run), _array(seen[0])
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        """Outputs when the layer's output is replaced by `activation`, channels last."""
-        given = torch.tensor(activation, dtype=self.dtype, device=self.device)
-        given = given.movedim(-1, 1) if given.ndim > 3 else given
-        given_back = self._replacing(layer, lambda _output: given.clone())
-        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory(), given_back:
-            return self._outputs(self._run(self._tensors(inputs)))
+        """Outputs when the layer's output is replaced by `activation`, in its own order."""
+        given = torch.tensor(np.ascontiguousarray(activation), device=self.device)
+
+        def run() -> Array:
+            with self._replacing(layer, lambda output: given.to(output.dtype).clone()):
+                return self._outputs(self._run(self._tensors(inputs)))
+
+        return self._ask(inputs, False, run)
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `torch_ending`."""
-        with self._lock, torch.inference_mode(False), torch.enable_grad(), _memory():
-            return torch_ending.ending(self._run([t.requires_grad_() for t in self._tensors(inputs)]))
+        tensors = [t.requires_grad_() for t in self._tensors(inputs)]
+        return self._ask(inputs, True, lambda: torch_ending.ending(self._run(tensors)))
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
@@ -162,18 +214,19 @@ class TorchModel:
 
         with self._lock, torch.inference_mode(False):
             self._check_mode()
+            self.predict(tuple(v[:1] for v in inputs))  # how images have to lie in memory shows in a pass
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
-        declared(self.streams, self.name)
         gradients = cotangent is not None
-        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _memory():
-            with torch_attention.Recording(self.module, gradients) as recording:
-                raw = self._run(self._tensors(inputs))
-            outputs = self._outputs(raw)
-            weights = None if cotangent is None else self._cotangent(cotangent, outputs)
-            return outputs, torch_attention.maps(recording.found, raw, weights, self.name)
+
+        def run() -> tuple[Array, tuple[AttentionMap, ...]]:
+            weigh = None if cotangent is None else lambda raw: self._weighing(cotangent, self._outputs(raw))
+            raw, maps = torch_attention.attended(self.module, self._run, self._tensors(inputs), weigh, self.name)
+            return self._outputs(raw), maps
+
+        return self._ask(inputs, gradients, run)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have parameters and run, the one nearest to the output first."""
@@ -204,7 +257,9 @@ class TorchModel:
             standardise=self._constants,
             output_axes=self.output_axes,
             streams=self.streams,
+            output=self.output,
             outputs=self.outputs,
+            layer_axes=self.layer_axes,
             name=self.name,
         )
 
@@ -213,6 +268,8 @@ class TorchModel:
             return torch_weights.layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
 
     def _check_mode(self) -> None:
+        if "eval" in vars(self.module):  # a module of torch.export: its mode was settled when it was exported
+            return
         training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]
         if training:
             raise InvalidInput(
@@ -220,17 +277,40 @@ class TorchModel:
                 "batch norm would make every explanation random; write module.eval() first"
             )
 
+    def _ask(self, inputs: Inputs, gradients: bool, work: Callable[[], T]) -> T:
+        """What `work` gives, one request at a time; what the module raises becomes an error of ours."""
+        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _eager(self.module), _memory():
+            try:
+                return work()
+            except CrossXAIError:
+                raise
+            except foreign() as error:
+                words = str(error)
+                if isinstance(error, torch.cuda.OutOfMemoryError) or _no_memory(words):
+                    raise
+                if "view size is not compatible" in words and not self._contiguous:
+                    self._contiguous = True
+                elif "Inference tensors cannot be saved" in words:
+                    raise BrokenAssumption(
+                        f"model {self.name!r} has weights that were made under torch.inference_mode(), so no gradient can "
+                        f"be taken: load them outside of it; {WITHOUT_GRADIENTS}"
+                    ) from error
+                else:
+                    raise model_failed(error, self.name, inputs) from error
+            return self._ask(inputs, gradients, work)
+
     def _tensors(self, inputs: Inputs, shared: bool = False) -> list[Tensor]:
         """shared: the tensors may be the arrays' own memory, which `_run` does not write to."""
         check_inputs(inputs, self.modalities, self.name)
         tensors = [
-            (torch.as_tensor if shared and values.flags.writeable else torch.tensor)(
-                values, dtype=self.dtype, device=self.device
-            )
+            torch.as_tensor(values, dtype=self.dtype, device=self.device)
+            if shared and values.flags.writeable and min(values.strides, default=0) >= 0
+            else torch.tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
             for values in inputs
         ]
         # The NCHW view of an NHWC tensor is torch's channels_last layout: no copy, and the faster one on a CPU.
-        return [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
+        moved = [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
+        return [t.contiguous() for t in moved] if self._contiguous else moved
 
     def _run(self, tensors: list[Tensor]) -> Tensor:
         self._check_mode()
@@ -238,27 +318,39 @@ class TorchModel:
             t.clone() if pair is None else (t - pair[0]) / pair[1]
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs = self.module(*raw)
-        if not isinstance(outputs, Tensor):
-            raise Unsupported(
-                f"model {self.name!r} returns {type(outputs).__name__}, not one tensor: wrap it in a module that does"
-            )
-        check_outputs(tuple(outputs.shape), self.output_axes, self.name)
-        return outputs
+        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, _shape)
+        return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _outputs(self, raw: Tensor) -> Array:
-        return _last(raw.detach(), len(self.output_axes) > 1)
+        return _array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
 
-    def _cotangent(self, cotangent: Cotangent, outputs: Array) -> Tensor:
+    def _gradients(self, raw: Tensor, at: list[Tensor], cotangent: Cotangent, outputs: Array) -> list[Tensor | None]:
+        if not raw.requires_grad:
+            return [None] * len(at)
+        return list(torch.autograd.grad(raw, at, self._weighing(cotangent, outputs).to(raw.dtype), allow_unused=True))
+
+    def _weighing(self, cotangent: Cotangent, outputs: Array) -> Tensor:
         weights = torch.tensor(cotangent(outputs), dtype=self.dtype, device=self.device)
         return weights.movedim(-1, 1) if len(self.output_axes) > 1 else weights
+
+    def _check_layers(self) -> None:
+        if isinstance(self.module, torch.jit.ScriptModule):
+            raise Unsupported(
+                f"model {self.name!r} is TorchScript, whose layers cannot be read or replaced; gradients and scores work: wrap "
+                "the module it was made from for maps of layers"
+            )
+
+    def _layer(self, layer: str) -> nn.Module:
+        self._check_layers()
+        modules: dict[str, nn.Module] = dict(self.module.named_modules())
+        if layer not in modules or not layer:
+            raise UnknownName(f"layer of model {self.name!r}", layer, [n for n in modules if n])
+        return modules[layer]
 
     @contextmanager
     def _replacing(self, layer: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Pass the layer's output through `function`; the hook is removed afterwards."""
-        modules = dict(self.module.named_modules())
-        if layer not in modules or not layer:
-            raise UnknownName(f"layer of model {self.name!r}", layer, [n for n in modules if n])
+        module = self._layer(layer)
         runs = 0
 
         def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor:
@@ -270,13 +362,32 @@ class TorchModel:
                 raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
             return function(output)
 
-        handle = modules[layer].register_forward_hook(hook)
+        handle = module.register_forward_hook(hook)
         try:
             yield
         finally:
             handle.remove()
         if not runs:
             raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of torch.compile and of data parallelism, which compute the same."""
+    while True:
+        inner: Any = getattr(module, "_orig_mod", None)
+        if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = module.module
+        if not isinstance(inner, nn.Module):
+            break
+        module = inner
+    return module
+
+
+def _eager(module: nn.Module) -> AbstractContextManager[Any]:
+    """Parts that torch.compile has compiled run as they were written, so that their layers can be read."""
+    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in module.modules()):
+        return cast(AbstractContextManager[Any], torch.compiler.set_stance("force_eager"))
+    return nullcontext()
 
 
 @contextmanager
@@ -287,13 +398,20 @@ def _memory() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
+        if isinstance(error, CrossXAIError) or not _no_memory(str(error)):
             raise
         raise OutOfMemory(str(error)) from error
 
 
-def _last(tensor: Tensor, moved: bool) -> Array:
-    """A contiguous NumPy array, with torch's axis 1 moved last if it is the channel axis; half precision becomes float32."""
-    placed = tensor.movedim(1, -1) if moved else tensor
-    full = placed if placed.dtype in (torch.float32, torch.float64) else placed.float()
-    return np.ascontiguousarray(full.cpu().numpy())
+def _shape(value: Any) -> tuple[int | None, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _no_memory(words: str) -> bool:
+    return "can't allocate memory" in words or "not enough memory" in words
+
+
+def _array(tensor: Tensor) -> Array:
+    """A contiguous NumPy array; half precision becomes float32."""
+    full = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+    return np.ascontiguousarray(full.detach().cpu().numpy())

@@ -1,151 +1,104 @@
-"""What `nn.MultiheadAttention` attends to, recorded without touching the module.
-
-A function mode sees every call of torch within its `with`, in this thread only, so nothing is replaced that would have to be
-put back. While it is on, torch itself leaves the fused paths of `TransformerEncoder`, its layers and `MultiheadAttention`
-(each asks `has_torch_function`), which would otherwise run in evaluation mode without ever forming the probabilities.
-"""
+"""What a torch module attends to, as arrays, with the gradient there; `torch_recording` says how it is seen."""
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import CheckpointError
 
+from crossxai.adapters.torch_flow import version
+from crossxai.adapters.torch_recording import Recorded, Recording
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
+from crossxai.model import Array
 
-_FORWARD = F.multi_head_attention_forward
-_SIGNATURE = inspect.signature(_FORWARD)
-_FUSED = ("scaled_dot_product_attention", "_native_multi_head_attention", "_transformer_encoder_layer_fwd")
-
-
-@dataclass
-class Recorded:
-    """One layer's probabilities (n, heads, queries, keys), part of the graph of the outputs."""
-
-    layer: str
-    probabilities: Tensor
+KIND = "attention that can be recorded: torch's own, or softmax(query · key) · value written by hand"
 
 
-class Recording(TorchFunctionMode):
-    """While on, every multi-head attention is computed step by step and its probabilities are kept in `found`.
+def attended(
+    module: nn.Module,
+    run: Callable[[list[Tensor]], Tensor],
+    inputs: list[Tensor],
+    weigh: Callable[[Tensor], Tensor] | None,
+    model: str,
+) -> tuple[Tensor, tuple[AttentionMap, ...]]:
+    """(outputs, what each layer attends to), with the gradient of sum(weights · outputs) there unless weigh is None.
 
-    gradients: whether the probabilities will be differentiated at. Raises `Unsupported`, from within the pass, for attention
-    that cannot be recorded or that would be missing from what is.
+    run: the pass from inputs to outputs. weigh: outputs → weights. Samples are taken one by one where a batch does not tell
+    which axis of a layer's attention they are on: heads may be merged with them, or be as many.
     """
-
-    def __init__(self, module: nn.Module, gradients: bool) -> None:
-        super().__init__()
-        self.gradients = gradients
-        self.found: list[Recorded] = []
-        self._names = {
-            id(m.out_proj.weight): name or "the module itself"
-            for name, m in module.named_modules()
-            if isinstance(m, nn.MultiheadAttention)
-        }
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is _FORWARD:
-            return self._attend(_SIGNATURE.bind(*args, **(kwargs or {})))
-        if getattr(func, "__name__", "") in _FUSED:
-            raise Unsupported(
-                f"the model calls {func.__name__} outside nn.MultiheadAttention, where its probabilities cannot be "
-                "recorded: a map without that layer would be wrong"
-            )
-        return func(*args, **(kwargs or {}))
-
-    def _attend(self, bound: inspect.BoundArguments) -> tuple[Tensor, Tensor | None]:
-        bound.apply_defaults()
-        given = bound.arguments
-        layer = self._names.get(id(given["out_proj_weight"]), f"attention {len(self.found)}")
-        _check(given, layer)
-        if self.gradients and not torch.is_grad_enabled():
-            raise Unsupported(f"layer {layer!r} runs under torch.no_grad(), so there is no gradient at its attention")
-        query, key, value = _projected(given)
-        logits = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        probabilities = torch.softmax(_masked(logits, given), dim=-1)
-        if probabilities.isnan().any():
-            raise Unsupported(f"layer {layer!r}: the masks leave a token nothing to attend to")
-        if self.gradients and not probabilities.requires_grad:  # frozen weights, and inputs that need no gradient
-            probabilities.requires_grad_()
-        self.found.append(Recorded(layer, probabilities))
-        mixed = (probabilities @ value).permute(2, 0, 1, 3).flatten(2)
-        output = F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
-        if not given["need_weights"]:
-            return output, None
-        return output, probabilities.mean(dim=1) if given["average_attn_weights"] else probabilities.clone()
+    with Recording(module, inputs, weigh is not None) as recording:
+        outputs = run(inputs)
+    weights = None if weigh is None else weigh(outputs)
+    n = len(outputs)
+    if n == 1 or all(r.certain or _clear(r, n) for r in recording.layers):
+        return outputs, _maps(recording, outputs, weights, model)
+    parts = []
+    for i in range(n):
+        single = [t[i : i + 1].detach() for t in inputs]
+        with Recording(module, single, weigh is not None) as recording:
+            output = run(single)
+        parts.append(_maps(recording, output, None if weights is None else weights[i : i + 1], model))
+    return outputs, tuple(AttentionMap.concatenate(layer) for layer in zip(*parts, strict=True))
 
 
-def maps(found: list[Recorded], outputs: Tensor, weights: Tensor | None, model: str) -> tuple[AttentionMap, ...]:
-    """The recorded layers as arrays, with the gradient of sum(weights · outputs) at them unless weights is None."""
-    check_recorded(
-        [(r.layer, tuple(r.probabilities.shape)) for r in found], len(outputs), model, "torch.nn.MultiheadAttention"
-    )
-    values = [r.probabilities for r in found]
-    gradients: list[Tensor | None] = [None] * len(found)
-    if weights is not None and outputs.requires_grad:
-        gradients = list(torch.autograd.grad(outputs, values, weights, allow_unused=True))
-    return tuple(
-        AttentionMap(
-            recorded.layer,
-            _array(value),
-            None if weights is None else _array(torch.zeros_like(value) if gradient is None else gradient),
+def _clear(recorded: Recorded, n: int) -> bool:
+    shape = recorded.probabilities.shape
+    return shape[0] == n and (len(shape) == 3 or shape[1] != n)
+
+
+def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: str) -> tuple[AttentionMap, ...]:
+    layers = recording.layers
+    reached = recording.flow.past(outputs).all if recording.flow.knows(outputs) else -1
+    if recording.left:
+        raise Unsupported(
+            f"layer {recording.left!r} goes on in NumPy: attention methods would miss what is mixed there"
         )
-        for recorded, value, gradient in zip(found, values, gradients, strict=True)
-    )
+    for bit, layer in recording.others.items():
+        if bit & reached:
+            raise Unsupported(
+                f"layer {layer!r} multiplies activations with activations, but not as softmax(query · key) · value: attention "
+                "methods would miss what this mixes"
+            )
+    values = [_with_heads(r.probabilities, len(outputs)) for r in layers]
+    check_recorded([(r.layer, tuple(v.shape)) for r, v in zip(layers, values, strict=True)], len(outputs), model, KIND)
+    for recorded in layers:
+        if version(recorded.tensor) != recorded.version:
+            raise Unsupported(f"layer {recorded.layer!r} writes over its probabilities after it has used them")
+    if weights is None:
+        return tuple(AttentionMap(r.layer, _array(v)) for r, v in zip(layers, values, strict=True))
+    at: list[Tensor | None] = [None] * len(layers)
+    if outputs.requires_grad:
+        try:
+            at = list(torch.autograd.grad(outputs, [r.tensor for r in layers], weights, allow_unused=True))
+        except CheckpointError as error:  # blocks that run once more on the way back, where nothing is recorded
+            raise Unsupported(
+                f"model {model!r} checkpoints its activations, so attention has no gradient: switch that off, such as by "
+                "set_grad_checkpointing(False) or gradient_checkpointing_disable()"
+            ) from error
+    found = []
+    for recorded, value, gradient in zip(layers, values, at, strict=True):
+        if gradient is None and recorded.bit & reached:
+            raise Unsupported(
+                f"the outputs depend on layer {recorded.layer!r}, but the gradient's way to it is cut (torch.no_grad(), "
+                "detach): only attention.rollout needs none"
+            )
+        full = (
+            torch.zeros_like(value) if gradient is None else _with_heads(gradient.permute(recorded.order), len(outputs))
+        )
+        found.append(AttentionMap(recorded.layer, _array(value), _array(full)))
+    return tuple(found)
 
 
-def _check(given: Mapping[str, Any], layer: str) -> None:
-    reasons = {
-        "adds a learned key (add_bias_kv), a token of no stream": given["bias_k"] is not None,
-        "adds an empty key (add_zero_attn), a token of no stream": given["add_zero_attn"],
-        "is given keys of its own (static_k)": given["static_k"] is not None or given["static_v"] is not None,
-        "takes one sample without its batch axis": given["query"].dim() != 3,
-        "drops attention at random": given["training"] and given["dropout_p"] > 0,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise Unsupported(f"layer {layer!r} {reason}")
+def _with_heads(probabilities: Tensor, n: int) -> Tensor:
+    """Attention without an axis of heads has one head; of a single sample, the first axis is that of the heads."""
+    if probabilities.dim() != 3:
+        return probabilities
+    return probabilities[:, None] if len(probabilities) == n else probabilities[None] if n == 1 else probabilities
 
 
-def _projected(given: Mapping[str, Any]) -> list[Tensor]:
-    """Query, key and value, each (n, heads, tokens, size); torch hands them over as (tokens, n, channels)."""
-    if given["use_separate_proj_weight"]:
-        weights = [given[f"{name}_proj_weight"] for name in ("q", "k", "v")]
-    else:
-        weights = list(given["in_proj_weight"].chunk(3))
-    biases = [None] * 3 if given["in_proj_bias"] is None else given["in_proj_bias"].chunk(3)
-    projected = [
-        F.linear(given[name], weight, bias)
-        for name, weight, bias in zip(("query", "key", "value"), weights, biases, strict=True)
-    ]
-    return [p.reshape(*p.shape[:2], given["num_heads"], -1).permute(1, 2, 0, 3) for p in projected]
-
-
-def _masked(logits: Tensor, given: Mapping[str, Any]) -> Tensor:
-    """Logits (n, heads, queries, keys) with masks applied: True, or -inf in a mask of numbers, hides a key."""
-    mask, padding = given["attn_mask"], given["key_padding_mask"]
-    if given["is_causal"] and padding is None and not given["need_weights"]:
-        # The one case in which torch follows the hint and does not look at the mask.
-        mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-    if mask is not None:
-        logits = _hidden(logits, mask if mask.dim() == 2 else mask.view(logits.shape))
-    return logits if padding is None else _hidden(logits, padding[:, None, None, :])
-
-
-def _hidden(logits: Tensor, mask: Tensor) -> Tensor:
-    return logits.masked_fill(mask, -math.inf) if mask.dtype == torch.bool else logits + mask
-
-
-def _array(tensor: Tensor) -> Any:
+def _array(tensor: Tensor) -> Array:
     kept = tensor.detach()
     return (kept if kept.dtype in (torch.float32, torch.float64) else kept.float()).cpu().numpy().copy()

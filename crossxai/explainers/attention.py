@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.attention import AttentionMap, Streams, declared
+from crossxai.attention import AttentionMap, Streams
+from crossxai.attention_measured import check_readout, measured
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method, Passes
@@ -51,18 +52,22 @@ class _Attention(Method):
     def explain(self, question: Question) -> Answer:
         model = question.model
         assert isinstance(model, Attentive)
-        streams = declared(model.streams, model.name)
+        streams = measured(model, question.inputs) if model.streams is None else model.streams
         for modality, values in zip(question.modalities, question.values, strict=True):
             _check_grid(modality, streams, values)
-        name, token = streams.readout
-        rows = self.spread(question, streams)[:, streams.span(name)]
-        read = rows.mean(axis=1) if token is None else rows[:, token]
+        check_readout(model, question.inputs, streams)
+        rows = self.spread(self.maps(question), streams)[:, streams.span(streams.readout[0])]
+        read = rows[:, list(streams.read)].mean(axis=1)
         return tuple(
             _draw(read[:, streams.span(modality.name)], streams, modality, values)
             for modality, values in zip(question.modalities, question.values, strict=True)
         ), {}
 
-    def spread(self, question: Question, streams: Streams) -> Array:
+    def maps(self, question: Question) -> tuple[AttentionMap, ...]:
+        """What each layer attends to, with the gradient there unless the method needs none."""
+        return question.attention_score_and_grad()[1]
+
+    def spread(self, maps: Sequence[AttentionMap], streams: Streams) -> Array:
         """How much each token (axis 1) has taken from each token (axis 2), over all streams: (n, tokens, tokens)."""
         raise NotImplementedError
 
@@ -98,11 +103,13 @@ class Rollout(_Attention):
     def passes(self, question: Question) -> Passes:
         return 1, 0
 
-    def spread(self, question: Question, streams: Streams) -> Array:
-        _, maps = question.attention_score()
+    def maps(self, question: Question) -> tuple[AttentionMap, ...]:
+        return question.attention_score()[1]
+
+    def spread(self, maps: Sequence[AttentionMap], streams: Streams) -> Array:
         if self.start >= len(maps):
             raise Unsupported(f"{self.name}: start={self.start}, but only {len(maps)} attention layers run")
-        total = _identity(len(question), streams.count)
+        total = _identity(len(maps[0].values), streams.count)
         for recorded in maps[self.start :]:
             queries, keys = _ends(recorded, streams)
             if queries != keys:
@@ -133,9 +140,8 @@ class Relevance(_Attention):
     reference: ClassVar = "Chefer, Gur & Wolf 2021"
     conventions: ClassVar = {"native": "positive part of attention times gradient, bilinear resize, no rescale"}
 
-    def spread(self, question: Question, streams: Streams) -> Array:
-        _, maps = question.attention_score_and_grad()
-        total = _identity(len(question), streams.count)
+    def spread(self, maps: Sequence[AttentionMap], streams: Streams) -> Array:
+        total = _identity(len(maps[0].values), streams.count)
         for together in _rounds(maps, streams):
             added = [self._added(total, recorded, streams) for recorded in together]
             for here, rows in added:

@@ -136,7 +136,7 @@ class GuidedGradCam(_Hooked):
         return 3, 2
 
     def _method(self, library: Any, twin: TwinScores) -> Any:
-        name = twin.question.cam_layer(self.layer)
+        name = twin.question.twin_layer(self.layer, self.name)
         if name not in twin.found.layers:
             raise Unsupported(
                 f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"

@@ -27,6 +27,7 @@ class _Fitted(GroupMethod):
 
     library: ClassVar = "captum"
     needs: ClassVar = "scores"
+    fits: ClassVar = True
     joint: ClassVar = True
     fewest: ClassVar[int] = 2
 

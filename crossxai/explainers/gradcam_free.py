@@ -137,7 +137,7 @@ class _PerChannel(SmoothCam):
     gradients: ClassVar = False
 
     def passes(self, question: Question) -> Passes:
-        return 1 + list(question.cam_layers(self.layer).values())[-1][-1], 0
+        return 1 + question.cam_size(self.layer)[-1], 0
 
     def explain(self, question: Question) -> Answer:
         library = require("pytorch_grad_cam", "gradcam", self.name)

@@ -132,6 +132,9 @@ class RefineCAM(CamMethod):
             recorded(base, *question.layer_score_and_grad(layer)[1:])
         return (self.maps(cam, question),), {}
 
+    def drawn_at(self, question: Question) -> list[str]:
+        return self._chosen(question)
+
     def _chosen(self, question: Question) -> list[str]:
         if self.layer:
             return [question.cam_layer(name.strip()) for name in self.layer.split(",")]

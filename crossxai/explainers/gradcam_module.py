@@ -133,7 +133,7 @@ class ShapleyCAM(_TwinCam):
         return 2, 2
 
     def prepare(self, library: Any, twin: TwinScores) -> Any:
-        layer = twin.question.cam_layer(self.layer)
+        layer = twin.question.twin_layer(self.layer, self.name)
         if layer not in twin.found.layers:
             known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
             raise Unsupported(f"{self.name}: layer {layer!r} cannot be differentiated twice: {known}")

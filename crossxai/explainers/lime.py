@@ -37,6 +37,7 @@ class Image(Method):
     library: ClassVar = "lime"
     summary: ClassVar = "local linear model over image segments"
     needs: ClassVar = "scores"
+    fits: ClassVar = True
     family: ClassVar = "surrogate"
     reference: ClassVar = "Ribeiro et al. 2016"
     kinds: ClassVar = ("image",)

@@ -32,6 +32,7 @@ class Tabular(Method):
     library: ClassVar = "lime"
     summary: ClassVar = "local linear model over a table's columns"
     needs: ClassVar = "scores"
+    fits: ClassVar = True
     family: ClassVar = "surrogate"
     reference: ClassVar = "Ribeiro et al. 2016"
     kinds: ClassVar = ("table",)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
 from crossxai.attribution import Attribution, Needs, Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.cam_layers import in_words
+from crossxai.errors import CrossXAIError, InvalidInput, LibraryFailed, Unsupported
+from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
-from crossxai.process import differentiating
+from crossxai.process import differentiating, foreign
 from crossxai.question import Question
 
 Passes = tuple[int, int]
@@ -54,6 +57,8 @@ class Method:
     """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
+    fits: ClassVar[bool] = False
+    """Whether it fits a model to the scores of copies, which must be finite for that."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
@@ -114,9 +119,12 @@ class Method:
         if needed is not None and not isinstance(question.model, needed):
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
+        if self.needs != "nothing":
+            question.trusted(gradients=self.needs == "gradients")
+        question = finite(question, self.name) if self.fits else question
         parts = self.parts(question)
         with differentiating():
-            answers = [self._in_chunks(part) for part in parts]
+            answers = [self._asked(part) for part in parts]
         values = tuple(v for maps, _ in answers for v in maps)
         extras = dict(answers[0][1]) if len(parts) == 1 else {
             f"{key}.{part.free[0]}": extra
@@ -132,7 +140,33 @@ class Method:
             params=asdict(self),
             extras=extras,
             seconds=time.perf_counter() - start,
+            notes=()
+            if self.needs == "nothing"
+            else tuple(dict.fromkeys(n for part in parts for n in self.notes(part))),
         )
+
+    def notes(self, question: Question) -> tuple[str, ...]:
+        """What a reader of the maps of one part should know: where they were drawn, and what the model was found to do."""
+        drawn = tuple(in_words(question, layer) for layer in self.drawn_at(question))
+        return drawn + question.notes(gradients=self.needs == "gradients")
+
+    def drawn_at(self, question: Question) -> Sequence[str]:
+        """The layers that the maps of one part are drawn at."""
+        return [question.cam_layer(getattr(self, "layer", ""))] if self.needs == "layers" else ()
+
+    def _asked(self, question: Question) -> Answer:
+        """The answer; what the library raises becomes an error of ours, with its place."""
+        try:
+            return self._in_chunks(question)
+        except CrossXAIError:
+            raise
+        except foreign() as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            words = " ".join(str(error).split())[:300]
+            raise LibraryFailed(
+                f"{self.name} failed on model {question.model.name!r}: {type(error).__name__}: {words} (in {frame.name}, "
+                f"{'/'.join(frame.filename.split('/')[-3:])}, line {frame.lineno})"
+            ) from error
 
     def _in_chunks(self, question: Question) -> Answer:
         size = max(1, 4 * question.batch_size // self.copies)

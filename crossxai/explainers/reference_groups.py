@@ -78,6 +78,7 @@ class Lime(_Groups):
     """
 
     name: ClassVar = "reference.lime"
+    fits: ClassVar = True
     summary: ClassVar = "local linear model over segments"
     family: ClassVar = "surrogate"
     reference: ClassVar = "Ribeiro et al. 2016"
@@ -172,6 +173,7 @@ class KernelShap(_Groups):
     """
 
     name: ClassVar = "reference.kernel_shap"
+    fits: ClassVar = True
     summary: ClassVar = "Shapley values of groups by regression on random coalitions"
     family: ClassVar = "Shapley"
     reference: ClassVar = "Lundberg & Lee 2017"

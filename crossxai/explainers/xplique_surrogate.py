@@ -32,6 +32,7 @@ class _Surrogate(XpliqueMethod):
     """
 
     needs: ClassVar[Needs] = "scores"
+    fits: ClassVar = True
     fewest: ClassVar[int] = 1
 
     samples: int = 2

@@ -11,6 +11,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.graph import Graph
 from crossxai.model import Array, Inputs, Model, Traceable
+from crossxai.porting.certificate import Predict, gap
 from crossxai.process import streams_kept
 
 Framework = Literal["torch", "keras"]
@@ -24,8 +25,8 @@ class Twin:
 
     module: a torch.nn.Module (one tensor per modality, images channels first) or a flat functional keras.Model (channels
     last, a list if several), which takes raw inputs, standardisation included. layers: layer name of the original model ->
-    submodule (torch) or layer name (Keras). gap: the measured certificate, the largest |difference| of the outputs on the
-    samples given, as a share of the largest |output|.
+    submodule (torch) or layer name (Keras). gap: the measured certificate, the largest |difference| of the outputs as a share
+    of how far they vary, on samples, the same with their pixels shuffled, and noise; see `crossxai.porting.certificate`.
     """
 
     module: Any
@@ -39,7 +40,7 @@ def twin(
 ) -> Twin:
     """The twin of a model for inputs of these sizes; in the dtype of its weights unless told.
 
-    Raises `Unsupported` if a layer has no translation or the outputs differ by more than 1e-3 (1e-8 in float64).
+    Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8 in float64).
     """
     if not isinstance(model, Traceable):
         raise Unsupported(
@@ -57,42 +58,47 @@ def twin(
     samples = tuple(values[:SAMPLES] for values in inputs)
     with streams_kept():  # layers draw weights when they are made, before they get the model's
         if framework == "torch":
-            module, layers, outputs = _torch(graph, samples, dtype)
+            module, layers, answer = _torch(graph, dtype)
         elif framework == "keras":
-            module, layers, outputs = _keras(graph, samples, dtype)
+            module, layers, answer = _keras(graph, dtype)
         else:
             raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
-    expected = model.predict(samples)
-    if outputs.shape != expected.shape:
-        raise Unsupported(f"the {framework} twin of model {model.name!r} gives {outputs.shape}, not {expected.shape}")
-    gap = float(np.abs(outputs - expected).max() / max(float(np.abs(expected).max()), np.finfo(np.float32).tiny))
-    limit = 1e-8 if outputs.dtype == expected.dtype == np.float64 else 1e-3
-    if not gap <= limit:  # NaN included
+    difference = gap(model.predict, answer, samples, model.modalities)
+    exact = (dtype or graph.dtype.name) == "float64" and all(values.dtype == np.float64 for values in inputs)
+    limit = 1e-8 if exact else 1e-3
+    if not difference <= limit:  # NaN included
         raise Unsupported(
-            f"the {framework} twin of model {model.name!r} differs from it by {gap:.1e} of the largest output, more than "
-            f"{limit:.0e}: some layer was not translated exactly"
+            f"the {framework} twin of model {model.name!r} differs from it by {difference:.1e} of how far its outputs vary, more "
+            f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): some layer was not "
+            "translated exactly"
         )
-    return Twin(module, graph, layers, gap)
+    return Twin(module, graph, layers, difference)
 
 
-def _torch(graph: Graph, samples: Inputs, dtype: str | None) -> tuple[Any, dict[str, Any], Array]:
+def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
     import torch
 
     from crossxai.porting.to_torch import build
 
     module = build(graph, dtype)
     like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
-    tensors = [torch.tensor(values, dtype=like) for values in samples]
-    with torch.inference_mode(False), torch.no_grad():
-        found = module(*(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors))
-    outputs = (found.movedim(1, -1) if found.ndim == 4 else found).contiguous().numpy()
-    return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, outputs
+
+    def answer(samples: Inputs) -> Array:
+        tensors = [torch.tensor(values, dtype=like) for values in samples]
+        with torch.inference_mode(False), torch.no_grad():
+            outputs = module(*(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors))
+        return (outputs.movedim(1, -1) if outputs.ndim == 4 else outputs).contiguous().numpy()  # type: ignore[no-any-return]
+
+    return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, answer
 
 
-def _keras(graph: Graph, samples: Inputs, dtype: str | None) -> tuple[Any, dict[str, Any], Array]:
+def _keras(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
     from crossxai.porting.to_keras import build
 
     module, names = build(graph, dtype)
-    given = [values.astype(dtype or graph.dtype) for values in samples]
-    outputs = np.asarray(module(given[0] if len(given) == 1 else given, training=False))
-    return module, {layer: names[node] for layer, node in graph.layers.items()}, outputs
+
+    def answer(samples: Inputs) -> Array:
+        given = [values.astype(dtype or graph.dtype) for values in samples]
+        return np.asarray(module(given[0] if len(given) == 1 else given, training=False))
+
+    return module, {layer: names[node] for layer, node in graph.layers.items()}, answer

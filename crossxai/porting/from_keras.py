@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,10 +13,11 @@ import keras
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.graph import Graph
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd
+from crossxai.model_checks import MeanSd, overridden
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.from_keras_tables import LAYERS, OPERATIONS
+from crossxai.porting.keras_kinds import HARMLESS
 
 
 def graph_of(
@@ -26,17 +27,23 @@ def graph_of(
     names: Mapping[str, Any],
     standardise: Mapping[str, MeanSd] | None = None,
     dtype: str = "float32",
+    arrange: Callable[[Sequence[Any]], tuple[Any, Any]] = lambda values: (
+        (values[0] if len(values) == 1 else values,),
+        {},
+    ),
+    choose: Callable[[Any], Any] = lambda outputs: outputs,
 ) -> Graph:
     """The graph of a built model for inputs of these shapes (without the sample axis), one per modality.
 
-    names: name -> layer, nested ones included, as the layers of the graph are to be called. The model is left as found.
+    names: name -> layer, nested ones included, as the layers of the graph are to be called. arrange: one value per modality →
+    (args, kwargs) of the model. choose: what the model returns → the tensor that counts. The model is left as found.
     Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
     """
     builder = Builder(modalities, shapes, standardise, dtype)
     reader = _Reader(model, builder, {id(layer): name for name, layer in names.items()}, dtype)
     inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]
     with _restored([model, *names.values()]):
-        output = reader.opened(model, (inputs[0] if len(inputs) == 1 else inputs,), {})
+        output = reader.opened(model, *arrange(inputs), choose)
     if not isinstance(output, Ref) or output.open or output.turned:
         raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
     return builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
@@ -66,8 +73,8 @@ class _Reader:
         self.layers: dict[str, str] = {}
         self.runs: dict[str, int] = {}
 
-    def opened(self, layer: Any, args: Any, kwargs: Any) -> Any:
-        """What a model or a layer made of others returns for these arguments."""
+    def opened(self, layer: Any, args: Any, kwargs: Any, choose: Callable[[Any], Any] = lambda outputs: outputs) -> Any:
+        """What a model or a layer made of others returns for these arguments, or of that the tensor that counts."""
         symbols: list[Any] = []
         given: list[Ref] = []
 
@@ -85,7 +92,7 @@ class _Reader:
             with warnings.catch_warnings():
                 # Of a model made with a list of one input and called with that input, as Keras itself allows without a word.
                 warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
-                outputs = layer.call(*args, **kwargs)
+                outputs = choose(layer.call(*args, **kwargs))
             if not isinstance(outputs, keras.KerasTensor):
                 raise Unsupported(
                     f"layer {layer.name!r} ({type(layer).__name__}) returns {type(outputs).__name__}, not one tensor"
@@ -104,6 +111,15 @@ class _Reader:
                 if not node.is_input:
                     self._read(node, values, layer)
         return values[id(outputs)]
+
+    def _inside(self, layer: Any, label: str, args: Any, kwargs: Any) -> Any:
+        changed = _changed(layer)
+        try:
+            return self.opened(layer, args, kwargs)
+        except Unsupported as error:
+            if changed is None:
+                raise
+            raise untranslated(label, type(layer).__name__, f"it overrides {changed}, and {error}") from error
 
     def _read(self, node: Any, values: dict[int, Ref], around: Any) -> None:
         operation, arguments = node.operation, node.arguments
@@ -126,8 +142,8 @@ class _Reader:
                 value = handler(call, operation, *args, **kwargs)
             except TypeError as error:
                 raise untranslated(label, kind, (str(error).splitlines() or [""])[0]) from error
-        elif of_layer and (isinstance(operation, keras.Model) or not type(operation).__module__.startswith("keras.")):
-            value = self.opened(operation, args, kwargs)
+        elif of_layer and _is_open(operation):
+            value = self._inside(operation, label, args, kwargs)
         else:
             raise untranslated(label, kind)
         for tensor in node.output_tensors:
@@ -139,9 +155,25 @@ class _Reader:
                 self.layers[name] = value.name
 
 
+def _is_open(layer: Any) -> bool:
+    """Whether what its `call` does is read: of models, of users' layers, of a layer with a method of its own."""
+    return isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras.") or bool(_changed(layer))
+
+
 def _handler(operation: Any) -> Any:
     """The translation of a layer or of one of keras.ops, unless a subclass computes something else."""
     if not isinstance(operation, keras.layers.Layer):
         return OPERATIONS.get(type(operation).__name__) if type(operation).__module__.startswith("keras.") else None
-    known: Any = next((kind for kind in type(operation).__mro__ if kind in LAYERS), None)
-    return LAYERS[known] if known is not None and type(operation).call is known.call else None
+    known = _known(operation)
+    return LAYERS[known] if known is not None and _changed(operation) is None else None
+
+
+def _known(layer: Any) -> Any:
+    return next((kind for kind in type(layer).__mro__ if kind in LAYERS), None)
+
+
+def _changed(layer: Any) -> str | None:
+    """ "call of Conv2D" of a layer that overrides a method of a known one, so that it is not that layer."""
+    known = _known(layer)
+    name = None if known is None else overridden(layer, known, HARMLESS)
+    return None if name is None else f"{name} of {known.__name__}"

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.graph import Graph
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd
+from crossxai.model_checks import MeanSd, overridden
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
 from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
@@ -58,6 +58,8 @@ def _example(tensor: Tensor) -> Tensor:
 
     Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy.
     """
+    if tensor.is_contiguous():
+        return tensor[[0, -1]].clone()
     last = tensor.movedim(1, -1) if tensor.ndim == 4 else tensor
     two = last[[0, -1]].contiguous().clone()
     return two.movedim(-1, 1) if tensor.ndim == 4 else two
@@ -90,6 +92,10 @@ class _Tracer(fx.Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
         return attr_val if self._untraced() else super().getattr(attr, attr_val, parameter_proxy_cache)
 
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # A layer that computes its own way is not the layer that it is made from: its own code is read instead.
+        return super().is_leaf_module(m, module_qualified_name) and changed(m) is None
+
     def _untraced(self) -> bool:
         return self.running or threading.get_ident() != self.thread
 
@@ -106,6 +112,19 @@ class _Tracer(fx.Tracer):
         output = super().call_module(m, forward, args, kwargs)
         self.reader.returned(self.path_of_module(m), output.node if isinstance(output, fx.Proxy) else None)
         return output
+
+
+HARMLESS = frozenset({"__init__", "__repr__", "__str__", "__setstate__", "__getstate__", "__reduce__", "__reduce_ex__",
+                      "__deepcopy__", "extra_repr", "reset_parameters", "train", "eval", "_load_from_state_dict",
+                      "_save_to_state_dict", "from_float"})  # fmt: skip
+"""Methods of torch layers that do not compute outputs."""
+
+
+def changed(module: nn.Module) -> str | None:
+    """ "forward of Conv2d" of a module that overrides a method of a known layer; None for the layer itself and unknown ones."""
+    known = next((kind for kind in type(module).__mro__ if kind in MODULES), None)
+    name = None if known is None else overridden(module, known, HARMLESS)
+    return None if known is None or name is None else f"{name} of {known.__name__}"
 
 
 class _Sized(fx.Proxy):
@@ -186,7 +205,8 @@ class _Reader(fx.Interpreter):
         if result is None:
             return  # an assertion
         if handler is None or not isinstance(result, Tensor):
-            raise untranslated(layer, kind)
+            own = changed(self.root.get_submodule(layer))
+            raise untranslated(layer, kind, f"it is in the layer's own code, which overrides {own}" if own else "")
         call = Call(
             self.builder, layer if leaf is not None else ".".join(p for p in (layer, kind) if p), layer, kind, result
         )

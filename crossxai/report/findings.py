@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, missing, modality_findings, planted, room, shortcuts, steady, words
+from crossxai.report import analysis, missing, modality_findings, planted, remarks, room, shortcuts, steady, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
@@ -40,8 +40,13 @@ def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()
     found += frameworks(run, maps)
     for metric in run.metrics:
         found += where_it_goes(run, rows, metric)
-    found += [*_degenerate(run, rows), *_ties(run, rows), *missing.unsupported(run, rows), *_completeness(run)]
-    found += [*missing.valueless(run, rows), *modality_findings.findings(run, rows), *steady.steady(run, rows)]
+    found += [*_degenerate(run, rows), *_ties(run, rows), *missing.unsupported(run, rows), *remarks.remarks(run)]
+    found += [
+        *_completeness(run),
+        *missing.valueless(run, rows),
+        *modality_findings.findings(run, rows),
+        *steady.steady(run, rows),
+    ]
     return tuple(sorted(found, key=lambda f: -f.weight))
 
 

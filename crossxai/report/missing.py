@@ -11,19 +11,48 @@ from crossxai.report.run import CONTROLS, Run
 
 
 def unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """Explainers and metrics that could not answer, with their reasons."""
+    """Explainers and metrics that could not answer, and those that failed, with their reasons."""
     judges = _refused_metrics(run)
-    missing = [r for r in rows if r.status != "ok"]
-    if not missing:
-        text = f"{words.count(len(judges), 'metric')} could not judge every map."
-        return [Finding("Unsupported", text, tuple(judges), 25, "warning")] if judges else []
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in missing:
-        reasons.setdefault((row.label, row.reason), []).append(row.model)
-    points = [f"{code(label)}{on(models, run.models)}: {reason}" for (label, reason), models in reasons.items()]
-    labels = {r.label for r in missing}
-    text = f"{words.count(len(labels), 'explainer')} could not answer on at least one model."
-    return [Finding("Unsupported", text, (*points, *judges), 25, "warning")]
+    missing = [r for r in rows if r.status not in ("ok", "failed")]
+    found = _failed(run, [r for r in rows if r.status == "failed"])
+    text = f"{words.count(len(judges), 'metric')} could not judge every map."
+    if missing:
+        labels = {r.label for r in missing}
+        text = f"{words.count(len(labels), 'explainer')} could not answer on at least one model."
+    if missing or judges:
+        found.append(Finding("Unsupported", text, (*_reasons(run, missing), *judges), 25, "warning"))
+    return found
+
+
+def _failed(run: Run, rows: Sequence[Row]) -> list[Finding]:
+    """What raised, or a model that breaks what answers rely on: a mistake somewhere, and no property of a method."""
+    judges = [f for f in run.manifest.get("failures", []) if f.get("metric")]
+    if not rows and not judges:
+        return []
+    whole = {str(m["name"]): str(m["failed"]) for m in run.manifest.get("models", []) if m.get("failed")}
+    points = [f"{model}: {reason}" for model, reason in whole.items()]
+    points += _reasons(run, [r for r in rows if r.model not in whole])
+    points += [
+        f"{code(f['metric'])} of {code(f['explainer'])}{on([f['model']], run.models)}: {f['reason']}" for f in judges
+    ]
+    text = f"{words.listing(list(whole))} could not be explained at all."
+    if not whole:
+        text = f"{words.count(len(points), 'failure')} in this run: an error where a map or scores should be."
+    return [Finding("Failed", text, tuple(points), 96, "warning")]
+
+
+def _reasons(run: Run, rows: Sequence[Row]) -> list[str]:
+    """Each reason once, with the explainers and the models that it is of."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        reasons.setdefault(row.reason, {}).setdefault(row.label, []).append(row.model)
+    points = []
+    for reason, labels in reasons.items():
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for label, models in labels.items():
+            groups.setdefault(tuple(models), []).append(label)
+        points += [f"{names(who, 6)}{on(models, run.models)}: {reason}" for models, who in groups.items()]
+    return points
 
 
 def _refused_metrics(run: Run) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from crossxai import plan
 from crossxai.errors import InvalidFile
 from crossxai.files import (
     Explanation,
@@ -18,6 +19,7 @@ from crossxai.files import (
     read_predictions,
     read_samples,
 )
+from crossxai.report import words
 
 RANDOM = "controls.random"
 CENTRE = "controls.centre"
@@ -28,7 +30,10 @@ CURVES = ("deletion", "insertion")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: samples, each model's predictions, every explanation. models: in the manifest's order."""
+    """One run: samples, each model's predictions, every explanation. models: in the manifest's order.
+
+    stopped: of a run that is not finished, how far it came, in words, and `lacking` what is missing, a line each.
+    """
 
     directory: Path
     manifest: Mapping[str, Any]
@@ -36,6 +41,8 @@ class Run:
     predictions: Mapping[str, Predictions]
     explanations: tuple[Explanation, ...]
     models: tuple[str, ...]
+    stopped: str = ""
+    lacking: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -95,12 +102,17 @@ def ok(explanation: Explanation) -> bool:
 
 
 def load(directory: Path) -> Run:
-    """Read a run directory; raises `InvalidFile` if a file is missing, damaged, or about other samples."""
+    """Read a run directory, also one of a run that was stopped; raises `InvalidFile` if a file is missing, damaged, or about
+    other samples."""
     samples = read_samples(directory / "samples.h5")
-    manifest = _manifest(directory / "manifest.json")
+    finished = (directory / "manifest.json").exists()
+    begun = None if finished else plan.read(directory)
+    manifest = _manifest(directory / "manifest.json") if finished else begun or {}
     predictions = {p.model: p for p in map(read_predictions, sorted((directory / "predictions").glob("*.h5")))}
     paths = sorted((directory / "explanations").glob("*/*.h5"))
     explanations = tuple(_explanation(path, samples) for path in paths)
+    if begun is not None:  # what an earlier run left is none of this one's
+        explanations = tuple(plan.belonging(begun, explanations))
     for model, found in predictions.items():
         if len(found.score) != len(samples.ids) or len(found.outputs) != len(samples.ids):
             raise InvalidFile(
@@ -108,7 +120,26 @@ def load(directory: Path) -> Run:
             )
     listed = [str(m["name"]) for m in manifest.get("models", []) if "name" in m]
     models = tuple(dict.fromkeys([*listed, *predictions, *(e.model for e in explanations)]))
-    return Run(directory, manifest, samples, predictions, explanations, models)
+    run = Run(directory, manifest, samples, predictions, explanations, models)
+    if finished:
+        return run
+    if begun is None:
+        said = "nothing says what it set out to do" if explanations else "no map is done"
+        return replace(run, stopped=said)
+    return replace(run, stopped=plan.words(begun, list(explanations)), lacking=tuple(_lacking(begun, run)))
+
+
+def _lacking(begun: Mapping[str, Any], run: Run) -> list[str]:
+    """What a stopped run has not done yet, a line per model."""
+    found = []
+    for model, tasks in begun["tasks"].items():
+        done = {e.label: e for e in run.explanations if e.model == model}
+        maps = [f"`{label}`" for label in tasks if label not in done]
+        scores = [f"`{label}`" for label, e in done.items() if ok(e) and not e.scores]
+        parts = [f"no map yet of {words.listing(maps)}"] if maps else []
+        parts += [f"no scores yet of {words.listing(scores)}"] if scores else []
+        found += [f"{model}: {'; '.join(parts)}."] if parts else []
+    return found
 
 
 def _manifest(path: Path) -> Mapping[str, Any]:

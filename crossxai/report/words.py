@@ -98,6 +98,12 @@ def listing(items: Sequence[str], most: int = 0) -> str:
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
+def shortened(text: str, most: int = 160) -> str:
+    """The first so many characters, up to a word's end."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most].rpartition(' ')[0] or text[:most]} …"
+
+
 def library(name: str) -> str:
     """A library's own spelling."""
     return LIBRARIES.get(name, name)
@@ -124,7 +130,7 @@ def limits(low: float | None, high: float | None) -> str:
 
 def framework(name: str) -> str:
     """A framework's own spelling."""
-    return FRAMEWORKS.get(name, name)
+    return FRAMEWORKS.get(name, name) or "framework unknown"
 
 
 def kind(name: str) -> str:

@@ -17,10 +17,11 @@ class Counting:
 
     BOTH = ("vjp", "layer_vjp", "attention_vjp")
     FORWARD = ("read", "replace")
-    FREE = ("activations", "weighted", "streams", "output_axes")
+    FREE = ("activations", "axes_of", "kind_of", "layer_axes", "weighted", "streams", "output_axes", "outputs")
 
     def __init__(self, inner: Model, around: Counting | None = None) -> None:
         self.inner, self.around = inner, around
+        self.watches = inner  # what is found out about a model is found out about this one
         self.name, self.modalities = inner.name, inner.modalities
         self.forward = self.backward = 0
         self._certifying = False

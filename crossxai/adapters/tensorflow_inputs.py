@@ -1,0 +1,150 @@
+"""How a Keras model takes its modalities: one tensor, a list, a dict by name, arguments; channels last or first."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import keras
+
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.model import Modality
+
+DataFormat = Literal["channels_last", "channels_first"]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def check_data_format(data_format: str | None) -> DataFormat | None:
+    """The declaration of an adapter; raises `InvalidInput` for an unknown word."""
+    if data_format is not None and data_format not in get_args(DataFormat):
+        raise InvalidInput(f"data_format is one of {', '.join(get_args(DataFormat))}, or None; got {data_format!r}")
+    return data_format  # type: ignore[return-value]
+
+
+def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any], name: str) -> Call:
+    """(args, kwargs) to call the model with: every value, one per modality, at the place of its modality.
+
+    A dict is filled by name. A list or tuple is filled in order, or by name if the names of its inputs are those of the
+    modalities. A subclassed model takes what it has been called with before (a dict counts), else one argument per modality, by
+    name if the names agree, if its `call` has so many, else a list. Raises `InvalidInput` if names do not match.
+    """
+    names = [m.name for m in modalities]
+    given = dict(zip(names, values, strict=True))
+    structure = symbols(model)
+    if structure is None:
+        return _subclassed(model, given)
+    if isinstance(structure, Mapping):
+        if len(given) == len(structure) == 1:
+            return (dict(zip(structure, values, strict=True)),), {}
+        _flat(structure.values(), name)
+        return (_by_name(given, list(structure), name),), {}
+    if not isinstance(structure, list | tuple):
+        structure = [structure]
+        if len(given) == 1:
+            return (values[0],), {}
+    _flat(structure, name)
+    inputs = [str(symbol.name) for symbol in structure]
+    if len(inputs) != len(names):
+        raise InvalidInput(
+            f"model {name!r} has {len(inputs)} inputs ({', '.join(inputs)}), the modalities are {_words(names)}"
+        )
+    if sorted(inputs) == sorted(names):
+        values = [given[i] for i in inputs]
+    elif any(i in given and i != n for i, n in zip(inputs, names, strict=True)):
+        raise InvalidInput(
+            f"model {name!r} has inputs named {_words(inputs)} and the modalities are {_words(names)}: some are the same at "
+            "another place, so order and names contradict each other; give the modalities the names of the inputs"
+        )
+    return ((tuple if isinstance(structure, tuple) else list)(values),), {}
+
+
+def channels_first(model: Any, modalities: tuple[Modality, ...], data_format: DataFormat | None) -> tuple[bool, ...]:
+    """Whether the model wants each modality's channels first: as declared, else as its inputs and then its layers declare."""
+    structure = symbols(model)
+    found = []
+    for i, modality in enumerate(modalities):
+        if not modality.spatial or data_format is not None:
+            found.append(modality.spatial and data_format == "channels_first")
+            continue
+        shape = _shape(structure, i, modality, len(modalities))
+        n = len(modality.features)
+        if len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n):
+            found.append(shape[0] == n)
+        else:
+            found.append(_first_format(model) == "channels_first")
+    return tuple(found)
+
+
+def symbols(model: Any) -> Any:
+    """The structure of the symbolic inputs that a functional or sequential model was made with; None for any other."""
+    return getattr(getattr(model, "_functional", None) or model, "_inputs_struct", None)
+
+
+def entries(model: Any, modalities: tuple[Modality, ...], name: str) -> list[Any]:
+    """The symbolic input of each modality, of a functional or sequential model."""
+    (placed,), _ = arranged(model, modalities, range(len(modalities)), name)
+    structure = symbols(model)
+    if isinstance(structure, Mapping):
+        pairs = [(placed[key], symbol) for key, symbol in structure.items()]
+    else:
+        listed = structure if isinstance(structure, list | tuple) else [structure]
+        pairs = list(zip(placed if isinstance(placed, list | tuple) else [placed], listed, strict=True))
+    return [symbol for _, symbol in sorted(pairs, key=lambda pair: pair[0])]
+
+
+def _subclassed(model: Any, given: Mapping[str, Any]) -> Call:
+    values = list(given.values())
+    before = (getattr(model, "_build_shapes_dict", None) or {}).values()
+    if any(isinstance(shapes, Mapping) and set(shapes) == set(given) for shapes in before):
+        return (dict(given),), {}
+    if len(values) == 1:
+        return (values[0],), {}
+    parameters = [
+        p.name
+        for p in inspect.signature(type(model).call).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ][1:]
+    if len(parameters) != len(values):
+        return (values,), {}
+    if set(parameters) == set(given):
+        values = [given[p] for p in parameters]
+    return tuple(values), {}
+
+
+def _by_name(given: Mapping[str, Any], inputs: Sequence[str], name: str) -> dict[str, Any]:
+    if set(given) != set(inputs):
+        raise InvalidInput(
+            f"model {name!r} takes a dict with the inputs {_words(inputs)}, the modalities are {_words(given)}: give each "
+            "modality the name of its input"
+        )
+    return {i: given[i] for i in inputs}
+
+
+def _flat(structure: Any, name: str) -> None:
+    if not all(isinstance(symbol, keras.KerasTensor) for symbol in structure):
+        raise Unsupported(
+            f"model {name!r} takes a nested structure of inputs: wrap it in a keras.Model whose inputs are a dict or a list"
+        )
+
+
+def _shape(structure: Any, i: int, modality: Modality, n: int) -> tuple[int | None, ...]:
+    """The declared shape of a modality's input, without the sample axis; () if there is none."""
+    if isinstance(structure, Mapping):
+        symbol = structure.get(modality.name, next(iter(structure.values())) if n == 1 else None)
+    elif isinstance(structure, list | tuple):
+        named = [s for s in structure if getattr(s, "name", None) == modality.name]
+        symbol = named[0] if named else structure[i] if i < len(structure) else None
+    else:
+        symbol = structure
+    return tuple(symbol.shape[1:]) if isinstance(symbol, keras.KerasTensor) else ()
+
+
+def _first_format(model: Any) -> str:
+    """What the first layer that has a data format says."""
+    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers(include_self=False))
+    return next((f for f in formats if f), "channels_last")
+
+
+def _words(names: Any) -> str:
+    return ", ".join(map(repr, names))

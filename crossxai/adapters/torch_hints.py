@@ -1,0 +1,32 @@
+"""What a torch module shows of itself without a pass: norms as they were made, layers that work in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def hints(module: nn.Module) -> Mapping[str, Any]:
+    """ "norms": how many batch norms there are; "fresh norms": those that never saw a batch and were never trained; "in place":
+    names of layers that overwrite what they are given; "hooked": names of layers with hooks of someone else."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    return {
+        "norms": len(norms),
+        "fresh norms": sum(_fresh(norm) for norm in norms),
+        "in place": [name for name, m in module.named_modules() if getattr(m, "inplace", False)],
+        "hooked": [
+            name or "the module itself"
+            for name, m in module.named_modules()
+            if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        ],
+    }
+
+
+def _fresh(norm: Any) -> bool:
+    tracked = norm.num_batches_tracked is not None and int(norm.num_batches_tracked) > 0
+    moved = bool(torch.any(norm.running_mean != 0)) or bool(torch.any(norm.running_var != 1))
+    scaled = norm.affine and bool(torch.any(norm.weight != 1) or torch.any(norm.bias != 0))
+    return not (tracked or moved or scaled)

@@ -1,0 +1,153 @@
+"""What torch's own layers tell about the axes of their outputs, carried along as long as a tensor stays the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Axes = tuple[str, ...]
+
+LINE, PLANE, SPACE = ("channel", "x"), ("channel", "y", "x"), ("channel", "z", "y", "x")
+"""torch's order of the axes after the sample axis."""
+
+DEFINED: dict[type[nn.Module], Axes] = {
+    **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d), LINE),
+    **dict.fromkeys((nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.MaxUnpool2d), PLANE),
+    **dict.fromkeys((nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.BatchNorm2d, nn.SyncBatchNorm), PLANE),
+    **dict.fromkeys((nn.InstanceNorm2d, nn.Dropout2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ZeroPad2d), PLANE),
+    **dict.fromkeys((nn.ReflectionPad2d, nn.ReplicationPad2d, nn.UpsamplingBilinear2d, nn.UpsamplingNearest2d), PLANE),
+    **dict.fromkeys((nn.Conv3d, nn.ConvTranspose3d, nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool3d), SPACE),
+    **dict.fromkeys((nn.BatchNorm3d, nn.InstanceNorm3d, nn.Dropout3d), SPACE),
+}  # fmt: skip
+KEEPING = (
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+    *(nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.Threshold, nn.Identity),
+    *(nn.Dropout, nn.AlphaDropout, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.Softmax2d),
+)
+"""Layers whose outputs have the axes of their inputs."""
+INNER = ("forward", "_conv_forward", "_apply_instance_norm", "_check_input_dim")
+
+
+def is_plainly(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a module is of that kind and computes as it does: a subclass that overrides a method is another layer."""
+    return isinstance(module, kind) and all(
+        getattr(type(module), name, None) is getattr(kind, name, None) for name in INNER
+    ) and "forward" not in vars(module)  # fmt: skip
+
+
+def definition(module: nn.Module) -> Axes | None:
+    """What the axes of its output after the sample axis mean, where the layer's definition tells."""
+    return next((axes for kind, axes in DEFINED.items() if is_plainly(module, kind)), None)
+
+
+class Seen(TorchFunctionMode):
+    """The axes of tensors that went through layers whose definition tells; on while a pass runs, it sees what lies in between.
+
+    Functions that work entry by entry keep the axes, a permutation moves them, and everything else loses them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tensors: dict[int, tuple[Tensor, Axes]] = {}  # the tensor is kept, so that no other gets its number
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if isinstance(output, Tensor) and (name.strip("_") in ENTRYWISE or name in ("permute", "transpose")):
+            known = {axes for t in args if (axes := self._known(t)) and t.ndim == output.ndim}
+            if len(known) == 1:
+                axes = _moved(known.pop(), name, args, kwargs or {})
+                if axes is not None:
+                    self._tensors[id(output)] = (output, axes)
+        return output
+
+    def axes(self, module: nn.Module, inputs: Any, output: Tensor) -> Axes | None:
+        """The axes of a module's output, told by itself, by its input, or by what gave it this very tensor."""
+        axes = definition(module)
+        if axes is None and inputs and any(is_plainly(module, kind) for kind in KEEPING):
+            axes = self._known(inputs[0])
+        if axes is None:
+            axes = self._known(output)
+        if axes is None or len(axes) + 1 != output.ndim:
+            return None
+        self._tensors[id(output)] = (output, axes)
+        return axes
+
+    def _known(self, tensor: Any) -> Axes | None:
+        return self._tensors.get(id(tensor), (None, None))[1]
+
+
+ENTRYWISE = frozenset({
+    *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh"),
+    *("sigmoid", "tanh", "softplus", "threshold", "clamp", "abs", "neg", "exp", "pow", "ipow", "maximum", "minimum", "where"),
+    *("add", "iadd", "radd", "sub", "isub", "rsub", "mul", "imul", "rmul", "div", "truediv", "itruediv"),
+    *("batch_norm", "layer_norm", "group_norm", "instance_norm", "dropout", "dropout2d", "feature_dropout"),
+    *("clone", "contiguous", "detach", "float", "double", "to", "type_as"),
+})  # fmt: skip
+"""Names of torch's functions, underscores at their ends left out, whose outputs have the axes of their inputs."""
+
+
+def _moved(axes: Axes, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Axes | None:
+    """The axes after a permutation of all axes that leaves the sample axis first; None for others."""
+    if name not in ("permute", "transpose"):
+        return axes
+    order = list(range(len(axes) + 1))
+    if name == "transpose":
+        if kwargs or len(args) != 3:
+            return None
+        order[args[1]], order[args[2]] = order[args[2]], order[args[1]]
+    else:
+        given = args[1] if len(args) == 2 and isinstance(args[1], tuple | list) else args[1:] or kwargs.get("dims", ())
+        order = [i % len(order) for i in given] or order
+    return tuple(axes[i - 1] for i in order[1:]) if order[0] == 0 else None
+
+
+@contextmanager
+def hooked(module: nn.Module, hook: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
+    """Call `hook(name, module, inputs, output)` after each layer inside; hooks are removed afterwards."""
+
+    def called(name: str) -> Callable[..., None]:
+        return lambda layer, inputs, output: hook(name, layer, inputs, output)
+
+    handles = [m.register_forward_hook(called(name)) for name, m in module.named_modules() if name]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
+    """Where the gradient of the outputs is lost, in words: the first layer that gets a gradient and passes none on.
+
+    run: a forward pass on inputs that want gradients.
+    """
+    lost: list[str] = []
+
+    def look(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
+        tensors = [t for t in (output if isinstance(output, tuple | list) else [output]) if isinstance(t, Tensor)]
+        wants = any(isinstance(t, Tensor) and t.requires_grad for t in inputs)
+        if wants and tensors and not any(t.requires_grad for t in tensors):
+            why = "" if torch.is_grad_enabled() else ", which runs under torch.no_grad()"
+            if "quantized" in type(layer).__module__:
+                why = ", which is quantised"
+            elif not any(t.is_floating_point() for t in tensors):
+                why = ", which gives whole numbers"
+            lost.append(f"at layer {name!r} ({type(layer).__name__}){why}")
+
+    with hooked(module, look):
+        outputs = run()
+    if lost:
+        return lost[0]
+    return (
+        "on the way to the outputs, between layers (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
+        if not outputs.requires_grad
+        else "on a part of the way (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
+    )

@@ -1,0 +1,118 @@
+"""`crossxai.check`: everything that explainers and metrics rely on in a model, one row per fact."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.assumptions import inside, targets, training, trust, values
+from crossxai.assumptions.fact import Fact, Verdict
+from crossxai.batching import DEFAULT, batched
+from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.measures import Measure
+from crossxai.model import Array, Differentiable, Inputs, Model
+from crossxai.outputs import kind
+
+COLUMNS = ("fact", "verdict", "found", "measured by", "breaks", "write")
+
+
+@dataclass(frozen=True)
+class Check:
+    """The facts about one model, in order; shows itself as a table in a notebook and as text when printed."""
+
+    model: str
+    facts: tuple[Fact, ...]
+
+    @property
+    def broken(self) -> tuple[Fact, ...]:
+        """The facts that make answers wrong; empty for a model that can be explained."""
+        return tuple(fact for fact in self.facts if fact.verdict == "broken")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """One row of text per fact, in the order of `COLUMNS`."""
+        return [(f.name, f.verdict, f.found, f.how, f.breaks, f.write) for f in self.facts]
+
+    def __str__(self) -> str:
+        lines = [f"{f.verdict:8}{f.name}: {f.sentence()}" for f in self.facts]
+        return "\n".join([f"check of model {self.model!r}", *lines])
+
+    def __repr__(self) -> str:
+        return f"Check({self.model}: {len(self.facts)} facts, {len(self.broken)} broken)"
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in self.rows())
+        return f"<table><caption>{html.escape(repr(self))}</caption><tr>{head}</tr>{body}</table>"
+
+
+def check(
+    model: Model, inputs: Inputs | Array, target: Measure | None = None, labels: npt.ArrayLike | None = None
+) -> Check:
+    """Measure what explainers and metrics rely on in a model.
+
+    Parameters
+    ----------
+    model : Model
+        Such as a `TorchModel`, a `KerasModel` or a `FunctionModel`.
+    inputs : tuple of arrays (n, *axes)
+        One per modality, a few samples; an array alone for one modality.
+    target : Target or another measure, optional
+        What will be explained: says whether its scores are saturated or have no gradient on these samples.
+    labels : (n,) whole numbers, optional
+        The true classes: says whether the model is better than chance.
+
+    Returns
+    -------
+    Check
+        One fact per row: what was found, how, what it breaks and what to write instead.
+
+    Raises
+    ------
+    InvalidInput
+        If the inputs do not fit the model's modalities.
+    """
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    if len(given) != len(model.modalities):
+        names = ", ".join(m.name for m in model.modalities)
+        raise InvalidInput(f"model {model.name!r} takes {len(model.modalities)} arrays ({names}), got {len(given)}")
+    facts = [f for m, v in zip(model.modalities, given, strict=True) for f in values.values_of(model, m, v)]
+    if any(f.verdict == "broken" for f in facts):
+        return Check(model.name, tuple(facts))
+    facts += _asked("deterministic", lambda: list(trust.scores_of(model, given)))
+    if any(f.verdict == "broken" for f in facts):  # nothing else can be measured of such a model
+        return Check(model.name, tuple(facts))
+    if isinstance(model, Differentiable):
+        facts += _asked("gradient", lambda: list(trust.gradients_of(model, given).values()))
+    else:
+        found = f"model {model.name!r} gives none"
+        facts.append(Fact("gradient", "note", found, "its adapter", "explainers that need one refuse"))
+    facts += _asked("outputs", lambda: _outputs(model, given, labels))
+    if target is not None:
+        facts += _asked("target", lambda: [targets.target_of(model, given, target)])
+    facts += _asked("layers", lambda: inside.inside(model, given))
+    return Check(model.name, tuple(facts))
+
+
+def _asked(name: str, ask: Callable[[], list[Fact]]) -> list[Fact]:
+    """The facts, or that the model refused to be asked."""
+    try:
+        return ask()
+    except CrossXAIError as error:
+        return [Fact(name, "broken", str(error), "asking the model", "every answer")]
+
+
+def _outputs(model: Model, inputs: Inputs, labels: npt.ArrayLike | None) -> list[Fact]:
+    n = len(inputs[0])
+    outputs = np.concatenate(batched(n, DEFAULT, lambda part: np.array(model.predict(tuple(v[part] for v in inputs)))))
+    known = kind(model, inputs, outputs)
+    verdict: Verdict = "note" if known.kind == "unknown" else "holds"
+    how = "a declaration, the graph, or the outputs"
+    facts = [Fact("outputs", verdict, f"{known.kind}: {known.how}", how)]
+    trained = [training.norms(model), training.outputs(outputs), training.redrawn(model, inputs)]
+    if labels is not None:
+        trained.append(training.accuracy(outputs, np.asarray(labels)))
+    return facts + [fact for fact in trained if fact is not None]

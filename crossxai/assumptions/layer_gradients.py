@@ -1,0 +1,56 @@
+"""Does a gradient reach a layer, and is it right: one backward pass and eight copies with the layer's activation moved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossxai.assumptions.companions import two
+from crossxai.assumptions.fact import Fact
+from crossxai.assumptions.precision import rounding
+from crossxai.assumptions.slopes import Rows, slopes
+from crossxai.model import Array, Inputs, Layered
+
+HOW = "central differences of a random mixture of all outputs as the layer's activation moves, at two samples"
+
+
+def at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
+    """Whether the outputs' gradient at a layer's activation is that of replacing the activation."""
+    pair = two(inputs)
+    name = f"gradient at layer {layer}"
+    rng = np.random.default_rng(5)
+    mixture: list[Array] = []
+
+    def cotangent(outputs: Array) -> Array:
+        if not mixture:
+            mixture.append(rng.normal(size=outputs.shape[1:]))
+        return np.broadcast_to(mixture[0], outputs.shape).astype(outputs.dtype)
+
+    def score(copies: Array, rows: Rows) -> Array:
+        outputs = model.replace(tuple(v[rows] for v in pair), layer, copies)
+        return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
+
+    outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
+    if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
+        return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW)
+    scale = np.full(activation.shape[1:], float(activation.std()) or 1.0)
+    found = slopes(activation, gradient, scale, score, None, rounding(model, outputs))
+    if found.right is not False:
+        if gradient.any() or found.right is None:
+            return Fact(name, "holds", f"the gradient at layer {layer!r} is right to {found.error:.1g}", HOW)
+        return Fact(
+            name, "note", f"the outputs of model {model.name!r} do not move with layer {layer!r} at these samples", HOW
+        )
+    what = (
+        "no gradient reaches it"
+        if not gradient.any()
+        else f"its gradient differs by {found.error:.0%} from differences"
+    )
+    return Fact(
+        name,
+        "broken",
+        f"the outputs of model {model.name!r} move with layer {layer!r}, and {what}: the way between them is cut, or a hook or a "
+        "backward function changes gradients",
+        HOW,
+        "maps at this layer that use gradients would be wrong",
+        "layer=… with a later layer, or take gradcam.eigencam, gradcam.scorecam or gradcam.ablationcam, which need no gradient",
+    )

@@ -1,0 +1,91 @@
+"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it: four passes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crossxai.assumptions.companions import flat, shuffled, two
+from crossxai.assumptions.fact import Fact
+from crossxai.assumptions.precision import allowance, differ
+from crossxai.errors import InvalidInput
+from crossxai.model import Array, Inputs, Layered, Model
+
+DETERMINISTIC, INDEPENDENT = "deterministic", "samples independent"
+
+
+def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact]:
+    """Whether the same batch gives the same outputs twice, and a sample the same alone, beside others, at other batch sizes."""
+    pair = two(inputs)
+    first, second = (np.array(model.predict(pair)) for _ in range(2))
+    if len(first) != len(pair[0]):
+        raise InvalidInput(
+            f"the model gives {len(first)} outputs for {len(pair[0])} samples: it must keep the sample axis"
+        )
+    alone = np.array(model.predict(tuple(v[:1] for v in pair)))
+    beside = np.array(model.predict(tuple(np.concatenate([flat(v[:1]), v[::-1], shuffled(v[:1])]) for v in pair)))
+    allowed = allowance(model, np.concatenate([first, beside]))
+    same = _deterministic(model, pair, first, second, allowed)
+    if same.verdict == "broken":
+        how = "nothing can be told of a model that draws at random"
+        return same, Fact(INDEPENDENT, "unknown", how, how)
+    return same, _independent(model, pair, first, alone, beside, allowed)
+
+
+def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allowed: Array) -> Fact:
+    how = "the same batch of two samples twice"
+    if not differ(first, second, allowed):
+        return Fact(DETERMINISTIC, "holds", "the same batch gives the same outputs", how)
+    layer = _first(model, pair, pair)
+    return Fact(
+        DETERMINISTIC,
+        "broken",
+        f"model {model.name!r} gives other outputs for the same batch: they differ by up to {_gap(first, second):.2g}, where "
+        f"samples differ by {_spread(first):.2g}{layer}",
+        how,
+        "every map and every curve would be drawn by chance",
+        "F.dropout(x, p, training=self.training), training=False in Keras, or a fixed seed inside the model: something draws at "
+        "random in evaluation mode",
+    )
+
+
+def _independent(model: Model, pair: Inputs, first: Array, alone: Array, beside: Array, allowed: Array) -> Fact:
+    how = "a sample alone, beside others, and in batches of 1, 2 and 4"
+    own = np.concatenate([first[:1], first])
+    other = np.concatenate([alone, beside[[2, 1]]])
+    if not differ(own, other, allowed):
+        return Fact(INDEPENDENT, "holds", "a sample's outputs do not depend on the samples beside it", how)
+    layer = _first(model, pair, tuple(v[:1] for v in pair))
+    return Fact(
+        INDEPENDENT,
+        "broken",
+        f"samples of model {model.name!r} see each other: a sample's outputs move by {_gap(own, other):.2g} with the samples "
+        f"beside it, where samples differ by {_spread(first):.2g}{layer}",
+        how,
+        "explainers score altered copies in batches, so every map would depend on the batch size",
+        "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over "
+        "the sample's own axes only",
+    )
+
+
+def _first(model: Model, one: Inputs, other: Inputs) -> str:
+    """The first layer whose activation of the first sample differs between two batches, in words; "" if none tells."""
+    if not isinstance(model, Layered):
+        return ""
+    before, after = model.activations(one), model.activations(other)
+    for name, activation in before.items():
+        if name in after and after[name].shape[1:] == activation.shape[1:]:
+            allowed = allowance(model, activation)
+            if differ(activation[:1], after[name][:1], allowed):
+                return f" (first at layer {name!r})"
+    return ""
+
+
+def _gap(one: Array, other: Array) -> float:
+    return float(np.nanmax(np.abs(one.astype(np.float64) - other), initial=0.0))
+
+
+def _spread(outputs: Array) -> float:
+    rows: Any = outputs.reshape(len(outputs), -1).astype(np.float64)
+    return float(np.nanmax(np.ptp(rows, axis=0), initial=0.0))

@@ -1,0 +1,114 @@
+"""Is a gradient the gradient: compared with central differences of the score along a few directions.
+
+A step is a share of the values' scale, small enough that little bends on the way and large enough that rounding does not show.
+Both are measured, by a second, shorter step; what stays unclear gets a second look, at the mean gradient along the step, which
+has to add up to the change of the score whatever bends there (the fundamental theorem of calculus).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.model import Array
+
+Rows = npt.NDArray[np.intp]
+
+Score = Callable[[Array, Rows], Array]
+"""(copies, rows) → scores (m,) of a random mixture of all outputs."""
+Gradient = Callable[[Array, Rows], Array]
+"""(copies, rows) → the gradients of those scores at the copies."""
+
+POINTS = 16
+"""At which the gradient is taken along a step, for the second look."""
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """right: whether the gradient is that of the score; None if it could not be told. error: the largest relative difference."""
+
+    right: bool | None
+    error: float
+
+
+def slopes(at: Array, gradient: Array, scale: Array, score: Score, again: Gradient | None, unit: float) -> Slopes:
+    """Compare the gradient (n, *shape) at points `at` (n, *shape) with differences of the score.
+
+    scale: what the values vary by, broadcast to `at`, 0 where they must stay. again: gives the gradient elsewhere, for a second
+    look; None for none, what stays unclear then. unit: relative rounding of the model.
+    """
+    direction = _direction(at, gradient, scale)
+    steps = np.array([1e-4, 2.5e-5] if unit < 1e-12 else [1e-2, 2.5e-3] if unit < 1e-5 else [5e-2, 2.5e-2])
+    tolerance = 1e-3 if unit < 1e-12 else 0.03 if unit < 1e-5 else 0.1
+    n = len(at)
+    copies = np.concatenate([at + (sign * step * direction).astype(at.dtype) for step in steps for sign in (1, -1)])
+    table = score(copies, np.tile(np.arange(n), 4)).astype(np.float64).reshape(2, 2, n)
+    differences = (table[:, 0] - table[:, 1]) / (2 * steps[:, None])
+    expected = _along(gradient, direction)
+    size = np.maximum(np.maximum(np.abs(expected), np.abs(differences[1])), _typical(gradient, direction))
+    rounding = 16 * unit * np.abs(table).max(axis=(0, 1)) / steps[1]
+    unclear = np.abs(differences[0] - differences[1]) + rounding
+    error = np.abs(differences[1] - expected)
+    if not np.isfinite(error).all():
+        return Slopes(None, float("nan"))
+    relative = error / np.maximum(size, np.finfo(np.float64).tiny)
+    wrong, clear = error > tolerance * size + 3 * unclear, unclear <= 0.25 * size
+    if (
+        not wrong.any() and (clear | (size <= rounding)).all()
+    ):  # where nothing moves beyond rounding, no gradient says so
+        return Slopes(True, float(relative[clear].max(initial=0.0)))
+    if again is None:
+        sure = wrong & (unclear <= 0.5 * size)
+        return Slopes(False if sure.any() else None, float(relative.max()))
+    return _second_look(at, direction, steps[0], score, again, unit)
+
+
+def _second_look(at: Array, direction: Array, step: float, score: Score, again: Gradient, unit: float) -> Slopes:
+    n, rows = len(at), np.arange(len(at))
+    places = step * (2 * (np.arange(POINTS) + 0.5) / POINTS - 1)
+    up, down = (score(at + (sign * step * direction).astype(at.dtype), rows).astype(np.float64) for sign in (1, -1))
+    copies = np.concatenate([at + (place * direction).astype(at.dtype) for place in places])
+    along = _along(again(copies, np.tile(rows, POINTS)), np.concatenate([direction] * POINTS)).reshape(POINTS, n)
+    expected = 2 * step * along.mean(axis=0)
+    # What the halves of the points disagree by is what more points would still change.
+    unsure = 2 * step * np.abs(along[::2].mean(axis=0) - along[1::2].mean(axis=0)) + 16 * unit * np.abs(up)
+    size = np.maximum(np.abs(up - down), np.abs(expected))
+    error = np.abs(up - down - expected)
+    relative = error / np.maximum(size, np.finfo(np.float64).tiny)
+    return Slopes(not (error > 0.1 * size + 2 * unsure).any(), float(relative.max()))
+
+
+def _direction(at: Array, gradient: Array, scale: Array) -> Array:
+    """A direction per sample, of about the size of the values: coarse random patterns, and the gradient's own, mixed with noise.
+
+    Coarse patterns add up over many places where noise averages out. The gradient's own direction alone would hide what it lacks.
+    """
+    rng = np.random.default_rng(11)
+    size = np.abs(gradient).max(axis=tuple(range(1, gradient.ndim)), keepdims=True)
+    own = np.divide(gradient, size, out=np.zeros(gradient.shape), where=size > 0)
+    own = np.sign(own) * np.sqrt(np.abs(own)) + 0.5 * rng.normal(size=at.shape)
+    return np.stack([own[i] if i % 2 else _coarse(at.shape[1:], rng) for i in range(len(at))]) * scale
+
+
+def _coarse(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """A pattern of random signs on at most 4 cells along each axis of space, with a random size per feature."""
+    cells = rng.choice([-1.0, 1.0], size=[min(4, s) for s in shape[:-1]] + [1]) * rng.uniform(0.5, 1.0, shape[-1])
+    if len(shape) == 1:
+        cells = cells * rng.choice([-1.0, 1.0], size=shape)
+    for axis, size in enumerate(shape[:-1]):
+        cells = np.take(cells, np.arange(size) * cells.shape[axis] // size, axis=axis)
+    return np.asarray(cells)
+
+
+def _along(gradient: Array, direction: Array) -> Array:
+    """The slope along a direction, (n,), added up in float64."""
+    return np.asarray((gradient.astype(np.float64) * direction).reshape(len(gradient), -1).sum(axis=1))
+
+
+def _typical(gradient: Array, direction: Array) -> Array:
+    """The size of the slope along a random direction of this length, (n,)."""
+    g, d = (v.reshape(len(v), -1).astype(np.float64) for v in (gradient, direction))
+    return np.asarray(np.linalg.norm(g, axis=1) * np.linalg.norm(d, axis=1) / np.sqrt(g.shape[1]))

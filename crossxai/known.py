@@ -1,0 +1,49 @@
+"""What has been found out about a model, kept as long as the model lives and stays as it is."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from crossxai.model import Inputs
+
+T = TypeVar("T")
+_KNOWN: dict[int, tuple[Any, dict[Hashable, Any]]] = {}
+
+
+def itself(model: Any) -> Any:
+    """The model that another one only watches (its `watches`), or the model."""
+    while getattr(model, "watches", None) is not None:
+        model = model.watches
+    return model
+
+
+def kind_of(inputs: Inputs) -> tuple[Hashable, ...]:
+    """What makes inputs of one kind: sizes and dtypes, not the number of samples or their values."""
+    return tuple((values.shape[1:], values.dtype.str) for values in inputs)
+
+
+def known(model: Any, key: Hashable, find_out: Callable[[], T]) -> T:
+    """What `find_out` gave for this key and this state of the model (its `fingerprint`, if it has one) the first time.
+
+    A model that cannot be referred to weakly is asked every time. What is raised is raised again by the next call.
+    """
+    facts = facts_of(model)
+    state = itself(model).fingerprint() if hasattr(itself(model), "fingerprint") else None
+    if (state, key) not in facts:
+        facts[state, key] = find_out()
+    return facts[state, key]  # type: ignore[no-any-return]
+
+
+def facts_of(model: Any) -> dict[Hashable, Any]:
+    """Everything known about a model, by key."""
+    model = itself(model)
+    number = id(model)
+    if number in _KNOWN and _KNOWN[number][0]() is model:
+        return _KNOWN[number][1]
+    try:
+        _KNOWN[number] = (weakref.ref(model, lambda _gone: _KNOWN.pop(number, None)), {})
+    except TypeError:
+        return {}
+    return _KNOWN[number][1]

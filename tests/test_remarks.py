@@ -1,0 +1,65 @@
+"""Notes: what explainers say of their own maps reaches files and report; answers show themselves in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+from test_report import write_run
+
+from crossxai import Attribution, Modality
+from crossxai.files import read_explanation, read_samples, write_explanation
+from crossxai.report import write_report
+from crossxai.scores import Scores
+
+
+def test_notes_go_through_files_into_the_report(tmp_path: Path) -> None:
+    write_run(tmp_path, n=4, size=12)
+    said = {
+        "gradcam.gradcam": {"notes": ("layer features.7 (y, x, channel as measured), grid 7 × 7",)},
+        "captum.saliency": {
+            "extras": {"unreached.image": np.ones(4, bool), "zero_gradient": np.array([1, 0, 0, 0], bool)}
+        },
+    }
+    for label, changes in said.items():
+        path = tmp_path / "explanations" / "pytorch" / f"{label}.h5"
+        explanation = replace(read_explanation(path), **changes)
+        write_explanation(path, explanation)
+        assert read_explanation(path).notes == explanation.notes
+    text = write_report(tmp_path).with_suffix(".md").read_text(encoding="utf-8")
+    assert "`gradcam.gradcam` on pytorch: layer features.7 (y, x, channel as measured), grid 7 × 7." in text
+    assert "`captum.saliency` on pytorch: the score does not depend on image as measured: its map is zero" in text
+    assert "the gradient of the score of 1 of 4 samples is zero everywhere" in text
+    assert "not checked" not in text
+
+
+def test_files_without_notes_are_read(tmp_path: Path) -> None:
+    write_run(tmp_path, n=2, size=12)
+    path = tmp_path / "explanations" / "pytorch" / "captum.saliency.h5"
+    with h5py.File(path, "a") as file:
+        del file.attrs["notes"]
+    assert read_explanation(path).notes == ()
+
+
+def test_a_report_says_that_nothing_was_checked(tmp_path: Path) -> None:
+    write_run(tmp_path, n=2, size=12)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "check": "off"}))
+    page = write_report(tmp_path)
+    assert "assumptions were not checked, as asked" in page.read_text(encoding="utf-8")
+    assert "assumptions were not checked, as asked" in page.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_answers_show_themselves_in_one_line(tmp_path: Path) -> None:
+    write_run(tmp_path, n=3, size=12)
+    maps = Attribution((np.zeros((3, 12, 12, 1)),), (Modality.image(),), ("a", "b", "c"), "captum.saliency")
+    scores = Scores("deletion", np.array([0.25, 0.75, np.nan]), False, np.zeros((3, 5)), np.linspace(0, 1, 5))
+    assert repr(maps) == "Attribution(captum.saliency, native: image (3, 12, 12, 1))"
+    assert repr(scores) == "Scores(deletion, lower is better: mean 0.5 of 2 samples, 1 without a value)"
+    explanation = read_explanation(tmp_path / "explanations" / "pytorch" / "captum.saliency.h5")
+    for answer in (read_samples(tmp_path / "samples.h5"), explanation):
+        assert len(repr(answer)) < 200
+        assert "\n" not in repr(answer)
