@@ -7,24 +7,30 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossxai.assumptions.precision import rounding
+from crossxai.assumptions.slopes import Rows, Slopes, slopes
 from crossxai.attention import Streams, Tokens, declared, undeclared
 from crossxai.errors import BrokenAssumption, Unsupported
 from crossxai.known import itself, kind_of, known
 from crossxai.layout import GRID, cells
 from crossxai.model import Array, Attentive, Inputs
 
+SAMPLES = 4
+"""A token that is read may have no gradient at one sample."""
+
 
 class Read(NamedTuple):
-    """The last attention layer that writes to the stream of the readout, and the tokens that outputs take from it."""
+    """The attention layers; the last that writes to the stream of the readout; the tokens that outputs take from it."""
 
-    layer: str
+    layers: tuple[str, ...]
+    last: str
     tokens: frozenset[int]
 
 
 def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
     """Raise `BrokenAssumption` if outputs depend on other tokens, after the last attention, than on those declared.
 
-    Measured once by one backward pass of one sample; where there is no gradient, the declaration stands.
+    Measured once by a backward pass of at most `SAMPLES` samples; where there is no gradient, the declaration stands.
     """
     try:
         read = _read(model, inputs, streams)
@@ -35,8 +41,41 @@ def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
     if read.tokens and read.tokens != expected:
         raise BrokenAssumption(
             f"streams declare that the output is read at {_numbers(expected)}, but after the last attention, layer "
-            f"{read.layer!r}, it depends on {_numbers(read.tokens)}: write the numbers of the tokens whose mean is read as "
+            f"{read.last!r}, it depends on {_numbers(read.tokens)}: write the numbers of the tokens whose mean is read as "
             f"readout=({streams.readout[0]!r}, …)"
+        )
+
+
+def check_gradient(model: Attentive, inputs: Inputs) -> None:
+    """Raise `BrokenAssumption` if the outputs' gradient at the attention is not what central differences say.
+
+    Measured once on the first sample: all layers' probabilities are moved together, in two directions; 9 passes forward.
+    """
+    model, one = itself(model), tuple(v[:1] for v in inputs)
+
+    def find_out() -> Slopes:
+        outputs, maps = model.attention_vjp(one, _mixed)
+        slopes_at = [m.values[0] * m.gradient[0] for m in maps if m.gradient is not None]
+        ends = np.cumsum([0, *(s.size for s in slopes_at)])
+
+        def score(copies: Array, _rows: Rows) -> Array:
+            scores = []
+            for copy in copies:
+                nudges = [copy[a:b].reshape(s.shape) for a, b, s in zip(ends[:-1], ends[1:], slopes_at, strict=True)]
+                moved, _ = model.attention_vjp(one, None, nudges)
+                scores.append((_mixed(moved).astype(np.float64) * moved).sum())
+            return np.array(scores)
+
+        gradient = np.tile(np.concatenate([s.ravel() for s in slopes_at]), (2, 1)).astype(np.float64)
+        at = np.zeros(gradient.shape)
+        return slopes(at, gradient, np.ones(gradient.shape), score, None, rounding(model, outputs))
+
+    found = known(model, ("gradient at attention", kind_of(inputs)), find_out)
+    if found.right is False:
+        raise BrokenAssumption(
+            f"the gradient of model {model.name!r} at its attention differs by up to {found.error:.0%} from central differences "
+            "of its outputs: a part of the way is cut (no_grad, detach, stop_gradient), or a hook changes gradients; "
+            "attention.rollout needs none"
         )
 
 
@@ -52,8 +91,10 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     modality = model.modalities[0].name
     tokens = known(model, ("tokens", kind_of(inputs)), lambda: _tokens(itself(model), inputs[0][0]))
     read = _read(model, inputs, Streams({modality: tokens}, (modality, None)))
-    if len(read.tokens) != 1:
-        first, last = min(read.tokens, default=0), max(read.tokens, default=-1)
+    if not read.tokens:
+        raise undeclared(model.name, f"its outputs depend on none of its tokens, {tokens}, as far as can be measured")
+    if len(read.tokens) > 1:
+        first, last = min(read.tokens), max(read.tokens)
         several = tuple(sorted(read.tokens))
         token = f"tuple(range({first}, {last + 1}))" if len(several) == last + 1 - first > 2 else repr(several)
         raise Unsupported(
@@ -64,24 +105,49 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     return Streams({modality: tokens}, (modality, min(read.tokens)))
 
 
+def in_words(model: Attentive, inputs: Inputs) -> tuple[str, ...]:
+    """Which layers were taken, and which tokens they run over, for the reader of a map."""
+    streams = measured(model, inputs) if model.streams is None else model.streams
+    how = "measured" if model.streams is None else "declared"
+    try:
+        layers = _read(model, inputs, streams).layers
+    except Unsupported:
+        return ()
+    ends = layers[0] if len(layers) == 1 else f"{len(layers)} layers, {layers[0]} to {layers[-1]}"
+    tokens = "; ".join(f"{name}: {_grid(tokens)}" for name, tokens in streams.tokens.items())
+    start = streams.span(streams.readout[0]).start
+    read = _numbers([start + token for token in streams.read])
+    return (f"attention of {ends}; tokens of {tokens}; read at {read}; {how}",)
+
+
+def _grid(tokens: Tokens) -> str:
+    before = f"{tokens.prefix} without a place" if tokens.prefix else ""
+    grid = " × ".join(map(str, tokens.grid))
+    return f"{grid} after {before}" if grid and before else grid or before
+
+
 def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
     """Tokens are numbered over all streams. After its last attention, a token moves nothing but itself."""
 
     def find_out() -> Read:
-        def mixed(outputs: Array) -> Array:
-            return np.random.default_rng(6).normal(size=outputs.shape).astype(outputs.dtype)
-
-        _, maps = itself(model).attention_vjp(tuple(v[:1] for v in inputs), mixed)
-        read = Read("", frozenset())
+        _, maps = itself(model).attention_vjp(tuple(v[:SAMPLES] for v in inputs), _mixed)
+        read = Read(tuple(m.layer for m in maps), "", frozenset())
         for recorded in maps:
             queries = streams.named(recorded.values.shape[2], recorded.layer)
             if queries in (streams.readout[0], "") and recorded.gradient is not None:
                 rows = np.flatnonzero(np.abs(recorded.gradient).max(axis=(0, 1, 3)))
-                read = Read(recorded.layer, frozenset(streams.span(queries).start + int(row) for row in rows))
+                start = streams.span(queries).start
+                read = read._replace(last=recorded.layer, tokens=frozenset(start + int(row) for row in rows))
         return read
 
     shape = tuple((name, tokens.count) for name, tokens in streams.tokens.items())
     return known(model, ("readout", kind_of(inputs), shape, streams.readout[0], streams.joined), find_out)
+
+
+def _mixed(outputs: Array) -> Array:
+    """Weights of a random mixture of all outputs, the same for each sample."""
+    weights = np.random.default_rng(6).normal(size=outputs.shape[1:])
+    return np.broadcast_to(weights, outputs.shape).astype(outputs.dtype)
 
 
 def _tokens(model: Attentive, image: Array) -> Tokens:

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.outputs import Outputs
+
+LONGEST = 100
+
+
+def _name(text: str) -> str:
+    """A name that is safe as a file's on every system."""
+    if not re.fullmatch(r"[\w@+-][\w.@+-]*", text) or text.endswith(".") or len(text) > LONGEST:
+        raise ValueError(
+            f"a name becomes the name of a folder: 1 to {LONGEST} letters, digits, and . _ @ + -; a dot neither first nor last"
+        )
+    return text
+
+
+def _label(text: str) -> str:
+    """The same, with spaces inside; "" for none."""
+    if text and (not re.fullmatch(r"[\w@+-][\w .@+-]*", text) or text[-1] in " ." or len(text) > LONGEST):
+        raise ValueError(
+            f"a label becomes the name of a file: at most {LONGEST} letters, digits, spaces, and . _ @ + -; a dot or a space "
+            "neither first nor last"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Label = Annotated[str, AfterValidator(_label)]
 
 
 class _Part(BaseModel):
@@ -55,7 +90,7 @@ class ModelSpec(_Part):
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
     """
 
-    name: str = Field(pattern=r"^[\w@+-][\w.@+-]{0,99}$")
+    name: Name
     framework: Literal["torch", "tensorflow"] = "torch"
     checkpoint: str = "embedded"
     factory: str = ""
@@ -93,7 +128,7 @@ class ExplainerSpec(_Part):
     name: str
     profile: Profile = "native"
     params: dict[str, Any] = {}
-    label: str = Field(default="", pattern=r"^([\w@+-][\w.@+-]{0,99})?$")
+    label: Label = ""
 
     @model_validator(mode="after")
     def _params(self) -> ExplainerSpec:
@@ -116,7 +151,7 @@ class MetricSpec(_Part):
     name: str
     params: dict[str, Any] = {}
     only: tuple[str, ...] = ()
-    label: str = Field(default="", pattern=r"^([\w@+-][\w .@+-]{0,99})?$")
+    label: Label = ""
 
     @property
     def shown(self) -> str:
@@ -151,7 +186,8 @@ class Experiment(_Part):
             ("explainers", [e.shown for e in self.explainers], "give each its own label"),
             ("metrics", [m.shown for m in self.metrics], "give each its own label"),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            folded = [name.casefold() for name in names]  # some file systems do not tell capitals
+            twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
             if twice:
                 raise ValueError(f"{kind}: {', '.join(twice)} appears twice; {advice}")
         known = [e.shown for e in self.explainers]
@@ -184,9 +220,12 @@ def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
+        wrong = error.errors()
+        inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}  # without which their list is said to be too short
         lines = [
-            f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg']}"
+            f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
             + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
-            for e in error.errors()
+            for e in wrong
+            if not (e["type"] == "too_short" and e["loc"] in inside)
         ]
         raise InvalidInput(f"{where} is not a valid experiment:\n  " + "\n  ".join(lines)) from error

@@ -131,7 +131,7 @@ class Explanation:
     what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
     what else the explainer learnt, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
     experiment, which is its name unless one metric appears with several settings. notes: the explainer's sentences about its
-    maps, for the reader.
+    maps, for the reader. check: "off" where nobody measured that the model does what explainers rely on.
     """
 
     model: str
@@ -153,6 +153,7 @@ class Explanation:
     convention: str = ""
     extras: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    check: str = "on"
 
     def __repr__(self) -> str:
         maps = ", ".join(f"{name} {values.shape}" for name, values in self.values.items())
@@ -250,6 +251,7 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
         file.attrs["judged"] = json.dumps(dict(explanation.judged))
         file.attrs["seconds"] = explanation.seconds
         file.attrs["notes"] = json.dumps(explanation.notes)
+        file.attrs["check"] = explanation.check
         _write_strings(file, "ids", explanation.ids)
         _write_strings(file, "degenerate", explanation.degenerate)
         for name, values in explanation.values.items():
@@ -288,7 +290,8 @@ def read_explanation(path: Path) -> Explanation:
             degenerate=_strings(file, "degenerate"),
             seconds=float(file.attrs["seconds"]),
             extras={name: data[()] for name, data in file.get("extras", {}).items()},
-            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # files of 0.1 have none
+            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have neither
+            check=str(file.attrs.get("check", "on")),
         )
 
 

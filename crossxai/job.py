@@ -51,7 +51,7 @@ class Job:
         failures: Failures,
     ) -> None:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
-        self.framework = subject.framework
+        self.framework, self.check = subject.framework, experiment.check
         asked_of = questions(experiment, samples, subject, name)
         self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
         outputs = asked_of.outputs
@@ -75,7 +75,11 @@ class Job:
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
                 target=words_of(measured_as(experiment, samples), words),
-                info={**said_of(asked_of, experiment, samples), **_chosen(samples, self.question)},
+                info={
+                    **said_of(asked_of, experiment, samples),
+                    "check": self.check,
+                    **_chosen(samples, self.question),
+                },
             ),
         )
 
@@ -256,6 +260,7 @@ class Job:
             "profile": explainer.profile,
             "ids": self.question.ids,
             "task": self._task(spec, explainer),
+            "check": self.check,
             "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
         if answer is None:

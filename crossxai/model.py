@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -193,7 +193,7 @@ class Foldable(Model, Protocol):
     def folded(self, inputs: Inputs) -> Model:
         """A copy whose batch norms are folded into the convolutions before them, for scores alone; weights as they are now.
 
-        Its outputs on these inputs, on their pixels shuffled and on noise differ by at most 1e-4 (1e-10 in float64) of how far
+        Its outputs on these inputs, on their pixels shuffled and on noise differ by at most 3e-4 (1e-10 in float64) of how far
         outputs vary. Raises `Unsupported` if there is nothing to fold, it cannot be done, or they differ by more.
         """
         ...
@@ -206,9 +206,13 @@ class Attentive(Differentiable, Protocol):
     @property
     def streams(self) -> Streams | None: ...
 
-    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+    def attention_vjp(
+        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
+    ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, every attention layer's probabilities in order of execution and the gradient of
         sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
+
+        nudges: one array (heads, queries, keys) per layer; its probabilities p become p · (1 + nudge) before they mix values.
 
         Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
         """

@@ -176,10 +176,10 @@ def _method(value: object) -> bool:
     return callable(value) or isinstance(value, property | classmethod | staticmethod)
 
 
-def model_failed(error: Exception, model: str, inputs: Inputs) -> ModelFailed:
-    """The error of a model whose own code raised, in one line: what it said first, without the frameworks' frames."""
+def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -> ModelFailed:
+    """The error of a model whose own code raised: what it said first, without the frameworks' frames, and what may help."""
     lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
     said = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
     shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)
     words = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
-    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}")
+    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}{hint and f'; {hint}'}")

@@ -25,14 +25,19 @@ class Progress:
     """
 
     def __init__(
-        self, console: Console, every: float = EVERY, clock: Callable[[], float] = time.monotonic, silent: bool = False
+        self,
+        console: Console,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.monotonic,
+        silent: bool = False,
+        unit: str = "passes",
     ) -> None:
-        self._console, self._every, self._clock, self._silent = console, every, clock, silent
+        self._console, self._every, self._clock, self._silent, self._unit = console, every, clock, silent, unit
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        rest = (TextColumn("passes"), TextColumn("{task.fields[left]}"))
+        rest = (TextColumn(unit), TextColumn("{task.fields[left]}"))
         self._bars = Bars(*columns, *rest, console=console, disable=silent or not console.is_terminal)
         self._name = ""
-        self._total = self._done = 0.0
+        self._total = self._done = self._skipped = 0.0
         self._begun = self._said = clock()
         self._task = self._bars.add_task("", total=0, visible=False, left="")
 
@@ -48,7 +53,7 @@ class Progress:
     def stage(self, title: str, total: int) -> None:
         """Begin a stage of so many passes."""
         self._name = title
-        self._total, self._done = float(total), 0.0
+        self._total, self._done, self._skipped = float(total), 0.0, 0.0
         self._begun = self._said = self._clock()
         self._task = self._bars.add_task(title, total=total, left="", visible=total > 0)
 
@@ -82,6 +87,11 @@ class Progress:
         """So many passes more are done, which nobody watched."""
         self._advance(min(float(passes), max(0.0, self._total - self._done)))
 
+    def skip(self, passes: int) -> None:
+        """So many were done before, by a run that was stopped: they are no pace."""
+        self._skipped += passes
+        self._advance(passes, silent=True)
+
     def finish(self, name: str) -> None:
         """The stage is done, with fewer passes than announced perhaps."""
         self._done = self._total
@@ -101,7 +111,8 @@ class Progress:
 
     def seconds_left(self) -> float:
         """What this stage still takes at its pace so far; NaN before anything is done."""
-        return (self._clock() - self._begun) / self._done * (self._total - self._done) if self._done else float("nan")
+        own = self._done - self._skipped
+        return (self._clock() - self._begun) / own * (self._total - self._done) if own > 0 else float("nan")
 
     def _advance(self, passes: float, silent: bool = False) -> None:
         self._done += passes
@@ -115,7 +126,7 @@ class Progress:
         self._said = self._clock()
         left = f", {left}" if (left := self._left()) else ""
         self._console.print(
-            f"{self._name}{state}: {round(self._done)} of {round(self._total)} passes{left}",
+            f"{self._name}{state}: {round(self._done)} of {round(self._total)} {self._unit}{left}",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
 

@@ -124,7 +124,7 @@ def evaluate(
         for spec in (spec for spec in wanted if (spec.name, MODEL) not in refused):
             try:
                 with _placed(out, folder):
-                    subject = sources.subject(spec, experiment.folder, console.is_terminal)
+                    subject = sources.subject(spec, experiment.folder)
                 rows += _judged(experiment, samples, subject, spec.name, out, names, limit, modality, progress, refused)
             except Exception as error:  # one failure is one row; what the run's user can mend is raised
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):

@@ -72,7 +72,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     subjects: dict[str, Subject] = {}
     for model in experiment.models:
         try:
-            subjects[model.name] = sources.subject(model, experiment.folder, console.is_terminal)
+            subjects[model.name] = sources.subject(model, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
             _, failed[model.name] = kept.row(error, model.name)
     judges = {

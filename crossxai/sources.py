@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.util
-import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from crossxai import evaluation, explainers, patches
+from crossxai import evaluation, explainers, factories, patches
 from crossxai.attribution import Explainer
 from crossxai.data import histology, medical
 from crossxai.data.medical import declared
 from crossxai.data.pcam import PCam, cache_folder
-from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed
+from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.experiment import Experiment, ExplainerSpec, MetricSpec, ModelSpec
-from crossxai.failures import in_words
 from crossxai.files import Samples
 from crossxai.fingerprints import fingerprint
 from crossxai.model import Array, Model
 from crossxai.models import loading
-from crossxai.process import foreign, require
+from crossxai.process import require
 from crossxai.scores import Metric
 
 ORACLE = "controls.oracle"
@@ -55,11 +51,12 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment and the manifest's entry about them."""
     data = experiment.data
     if data.factory:
-        found = _call(data.factory, experiment.folder, InvalidInput)
+        found = factories.call(data.factory, experiment.folder, InvalidInput)
         if not isinstance(found, Samples):
             raise InvalidInput(
                 f"data factory {data.factory} must return crossxai.files.Samples, got {type(found).__name__}"
             )
+        factories.check_samples(found, data.factory)
         about = {"source": data.factory, "split": "", "description": data.description}
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
     if data.source == "medical":
@@ -120,7 +117,7 @@ def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
 def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
     """The model that an experiment names; trains the embedded one first if it is not in the cache."""
     if spec.factory:
-        model = _call(spec.factory, folder, ModelFailed)
+        model = factories.call(spec.factory, folder, ModelFailed)
         if not (hasattr(model, "predict") and hasattr(model, "modalities")):
             raise InvalidInput(
                 f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
@@ -293,43 +290,3 @@ def _balanced(labels: Any, n: int, seed: int) -> Any:
     positive, negative = order[labels[order] == 1], order[labels[order] != 1]
     take = min(len(positive), max((n + 1) // 2, n - len(negative)))
     return np.sort(np.concatenate([positive[:take], negative[: n - take]]))
-
-
-def _call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
-    """What a function of the user's returns; its module is looked for beside the experiment file first.
-
-    What its own code raises becomes an error of this kind, which says where.
-    """
-    module, _, name = factory.partition(":")
-    if not module or not name:
-        raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
-    sys.path.insert(0, str(folder.resolve()))
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InvalidInput(
-            f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
-        ) from error
-    except _raised() as error:
-        raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
-    finally:
-        sys.path.remove(str(folder.resolve()))
-    if not callable(function):
-        raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
-    try:
-        return function()
-    except CrossXAIError:
-        raise
-    except _raised() as error:
-        raise kind(f"factory {factory!r} raises {_where(error)}") from error
-
-
-def _raised() -> tuple[type[Exception], ...]:
-    return (*foreign(), OSError, ImportError)
-
-
-def _where(error: BaseException) -> str:
-    """An error in words, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{in_words(error)}{place}"

@@ -244,6 +244,11 @@ def ask(model: Any, dtype: str = "float32", n: int = 3, **options: Any) -> Quest
     return Question(model, inputs, Target.classes(np.arange(n) % 3, 3), **options)
 
 
+def about(model: Any, x: Array) -> Question:
+    """Explain class i % 3 of image i."""
+    return Question(model, (x,), Target.classes(np.arange(len(x)) % 3, 3))
+
+
 def same(found: Array, expected: Array, dtype: str) -> None:
     """Equal relative to the largest entry: gradients and relevance have any scale."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE[dtype] * max(1e-30, np.abs(expected).max()))

@@ -75,4 +75,17 @@ def single():
     return model(lambda x: x.mean(axis=(1, 2, 3))[:, None])
 def other():
     return model(lambda x: x.mean(axis=(1, 2))[:, :2], 'photo')
+
+def samples(images):
+    from crossxai.files import Samples
+
+    return Samples(tuple('ab'), (Modality.image(),), {'image': images}, np.arange(2), ('no', 'yes'))
+def ragged():
+    images = np.empty(2, object)
+    images[:] = [np.zeros((8 + i, 9, 3), np.float32) for i in range(2)]
+    return samples(images)
+def bytes_():
+    return samples(np.zeros((2, 8, 8, 3), np.uint8))
+def raises():
+    raise KeyError('lost')
 """

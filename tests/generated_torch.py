@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import grammar
@@ -27,23 +28,25 @@ class Drawn:
         if self.spec.fault == "changed":
             self.model.predict(self.inputs)
             grammar.change(self.net, seed)
+        self.exact = self.net if self.spec.fault == "int8" else copy.deepcopy(self.net).double()
 
     def _tensors(self, inputs: Any) -> list[Any]:
-        return [torch.tensor(np.moveaxis(v, -1, 1).copy() if v.ndim == 4 else v) for v in inputs]
+        wide = [v if self.spec.fault == "int8" else v.astype(np.float64) for v in inputs]
+        return [torch.tensor(np.moveaxis(v, -1, 1).copy() if v.ndim == 4 else v) for v in wide]
 
     def scores(self, labels: Any, inputs: Any = None, rows: Any = None) -> Any:
         """Scores of copies of samples `rows`, in one batch: only asked of networks whose samples do not see each other."""
         given = self.inputs if inputs is None else inputs
         rows = np.arange(len(given[0])) if rows is None else rows
         with torch.no_grad():
-            outputs = self.net(*self._tensors(given)).numpy()
+            outputs = self.exact(*self._tensors(given)).numpy()
         return outputs[np.arange(len(rows)), labels[rows]].astype(np.float64)
 
     def gradients(self, labels: Any) -> dict[str, Any]:
         """Central differences at every entry."""
         found = {}
         for at, modality in enumerate(self.modalities):
-            values = self.inputs[at]
+            values = self.inputs[at].astype(np.float64)
             size = values[0].size
             steps = 1e-6 * np.eye(size).reshape(size, *values.shape[1:])
             slopes = []
@@ -89,9 +92,8 @@ class Drawn:
 
     def cam(self, labels: Any, layer: str) -> Any:
         """Grad-CAM at a layer of the image's encoder, whose layout the grammar knows, by the network without its fault."""
-        net: Any = (
-            self.net if self.spec.fault in ("", "changed", "unused", "rounded") else grammar.network(self.spec.healthy)
-        )
+        own = self.spec.fault in ("", "changed", "unused", "rounded")
+        net: Any = self.exact if own else grammar.network(self.spec.healthy).double()
         kind, prefix = net.image.layouts[layer.split(".")[1]]
         seen: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""PyTorch networks drawn from a grammar, some with a planted fault, and what is true of them: by their own code, in float64."""
+"""PyTorch networks drawn from a grammar, some with a planted fault."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Spec:
     head: str
     inputs: str
     softmax: bool
+    dtype: str
     fault: str = ""
     widths: tuple[int, int] = field(default=(6, 8))
 
@@ -54,6 +55,7 @@ def draw(seed: int) -> Spec:
         head=one("mean", "view", "reshape", "pool"),
         inputs=one("one", "one", "table", "two"),
         softmax=one(True, False, False),
+        dtype=one("float64", "float32"),
         fault=one(*FAULTS) if rng.random() < 2 / 3 else "",
     )
     return replace(spec, inputs=one("table", "two")) if spec.fault == "unused" and spec.inputs == "one" else spec
@@ -204,22 +206,23 @@ class Drawn(nn.Module):
 
 
 def network(spec: Spec) -> nn.Module:
-    """The network of a spec, with the same weights as without its fault; in float64, or in float32 and int8."""
+    """The network of a spec, with the same weights as without its fault."""
     torch.manual_seed(spec.seed)
     net = Drawn(spec).eval()
     if spec.fault == "int8":
         return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}).eval()  # type: ignore[no-any-return]
-    return net.double()
+    return net.to(getattr(torch, spec.dtype))
 
 
 def change(net: nn.Module, seed: int) -> None:
     """What people do to a network after they have wrapped it."""
+    dtype = next(net.parameters()).dtype
     torch.manual_seed(seed + 1)
     kind = seed % 3
     if kind == 0:
         net.temperature = 3.0
     elif kind == 1:
-        net.head = nn.Sequential(nn.Linear(8, 3), nn.Tanh()).double().eval()
+        net.head = nn.Sequential(nn.Linear(8, 3), nn.Tanh()).to(dtype).eval()
     else:
         with torch.no_grad():
             for parameter in net.hidden.parameters():
@@ -227,9 +230,9 @@ def change(net: nn.Module, seed: int) -> None:
 
 
 def inputs(spec: Spec, n: int = 3) -> tuple[Any, ...]:
-    """Images (n, 8, 8, 3) in [0, 1], and a second image or a table (n, 4), in the network's precision."""
+    """Images (n, 8, 8, 3) in [0, 1], and a second image or a table (n, 4)."""
     rng = np.random.default_rng([spec.seed, 5])
-    dtype = np.float32 if spec.fault == "int8" else np.float64
+    dtype = np.dtype("float32" if spec.fault == "int8" else spec.dtype)
     image = rng.random((n, SIZE, SIZE, 3)).astype(dtype)
     if spec.inputs == "one":
         return (image,)

@@ -39,7 +39,9 @@ class Soft:
 def ask(n=N, link="softmax", batch_size=64):
     images = np.random.default_rng(0).random((n, SIDE, SIDE, 1)).astype(np.float32)
     ids = tuple(f"s{i}" for i in range(n))
-    return Question(Soft(), (images,), Target.classes(np.ones(n, int), 2, link), ids, batch_size=batch_size)
+    return Question(
+        Soft(), (images,), Target.classes(np.ones(n, int), 2, link), ids, batch_size=batch_size, check="off"
+    )
 
 
 def answers(question):
@@ -281,7 +283,7 @@ def test_one_modality_of_two_and_a_table():
 
     rng = np.random.default_rng(1)
     inputs = (rng.random((4, SIDE, SIDE, 1)).astype(np.float32), rng.normal(size=(4, 26)).astype(np.float32))
-    question = Question(Two(), inputs, Target.classes([0, 1, 0, 1], 2, "softmax"))
+    question = Question(Two(), inputs, Target.classes([0, 1, 0, 1], 2, "softmax"), check="off")
     maps = [Attribution(inputs, question.modalities, question.ids, "inputs")]
     metrics = [Deletion(26, modality="table"), Deletion(26, modality="image")]
     found = estimate(question, maps, metrics, points=40)

@@ -36,7 +36,9 @@ def ask(n=5, link="softmax", batch_size=4, model=None):
     rng = np.random.default_rng(0)
     images = rng.random((n, SIDE, SIDE, 3), dtype=np.float32)
     target = Target.classes(np.arange(n) % 3, 3, link)
-    return Question(model or Counting(), (images,), target, tuple(f"s{i}" for i in range(n)), batch_size=batch_size)
+    return Question(
+        model or Counting(), (images,), target, tuple(f"s{i}" for i in range(n)), batch_size=batch_size, check="off"
+    )
 
 
 def answer(question, values, explainer="test"):
@@ -265,7 +267,7 @@ def fused(n=3):
     rng = np.random.default_rng(3)
     inputs = (rng.random((n, SIDE, SIDE, 3), dtype=np.float32), rng.normal(size=(n, 3)).astype(np.float32))
     model = Counting((image, table), (SIDE * SIDE * 3, 3))
-    question = Question(model, inputs, Target.classes(np.arange(n) % 3, 3, "softmax"))
+    question = Question(model, inputs, Target.classes(np.arange(n) % 3, 3, "softmax"), check="off")
     maps = (some_map(n), rng.normal(size=(n, 3)).astype(np.float32))
     return question, Attribution(maps, (image, table), question.ids, "joint")
 

@@ -177,7 +177,7 @@ MAY: dict[str, set[str]] = {
     "evaluation": CORE | {"evaluation"},
     "testing": CORE | {"testing", "explainers.method"},
     "files": CORE | {"atomic"},
-    "report": CORE | {"atomic", "files", "report", "evaluation", "data.medical"},
+    "report": CORE | {"atomic", "files", "plan", "report", "evaluation", "data.medical"},
     "data": CORE | {"atomic", "data"},
     "models": CORE | {"atomic", "models", "adapters.torch", "adapters.tensorflow"},  # a checkpoint becomes a Model
 }

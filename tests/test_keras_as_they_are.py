@@ -13,6 +13,7 @@ from keras import layers as L
 from crossxai import InvalidInput, Modality, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.errors import ModelFailed
+from crossxai.porting import twin
 
 IMAGE = (Modality.image(),)
 SCANS = (Modality.image("t2", channels=("g",)), Modality.image("t1", channels=("g",)))
@@ -103,6 +104,25 @@ def test_subclassed_models_take_arguments_lists_and_dicts() -> None:
     ):
         found = KerasModel(net, SCANS).predict((second, first))
         np.testing.assert_allclose(found, np.asarray(truth()), atol=1e-6)
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_a_twin_of_a_model_with_inputs_and_outputs_by_name(framework: Any) -> None:
+    net = two_scans(lambda a, b: {"t1": a, "t2": b})
+    named = keras.Model(net.input, {"logits": net.output, "features": L.Dense(2)(net.output)})
+    model = KerasModel(named, SCANS, output="logits")
+    assert twin(model, (images(channels=1), images(channels=1)[::-1] * 0.5), framework).gap < 1e-4
+
+
+def test_a_subclassed_model_of_a_dict_that_was_never_called() -> None:
+    class Names(keras.Model):
+        def call(self, inputs: Any) -> Any:
+            return keras.ops.mean(inputs["t1"] - inputs["t2"], (1, 2))
+
+    with pytest.raises(
+        ModelFailed, match=r"list indices must be .*; a subclassed model that takes a dict is called with one"
+    ):
+        KerasModel(Names(), SCANS).predict((images(channels=1),) * 2)
 
 
 def test_the_output_that_counts() -> None:
@@ -204,6 +224,8 @@ def test_quantised_layers_and_half_precision() -> None:
     net.get_layer("d").quantize("int8")
     model = KerasModel(net, IMAGE)
     assert model.dtype == tf.float32
+    with pytest.raises(Unsupported, match=r"layer 'd' \(Dense\) has no translation: it is quantised \(int8\)"):
+        model.graph((values,))
     np.testing.assert_allclose(model.predict((values,)), np.asarray(net(values)), atol=1e-6)
     x = keras.Input((12, 12, 3))
     conv = L.Conv2D(4, 3, activation="tanh", dtype="mixed_float16", name="conv")(x)
@@ -331,6 +353,15 @@ def test_a_model_changed_after_wrapping(change: Any) -> None:
     assert np.abs(truth - before).max() > 1e-3
     np.testing.assert_allclose(model.predict((values,)), truth, atol=1e-5)
     np.testing.assert_allclose(model.vjp((values,), np.ones_like)[0], truth, atol=1e-5)
+
+
+def test_a_sequential_model_that_gets_another_head() -> None:
+    net = keras.Sequential([keras.Input((12, 12, 3)), L.GlobalAveragePooling2D(), L.Dense(3, activation="softmax")])
+    model, values = KerasModel(net, IMAGE), images()
+    model.predict((values,))
+    net.pop()
+    net.add(L.Dense(4))
+    np.testing.assert_allclose(model.predict((values,)), np.asarray(net(values)), atol=1e-6)
 
 
 def test_an_unchanged_model_is_traced_once() -> None:
@@ -466,3 +497,5 @@ def test_axes_of_layers() -> None:
     assert told["tokens"] == ("token", "channel")
     with pytest.raises(LookupError, match="did you mean conv"):
         model.axes_of("convv")
+    with pytest.raises(LookupError, match="did you mean tokens"):
+        KerasModel(net, IMAGE, layer_axes={"token": ("token", "channel")})

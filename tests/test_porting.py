@@ -15,7 +15,7 @@ from captum.attr import DeepLift, GuidedBackprop
 from nets import Function, images
 from torch import nn
 
-from crossxai import Modality
+from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.model import Inputs, Traceable
@@ -173,6 +173,46 @@ def test_a_keras_twin_can_be_cloned_and_saved(tmp_path: Any) -> None:
         np.testing.assert_array_equal(copy(images(), training=False), made.module(images(), training=False))
     assert not any(isinstance(layer, keras.Model) for layer in made.module.layers)
     assert sum(isinstance(layer, keras.layers.ReLU) for layer in made.module.layers) == 4
+
+
+@pytest.mark.parametrize("source", FRAMEWORKS)
+def test_a_twin_has_the_layers_of_its_network_and_so_the_same_default(source: str) -> None:
+    """Modules that run twice are no layers of the network; those that the twin makes of their runs are none of the twin."""
+    if source == "torch":
+        model: Any = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
+    else:
+        model = KerasModel(nets.same_keras(), (toys.IMAGE,))
+    values = images()
+    made = twin(model, (values,), "keras")
+    other = KerasModel(made.module, model.modalities)
+    question, again = (
+        Question(m, (values,), Target.outputs(0, len(values), m.predict((values,)).shape[1])) for m in (model, other)
+    )
+    before, after = model.activations((values,)), other.activations((values,))
+    assert list(after) == [name for name in before if name in after]
+    assert set(before) - set(after) <= {"pad1", "pad2", "pad"}
+    layer = question.cam_layer()
+    assert again.cam_layer() == layer
+    (_, one, gradient), (_, two, slope) = (q.layer_score_and_grad(layer) for q in (question, again))
+    np.testing.assert_allclose(np.sort(two, axis=None), np.sort(one, axis=None), atol=1e-9 * np.abs(one).max())
+    np.testing.assert_allclose(
+        np.sort(slope, axis=None), np.sort(gradient, axis=None), atol=1e-9 * np.abs(gradient).max()
+    )
+    third = twin(other, (values,), "torch")
+    assert set(third.layers) == set(third.module.crossxai_layers) == set(made.layers)
+
+
+def test_layers_of_our_own_builders_have_the_same_names_in_both_frameworks() -> None:
+    """But for containers of layers, which are layers in torch alone."""
+    values = (images(64).astype(np.float32),)
+    one, other = (
+        TorchModel(resnet18_torch.build(3, 0).eval(), (toys.IMAGE,)),
+        KerasModel(resnet18_keras.build(3, 64), (toys.IMAGE,)),
+    )
+    torch_names = {name.replace(".", "_") for name in one.activations(values)}
+    keras_names = set(other.activations(values))
+    containers = {f"layer{stage}_0_downsample" for stage in (2, 3, 4)}
+    assert torch_names - keras_names == containers
 
 
 # What twins are for

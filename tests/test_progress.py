@@ -77,3 +77,13 @@ def test_what_fails_moves_on() -> None:
         assert progress.passes == 10
         progress.advance(100)
         assert progress.passes == 20
+
+
+def test_what_was_done_before_is_no_pace() -> None:
+    clock = Clock()
+    with Progress(Console(file=StringIO()), 30, clock, unit="steps") as progress:
+        progress.stage("training", 100)
+        progress.skip(50)
+        clock.now += 20
+        progress.advance(10)
+        assert progress.seconds_left() == pytest.approx(80)

@@ -11,8 +11,8 @@ import numpy as np
 from test_report import write_run
 
 from crossxai import Attribution, Modality
-from crossxai.files import read_explanation, read_samples, write_explanation
-from crossxai.report import write_report
+from crossxai.files import Explanation, Samples, read_explanation, read_samples, write_explanation, write_samples
+from crossxai.report import figures, write_report
 from crossxai.scores import Scores
 
 
@@ -63,3 +63,19 @@ def test_answers_show_themselves_in_one_line(tmp_path: Path) -> None:
     for answer in (read_samples(tmp_path / "samples.h5"), explanation):
         assert len(repr(answer)) < 200
         assert "\n" not in repr(answer)
+
+
+def test_a_volume_says_which_slice_is_shown(tmp_path: Path) -> None:
+    volume = Modality("ct", ("z", "y", "x", "channel"), ("hu",), (0.0, 1.0))
+    values = np.random.default_rng(0).random((2, 6, 8, 9, 1), np.float32)
+    write_samples(tmp_path / "samples.h5", Samples(("a", "b"), (volume,), {"ct": values}, np.arange(2), ("no", "yes")))
+    maps = Explanation(
+        "m", "torch", "captum.occlusion", "captum.occlusion", "captum", "native", {}, ("a", "b"), {"ct": values}
+    )
+    write_explanation(tmp_path / "explanations" / "m" / "captum.occlusion.h5", maps)
+    (tmp_path / "manifest.json").write_text('{"models": [{"name": "m"}]}')
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "ct: slice z = 4 of 6" in text
+    assert ", slice z = 4 of 6</small>" in text
+    assert figures.slice_shown(Modality.image(), values[0, 0]) == ""
+    assert figures.plane(values[0, ..., 0]).tolist() == values[0, 3, ..., 0].tolist()

@@ -40,7 +40,7 @@ from experiments import OWN, SMALL, crossxai, toml
             "'acc')",
         ),
         ({"controls": "all"}, "controls: Input should be a valid boolean"),
-        ({"models": [{"name": "a b"}]}, "models.0.name: String should match pattern"),
+        ({"models": [{"name": "a b"}]}, "models.0.name: a name becomes the name of a folder: 1 to 100 letters, digits"),
         ({"models": [{"name": "x"}, {"name": "x"}]}, "models: x appears twice"),
         (
             {"models": [{"name": "x", "framework": "jax"}]},
@@ -55,7 +55,20 @@ from experiments import OWN, SMALL, crossxai, toml
         ({"datta": {}}, "datta: Extra inputs are not permitted"),
         ({"target": {"of": 7}}, "labels must lie in 0 … 1 for 2 classes"),
         ({"target": {"of": True}}, "target.of"),
-        ({"models": [{"name": ".."}]}, "models.0.name: String should match pattern"),
+        ({"models": [{"name": ".."}]}, "a dot neither first nor last (got '..')"),
+        (
+            {"explainers": [{"name": "captum.saliency", "label": "../a"}]},
+            "explainers.0.label: a label becomes the name of a file: at most 100 letters, digits, spaces",
+        ),
+        ({"explainers": [{"name": "captum.saliency", "label": "a "}]}, "neither first nor last (got 'a ')"),
+        (
+            {"explainers": [{"name": "captum.saliency", "label": x} for x in ("Mine", "mine")]},
+            "explainers: Mine, mine appears twice",
+        ),
+        ({"check": "of"}, "check: Input should be 'on' or 'off'"),
+        ({"data": {"factory": "own:ragged"}}, "the samples of 'image' have different shapes ((8, 9, 3), (9, 9, 3))"),
+        ({"data": {"factory": "own:bytes_"}}, "expected float32 or float64, got uint8"),
+        ({"data": {"factory": "own:raises"}}, "factory 'own:raises' raises KeyError: 'lost' (own.py, line"),
         ({"metrics": [{"name": "deletion"}, {"name": "deletion"}]}, "give each its own label"),
         ({"explainers": [{"name": "captum.saliency", "params": {"profile": "native"}}]}, "write it beside them"),
         (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from crossxai.adapters import (
 )
 from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
-from crossxai.adapters.tensorflow_passage import Passage, named
+from crossxai.adapters.tensorflow_passage import Passage, named, original_layers
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
@@ -80,6 +81,8 @@ class KerasModel:
         self.streams = streams if streams is None else streams.check(self.modalities)
         if symbols(model) is not None:
             arranged(model, self.modalities, self.modalities, name)  # names that do not match are said at once
+        for layer in self.layer_axes if model.built else ():
+            self.axes_of(layer)  # a misspelt one is said at once
         # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
         floating = (tf.as_dtype(w.dtype) for w in model.weights)
         own = (tf.as_dtype(model.compute_dtype), tf.float32)
@@ -119,7 +122,10 @@ class KerasModel:
         return tensorflow_hints.hints(self._named().values())
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
-        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own axes.
+
+        A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
+        """
         found: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
@@ -130,9 +136,12 @@ class KerasModel:
             return output
 
         self._build(inputs)
-        with self._asking(inputs), self._hooked({name: partial(record, name) for name in self._named()}):
+        layers = named(self.model)
+        with self._asking(inputs), hooked(layers, {name: partial(record, name) for name in layers}):
             self._run(*self._tensors(inputs))
-        return {name: activation for name, activation in found.items() if runs[name] == 1}
+        once_run = {name: activation for name, activation in found.items() if runs[name] == 1}
+        original = original_layers(self.model)
+        return {name: once_run[own] for name, own in original.items() if own in once_run} if original else once_run
 
     def axes_of(self, layer: str) -> tuple[str, ...] | None:
         """What the axes of a layer's output after the sample axis mean, such as ("y", "x", "channel"); None if nothing tells.
@@ -140,11 +149,12 @@ class KerasModel:
         Told by `layer_axes`, else by the layer's own definition (`data_format`), else carried along a functional graph. A
         subclass that computes its own way tells nothing.
         """
+        layers = self._named()
+        for name in (*self.layer_axes, layer):
+            if name not in layers:
+                raise UnknownName(f"layer of model {self.name!r}", name, layers)
         if layer in self.layer_axes:
             return tuple(self.layer_axes[layer])
-        layers = self._named()
-        if layer not in layers:
-            raise UnknownName(f"layer of model {self.name!r}", layer, layers)
         carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
         told = {carried[id(t)] for t in tensors if id(t) in carried}
@@ -232,23 +242,28 @@ class KerasModel:
         self._build(inputs)
         shapes = [tuple(values.shape[1:]) for values in inputs]
         with self._lock:
-            return graph_of(
+            graph = graph_of(
                 self.model,
                 shapes,
                 self.modalities,
-                self._named(),
+                named(self.model),
                 self._constants,
                 self.dtype.name,
                 arrange=lambda values: arranged(self.model, self.modalities, values, self.name),
                 choose=self._passage.chosen,
             )
+        original = original_layers(self.model) or {name: name for name in graph.layers}
+        return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})
 
-    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+    def attention_vjp(
+        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
+    ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         self._build(inputs)
         kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
-        both = tensorflow_attention.traced(self._run, weigh, self._named, self.name)
-        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs)
+        both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name, len(inputs))
+        kind = f"{kind}, {len(nudges)} nudged" if nudges else kind
+        outputs, names, values, gradients = self._with(cotangent, kind, both, inputs, nudges)
         return _array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
@@ -293,7 +308,8 @@ class KerasModel:
         self._build(inputs)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._asking(inputs):
-            return tensorflow_weights.layers(self.model, self._named(), self._hooked, lambda: self._run(*one))
+            layers = named(self.model)
+            return tensorflow_weights.layers(self.model, layers, partial(hooked, layers), lambda: self._run(*one))
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
@@ -302,7 +318,9 @@ class KerasModel:
                 self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
 
     def _named(self) -> dict[str, Any]:
-        return named(self.model)
+        """The layers by every name that the layer verbs know them by."""
+        own = named(self.model)
+        return own | {name: own[layer] for name, layer in original_layers(self.model).items() if layer in own}
 
     def _check_layer(self, layer: str, inputs: Inputs) -> None:
         self._build(inputs)
@@ -330,9 +348,16 @@ class KerasModel:
             self._failure = error
             raise
 
-    def _with(self, cotangent: Cotangent | None, kind: str, function: Callable[..., Any], inputs: Inputs) -> Any:
+    def _with(
+        self,
+        cotangent: Cotangent | None,
+        kind: str,
+        function: Callable[..., Any],
+        inputs: Inputs,
+        others: Sequence[Array] = (),
+    ) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
-        tensors = self._tensors(inputs)
+        tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
         with self._asking(inputs):
             self._cotangent, self._failure = cotangent, None
             try:
@@ -355,10 +380,11 @@ class KerasModel:
             except raised as error:
                 if self._failure is not None:
                     raise self._failure from error
-                raise model_failed(error, self.name, inputs) from error
-
-    def _hooked(self, hooks: Mapping[str, Callable[[Any], Any]]) -> Any:
-        return hooked(self._named(), hooks)
+                several = len(self.modalities) > 1 and symbols(self.model) is None
+                hint = (
+                    "a subclassed model that takes a dict is called with one once it has been built with one" * several
+                )
+                raise model_failed(error, self.name, inputs, hint) from error
 
 
 def _gradient(tape: Any, outputs: Any, sources: Any, weights: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,16 +25,20 @@ def traced(
     weigh: Callable[[Any], Any] | None,
     named: Callable[[], Mapping[str, Any]],
     model: str,
+    count: int,
 ) -> Callable[..., Any]:
     """A function to trace: tensors → (outputs, layer names, probabilities, gradients at them or nothing).
 
-    run: the model's pass. weigh: the cotangent of the outputs, None for no backward pass. named: the model's layers.
+    The first `count` tensors are the model's inputs. Others are nudges, layer by layer: (heads, queries, keys), what the
+    probabilities change by, relative to what they are. run: the model's pass. weigh: the cotangent of the outputs, None for no
+    backward pass. named: the model's layers.
     """
 
-    def both(*tensors: Any) -> Any:
-        with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model) as found:
+    def both(*given: Any) -> Any:
+        tensors, nudges = given[:count], given[count:]
+        with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model, nudges) as found:
             outputs = run(*tensors)
-        other = unread(tensors, outputs, [p for _, p in found])
+        other = None if nudges else unread(tensors, outputs, [p for _, p in found])
         if other is not None:
             raise Unsupported(
                 f"model {model!r} mixes activations in {other!r}, outside the layers whose attention can be recorded ({KIND}): "
@@ -68,7 +72,9 @@ def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> 
 
 
 @contextmanager
-def recording(layers: Mapping[str, Any], tape: Any, model: str) -> Iterator[list[tuple[str, Any]]]:
+def recording(
+    layers: Mapping[str, Any], tape: Any, model: str, nudges: Sequence[Any] = ()
+) -> Iterator[list[tuple[str, Any]]]:
     """Within it, every attention layer forms its probabilities, which are watched and kept in order of execution.
 
     Asking a layer for its scores is the one public way past Keras's fused kernel; no switch of the process is touched.
@@ -91,7 +97,7 @@ def recording(layers: Mapping[str, Any], tape: Any, model: str) -> Iterator[list
             probabilities = tf.identity(softmax(*args, **kwargs))
             tape.watch(probabilities)
             found.append((name, probabilities))
-            return probabilities
+            return probabilities * (1 + nudges[len(found) - 1]) if nudges else probabilities
 
         return wrapped
 

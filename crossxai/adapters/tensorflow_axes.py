@@ -91,7 +91,8 @@ def _of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None
             return told
         dense = isinstance(operation, _K.Dense)
         kind = next((k for k in type(operation).__mro__ if k in KEEPING or k is _K.Dense), None)
-        if kind is None or overridden(operation, kind, HARMLESS):
+        scaled = type(operation).__module__ == "keras.src.applications.convnext"  # a factor per channel, a random depth
+        if not scaled and (kind is None or overridden(operation, kind, HARMLESS)):
             return None
     elif type(operation).__name__ in POINTWISE and type(operation).__module__.startswith("keras."):
         dense = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -217,13 +217,17 @@ class TorchModel:
             self.predict(tuple(v[:1] for v in inputs))  # how images have to lie in memory shows in a pass
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
-    def attention_vjp(self, inputs: Inputs, cotangent: Cotangent | None) -> tuple[Array, tuple[AttentionMap, ...]]:
+    def attention_vjp(
+        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
+    ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
         gradients = cotangent is not None
 
         def run() -> tuple[Array, tuple[AttentionMap, ...]]:
             weigh = None if cotangent is None else lambda raw: self._weighing(cotangent, self._outputs(raw))
-            raw, maps = torch_attention.attended(self.module, self._run, self._tensors(inputs), weigh, self.name)
+            raw, maps = torch_attention.attended(
+                self.module, self._run, self._tensors(inputs), weigh, self.name, nudges
+            )
             return self._outputs(raw), maps
 
         return self._ask(inputs, gradients, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,14 @@ def attended(
     inputs: list[Tensor],
     weigh: Callable[[Tensor], Tensor] | None,
     model: str,
+    nudges: Sequence[Array] = (),
 ) -> tuple[Tensor, tuple[AttentionMap, ...]]:
     """(outputs, what each layer attends to), with the gradient of sum(weights · outputs) there unless weigh is None.
 
     run: the pass from inputs to outputs. weigh: outputs → weights. Samples are taken one by one where a batch does not tell
-    which axis of a layer's attention they are on: heads may be merged with them, or be as many.
+    which axis of a layer's attention they are on: heads may be merged with them, or be as many. nudges: see `Recording`.
     """
-    with Recording(module, inputs, weigh is not None) as recording:
+    with Recording(module, inputs, weigh is not None, nudges) as recording:
         outputs = run(inputs)
     weights = None if weigh is None else weigh(outputs)
     n = len(outputs)

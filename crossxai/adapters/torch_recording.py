@@ -9,7 +9,7 @@ activations that the outputs depend on is refused: a map without it would be wro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from crossxai.adapters.torch_attention_steps import multi_head, scaled_dot_produ
 from crossxai.adapters.torch_flow import INPUTS, Flow, Past, swapped, tensors, version
 from crossxai.adapters.torch_products import Product, product
 from crossxai.errors import Unsupported
+from crossxai.model import Array
 
 _STEPS = {"multi_head_attention_forward": multi_head, "scaled_dot_product_attention": scaled_dot_product}
 _MULTIPLIES = ("mul", "multiply", "__mul__", "__rmul__")
@@ -73,14 +74,17 @@ class _Running:
 class Recording(TorchFunctionMode):
     """While on, attention is computed so that its probabilities exist, and these are kept in `layers`.
 
-    gradients: whether the probabilities will be differentiated at. Raises `Unsupported`, from within the pass, for attention
-    that cannot be recorded.
+    gradients: whether the probabilities will be differentiated at. nudges: layer by layer, (heads, queries, keys) of one
+    sample, what its probabilities change by, relative to what they are. Raises `Unsupported`, from within the pass, for
+    attention that cannot be recorded.
     """
 
-    def __init__(self, module: nn.Module, inputs: Iterable[Tensor], gradients: bool) -> None:
+    def __init__(
+        self, module: nn.Module, inputs: Iterable[Tensor], gradients: bool, nudges: Sequence[Array] = ()
+    ) -> None:
         super().__init__()
         self.module = module
-        self.gradients = gradients
+        self.gradients, self.nudges = gradients, nudges
         self.layers: list[Recorded] = []
         self.flow = Flow(inputs)
         self.others: dict[int, str] = {}  # products of two activations that are no attention so far: bit → layer
@@ -166,7 +170,13 @@ class Recording(TorchFunctionMode):
         self.layers.append(Recorded(layer, tensor, axes, certain, self._new(), version(tensor)))
         if self._running:
             self._running[-1].attentions += 1
-        return tensor
+        if not self.nudges:
+            return tensor
+        ordered = tensor.permute(axes)
+        nudge = torch.as_tensor(self.nudges[len(self.layers) - 1], dtype=tensor.dtype, device=tensor.device)
+        return (ordered * (1 + nudge.reshape(ordered.shape))).permute(
+            [axes.index(axis) for axis in range(tensor.dim())]
+        )
 
     def _multiply(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.assumptions import passes
 from crossxai.assumptions.companions import shuffled, two
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.precision import allowance, rounding
@@ -40,7 +41,7 @@ class _Probe:
     def __post_init__(self) -> None:
         outputs = np.asarray(self.model.predict(tuple(v[:1] for v in self.pair)))
         self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
-        self.outputs, self.gradients = self.model.vjp(self.pair, self._cotangent)
+        self.outputs, self.gradients = passes.gradients(self.model, self.pair, self._cotangent)
         self.unit = rounding(self.model, self.outputs)
 
     def fact(self, at: int, modality: Modality) -> Fact:
@@ -120,13 +121,13 @@ class _Probe:
 
     def _score(self, at: int) -> Any:
         def score(copies: Array, rows: Array) -> Array:
-            outputs = np.asarray(self.model.predict(self._full(at, copies, rows)), np.float64)
+            outputs = passes.outputs(self.model, self._full(at, copies, rows)).astype(np.float64)
             return np.asarray((outputs * self.weights).reshape(len(outputs), -1).sum(axis=1))
 
         return score
 
     def _gradient(self, at: int) -> Any:
-        return lambda copies, rows: self.model.vjp(self._full(at, copies, rows), self._cotangent)[1][at]
+        return lambda copies, rows: passes.gradients(self.model, self._full(at, copies, rows), self._cotangent)[1][at]
 
     def _scale(self, at: int, modality: Modality) -> Array:
         """What each feature varies by: the declared range, else what these samples show."""

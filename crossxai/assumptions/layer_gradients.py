@@ -32,7 +32,8 @@ def at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
     if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
         return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW)
-    scale = np.full(activation.shape[1:], float(activation.std()) or 1.0)
+    # Zeros behind a ReLU are tied in the next max-pool, where there is no one gradient: they stay.
+    scale = (activation != 0) * (float(activation.std()) or 1.0)
     found = slopes(activation, gradient, scale, score, None, rounding(model, outputs))
     if found.right is not False:
         if gradient.any() or found.right is None:

@@ -18,6 +18,14 @@ DETERMINISTIC, INDEPENDENT = "deterministic", "samples independent"
 def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact]:
     """Whether the same batch gives the same outputs twice, and a sample the same alone, beside others, at other batch sizes."""
     pair = two(inputs)
+    try:
+        return _measured(model, pair)
+    except MemoryError:
+        how = "two samples do not fit into memory at once"
+        return Fact(DETERMINISTIC, "unknown", how, how), Fact(INDEPENDENT, "unknown", how, how)
+
+
+def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
     first, second = (np.array(model.predict(pair)) for _ in range(2))
     if len(first) != len(pair[0]):
         raise InvalidInput(

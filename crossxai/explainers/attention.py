@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from crossxai.attention import AttentionMap, Streams
-from crossxai.attention_measured import check_readout, measured
+from crossxai.attention_measured import check_gradient, check_readout, in_words, measured
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method, Passes
@@ -55,13 +55,24 @@ class _Attention(Method):
         streams = measured(model, question.inputs) if model.streams is None else model.streams
         for modality, values in zip(question.modalities, question.values, strict=True):
             _check_grid(modality, streams, values)
-        check_readout(model, question.inputs, streams)
+        if question.check != "off":
+            check_readout(model, question.inputs, streams)
+            self.check_gradient(model, question)
         rows = self.spread(self.maps(question), streams)[:, streams.span(streams.readout[0])]
         read = rows[:, list(streams.read)].mean(axis=1)
         return tuple(
             _draw(read[:, streams.span(modality.name)], streams, modality, values)
             for modality, values in zip(question.modalities, question.values, strict=True)
         ), {}
+
+    def check_gradient(self, model: Attentive, question: Question) -> None:
+        """Raise `BrokenAssumption` if what the method needs of gradients is not so."""
+        check_gradient(model, question.inputs)
+
+    def notes(self, question: Question) -> tuple[str, ...]:
+        model = question.model
+        assert isinstance(model, Attentive)
+        return in_words(model, question.inputs) + super().notes(question)
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         """What each layer attends to, with the gradient there unless the method needs none."""
@@ -102,6 +113,9 @@ class Rollout(_Attention):
 
     def passes(self, question: Question) -> Passes:
         return 1, 0
+
+    def check_gradient(self, model: Attentive, question: Question) -> None:
+        """There is none."""
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         return question.attention_score()[1]

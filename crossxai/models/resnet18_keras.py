@@ -2,8 +2,8 @@
 
 What differs by default between the frameworks and is set here as torch has it: explicit padding (TensorFlow's SAME pads
 bottom and right at stride 2), max-pool padded with minus infinity, batch norm epsilon 1e-5 and momentum 0.9 (torch's
-0.1). Layers bear torchvision's names with "_" for "."; the last activation of each stage is called as the stage, "layer1" to
-"layer4", so that one name finds the same activation in both networks. Every ReLU is a layer of its own.
+0.1). Layers bear torchvision's names with "_" for ".", blocks ("layer1_0") and stages ("layer1") too, so that one name finds the
+same activation in both networks. Every ReLU is a layer of its own.
 
 `keras.models.load_model` in safe mode loads a saved twin once this module is imported (it registers one layer).
 """
@@ -69,19 +69,20 @@ def encoded(image: Any, dtype: str = "float32", prefix: str = "") -> Any:
     def relu(x: Any, name: str) -> Any:
         return keras.layers.ReLU(dtype=dtype, name=f"{prefix}{name}")(x)
 
-    def block(x: Any, width: int, stride: int, name: str, output: str) -> Any:
+    def block(x: Any, width: int, stride: int, name: str) -> Any:
         y = norm(conv(x, width, 3, stride, f"{name}_conv1"), f"{name}_bn1")
         y = norm(conv(relu(y, f"{name}_relu1"), width, 3, 1, f"{name}_conv2"), f"{name}_bn2")
         if stride > 1:
             x = norm(conv(x, width, 1, stride, f"{name}_downsample_0"), f"{name}_downsample_1")
-        return relu(keras.layers.Add(dtype=dtype, name=f"{prefix}{name}_add")([y, x]), output)
+        return relu(keras.layers.Add(dtype=dtype, name=f"{prefix}{name}_add")([y, x]), name)
 
     x = relu(norm(conv(image, 64, 7, 2, "conv1"), "bn1"), "relu")
     x = PadWithMinusInfinity(dtype=dtype, name=f"{prefix}maxpool_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, "valid", dtype=dtype, name=f"{prefix}maxpool")(x)
     for stage, width in enumerate(WIDTHS, start=1):
-        x = block(x, width, 1 if stage == 1 else 2, f"layer{stage}_0", f"layer{stage}_0")
-        x = block(x, width, 1, f"layer{stage}_1", f"layer{stage}")
+        x = block(x, width, 1 if stage == 1 else 2, f"layer{stage}_0")
+        x = block(x, width, 1, f"layer{stage}_1")
+        x = keras.layers.Identity(dtype=dtype, name=f"{prefix}layer{stage}")(x)
     return keras.layers.GlobalAveragePooling2D(dtype=dtype, name=f"{prefix}avgpool")(x)
 
 

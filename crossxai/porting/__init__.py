@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.graph import Graph
+from crossxai.known import itself
 from crossxai.model import Array, Inputs, Model, Traceable
 from crossxai.porting.certificate import Predict, gap
-from crossxai.process import streams_kept
+from crossxai.process import foreign, streams_kept
 
 Framework = Literal["torch", "keras"]
 SAMPLES = 4
@@ -56,15 +57,21 @@ def twin(
                 f"{shapes[name]}, not as {values.shape[1:]}: only images and tables have a twin"
             )
     samples = tuple(values[:SAMPLES] for values in inputs)
-    with streams_kept():  # layers draw weights when they are made, before they get the model's
-        if framework == "torch":
-            module, layers, answer = _torch(graph, dtype)
-        elif framework == "keras":
-            module, layers, answer = _keras(graph, dtype)
-        else:
-            raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
-    difference = gap(model.predict, answer, samples, model.modalities)
-    exact = (dtype or graph.dtype.name) == "float64" and all(values.dtype == np.float64 for values in inputs)
+    if framework not in ("torch", "keras"):
+        raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
+    raised: tuple[type[Exception], ...] = foreign()
+    try:
+        with streams_kept():  # layers draw weights when they are made, before they get the model's
+            module, layers, answer = (_torch if framework == "torch" else _keras)(graph, dtype)
+        difference = gap(itself(model).predict, answer, samples, model.modalities)
+    except CrossXAIError:
+        raise
+    except raised as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise Unsupported(
+            f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {said}"
+        ) from error
+    exact = (dtype or graph.dtype.name) == graph.dtype.name == "float64"
     limit = 1e-8 if exact else 1e-3
     if not difference <= limit:  # NaN included
         raise Unsupported(

@@ -12,7 +12,8 @@ Predict = Callable[[Inputs], Array]
 
 
 def probes(inputs: Inputs, modalities: tuple[Modality, ...]) -> tuple[Inputs, Inputs, Inputs]:
-    """The inputs themselves, their pixels shuffled (of a table: its rows, feature by feature), and noise in their range."""
+    """The inputs themselves, their pixels shuffled (of a table: its rows, feature by feature), and noise in their range,
+    the declared one or each channel's own."""
     rng = np.random.default_rng(0)
     shuffled, noise = [], []
     for modality, values in zip(modalities, inputs, strict=True):
@@ -21,9 +22,13 @@ def probes(inputs: Inputs, modalities: tuple[Modality, ...]) -> tuple[Inputs, In
             shuffled.append(rng.permuted(pixels, axis=1).reshape(values.shape))
         else:
             shuffled.append(rng.permuted(values, axis=0))
-        low, high = modality.range or (float(values.min()), float(values.max()))
-        if modality.range is None and low == high:
-            low, high = low - 1, high + 1
+        if modality.range is not None:
+            low, high = (np.full(values.shape[-1], bound) for bound in modality.range)
+        else:
+            flat = values.reshape(-1, values.shape[-1]).astype(np.float64)
+            low, high = flat.min(axis=0), flat.max(axis=0)
+            constant = low == high
+            low, high = low - constant, high + constant
         noise.append(rng.uniform(low, high, values.shape).astype(values.dtype))
     return inputs, tuple(shuffled), tuple(noise)
 

@@ -131,6 +131,8 @@ class _Reader:
         label = self.names.get(id(operation), operation.name) if of_layer else around.name
         if kwargs.pop("training", None):
             raise untranslated(label, kind, "it is called with training=True")
+        if of_layer and getattr(operation, "quantization_mode", None):
+            raise untranslated(label, kind, f"it is quantised ({operation.quantization_mode})")
         kwargs = {k: v for k, v in kwargs.items() if v is not None}  # masks and the like that are not given
         handler = _handler(operation)
         if handler is not None:

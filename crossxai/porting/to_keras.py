@@ -29,7 +29,8 @@ Step = tuple[Any, Sequence[Array]]
 def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
     """(the keras.Model, node name -> layer name), in the dtype of the weights unless told.
 
-    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last.
+    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last. The
+    model's `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers.
     """
     dtype = dtype or graph.dtype.name
     tensors: dict[str, Any] = {}
@@ -51,7 +52,9 @@ def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
                 layer.set_weights(weights)
         tensors[node.name] = value
     inputs = [tensors[name] for name in graph.inputs]
-    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output]), names
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output])
+    model.crossxai_layers = {layer: names[node] for layer, node in graph.layers.items()}
+    return model, names
 
 
 def _name(node: str, taken: set[str]) -> str:

@@ -18,6 +18,7 @@ class TorchGraph(nn.Module):
     """The network of a graph, in evaluation mode: one positional tensor per modality, images channels first.
 
     Every node is a submodule of its own, called by the node's name with "_" for "."; `submodules` maps one to the other.
+    `crossxai_layers`: layer of the original → its submodule here, which an adapter shows as the layers of this network.
     """
 
     def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
@@ -46,6 +47,7 @@ class TorchGraph(nn.Module):
             self.add_module(attribute, made)
             self.submodules[node.name] = attribute
             self._steps.append((node.name, attribute, node.inputs))
+        self.crossxai_layers = {layer: self.submodules[node] for layer, node in graph.layers.items()}
         self.eval()
 
     def layer(self, name: str) -> nn.Module:

@@ -51,7 +51,10 @@ def facts(contents: Contents) -> list[Fact]:
     maps = sum(r.maps for r in rows)
     if maps:
         found.append(Fact(f"{sum(sum(r.degenerate.values()) for r in rows)} of {maps}", "maps are degenerate"))
-    missing = len({r.label for r in rows if r.status != "ok"})
+    failed = len(contents.run.manifest.get("failures", []))
+    if failed:
+        found.append(Fact(str(failed), f"{'failure' if failed == 1 else 'failures'}: no map, or no scores"))
+    missing = len({r.label for r in rows if r.status not in ("ok", "failed")})
     if missing:
         found.append(Fact(str(missing), f"{'explainer' if missing == 1 else 'explainers'} unsupported on some model"))
     return found

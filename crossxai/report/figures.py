@@ -55,6 +55,13 @@ def plane(values: Array) -> Array:
     return values
 
 
+def slice_shown(modality: Modality, values: Array) -> str:
+    """Which slice of one sample's volume `plane` shows, counted from 1: `slice z = 9 of 16`; "" for what is shown whole."""
+    sizes = dict(zip(modality.axes, values.shape, strict=False)) if modality.spatial else {}
+    cut = [f"{axis} = {n // 2 + 1} of {n}" for axis, n in list(sizes.items())[:-3]]
+    return f"slice {', '.join(cut)}" if cut else ""
+
+
 def is_signed(values: Array) -> bool:
     """Whether maps go below zero: more than 1% of their mass is negative (bicubic up-sampling undershoots by less)."""
     finite = values[np.isfinite(values)]

@@ -60,7 +60,8 @@ def _refused_metrics(run: Run) -> list[str]:
     found: dict[str, tuple[list[str], list[str], str]] = {}
     for entry in run.manifest.get("models", []):
         for key, reason in entry.get("refused", {}).items():
-            metric, _, label = key.rpartition(" of ") if key.rpartition(" of ")[2] in run.labels else (key, "", "")
+            label = max((x for x in run.labels if key.endswith(f" of {x}")), key=len, default="")
+            metric = key.removesuffix(f" of {label}") if label else key
             if label.startswith(f"{CONTROLS}."):  # which nobody expects to add up
                 continue
             labels, models, _ = found.setdefault(metric, ([], [], reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Tile:
-    """One explainer on one sample: a drawing per model on one colour scale, whose limits `scale` states."""
+    """One explainer on one sample: a drawing per model on one colour scale, whose limits `scale` states, and a volume's slice."""
 
     label: str
     library: str
@@ -53,7 +54,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words."""
+    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words.
+
+    slices: of volumes, which slice is shown, by modality.
+    """
 
     number: int
     id: str
@@ -64,6 +68,7 @@ class Sample:
     predictions: tuple[dict[str, Any], ...]
     tiles: tuple[Tile, ...]
     aspect: str = "1 / 1"
+    slices: Mapping[str, str] = field(default_factory=dict)
     size: int = field(default=0, compare=False)
 
 
@@ -139,6 +144,7 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
         tuple(_prediction(run, model, i) for model in run.models if model in run.predictions),
         tuple(tiles),
         f"{shape[1]} / {shape[0]}",
+        {m.name: cut for m in data.modalities if (cut := figures.slice_shown(m, data.inputs[m.name][i]))},
         pictures,
     )
 
@@ -191,6 +197,7 @@ def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Til
         if any(d.alt for d in drawings)
         else ""
     )
+    scale = ", ".join(filter(None, (scale, figures.slice_shown(modality, run.samples.inputs[modality.name][i]))))
     return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
 
 
@@ -208,13 +215,17 @@ def _drawing(
 ) -> Drawing:
     kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
     if not ok(explanation) or values is None:
-        return Drawing(explanation.model, "", instead="Unsupported; the table says why")
+        return Drawing(explanation.model, "", instead=f"{_why(explanation)}; the table says why")
     if kind:
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
     if modality.spatial:
         return Drawing(explanation.model, alt, image=figures.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
+
+
+def _why(explanation: Explanation) -> str:
+    return "Failed" if explanation.status == "failed" else "Unsupported"
 
 
 def _bars(values: Array, modality: Modality, scale: tuple[float, float, bool]) -> tuple[Bar, ...]:

@@ -11,8 +11,9 @@ from crossxai.model import Array, Inputs, Model
 class Counting:
     """A model with all the verbs of another, and how many samples went through it forwards and backwards.
 
-    Reading layers (`activations`) and writing down the graph (`graph`) explain nothing and count for nothing; nor does the
-    pass that certifies a twin, which is the first `predict` after `graph`. What a copy with other weights sees counts here, too.
+    Reading layers (`activations`) and writing down the graph (`graph`) explain nothing and count for nothing; nor does what is
+    found out about the model itself, such as a twin's certificate: it is asked of the model that this one watches. What a copy
+    with other weights sees counts here, too.
     """
 
     BOTH = ("vjp", "layer_vjp", "attention_vjp")
@@ -24,7 +25,6 @@ class Counting:
         self.watches = inner  # what is found out about a model is found out about this one
         self.name, self.modalities = inner.name, inner.modalities
         self.forward = self.backward = 0
-        self._certifying = False
         # Set on the object, and only where the inner model has them: a protocol is recognised by its verbs.
         for verb in self.BOTH:
             if hasattr(inner, verb):
@@ -33,7 +33,7 @@ class Counting:
             if hasattr(inner, name):
                 setattr(self, name, getattr(inner, name))
         if hasattr(inner, "graph"):
-            self.graph = self._written(inner.graph)
+            self.graph = inner.graph
         if hasattr(inner, "randomised"):
             self.randomised = lambda *arguments: Counting(inner.randomised(*arguments), self)
         if hasattr(inner, "folded"):  # the passes that check a folded copy happen inside, and count for nothing
@@ -44,8 +44,7 @@ class Counting:
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs of the inner model; one forward pass per sample."""
-        self._count(0 if self._certifying else len(inputs[0]))
-        self._certifying = False
+        self._count(len(inputs[0]))
         return self.inner.predict(inputs)
 
     def _count(self, forward: int, backward: int = 0) -> None:
@@ -53,13 +52,6 @@ class Counting:
         self.backward += backward
         if self.around is not None:
             self.around._count(forward, backward)
-
-    def _written(self, verb: Callable[..., Any]) -> Callable[..., Any]:
-        def graph(inputs: Inputs) -> Any:
-            self._certifying = True
-            return verb(inputs)
-
-        return graph
 
     def _once(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def counted(inputs: Inputs, *arguments: Any) -> Any:

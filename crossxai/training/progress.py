@@ -1,4 +1,4 @@
-"""The progress bar of a training."""
+"""How far a training is."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from crossxai.progress import Progress
 
 
 @contextmanager
 def bar(shown: bool, total: int) -> Iterator[Callable[[int, str], None]]:
-    """A function (steps done, text) that moves a progress bar on standard error, or does nothing."""
-    columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda steps, text: bar.update(task, advance=steps, description=text)
+    """A function (steps done, text) that moves a bar on standard error, or says so now and then on a pipe, or does nothing."""
+    with Progress(Console(stderr=True), silent=not shown, unit="steps") as progress:
+        progress.stage("training", total)
+        begun = False
+
+        def report(steps: int, text: str) -> None:
+            nonlocal begun
+            progress.say(f"training, {text}")
+            (progress.advance if begun else progress.skip)(steps)  # first comes what a stopped training had done
+            begun = True
+
+        yield report
