@@ -1,7 +1,8 @@
 """Networks drawn from a grammar, two thirds of them with a planted fault: every answer is right, or a refusal in words.
 
-What is right is found out from the network's own code, one sample at a time, in float64: finite differences for gradients, the score
-itself for removals, a hook of its own for activation maps. The seed of a failure is in its message; `make test-all` draws 300.
+What is right is found out from the network's own code: finite differences in float64 or TensorFlow's own tape for gradients, the
+score itself for removals, a hook of its own for activation maps. The seed of a failure is in its message; `make test-all` draws
+300 networks.
 """
 
 from __future__ import annotations
@@ -110,9 +111,17 @@ def asked(kind: Any, seed: int) -> dict[str, str]:
         options = {"profile": "canonical", "patch": 4, "stride": 4}
         note(name, maps(name, **options), (lambda: drawn.removals(labels)) if every else None, 1e-3)
     for name in CAMS:
-        note(name, lambda name=name: {"image": get(name, profile="canonical")(question.only("image")).of("image")},
-             (lambda: {"image": drawn.cam(labels, question.only("image").cam_layer())}) if smooth or spec.fault == "rounded" else None,
-             1e-3 if exact and not name.startswith("xplique") else 2e-2)  # fmt: skip
+        image = question.only("image")
+
+        def cam(name: str = name, image: Question = image) -> dict[str, Any]:
+            return {"image": get(name, profile="canonical")(image).of("image")}
+
+        known = (
+            (lambda image=image: {"image": drawn.cam(labels, image.cam_layer())})
+            if smooth or spec.fault == "rounded"
+            else None
+        )
+        note(name, cam, known, 1e-3 if exact and not name.startswith("xplique") else 2e-2)
     return outcomes
 
 

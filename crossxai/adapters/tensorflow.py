@@ -224,11 +224,10 @@ class KerasModel:
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `tensorflow_ending`."""
-        specs = [tf.TensorSpec(t.shape, t.dtype) for t in self._tensors(inputs)]
+        tensors = self._tensors(inputs)
         with self._asking(inputs):
-            return tensorflow_ending.ending(
-                tf.function(self._run, autograph=False).get_concrete_function(*specs).outputs[0]
-            )
+            graph = self._traces.graph("predict", self._run, tensors)
+            return None if graph is None else tensorflow_ending.ending(graph.outputs[0])
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""

@@ -43,6 +43,11 @@ class Traces:
                 return self._made[key](*tensors)
         return function(*tensors)
 
+    def graph(self, kind: str, function: Callable[..., Any], tensors: Sequence[Any]) -> Any | None:
+        """The graph that `run` would run, for any number of samples; None if there can be none."""
+        self.run(kind, function, tensors)
+        return self._made.get((kind, tuple((None, *t.shape[1:]) for t in tensors)))
+
     def kept(self, key: str, make: Callable[[], Any]) -> Any:
         """make(), kept until the model changes."""
         self._refresh()

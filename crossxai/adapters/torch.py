@@ -205,8 +205,9 @@ class TorchModel:
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `torch_ending`."""
-        tensors = [t.requires_grad_() for t in self._tensors(inputs)]
-        return self._ask(inputs, True, lambda: torch_ending.ending(self._run(tensors)))
+        return self._ask(
+            inputs, True, lambda: torch_ending.ending(self._run([t.requires_grad_() for t in self._tensors(inputs)]))
+        )
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
