@@ -152,6 +152,7 @@ CORE = {"model", "target", "question", "attribution", "errors", "scores", "model
 CORE |= {
     "attention",
     "batching",
+    "known",
     "links",
     "masks",
     "measures",
