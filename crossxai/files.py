@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.atomic import replacing
-from crossxai.data.missing import missing_values
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.masks import boolean
+from crossxai.missing import missing_values
 from crossxai.model import Array, Modality
 from crossxai.scores import Scores
 

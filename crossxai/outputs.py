@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from crossxai.errors import CrossXAIError, InvalidInput
-from crossxai.known import facts_of, itself
+from crossxai.known import itself, kind_of, known
 from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import foreign
 
@@ -51,24 +51,23 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
     sample if all lie in [0, 1], and one of four if that does not tell, once per model. Logits and the values of a regression are
     not told apart: what is no probability is "logits".
     """
-    model = itself(model)
     declared = getattr(model, "outputs", None)
     if declared is not None:
         return Kind(declared, "declared")
-    few = tuple(values[:2] for values in inputs)
+    model, few = itself(model), tuple(values[:2] for values in inputs)
     if outputs is None:
-        known: Kind | None = facts_of(model).get("outputs")
-        if known is not None:
-            return known
-        outputs = np.asarray(model.predict(few))
+        return known(model, ("outputs", kind_of(few)), lambda: _measured(model, few, np.asarray(model.predict(few))))
+    return _measured(model, few, outputs)
+
+
+def _measured(model: Model, few: Inputs, outputs: Array) -> Kind:
     found = seen(outputs)
-    if found is not None and found.kind == "logits" and outputs.max() <= 0:
-        last = _of_ending(model, few)  # a log-sigmoid's show it by no sum
-        found = last if last is not None and last.kind == "log_probabilities" else found
-    if found is None:  # a model that was changed shows it in its outputs, so that only this may be remembered
-        found = facts_of(model).get("outputs") or _of_ending(model, few) or _of_extremes(model, few)
-    facts_of(model)["outputs"] = found
-    return found
+    if found is not None and (found.kind != "logits" or outputs.max() > 0):
+        return found
+    last = known(model, ("ending", kind_of(few)), lambda: _of_ending(model, few))
+    if found is not None:  # all below 0: a log-sigmoid's show it by no sum
+        return last if last is not None and last.kind == "log_probabilities" else found
+    return last or known(model, ("extremes", kind_of(few)), lambda: _of_extremes(model, few))
 
 
 def seen(outputs: Array) -> Kind | None:
@@ -129,17 +128,17 @@ def probability_link(
     return "sigmoid" if link == "sigmoid" else "softmax"
 
 
-def check_link(link: str, found: Kind, model: str) -> None:
+def check_link(link: str, found: Kind, model: str, name: str = "link") -> None:
     """Raise `InvalidInput` for a link (a `Target`'s, or the probability of a measure) that these outputs have been through
-    already, or that they cannot go through."""
+    already, or that they cannot go through. name: that of the parameter."""
     if found.kind == "probabilities" and link in ("softmax", "sigmoid"):
         raise InvalidInput(
             f"model {model!r} gives probabilities already ({found.how}): a second {link} would flatten every score; "
-            'write link="identity"'
+            f'write {name}="identity"'
         )
     if found.kind == "log_probabilities" and link == "sigmoid":
         raise InvalidInput(
-            f'model {model!r} gives log-probabilities ({found.how}): write link="softmax", which gives the probabilities'
+            f'model {model!r} gives log-probabilities ({found.how}): write {name}="softmax", which gives the probabilities'
         )
     if found.kind in ("logits", "values") and link == "log_odds":
         raise InvalidInput(
@@ -153,7 +152,8 @@ def check_target(model: Model, inputs: Inputs, target: Any, outputs: Array | Non
     cannot go through; measures what they are only if there is such a link."""
     link = getattr(target, "probability", getattr(target, "link", "identity"))
     if link in ("softmax", "sigmoid", "log_odds"):
-        check_link(link, kind(model, inputs, outputs), model.name)
+        name = "probability" if hasattr(target, "probability") else "link"
+        check_link(link, kind(model, inputs, outputs), model.name, name)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -17,6 +17,7 @@ from crossxai.cam_layers import CamLayers
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
 from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model
+from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
 
@@ -31,7 +32,8 @@ class Question:
     batch_size: the most samples a model sees at once, which bounds memory; all batching happens here. Halved when memory
     runs out. Not given, it is 32, and in a metric's long streams what measures fastest, up to 64.
     check: what an answer relies on (the model answers the same twice, samples do not see each other, gradients are right) is
-    measured once per model and kind of input, by nine passes on two samples; "off" answers unchecked.
+    measured once per model and kind of input, by nine passes on two samples, and for a target with a link what its outputs are,
+    by one or two more; "off" answers unchecked.
     Raises `InvalidInput` if the inputs do not fit the modalities or the target.
     """
 
@@ -125,6 +127,7 @@ class Question:
         """Raise `BrokenAssumption`, in words, unless the model does what scores (and gradients) rely on, as measured."""
         if self.check == "off":
             return
+        check_target(self.model, self.inputs, self.target)
         trust.require(trust.scores_of(self.model, self.inputs))
         if gradients and isinstance(self.model, Differentiable):
             facts = trust.gradients_of(self.model, self.inputs)

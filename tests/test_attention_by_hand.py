@@ -322,9 +322,7 @@ def test_the_gradient_at_the_attention_is_measured() -> None:
     for model in (asked(partly_cut).model, keras_net(PartlyCut())):
         question = ask(model) if model.name == "pytorch" else keras_question(model)
         assert np.ptp(get("attention.rollout")(question).values[0]) > 0
-        with pytest.raises(
-            BrokenAssumption, match=r"at its attention differs by up to \d+% from central differences"
-        ):
+        with pytest.raises(BrokenAssumption, match=r"at its attention differs by up to \d+% from central differences"):
             get("attention.relevance")(question)
     whole = asked(by_einsum)
     frozen = asked(None, net=attentive.randomise(FrozenPatches(fused, by_einsum), "float32"))

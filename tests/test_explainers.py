@@ -235,7 +235,7 @@ def test_the_oracle_is_the_truth_that_it_is_told() -> None:
     question = toys.question(toys.torch_model())
     n, side = len(question), question.inputs[0].shape[1]
     masks = np.zeros((n, side, side))
-    masks[0, :3], masks[1, 4:6, 2] = 2, -1  # the last sample's truth is not known
+    masks[0, :3], masks[1, 4:6, 2] = 1, 1  # the last sample's truth is not known
     oracle = get("controls.oracle", masks=masks, ids=question.ids)
     answer = oracle(question)
     np.testing.assert_array_equal(answer.values[0][:2, ..., 0], masks[:2] != 0)

@@ -149,7 +149,20 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 
 
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
-CORE |= {"attention", "batching", "masks", "measures", "plugins", "redrawing", "shifted"}
+CORE |= {
+    "attention",
+    "batching",
+    "known",
+    "links",
+    "masks",
+    "measures",
+    "missing",
+    "outputs",
+    "plugins",
+    "redrawing",
+    "shifted",
+    "units",
+}
 # What explainers share: the files of their folder that name no explainer themselves.
 SHARED = {
     f"explainers.{path.stem}"
@@ -159,11 +172,7 @@ SHARED = {
 MAY: dict[str, set[str]] = {
     "adapters": CORE
     | {"porting"}
-    | {
-        f"adapters.{framework}_{part}"
-        for framework in ("torch", "tensorflow")
-        for part in ("attention", "folding", "weights")
-    },
+    | {f"adapters.{path.stem}" for path in (PACKAGE / "adapters").glob("*_*.py") if path.stem != "__init__"},
     "explainers": CORE | {"porting"} | SHARED,
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},

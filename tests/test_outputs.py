@@ -154,7 +154,7 @@ def test_logits_that_sum_to_1_by_chance_are_no_probabilities() -> None:
 def test_softmax_over_probabilities_is_refused() -> None:
     model = function(lambda v: softmax(four(v), axis=1))
     for target in (Target.classes([0, 1, 2], 4, "softmax"), Largest(3, 4)):
-        with pytest.raises(InvalidInput, match=r"softmax.*probabilities already"):
+        with pytest.raises(InvalidInput, match=r"probabilities already.*a second softmax"):
             Question(model, (X,), target).score()
     with pytest.raises(InvalidInput, match="flatten every score"):
         Dice(np.ones((3, 2, 2)), 0, 2).score(softmax(RNG.normal(size=(3, 2, 2, 2)), axis=-1), np.arange(3))

@@ -14,7 +14,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
 from crossxai.explainers.method import Answer, Passes
 from crossxai.model import Array
-from crossxai.outputs import kind
+from crossxai.outputs import sums_to_one
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.target import Target
@@ -145,6 +145,13 @@ class RefineCAM(CamMethod):
         return list(dict.fromkeys([*last.values(), list(every)[-1]]))
 
 
+class _Probability(Target):
+    """What the library takes for weights: the softmax of outputs, or themselves where they are one already."""
+
+    def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
+        return Target(self.weights, "identity" if sums_to_one(outputs) else "softmax").score(outputs, rows)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SESS(SmoothCam):
     """SESS (Tursun et al. 2022): Grad-CAM in windows of the image enlarged step by step, averaged where they overlap, each
@@ -189,8 +196,7 @@ class SESS(SmoothCam):
         import torch
 
         sharing = question.target.weights.shape[-1] > 1 and question.target.link == "identity"
-        sharing = sharing and kind(question.model, question.inputs).kind != "probabilities"
-        weighing = replace(question, target=replace(question.target, link="softmax")) if sharing else question
+        weighing = replace(question, target=_Probability(question.target.weights)) if sharing else question
 
         def copies(x: Any) -> tuple[tuple[Array], npt.NDArray[np.intp]]:
             images = np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1)).astype(question.values[0].dtype)
