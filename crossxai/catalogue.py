@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -73,17 +74,20 @@ class _Sheet:
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         raise Unsupported("nothing is computed here")
 
-    def activations(self, inputs: Inputs) -> dict[str, Array]:
+    def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         return {"layer": np.zeros((len(inputs[0]), GRID, GRID, CHANNELS), np.float32)}
+
+    def axes_of(self, layer: str) -> tuple[str, ...]:
+        return ("y", "x", "channel")
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         raise Unsupported("nothing is computed here")
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
-        raise Unsupported("nothing is computed here")
+        return self.predict(inputs), self.activations(inputs)[layer]
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        raise Unsupported("nothing is computed here")
+        return np.arange(float(len(activation)))[:, None]  # the score depends on the layer
 
 
 def _example(kind: type[Method]) -> Question:

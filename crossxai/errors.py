@@ -43,7 +43,16 @@ class BrokenAssumption(Unsupported):
     """A model does not do what the answer relies on, as measured; the message says what was found and what to write."""
 
 
-FOREIGN = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 """What the code of models and libraries raises. Of these, `CrossXAIError`s pass as they are; memory, files and Ctrl-C are not
 among them."""
 

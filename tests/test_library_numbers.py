@@ -53,7 +53,7 @@ def trained(embedded: Path) -> Trained:
     pytorch, keras = (subject(spec, Path()) for spec in specs)
     target = Target.classes(pytorch.model.predict((images,)).argmax(axis=1), 2, "softmax")
     one, other = (Question(s.model, (images,), target) for s in (pytorch, keras))
-    return Trained(one, other, pytorch.mean, pytorch.sd, embedded)
+    return Trained(one, other, pytorch.mean["image"], pytorch.sd["image"], embedded)
 
 
 @pytest.fixture(scope="module")

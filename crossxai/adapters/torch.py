@@ -26,7 +26,7 @@ from crossxai.model_checks import (
     one_output,
 )
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import check
+from crossxai.porting.folding import verify
 from crossxai.process import foreign
 from crossxai.redrawing import check_depth
 
@@ -250,7 +250,7 @@ class TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
         with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
             faster = self._around(torch_folding.folded(self.module, lambda: self.graph(inputs), self.name))
-        check(self.predict(inputs), faster.predict(inputs), self.name)
+        verify(self, faster, inputs)
         return faster
 
     def _around(self, module: nn.Module) -> TorchModel:

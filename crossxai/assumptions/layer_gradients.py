@@ -30,6 +30,7 @@ def at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
         return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
 
     outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
+    cotangent(outputs)  # where the way is cut, nobody has asked for it yet
     if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
         return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW)
     # Zeros behind a ReLU are tied in the next max-pool, where there is no one gradient: they stay.

@@ -44,6 +44,15 @@ def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
 def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allowed: Array) -> Fact:
     how = "the same batch of two samples twice"
     if not differ(first, second, allowed):
+        if not getattr(model, "traced_matches", lambda _inputs: True)(pair):
+            return Fact(
+                DETERMINISTIC,
+                "broken",
+                f"model {model.name!r} gives other outputs when its code runs than the graph that was traced of it",
+                "the traced graph beside the code it was traced from",
+                "answers would be those of a network that is no longer there",
+                "no draws of NumPy or Python inside call, which a trace keeps for good",
+            )
         return Fact(DETERMINISTIC, "holds", "the same batch gives the same outputs", how)
     layer = _first(model, pair, pair)
     return Fact(
