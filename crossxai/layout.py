@@ -158,6 +158,8 @@ class Responses:
 
         aspect: height / width of the input; a grid of tokens has it, too, to half a token, and a plane roughly.
         """
+        if any(len(profiles) != GRID * GRID for profiles in self.profiles):
+            return None, "it does not run once per sample"
         if len(shape) == 3:
             return self._plane(shape, aspect)
         return self._tokens(shape, aspect) if len(shape) == 2 else (None, f"{len(shape)} axes")

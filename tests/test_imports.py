@@ -151,6 +151,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
 CORE = {"model", "target", "question", "attribution", "errors", "scores", "model_checks", "resize", "process", "graph"}
 CORE |= {
     "attention",
+    "attention_measured",
     "batching",
     "cam_layers",
     "known",
