@@ -5,7 +5,17 @@ Importing this package loads neither torch nor TensorFlow; adapters and explaine
 
 from crossxai.assumptions.checking import Check, check
 from crossxai.attribution import Attribution
-from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName, Unsupported
+from crossxai.errors import (
+    BrokenAssumption,
+    CrossXAIError,
+    InvalidFile,
+    InvalidInput,
+    LibraryFailed,
+    MissingDependency,
+    ModelFailed,
+    UnknownName,
+    Unsupported,
+)
 from crossxai.measures import Accuracy, Dice, Largest
 from crossxai.model import Modality
 from crossxai.process import guard
@@ -18,14 +28,17 @@ __version__ = "0.5.0"
 __all__ = [
     "Accuracy",
     "Attribution",
+    "BrokenAssumption",
     "Check",
     "CrossXAIError",
     "Dice",
     "InvalidFile",
     "InvalidInput",
     "Largest",
+    "LibraryFailed",
     "MissingDependency",
     "Modality",
+    "ModelFailed",
     "Question",
     "Scores",
     "Target",

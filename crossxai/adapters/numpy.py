@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput
+from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality
-from crossxai.model_checks import check_inputs, check_modalities, check_outputs
+from crossxai.model_checks import check_inputs, check_modalities, check_outputs, model_failed
 from crossxai.outputs import Outputs, check_declared
+from crossxai.process import foreign
 
 
 class FunctionModel:
@@ -40,7 +41,13 @@ class FunctionModel:
         """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""
         check_inputs(inputs, self.modalities, self.name)
         # Copies, which the function may keep: streams of metrics use their arrays again.
-        outputs = np.asarray(self.function(*(values.copy() for values in inputs)))
+        raised: tuple[type[Exception], ...] = foreign()
+        try:
+            outputs = np.asarray(self.function(*(values.copy() for values in inputs)))
+        except CrossXAIError:
+            raise
+        except raised as error:
+            raise model_failed(error, self.name, inputs) from error
         check_outputs(outputs.shape, self.output_axes, self.name)
         if len(outputs) != len(inputs[0]) or not np.issubdtype(outputs.dtype, np.number) or np.iscomplexobj(outputs):
             raise InvalidInput(

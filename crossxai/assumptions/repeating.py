@@ -9,7 +9,7 @@ import numpy as np
 from crossxai.assumptions.companions import flat, shuffled, two
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.precision import allowance, differ
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.model import Array, Inputs, Layered, Model
 
 DETERMINISTIC, INDEPENDENT = "deterministic", "samples independent"
@@ -31,7 +31,11 @@ def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
         raise InvalidInput(
             f"the model gives {len(first)} outputs for {len(pair[0])} samples: it must keep the sample axis"
         )
-    alone = np.array(model.predict(tuple(v[:1] for v in pair)))
+    alone: Array | ModelFailed
+    try:
+        alone = np.array(model.predict(tuple(v[:1] for v in pair)))
+    except ModelFailed as error:
+        alone = error
     beside = np.array(model.predict(tuple(np.concatenate([flat(v[:1]), v[::-1], shuffled(v[:1])]) for v in pair)))
     allowed = allowance(model, np.concatenate([first, beside]))
     same = _deterministic(model, pair, first, second, allowed)
@@ -67,8 +71,17 @@ def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allo
     )
 
 
-def _independent(model: Model, pair: Inputs, first: Array, alone: Array, beside: Array, allowed: Array) -> Fact:
+def _independent(
+    model: Model, pair: Inputs, first: Array, alone: Array | ModelFailed, beside: Array, allowed: Array
+) -> Fact:
     how = "a sample alone, beside others, and in batches of 1, 2 and 4"
+    breaks = "explainers score altered copies in batches, so every map would depend on the batch size"
+    write = (
+        "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over "
+        "the sample's own axes only"
+    )
+    if isinstance(alone, ModelFailed):
+        return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", how, breaks, write)
     own = np.concatenate([first[:1], first])
     other = np.concatenate([alone, beside[[2, 1]]])
     if not differ(own, other, allowed):
@@ -80,9 +93,8 @@ def _independent(model: Model, pair: Inputs, first: Array, alone: Array, beside:
         f"samples of model {model.name!r} see each other: a sample's outputs move by {_gap(own, other):.2g} with the samples "
         f"beside it, where samples differ by {_spread(first):.2g}{layer}",
         how,
-        "explainers score altered copies in batches, so every map would depend on the batch size",
-        "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over "
-        "the sample's own axes only",
+        breaks,
+        write,
     )
 
 
