@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.equality import equal
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
@@ -47,6 +48,12 @@ class Attribution:
                 )
             if len(values) != len(self.ids):
                 raise InvalidInput(f"{self.explainer}: {len(values)} maps for {len(self.ids)} samples")
+
+    def __eq__(self, other: object) -> bool:
+        return equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.explainer, self.profile, self.ids))
 
     def __len__(self) -> int:
         return len(self.ids)

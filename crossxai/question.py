@@ -14,6 +14,7 @@ from crossxai.assumptions import trust
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT, batched
 from crossxai.cam_layers import CamLayers
+from crossxai.equality import equal
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
 from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model
@@ -89,6 +90,13 @@ class Question:
 
     def __len__(self) -> int:
         return len(self.inputs[0])
+
+    def __eq__(self, other: object) -> bool:
+        """The same model, and equal inputs, targets and settings."""
+        return equal(self, other) if isinstance(other, Question) and self.model is other.model else False
+
+    def __hash__(self) -> int:
+        return hash((id(self.model), self.ids, self.free))
 
     def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
         """The same question about some of the samples."""

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.equality import equal
 from crossxai.errors import InvalidInput
 from crossxai.links import Link, linked, through, weighed
 from crossxai.masks import boolean
@@ -78,6 +79,12 @@ class Target:
     def out(self) -> tuple[int, ...]:
         """Shape of the outputs of one sample."""
         return self.weights.shape[1:]
+
+    def __eq__(self, other: object) -> bool:
+        return equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.weights.shape, self.link))
 
     def __len__(self) -> int:
         return len(self.weights)

@@ -154,6 +154,7 @@ CORE |= {
     "attention_measured",
     "batching",
     "cam_layers",
+    "equality",
     "known",
     "layout",
     "links",
