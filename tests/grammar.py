@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -210,7 +211,9 @@ def network(spec: Spec) -> nn.Module:
     torch.manual_seed(spec.seed)
     net = Drawn(spec).eval()
     if spec.fault == "int8":
-        return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}).eval()  # type: ignore[no-any-return]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch: deprecated, and still what people have
+            return torch.ao.quantization.quantize_dynamic(net, {nn.Linear}).eval()  # type: ignore[no-any-return]
     return net.to(getattr(torch, spec.dtype))
 
 

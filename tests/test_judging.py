@@ -61,13 +61,24 @@ def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
     )
 
 
+def keeping(said: list[str]) -> judging.Refuse:
+    """Keeps what is refused, and gives the reason."""
+
+    def refuse(error: Exception, explainer: str, metric: str) -> str:
+        said.append(f"{metric} of {explainer}: {error}")
+        return str(error)
+
+    return refuse
+
+
 def test_their_cost_is_in_the_bar() -> None:
     question, explainer = toys.question(toys.torch_model()), explainer_of("captum.integrated_gradients", steps=4)
-    once = judging.cost_of(explainer, question)
+    once, forward = judging.cost_of(explainer, question)
     assert once >= 3 * (4 + 2 * 4)  # per sample: four steps, forwards and backwards
+    assert forward >= 3 * 4
     for name, expected in (("max_sensitivity", 10 * once), ("repeatability", 0), ("completeness_gap", 6)):
-        assert judging.judging_cost(get(name), question, explainer) == expected
-    assert judging.judging_cost(get("model_randomisation", stages=2), question, explainer) == 2 * once
+        assert judging.judging_cost(get(name), question, explainer)[0] == expected
+    assert judging.judging_cost(get("model_randomisation", stages=2), question, explainer)[0] == 2 * once
 
 
 def test_a_network_without_weights_ends_no_run() -> None:
@@ -79,8 +90,8 @@ def test_a_network_without_weights_ends_no_run() -> None:
     model = TorchModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (IMAGE,))
     question, explainer = toys.question(model), explainer_of("captum.saliency")
     metric, said = get("model_randomisation"), list[str]()
-    assert judging.judging_cost(metric, question, explainer) >= 1
-    found = judging.asked(metric, question, explainer(question), explainer, said.append)
+    assert judging.judging_cost(metric, question, explainer)[0] >= 1
+    found = judging.asked("drawn", metric, question, explainer(question), explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "no layer with weights" in said[0]
 
@@ -91,10 +102,10 @@ def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() ->
     plain = Question(
         FunctionModel(lambda x: x.mean(axis=(1, 2)), (IMAGE,)), question.inputs, Target.classes([0, 1, 2], 3)
     )
-    found = judging.asked(get("max_sensitivity"), plain, answer, explainer, said.append)
+    found = judging.asked("sensitive", get("max_sensitivity"), plain, answer, explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "needs gradients" in found.params["refused"]
-    assert "max_sensitivity of captum.saliency is left out" in said[0]
+    assert said == [f"sensitive of captum.saliency: {found.params['refused']}"]
 
 
 def test_metrics_of_masks_find_theirs_in_the_data() -> None:

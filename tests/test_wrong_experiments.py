@@ -20,7 +20,7 @@ from experiments import OWN, SMALL, crossxai, toml
             {"metrics": [{"name": "mask_share", "params": {"mask": "tumour"}}]},
             "no mask 'tumour' in the data; there is stain",
         ),
-        ({"metrics": [{"name": "deletion", "params": {"fill": "grey"}}]}, "no fill is called 'grey'"),
+        ({"metrics": [{"name": "deletion", "params": {"fill": "gray"}}]}, "no fill is called 'gray'"),
         ({"metrics": [{"name": "deletion", "params": {"steps": "all"}}]}, "or 'auto', got 'all'"),
         (
             {"metrics": [{"name": "deletion", "params": {"steps": {"auto": {"precision": -1}}}}]},
