@@ -119,7 +119,7 @@ class Question:
     def folded(self) -> Question:
         """The same question to a copy of the model that scores faster, its batch norms folded; itself if there is none.
 
-        For long streams of scores. Scores agree to rounding (1e-5 of the largest output, measured on the first samples,
+        For long streams of scores. Scores agree to rounding (3e-4 of what outputs vary by, measured on the first samples,
         four or as many as a batch holds).
         """
         if not isinstance(self.model, Foldable):
