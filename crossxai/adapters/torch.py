@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_ending, torch_folding, torch_hints, torch_layers, torch_weights
+from crossxai.adapters import (
+    torch_attention,
+    torch_ending,
+    torch_folding,
+    torch_hints,
+    torch_layers,
+    torch_running,
+    torch_weights,
+)
 from crossxai.attention import AttentionMap, Streams
-from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import (
     WITHOUT_GRADIENTS,
@@ -67,7 +75,7 @@ class TorchModel:
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
         self.name = name
         self.modalities = check_modalities(modalities)
-        self.module = _unwrapped(module).to(device)
+        self.module = torch_running.unwrapped(module).to(device)
         self.output_axes = output_axes
         self.output = output
         self.outputs = check_declared(outputs)
@@ -108,7 +116,7 @@ class TorchModel:
 
         outputs, gradients = self._ask(inputs, True, both)
         return outputs, tuple(
-            np.zeros(x.shape, outputs.dtype) if g is None else _array(g.movedim(1, -1) if m.spatial else g)
+            np.zeros(x.shape, outputs.dtype) if g is None else torch_running.array(g.movedim(1, -1) if m.spatial else g)
             for m, x, g in zip(self.modalities, inputs, gradients, strict=True)
         )
 
@@ -139,7 +147,7 @@ class TorchModel:
             if isinstance(output, Tensor) and output.ndim >= 2:
                 self._axes[name] = seen.axes(layer, given, output)
                 if layers is None or name in layers:
-                    found[name] = _array(output.detach().clone())  # before an in-place ReLU comes
+                    found[name] = torch_running.array(output.detach().clone())  # before an in-place ReLU comes
 
         self._check_layers()
         with self._lock, torch_layers.hooked(self.module, look), seen:
@@ -177,7 +185,11 @@ class TorchModel:
             return outputs, self._gradients(raw, seen, cotangent, outputs)
 
         outputs, (gradient,) = self._ask(inputs, True, both)
-        return outputs, _array(seen[0].detach()), _array(torch.zeros_like(seen[0]) if gradient is None else gradient)
+        return (
+            outputs,
+            torch_running.array(seen[0].detach()),
+            torch_running.array(torch.zeros_like(seen[0]) if gradient is None else gradient),
+        )
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
         """(outputs, the layer's activation), in its own order, from one forward pass."""
@@ -191,7 +203,7 @@ class TorchModel:
             with self._replacing(layer, record):
                 return self._outputs(self._run(self._tensors(inputs)))
 
-        return self._ask(inputs, False, run), _array(seen[0])
+        return self._ask(inputs, False, run), torch_running.array(seen[0])
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in its own order."""
@@ -248,7 +260,7 @@ class TorchModel:
 
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
-        with self._lock, torch.inference_mode(False), torch.no_grad(), _memory():
+        with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory():
             faster = self._around(torch_folding.folded(self.module, lambda: self.graph(inputs), self.name))
         verify(self, faster, inputs)
         return faster
@@ -284,14 +296,20 @@ class TorchModel:
 
     def _ask(self, inputs: Inputs, gradients: bool, work: Callable[[], T]) -> T:
         """What `work` gives, one request at a time; what the module raises becomes an error of ours."""
-        with self._lock, torch.inference_mode(False), torch.set_grad_enabled(gradients), _eager(self.module), _memory():
+        with (
+            self._lock,
+            torch.inference_mode(False),
+            torch.set_grad_enabled(gradients),
+            torch_running.eager(self.module),
+            torch_running.memory(),
+        ):
             try:
                 return work()
             except CrossXAIError:
                 raise
             except foreign() as error:
                 words = str(error)
-                if isinstance(error, torch.cuda.OutOfMemoryError) or _no_memory(words):
+                if isinstance(error, torch.cuda.OutOfMemoryError) or torch_running.no_memory(words):
                     raise
                 if "view size is not compatible" in words and not self._contiguous:
                     self._contiguous = True
@@ -323,11 +341,11 @@ class TorchModel:
             t.clone() if pair is None else (t - pair[0]) / pair[1]
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, _shape)
+        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, torch_running.shape)
         return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _outputs(self, raw: Tensor) -> Array:
-        return _array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
+        return torch_running.array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
 
     def _gradients(self, raw: Tensor, at: list[Tensor], cotangent: Cotangent, outputs: Array) -> list[Tensor | None]:
         if not raw.requires_grad:
@@ -374,49 +392,3 @@ class TorchModel:
             handle.remove()
         if not runs:
             raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
-
-
-def _unwrapped(module: nn.Module) -> nn.Module:
-    """The module inside the wrappers of torch.compile and of data parallelism, which compute the same."""
-    while True:
-        inner: Any = getattr(module, "_orig_mod", None)
-        if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = module.module
-        if not isinstance(inner, nn.Module):
-            break
-        module = inner
-    return module
-
-
-def _eager(module: nn.Module) -> AbstractContextManager[Any]:
-    """Parts that torch.compile has compiled run as they were written, so that their layers can be read."""
-    if any(m._compiled_call_impl is not None or hasattr(m, "_orig_mod") for m in module.modules()):
-        return cast(AbstractContextManager[Any], torch.compiler.set_stance("force_eager"))
-    return nullcontext()
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    """What torch raises when memory runs out, as `OutOfMemory`; on a CPU that is a RuntimeError told by its words alone."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise OutOfMemory(str(error)) from error
-    except RuntimeError as error:
-        if isinstance(error, CrossXAIError) or not _no_memory(str(error)):
-            raise
-        raise OutOfMemory(str(error)) from error
-
-
-def _shape(value: Any) -> tuple[int | None, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def _no_memory(words: str) -> bool:
-    return "can't allocate memory" in words or "not enough memory" in words
-
-
-def _array(tensor: Tensor) -> Array:
-    """A contiguous NumPy array; half precision becomes float32."""
-    full = tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-    return np.ascontiguousarray(full.detach().cpu().numpy())
