@@ -380,3 +380,15 @@ def test_healthy_networks_are_not_refused(name: str) -> None:
         )
         answer = get("gradcam.gradcam")(Question(model, (x,), target))
         assert answer.of("image").shape == (2, 64, 64, 1)
+
+
+def test_a_changed_keras_model_is_measured_again() -> None:
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential(
+        [keras.Input((12, 12, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, name="head")]
+    )
+    question = Question(KerasModel(net, IMAGE), (images(),), Target.classes([0, 1, 0], 2))
+    question.score()
+    net.get_layer("head").activation = lambda y: y - tf.reduce_mean(y, axis=0, keepdims=True)
+    with pytest.raises(BrokenAssumption, match="see each other"):
+        question.score()

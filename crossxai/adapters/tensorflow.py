@@ -117,6 +117,11 @@ class KerasModel:
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return _array(outputs), tuple(map(_array, gradients))
 
+    def fingerprint(self) -> int:
+        """Changes when anything of the model but the values of its weights does."""
+        with self._lock:
+            return self._traces.version()
+
     def hints(self) -> Mapping[str, Any]:
         """What the model shows of itself without a pass; see `tensorflow_hints`."""
         return tensorflow_hints.hints(self._named().values())

@@ -29,6 +29,13 @@ class Traces:
         self._model = model
         self._made: dict[Key, Any] = {}
         self._snapshot: Snapshot | None = None
+        self._version = 0
+
+    def version(self) -> int:
+        """A number that changes when the model has changed since it was asked for."""
+        self._refresh()
+        self._snapshot = self._snapshot or Snapshot(self._model)
+        return self._version
 
     def run(self, kind: str, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
         """function(*tensors), by a graph if there can be one. kind: names the function; tensors: the sample axis first."""
@@ -64,6 +71,7 @@ class Traces:
         """Trace everything anew at the next request."""
         self._made.clear()
         self._snapshot = None
+        self._version += 1
 
 
 def _traced(function: Callable[..., Any], specs: Sequence[Any]) -> Any:
