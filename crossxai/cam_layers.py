@@ -86,15 +86,35 @@ class CamLayers:
         """
         names = self.candidates()
         stream = [n for n in names if self._kind(n) not in PROJECTIONS]
-        for name in (*reversed(stream), *(n for n in reversed(names) if n not in stream)):
-            if self._drawable(name) and self._moves_score(name):
+        drawable = [
+            n for n in (*reversed(stream), *(n for n in reversed(names) if n not in stream)) if self._drawable(n)
+        ]
+        for name in drawable:
+            if self._moves_score(name):
+                self._check_tokens(name, names)
                 return name
+        if drawable:  # nothing moves the score, as where outputs are constant: the map is zero, and says so
+            return drawable[0]
         free, _ = self.question.one
         raise Unsupported(
             f"model {self.model.name!r} has no layer with a spatial activation that modality {free.name!r} reaches and the score "
             f"depends on, as far as layers tell their axes or they can be measured: name one by layer=…, of "
             f"{', '.join(list(self.layers.shapes)[-8:])}, and declare its axes at the adapter by layer_axes={{…}}"
         )
+
+    def _check_tokens(self, name: str, names: list[str]) -> None:
+        """Raise `Unsupported` if the layer is a plane before tokens that could not be read: the patch embedding, say."""
+        if self.layout(name).tokens is not None:
+            return
+        shapes = self.layers.shapes
+        later = [
+            n
+            for n in names[names.index(name) + 1 :]
+            if len(shapes[n]) == 2 and min(shapes[n]) > 1 and max(shapes[n]) > 3
+        ]
+        unread = [n for n in later if self._layout(n)[0] is None]
+        if later and len(unread) == len(later):
+            raise layout.refusal(unread[-1], self.model.name, shapes[unread[-1]], self._layout(unread[-1])[1])
 
     def drawable(self) -> dict[str, tuple[int, int, int]]:
         """Every layer where a map can be drawn: its (y, x, channel), in order of execution."""

@@ -130,7 +130,9 @@ class TorchModel:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
-        return tuple((id(m), m.training) for m in self.module.modules())
+        return tuple(
+            (id(m), *(v for k, v in vars(m).items() if v is True or v is False)) for m in self.module.modules()
+        )
 
     def hints(self) -> Mapping[str, Any]:
         """What the module shows of itself without a pass; see `torch_hints`."""
@@ -287,7 +289,7 @@ class TorchModel:
     def _check_mode(self) -> None:
         if "eval" in vars(self.module):  # a module of torch.export: its mode was settled when it was exported
             return
-        training = [name or "the module itself" for name, m in self.module.named_modules() if m.training]
+        training = [name or "the module itself" for name, m in self.module.named_modules() if torch_hints.matters(m)]
         if training:
             raise InvalidInput(
                 f"the module is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): dropout and "

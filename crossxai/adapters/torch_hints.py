@@ -25,6 +25,28 @@ def hints(module: nn.Module) -> Mapping[str, Any]:
     }
 
 
+def matters(module: nn.Module) -> bool:
+    """Whether a module is in training mode, and may compute otherwise because of it.
+
+    Quantised leaves, which torch makes in training mode, and plain activations do not.
+    """
+    if not getattr(module, "training", False):
+        return False
+    plain = (
+        nn.ReLU,
+        nn.ReLU6,
+        nn.Tanh,
+        nn.Sigmoid,
+        nn.GELU,
+        nn.SiLU,
+        nn.Identity,
+        nn.Flatten,
+        nn.Hardtanh,
+        nn.LeakyReLU,
+    )
+    return not (type(module) in plain or type(module).__module__.startswith("torch.ao.nn.quantized"))
+
+
 def _fresh(norm: Any) -> bool:
     tracked = norm.num_batches_tracked is not None and int(norm.num_batches_tracked) > 0
     moved = bool(torch.any(norm.running_mean != 0)) or bool(torch.any(norm.running_var != 1))

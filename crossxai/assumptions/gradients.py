@@ -12,6 +12,7 @@ from crossxai.assumptions.companions import shuffled, two
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.precision import allowance, rounding
 from crossxai.assumptions.slopes import slopes
+from crossxai.errors import ModelFailed
 from crossxai.model import Array, Differentiable, Inputs, Modality
 from crossxai.model_checks import WITHOUT_GRADIENTS
 
@@ -39,9 +40,9 @@ class _Probe:
     pair: Inputs
 
     def __post_init__(self) -> None:
-        outputs = np.asarray(self.model.predict(tuple(v[:1] for v in self.pair)))
-        self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
+        self.weights = np.zeros(0)
         self.outputs, self.gradients = passes.gradients(self.model, self.pair, self._cotangent)
+        self._cotangent(self.outputs)  # where the way is cut, nobody has asked for it yet
         self.unit = rounding(self.model, self.outputs)
 
     def fact(self, at: int, modality: Modality) -> Fact:
@@ -74,17 +75,23 @@ class _Probe:
         name = f"gradient at {modality.name}"
         which = modality.name if dead.all() else f"{modality.name} ({', '.join(np.array(modality.features)[dead][:5])})"
         own = self.pair[at]
-        others = [v for v in (own[::-1], shuffled(own)) if not np.array_equal(v, own)] or [own]
-        moved = [np.where(dead, v, own) for v in others]
-        scores = self._score(at)(np.concatenate([own, *moved]), np.tile(np.arange(2), 1 + len(moved))).astype(
-            np.float64
-        )
+        # Other observed values; where there are none, those on the way to 0, the baseline that explainers start from.
+        others = [v for v in (own[::-1], shuffled(own)) if not np.array_equal(v[..., dead], own[..., dead])]
+        moved = [np.where(dead, v, own) for v in others or [own * own.dtype.type(0), own / 2]]
+        rows = np.tile(np.arange(2), 1 + len(moved))
+        try:
+            scores = self._score(at)(np.concatenate([own, *moved]).astype(own.dtype), rows).astype(np.float64)
+        except ModelFailed as error:
+            return Fact(name, "unknown", f"{which}: no gradient, and no other value could be tried: {error}", HOW)
         table = scores.reshape(-1, 2)
         allowed = float(np.max(allowance(self.model, self.outputs))) * max(1.0, float(np.linalg.norm(self.weights)))
         change = np.abs(table - table[:1]).max(axis=1)
         if not (change > allowed).any():
             how = "other observed values there, and shuffled ones"
-            found = f"model {self.model.name!r} does not depend on {which}: its gradient and its relevance are zero"
+            found = (
+                f"at the samples looked at, model {self.model.name!r} does not depend on {which}: its gradient and its relevance "
+                "are zero there"
+            )
             return Fact(name, "note", found, how, "maps there are zero")
         end = moved[int(change[1:].argmax())]
         shares = (np.arange(POINTS) + 0.5) / POINTS
@@ -114,6 +121,8 @@ class _Probe:
         return str(self.model.cut(self.pair))
 
     def _cotangent(self, outputs: Array) -> Array:
+        if not self.weights.size:
+            self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
         return np.broadcast_to(self.weights, outputs.shape).astype(outputs.dtype)
 
     def _full(self, at: int, copies: Array, rows: Array) -> Inputs:

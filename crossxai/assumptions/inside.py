@@ -30,7 +30,8 @@ def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:
     name, how = f"activation maps of {modality}", "the layers' definitions, else sixteen passes with a cell replaced"
     few = tuple(v[:2] for v in inputs)
     outputs = np.asarray(model.predict(few))
-    target = Target(np.broadcast_to(np.ones(outputs.shape[1:]), outputs.shape))
+    mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
+    target = Target(np.broadcast_to(mixture, outputs.shape))
     try:
         question = Question(model, few, target, check="off").only(modality)
         layer = question.cam_layer()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from typing import Any
 
 import numpy as np
 
-from crossxai.assumptions.companions import flat, shuffled, two
+from crossxai.assumptions.companions import dimmed, flat, shuffled, two
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.precision import allowance, differ
 from crossxai.errors import InvalidInput, ModelFailed
@@ -26,27 +28,61 @@ def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact]:
 
 
 def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
-    first, second = (np.array(model.predict(pair)) for _ in range(2))
+    before = _generators()
+    first = np.array(model.predict(pair))
+    drawn = not _same(before, _generators())
+    second = np.array(model.predict(pair))
     if len(first) != len(pair[0]):
         raise InvalidInput(
             f"the model gives {len(first)} outputs for {len(pair[0])} samples: it must keep the sample axis"
         )
+    faint = tuple(dimmed(v[:1]) for v in pair)
     alone: Array | ModelFailed
     try:
-        alone = np.array(model.predict(tuple(v[:1] for v in pair)))
+        alone = np.array(model.predict(faint))
     except ModelFailed as error:
         alone = error
-    beside = np.array(model.predict(tuple(np.concatenate([flat(v[:1]), v[::-1], shuffled(v[:1])]) for v in pair)))
+    beside = np.array(model.predict(tuple(_company(v, f) for v, f in zip(pair, faint, strict=True))))
     allowed = allowance(model, np.concatenate([first, beside]))
-    same = _deterministic(model, pair, first, second, allowed)
+    same = _deterministic(model, pair, first, second, allowed, drawn)
     if same.verdict == "broken":
         how = "nothing can be told of a model that draws at random"
         return same, Fact(INDEPENDENT, "unknown", how, how)
     return same, _independent(model, pair, first, alone, beside, allowed)
 
 
-def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allowed: Array) -> Fact:
-    how = "the same batch of two samples twice"
+def _company(values: Array, faint: Array) -> Array:
+    """Six samples: an empty one, the two in turned order, a faint one, and two shuffled ones."""
+    others = [shuffled(values[:1], seed) for seed in range(2)]
+    return np.concatenate([flat(values[:1]), values[::-1], faint, *others])
+
+
+def _generators() -> list[Any]:
+    """The states of the generators that a model may draw from."""
+    torch = sys.modules.get("torch")
+    states: list[Any] = [random.getstate()[1], np.random.get_state(legacy=False)["state"]["key"]]  # noqa: NPY002 - the one that models draw from
+    return states if torch is None else [*states, torch.get_rng_state().numpy()]
+
+
+def _same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allowed: Array, drawn: bool) -> Fact:
+    how = "the same batch of two samples twice, and the generators of random numbers before and after"
+    if not np.isfinite(first).any():
+        return Fact(
+            DETERMINISTIC, "broken", f"model {model.name!r} gives NaN or infinity for these samples", how, "no answer is right",
+            "a model that gives numbers: does it divide by a deviation, or take a logarithm, that can be 0?",
+        )  # fmt: skip
+    if drawn and not differ(first, second, allowed):
+        return Fact(
+            DETERMINISTIC, "broken", f"model {model.name!r} draws random numbers in a forward pass", how,
+            "now and then its outputs, and with them maps and curves, would be others",
+            "training=self.training where it draws (F.dropout, stochastic depth), or a generator of its own with a fixed seed",
+        )  # fmt: skip
     if not differ(first, second, allowed):
         if not getattr(model, "traced_matches", lambda _inputs: True)(pair):
             return Fact(
@@ -74,7 +110,7 @@ def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allo
 def _independent(
     model: Model, pair: Inputs, first: Array, alone: Array | ModelFailed, beside: Array, allowed: Array
 ) -> Fact:
-    how = "a sample alone, beside others, and in batches of 1, 2 and 4"
+    how = "a sample alone, beside others, and in batches of 1, 2 and 6"
     breaks = "explainers score altered copies in batches, so every map would depend on the batch size"
     write = (
         "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over "
@@ -82,8 +118,8 @@ def _independent(
     )
     if isinstance(alone, ModelFailed):
         return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", how, breaks, write)
-    own = np.concatenate([first[:1], first])
-    other = np.concatenate([alone, beside[[2, 1]]])
+    own = np.concatenate([alone, first])
+    other = beside[[3, 2, 1]]
     if not differ(own, other, allowed):
         return Fact(INDEPENDENT, "holds", "a sample's outputs do not depend on the samples beside it", how)
     layer = _first(model, pair, tuple(v[:1] for v in pair))
