@@ -153,7 +153,7 @@ class CamLayers:
         stated = dict(getattr(self.asked, "layer_axes", None) or {}).get(layer)
         if stated is not None:
             return layout.declared(stated, shape, tokens, layer), "declared"
-        axes = self.asked.axes_of(layer) if hasattr(self.asked, "axes_of") else None
+        axes = self._axes(layer)
         told = layout.defined(axes, shape) or layout.streamed(shape, tokens)
         if told is not None:
             return told, told.how

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers as L
+from removing import Removing
 
 from crossxai import Modality
 from crossxai.adapters.tensorflow import KerasModel
@@ -184,7 +185,7 @@ def network(spec: Spec, planted: bool) -> Any:
     return Scaled(net) if spec.fault == "temperature" else net
 
 
-class Drawn:
+class Drawn(Removing):
     """The network of a seed, wrapped, and its truths for two samples; changed after it was wrapped if that is its fault."""
 
     def __init__(self, seed: int) -> None:
@@ -226,25 +227,6 @@ class Drawn:
             score = tf.reduce_sum(tf.gather(self._call(self.healthy, tensors), labels, axis=1, batch_dims=1))
         found = tape.gradient(score, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return {m.name: g.numpy().astype(np.float64) for m, g in zip(self.modalities, found, strict=True)}
-
-    def removals(self, labels: Any) -> dict[str, Any]:
-        """The drop of the score as each 4 × 4 patch, or column, becomes 0."""
-        own, found = self.scores(labels), {}
-        for at, modality in enumerate(self.modalities):
-            values = self.inputs[at]
-            drops = np.zeros((*values.shape[:-1], 1) if values.ndim == 4 else values.shape)
-            patches = [np.s_[:, y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4)]
-            for cell in patches if values.ndim == 4 else [np.s_[:, i] for i in range(4)]:
-                changed = values.copy()
-                changed[cell] = 0
-                scores = self.scores(labels, tuple(changed if i == at else v for i, v in enumerate(self.inputs)))
-                drops[cell] = (own - scores).reshape(-1, *[1] * (drops[cell].ndim - 1))
-            found[modality.name] = drops
-        return found
-
-    def grouped(self, values: Any) -> Any:
-        """One value per 4 × 4 patch, or per column."""
-        return values[:, ::4, ::4] if values.ndim == 4 else values
 
     def cam(self, labels: Any, layer: str) -> Any:
         """Grad-CAM at a layer, by a model of two outputs and TensorFlow's tape, on the network without its fault."""

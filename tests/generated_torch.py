@@ -8,6 +8,7 @@ from typing import Any
 import grammar
 import numpy as np
 import torch
+from removing import Removing
 
 from crossxai import Modality
 from crossxai.adapters.torch import TorchModel
@@ -17,7 +18,7 @@ INT8 = 0.0
 """Quantised layers of torch have no gradient."""
 
 
-class Drawn:
+class Drawn(Removing):
     """The network of a seed, wrapped, and its truths for two samples; changed after it was wrapped if that is its fault."""
 
     def __init__(self, seed: int) -> None:
@@ -67,30 +68,6 @@ class Drawn:
                 slopes.append(((ends[0] - ends[1]) / 2e-6).reshape(values.shape[1:]))
             found[modality.name] = np.stack(slopes)
         return found
-
-    def removals(self, labels: Any) -> dict[str, Any]:
-        """The drop of the score as each 4 × 4 patch, or column, becomes 0."""
-        own = self.scores(labels)
-        found = {}
-        for at, modality in enumerate(self.modalities):
-            values = self.inputs[at]
-            drops = np.zeros((*values.shape[:-1], 1) if values.ndim == 4 else values.shape)
-            cells = (
-                [np.s_[:, y : y + 4, x : x + 4] for y in (0, 4) for x in (0, 4)]
-                if values.ndim == 4
-                else [np.s_[:, i] for i in range(4)]
-            )
-            for cell in cells:
-                changed = values.copy()
-                changed[cell] = 0
-                scores = self.scores(labels, tuple(changed if i == at else v for i, v in enumerate(self.inputs)))
-                drops[cell] = (own - scores).reshape(-1, *[1] * (drops[cell].ndim - 1))
-            found[modality.name] = drops
-        return found
-
-    def grouped(self, values: Any) -> Any:
-        """One value per 4 × 4 patch, or per column."""
-        return values[:, ::4, ::4] if values.ndim == 4 else values
 
     def cam(self, labels: Any, layer: str) -> Any:
         """Grad-CAM at a layer of the image's encoder, whose layout the grammar knows, by the network without its fault."""
