@@ -16,6 +16,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.links import linked, through
 from crossxai.masks import boolean
 from crossxai.model import Array
+from crossxai.outputs import seen
 from crossxai.target import fits
 
 Probability = Literal["identity", "softmax", "sigmoid"]
@@ -59,10 +60,20 @@ THRESHOLDS = {"probabilities": 0.5, "log_probabilities": float(np.log(0.5))}
 """Above which the one class of a segmentation is the answer, by what the outputs are; 0 for logits."""
 
 
-def predicted_region(outputs: Array, label: int, kind: str = "logits") -> npt.NDArray[np.bool_]:
+def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt.NDArray[np.bool_]:
     """Where a class is the answer (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above the
-    threshold of what the outputs are (see `crossxai.outputs`)."""
+    threshold of what the outputs are: kind, as of `crossxai.outputs`.
+
+    Not given, outputs outside of [0, 1] are logits. Raises `InvalidInput` where that decides and cannot be told.
+    """
     if outputs.shape[-1] == 1:
+        found = seen(outputs) if kind is None else None
+        kind = found.kind if found is not None else kind
+        if kind is None or kind == "unknown":
+            raise InvalidInput(
+                "all outputs lie in [0, 1], so that it cannot be told whether they are logits, which are an answer above 0, or "
+                'probabilities, which are one above 1/2: write kind="logits" or "probabilities"'
+            )
         return np.asarray(outputs[..., 0] > THRESHOLDS.get(kind, 0.0))
     return np.asarray(outputs.argmax(axis=-1) == label)
 

@@ -15,7 +15,8 @@ from crossxai.process import foreign
 Outputs = Literal["logits", "probabilities", "log_probabilities", "values"]
 
 DECLARE = (
-    'declare it: outputs="logits" or "probabilities" at the adapter, in an experiment outputs = "…" under [[models]]'
+    'declare it: outputs="logits", "probabilities", "log_probabilities" or "values" at the adapter, in an experiment '
+    'outputs = "…" under [[models]]'
 )
 ENDINGS: dict[str, Outputs] = {
     **{"sigmoid": "probabilities", "softmax": "probabilities", "linear": "logits"},
@@ -26,6 +27,8 @@ ENDINGS: dict[str, Outputs] = {
 EXTREMES = (3.0, 100.0, 3000.0)
 """How many times the half range of each modality extreme inputs leave its middle; columns of whole numbers, which may be codes,
 stay."""
+BOTH_WAYS = (100.0, -100.0, 3000.0, -3000.0)
+"""The same for outputs that are never negative: what is bounded is as large at the second pair as at the first."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
     operation; by its outputs on extreme inputs.
 
     inputs: some samples; outputs: the model's on them, if they are known. Costs a pass of two samples without outputs, one of one
-    sample if all lie in [0, 1], and one of four if that does not tell, once per model. Logits and the values of a regression are
-    not told apart: what is no probability is "logits".
+    sample if none of them is negative, and one of four if that does not tell, once per model. Logits and the values of a
+    regression are not told apart: what is no probability is "logits". "unknown" is what may be either: all in [0, 1] and no
+    sigmoid is seen, or probabilities on a scale of their own, such as percent.
     """
     declared = getattr(model, "outputs", None)
     if declared is not None:
@@ -62,11 +66,14 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
 
 def _measured(model: Model, few: Inputs, outputs: Array) -> Kind:
     found = seen(outputs)
-    if found is not None and (found.kind != "logits" or outputs.max() > 0):
+    if found is not None and (found.kind != "logits" or outputs.min() < 0 < outputs.max()):
         return found
     last = known(model, ("ending", kind_of(few)), lambda: _of_ending(model, few))
-    if found is not None:  # all below 0: a log-sigmoid's show it by no sum
+    if found is not None and outputs.max() <= 0:  # a log-sigmoid's show it by no sum
         return last if last is not None and last.kind == "log_probabilities" else found
+    if found is not None:  # none is negative, some are above 1: logits, or probabilities in percent
+        bounded = None if last is not None else known(model, ("bounded", kind_of(few)), lambda: _of_bounds(model, few))
+        return bounded or found
     return last or known(model, ("extremes", kind_of(few)), lambda: _of_extremes(model, few))
 
 
@@ -76,10 +83,26 @@ def seen(outputs: Array) -> Kind | None:
         return Kind("probabilities", f"the {outputs.shape[-1]} outputs of each sample sum to 1")
     if sums_to_one(outputs, logarithms=True):
         return Kind("log_probabilities", f"exp of the {outputs.shape[-1]} outputs of each sample sums to 1")
+    total = _one_sum(outputs)
+    if total is not None:
+        return Kind("unknown", f"the {outputs.shape[-1]} outputs of each sample sum to {total:.4g}")
     finite = outputs[np.isfinite(outputs)]
     if finite.size and not _within(finite):
         return Kind("logits", f"outputs from {finite.min():.3g} to {finite.max():.3g}")
     return None
+
+
+def _one_sum(outputs: Array) -> float | None:
+    """What outputs (n, *out, classes) sum to in every row, to rounding, where none is negative and they differ between rows."""
+    if outputs.shape[-1] < 2 or not np.isfinite(outputs).all():
+        return None
+    rows = outputs.reshape(-1, outputs.shape[-1]).astype(np.float64)
+    if len(rows) < 2 or rows.min() < 0:
+        return None
+    sums = rows.sum(axis=1)
+    rounding = 8 * max(float(np.finfo(outputs.dtype).eps), 1e-7) * float(sums.max())
+    varies = float(np.ptp(rows, axis=0).max()) > 50 * rounding
+    return float(sums.mean()) if varies and float(np.ptp(sums)) <= rounding else None
 
 
 def sums_to_one(outputs: Array, logarithms: bool = False) -> bool:
@@ -130,7 +153,9 @@ def probability_link(
 
 def check_link(link: str, found: Kind, model: str, name: str = "link") -> None:
     """Raise `InvalidInput` for a link (a `Target`'s, or the probability of a measure) that these outputs have been through
-    already, or that they cannot go through. name: that of the parameter."""
+    already, or may have been, or that they cannot go through. name: that of the parameter."""
+    if link != "identity":
+        check_known(found, model, f'what {name}="{link}" makes of them')
     if found.kind == "probabilities" and link in ("softmax", "sigmoid"):
         raise InvalidInput(
             f"model {model!r} gives probabilities already ({found.how}): a second {link} would flatten every score; "
@@ -149,7 +174,7 @@ def check_link(link: str, found: Kind, model: str, name: str = "link") -> None:
 
 def check_target(model: Model, inputs: Inputs, target: Any, outputs: Array | None = None) -> None:
     """Raise `InvalidInput` where a `Target` or a measure puts the model's outputs through a link that they have been through, or
-    cannot go through; measures what they are only if there is such a link."""
+    may have been, or cannot go through; measures what they are only if there is such a link."""
     link = getattr(target, "probability", getattr(target, "link", "identity"))
     if link in ("softmax", "sigmoid", "log_odds"):
         name = "probability" if hasattr(target, "probability") else "link"
@@ -199,15 +224,48 @@ def _of_extremes(model: Model, few: Inputs) -> Kind:
     return Kind("unknown", "all outputs lie in [0, 1], on extreme inputs, too")
 
 
+def _of_bounds(model: Model, few: Inputs) -> Kind | None:
+    """Whether outputs of which none is negative stay below the same bound on extreme inputs, as probabilities in percent do; None
+    where they do not, or where they are not to be had."""
+    rng = np.random.default_rng([0, 3])
+    inputs = tuple(_far(m, v, rng) for m, v in zip(model.modalities, few, strict=True))
+    try:
+        with np.errstate(all="ignore"):
+            outputs = np.asarray(model.predict(inputs))
+    except _failures():
+        return None
+    if not np.isfinite(outputs).all() or outputs.min() < 0:
+        return None
+    near, far = (float(pair.max()) for pair in np.split(outputs.astype(np.float64), 2))
+    if not 0.99 * near <= far <= 1.01 * near or not np.ptp(outputs, axis=0).max() > 1e-3 * near:
+        return None
+    return Kind("unknown", f"none of the outputs is negative, nor above {far:.4g} on inputs however extreme")
+
+
 def _extreme(modality: Modality, values: Array, rng: np.random.Generator) -> Array:
     """Four inputs: the first sample shuffled, and noise around an offset, farther and farther from the middle of the range."""
-    low, high = modality.range or (float(values.min()), float(values.max()))
-    half = (high - low) / 2 or 1.0
     shuffled = rng.permuted(values[:1], axis=1)
     offsets = rng.choice([-1.0, 1.0], (len(EXTREMES), *[1] * (values.ndim - 2), values.shape[-1]))
     noise = offsets + rng.uniform(-1, 1, (len(EXTREMES), *values.shape[1:]))
-    scale = np.reshape(EXTREMES, (-1, *[1] * (values.ndim - 1)))
-    found = np.concatenate([shuffled, ((low + high) / 2 + half * scale * noise).astype(values.dtype)])
+    return _codes_kept(modality, values, np.concatenate([shuffled, _away(modality, values, noise, EXTREMES)]))
+
+
+def _far(modality: Modality, values: Array, rng: np.random.Generator) -> Array:
+    """Four inputs: noise around an offset to either side of the middle of the range, and the same farther away."""
+    offset = rng.choice([-1.0, 1.0], (1, *[1] * (values.ndim - 2), values.shape[-1]))
+    noise = offset + rng.uniform(-1, 1, (1, *values.shape[1:]))
+    return _codes_kept(modality, values, _away(modality, values, noise, BOTH_WAYS))
+
+
+def _away(modality: Modality, values: Array, noise: Array, times: tuple[float, ...]) -> Array:
+    """Noise (1 or n, *axes) so many times the half range away from the middle of the range."""
+    low, high = modality.range or (float(values.min()), float(values.max()))
+    half = (high - low) / 2 or 1.0
+    scale = np.reshape(times, (-1, *[1] * (values.ndim - 1)))
+    return np.asarray(((low + high) / 2 + half * scale * noise).astype(values.dtype))
+
+
+def _codes_kept(modality: Modality, values: Array, found: Array) -> Array:
     if not modality.spatial:  # whole numbers may be codes, of which a network knows those that there are
         codes = (values == np.round(values)).reshape(-1, values.shape[-1]).all(axis=0)
         found[..., codes] = values[:1][..., codes]

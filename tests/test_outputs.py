@@ -13,6 +13,7 @@ from keras import layers as L
 from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
+import crossxai
 from crossxai import Dice, Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
@@ -36,6 +37,20 @@ def torch_net(*last: nn.Module, channels: int = 1) -> TorchModel:
         IMAGE,
         output_axes=MAP,
     )
+
+
+class Times(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Any) -> Any:
+        return x * self.factor
+
+
+class Plus(Times):
+    def forward(self, x: Any) -> Any:
+        return x + self.factor
 
 
 def keras_net(last: str | None, channels: int = 1, bias: float = 0.0) -> KerasModel:
@@ -93,8 +108,9 @@ def four(v: Array) -> Array:
         (
             lambda: KerasModel(Subclassed(lambda v: 0.01 * v + 0.5), IMAGE, output_axes=MAP),
             "logits",
-            "no activation",
+            "on extreme inputs",
         ),
+        (lambda: torch_net(Plus(0.5), Times(1.0)), "logits", "outputs from"),
         (lambda: function(lambda v: expit(four(v) / 50)), "probabilities", "near its ends"),
         (lambda: function(lambda v: four(v) / 500 + 0.5), "logits", "on extreme inputs"),
         (lambda: function(lambda v: softmax(four(v), axis=1)), "probabilities", "sum to 1"),
@@ -102,6 +118,19 @@ def four(v: Array) -> Array:
         (lambda: function(lambda v: log_softmax(four(v), axis=1)), "log_probabilities", "exp of the 4"),
         (lambda: function(lambda v: 0.5 + 0.1 * np.sin(four(v))), "unknown", "lie in [0, 1]"),
         (lambda: FunctionModel(four, IMAGE, outputs="values"), "values", "declared"),
+        (lambda: function(lambda v: 100 * softmax(four(v) / 50, axis=1)), "unknown", "sum to 100"),
+        (lambda: function(lambda v: 0.3 * softmax(four(v) / 50, axis=1)), "unknown", "sum to 0.3"),
+        (lambda: function(lambda v: 100 * expit(four(v)[:, :1] / 50)), "unknown", "however extreme"),
+        (lambda: torch_net(nn.Softmax(1), Times(100.0), channels=3), "unknown", "sum to 100"),
+        (lambda: torch_net(Times(0.5), nn.Tanh(), Times(0.4), Plus(0.5)), "unknown", "on extreme inputs, too"),
+        (lambda: torch_net(Times(0.5), nn.Tanh(), Times(0.5), Plus(0.5)), "probabilities", "near its ends"),
+        (lambda: torch_net(nn.Sigmoid(), Times(0.8), Plus(0.1)), "unknown", "on extreme inputs, too"),
+        # Logits that are never negative, or that sum to the same.
+        (lambda: torch_net(nn.ReLU(), Times(30.0), channels=3), "logits", "outputs from"),
+        (lambda: function(lambda v: four(v) ** 2), "logits", "outputs from"),
+        (lambda: function(lambda v: four(v) - four(v).mean(axis=1, keepdims=True)), "logits", "outputs from"),
+        (lambda: function(lambda v: 0 * four(v) + [3.0, 1, 0.5, 2]), "logits", "outputs from"),
+        (lambda: torch_net(Plus(5.0)), "logits", "outputs from"),
     ],
 )
 def test_what_outputs_are(model: Any, expected: str, how: str) -> None:
@@ -174,11 +203,56 @@ def test_softmax_over_probabilities_is_refused() -> None:
 
 
 def test_unknown_outputs_are_to_be_declared() -> None:
-    with pytest.raises(InvalidInput, match=r'outputs="logits" or "probabilities" at the adapter'):
+    with pytest.raises(InvalidInput, match=r'outputs="logits", "probabilities", .* at the adapter'):
         check_known(Kind("unknown", "all outputs lie in [0, 1]"), "net", "where the predicted region is")
     links = {k: probability_link(Kind(k, ""), 3, "net") for k in ("logits", "probabilities", "log_probabilities")}
     assert links == {"logits": "softmax", "probabilities": "identity", "log_probabilities": "softmax"}
     assert probability_link(Kind("logits", ""), 1, "net") == "sigmoid"
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "keras"])
+def test_a_link_of_unknown_outputs_is_refused_until_they_are_declared(framework: str) -> None:
+    """Hand-made sigmoids that do not reach 0 and 1: masked, scaled; a second sigmoid would pass unseen."""
+
+    def made(outputs: Any = None) -> Any:
+        if framework == "numpy":
+            return FunctionModel(
+                lambda v: 0.2 + 0.5 * expit(v.sum(axis=-1, keepdims=True) - 1), IMAGE, output_axes=MAP, outputs=outputs
+            )
+        net = torch_net(nn.Sigmoid(), Times(0.8), Plus(0.1)) if framework == "torch" else None
+        if net is None:
+            net = KerasModel(Subclassed(lambda v: 0.8 * keras.ops.sigmoid(v) + 0.1), IMAGE, output_axes=MAP)
+        net.outputs = outputs
+        return net
+
+    inside = np.ones((3, 8, 8))
+    asked = (
+        Target.regions(inside, 0, 1, "sigmoid"),
+        Dice(inside, 0, 1, "sigmoid"),
+        Target.regions(inside, 0, 1, "log_odds"),
+    )
+    for target in asked:
+        with pytest.raises(
+            InvalidInput, match=r'="(sigmoid|log_odds)" makes of them; declare it: outputs="logits", "pro'
+        ):
+            Question(made(), (X,), target).score()
+    assert Question(made("logits"), (X,), asked[0]).score().shape == (3,)
+    assert Question(made("values"), (X,), asked[1]).score().shape == (3,)
+    assert Question(made("probabilities"), (X,), asked[2]).score().shape == (3,)
+    assert Question(made(), (X,), Target.regions(inside, 0, 1)).score().shape == (3,)  # the raw output is what it is
+    with pytest.raises(InvalidInput, match="a second sigmoid"):
+        Question(made("probabilities"), (X,), asked[0]).score()
+    facts = {fact.name: fact for fact in crossxai.check(made(), X, asked[0]).facts}
+    assert (facts["outputs"].verdict, facts["target"].verdict) == ("note", "broken")
+
+
+def test_a_predicted_region_whose_threshold_cannot_be_told_is_refused() -> None:
+    p = expit(RNG.normal(size=(2, 5, 5, 1)))
+    for ask in (lambda: predicted_region(p, 0), lambda: predicted_region(p, 0, "unknown")):
+        with pytest.raises(InvalidInput, match=r'write kind="logits" or "probabilities"'):
+            ask()
+    np.testing.assert_array_equal(predicted_region(4 * p - 2, 0), p[..., 0] > 0.5)
+    assert predicted_region(np.concatenate([p, 1 - p], -1), 0).sum() == (p > 0.5).sum()
 
 
 def test_the_predicted_region_is_that_of_the_logits() -> None:

@@ -14,10 +14,9 @@ KEEPING = frozenset(
 
 ENDINGS = {
     **{"Sigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "log-softmax"},
-    **dict.fromkeys(
-        ("BiasAdd", "MatMul", "BatchMatMulV2", "Conv2D", "Add", "AddV2", "Sub", "FusedBatchNormV3"), "linear"
-    ),
+    **dict.fromkeys(("BiasAdd", "MatMul", "BatchMatMulV2", "Conv2D", "FusedBatchNormV3"), "linear"),
 }
+SUMS = ("Add", "AddV2", "Sub")
 
 
 def ending(output: Any) -> str | None:
@@ -25,4 +24,6 @@ def ending(output: Any) -> str | None:
     step = output.op
     while step.type in KEEPING:
         step = step.inputs[0].op
+    if step.type in SUMS:  # a bias, or a residual branch; but 0.5 + 0.5 * tanh(x) is a sigmoid
+        return "linear" if any(ending(term) == "linear" for term in step.inputs) else None
     return ENDINGS.get(step.type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from torch import Tensor
 
@@ -17,15 +18,21 @@ KEEPING = frozenset(
 
 ENDINGS = {
     **{"Sigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "log-softmax", "LogSigmoid": "log-sigmoid"},
-    **dict.fromkeys(("Addmm", "Mm", "Bmm", "Convolution", "Add", "Sub", "NativeBatchNorm", "CudnnBatchNorm"), "linear"),
+    **dict.fromkeys(("Addmm", "Mm", "Bmm", "Convolution", "NativeBatchNorm", "CudnnBatchNorm"), "linear"),
 }
+SUMS = ("Add", "Sub")
 
 
 def ending(outputs: Tensor) -> str | None:
     """ "sigmoid", "softmax", "log-softmax", "log-sigmoid" or "linear" (a layer without an activation); None for anything else."""
-    step = outputs.grad_fn
+    return _ending(outputs.grad_fn)
+
+
+def _ending(step: Any) -> str | None:
     while step is not None:
         name = re.sub(r"Backward\d*$", "", step.name())
+        if name in SUMS:  # a bias, or a residual branch; but 0.5 + 0.5 * tanh(x) is a sigmoid
+            return "linear" if any(_ending(term) == "linear" for term, _ in step.next_functions) else None
         if name not in KEEPING:
             return ENDINGS.get(name)
         step = step.next_functions[0][0]

@@ -8,6 +8,7 @@ from crossxai.assumptions.fact import Fact
 from crossxai.errors import CrossXAIError
 from crossxai.measures import Measure
 from crossxai.model import Differentiable, Inputs, Model
+from crossxai.outputs import check_target
 from crossxai.question import Question
 
 SAMPLES = 16
@@ -16,7 +17,11 @@ NEARLY = 1e-3
 
 
 def target_of(model: Model, inputs: Inputs, target: Measure) -> Fact:
-    """Whether the target's score can move on these samples, and has a gradient there."""
+    """Whether the target's score can move on these samples, and has a gradient there.
+
+    Raises `InvalidInput` for a link that the outputs have been through already, or may have been.
+    """
+    check_target(model, inputs, target)
     rows = np.arange(min(SAMPLES, len(target)))
     name, how = "target", f"scores and gradients of {len(rows)} samples"
     question = Question(model, tuple(v[rows] for v in inputs), target[rows], check="off")

@@ -228,10 +228,11 @@ def _said(run: Run, model: str, i: int, task: str) -> str:
 
 
 def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
-    """The predicted region of a segmentation: of its one class, or of all but the first."""
-    if found is None or found.outputs.ndim != 4:
+    """The predicted region of a segmentation: of its one class, or of all but the first; None where its threshold is unknown."""
+    kind = str(found.info.get("outputs", "logits")) if found is not None else ""
+    if found is None or found.outputs.ndim != 4 or (kind == "unknown" and found.outputs.shape[-1] == 1):
         return None
-    first = predicted_region(found.outputs, 0, str(found.info.get("outputs", "logits")))
+    first = predicted_region(found.outputs, 0, kind)
     return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
 
 
