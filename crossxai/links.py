@@ -46,7 +46,10 @@ def through(outputs: Array, link: Link, slope: Array) -> Array:
 def weighed(values: Array, weights: Array, link: Link) -> Array:
     """values · weights; raises `BrokenAssumption` where the log-odds of what is weighed are infinite."""
     if link != "log_odds":
-        return values * weights
+        with np.errstate(
+            invalid="ignore"
+        ):  # infinity times 0: a score that is no number, which is said where it is used
+            return values * weights
     used = np.where(weights != 0, values, 0)
     if np.isinf(used).any():
         _saturated(int(np.isinf(used).reshape(len(used), -1).any(axis=1).sum()))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions import trust
+from crossxai.assumptions.finite import require_finite
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT, batched
 from crossxai.cam_layers import CamLayers
@@ -33,8 +34,8 @@ class Question:
     batch_size: the most samples a model sees at once, which bounds memory; all batching happens here. Halved when memory
     runs out. Not given, it is 32, and in a metric's long streams what measures fastest, up to 64.
     check: what an answer relies on (the model answers the same twice, samples do not see each other, gradients are right) is
-    measured once per model and kind of input, by nine passes on two samples, and for a target with a link what its outputs are,
-    by one or two more; "off" answers unchecked.
+    measured once per model, kind of input and batch size, by nine passes on two samples and one of a whole batch, and for a
+    target with a link what its outputs are, by one or two more; "off" answers unchecked.
     Raises `InvalidInput` if the inputs do not fit the modalities or the target.
     """
 
@@ -136,7 +137,7 @@ class Question:
         if self.check == "off":
             return
         check_target(self.model, self.inputs, self.target)
-        trust.require(trust.scores_of(self.model, self.inputs))
+        trust.require(trust.scores_of(self.model, self.inputs, self.batch_size))
         if gradients and isinstance(self.model, Differentiable):
             facts = trust.gradients_of(self.model, self.inputs)
             trust.require(facts[name] for name in self.free)
@@ -145,7 +146,7 @@ class Question:
         """What was found about the model that a reader of an answer should know, and that nothing was checked, if so."""
         if self.check == "off":
             return ("what the answer relies on was not checked, as asked",)
-        facts = list(trust.scores_of(self.model, self.inputs))
+        facts = list(trust.scores_of(self.model, self.inputs, self.batch_size))
         if gradients and isinstance(self.model, Differentiable):
             own = trust.gradients_of(self.model, self.inputs)
             facts += [own[name] for name in self.free]
@@ -218,7 +219,9 @@ class Question:
             return self.target.score(outputs, here), free
 
         scores, gradients = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return np.concatenate(scores), tuple(np.concatenate(g) for g in zip(*gradients, strict=True))
+        return self._finite(np.concatenate(scores), index), tuple(
+            np.concatenate(g) for g in zip(*gradients, strict=True)
+        )
 
     def layer_score_and_grad(
         self, layer: str, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None
@@ -237,7 +240,7 @@ class Question:
             return self.target.score(outputs, here), how.space(activation), how.space(gradient)
 
         scores, activations, grads = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return np.concatenate(scores), np.concatenate(activations), np.concatenate(grads)
+        return self._finite(np.concatenate(scores), index), np.concatenate(activations), np.concatenate(grads)
 
     def layer_score(self, layer: str) -> tuple[Array, Array]:
         """Scores (n,) and a layer's activation (n, y, x, channel), from one forward pass."""
@@ -249,7 +252,7 @@ class Question:
             return self.target.score(outputs, part), how.space(activation)
 
         scores, activations = zip(*batched(len(self), self.batch_size, work), strict=True)
-        return np.concatenate(scores), np.concatenate(activations)
+        return self._finite(np.concatenate(scores), np.arange(len(self))), np.concatenate(activations)
 
     def score_replaced(self, layer: str, rows: npt.ArrayLike, make: Callable[[Rows], Array]) -> Array:
         """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those (…, y, x, channel) that
@@ -324,7 +327,14 @@ class Question:
             return self.target.score(outputs, part), maps
 
         scores, found = zip(*batched(len(self), self.batch_size, work), strict=True)
-        return np.concatenate(scores), tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
+        every = self._finite(np.concatenate(scores), np.arange(len(self)))
+        return every, tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
+
+    def _finite(self, scores: Array, rows: Rows) -> Array:
+        """The scores; raises `BrokenAssumption` where one is NaN or infinite, beside which a gradient may look ordinary."""
+        if self.check == "on":
+            require_finite(self.model.name, self.ids, scores, rows)
+        return scores
 
     def _layered(self) -> Layered:
         if not isinstance(self.model, Layered):

@@ -98,6 +98,59 @@ def test_samples_that_see_each_other(kind: str) -> None:
         asked(COUPLED[kind]).score()
 
 
+@pytest.mark.parametrize(("sizes", "batch_size"), [((8, 99), 32), ((16, 17), 16), ((100, 999), 128), ((5, 5), 5)])
+def test_samples_that_see_each_other_in_larger_batches_only(sizes: tuple[int, int], batch_size: int) -> None:
+    """From a size on, at the question's own size only, at odd sizes."""
+
+    def coupled(h: Any) -> Any:
+        return h - h.mean(0) if sizes[0] <= len(h) <= sizes[1] else h
+
+    question = asked(Net(coupled), batch_size=batch_size)
+    if sizes[0] > 64:  # no batch of more is tried
+        question.score()
+        return
+    with pytest.raises(BrokenAssumption, match=f"see each other in a batch of {batch_size}"):
+        question.score()
+
+
+def test_samples_that_see_each_other_in_odd_batches_only() -> None:
+    with pytest.raises(BrokenAssumption, match=r"see each other|a sample alone"):
+        asked(Net(lambda h: h - h.mean(0) * (len(h) > 1 and len(h) % 2))).score()
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_unknown() -> None:
+    def f(v: Any) -> Any:
+        if len(v) > 8:
+            raise MemoryError
+        return v.mean((1, 2))
+
+    question = Question(FunctionModel(f, IMAGE), (images(),), Target.outputs(0, 3, 3))
+    assert question.score().shape == (3,)
+    _, fact = trust.scores_of(question.model, question.inputs)
+    assert (fact.verdict, fact.found) == ("unknown", "a batch of 32 samples does not fit into memory")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["captum.saliency", "reference.saliency", "gradcam.gradcam"])
+def test_a_later_sample_without_a_score_is_named(name: str, value: float) -> None:
+    """Its gradient is as ordinary as the others'; only two samples are looked at beforehand."""
+    x = images(9)
+    x[:, :2, :2] = 0.5
+    x[7, :2, :2] = 0.25  # less vivid than the others: not one of the two
+
+    class Late(Net):
+        def forward(self, v: Any) -> Any:
+            lost = (v[:, :, :2, :2].mean((1, 2, 3)) < 0.3).float()[:, None]
+            return super().forward(v) + torch.where(lost > 0, value, 0.0)
+
+    question = Question(TorchModel(Late().eval(), IMAGE), (x,), Target.classes([0] * 9, 2))
+    with pytest.raises(BrokenAssumption, match=r"NaN or infinite for sample 7, or"):
+        get(name)(question)
+    healthy = question[[0, 1, 8]]
+    assert np.isfinite(get(name)(healthy).of("image")).all()
+    assert get("captum.saliency")(Question(question.model, (x,), question.target, check="off")).of("image").shape
+
+
 @pytest.mark.parametrize("kind", CUT)
 def test_a_gradient_that_is_cut_or_wrong_is_refused_and_scores_are_not(kind: str) -> None:
     question = asked(CUT[kind])
@@ -201,7 +254,8 @@ def test_what_off_means() -> None:
 
 
 def test_what_the_measuring_costs() -> None:
-    """The four facts: at most twelve forward passes, on two samples and copies of them; and nothing the second time."""
+    """The four facts: at most twelve forward passes, on two samples and copies of them, and one of a batch; and nothing the
+    second time."""
     seen: list[int] = []
     net = Net()
     net.conv.register_forward_hook(lambda _m, given, _o: seen.append(len(given[0])))
@@ -209,7 +263,7 @@ def test_what_the_measuring_costs() -> None:
     question.trusted(gradients=True)
     crossxai.outputs.kind(question.model, question.inputs)
     assert len(seen) <= 12
-    assert sum(seen) <= 24, "twelve passes of two samples"
+    assert sum(seen) <= 25 + 32, "twelve passes of two samples, and a batch"
     seen.clear()
     question.trusted(gradients=True)
     question[[2, 1]].trusted(gradients=True)

@@ -53,3 +53,4 @@ def test_tables_too() -> None:
 def test_what_does_not_fit_gives_maps_that_say_so() -> None:
     maps = explainers.get("captum.occlusion", patch=12, stride=12)(question())
     assert maps.degenerate().tolist() == ["nan", "nan"]
+    assert maps.notes[0] == "no map of samples 0 ('a'), 1 ('b'): NaN or infinite"

@@ -1,4 +1,4 @@
-"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it: four passes."""
+"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it: five passes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,55 @@ from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.model import Array, Inputs, Layered, Model
 
 DETERMINISTIC, INDEPENDENT = "deterministic", "samples independent"
+HOW = "a sample alone, beside others, and in batches of 1, 2 and 7"
+BREAKS = "explainers score altered copies in batches, so every map would depend on the batch size"
+WRITE = (
+    "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over the "
+    "sample's own axes only"
+)
+LARGEST = 64
+"""No batch that is looked at holds more samples."""
 
 
-def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact]:
-    """Whether the same batch gives the same outputs twice, and a sample the same alone, beside others, at other batch sizes."""
+def repeating(model: Model, inputs: Inputs, batch_size: int) -> tuple[Fact, Fact]:
+    """Whether the same batch gives the same outputs twice, and a sample the same alone, beside others, at other batch sizes.
+
+    batch_size: of the batches that will be asked for. Where so many do not fit into memory, it is unknown what they do.
+    """
     pair = two(inputs)
     try:
-        return _measured(model, pair)
+        return _measured(model, inputs, pair, batch_size)
     except MemoryError:
         how = "two samples do not fit into memory at once"
         return Fact(DETERMINISTIC, "unknown", how, how), Fact(INDEPENDENT, "unknown", how, how)
 
 
-def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
+def _at_size(model: Model, inputs: Inputs, pair: Inputs, first: Array, size: int) -> Fact | None:
+    """What goes wrong with two samples at the end of a batch of this size, after as many others as there are, in turn."""
+    rows = np.arange(1, size - 1) % len(inputs[0])
+    batch = tuple(np.concatenate([values[rows], two_of]) for values, two_of in zip(inputs, pair, strict=True))
+    how = f"{HOW}, and of {size}"
+    try:
+        whole = np.array(model.predict(batch))
+    except MemoryError:
+        return Fact(INDEPENDENT, "unknown", f"a batch of {size} samples does not fit into memory", how)
+    except ModelFailed as error:
+        return Fact(INDEPENDENT, "broken", f"a batch of {size} samples: {error}", how, BREAKS, WRITE)
+    last = whole[-2:]
+    if len(whole) == size and not differ(first, last, allowance(model, np.concatenate([first, whole]))):
+        return None
+    return Fact(
+        INDEPENDENT,
+        "broken",
+        f"samples of model {model.name!r} see each other in a batch of {size}: a sample's outputs move by "
+        f"{_gap(first, last):.2g}, where samples differ by {_spread(first):.2g}",
+        how,
+        BREAKS,
+        WRITE,
+    )
+
+
+def _measured(model: Model, inputs: Inputs, pair: Inputs, size: int) -> tuple[Fact, Fact]:
     before = _generators()
     first = np.array(model.predict(pair))
     # Another thread may have drawn in between: then nothing can be said of the model.
@@ -50,12 +86,15 @@ def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact]:
     if same.verdict == "broken":
         how = "nothing can be told of a model that draws at random"
         return same, Fact(INDEPENDENT, "unknown", how, how)
-    return same, _independent(model, pair, first, alone, beside, allowed)
+    apart = _independent(model, pair, first, alone, beside, allowed)
+    if apart.verdict != "holds" or size <= len(pair[0]):
+        return same, apart
+    return same, _at_size(model, inputs, pair, first, size) or apart
 
 
 def _company(values: Array, faint: Array) -> Array:
-    """Six samples: an empty one, the two in turned order, a faint one, and two shuffled ones."""
-    others = [shuffled(values[:1], seed) for seed in range(2)]
+    """Seven samples, an odd number: an empty one, the two in turned order, a faint one, and three shuffled ones."""
+    others = [shuffled(values[:1], seed) for seed in range(3)]
     return np.concatenate([flat(values[:1]), values[::-1], faint, *others])
 
 
@@ -112,12 +151,7 @@ def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allo
 def _independent(
     model: Model, pair: Inputs, first: Array, alone: Array | ModelFailed, beside: Array, allowed: Array
 ) -> Fact:
-    how = "a sample alone, beside others, and in batches of 1, 2 and 6"
-    breaks = "explainers score altered copies in batches, so every map would depend on the batch size"
-    write = (
-        "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over "
-        "the sample's own axes only"
-    )
+    how, breaks, write = HOW, BREAKS, WRITE
     if isinstance(alone, ModelFailed):
         return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", how, breaks, write)
     own = np.concatenate([alone, first])

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.gradients import gradients
 from crossxai.assumptions.layer_gradients import at_layer
-from crossxai.assumptions.repeating import repeating
+from crossxai.assumptions.repeating import LARGEST, repeating
+from crossxai.batching import DEFAULT
 from crossxai.errors import BrokenAssumption
 from crossxai.known import itself, kind_of, known
 from crossxai.model import Differentiable, Inputs, Layered, Model
@@ -15,10 +16,11 @@ from crossxai.model import Differentiable, Inputs, Layered, Model
 OFF = 'check="off" at the question (in experiments: check = "off") answers all the same, unchecked, and every file says so'
 
 
-def scores_of(model: Model, inputs: Inputs) -> tuple[Fact, ...]:
-    """What every score relies on: the model gives the same answer twice, and samples do not see each other."""
-    model = itself(model)
-    return known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
+def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT) -> tuple[Fact, ...]:
+    """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
+    this size."""
+    model, size = itself(model), min(batch_size, LARGEST)
+    return known(model, ("repeating", kind_of(inputs), size), lambda: repeating(model, inputs, size))
 
 
 def gradients_of(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:

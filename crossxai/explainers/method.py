@@ -10,6 +10,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
+from crossxai.assumptions.finite import named
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.cam_layers import in_words
 from crossxai.errors import CrossXAIError, InvalidInput, LibraryFailed, Unsupported
@@ -126,6 +127,8 @@ class Method:
         with differentiating():
             answers = [self._asked(part) for part in parts]
         values = tuple(v for maps, _ in answers for v in maps)
+        lost = np.flatnonzero(~np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in values], axis=0))
+        no_map = (f"no map of {named(question.ids, lost)}: NaN or infinite",) if len(lost) else ()
         extras = dict(answers[0][1]) if len(parts) == 1 else {
             f"{key}.{part.free[0]}": extra
             for part, (_, found) in zip(parts, answers, strict=True)
@@ -142,7 +145,7 @@ class Method:
             seconds=time.perf_counter() - start,
             notes=()
             if self.needs == "nothing"
-            else tuple(dict.fromkeys(n for part in parts for n in self.notes(part))),
+            else (*no_map, *dict.fromkeys(n for part in parts for n in self.notes(part))),
         )
 
     def notes(self, question: Question) -> tuple[str, ...]:
