@@ -79,7 +79,7 @@ def measure(framework: str, options: argparse.Namespace) -> dict[str, Any]:
     experiment = check(content)
     samples, _ = sources.samples(experiment)
     subject = sources.subject(experiment.models[0], Path(), progress=False)
-    question, measured, _ = asking.questions(experiment, samples, subject, "model")
+    question, measured, *_ = asking.questions(experiment, samples, subject, "model")
     explaining: dict[str, float] = {}
     answers = []
     for name, params in EXPLAINERS.items():
