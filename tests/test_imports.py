@@ -172,6 +172,7 @@ CORE |= {
     f"assumptions.{name}"
     for name in (
         "companions",
+        "exact",
         "fact",
         "gradients",
         "layer_gradients",
@@ -179,6 +180,7 @@ CORE |= {
         "precision",
         "repeating",
         "slopes",
+        "stairs",
         "trust",
     )
 }
