@@ -111,6 +111,7 @@ def test_the_layer_where_a_gradient_is_lost_is_named() -> None:
     class Frozen(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            torch.manual_seed(0)
             self.backbone, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
 
         def forward(self, x: Any) -> Any:

@@ -113,7 +113,7 @@ class _Probe:
             other[1] = other[1] if (other[1] != values[1]).any() else values[1] / 2
             deltas.append(((other - values) * moves).astype(np.float64))
         own = Measured(self.model, self.pair, self.unit)
-        segments = SEGMENTS if passes.small(self.pair) else SEGMENTS // 2
+        ways, segments = (2, SEGMENTS) if passes.small(self.pair) else (1, SEGMENTS // 2)
 
         def look(used: Measured, rows: Rows, shares: Array) -> tuple[Array, Array]:
             inputs = tuple(
@@ -124,9 +124,9 @@ class _Probe:
             slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(found, deltas, strict=True)]
             return self._mixed(outputs), np.sum(slopes, axis=0)
 
-        rows, shares = np.repeat(np.arange(2), segments + 1), np.tile(np.linspace(0, 1, segments + 1), 2)
+        rows, shares = np.repeat(np.arange(ways), segments + 1), np.tile(np.linspace(0, 1, segments + 1), ways)
         try:
-            scores, found = (v.reshape(2, -1) for v in look(own, rows, shares))
+            scores, found = (v.reshape(ways, -1) for v in look(own, rows, shares))
             return stairs(scores, found, self.unit, partial(look, self.used), self.used.unit)
         except ModelFailed:  # what lies between samples may be nothing to a model, codes for one
             return Stairs(False, 0.0)

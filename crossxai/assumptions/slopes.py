@@ -55,7 +55,7 @@ class _Steps:
 
 def _steps(unit: float) -> _Steps:
     if unit < 1e-12:
-        return _Steps(1e-5, 2.5e-6, 1e-7, 1e-6, 1e-3)
+        return _Steps(2e-6, 5e-7, 1e-7, 1e-6, 1e-3)
     return _Steps(1e-2, 2.5e-3, 1e-5, 0.03, 0.03) if unit < 1e-5 else _Steps(5e-2, 2.5e-2, 1e-3, 0.1, 0.1)
 
 
@@ -131,17 +131,16 @@ def _beside(
     at: Array, direction: Array, scale: Array, score: Score, again: Gradient, steps: _Steps, unit: float
 ) -> Slopes:
     """Whether the gradient is right at a point beside each sample, where no two values are tied; None if none tells."""
-    n, rng = len(at), np.random.default_rng(17)
-    moved = np.concatenate([at + 1e-3 * scale * rng.uniform(-1, 1, at.shape) for _ in range(BESIDE)])
-    rows = np.tile(np.arange(n), BESIDE)
-    found = _compare(moved, rows, again(moved, rows), np.concatenate([direction] * BESIDE), score, steps, unit)
-    wrong, right = (v.reshape(BESIDE, n) for v in (found.wrong, (found.clear | found.flat) & ~found.wrong))
-    relative = found.relative.reshape(BESIDE, n)
-    if right.any(axis=0).all():
-        return Slopes(True, float(np.where(right, relative, np.inf).min(axis=0).max()))
+    rows, rng = np.arange(len(at)), np.random.default_rng(17)
+    wrong, relative = np.ones(len(at), bool), np.zeros(len(at))
+    for _ in range(BESIDE):
+        moved = at + 1e-3 * scale * rng.uniform(-1, 1, at.shape)
+        found = _compare(moved, rows, again(moved, rows), direction, score, steps, unit)
+        if not found.wrong.any() and (found.clear | found.flat).all():
+            return Slopes(True, float(found.relative.max()))
+        wrong, relative = wrong & found.wrong, np.maximum(relative, found.relative)
     # A fault shows wherever one looks, a kink within a step at one point of many.
-    everywhere = wrong.all(axis=0)
-    return Slopes(False, float(relative[:, everywhere].max())) if everywhere.any() else Slopes(None, float("nan"))
+    return Slopes(False, float(relative[wrong].max())) if wrong.any() else Slopes(None, float("nan"))
 
 
 def _other_directions(at: Array, gradient: Array, scale: Array, score: Score, steps: _Steps, unit: float) -> Slopes:

@@ -20,7 +20,7 @@ Look = Callable[[Rows, Array], tuple[Array, Array]]
 """(rows, shares of the way) → scores (m,) there and their slopes along the way, which is 1 long."""
 
 SEGMENTS = 16
-"""Of a way between two small inputs; half as many for large ones."""
+"""Of each of two ways between small inputs; half as many of one between large ones."""
 SUM, EACH = 3.0, 2.0
 """Missing parts, added up or each by itself, as multiples of what one bend per segment makes of them: 1, and where very many
 bend, up to 2.5 and 1.7."""
