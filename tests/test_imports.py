@@ -172,6 +172,8 @@ CORE |= {
     f"assumptions.{name}"
     for name in (
         "companions",
+        "finite",
+        "exact",
         "fact",
         "gradients",
         "layer_gradients",
@@ -179,6 +181,7 @@ CORE |= {
         "precision",
         "repeating",
         "slopes",
+        "stairs",
         "trust",
     )
 }

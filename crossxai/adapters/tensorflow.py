@@ -17,6 +17,7 @@ from crossxai.adapters import (
     tensorflow_attention,
     tensorflow_axes,
     tensorflow_ending,
+    tensorflow_exact,
     tensorflow_hints,
     tensorflow_weights,
 )
@@ -121,6 +122,25 @@ class KerasModel:
         """Changes when anything of the model but the values of its weights does."""
         with self._lock:
             return self._traces.version()
+
+    @property
+    def computes(self) -> str:
+        """The narrowest floating dtype that a layer computes in, such as "float16" under the policy mixed_float16."""
+        dtypes = {tf.as_dtype(d) for d in (self.dtype, *(x.compute_dtype for x in self._named().values())) if d}
+        return str(min((d for d in dtypes if d.is_floating), key=lambda d: (d.size, d.name != "bfloat16")).name)
+
+    def exact(self) -> KerasModel | None:
+        """This model as it is now, in float64, to measure with and to throw away; None where there is none: see
+        `tensorflow_exact`."""
+        with self._lock:
+            model = tensorflow_exact.exact(self.model)
+        if model is None:
+            return None
+        twin = self._around(
+            model, standardise=self._constants, output=self.output, data_format=self.data_format, streams=self.streams
+        )
+        twin._traces = Traces(model, eager=True)  # a few passes are sooner run than traced
+        return twin
 
     def hints(self) -> Mapping[str, Any]:
         """What the model shows of itself without a pass; see `tensorflow_hints`."""

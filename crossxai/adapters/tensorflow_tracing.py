@@ -22,11 +22,11 @@ class Traces:
     """The traced functions of a model.
 
     A graph is for any number of samples; for the number at hand if the model's code needs to know it. What cannot be traced
-    (control flow on values, a detour through NumPy) runs eagerly, every time.
+    (control flow on values, a detour through NumPy) runs eagerly, every time; so does everything if `eager`.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, eager: bool = False) -> None:
+        self._model, self._eager = model, eager
         self._made: dict[Key, Any] = {}
         self._snapshot: Snapshot | None = None
         self._version = 0
@@ -39,6 +39,8 @@ class Traces:
 
     def run(self, kind: str, function: Callable[..., Any], tensors: Sequence[Any]) -> Any:
         """function(*tensors), by a graph if there can be one. kind: names the function; tensors: the sample axis first."""
+        if self._eager:
+            return function(*tensors)
         self._refresh()
         for known in (False, True):
             specs = [tf.TensorSpec(tuple(t.shape) if known else (None, *t.shape[1:]), t.dtype) for t in tensors]

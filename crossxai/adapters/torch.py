@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crossxai.adapters import (
     torch_attention,
     torch_ending,
+    torch_exact,
     torch_folding,
     torch_hints,
     torch_layers,
@@ -119,6 +120,12 @@ class TorchModel:
             np.zeros(x.shape, outputs.dtype) if g is None else torch_running.array(g.movedim(1, -1) if m.spatial else g)
             for m, x, g in zip(self.modalities, inputs, gradients, strict=True)
         )
+
+    def exact(self) -> TorchModel | None:
+        """This model as it is now, in float64, to measure with and to throw away; None where there is none: see `torch_exact`."""
+        with self._lock, torch.inference_mode(False):
+            module = torch_exact.exact(self.module)
+        return None if module is None else self._around(module)
 
     def cut(self, inputs: Inputs) -> str:
         """Where the gradient of the outputs is lost on the way to the inputs, in words, as far as layers tell."""

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from crossxai.assumptions import passes
 from crossxai.assumptions.companions import shuffled, two
+from crossxai.assumptions.exact import FAILURES, Measured, agrees, copied
 from crossxai.assumptions.fact import Fact
-from crossxai.assumptions.precision import allowance, rounding
-from crossxai.assumptions.slopes import slopes
+from crossxai.assumptions.precision import allowance, half, rounding
+from crossxai.assumptions.slopes import Rows, slopes
+from crossxai.assumptions.stairs import SEGMENTS, Stairs, stairs
 from crossxai.errors import ModelFailed
 from crossxai.model import Array, Differentiable, Inputs, Modality
 from crossxai.model_checks import WITHOUT_GRADIENTS
 
-HOW = "two central differences of a random mixture of all outputs, at two samples, against its gradient"
+HOW = (
+    "central differences of a random mixture of all outputs, at two samples, against its gradient; in float64 where the model "
+    "can be copied; and its gradient added up between samples, against its change"
+)
 POINTS = 8
 """Between two samples, where the gradient is looked for before it is called cut."""
+LOUDER = 1024.0
+"""By which outputs are multiplied to see whether a gradient underflows."""
 
 
 def gradients(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
-    """By modality: whether the outputs' gradient at it exists and is right; one backward pass and eight copies each.
+    """By modality: whether the outputs' gradient at it exists and is right; three backward passes, and twelve copies each.
 
     Features (columns, channels) whose gradient is zero are given other observed values, never new ones: if the outputs move, the
     gradient is looked for on the way between; if it is zero there, too, the way is cut, and if not, it is flat at these samples.
@@ -44,30 +52,103 @@ class _Probe:
         self.outputs, self.gradients = passes.gradients(self.model, self.pair, self._cotangent)
         self._cotangent(self.outputs)  # where the way is cut, nobody has asked for it yet
         self.unit = rounding(self.model, self.outputs)
+        self.used, self.slopes = self._with_what()
+        self.live = [np.abs(g).reshape(-1, g.shape[-1]).max(axis=0) > 0 for g in self.gradients]
+        finite = all(np.isfinite(g).all() for g in self.gradients)
+        self.stepped = finite and any(v.any() for v in self.live) and self._stairs(self.live).found
 
     def fact(self, at: int, modality: Modality) -> Fact:
         name = f"gradient at {modality.name}"
-        gradient = self.gradients[at]
+        gradient, features = self.gradients[at], self.live[at]
         if not np.isfinite(gradient).all():
             return Fact(name, "unknown", f"the gradient at modality {modality.name!r} holds NaN or infinity", HOW)
-        features = np.abs(gradient).reshape(-1, gradient.shape[-1]).max(axis=0) > 0
         dead = self._dead(at, modality, ~features) if not features.all() else None
         if dead is not None and (dead.verdict == "broken" or not features.any()):
             return dead
         scale = self._scale(at, modality) * features
-        found = slopes(self.pair[at], gradient, scale, self._score(at), self._gradient(at), self.unit)
+        used = self.used
+        found = slopes(used.inputs[at], self.slopes[at], scale, self._score(at), self._gradient(at), used.unit)
         if found.right is None:
             return Fact(name, "unknown", f"the outputs beside these samples hold NaN: modality {modality.name!r}", HOW)
         if not found.right:
-            return self._broken(
+            return self._underflow(at, modality, ~np.zeros_like(features)) or self._broken(
                 name,
                 modality,
-                f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {found.error:.0%} "
-                f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a hook or a backward "
-                "function changes gradients",
+                f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {found.error:.1%} "
+                f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a hook or a "
+                "backward function changes gradients",
             )
+        if self.stepped:
+            alone = self._stairs([live & (i == at) for i, live in enumerate(self.live)])
+            if alone.found:
+                return self._broken(
+                    name,
+                    modality,
+                    f"the outputs of model {self.model.name!r} move with {modality.name} in steps that no gradient sees, "
+                    f"{alone.share:.0%} of what they move by between samples: a part of the way is rounded, compared, or picks "
+                    "the largest",
+                )
         return dead or Fact(
             name, "holds", f"the gradient at modality {modality.name!r} is right to {found.error:.1g}", HOW
+        )
+
+    def _with_what(self) -> tuple[Measured, Inputs]:
+        """What is measured with, and its gradients: the copy in float64, unless it is another network."""
+        own = Measured(self.model, self.pair, self.unit)
+        twin = copied(self.model, self.pair, self.unit)
+        if twin is None or not any(g.any() for g in self.gradients):
+            return own, self.gradients
+        try:
+            outputs, found = passes.gradients(twin.model, twin.inputs, self._cotangent)
+        except FAILURES:
+            return own, self.gradients
+        same = agrees(self.model, self.outputs, outputs, self.gradients, found)
+        return (twin, found) if same else (own, self.gradients)
+
+    def _stairs(self, moving: list[Any]) -> Stairs:
+        """Steps of the score on the way to another observed value of the features that are to move."""
+        deltas = []
+        for values, moves in zip(self.pair, moving, strict=True):
+            other = np.stack([values[1], shuffled(values[1:])[0]])
+            other[1] = other[1] if (other[1] != values[1]).any() else values[1] / 2
+            deltas.append(((other - values) * moves).astype(np.float64))
+        own = Measured(self.model, self.pair, self.unit)
+        ways, segments = (2, SEGMENTS) if passes.small(self.pair) else (1, SEGMENTS // 2)
+
+        def look(used: Measured, rows: Rows, shares: Array) -> tuple[Array, Array]:
+            inputs = tuple(
+                (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
+                for v, d in zip(used.inputs, deltas, strict=True)
+            )
+            outputs, found = passes.gradients(used.model, inputs, self._cotangent)
+            slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(found, deltas, strict=True)]
+            return self._mixed(outputs), np.sum(slopes, axis=0)
+
+        rows, shares = np.repeat(np.arange(ways), segments + 1), np.tile(np.linspace(0, 1, segments + 1), ways)
+        try:
+            scores, found = (v.reshape(ways, -1) for v in look(own, rows, shares))
+            return stairs(scores, found, self.unit, partial(look, self.used), self.used.unit)
+        except ModelFailed:  # what lies between samples may be nothing to a model, codes for one
+            return Stairs(False, 0.0)
+
+    def _underflow(self, at: int, modality: Modality, where: Any) -> Fact | None:
+        """In half precision: whether a gradient that is wrong, or none, arrives when outputs are multiplied first."""
+        precision = half(self.model)
+        if precision is None:
+            return None
+        louder = passes.gradients(self.model, self.pair, lambda outputs: self._cotangent(outputs) * LOUDER)[1][at]
+        louder, own = (v.astype(np.float64) * where for v in (louder / LOUDER, self.gradients[at]))
+        if not np.isfinite(louder).all() or np.linalg.norm(louder - own) <= 0.1 * np.linalg.norm(louder):
+            return None
+        lost = 1 - float((own != 0).sum()) / max(float((louder != 0).sum()), 1.0)
+        return Fact(
+            f"gradient at {modality.name}",
+            "broken",
+            f"the gradient of model {self.model.name!r} at modality {modality.name!r} underflows in {precision}: "
+            f"{max(lost, 0):.0%} of what arrives when outputs are multiplied by {LOUDER:.0f} is rounded to 0",
+            "the gradient of outputs as they are and of outputs multiplied",
+            "maps that use gradients would be wrong",
+            f"a copy in float32 (module.float(), autocast off; in Keras dtype policies without float16); {WITHOUT_GRADIENTS}",
         )
 
     def _dead(self, at: int, modality: Modality, dead: Any) -> Fact | None:
@@ -80,13 +161,15 @@ class _Probe:
         moved = [np.where(dead, v, own) for v in others or [own * own.dtype.type(0), own / 2]]
         rows = np.tile(np.arange(2), 1 + len(moved))
         try:
-            scores = self._score(at)(np.concatenate([own, *moved]).astype(own.dtype), rows).astype(np.float64)
+            scores = self._own_score(at, np.concatenate([own, *moved]).astype(own.dtype), rows)
         except ModelFailed as error:
             return Fact(name, "unknown", f"{which}: no gradient, and no other value could be tried: {error}", HOW)
         table = scores.reshape(-1, 2)
         allowed = float(np.max(allowance(self.model, self.outputs))) * max(1.0, float(np.linalg.norm(self.weights)))
         change = np.abs(table - table[:1]).max(axis=1)
         if not (change > allowed).any():
+            if (lost := self._underflow(at, modality, dead)) is not None:
+                return lost
             how = "other observed values there, and shuffled ones"
             found = (
                 f"at the samples looked at, model {self.model.name!r} does not depend on {which}: its gradient and its relevance "
@@ -96,13 +179,14 @@ class _Probe:
         end = moved[int(change[1:].argmax())]
         shares = (np.arange(POINTS) + 0.5) / POINTS
         between = np.concatenate([own + (share * (end - own)).astype(own.dtype) for share in shares])
-        found_on_way = self._gradient(at)(between, np.tile(np.arange(2), POINTS))
+        on_way = self._full(self.pair, at, between, np.tile(np.arange(2), POINTS))
+        found_on_way = passes.gradients(self.model, on_way, self._cotangent)[1][at]
         if (np.abs(found_on_way) * dead).any():
             return None if not dead.all() else Fact(
                 name, "note", f"the outputs of model {self.model.name!r} are flat at these samples: no gradient at {which}", HOW,
                 "gradient maps of such samples are zero",
             )  # fmt: skip
-        return self._broken(
+        return self._underflow(at, modality, dead) or self._broken(
             name,
             modality,
             f"the outputs of model {self.model.name!r} move with {which}, by {change.max():.2g}, and no gradient reaches it: the "
@@ -125,18 +209,24 @@ class _Probe:
             self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
         return np.broadcast_to(self.weights, outputs.shape).astype(outputs.dtype)
 
-    def _full(self, at: int, copies: Array, rows: Array) -> Inputs:
-        return tuple(copies if i == at else v[rows] for i, v in enumerate(self.pair))
+    def _mixed(self, outputs: Array) -> Array:
+        return np.asarray((outputs.astype(np.float64) * self.weights).reshape(len(outputs), -1).sum(axis=1))
+
+    def _full(self, pair: Inputs, at: int, copies: Array, rows: Rows) -> Inputs:
+        return tuple(copies if i == at else v[rows] for i, v in enumerate(pair))
+
+    def _own_score(self, at: int, copies: Array, rows: Rows) -> Array:
+        return self._mixed(passes.outputs(self.model, self._full(self.pair, at, copies, rows)))
 
     def _score(self, at: int) -> Any:
-        def score(copies: Array, rows: Array) -> Array:
-            outputs = passes.outputs(self.model, self._full(at, copies, rows)).astype(np.float64)
-            return np.asarray((outputs * self.weights).reshape(len(outputs), -1).sum(axis=1))
-
-        return score
+        used = self.used
+        return lambda copies, rows: self._mixed(passes.outputs(used.model, self._full(used.inputs, at, copies, rows)))
 
     def _gradient(self, at: int) -> Any:
-        return lambda copies, rows: passes.gradients(self.model, self._full(at, copies, rows), self._cotangent)[1][at]
+        used = self.used
+        return lambda copies, rows: passes.gradients(
+            used.model, self._full(used.inputs, at, copies, rows), self._cotangent
+        )[1][at]
 
     def _scale(self, at: int, modality: Modality) -> Array:
         """What each feature varies by: the declared range, else what these samples show."""

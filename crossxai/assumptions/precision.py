@@ -11,12 +11,18 @@ from crossxai.model import Array
 
 def rounding(model: Any, outputs: Array) -> float:
     """The relative error of one operation in the precision that the model computes in, as far as it says."""
-    stated = str(getattr(model, "dtype", outputs.dtype))
+    stated = str(getattr(model, "computes", getattr(model, "dtype", outputs.dtype)))
     if "bfloat16" in stated:
         return 2.0**-8
     if "float16" in stated or "half" in stated:
         return 2.0**-11
     return float(np.finfo(outputs.dtype).eps) if np.issubdtype(outputs.dtype, np.floating) else 1e-7
+
+
+def half(model: Any) -> str | None:
+    """The name of the half precision that a model computes in; None for any other."""
+    stated = str(getattr(model, "computes", getattr(model, "dtype", "")))
+    return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated else None
 
 
 def allowance(model: Any, outputs: Array) -> Array:

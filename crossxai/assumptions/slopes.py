@@ -1,7 +1,8 @@
 """Is a gradient the gradient: compared with central differences of the score along a few directions.
 
 A step is a share of the values' scale, small enough that little bends on the way and large enough that rounding does not show.
-Both are measured, by a second, shorter step; what stays unclear gets a second look, at the mean gradient along the step, which
+Both are measured, by a second, shorter step and by a third that is so short that only rounding is left. What stays unclear or
+seems wrong gets a second look: in float64 beside these points, off their ties; else at the mean gradient along the step, which
 has to add up to the change of the score whatever bends there (the fundamental theorem of calculus).
 """
 
@@ -24,8 +25,12 @@ Gradient = Callable[[Array, Rows], Array]
 
 POINTS = 16
 """At which the gradient is taken along a step, for the second look."""
+BESIDE = 3
+"""Points beside a sample, off its ties, at which float64 looks again."""
 ROUGHLY = 0.4
 """Differences over a short step bend by up to 0.3 at layers before many ReLUs; a way that is cut makes 0.7 and more."""
+DIRECTIONS = 4
+"""More of them, in float64, where a gradient cannot be had elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -36,35 +41,119 @@ class Slopes:
     error: float
 
 
-def slopes(at: Array, gradient: Array, scale: Array, score: Score, again: Gradient | None, unit: float) -> Slopes:
+@dataclass(frozen=True)
+class _Steps:
+    """Two steps and one that shows rounding, as shares of the scale; what differences may be off by, as shares of the slope
+    itself and of the slope along a random direction."""
+
+    first: float
+    second: float
+    tiny: float
+    of_slope: float
+    of_typical: float
+
+
+def _steps(unit: float) -> _Steps:
+    if unit < 1e-12:
+        return _Steps(2e-6, 5e-7, 1e-7, 1e-6, 1e-3)
+    return _Steps(1e-2, 2.5e-3, 1e-5, 0.03, 0.03) if unit < 1e-5 else _Steps(5e-2, 2.5e-2, 1e-3, 0.1, 0.1)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """By point: the slope that the gradient says, its difference from differences, whether it is wrong, whether that is clear."""
+
+    relative: Array
+    wrong: npt.NDArray[np.bool_]
+    clear: npt.NDArray[np.bool_]
+    flat: npt.NDArray[np.bool_]
+    unit: float
+
+
+def slopes(
+    at: Array, gradient: Array, scale: Array, score: Score, again: Gradient | None, unit: float, tied: bool = False
+) -> Slopes:
     """Compare the gradient (n, *shape) at points `at` (n, *shape) with differences of the score.
 
     scale: what the values vary by, broadcast to `at`, 0 where they must stay. again: gives the gradient elsewhere, for a second
-    look; None for none, what stays unclear then. unit: relative rounding of the model.
+    look; None for none, what stays unclear then. unit: relative rounding of the model. tied: many values are
+    the same, so that a later max-pool has no one gradient here.
     """
     direction = _direction(at, gradient, scale)
-    steps = np.array([1e-4, 2.5e-5] if unit < 1e-12 else [1e-2, 2.5e-3] if unit < 1e-5 else [5e-2, 2.5e-2])
-    tolerance = 1e-3 if unit < 1e-12 else 0.03 if unit < 1e-5 else 0.1
-    n = len(at)
-    copies = np.concatenate([at + (sign * step * direction).astype(at.dtype) for step in steps for sign in (1, -1)])
-    table = score(copies, np.tile(np.arange(n), 4)).astype(np.float64).reshape(2, 2, n)
-    differences = (table[:, 0] - table[:, 1]) / (2 * steps[:, None])
-    expected = _along(gradient, direction)
-    size = np.maximum(np.maximum(np.abs(expected), np.abs(differences[1])), _typical(gradient, direction))
-    rounding = 16 * unit * np.abs(table).max(axis=(0, 1)) / steps[1]
+    steps = _steps(unit)
+    found = _compare(at, np.arange(len(at)), gradient, direction, score, steps, unit)
+    if not np.isfinite(found.relative).all():
+        return Slopes(None, float("nan"))
+    # Where nothing moves beyond rounding, no gradient says so.
+    if not found.wrong.any() and (found.clear | found.flat).all():
+        return Slopes(True, float(found.relative[found.clear].max(initial=0.0)))
+    if again is None and unit < 1e-12 and not tied:
+        return _other_directions(at, gradient, scale, score, steps, unit)
+    if again is None:
+        return _more_directions(at, gradient, scale, score, steps.second, max(unit, found.unit))
+    if unit < 1e-12:
+        beside = _beside(at, direction, scale, score, again, steps, unit)
+        if beside.right is not None:
+            return beside
+        return _second_look(at, direction, 1e-2, score, again, max(unit, found.unit))
+    return _second_look(at, direction, steps.first, score, again, max(unit, found.unit))
+
+
+def _compare(
+    at: Array, rows: Rows, gradient: Array, direction: Array, score: Score, steps: _Steps, unit: float
+) -> _Compared:
+    """Differences of the score of samples `rows` at points `at` beside the slope along a direction that the gradient says."""
+    n, lengths = len(at), np.array([steps.first, steps.second, steps.tiny])
+    copies = np.concatenate([at + (sign * step * direction).astype(at.dtype) for step in lengths for sign in (1, -1)])
+    table = score(copies, np.tile(rows, 6)).astype(np.float64).reshape(3, 2, n)
+    moves = table[:, 0] - table[:, 1]
+    differences = moves / (2 * lengths[:, None])
+    expected, typical = _along(gradient, direction), _typical(gradient, direction)
+    size = np.maximum(np.maximum(np.abs(expected), np.abs(differences[1])), typical)
+    largest = np.abs(table).max(axis=(0, 1))
+    # How far a step that moves next to nothing is off: rounding, of parts in a lower precision as well.
+    noise = np.maximum(16 * unit * largest, 4 * np.abs(moves[2] - 2 * steps.tiny * differences[1]))
+    rounding = noise / steps.second
     unclear = np.abs(differences[0] - differences[1]) + rounding
     error = np.abs(differences[1] - expected)
-    if not np.isfinite(error).all():
-        return Slopes(None, float("nan"))
-    relative = error / np.maximum(size, np.finfo(np.float64).tiny)
-    wrong, clear = error > tolerance * size + 3 * unclear, unclear <= 0.25 * size
-    if (
-        not wrong.any() and (clear | (size <= rounding)).all()
-    ):  # where nothing moves beyond rounding, no gradient says so
-        return Slopes(True, float(relative[clear].max(initial=0.0)))
-    if again is None:
-        return _more_directions(at, gradient, scale, score, float(steps[1]), unit)
-    return _second_look(at, direction, steps[0], score, again, unit)
+    relative = error / np.maximum(typical if unit < 1e-12 else size, np.finfo(np.float64).tiny)
+    tolerated = steps.of_slope * size + steps.of_typical * np.maximum(typical, 0 if unit < 1e-12 else size)
+    return _Compared(
+        relative,
+        error > tolerated + 3 * unclear,
+        unclear <= 0.25 * size,
+        size <= rounding,
+        float((noise / np.maximum(largest, np.finfo(np.float64).tiny)).max()) / 16,
+    )
+
+
+def _beside(
+    at: Array, direction: Array, scale: Array, score: Score, again: Gradient, steps: _Steps, unit: float
+) -> Slopes:
+    """Whether the gradient is right at a point beside each sample, where no two values are tied; None if none tells."""
+    rows, rng = np.arange(len(at)), np.random.default_rng(17)
+    wrong, relative = np.ones(len(at), bool), np.zeros(len(at))
+    for _ in range(BESIDE):
+        moved = at + 1e-3 * scale * rng.uniform(-1, 1, at.shape)
+        found = _compare(moved, rows, again(moved, rows), direction, score, steps, unit)
+        if not found.wrong.any() and (found.clear | found.flat).all():
+            return Slopes(True, float(found.relative.max()))
+        wrong, relative = wrong & found.wrong, np.maximum(relative, found.relative)
+    # A fault shows wherever one looks, a kink within a step at one point of many.
+    return Slopes(False, float(relative[wrong].max())) if wrong.any() else Slopes(None, float("nan"))
+
+
+def _other_directions(at: Array, gradient: Array, scale: Array, score: Score, steps: _Steps, unit: float) -> Slopes:
+    """Whether a gradient in float64 is right along any of a few more directions; wrong if it is right along none."""
+    rows, wrong, relative = np.arange(len(at)), [], []
+    for seed in range(12, 12 + DIRECTIONS):
+        found = _compare(at, rows, gradient, _direction(at, gradient, scale, seed), score, steps, unit)
+        wrong.append(found.wrong)
+        relative.append(found.relative)
+    everywhere = np.all(wrong, axis=0)
+    if everywhere.any():
+        return Slopes(False, float(np.max(np.array(relative)[:, everywhere])))
+    return Slopes(True, float(np.median(relative, axis=0).max()))
 
 
 def _more_directions(at: Array, gradient: Array, scale: Array, score: Score, step: float, unit: float) -> Slopes:
