@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossxai import layout
+from crossxai import layout, placing
 from crossxai.errors import UnknownName, Unsupported
 from crossxai.known import itself, kind_of, known
 from crossxai.layout import Layout
 from crossxai.model import Inputs, Layered
+from crossxai.placing import Placed
 
 if TYPE_CHECKING:
     from crossxai.question import Question
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 PROJECTIONS = frozenset({"Linear", "NonDynamicallyQuantizableLinear", "LazyLinear", "Dense", "EinsumDense"})
 """Kinds of layers whose outputs over places are queries, keys, values or a step of an MLP: a map can be drawn there if it is
 asked for, but the default is a layer of the network's stream."""
-COPIES = 4
-"""Copies of one sample whose activations of all layers exist at once while they are measured."""
+ROOM = 2**27
+"""Bytes of activations of all layers that exist at once while they are measured: two of a ResNet-50 at 224 pixels."""
 
 
 @dataclass
@@ -33,7 +34,9 @@ class Layers:
     reached: dict[str, frozenset[str]] = field(default_factory=dict)
     """By modality: the layers that change when its values do."""
     measured: dict[str, dict[str, tuple[Layout | None, str]]] = field(default_factory=dict)
-    """By modality: the layouts of layers whose definition does not tell, and how clear they were, in words."""
+    """By modality: the layouts that layers show, and how clear they were, in words."""
+    placed: dict[str, dict[str, Placed]] = field(default_factory=dict)
+    """By modality: whether layers whose definition tells respond where a map would be painted."""
     dependent: dict[tuple[str, str], bool] = field(default_factory=dict)
     """By layer and target: whether the score moves when the layer's places do."""
 
@@ -64,7 +67,16 @@ class CamLayers:
         found, words = self._layout(layer)
         if found is None:
             raise layout.refusal(layer, self.model.name, self.layers.shapes[layer], words)
-        return found
+        if found.how != "the layer's definition" or self.question.check == "off":
+            return found
+        place = self._placed(layer)
+        if place.verdict != "wrong":
+            return found
+        # Where y and x are clearly exchanged, and nothing else, the measurement tells how to read it.
+        measured, _ = self._measured(layer)
+        if measured is None:
+            raise placing.refusal(layer, self.model.name, found.axes, place.words)
+        return measured
 
     def require_plain(self, layer: str, purpose: str) -> None:
         """Raise `Unsupported` unless the layer's definition says that it holds planes: a twin of the network holds them, too."""
@@ -118,7 +130,9 @@ class CamLayers:
 
     def drawable(self) -> dict[str, tuple[int, int, int]]:
         """Every layer where a map can be drawn: its (y, x, channel), in order of execution."""
-        return {name: self.size(name) for name in self.candidates() if self._drawable(name)}
+        names = [name for name in self.candidates() if self._drawable(name)]
+        right = [name for name in names if self.question.check == "off" or self._placed(name).verdict != "wrong"]
+        return {name: self.size(name) for name in right or names}
 
     def candidates(self) -> list[str]:
         """Layers of two or three axes that the free modality reaches; those of its own encoder alone if there are any."""
@@ -161,31 +175,52 @@ class CamLayers:
             return None, f"its axes are ({', '.join(axes)})"
         if len(shape) not in (2, 3):
             return None, f"{len(shape)} axes"
-        measured = self.layers.measured.get(free.name)
-        if measured is None or layer not in measured:
-            measured = self._measure()
-        return measured.get(layer, (None, "it does not run once per sample"))
+        return self._measured(layer)
 
-    def _measure(self) -> dict[str, tuple[Layout | None, str]]:
-        """The layouts of all layers whose definition does not tell, from one pass per cell of the input."""
+    def _measured(self, layer: str) -> tuple[Layout | None, str]:
+        """The layout that the layer's responses show, and how clearly, in words."""
+        free, values = self.question.one
+        if values.ndim != 4:
+            return None, f"modality {free.name!r} is no image"
+        if free.name not in self.layers.measured:
+            self._measure()
+        return self.layers.measured[free.name].get(layer, (None, "it does not run once per sample"))
+
+    def _placed(self, layer: str) -> Placed:
+        """Whether the layer responds where a map by its definition would be painted."""
+        self._measured(layer)
+        return self.layers.placed.get(self.question.free[0], {}).get(layer, Placed("unclear"))
+
+    def _measure(self) -> None:
+        """What all layers show, from one pass per cell of the input."""
         free, values = self.question.one
         at = [m.name for m in self.model.modalities].index(free.name)
         shapes = {n: s for n, s in self.layers.shapes.items() if len(s) in (2, 3) and math.prod(s) > 1}
-        unknown = [n for n, s in shapes.items() if layout.defined(self._axes(n), s) is None]
-        before = self.asked.activations(self.one, unknown)
-        responses = {n: layout.Responses.empty(shapes[n]) for n in unknown if n in before}
+        before = self.asked.activations(self.one, list(shapes))
+        responses = {n: layout.Responses.empty(shapes[n]) for n in shapes if n in before}
         copies = layout.cells(values[0])
-        for start in range(0, len(copies), COPIES):
-            part = copies[start : start + COPIES]
+        step = max(1, min(len(copies), ROOM // max(1, sum(a.nbytes for a in before.values()))))
+        for start in range(0, len(copies), step):
+            part = copies[start : start + step]
             inputs = list(np.repeat(v, len(part), axis=0) for v in self.one)
             inputs[at] = part
-            for name, after in self.asked.activations(tuple(inputs), unknown).items():
+            for name, after in self.asked.activations(tuple(inputs), list(responses)).items():
                 if name in responses and after.shape == (len(part), *before[name].shape[1:]):
                     responses[name].add(before[name], after)
         aspect = values.shape[1] / values.shape[2]
         found = {n: r.layout(shapes[n], aspect) for n, r in responses.items()}
-        self.layers.measured[free.name] = found
-        return found
+        own: dict[str, Placed] = {}
+        for name, seen in responses.items():
+            told = layout.defined(self._axes(name), shapes[name])
+            if told is not None:
+                linear = bool((before[name] < 0).any())
+                own[name] = seen.placed(told.axes, linear)
+                # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
+                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in told.axes)
+                again = own[name].verdict == "wrong" and seen.placed(swapped, linear).verdict == "right"
+                alike = own[name].verdict == "unclear" and getattr(found[name][0], "axes", None) == swapped
+                found[name] = (Layout(swapped) if again or alike else None, own[name].words)
+        self.layers.measured[free.name], self.layers.placed[free.name] = found, placing.carried(own)
 
     def _check_runs(self, layer: str) -> None:
         """Raise what the model says of a layer that it does not have, or that does not run once and give one array."""

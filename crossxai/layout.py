@@ -15,6 +15,7 @@ import numpy as np
 from crossxai.attention import Tokens
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array
+from crossxai.placing import Placed, placed
 
 GRID = 4
 """Cells of the input along each axis that are replaced one at a time: 16 forward passes."""
@@ -147,11 +148,12 @@ class Responses:
 
     def add(self, before: Array, after: Array) -> None:
         """before (1, *shape), after (copies, *shape), in the order of `cells`."""
+        own = before[0].astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
-            change = (after.astype(np.float64) - before) ** 2
-        for axis, profiles in enumerate(self.profiles):
-            others = tuple(i for i in range(1, change.ndim) if i != axis + 1)
-            profiles.extend(change.sum(axis=others))
+            for copy in after:
+                change = np.square(copy - own)
+                for axis, profiles in enumerate(self.profiles):
+                    profiles.append(change.sum(axis=tuple(i for i in range(change.ndim) if i != axis)))
 
     def layout(self, shape: tuple[int, ...], aspect: float) -> tuple[Layout | None, str]:
         """The layout that the responses show and how clearly, in words; None if they show none.
@@ -163,6 +165,13 @@ class Responses:
         if len(shape) == 3:
             return self._plane(shape, aspect)
         return self._tokens(shape, aspect) if len(shape) == 2 else (None, f"{len(shape)} axes")
+
+    def placed(self, axes: tuple[str, ...], linear: bool) -> Placed:
+        """Whether a plane with these axes responds where the cells lie; see `crossxai.placing`."""
+        if any(len(profiles) != GRID * GRID for profiles in self.profiles):
+            return Placed("unclear")
+        rows, columns = (np.array(self.profiles[axes.index(axis)]) for axis in ("y", "x"))
+        return placed(rows, columns, GRID, (_follows(rows)[0], _follows(columns)[1]), linear)
 
     def _plane(self, shape: tuple[int, ...], aspect: float) -> tuple[Layout | None, str]:
         follow = [_follows(np.array(profiles)) for profiles in self.profiles]
