@@ -2,10 +2,22 @@
 
 A network may turn, mirror, roll, crop or pad its input before the first convolution. Its layers' axes are as defined, and a map
 painted over the image lies at the wrong place. What contradicts clearly counts; what is unclear never does.
-""" from __future__ import annotations from collections.abc import Mapping from dataclasses import dataclass from typing import
-Literal import numpy as np import numpy.typing as npt from crossxai.errors import Unsupported from crossxai.model import Array
-WINDOW, SHARE = 0.4, 0.9 """A cell is seen clearly if this share of what it changes lies within a window of this part of the
-layer along both axes."""
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import Unsupported
+from crossxai.model import Array
+
+WINDOW, SHARE = 0.4, 0.9
+"""A cell is seen clearly if this share of what it changes lies within a window of this part of the layer along both axes."""
 PLACES, CLEAR = 5, 8
 """A layer can contradict if it has so many places along both axes and sees so many of the 16 cells clearly: 4097 of 6386 layers
 of 15 networks (13 of torchvision) with random weights at 64 to 128 pixels, on noise and on a photograph."""
