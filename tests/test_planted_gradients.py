@@ -32,7 +32,7 @@ def measured(framework: str, kind: str, strength: float, seed: int) -> Fact:
 
 @pytest.mark.parametrize("kind", CUT)
 @pytest.mark.parametrize("framework", WRAP)
-def test_a_way_that_is_cut_by_a_hundredth(framework: str, kind: str) -> None:
+def test_a_way_that_is_cut_by_three_hundredths(framework: str, kind: str) -> None:
     for seed in range(2):
         assert measured(framework, kind, 0.03, seed).verdict == "broken", seed
         assert measured(framework, kind, 0.0, seed).verdict == "holds", seed

@@ -12,8 +12,8 @@ from crossxai.model import Array, Differentiable, Inputs
 
 OUTPUTS, GRADIENTS = 1e-3, 0.25
 """A copy whose outputs, or gradients, are further from the model's than this share of them is another network. Where values are
-tied, as in a flat sky before a max-pool, rounding picks another one: gradients of torchvision's networks then differ by 2 to
-10 %, else by a millionth."""
+tied, as in a flat sky before a max-pool, rounding picks another: gradients of torchvision's networks then differ by 2 to 10 %,
+else by a millionth."""
 
 
 @dataclass(frozen=True)
