@@ -51,5 +51,10 @@ class TwinScores:
         self.seen[rows] = scores
 
     def gap(self) -> Array:
-        """|scores seen - scores of the model|, (n,); one forward pass of the model."""
-        return np.asarray(np.abs(self.seen - self.question.score()))
+        """|scores seen - scores of the model|, (n,); one forward pass of the model.
+
+        Raises `BrokenAssumption` where a score of either is NaN or infinite, beside which a map may look ordinary.
+        """
+        own, rows = self.question.score(), np.arange(len(self.question))
+        self.question.finite(np.concatenate([self.seen, own]), np.concatenate([rows, rows]))
+        return np.asarray(np.abs(self.seen - own))

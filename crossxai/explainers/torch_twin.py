@@ -30,6 +30,7 @@ class TwinScores:
         self.dtype = getattr(torch, str(self.found.graph.dtype))
         self.module: Any = _module(self)
         self.seen: list[Array] = []
+        self._lost: list[tuple[Array, Rows]] = []  # scores that are NaN or infinite, and whose they are
 
     def inputs(self, rows: Rows) -> tuple[Any, ...]:
         """The free modalities of some samples as tensors that want gradients."""
@@ -55,9 +56,24 @@ class TwinScores:
             (t.detach().movedim(1, -1) if first and t.ndim > 3 else t.detach()).contiguous().numpy() for t in tensors
         )
 
+    def note(self, scores: Array, rows: Rows) -> None:
+        """Keep the scores of a pass in `seen`, and in mind which samples have none."""
+        self.seen.append(scores)
+        bad = ~np.isfinite(scores)
+        if bad.any():
+            self._lost.append((scores[bad], rows[bad]))
+
     def gap(self, scores: Array) -> Array:
-        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model."""
-        return np.asarray(np.abs(scores - self.question.score()))
+        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model.
+
+        Raises `BrokenAssumption` where a score of either is NaN or infinite, those of copies and baselines among them: a map
+        beside it may look ordinary, or say zero.
+        """
+        own, rows = self.question.score(), np.arange(len(self.question))
+        found = [(scores, rows), (own, rows), *self._lost]
+        every, whose = (np.concatenate(column) for column in zip(*found, strict=True))
+        self.question.finite(every, whose)
+        return np.asarray(np.abs(scores - own))
 
 
 def check_link(question: Question) -> None:
@@ -111,7 +127,7 @@ def _module(owner: TwinScores) -> Any:
             outputs = self.network(*every)
             self.weigh.rows = rows
             scores = self.weigh(self.link(outputs) if hasattr(self, "link") else outputs)
-            owner.seen.append(scores.detach().numpy().copy())
+            owner.note(scores.detach().numpy().copy(), rows.numpy())
             return scores
 
     return Scored().eval()
