@@ -8,7 +8,7 @@ import numpy as np
 
 from crossxai.errors import Unsupported
 from crossxai.model import Array, Inputs
-from crossxai.porting import Twin, twin
+from crossxai.porting import Twin, twin, unread
 from crossxai.question import Question, Rows
 
 
@@ -94,6 +94,8 @@ def _module(owner: TwinScores) -> Any:
     axis = 1 if spatial_output else -1
     weights = torch.tensor(question.target.weights, dtype=owner.dtype)
     weights = weights.movedim(-1, 1) if spatial_output else weights
+    names = dict(zip(found.graph.inputs, (m.name for m in question.model.modalities), strict=True))
+    lost = {names[node] for node in unread(found.graph)}
 
     class Weigh(nn.Module):
         """sum(weights · outputs), one weight array per row."""
@@ -115,10 +117,11 @@ def _module(owner: TwinScores) -> Any:
         def forward(self, *inputs: Any) -> Any:
             *free, rows = inputs
             given = iter(free)
-            every = []
+            every, nothing = [], []
             for modality, own in zip(question.model.modalities, question.inputs, strict=True):
                 if modality.name in question.free:
                     value = next(given)
+                    nothing += [value.flatten(1)[:, :0].sum(1)] * (modality.name in lost)
                     every.append(value.movedim(-1, 1) if owner.channels_last and value.ndim == 4 else value)
                 else:  # wants a gradient, because hooks are set on tensors that do
                     held = own[rows.numpy()]
@@ -127,6 +130,9 @@ def _module(owner: TwinScores) -> Any:
             outputs = self.network(*every)
             self.weigh.rows = rows
             scores = self.weigh(self.link(outputs) if hasattr(self, "link") else outputs)
+            scores = sum(
+                nothing, scores
+            )  # zeros, which lead to modalities that nothing reads: libraries fail without a path
             owner.note(scores.detach().numpy().copy(), rows.numpy())
             return scores
 
