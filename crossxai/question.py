@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,10 @@ class Question:
 
     def __hash__(self) -> int:
         return hash((id(self.model), self.ids, self.free))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Question:
+        """The same question with arrays of its own, to the same model: that one holds locks, and stays the one it is asked of."""
+        return replace(self, inputs=deepcopy(self.inputs, memo), target=deepcopy(self.target, memo))
 
     def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
         """The same question about some of the samples."""
