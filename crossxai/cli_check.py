@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 BROKEN = 1
 """The exit status if a fact is broken."""
-STYLES = {"holds": "green", "broken": "bold red", "note": "yellow", "unknown": "yellow"}
+FAILED = 3
+"""The exit status if a model could not be made or asked, as of a run with a failed row."""
+STYLES = {"holds": "green", "failed": "bold red", "broken": "bold red", "note": "yellow", "unknown": "yellow"}
 
 
 def check(
@@ -31,32 +33,46 @@ def check(
     with clear_errors():
         quiet()
         console = Console()
-        checks = (
-            _of_file(Path(experiment), samples) if experiment.endswith(".toml") else [_of_factory(experiment, size)]
+        of_file = experiment.endswith(".toml")
+        checks, failed = (
+            _of_file(Path(experiment), samples) if of_file else ([_of_factory(experiment, size)], dict[str, str]())
         )
         for each in checks:
             _show(each, console)
+        for name, reason in failed.items():
+            console.print(f"[bold]model {escaped(name)}[/]")
+            _block(console, "failed", "the model itself", [reason])
         broken = sum(len(each.broken) for each in checks)
-        words = f"{broken} broken" if broken else "Nothing is broken."
-        console.print(words, style=STYLES["broken" if broken else "holds"])
-    if broken:
-        raise typer.Exit(BROKEN)
+        counts = [f"{broken} broken"] * bool(broken) + [f"{len(failed)} failed"] * bool(failed)
+        console.print(", ".join(counts) or "Nothing is broken.", style=STYLES["broken" if counts else "holds"])
+    if failed or broken:
+        raise typer.Exit(FAILED if failed else BROKEN)
 
 
-def _of_file(path: Path, most: int) -> list[Check]:
+def _of_file(path: Path, most: int) -> tuple[list[Check], dict[str, str]]:
+    """The checks of an experiment's models, and the reasons of those that could not be made."""
     import numpy as np
 
     from crossxai import sources
     from crossxai.asking import questions
     from crossxai.assumptions.checking import check as measured
-    from crossxai.errors import CrossXAIError
+    from crossxai.errors import BrokenAssumption, CrossXAIError, ModelFailed
     from crossxai.experiment import load
 
     experiment = load(path)
     samples, _ = sources.samples(experiment)
-    checks = []
+    checks: list[Check] = []
+    failed: dict[str, str] = {}
     for spec in experiment.models:
-        subject = sources.subject(spec, experiment.folder)
+        try:
+            subject = sources.subject(spec, experiment.folder)
+        except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, as in a run
+            failed[spec.name] = str(error)
+            continue
+        lacking = [m.name for m in subject.model.modalities if m.name not in samples.inputs]
+        if lacking:
+            failed[spec.name] = f"it needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}"
+            continue
         target: Any = None
         inputs = tuple(samples.inputs[m.name] for m in subject.model.modalities)
         try:
@@ -68,7 +84,7 @@ def _of_file(path: Path, most: int) -> list[Check]:
             typer.echo(f"model {spec.name!r}, its target: {error}", err=True)
         labels = samples.labels[:most] if samples.task == "classification" else None
         checks.append(measured(subject.model, tuple(v[:most] for v in inputs), target, labels))
-    return checks
+    return checks, failed
 
 
 def _of_factory(name: str, size: int) -> Check:
@@ -90,16 +106,19 @@ def _of_factory(name: str, size: int) -> Check:
 
 def _show(each: Check, console: Console) -> None:
     """One block per fact, as wide as the terminal."""
-    from rich.padding import Padding
-
     console.print(f"[bold]model {escaped(each.model)}[/]")
     for fact in each.facts:
-        style = STYLES[fact.verdict]
-        console.print(f"[{style}]{fact.verdict:8}[/] [bold]{escaped(fact.name)}[/]", highlight=False)
         lines = [
             fact.found,
             f"breaks: {fact.breaks}" if fact.breaks else "",
             f"write: {fact.write}" if fact.write else "",
         ]
-        for line in filter(None, lines):
-            console.print(Padding(escaped(line), (0, 0, 0, 9)), highlight=False)
+        _block(console, fact.verdict, fact.name, lines)
+
+
+def _block(console: Console, verdict: str, name: str, lines: list[str]) -> None:
+    from rich.padding import Padding
+
+    console.print(f"[{STYLES[verdict]}]{verdict:8}[/] [bold]{escaped(name)}[/]", highlight=False)
+    for line in filter(None, lines):
+        console.print(Padding(escaped(line), (0, 0, 0, 9)), highlight=False)

@@ -10,7 +10,10 @@ from typing import Any
 
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.failures import in_words
-from crossxai.process import foreign
+
+RAISED = (Exception, SystemExit)
+"""What a user's own code may raise, exceptions of its own and `sys.exit` among it: one model's end, not the run's. Ctrl-C is not
+among it."""
 
 
 def call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
@@ -28,7 +31,7 @@ def call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
         raise InvalidInput(
             f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
         ) from error
-    except _raised() as error:
+    except RAISED as error:
         raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
     finally:
         sys.path.remove(str(folder.resolve()))
@@ -38,12 +41,8 @@ def call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
         return function()
     except CrossXAIError:
         raise
-    except _raised() as error:
+    except RAISED as error:
         raise kind(f"factory {factory!r} raises {_where(error)}") from error
-
-
-def _raised() -> tuple[type[Exception], ...]:
-    return (*foreign(), OSError, ImportError)
 
 
 def _where(error: BaseException) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +99,10 @@ class Question:
 
     def __hash__(self) -> int:
         return hash((id(self.model), self.ids, self.free))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Question:
+        """The same question with arrays of its own, to the same model: that one holds locks, and stays the one it is asked of."""
+        return replace(self, inputs=deepcopy(self.inputs, memo), target=deepcopy(self.target, memo))
 
     def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
         """The same question about some of the samples."""
@@ -219,7 +224,7 @@ class Question:
             return self.target.score(outputs, here), free
 
         scores, gradients = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return self._finite(np.concatenate(scores), index), tuple(
+        return self.finite(np.concatenate(scores), index), tuple(
             np.concatenate(g) for g in zip(*gradients, strict=True)
         )
 
@@ -240,7 +245,7 @@ class Question:
             return self.target.score(outputs, here), how.space(activation), how.space(gradient)
 
         scores, activations, grads = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return self._finite(np.concatenate(scores), index), np.concatenate(activations), np.concatenate(grads)
+        return self.finite(np.concatenate(scores), index), np.concatenate(activations), np.concatenate(grads)
 
     def layer_score(self, layer: str) -> tuple[Array, Array]:
         """Scores (n,) and a layer's activation (n, y, x, channel), from one forward pass."""
@@ -252,7 +257,7 @@ class Question:
             return self.target.score(outputs, part), how.space(activation)
 
         scores, activations = zip(*batched(len(self), self.batch_size, work), strict=True)
-        return self._finite(np.concatenate(scores), np.arange(len(self))), np.concatenate(activations)
+        return self.finite(np.concatenate(scores), np.arange(len(self))), np.concatenate(activations)
 
     def score_replaced(self, layer: str, rows: npt.ArrayLike, make: Callable[[Rows], Array]) -> Array:
         """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those (…, y, x, channel) that
@@ -327,10 +332,10 @@ class Question:
             return self.target.score(outputs, part), maps
 
         scores, found = zip(*batched(len(self), self.batch_size, work), strict=True)
-        every = self._finite(np.concatenate(scores), np.arange(len(self)))
+        every = self.finite(np.concatenate(scores), np.arange(len(self)))
         return every, tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
 
-    def _finite(self, scores: Array, rows: Rows) -> Array:
+    def finite(self, scores: Array, rows: Rows) -> Array:
         """The scores; raises `BrokenAssumption` where one is NaN or infinite, beside which a gradient may look ordinary."""
         if self.check == "on":
             require_finite(self.model.name, self.ids, scores, rows)

@@ -181,7 +181,9 @@ def network(spec: Spec, planted: bool) -> Any:
             layer.moving_mean.assign(rng.uniform(-0.3, 0.3, layer.moving_mean.shape))
             layer.moving_variance.assign(rng.uniform(0.5, 1.5, layer.moving_variance.shape))
     if spec.fault == "int8" and planted:
-        net.quantize("int8")
+        for layer in net._flatten_layers():  # Keras warns of every layer that cannot be
+            if type(layer).quantize not in (L.Layer.quantize, keras.Model.quantize):
+                layer.quantize("int8")
     return Scaled(net) if spec.fault == "temperature" else net
 
 

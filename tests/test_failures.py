@@ -33,6 +33,14 @@ def healthy():
     return FunctionModel(net, MODALITIES)
 def no_weights():
     raise FileNotFoundError(2, 'No such file', 'w.pt')
+def stops():
+    raise SystemExit(7)
+class Lost(Exception):
+    pass
+def own_error():
+    raise Lost('the weights')
+def lacking():
+    return FunctionModel(lambda v: v, (Modality.table(('age',)),))
 def no_shape():
     def f(v):
         raise RuntimeError('mat1 and mat2 shapes cannot be multiplied')
@@ -77,6 +85,38 @@ def run(folder: Path, *models: str, name: str = "failing", **changes: Any) -> An
 
 def explanation(folder: Path, model: str, label: str) -> files.Explanation:
     return files.read_explanation(folder / "out" / "explanations" / model / f"{label}.h5")
+
+
+@pytest.mark.parametrize(
+    ("factory", "words"),
+    [("stops", "SystemExit: 7 (stopping.py, line"), ("own_error", "Lost: the weights (stopping.py, line")],
+)
+def test_a_factory_that_ends_the_process_is_one_row(tmp_path: Path, factory: str, words: str) -> None:
+    done = run(tmp_path, factory, "healthy", name="stopping")
+    assert done.exit_code == 3, (done.output, done.exception)
+    row = explanation(tmp_path, factory, "captum.saliency")
+    assert row.status == "failed"
+    assert f"factory 'stopping:{factory}' raises {words}" in row.reason
+    assert explanation(tmp_path, "healthy", "captum.occlusion").status == "ok"
+
+
+def test_check_goes_on_after_a_model_that_cannot_be_made(tmp_path: Path) -> None:
+    run(tmp_path, "no_weights", "stops", "healthy", "lacking", name="unmade")
+    done = crossxai("check", str(tmp_path / "e.toml"))
+    assert done.exit_code == 3, (done.output, done.exception)
+    said = " ".join(done.output.split())
+    for name, words in (
+        ("no_weights", "FileNotFoundError"),
+        ("stops", "SystemExit: 7"),
+        ("lacking", "it needs table;"),
+    ):
+        assert f"model {name} failed the model itself" in said
+        assert words in said
+    assert "holds deterministic" in said
+    assert done.output.rstrip().endswith("3 failed")
+    run(tmp_path, "healthy", name="unmade")
+    done = crossxai("check", str(tmp_path / "e.toml"))
+    assert done.exit_code == 0, (done.output, done.exception)
 
 
 def test_models_that_fail_are_rows_and_the_healthy_one_is_reported(tmp_path: Path) -> None:

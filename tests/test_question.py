@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
 import toys
+import zoo
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel
+from crossxai.explainers.finite import finite
 from crossxai.resize import bilinear
 
 RNG = np.random.default_rng(0)
@@ -134,3 +137,18 @@ def test_bilinear_equals_torch_tensorflow_and_opencv(old: tuple[int, int], new: 
     np.testing.assert_allclose(found, by_torch[:, 0], atol=2e-6)
     np.testing.assert_allclose(found, tf.image.resize(maps[..., None], new)[..., 0], atol=2e-6)
     np.testing.assert_allclose(found, np.stack([cv2.resize(m, new[::-1]) for m in maps]), atol=2e-6)
+
+
+def test_a_deep_copy_has_its_own_arrays_and_asks_the_same_model() -> None:
+    """Adapters hold locks, which cannot be copied; equality asks for the same model, too."""
+    question = Question(zoo.model("torch"), zoo.values("image", 2), zoo.target("class", 2), ("a", "b"), batch_size=3)
+    expected = question.score()
+    copied = deepcopy(question)
+    assert copied == question
+    assert copied.model is question.model
+    copied.inputs[0][:] = 0
+    copied.target.weights[:] = 0
+    np.testing.assert_array_equal(question.score(), expected)
+    assert not np.allclose(copied.score(), expected)
+    finite_one = deepcopy(finite(question, "someone"))
+    assert (finite_one.who, finite_one.ids) == ("someone", ("a", "b"))  # type: ignore[attr-defined]

@@ -44,6 +44,8 @@ class TwinScores:
         link = {"softmax": tf.nn.softmax, "sigmoid": tf.sigmoid, "identity": tf.identity}[self.question.target.link]
         weighed = link(outputs) * tf.gather(self._weights, rows)
         scores = tf.reduce_sum(weighed, axis=range(1, len(self._weights.shape)))
+        # Zeros, which lead to the modality where nothing reads it: the library fails without a path.
+        scores += tf.reduce_sum(tf.reshape(inputs, [len(rows), -1])[:, :0], axis=1)
         tf.numpy_function(self._note, [scores, rows], [])
         return scores
 
@@ -51,5 +53,10 @@ class TwinScores:
         self.seen[rows] = scores
 
     def gap(self) -> Array:
-        """|scores seen - scores of the model|, (n,); one forward pass of the model."""
-        return np.asarray(np.abs(self.seen - self.question.score()))
+        """|scores seen - scores of the model|, (n,); one forward pass of the model.
+
+        Raises `BrokenAssumption` where a score of either is NaN or infinite, beside which a map may look ordinary.
+        """
+        own, rows = self.question.score(), np.arange(len(self.question))
+        self.question.finite(np.concatenate([self.seen, own]), np.concatenate([rows, rows]))
+        return np.asarray(np.abs(self.seen - own))

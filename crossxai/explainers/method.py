@@ -13,7 +13,7 @@ import numpy as np
 from crossxai.assumptions.finite import named
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.cam_layers import in_words
-from crossxai.errors import CrossXAIError, InvalidInput, LibraryFailed, Unsupported
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
 from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.process import differentiating, foreign
@@ -151,7 +151,12 @@ class Method:
     def notes(self, question: Question) -> tuple[str, ...]:
         """What a reader of the maps of one part should know: where they were drawn, and what the model was found to do."""
         drawn = tuple(in_words(question, layer) for layer in self.drawn_at(question))
-        return drawn + question.notes(gradients=self.needs == "gradients")
+        try:
+            return drawn + question.notes(gradients=self.needs in ("gradients", "module"))
+        except (BrokenAssumption, ModelFailed):
+            if self.needs != "module":
+                raise
+            return drawn + question.notes()  # a twin has gradients even where the model itself gives none
 
     def drawn_at(self, question: Question) -> Sequence[str]:
         """The layers that the maps of one part are drawn at."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from crossxai.errors import Unsupported
 from crossxai.model import Array, Inputs
-from crossxai.porting import Twin, twin
+from crossxai.porting import Twin, twin, unread
 from crossxai.question import Question, Rows
 
 
@@ -30,6 +30,7 @@ class TwinScores:
         self.dtype = getattr(torch, str(self.found.graph.dtype))
         self.module: Any = _module(self)
         self.seen: list[Array] = []
+        self._lost: list[tuple[Array, Rows]] = []  # scores that are NaN or infinite, and whose they are
 
     def inputs(self, rows: Rows) -> tuple[Any, ...]:
         """The free modalities of some samples as tensors that want gradients."""
@@ -55,9 +56,24 @@ class TwinScores:
             (t.detach().movedim(1, -1) if first and t.ndim > 3 else t.detach()).contiguous().numpy() for t in tensors
         )
 
+    def note(self, scores: Array, rows: Rows) -> None:
+        """Keep the scores of a pass in `seen`, and in mind which samples have none."""
+        self.seen.append(scores)
+        bad = ~np.isfinite(scores)
+        if bad.any():
+            self._lost.append((scores[bad], rows[bad]))
+
     def gap(self, scores: Array) -> Array:
-        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model."""
-        return np.asarray(np.abs(scores - self.question.score()))
+        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model.
+
+        Raises `BrokenAssumption` where a score of either is NaN or infinite, those of copies and baselines among them: a map
+        beside it may look ordinary, or say zero.
+        """
+        own, rows = self.question.score(), np.arange(len(self.question))
+        found = [(scores, rows), (own, rows), *self._lost]
+        every, whose = (np.concatenate(column) for column in zip(*found, strict=True))
+        self.question.finite(every, whose)
+        return np.asarray(np.abs(scores - own))
 
 
 def check_link(question: Question) -> None:
@@ -78,6 +94,8 @@ def _module(owner: TwinScores) -> Any:
     axis = 1 if spatial_output else -1
     weights = torch.tensor(question.target.weights, dtype=owner.dtype)
     weights = weights.movedim(-1, 1) if spatial_output else weights
+    names = dict(zip(found.graph.inputs, (m.name for m in question.model.modalities), strict=True))
+    lost = {names[node] for node in unread(found.graph)}
 
     class Weigh(nn.Module):
         """sum(weights · outputs), one weight array per row."""
@@ -99,10 +117,11 @@ def _module(owner: TwinScores) -> Any:
         def forward(self, *inputs: Any) -> Any:
             *free, rows = inputs
             given = iter(free)
-            every = []
+            every, nothing = [], []
             for modality, own in zip(question.model.modalities, question.inputs, strict=True):
                 if modality.name in question.free:
                     value = next(given)
+                    nothing += [value.flatten(1)[:, :0].sum(1)] * (modality.name in lost)
                     every.append(value.movedim(-1, 1) if owner.channels_last and value.ndim == 4 else value)
                 else:  # wants a gradient, because hooks are set on tensors that do
                     held = own[rows.numpy()]
@@ -111,7 +130,10 @@ def _module(owner: TwinScores) -> Any:
             outputs = self.network(*every)
             self.weigh.rows = rows
             scores = self.weigh(self.link(outputs) if hasattr(self, "link") else outputs)
-            owner.seen.append(scores.detach().numpy().copy())
+            scores = sum(
+                nothing, scores
+            )  # zeros, which lead to modalities that nothing reads: libraries fail without a path
+            owner.note(scores.detach().numpy().copy(), rows.numpy())
             return scores
 
     return Scored().eval()

@@ -82,6 +82,11 @@ def twin(
     return Twin(module, graph, layers, difference)
 
 
+def unread(graph: Graph) -> set[str]:
+    """The inputs of a graph that reach no output."""
+    return set(graph.inputs) - {source for node in graph.nodes for source in node.inputs} - {graph.output}
+
+
 def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
     import torch
 
