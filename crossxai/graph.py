@@ -68,13 +68,15 @@ class Graph:
     """Nodes in topological order.
 
     inputs: one input node per modality. layers: layer name of the original model, composite ones included -> the node
-    whose output is that layer's. Raises `InvalidInput` if a node comes before what it reads.
+    whose output is that layer's. coarser: layers of the original that compute in less precision than their weights have, with
+    what in; nodes compute in that of the weights. Raises `InvalidInput` if a node comes before what it reads.
     """
 
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     output: str
     layers: Mapping[str, str] = field(default_factory=dict)
+    coarser: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known: set[str] = set()

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from crossxai.attribution import Attribution, Explainer
+from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
 from crossxai.explainers import Method
 from crossxai.files import Explanation
+from crossxai.process import foreign
 from crossxai.question import Question
 from crossxai.scores import Metric, Scores, explains_again, judge
 
@@ -80,7 +82,7 @@ def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> tu
             return own, own
         times, (cost, forward) = metric.explanations(question, explainer), cost_of(explainer, question)
         return own + times * cost, own + times * forward
-    except Exception:  # said again, and written down, when its turn comes
+    except _raised():  # said again, and written down, when its turn comes
         return len(question), len(question)
 
 
@@ -88,7 +90,7 @@ def cost_of(explainer: Explainer, question: Question) -> tuple[int, int]:
     """(passes, forward ones) of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     try:
         forward, backward = explainer.cost(question) if isinstance(explainer, Method) else (1, 0)
-    except Exception:  # said again, and written down, when its turn comes
+    except _raised():  # said again, and written down, when its turn comes
         forward, backward = 1, 0
     return len(question) * max(1, forward + 2 * backward), len(question) * max(1, forward)
 
@@ -97,5 +99,10 @@ def stream_cost(metrics: Mapping[str, Metric], question: Question, maps: Sequenc
     """Passes of metrics of the measured question."""
     try:
         return curves.passes(question, maps, [*metrics.values()])
-    except Exception:  # said again, and written down, when its turn comes
+    except _raised():  # said again, and written down, when its turn comes
         return len(question)
+
+
+def _raised() -> tuple[type[Exception], ...]:
+    """What asking for a cost may raise: refusals, what models and libraries raise, what is not installed, found or affordable."""
+    return (CrossXAIError, *foreign(), ImportError, OSError, MemoryError)

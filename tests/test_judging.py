@@ -7,10 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import toys
 from experiments import BOTH, crossxai, toml
 
-from crossxai import Modality, Question, Target, files, judging, sources
+from crossxai import Modality, Question, Target, Unsupported, files, judging, sources
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
 from crossxai.experiment import MetricSpec
@@ -94,6 +95,36 @@ def test_a_network_without_weights_ends_no_run() -> None:
     found = judging.asked("drawn", metric, question, explainer(question), explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "no layer with weights" in said[0]
+
+
+class Bug(Exception):
+    """Nothing that a model or a library raises."""
+
+
+@pytest.mark.parametrize(
+    "kind", [Unsupported, KeyError, ZeroDivisionError, ImportError, FileNotFoundError, MemoryError, Bug]
+)
+def test_a_cost_that_cannot_be_told_is_one_pass_a_sample(kind: type[Exception]) -> None:
+    """What refuses or fails says so at its turn; anything else is a mistake of the code, and is seen."""
+
+    def raises(*_: Any) -> Any:
+        raise kind("lost")
+
+    question, explainer = toys.question(toys.torch_model()), explainer_of("captum.saliency")
+    metric = SimpleNamespace(name="lost", asks="model", passes=raises)
+    unsure = type("Unsure", (type(explainer),), {"cost": raises})()
+    asks: dict[str, Any] = {
+        "metric": lambda: judging.judging_cost(metric, question, explainer),
+        "explainer": lambda: judging.cost_of(unsure, question),
+        "stream": lambda: judging.stream_cost({"lost": metric}, question, [explainer(question)]),
+    }
+    n = len(question)
+    for name, expected in (("metric", (n, n)), ("explainer", (n, n)), ("stream", n)):
+        if kind is Bug:
+            with pytest.raises(Bug):
+                asks[name]()
+        else:
+            assert asks[name]() == expected
 
 
 def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() -> None:

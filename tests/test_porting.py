@@ -15,7 +15,7 @@ from captum.attr import DeepLift, GuidedBackprop
 from nets import Function, images
 from torch import nn
 
-from crossxai import Modality, Question, Target
+from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.model import Inputs, Traceable
@@ -203,6 +203,91 @@ def test_a_twin_has_the_layers_of_its_network_and_so_the_same_default(source: st
     )
     third = twin(other, (values,), "torch")
     assert set(third.layers) == set(third.module.crossxai_layers) == set(made.layers)
+
+
+def test_a_torch_twin_shows_the_layers_of_its_keras_network_by_their_names() -> None:
+    """Where an activation, a map and a graph name them; and a misspelt name is told the original's names."""
+    x = start = keras.Input((16, 16, 3))
+    for width, name in ((4, "block.one"), (6, "block.two")):
+        x = keras.layers.ReLU(name=f"{name}.act")(keras.layers.Conv2D(width, 3, name=name)(x))
+    net = keras.Model(start, keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D(name="pool")(x)))
+    values = (images(16).astype(np.float32),)
+    model = KerasModel(net, (toys.IMAGE,))
+    other = TorchModel(twin(model, values, "torch").module, model.modalities)
+    before, after = model.activations(values), other.activations(values)
+    assert list(after) == list(before) == ["block.one", "block.one.act", "block.two", "block.two.act", "pool", "head"]
+    assert list(other.activations(values, ["block.two"])) == ["block.two"]
+    assert list(other.graph(values).layers) == list(after)
+    np.testing.assert_allclose(np.moveaxis(after["block.two"], 1, -1), before["block.two"], atol=1e-5)
+    assert other.axes_of("block.two.act") == ("channel", "y", "x")
+    assert other.kind_of("block.two") == "Conv2d"
+    question, again = (Question(m, values, Target.outputs(0, len(values[0]), 3)) for m in (model, other))
+    assert again.cam_layers() == question.cam_layers()
+    for found, expected in zip(
+        again.layer_score_and_grad("block.one"), question.layer_score_and_grad("block.one"), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    with pytest.raises(UnknownName, match=r"did you mean block\.two"):
+        again.layer_score("block.twoo")
+
+
+def test_a_twin_of_a_keras_network_folds() -> None:
+    x = start = keras.Input((16, 16, 3))
+    x = keras.layers.BatchNormalization(name="a.norm")(keras.layers.Conv2D(4, 3, name="a.conv")(x))
+    net = keras.Model(start, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    net.get_layer("a.norm").moving_mean.assign([0.1, 0.2, 0.3, 0.4])
+    values = (images(16).astype(np.float32),)
+    other = TorchModel(twin(KerasModel(net, (toys.IMAGE,)), values, "torch").module, (toys.IMAGE,))
+    faster = other.folded(values)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in faster.module.modules())
+    np.testing.assert_allclose(faster.predict(values), other.predict(values), atol=1e-5)
+
+
+def test_how_images_lie_in_memory_is_asked_once_per_state_of_the_module() -> None:
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.head = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4 * 14 * 14, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.act(self.conv(x))
+            return self.head(h.view(len(h), -1))  # fails on images that lie channels last
+
+    net, values = Viewed().eval(), (images(16).astype(np.float32),)
+    model = TorchModel(net, (toys.IMAGE,))
+    runs: list[int] = []
+    net.register_forward_hook(lambda _m, given, _o: runs.append(len(given[0])))
+    first = model.graph(values)
+    runs.clear()
+    again = model.graph(values)
+    once = len(runs)  # the hook itself may be traced
+    assert [n.op for n in again.nodes] == [n.op for n in first.nodes]
+    net.act = nn.Tanh().eval()
+    runs.clear()
+    assert "tanh" in {n.op for n in model.graph(values).nodes}
+    assert len(runs) == once + 1, "a changed module is asked anew"
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_frozen_module_scores_and_has_gradients_and_says_what_it_cannot() -> None:
+    """torch.jit.freeze makes constants of weights, and takes the layers, and `training`, away."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    net = nets.lively(net).float().eval()
+    values = (images(12).astype(np.float32),)
+    frozen = torch.jit.freeze(torch.jit.script(net))
+    plain, model = (TorchModel(m, (toys.IMAGE,)) for m in (net, frozen))
+    target = Target.outputs(1, len(values[0]), 3)
+    one, other = (Question(m, values, target) for m in (plain, model))
+    np.testing.assert_allclose(other.score(), one.score(), atol=1e-5)
+    np.testing.assert_allclose(other.score_and_grad()[1][0], one.score_and_grad()[1][0], atol=1e-5)
+    assert model.dtype == torch.float32
+    for ask in (other.cam_layer, lambda: model.graph(values), lambda: model.activations(values)):
+        with pytest.raises(Unsupported, match=r".{20}"):
+            ask()
+    with pytest.raises(InvalidInput, match="training mode"):
+        TorchModel(torch.jit.script(nets.lively(net).train()), (toys.IMAGE,))
 
 
 def test_layers_of_our_own_builders_have_the_same_names_in_both_frameworks() -> None:

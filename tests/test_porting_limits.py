@@ -290,3 +290,23 @@ def test_a_torch_layer_with_a_method_of_its_own_is_read_from_its_code() -> None:
     model = TorchModel(nn.Sequential(Cubed(3, 4, 3)).double().eval(), (toys.IMAGE,), output_axes=("y", "x", "class"))
     with pytest.raises(Unsupported, match=r"layer '0' \(special_erf\) .*overrides forward of Conv2d"):
         model.graph(x)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_mixed_precision_says_that_it_is(framework: Any) -> None:
+    def net(policy: str) -> Any:
+        keras.utils.set_random_seed(0)
+        x = start = keras.Input((12, 12, 3))
+        x = keras.layers.Conv2D(4, 3, activation="relu", dtype=policy, name="conv")(x)
+        x = keras.layers.GlobalAveragePooling2D(dtype=policy)(x)
+        return keras.Model(start, keras.layers.Dense(2, dtype="float32")(x))
+
+    values = (images(12).astype(np.float32),)
+    mixed = net("mixed_bfloat16")
+    with pytest.raises(
+        Unsupported, match=r"less precision than its weights have \(mixed precision: 'conv' \(bfloat16\)\)"
+    ):
+        twin(KerasModel(mixed, (toys.IMAGE,)), values, framework)
+    anew = net("float32")
+    anew.set_weights(mixed.get_weights())
+    assert twin(KerasModel(anew, (toys.IMAGE,)), values, framework).gap < 1e-3  # what the refusal says to write

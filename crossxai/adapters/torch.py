@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from crossxai.adapters import (
 )
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
+from crossxai.known import kind_of, known
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.model_checks import (
     WITHOUT_GRADIENTS,
@@ -146,7 +148,12 @@ class TorchModel:
         return torch_hints.hints(self.module)
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
-        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order.
+
+        A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
+        """
+        original = torch_layers.original_layers(self.module)
+        wanted = None if layers is None else {original.get(name, name) for name in layers}
         found: dict[str, Array] = {}
         runs: dict[str, int] = {}
         seen = torch_layers.Seen()
@@ -155,20 +162,22 @@ class TorchModel:
             runs[name] = runs.get(name, 0) + 1
             if isinstance(output, Tensor) and output.ndim >= 2:
                 self._axes[name] = seen.axes(layer, given, output)
-                if layers is None or name in layers:
+                if wanted is None or name in wanted:
                     found[name] = torch_running.array(output.detach().clone())  # before an in-place ReLU comes
 
         self._check_layers()
         with self._lock, torch_layers.hooked(self.module, look), seen:
             self.predict(inputs)
-        return {name: activation for name, activation in found.items() if runs[name] == 1}
+        once = {name: activation for name, activation in found.items() if runs[name] == 1}
+        return {name: once[own] for name, own in original.items() if own in once} if original else once
 
     def axes_of(self, layer: str) -> torch_layers.Axes | None:
         """What the axes of a layer's output after the sample axis mean; None where its definition does not tell.
 
         Known from the layer alone, and after `activations` from the layers that its tensor came through.
         """
-        return self._axes.get(layer) or torch_layers.definition(self._layer(layer))
+        own = torch_layers.original_layers(self.module).get(layer, layer)
+        return self._axes.get(own) or torch_layers.definition(self._layer(layer))
 
     def kind_of(self, layer: str) -> str:
         """The class of a layer, such as "LayerNorm"."""
@@ -232,12 +241,9 @@ class TorchModel:
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
-        from crossxai.porting.from_torch import graph_of
-
-        with self._lock, torch.inference_mode(False):
-            self._check_mode()
-            self.predict(tuple(v[:1] for v in inputs))  # how images have to lie in memory shows in a pass
-            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
+        graph = self._graph(inputs)
+        original = torch_layers.original_layers(self.module) or {name: name for name in graph.layers}
+        return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})
 
     def attention_vjp(
         self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
@@ -270,9 +276,20 @@ class TorchModel:
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory():
-            faster = self._around(torch_folding.folded(self.module, lambda: self.graph(inputs), self.name))
+            faster = self._around(torch_folding.folded(self.module, lambda: self._graph(inputs), self.name))
         verify(self, faster, inputs)
         return faster
+
+    def _graph(self, inputs: Inputs) -> Graph:
+        """The graph whose layers have the module's own names, those of a twin, too."""
+        from crossxai.porting.from_torch import graph_of
+
+        with self._lock, torch.inference_mode(False):
+            self._check_mode()
+            one = tuple(v[:1] for v in inputs)
+            # How images have to lie in memory shows in a pass; known of this state of the module, it is not asked again.
+            known(self, ("lies in memory", kind_of(one)), lambda: self.predict(one).shape)
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
     def _around(self, module: nn.Module) -> TorchModel:
         """The same declarations about another module."""
@@ -374,9 +391,9 @@ class TorchModel:
 
     def _layer(self, layer: str) -> nn.Module:
         self._check_layers()
-        modules: dict[str, nn.Module] = dict(self.module.named_modules())
-        if layer not in modules or not layer:
-            raise UnknownName(f"layer of model {self.name!r}", layer, [n for n in modules if n])
+        modules = torch_layers.layers_of(self.module)
+        if layer not in modules:
+            raise UnknownName(f"layer of model {self.name!r}", layer, modules)
         return modules[layer]
 
     @contextmanager

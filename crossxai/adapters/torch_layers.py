@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,17 @@ def is_plainly(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and all(
         getattr(type(module), name, None) is getattr(kind, name, None) for name in INNER
     ) and "forward" not in vars(module)  # fmt: skip
+
+
+def original_layers(module: nn.Module) -> Mapping[str, str]:
+    """Of a twin: layer of the network that it was made from → its own layer that gives the same; empty for other modules."""
+    return getattr(module, "crossxai_layers", None) or {}
+
+
+def layers_of(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers by every name that the layer verbs know them by: a twin's by those of the original, too."""
+    own = {name: layer for name, layer in module.named_modules() if name}
+    return own | {name: own[layer] for name, layer in original_layers(module).items()}
 
 
 def definition(module: nn.Module) -> Axes | None:

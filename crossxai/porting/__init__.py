@@ -76,10 +76,22 @@ def twin(
     if not difference <= limit:  # NaN included
         raise Unsupported(
             f"the {framework} twin of model {model.name!r} differs from it by {difference:.1e} of how far its outputs vary, more "
-            f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): some layer was not "
-            "translated exactly"
+            f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): {_why(graph)}"
         )
     return Twin(module, graph, layers, difference)
+
+
+def _why(graph: Graph) -> str:
+    """What makes a twin differ, as far as the graph tells."""
+    if not graph.coarser:
+        return "some layer was not translated exactly"
+    first = ", ".join([f"{layer!r} ({dtype})" for layer, dtype in graph.coarser.items()][:3])
+    first += ", …" * (len(graph.coarser) > 3)
+    return (
+        f"it computes in less precision than its weights have (mixed precision: {first}), a twin "
+        'in that of the weights: make the network anew under keras.config.set_dtype_policy("float32") and give it the weights '
+        "by set_weights"
+    )
 
 
 def unread(graph: Graph) -> set[str]:

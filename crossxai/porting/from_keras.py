@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -46,7 +47,9 @@ def graph_of(
         output = reader.opened(model, *arrange(inputs), choose)
     if not isinstance(output, Ref) or output.open or output.turned:
         raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
-    return builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
+    graph = builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
+    coarser = {name: x.compute_dtype for name, x in names.items() if x.weights and x.compute_dtype != x.variable_dtype}
+    return replace(graph, coarser=coarser)
 
 
 @contextmanager
