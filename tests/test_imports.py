@@ -162,6 +162,7 @@ CORE |= {
     "measures",
     "missing",
     "outputs",
+    "placing",
     "plugins",
     "redrawing",
     "shifted",
