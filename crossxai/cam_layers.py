@@ -97,7 +97,7 @@ class CamLayers:
         Layers that no other modality with space reaches come first, and projections last.
         """
         names = self.candidates()
-        stream = [n for n in names if self._kind(n) not in PROJECTIONS]
+        stream = [n for n in names if not self._projects(n)]
         drawable = [
             n for n in (*reversed(stream), *(n for n in reversed(names) if n not in stream)) if self._drawable(n)
         ]
@@ -108,10 +108,16 @@ class CamLayers:
         if drawable:  # nothing moves the score, as where outputs are constant: the map is zero, and says so
             return drawable[0]
         free, _ = self.question.one
+        again = [n for n in self._weighted() if n not in self.layers.shapes]
+        several = (
+            f". {', '.join(again)} run more than once in a pass, or not on whole samples: call a layer of its own on the result "
+            "that the map is wanted at (torch.nn.Identity, keras.layers.Identity), and name that"
+        )
         raise Unsupported(
             f"model {self.model.name!r} has no layer with a spatial activation that modality {free.name!r} reaches and the score "
             f"depends on, as far as layers tell their axes or they can be measured: name one by layer=…, of "
             f"{', '.join(list(self.layers.shapes)[-8:])}, and declare its axes at the adapter by layer_axes={{…}}"
+            f"{several if again else ''}"
         )
 
     def _check_tokens(self, name: str, names: list[str]) -> None:
@@ -233,6 +239,14 @@ class CamLayers:
 
     def _kind(self, layer: str) -> str:
         return str(self.asked.kind_of(layer)) if hasattr(self.asked, "kind_of") else ""
+
+    def _projects(self, layer: str) -> bool:
+        """Whether a layer is a projection, or a part of one, such as a step between the stream and its queries."""
+        parts = layer.split(".")
+        return any(self._kind(".".join(parts[:end])) in PROJECTIONS for end in range(1, len(parts) + 1))
+
+    def _weighted(self) -> tuple[str, ...]:
+        return tuple(reversed(self.asked.weighted(self.one))) if hasattr(self.asked, "weighted") else ()
 
     def _shapes(self) -> Layers:
         before = self.asked.activations(self.one)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import timm
@@ -21,9 +22,11 @@ from torch import nn
 from torchvision import models
 
 from crossxai import InvalidInput, Modality, Question, Target, Unsupported, layout
+from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.attention import Streams, Tokens
 from crossxai.explainers import get
+from crossxai.porting import twin
 
 IMAGE = (Modality.image(),)
 
@@ -246,3 +249,61 @@ def test_layouts_there_and_back() -> None:
         assert space.shape == (4, 2, 3, 5)
         assert how.size(shape) == (2, 3, 5)
         np.testing.assert_array_equal(how.restored(space, activation), activation)
+
+
+def test_the_default_is_no_projection_with_its_norm() -> None:
+    """LeViT's queries are a linear layer and a batch norm, in a module of its own kind."""
+    torch.manual_seed(0)
+    net = timm.create_model("levit_128s", num_classes=2)
+    for name, parameter in net.named_parameters():
+        if name.endswith("weight") and parameter.ndim == 2:
+            parameter.data *= 2
+    x = np.random.default_rng(0).random((1, 224, 224, 3)).astype(np.float32)
+    question = Question(TorchModel(net.eval(), IMAGE), (x,), Target.classes([1], 2))
+    chosen = question.cam_layer()
+    assert ".attn" not in chosen, chosen
+
+
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_a_convolution_that_runs_twice_says_what_to_write(framework: str) -> None:
+    """And a network with what it says answers at that layer; its twins give the same map."""
+    for identity in (False, True):
+        model = shared_torch(identity) if framework == "torch" else shared_keras(identity)
+        question = Question(model, (photographs(16),), Target.classes([0, 1], 2))
+        if identity:
+            assert question.cam_layer() == "out"
+            for other in (
+                KerasModel(twin(model, question.inputs, "keras").module, IMAGE),
+                TorchModel(twin(model, question.inputs, "torch").module, IMAGE),
+            ):
+                again = Question(other, question.inputs, question.target)
+                # A twin in torch has no layers that do nothing: there it is the second run of the convolution.
+                assert again.cam_layer() == ("out" if other.name == "keras" else "conv_1")
+                maps = [get("reference.gradcam")(q).of("image") for q in (question, again)]
+                np.testing.assert_allclose(*maps, atol=1e-5)
+        else:
+            with pytest.raises(Unsupported, match=r"conv.* run more than once .*Identity"):
+                question.cam_layer()
+
+
+def shared_torch(identity: bool) -> Any:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.out, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Identity(), nn.Linear(3, 2)
+
+        def forward(self, x: Any) -> Any:
+            h = self.conv(torch.relu(self.conv(x)))
+            return self.head((self.out(h) if identity else h).mean((2, 3)))
+
+    torch.manual_seed(0)
+    return TorchModel(Twice().eval(), IMAGE)
+
+
+def shared_keras(identity: bool) -> Any:
+    keras.utils.set_random_seed(0)
+    conv = keras.layers.Conv2D(3, 3, padding="same", name="conv")
+    given = keras.Input((16, 16, 3))
+    h = conv(keras.ops.relu(conv(given)))
+    h = keras.layers.Identity(name="out")(h) if identity else h
+    return KerasModel(keras.Model(given, keras.layers.Dense(2)(keras.ops.mean(h, axis=(1, 2)))), IMAGE)

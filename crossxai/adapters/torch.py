@@ -180,8 +180,9 @@ class TorchModel:
         return self._axes.get(own) or torch_layers.definition(self._layer(layer))
 
     def kind_of(self, layer: str) -> str:
-        """The class of a layer, such as "LayerNorm"."""
-        return type(self._layer(layer)).__name__
+        """The class of a layer, such as "LayerNorm"; of one whose only matrix of weights is a linear layer's, such as a
+        linear layer with its norm, that linear layer's."""
+        return torch_layers.kind(self._layer(layer))
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), in its own order, correct under later in-place operations."""

@@ -56,6 +56,12 @@ def definition(module: nn.Module) -> Axes | None:
     return next((axes for kind, axes in DEFINED.items() if is_plainly(module, kind)), None)
 
 
+def kind(module: nn.Module) -> str:
+    """The class of a layer; of one that holds a linear layer and no other matrix of weights, that of the linear layer."""
+    inner = [m for m in module.modules() if any(p.ndim > 1 for p in m.parameters(recurse=False))]
+    return type(inner[0] if len(inner) == 1 and isinstance(inner[0], nn.Linear) else module).__name__
+
+
 class Seen(TorchFunctionMode):
     """The axes of tensors that went through layers whose definition tells; on while a pass runs, it sees what lies in between.
 
