@@ -42,10 +42,11 @@ SIDES = {"y": ("upper", "lower"), "x": ("left", "right")}
 
 @dataclass(frozen=True)
 class Placed:
-    """Whether a layer responds where the input changes, and what was measured, in words."""
+    """Whether a layer responds where the input changes, and what was measured, in words; border: whether borders alone say so."""
 
     verdict: Verdict
     words: str = ""
+    border: bool = False
 
 
 def placed(rows: Array, columns: Array, grid: int, follow: tuple[float, float], linear: bool) -> Placed:
@@ -102,6 +103,7 @@ def _seen(rows: Array, columns: Array, grid: int) -> Placed:
             return Placed(
                 "wrong",
                 f"along {axis}, the image's borders are at {start:.0%} and {start + slope:.0%} of it, as if padded or cropped",
+                border=True,
             )
     return Placed("right")
 
@@ -122,7 +124,9 @@ def _centres(profiles: Array) -> Array:
 def carried(found: Mapping[str, Placed]) -> dict[str, Placed]:
     """The same, in order of execution, where a layer that is unclear has what the last clear one before it shows.
 
-    Sides that change nothing behind a ReLU are so because they were cropped away if they are before it, too.
+    A border that a layer adds where the ones before had none says nothing of those after it: networks that pad by a layer of its
+    own take the border away again in the next convolution. Sides that change nothing behind a ReLU are so because they were
+    cropped away if they are before it, too.
     """
     last, result = Placed("unclear"), {}
     for layer, own in found.items():
@@ -130,8 +134,9 @@ def carried(found: Mapping[str, Placed]) -> dict[str, Placed]:
             result[layer] = last
             continue
         result[layer] = own
-        before = f"already at layer {layer!r}, before it, " if own.words else ""
-        last = Placed(own.verdict, before + own.words)
+        if not (own.border and last.verdict == "right"):
+            before = f"already at layer {layer!r}, before it, " if own.words else ""
+            last = Placed(own.verdict, before + own.words, own.border)
     return result
 
 

@@ -226,3 +226,17 @@ def test_nothing_unclear_is_refused() -> None:
     for net, x in ((Mixed(), noise(32)), (dead, noise(32)), (plain(), np.full((1, 32, 32, 3), 0.5, np.float32))):
         layer = "conv" if isinstance(net, Mixed) else "6"
         assert question(net, x)._layers.layout(layer).how == "the layer's definition"
+
+
+def test_a_network_that_pads_before_every_convolution_is_right() -> None:
+    """Keras networks with torch's weights pad by a layer of their own; of a small plane, that is much."""
+    layers: list[keras.layers.Layer] = [keras.Input((64, 64, 3))]
+    for i in range(5):
+        layers += [
+            keras.layers.ZeroPadding2D(),
+            keras.layers.Conv2D(8, 3, strides=2 if i < 4 else 1, activation="relu"),
+        ]
+    network = keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
+    images = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
+    question = Question(KerasModel(network, (Modality.image(),)), (images,), Target.classes([0, 1], 3))
+    assert get("gradcam.gradcam")(question).values[0].shape[:3] == (2, 64, 64)
