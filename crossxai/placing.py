@@ -42,7 +42,8 @@ SIDES = {"y": ("upper", "lower"), "x": ("left", "right")}
 
 @dataclass(frozen=True)
 class Placed:
-    """Whether a layer responds where the input changes, and what was measured, in words; border: whether borders alone say so."""
+    """Whether a layer responds where the input changes, and what was measured, in words; border: whether a border that a layer adds could
+    look like that."""
 
     verdict: Verdict
     words: str = ""
@@ -96,6 +97,7 @@ def _seen(rows: Array, columns: Array, grid: int) -> Placed:
             "wrong",
             f"{(away > AWAY).sum()} of {clear.sum()} cells of the image change it elsewhere than where they lie, by up to "
             f"{away.max():.0%} of its extent, as if turned, rolled, shuffled or padded",
+            border=True,
         )
     for axis, at, cell in zip("yx", found, expected, strict=True):
         slope, start = np.polyfit(cell, at, 1)

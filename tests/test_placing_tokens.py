@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -74,11 +75,11 @@ def test_streams_count_more_than_what_is_measured() -> None:
 def test_a_class_token_at_the_end_is_not_taken_for_one_at_the_start() -> None:
     """Read one token further, every row of the grid would end with the next one's first place."""
     torch.manual_seed(0)
-    for first in (True, False):
+    for first, side in itertools.product((True, False), (8, 10, 14)):
         model = TorchModel(ClassLast(first).eval(), IMAGE)
-        asked = Question(model, (photograph(64),), Target.classes([1], 2))
+        asked = Question(model, (photograph(8 * side),), Target.classes([1], 2))
         if first:
-            assert asked._layers.layout("stream").tokens == Tokens((8, 8), 1)
+            assert asked._layers.layout("stream").tokens == Tokens((side, side), 1)
         else:
             with pytest.raises(Unsupported, match="neither told by the layer nor measurable"):
                 asked._layers.layout("stream")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crossxai.adapters import (
     torch_attention,
+    torch_calls,
     torch_ending,
     torch_exact,
     torch_folding,
@@ -146,6 +147,11 @@ class TorchModel:
     def hints(self) -> Mapping[str, Any]:
         """What the module shows of itself without a pass; see `torch_hints`."""
         return torch_hints.hints(self.module)
+
+    def calls(self, inputs: Inputs) -> torch_calls.Calls:
+        """What the module calls in one forward pass; see `torch_calls`."""
+        with self._lock:
+            return torch_calls.listened(self.module, lambda: self.predict(inputs))
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order.

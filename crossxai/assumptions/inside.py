@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.assumptions.calling import calling
 from crossxai.assumptions.fact import Fact
 from crossxai.cam_layers import in_words
 from crossxai.errors import CrossXAIError
@@ -20,20 +21,20 @@ def inside(model: Model, inputs: Inputs) -> list[Fact]:
     facts = []
     if isinstance(model, Layered):
         facts += [_drawn(model, inputs, m.name) for m in model.modalities if m.kind == "image"]
-        facts += _reused(model)
+        facts += _reused(model) + calling(model, inputs)
     if isinstance(model, Traceable):
         facts.append(_translated(model, inputs))
     return facts
 
 
 def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:
-    name, how = f"activation maps of {modality}", "the layers' definitions, else sixteen passes with a cell replaced"
+    name, how = f"activation maps of {modality}", "the layers' definitions, and sixteen passes with a cell replaced"
     few = tuple(v[:2] for v in inputs)
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
     target = Target(np.broadcast_to(mixture, outputs.shape))
     try:
-        question = Question(model, few, target, check="off").only(modality)
+        question = Question(model, few, target).only(modality)
         layer = question.cam_layer()
         return Fact(name, "holds", in_words(question, layer), how)
     except CrossXAIError as error:

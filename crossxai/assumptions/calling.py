@@ -1,0 +1,84 @@
+"""What a network calls as it runs: a first step that expects another range or layout, and activations that are no layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from crossxai.assumptions.fact import Fact
+from crossxai.model import Inputs, Model
+
+RECORDED = "one forward pass with every call recorded"
+SMALL, LARGE = 0.05, 20.0
+"""A network that multiplies its input by less than `SMALL` expects values up to 255; by more than `LARGE`, values up to 1."""
+
+
+def calling(model: Model, inputs: Inputs) -> list[Fact]:
+    """Facts on a model that tells what it calls (`calls`); nothing for others."""
+    if not hasattr(model, "calls"):
+        return []
+    calls = model.calls(tuple(v[:1] for v in inputs))
+    hints: dict[str, Any] = dict(model.hints()) if hasattr(model, "hints") else {}
+    facts = [*_range(model, inputs, calls, hints.get("normalising", {})), *_layout(calls)]
+    if calls.functional:
+        some = [f"{', '.join(names)} in {layer}" for layer, names in list(calls.functional.items())[:3]]
+        count = sum(map(len, calls.functional.values()))
+        more = " …" if len(calls.functional) > 3 else ""
+        facts.append(
+            Fact("functional activations", "note", f"{count} are functions, not layers ({'; '.join(some)}{more})", RECORDED,
+                 "other libraries' hooks do not see them; here rules that need layers work in a twin or refuse")
+        )  # fmt: skip
+    if calls.twice:
+        some = [f"{name} {count} times" for name, count in list(calls.twice.items())[:3]]
+        more = " …" if len(calls.twice) > 3 else ""
+        facts.append(
+            Fact("reused layers", "note", f"{len(calls.twice)} layers run more than once ({', '.join(some)}{more})", RECORDED,
+                 "no map can be drawn there; other libraries' hooks mix their runs", "one layer per use, as with nn.ReLU()")
+        )  # fmt: skip
+    return facts
+
+
+def _range(model: Model, inputs: Inputs, calls: Any, normalising: dict[str, tuple[float, float]]) -> list[Fact]:
+    """What the first steps say of the range of images, against what is declared or, where nothing is, what they hold."""
+    images = [(m, v) for m, v in zip(model.modalities, inputs, strict=True) if m.kind == "image"]
+    if not images:
+        return []
+    modality, values = images[0]
+    high = float(np.max(values)) if modality.range is None else float(modality.range[1] - modality.range[0])
+    steps = [(f"multiplies by {s:.4g} before its first layer", s) for s in calls.scales]
+    for layer, (mean, sd) in normalising.items():
+        if sd:
+            steps.append((f"standardises by mean {mean:.4g} and sd {sd:.4g} in {layer or 'the module itself'}", 1 / sd))
+    name = f"first layer after {modality.name}" if len(images) == 1 else "first layer"
+    for words, scale in steps:
+        if (scale < SMALL and high <= 2) or (scale > LARGE and high > LARGE):
+            expected = "0 to 255" if scale < SMALL else "0 to 1"
+            return [
+                Fact(name, "note", f"the network itself {words}: it expects {expected}, and values reach {high:g}", RECORDED,
+                     "the network sees images that are nearly black, or nearly white",
+                     f"images of {expected}, and Modality.image(range=({expected.replace(' to', ',')}))")
+            ]  # fmt: skip
+    if normalising and modality.name in dict(getattr(model, "standardise", {})):
+        first = next(iter(normalising))
+        return [
+            Fact(name, "note", f"{first!r} standardises what standardise= has standardised before", RECORDED,
+                 "the network sees values that were standardised twice", "one of the two")
+        ]  # fmt: skip
+    if any(mean <= 1 < high / LARGE for mean, _ in normalising.values()):
+        first, (mean, sd) = next(iter(normalising.items()))
+        return [
+            Fact(name, "note", f"{first!r} standardises by mean {mean:.3g} and sd {sd:.3g}, and values reach {high:g}", RECORDED,
+                 "the network sees images that are nearly white", "images of 0 to 1, and Modality.image()")
+        ]  # fmt: skip
+    return []
+
+
+def _layout(calls: Any) -> list[Fact]:
+    if not calls.moved:
+        return []
+    return [
+        Fact("layout of the inputs", "note", f"the network itself moves axes before its first layer: {', '.join(calls.moved)}",
+             RECORDED, "adapters give torch's order (n, channel, y, x): a network made for another mixes channels with places",
+             "a network that takes (n, channel, y, x), or a wrapper that undoes the step")
+    ]  # fmt: skip
