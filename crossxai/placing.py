@@ -42,8 +42,10 @@ SIDES = {"y": ("upper", "lower"), "x": ("left", "right")}
 
 @dataclass(frozen=True)
 class Placed:
-    """Whether a layer responds where the input changes, and what was measured, in words; border: whether a border that a layer adds could
-    look like that."""
+    """Whether a layer responds where the input changes, and what was measured, in words.
+
+    border: whether a border that a layer adds could look like that.
+    """
 
     verdict: Verdict
     words: str = ""
