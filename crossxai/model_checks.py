@@ -15,6 +15,8 @@ from crossxai.model import Array, Inputs, Modality
 MeanSd = tuple[Sequence[float], Sequence[float]]
 WITHOUT_GRADIENTS = "explainers that ask for scores alone still answer: occlusion, RISE, LIME, KernelSHAP"
 """What to take where there is no gradient."""
+LARGEST_COPY = 2**30
+"""Bytes of the weights of a copy in float64 that a model is measured with; larger models are measured as they are."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FRAMES = (
     "Exception encountered when calling",

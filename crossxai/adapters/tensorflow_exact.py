@@ -9,10 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from crossxai.model_checks import LARGEST_COPY
 from crossxai.process import foreign, streams_kept
 
-LARGEST = 2**30
-"""Bytes of a copy's weights; larger models are measured as they are."""
 FLOATING = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -21,7 +20,7 @@ def exact(model: Any) -> Any | None:
 
     There is none of subclassed models, of layers that cannot be made anew from their configuration, and of quantised ones.
     """
-    if not model.built or 8 * model.count_params() > LARGEST:
+    if not model.built or 8 * model.count_params() > LARGEST_COPY:
         return None
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         return None

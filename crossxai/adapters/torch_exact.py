@@ -7,10 +7,8 @@ import copy
 import torch
 from torch import nn
 
+from crossxai.model_checks import LARGEST_COPY
 from crossxai.process import foreign
-
-LARGEST = 2**30
-"""Bytes of a copy's weights; larger modules are measured as they are."""
 
 
 def exact(module: nn.Module) -> nn.Module | None:
@@ -22,11 +20,10 @@ def exact(module: nn.Module) -> nn.Module | None:
         return None
     if any(hasattr(m, "_orig_mod") or "quantized" in type(m).__module__ for m in module.modules()):
         return None
-    if 8 * sum(w.numel() for ws in (module.parameters(), module.buffers()) for w in ws) > LARGEST:
+    if 8 * sum(w.numel() for ws in (module.parameters(), module.buffers()) for w in ws) > LARGEST_COPY:
         return None
+    raised: tuple[type[Exception], ...] = (MemoryError, *foreign())
     try:
         return copy.deepcopy(module).double()
-    except foreign():
-        return None
-    except MemoryError:
+    except raised:
         return None

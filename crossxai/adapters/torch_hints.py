@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+PLAIN = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Identity, nn.Flatten, nn.Hardtanh, nn.LeakyReLU)
+"""Layers that compute the same in training mode."""
+
 
 def hints(module: nn.Module) -> Mapping[str, Any]:
     """ "norms": how many batch norms there are; "fresh norms": those that never saw a batch and were never trained; "in place":
@@ -47,19 +50,7 @@ def matters(module: nn.Module) -> bool:
     """
     if not getattr(module, "training", False):
         return False
-    plain = (
-        nn.ReLU,
-        nn.ReLU6,
-        nn.Tanh,
-        nn.Sigmoid,
-        nn.GELU,
-        nn.SiLU,
-        nn.Identity,
-        nn.Flatten,
-        nn.Hardtanh,
-        nn.LeakyReLU,
-    )
-    return not (type(module) in plain or type(module).__module__.startswith("torch.ao.nn.quantized"))
+    return not (type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized"))
 
 
 def _fresh(norm: Any) -> bool:

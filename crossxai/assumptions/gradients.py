@@ -10,7 +10,7 @@ import numpy as np
 
 from crossxai.assumptions import passes
 from crossxai.assumptions.companions import shuffled, two
-from crossxai.assumptions.exact import FAILURES, Measured, agrees, copied
+from crossxai.assumptions.exact import AtPrecision, finest
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.precision import allowance, half, rounding
 from crossxai.assumptions.slopes import Rows, slopes
@@ -52,7 +52,8 @@ class _Probe:
         self.outputs, self.gradients = passes.gradients(self.model, self.pair, self._cotangent)
         self._cotangent(self.outputs)  # where the way is cut, nobody has asked for it yet
         self.unit = rounding(self.model, self.outputs)
-        self.used, self.slopes = self._with_what()
+        self.own = AtPrecision(self.model, self.pair, self.unit)
+        self.used, self.slopes = self._finest()
         self.live = [np.abs(g).reshape(-1, g.shape[-1]).max(axis=0) > 0 for g in self.gradients]
         finite = all(np.isfinite(g).all() for g in self.gradients)
         self.stepped = finite and any(v.any() for v in self.live) and self._stairs(self.live).found
@@ -92,18 +93,16 @@ class _Probe:
             name, "holds", f"the gradient at modality {modality.name!r} is right to {found.error:.1g}", HOW
         )
 
-    def _with_what(self) -> tuple[Measured, Inputs]:
-        """What is measured with, and its gradients: the copy in float64, unless it is another network."""
-        own = Measured(self.model, self.pair, self.unit)
-        twin = copied(self.model, self.pair, self.unit)
-        if twin is None or not any(g.any() for g in self.gradients):
-            return own, self.gradients
-        try:
-            outputs, found = passes.gradients(twin.model, twin.inputs, self._cotangent)
-        except FAILURES:
-            return own, self.gradients
-        same = agrees(self.model, self.outputs, outputs, self.gradients, found)
-        return (twin, found) if same else (own, self.gradients)
+    def _finest(self) -> tuple[AtPrecision, Inputs]:
+        """What is measured with, and its gradients; where there is none at all, no copy is made."""
+        if not any(g.any() for g in self.gradients):
+            return self.own, self.gradients
+        used, (_, found) = finest(
+            self.own,
+            (self.outputs, self.gradients),
+            lambda at: passes.gradients(at.model, at.inputs, self._cotangent),
+        )
+        return used, found
 
     def _stairs(self, moving: list[Any]) -> Stairs:
         """Steps of the score on the way to another observed value of the features that are to move."""
@@ -112,10 +111,9 @@ class _Probe:
             other = np.stack([values[1], shuffled(values[1:])[0]])
             other[1] = other[1] if (other[1] != values[1]).any() else values[1] / 2
             deltas.append(((other - values) * moves).astype(np.float64))
-        own = Measured(self.model, self.pair, self.unit)
         ways, segments = (2, SEGMENTS) if passes.small(self.pair) else (1, SEGMENTS // 2)
 
-        def look(used: Measured, rows: Rows, shares: Array) -> tuple[Array, Array]:
+        def look(used: AtPrecision, rows: Rows, shares: Array) -> tuple[Array, Array]:
             inputs = tuple(
                 (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
                 for v, d in zip(used.inputs, deltas, strict=True)
@@ -126,7 +124,7 @@ class _Probe:
 
         rows, shares = np.repeat(np.arange(ways), segments + 1), np.tile(np.linspace(0, 1, segments + 1), ways)
         try:
-            scores, found = (v.reshape(ways, -1) for v in look(own, rows, shares))
+            scores, found = (v.reshape(ways, -1) for v in look(self.own, rows, shares))
             return stairs(scores, found, self.unit, partial(look, self.used), self.used.unit)
         except ModelFailed:  # what lies between samples may be nothing to a model, codes for one
             return Stairs(False, 0.0)

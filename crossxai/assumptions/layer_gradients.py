@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from crossxai.assumptions.companions import two
-from crossxai.assumptions.exact import FAILURES, Measured, agrees, copied
+from crossxai.assumptions.exact import Answer, AtPrecision, finest
 from crossxai.assumptions.fact import Fact, Verdict
 from crossxai.assumptions.precision import rounding
 from crossxai.assumptions.slopes import Rows, Score, slopes
@@ -30,17 +30,15 @@ def at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
         outputs = used.model.replace(tuple(v[rows] for v in used.inputs), layer, copies)  # type: ignore[attr-defined]
         return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
 
+    def ask(at: AtPrecision) -> Answer:
+        outputs, *arrays = at.model.layer_vjp(at.inputs, cotangent, layer)  # type: ignore[attr-defined]
+        return outputs, tuple(arrays)
+
     outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
     cotangent(outputs)  # where the way is cut, nobody has asked for it yet
-    used = Measured(model, pair, rounding(model, outputs))
-    twin = copied(model, pair, used.unit) if gradient.any() else None
-    if twin is not None:
-        try:
-            theirs = twin.model.layer_vjp(twin.inputs, cotangent, layer)  # type: ignore[attr-defined]
-        except FAILURES:
-            theirs = None
-        if theirs is not None and agrees(model, outputs, theirs[0], (activation, gradient), theirs[1:]):
-            used, (outputs, activation, gradient) = twin, theirs
+    used = AtPrecision(model, pair, rounding(model, outputs))
+    if gradient.any():
+        used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), ask)
     if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
         return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW)
     # Zeros behind a ReLU, and what overlapping pools repeat, are tied in the next max-pool, where there is no one gradient: they

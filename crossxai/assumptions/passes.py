@@ -19,8 +19,8 @@ def small(inputs: Inputs) -> bool:
 
 def outputs(model: Model, inputs: Inputs) -> Array:
     """The model's outputs (n, *out)."""
-    work = lambda part: np.array(model.predict(tuple(v[part] for v in inputs)))  # noqa: E731
-    return np.concatenate(batched(len(inputs[0]), _size(inputs), work))
+    parts = batched(len(inputs[0]), _size(inputs), lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
+    return np.concatenate(parts)
 
 
 def gradients(model: Differentiable, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:

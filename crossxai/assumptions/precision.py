@@ -11,7 +11,7 @@ from crossxai.model import Array
 
 def rounding(model: Any, outputs: Array) -> float:
     """The relative error of one operation in the precision that the model computes in, as far as it says."""
-    stated = str(getattr(model, "computes", getattr(model, "dtype", outputs.dtype)))
+    stated = _stated(model, outputs.dtype)
     if "bfloat16" in stated:
         return 2.0**-8
     if "float16" in stated or "half" in stated:
@@ -21,8 +21,12 @@ def rounding(model: Any, outputs: Array) -> float:
 
 def half(model: Any) -> str | None:
     """The name of the half precision that a model computes in; None for any other."""
-    stated = str(getattr(model, "computes", getattr(model, "dtype", "")))
+    stated = _stated(model)
     return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated else None
+
+
+def _stated(model: Any, otherwise: Any = "") -> str:
+    return str(getattr(model, "computes", getattr(model, "dtype", otherwise)))
 
 
 def allowance(model: Any, outputs: Array) -> Array:

@@ -151,22 +151,21 @@ def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allo
 def _independent(
     model: Model, pair: Inputs, first: Array, alone: Array | ModelFailed, beside: Array, allowed: Array
 ) -> Fact:
-    how, breaks, write = HOW, BREAKS, WRITE
     if isinstance(alone, ModelFailed):
-        return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", how, breaks, write)
+        return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", HOW, BREAKS, WRITE)
     own = np.concatenate([alone, first])
     other = beside[[3, 2, 1]]
     if not differ(own, other, allowed):
-        return Fact(INDEPENDENT, "holds", "a sample's outputs do not depend on the samples beside it", how)
+        return Fact(INDEPENDENT, "holds", "a sample's outputs do not depend on the samples beside it", HOW)
     layer = _first(model, pair, tuple(v[:1] for v in pair))
     return Fact(
         INDEPENDENT,
         "broken",
         f"samples of model {model.name!r} see each other: a sample's outputs move by {_gap(own, other):.2g} with the samples "
         f"beside it, where samples differ by {_spread(first):.2g}{layer}",
-        how,
-        breaks,
-        write,
+        HOW,
+        BREAKS,
+        WRITE,
     )
 
 
