@@ -223,9 +223,9 @@ class CamLayers:
                 own[name] = seen.placed(told.axes, linear)
                 # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
                 swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in told.axes)
-                again = own[name].verdict == "wrong" and seen.placed(swapped, linear).verdict == "right"
-                alike = own[name].verdict == "unclear" and getattr(found[name][0], "axes", None) == swapped
-                found[name] = (Layout(swapped) if again or alike else None, own[name].words)
+                exchanged = getattr(found[name][0], "axes", None) == swapped
+                exchanged &= own[name].verdict != "right" and seen.placed(swapped, linear).verdict != "wrong"
+                found[name] = (Layout(swapped) if exchanged else None, own[name].words)
         self.layers.measured[free.name], self.layers.placed[free.name] = found, placing.carried(own)
 
     def _check_runs(self, layer: str) -> None:

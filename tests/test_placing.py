@@ -240,3 +240,31 @@ def test_a_network_that_pads_before_every_convolution_is_right() -> None:
     images = np.random.default_rng(0).random((2, 64, 64, 3), dtype=np.float32)
     question = Question(KerasModel(network, (Modality.image(),)), (images,), Target.classes([0, 1], 3))
     assert get("gradcam.gradcam")(question).values[0].shape[:3] == (2, 64, 64)
+
+
+HEALTHY: dict[str, tuple[Callable[[], Any], int]] = {
+    "torch ResNet-50": (lambda: models.resnet50(num_classes=2), 64),
+    "torch MobileNet v3": (lambda: models.mobilenet_v3_small(num_classes=2), 64),
+    "torch Inception v3": (lambda: models.inception_v3(num_classes=2, init_weights=True), 96),
+    "torch ShuffleNet": (lambda: models.shufflenet_v2_x0_5(num_classes=2), 64),
+    "Keras MobileNet v2": (lambda: keras.applications.MobileNetV2(input_shape=(128, 128, 3), weights=None, classes=2), 128),
+    "Keras MobileNet v3": (lambda: keras.applications.MobileNetV3Small(input_shape=(80, 80, 3), weights=None, classes=2), 80),
+    "Keras ResNet-50": (lambda: keras.applications.ResNet50(input_shape=(96, 96, 3), weights=None, classes=2), 96),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_layer_of_a_healthy_network_is_refused(name: str) -> None:
+    """Keras networks pad in layers of their own, which moves small planes by themselves."""
+    torch.manual_seed(0)
+    keras.utils.set_random_seed(0)
+    make, size = HEALTHY[name]
+    net = make()
+    model: Any = TorchModel(net.eval(), IMAGE) if isinstance(net, nn.Module) else KerasModel(net, IMAGE)
+    for images in (photograph, noise):
+        layers = Question(model, (images(size),), Target.classes([1], 2))._layers
+        layers._measured(next(iter(layers.layers.shapes)))
+        verdicts = [place.verdict for place in layers.layers.placed["image"].values()]
+        assert "wrong" not in verdicts
+        assert "right" in verdicts
+        layers.layers.measured.clear()
