@@ -155,8 +155,10 @@ class Responses:
         with np.errstate(invalid="ignore", over="ignore"):
             for copy in after:
                 change = np.square(copy - own)
-                for axis, profiles in enumerate(self.profiles):
-                    profiles.append(change.sum(axis=tuple(i for i in range(change.ndim) if i != axis)))
+                self.profiles[-1].append(change.reshape(-1, change.shape[-1]).sum(axis=0))
+                rest = change.sum(axis=-1)
+                for axis, profiles in enumerate(self.profiles[:-1]):
+                    profiles.append(rest.sum(axis=tuple(i for i in range(rest.ndim) if i != axis)))
 
     def layout(self, shape: tuple[int, ...], aspect: float) -> tuple[Layout | None, str]:
         """The layout that the responses show and how clearly, in words; None if they show none.

@@ -133,7 +133,7 @@ class KerasModel:
         """This model as it is now, in float64, to measure with and to throw away; None where there is none: see
         `tensorflow_exact`."""
         with self._lock:
-            model = tensorflow_exact.exact(self.model)
+            model = tensorflow_exact.exact(self.model, self._traces.kept)
         if model is None:
             return None
         twin = self._around(

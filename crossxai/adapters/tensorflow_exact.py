@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -13,25 +13,39 @@ from crossxai.model_checks import LARGEST_COPY
 from crossxai.process import foreign, streams_kept
 
 FLOATING = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
+KEPT = LARGEST_COPY // 8
+"""A copy of at most so many bytes is kept: making it anew takes longer than a pass."""
 
 
-def exact(model: Any) -> Any | None:
+def exact(model: Any, keep: Callable[[str, Callable[[], Any]], Any]) -> Any | None:
     """A copy of a functional or sequential model in float64; None where there can be none.
 
     There is none of subclassed models, of layers that cannot be made anew from their configuration, and of quantised ones.
+    keep: (name, make) → what was made, until the model changes in anything but the values of its weights.
     """
-    if not model.built or 8 * model.count_params() > LARGEST_COPY:
+    size = 8 * model.count_params() if model.built else 0
+    if not model.built or size > LARGEST_COPY:
         return None
+    twin = keep("exact", lambda: _made(model)) if size <= KEPT else _made(model)
+    if twin is not None:
+        twin.set_weights([np.asarray(w) for w in model.get_weights()])
+    return twin
+
+
+def _made(model: Any) -> Any | None:
+    """A copy, or None; its weights are still to be set.
+
+    A copy that shares a variable with the model, or has other ones, is none.
+    """
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         return None
     raised: tuple[type[Exception], ...] = (AttributeError, MemoryError, *foreign())
     try:
         with streams_kept():  # Keras's initialisers take their seeds from Python's generator
             twin = _model(model)
-            if twin is None:
-                return None
-            twin.set_weights([np.asarray(w) for w in model.get_weights()])
     except raised:
+        return None
+    if twin is None or [tuple(w.shape) for w in twin.weights] != [tuple(w.shape) for w in model.weights]:
         return None
     return None if {id(v) for v in twin.variables} & {id(v) for v in model.variables} else twin
 
@@ -74,7 +88,10 @@ def _layer(own: Any) -> Any:
         return keras.layers.Lambda(
             own.function, own._output_shape, own.mask, own.arguments, name=own.name, dtype="float64"
         )
-    return type(own).from_config(_config(own.get_config()))
+    config = _config(own.get_config())
+    if type(own).__module__.startswith("keras."):  # its weights are set later: none needs to be drawn
+        config |= {key: "zeros" for key, value in config.items() if key.endswith("_initializer") and value is not None}
+    return type(own).from_config(config)
 
 
 def _config(config: Any, key: str = "") -> Any:

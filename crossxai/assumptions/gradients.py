@@ -30,7 +30,7 @@ LOUDER = 1024.0
 
 
 def gradients(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
-    """By modality: whether the outputs' gradient at it exists and is right; three backward passes, and twelve copies each.
+    """By modality: whether the outputs' gradient at it exists and is right; three backward passes, and up to twelve copies each.
 
     Features (columns, channels) whose gradient is zero are given other observed values, never new ones: if the outputs move, the
     gradient is looked for on the way between; if it is zero there, too, the way is cut, and if not, it is flat at these samples.

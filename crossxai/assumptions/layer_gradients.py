@@ -1,4 +1,4 @@
-"""Does a gradient reach a layer, and is it right: two backward passes and twelve copies with the layer's activation moved."""
+"""Does a gradient reach a layer, and is it right: two backward passes, and up to twelve copies with it moved."""
 
 from __future__ import annotations
 

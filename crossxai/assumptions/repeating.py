@@ -1,4 +1,4 @@
-"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it: five passes."""
+"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ LARGEST = 64
 """No batch that is looked at holds more samples."""
 
 
-def repeating(model: Model, inputs: Inputs, batch_size: int) -> tuple[Fact, Fact]:
-    """Whether the same batch gives the same outputs twice, and a sample the same alone, beside others, at other batch sizes.
+def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact, Array]:
+    """Whether the same batch gives the same outputs twice, and a sample the same alone and beside others: four passes.
 
-    batch_size: of the batches that will be asked for. Where so many do not fit into memory, it is unknown what they do.
+    The outputs of the two samples come with it.
     """
     pair = two(inputs)
     try:
-        return _measured(model, inputs, pair, batch_size)
+        return _measured(model, pair)
     except MemoryError:
         how = "two samples do not fit into memory at once"
-        return Fact(DETERMINISTIC, "unknown", how, how), Fact(INDEPENDENT, "unknown", how, how)
+        return Fact(DETERMINISTIC, "unknown", how, how), Fact(INDEPENDENT, "unknown", how, how), np.zeros(0)
 
 
-def _at_size(model: Model, inputs: Inputs, pair: Inputs, first: Array, size: int) -> Fact | None:
-    """What goes wrong with two samples at the end of a batch of this size, after as many others as there are, in turn."""
+def at_size(model: Model, inputs: Inputs, first: Array, size: int) -> Fact | None:
+    """What goes wrong with two samples at the end of a batch of this size, after as many others as there are, in turn.
+
+    first: the two samples' outputs. Where so many do not fit into memory, it is unknown what they do.
+    """
+    pair = two(inputs)
     rows = np.arange(1, size - 1) % len(inputs[0])
     batch = tuple(np.concatenate([values[rows], two_of]) for values, two_of in zip(inputs, pair, strict=True))
     how = f"{HOW}, and of {size}"
@@ -64,7 +68,7 @@ def _at_size(model: Model, inputs: Inputs, pair: Inputs, first: Array, size: int
     )
 
 
-def _measured(model: Model, inputs: Inputs, pair: Inputs, size: int) -> tuple[Fact, Fact]:
+def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact, Array]:
     before = _generators()
     first = np.array(model.predict(pair))
     # Another thread may have drawn in between: then nothing can be said of the model.
@@ -85,11 +89,8 @@ def _measured(model: Model, inputs: Inputs, pair: Inputs, size: int) -> tuple[Fa
     same = _deterministic(model, pair, first, second, allowed, drawn)
     if same.verdict == "broken":
         how = "nothing can be told of a model that draws at random"
-        return same, Fact(INDEPENDENT, "unknown", how, how)
-    apart = _independent(model, pair, first, alone, beside, allowed)
-    if apart.verdict != "holds" or size <= len(pair[0]):
-        return same, apart
-    return same, _at_size(model, inputs, pair, first, size) or apart
+        return same, Fact(INDEPENDENT, "unknown", how, how), first
+    return same, _independent(model, pair, first, alone, beside, allowed), first
 
 
 def _company(values: Array, faint: Array) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.gradients import gradients
 from crossxai.assumptions.layer_gradients import at_layer
-from crossxai.assumptions.repeating import LARGEST, repeating
+from crossxai.assumptions.repeating import LARGEST, at_size, repeating
 from crossxai.batching import DEFAULT
 from crossxai.errors import BrokenAssumption
 from crossxai.known import itself, kind_of, known
@@ -20,7 +20,11 @@ def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT) -> tuple[
     """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
     this size."""
     model, size = itself(model), min(batch_size, LARGEST)
-    return known(model, ("repeating", kind_of(inputs), size), lambda: repeating(model, inputs, size))
+    same, apart, first = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
+    if apart.verdict != "holds" or size <= 2:
+        return same, apart
+    found = known(model, ("batches of", kind_of(inputs), size), lambda: at_size(model, inputs, first, size))
+    return same, found or apart
 
 
 def gradients_of(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:

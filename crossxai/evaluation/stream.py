@@ -208,7 +208,7 @@ class Stream:
         """Run the stream through the question's model: scores (n, images), NaN where no curve asks."""
         n, width = len(self.question), max(len(self.images), 1)
         table = np.full((n, width), np.nan)
-        whole = replace(self.question, model=question.model)
+        whole = replace(self.question, model=question.model, check=question.check)
         table.flat[self.jobs] = whole.score_stream(self.jobs // width, self._copies, progress)
         return table
 
