@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,25 +27,33 @@ LARGEST = 64
 """No batch that is looked at holds more samples."""
 
 
-def repeating(model: Model, inputs: Inputs) -> tuple[Fact, Fact, Array]:
-    """Whether the same batch gives the same outputs twice, and a sample the same alone and beside others: four passes.
+@dataclass(frozen=True)
+class Repeated:
+    """Two samples, their outputs, and what was found of them."""
 
-    The outputs of the two samples come with it.
-    """
+    pair: Inputs
+    outputs: Array
+    same: Fact
+    apart: Fact
+
+
+def repeating(model: Model, inputs: Inputs) -> Repeated:
+    """Whether the same batch gives the same outputs twice, and a sample the same alone and beside others: four passes."""
     pair = two(inputs)
     try:
         return _measured(model, pair)
     except MemoryError:
         how = "two samples do not fit into memory at once"
-        return Fact(DETERMINISTIC, "unknown", how, how), Fact(INDEPENDENT, "unknown", how, how), np.zeros(0)
+        unknown = (Fact(name, "unknown", how, how) for name in (DETERMINISTIC, INDEPENDENT))
+        return Repeated(pair, np.zeros(0), *unknown)
 
 
-def at_size(model: Model, inputs: Inputs, first: Array, size: int) -> Fact | None:
-    """What goes wrong with two samples at the end of a batch of this size, after as many others as there are, in turn.
+def at_size(model: Model, inputs: Inputs, found: Repeated, size: int) -> Fact | None:
+    """What goes wrong with the two samples at the end of a batch of this size, after as many others as there are, in turn.
 
-    first: the two samples' outputs. Where so many do not fit into memory, it is unknown what they do.
+    Where so many do not fit into memory, it is unknown what they do.
     """
-    pair = two(inputs)
+    pair, first = found.pair, found.outputs
     rows = np.arange(1, size - 1) % len(inputs[0])
     batch = tuple(np.concatenate([values[rows], two_of]) for values, two_of in zip(inputs, pair, strict=True))
     how = f"{HOW}, and of {size}"
@@ -68,7 +77,7 @@ def at_size(model: Model, inputs: Inputs, first: Array, size: int) -> Fact | Non
     )
 
 
-def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact, Array]:
+def _measured(model: Model, pair: Inputs) -> Repeated:
     before = _generators()
     first = np.array(model.predict(pair))
     # Another thread may have drawn in between: then nothing can be said of the model.
@@ -89,8 +98,8 @@ def _measured(model: Model, pair: Inputs) -> tuple[Fact, Fact, Array]:
     same = _deterministic(model, pair, first, second, allowed, drawn)
     if same.verdict == "broken":
         how = "nothing can be told of a model that draws at random"
-        return same, Fact(INDEPENDENT, "unknown", how, how), first
-    return same, _independent(model, pair, first, alone, beside, allowed), first
+        return Repeated(pair, first, same, Fact(INDEPENDENT, "unknown", how, how))
+    return Repeated(pair, first, same, _independent(model, pair, first, alone, beside, allowed))
 
 
 def _company(values: Array, faint: Array) -> Array:

@@ -20,11 +20,11 @@ def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT) -> tuple[
     """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
     this size."""
     model, size = itself(model), min(batch_size, LARGEST)
-    same, apart, first = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
-    if apart.verdict != "holds" or size <= 2:
-        return same, apart
-    found = known(model, ("batches of", kind_of(inputs), size), lambda: at_size(model, inputs, first, size))
-    return same, found or apart
+    found = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
+    if found.apart.verdict != "holds" or size <= len(found.pair[0]):
+        return found.same, found.apart
+    sized = known(model, ("batches of", kind_of(inputs), size), lambda: at_size(model, inputs, found, size))
+    return found.same, sized or found.apart
 
 
 def gradients_of(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
