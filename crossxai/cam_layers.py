@@ -214,18 +214,23 @@ class CamLayers:
                 if name in responses and after.shape == (len(part), *before[name].shape[1:]):
                     responses[name].add(before[name], after)
         aspect = values.shape[1] / values.shape[2]
-        found = {n: r.layout(shapes[n], aspect) for n, r in responses.items()}
+        found: dict[str, tuple[Layout | None, str]] = {}
         own: dict[str, Placed] = {}
         for name, seen in responses.items():
             told = layout.defined(self._axes(name), shapes[name])
-            if told is not None:
-                linear = bool((before[name] < 0).any())
-                own[name] = seen.placed(told.axes, linear)
+            if told is None:
+                found[name] = seen.layout(shapes[name], aspect)
+                continue
+            linear = bool((before[name] < 0).any())
+            own[name] = seen.placed(told.axes, linear)
+            found[name] = None, own[name].words
+            if own[name].verdict != "right":
                 # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
                 swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in told.axes)
-                exchanged = getattr(found[name][0], "axes", None) == swapped
-                exchanged &= own[name].verdict != "right" and seen.placed(swapped, linear).verdict != "wrong"
-                found[name] = (Layout(swapped) if exchanged else None, own[name].words)
+                measured, _ = seen.layout(shapes[name], aspect)
+                if measured is not None and measured.axes == swapped:
+                    exchanged = seen.placed(swapped, linear).verdict != "wrong"
+                    found[name] = (Layout(swapped) if exchanged else None), own[name].words
         self.layers.measured[free.name], self.layers.placed[free.name] = found, placing.carried(own)
 
     def _check_runs(self, layer: str) -> None:

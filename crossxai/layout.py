@@ -240,7 +240,13 @@ def _follows(profiles: Array) -> tuple[float, float]:
     centroid = (raised[seen] @ np.arange(profiles.shape[1])) / total[seen]
     if min(centroid.std(), row[seen].std(), column[seen].std()) < 1e-9:
         return 0.0, 0.0
-    return tuple(float(np.corrcoef(centroid, index[seen])[0, 1]) for index in (row, column))  # type: ignore[return-value]
+    return _correlation(centroid, row[seen]), _correlation(centroid, column[seen])
+
+
+def _correlation(one: Array, other: Array) -> float:
+    """Pearson's, of values that are not all the same; `np.corrcoef` takes ten times as long for so few."""
+    one, other = one - one.mean(), other - other.mean()
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
 
 
 def refusal(layer: str, model: str, shape: tuple[int, ...], measured: str) -> Unsupported:
