@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
-from crossxai import Question, Target, sources
+from crossxai import Question, Target
 from crossxai.evaluation.auto import Offsets, estimate
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.sampling import Design, Mean, mean_of
-from crossxai.experiment import Experiment, ModelSpec
+from crossxai.experiment import loading as sources
+from crossxai.experiment.specification import Experiment, ModelSpec
 from crossxai.explainers import get
 from crossxai.scores import Scores
 

@@ -40,7 +40,7 @@ def torch_model() -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callab
     from xplique.wrappers import TorchWrapper
 
     from crossxai.adapters.torch import TorchModel
-    from crossxai.models import resnet18_torch
+    from crossxai.studies.networks import resnet18_torch
 
     module = resnet18_torch.build(n_classes=CLASSES, seed=0).eval()
 
@@ -67,7 +67,7 @@ def keras_model(side: int) -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray
     import tensorflow as tf
 
     from crossxai.adapters.tensorflow import KerasModel
-    from crossxai.models import resnet18_keras
+    from crossxai.studies.networks import resnet18_keras
 
     keras.utils.set_random_seed(0)
     model = resnet18_keras.build(n_classes=CLASSES, size=side)

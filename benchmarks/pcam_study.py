@@ -29,9 +29,10 @@ from rich.table import Table
 from scipy.special import softmax
 
 import crossxai  # before any framework: makes their import order safe
-from crossxai import asking, sources
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
-from crossxai.experiment import check
+from crossxai.experiment import loading as sources
+from crossxai.experiment import questions as asking
+from crossxai.experiment.specification import check
 from crossxai.explainers import get
 
 EXPLAINERS: dict[str, dict[str, Any]] = {

@@ -22,9 +22,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from crossxai.data.augmentation import Augmentation
-from crossxai.data.pcam import PCam, file_name, write_split
-from crossxai.data.pcam_dataset import PatchDataset
+from crossxai.studies.pcam.augmentation import Augmentation
+from crossxai.studies.pcam.dataset import PatchDataset
+from crossxai.studies.pcam.reading import PCam, file_name, write_split
 
 
 def written(folder: Path, n: int) -> Path:

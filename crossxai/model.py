@@ -13,7 +13,7 @@ from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.attention import AttentionMap, Streams
-    from crossxai.graph import Graph
+    from crossxai.porting.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
 Inputs = tuple[Array, ...]
@@ -179,7 +179,8 @@ class Randomisable(Model, Protocol):
         ...
 
     def randomised(self, inputs: Inputs, depth: int, seed: int) -> Model:
-        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.redrawing`); this model stays as it is.
+        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.adapters.redrawing`); this model stays as
+        it is.
 
         Running statistics are kept. Raises `Unsupported` if the network cannot be copied.
         """

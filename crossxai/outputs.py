@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from crossxai.assumptions.known import itself, kind_of, known
 from crossxai.errors import CrossXAIError, InvalidInput
-from crossxai.known import itself, kind_of, known
 from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import foreign
 

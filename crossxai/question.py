@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions import trust
+from crossxai.assumptions.cam_layers import CamLayers
 from crossxai.assumptions.finite import require_finite
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT, batched
-from crossxai.cam_layers import CamLayers
 from crossxai.equality import equal
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossxai.data.pcam import CENTRE, write_split
+from crossxai.studies.pcam.reading import CENTRE, write_split
 
 SIZES = {"train": 32, "valid": 12, "test": 12}
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from crossxai.data.fetching import Retries
-from crossxai.data.pcam import file_name, write_split
-from crossxai.data.pcam_download import download
-from crossxai.data.pcam_record import SPLITS, Archive, Record
+from crossxai.studies.pcam.download import download
+from crossxai.studies.pcam.reading import file_name, write_split
+from crossxai.studies.pcam.record import SPLITS, Archive, Record
 
 PATCHES = {"train": 24, "valid": 8, "test": 8}
 

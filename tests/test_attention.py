@@ -18,8 +18,8 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.attention import AttentionMap, Streams, Tokens
 from crossxai.explainers import get
 from crossxai.explainers.attention import Relevance, Rollout
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array, Attentive
-from crossxai.resize import bilinear
 from crossxai.testing import check_explainer
 
 

@@ -21,8 +21,8 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.attention import Streams, Tokens
 from crossxai.errors import BrokenAssumption
 from crossxai.explainers import get
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
-from crossxai.resize import bilinear
 
 METHODS = ("attention.rollout", "attention.relevance")
 

@@ -11,8 +11,8 @@ import zoo
 from crossxai import Attribution, InvalidInput, Target, Unsupported
 from crossxai.evaluation import baselines
 from crossxai.evaluation.axiomatic import CompletenessGap, InputShift
+from crossxai.evaluation.shifted import Shifted
 from crossxai.explainers import get
-from crossxai.shifted import Shifted
 from crossxai.testing import Counting, check_model
 
 

@@ -15,7 +15,7 @@ from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import discover, get
-from crossxai.models import resnet18_keras, resnet18_torch
+from crossxai.studies.networks import resnet18_keras, resnet18_torch
 
 STANDARDISE = {"image": ((0.68, 0.62, 0.56), (0.14, 0.18, 0.23))}
 PROFILES = ("native", "canonical")

@@ -14,11 +14,12 @@ import pytest
 from experiments import crossxai, toml
 from test_report import findings, page, write_run
 
-from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported, sources
+from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import friedman, power, rank_stability
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.experiment import Experiment, ExplainerSpec, check
+from crossxai.experiment import loading as sources
+from crossxai.experiment.specification import Experiment, ExplainerSpec, check
 from crossxai.files import Samples, read_explanation, read_samples, write_explanation
 from crossxai.report.certainty import thinned
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 import crossxai
-from crossxai.data import histology, pcam
-from crossxai.data.pcam import PCam, file_name, write_split
-from crossxai.data.threshold_rule import best_threshold
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.studies.pcam import histology
+from crossxai.studies.pcam import reading as pcam
+from crossxai.studies.pcam.reading import PCam, file_name, write_split
+from crossxai.studies.threshold_rule import best_threshold
 
 SMALL = histology.Recipe(stride=4, train_per_class=12, valid_per_class=6, test_per_class=6)
 
@@ -509,7 +510,8 @@ def test_reading_data_loads_no_framework() -> None:
     import sys
 
     code = (
-        "import sys, crossxai.data.pcam, crossxai.data.histology, crossxai.models.checkpoint, crossxai.training\n"
+        "import sys, crossxai.studies.pcam.reading, crossxai.studies.pcam.histology, "
+        "crossxai.studies.networks.checkpoint, crossxai.studies.training\n"
         "print([m for m in ('torch', 'tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,10 +15,11 @@ import pytest
 from experiments import crossxai
 from scipy.special import softmax
 
-from crossxai import files, sources
-from crossxai.data import histology
-from crossxai.experiment import ModelSpec
-from crossxai.models import checkpoint
+from crossxai import files
+from crossxai.experiment import loading as sources
+from crossxai.experiment.specification import ModelSpec
+from crossxai.studies.networks import checkpoint
+from crossxai.studies.pcam import histology
 
 ROOT = Path(__file__).parents[1]
 # The commands of these are run by test_workshop and test_pcam_study.

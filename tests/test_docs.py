@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from experiments import crossxai
 
-from crossxai import catalogue, metric_catalogue
+from crossxai.cli import explainer_table as catalogue
+from crossxai.cli import metric_table as metric_catalogue
 from crossxai.evaluation import presets
 from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import discover

@@ -13,12 +13,14 @@ import pytest
 from experiments import BOTH, crossxai, toml
 from rich.console import Console
 
-from crossxai import InvalidInput, files, rankings, terminal
-from crossxai.asking import questions
+from crossxai import InvalidInput, files
+from crossxai.cli import tables as terminal
 from crossxai.evaluation import presets
-from crossxai.experiment import load
-from crossxai.judging import attribution
-from crossxai.sources import Subject
+from crossxai.experiment import rankings
+from crossxai.experiment.evaluating import attribution
+from crossxai.experiment.loading import Subject
+from crossxai.experiment.questions import questions
+from crossxai.experiment.specification import load
 
 EXPERIMENT = {
     "title": "both",

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossxai import Modality, experiment, sources
+from crossxai import Modality
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import presets
 from crossxai.evaluation.baselines import DatasetMean
+from crossxai.experiment import loading as sources
+from crossxai.experiment import specification as experiment
 from crossxai.files import Samples
 from crossxai.outputs import kind
 

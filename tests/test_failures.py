@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import files, plan
+from crossxai import files
 from crossxai.evaluation import curves
+from crossxai.files import plan
 from crossxai.report import write_report
 
 MODULE = """

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from crossxai import InvalidFile, InvalidInput, Modality, Scores, files
-from crossxai.atomic import replacing
 from crossxai.files import Explanation, Predictions, Samples
+from crossxai.files.atomic import replacing
 
 RNG = np.random.default_rng(0)
 SAMPLES = Samples(

@@ -19,8 +19,8 @@ from crossxai.errors import OutOfMemory, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import Deletion, evaluate
 from crossxai.model import Array, Foldable, Inputs
-from crossxai.models import resnet18_keras, resnet18_torch
 from crossxai.porting.folding import check
+from crossxai.studies.networks import resnet18_keras, resnet18_torch
 from crossxai.testing import Counting
 
 IMAGE = (Modality.image(),)

@@ -14,9 +14,9 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.model import Modality
-from crossxai.models import checkpoint, fusion_keras, fusion_torch, keras_weights, loading, resnet18_torch
 from crossxai.porting import twin
 from crossxai.question import Question
+from crossxai.studies.networks import checkpoint, fusion_keras, fusion_torch, keras_weights, loading, resnet18_torch
 from crossxai.target import Target
 
 CT = Modality.image("ct", ("intensity",))

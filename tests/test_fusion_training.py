@@ -18,13 +18,13 @@ import torch
 from typer.testing import CliRunner
 
 from crossxai import cli
-from crossxai.data.medical import FEATURES, MedicalSet, generate, split, write
 from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName
-from crossxai.models import checkpoint, fusion_torch, resnet18_torch
-from crossxai.models.loading import load
-from crossxai.training import FusionSettings, fit_fusion, fusion, loop
-from crossxai.training.figures import certified, predicted
-from crossxai.training.tasks import BY_NAME
+from crossxai.studies.medical import FEATURES, MedicalSet, generate, split, write
+from crossxai.studies.networks import checkpoint, fusion_torch, resnet18_torch
+from crossxai.studies.networks.loading import load
+from crossxai.studies.training import FusionSettings, fit_fusion, fusion, loop
+from crossxai.studies.training.figures import certified, predicted
+from crossxai.studies.training.tasks import BY_NAME
 
 N, SIZE = 24, 32
 TINY = FusionSettings(epochs=2, batch_size=8)
@@ -181,8 +181,8 @@ def test_an_uninformative_modality_is_shuffled_in_every_split(data: dict[str, Me
 
 SCRIPT = """
 import sys, time
-from crossxai.data.medical import FEATURES, generate, split
-from crossxai.training import FusionSettings, fit_fusion, loop
+from crossxai.studies.medical import FEATURES, generate, split
+from crossxai.studies.training import FusionSettings, fit_fusion, loop
 
 keep = loop._keep
 def slowly(*given):
@@ -257,7 +257,7 @@ def test_resnet18_encoders(data: dict[str, MedicalSet], tmp_path: Path) -> None:
 
 
 def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai.models import pretrained
+    from crossxai.studies.networks import pretrained
 
     source = resnet18_torch.build(2, seed=3)
     state = {name: values.numpy() for name, values in source.state_dict().items()}

@@ -20,8 +20,8 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
 from crossxai.explainers.randomness import seeded
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
-from crossxai.resize import bilinear
 
 ALL = {
     "gradcam": "GradCAM",

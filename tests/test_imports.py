@@ -31,7 +31,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "import crossxai",
         "from crossxai.explainers import discover; assert len(discover()) >= 16",
         "from crossxai.evaluation import discover; assert len(discover()) >= 4",
-        "import crossxai.runs, crossxai.report",
+        "import crossxai.experiment.run, crossxai.report",
         "import sys; sys.argv = ['crossxai', '--help']; from crossxai.cli import app\ntry: app()\nexcept SystemExit: pass",
         "import sys; sys.argv = ['crossxai', 'list']; from crossxai.cli import app\ntry: app()\nexcept SystemExit: pass",
     ],

@@ -11,10 +11,12 @@ import pytest
 import toys
 from experiments import BOTH, crossxai, toml
 
-from crossxai import Modality, Question, Target, Unsupported, files, judging, sources
+from crossxai import Modality, Question, Target, Unsupported, files
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
-from crossxai.experiment import MetricSpec
+from crossxai.experiment import evaluating as judging
+from crossxai.experiment import loading as sources
+from crossxai.experiment.specification import MetricSpec
 from crossxai.explainers import get as explainer_of
 
 IMAGE = Modality.image()

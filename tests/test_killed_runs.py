@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from experiments import SMALL, toml
 
-from crossxai import files, runs
-from crossxai.experiment import check
+from crossxai import files
+from crossxai.experiment import run as runs
+from crossxai.experiment.specification import check
 
 EXPERIMENT = {
     **SMALL,

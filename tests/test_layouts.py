@@ -21,9 +21,10 @@ from skimage import data, transform
 from torch import nn
 from torchvision import models
 
-from crossxai import InvalidInput, Modality, Question, Target, Unsupported, layout
+from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
+from crossxai.assumptions import layout
 from crossxai.attention import Streams, Tokens
 from crossxai.explainers import get
 from crossxai.porting import twin

@@ -15,7 +15,7 @@ from crossxai.evaluation import presets
 from crossxai.evaluation.curves import evaluate
 from crossxai.explainers import get
 from crossxai.model import Array
-from crossxai.models import resnet18_keras, resnet18_torch
+from crossxai.studies.networks import resnet18_keras, resnet18_torch
 
 pytestmark = pytest.mark.deep
 N = 20
@@ -44,8 +44,8 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(embedded: Path) -> Trained:
-    from crossxai.experiment import Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
-    from crossxai.sources import samples, subject
+    from crossxai.experiment.loading import samples, subject
+    from crossxai.experiment.specification import Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
 
     specs = [ModelSpec(name="torch"), ModelSpec(name="keras", framework="tensorflow")]
     parts = {"explainers": (ExplainerSpec(name="x"),), "metrics": (MetricSpec(name="x"),), "models": tuple(specs)}

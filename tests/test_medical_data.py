@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from experiments import crossxai
 
-from crossxai.data import medical
-from crossxai.data.medical import ct, declared, mri, tumour
-from crossxai.data.medical.layout import every_file
-from crossxai.data.medical.samples import MASKS, MODALITIES, MedicalSet
-from crossxai.data.medical.table import COLUMNS
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.studies import medical
+from crossxai.studies.medical import ct, declared, mri, tumour
+from crossxai.studies.medical.layout import every_file
+from crossxai.studies.medical.samples import MASKS, MODALITIES, MedicalSet
+from crossxai.studies.medical.table import COLUMNS
 
 SIZE = 64
 

@@ -12,15 +12,16 @@ import torch
 from keras import layers as L
 from torch import nn
 
-from crossxai import Modality, experiment
+from crossxai import Modality
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.asking import Asked, check_scales, questions, said_of
 from crossxai.errors import InvalidInput
+from crossxai.experiment import specification as experiment
+from crossxai.experiment.loading import Subject
+from crossxai.experiment.questions import Asked, check_scales, questions, said_of
 from crossxai.explainers import get
 from crossxai.files import Samples
 from crossxai.model import Model
-from crossxai.sources import Subject
 
 X = np.random.default_rng(0).random((4, 12, 12, 3)).astype(np.float32)
 IDS = tuple("abcd")

@@ -16,10 +16,10 @@ import tensorflow as tf
 import torch
 
 import crossxai
-from crossxai.data import histology
-from crossxai.data.pcam import PCam
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.models import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.studies.networks import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.studies.pcam import histology
+from crossxai.studies.pcam.reading import PCam
 
 META = {"architecture": "resnet18", "n_classes": 2}
 MEAN, SD = np.array([0.7, 0.6, 0.5]), np.array([0.1, 0.2, 0.25])
@@ -281,7 +281,7 @@ def test_write_refuses_what_read_would(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_read_without_a_framework(saved: Path) -> None:
     code = (
-        "import sys, crossxai.models.checkpoint as c; c.read(sys.argv[1])\n"
+        "import sys, crossxai.studies.networks.checkpoint as c; c.read(sys.argv[1])\n"
         "print([m for m in ('torch', 'tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True)

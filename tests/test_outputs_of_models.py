@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from crossxai import InvalidInput, Unsupported
-from crossxai.model_checks import as_rows, one_output, overridden
+from crossxai.adapters.checks import as_rows, one_output, overridden
 
 LOGITS, FEATURES, MAPS = np.zeros((2, 3)), np.ones((2, 5)), np.zeros((2, 4, 4, 3))
 

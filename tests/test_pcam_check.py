@@ -16,13 +16,13 @@ import pytest
 from pcam_server import publish
 from typer.testing import CliRunner
 
-from crossxai import atomic
-from crossxai.atomic import replacing, sweep
 from crossxai.cli import app
-from crossxai.data import histology
-from crossxai.data.pcam import PCam, Split, file_name, write_split
-from crossxai.data.pcam_check import Found, check
-from crossxai.data.pcam_record import RECORD, Record
+from crossxai.files import atomic
+from crossxai.files.atomic import replacing, sweep
+from crossxai.studies.pcam import histology
+from crossxai.studies.pcam.check import Found, check
+from crossxai.studies.pcam.reading import PCam, Split, file_name, write_split
+from crossxai.studies.pcam.record import RECORD, Record
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def big(folder: Path, split: Split, n: int) -> None:
 
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; from crossxai.data.pcam_check import check\n"
+        "import resource, sys; from crossxai.studies.pcam.check import check\n"
         "assert check(sys.argv[1], progress=False).problems == []\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
@@ -232,7 +232,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
 
 def test_what_the_killed_leave_is_swept(tmp_path: Path) -> None:
     path = tmp_path / "a[1].h5"
-    code = "import os, sys; from pathlib import Path; from crossxai.atomic import replacing\n"
+    code = "import os, sys; from pathlib import Path; from crossxai.files.atomic import replacing\n"
     code += "with replacing(Path(sys.argv[1])) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     (left,) = tmp_path.iterdir()

@@ -17,11 +17,12 @@ from pcam_server import CUT, File, Published, Server, X, Y, same, serve
 from typer.testing import CliRunner
 
 from crossxai.cli import app
-from crossxai.data import fetching, pcam_download
-from crossxai.data.pcam import file_name, write_split
-from crossxai.data.pcam_download import download
-from crossxai.data.pcam_record import Record
+from crossxai.data import fetching
 from crossxai.errors import InvalidFile
+from crossxai.studies.pcam import download as pcam_download
+from crossxai.studies.pcam.download import download
+from crossxai.studies.pcam.reading import file_name, write_split
+from crossxai.studies.pcam.record import Record
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +32,7 @@ import gzip, sys, time
 from pathlib import Path
 from crossxai.data import pcam_download
 from crossxai.data.fetching import Retries
-from crossxai.data.pcam_record import Archive
+from crossxai.studies.pcam.record import Archive
 out, url, stall = sys.argv[1:]
 if stall:
     pcam_download.BLOCK = 1 << 14

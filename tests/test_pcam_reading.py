@@ -10,11 +10,11 @@ import pytest
 from noise import SIZES, patches, written
 from torch.utils.data import DataLoader
 
-from crossxai.data.augmentation import Augmentation, oriented, rotated
-from crossxai.data.pcam import CENTRE, PCam, write_split
-from crossxai.data.pcam_dataset import PatchDataset
-from crossxai.data.pcam_index import PCamIndex
 from crossxai.errors import InvalidInput
+from crossxai.studies.pcam.augmentation import Augmentation, oriented, rotated
+from crossxai.studies.pcam.dataset import PatchDataset
+from crossxai.studies.pcam.index import PCamIndex
+from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
 
 
 @pytest.fixture(scope="module")

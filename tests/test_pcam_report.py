@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import InvalidFile, InvalidInput, experiment, patches, sources
-from crossxai.data.pcam import PCam
-from crossxai.data.pcam_synthetic import Shortcut, write
+from crossxai import InvalidFile, InvalidInput
+from crossxai.experiment import loading as sources
+from crossxai.experiment import specification as experiment
 from crossxai.report import place_cards, places, shortcuts
 from crossxai.report.places import CENTRE
 from crossxai.report.run import Run, load
+from crossxai.studies.pcam import samples as patches
+from crossxai.studies.pcam.reading import PCam
+from crossxai.studies.pcam.synthetic import Shortcut, write
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "pcam"
 EXPLAINERS: list[dict[str, Any]] = [

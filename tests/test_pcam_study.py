@@ -14,8 +14,8 @@ from documented import ROOT, commands
 from documented import followed as run
 from experiments import crossxai
 
-from crossxai.models import checkpoint
 from crossxai.report import run as runs
+from crossxai.studies.networks import checkpoint
 
 LESS = ((r"^n = \d+$", "n = 4"), (r"steps = 100\b", "steps = 5"), (r"samples = \d+", "samples = 20"))
 

@@ -17,15 +17,15 @@ import typer
 from skimage.color import rgb_from_hed
 from typer.testing import CliRunner
 
-from crossxai.cli_pcam_synthetic import synthetic
-from crossxai.data.pcam import CENTRE, ROWS, PCam, file_name, write_split
-from crossxai.data.pcam_synthetic import Patches, Shortcut, generate, stain, write, writing
-from crossxai.data.pcam_synthetic.patches import patch
-from crossxai.data.pcam_synthetic.workers import CHUNK, pool
-from crossxai.data.pcam_synthetic.writing import split_ranges
-from crossxai.data.threshold_rule import best_threshold
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import cores
+from crossxai.studies.pcam.cli_synthetic import synthetic
+from crossxai.studies.pcam.reading import CENTRE, ROWS, PCam, file_name, write_split
+from crossxai.studies.pcam.synthetic import Patches, Shortcut, generate, stain, write, writing
+from crossxai.studies.pcam.synthetic.patches import patch
+from crossxai.studies.pcam.synthetic.workers import CHUNK, pool
+from crossxai.studies.pcam.synthetic.writing import split_ranges
+from crossxai.studies.threshold_rule import best_threshold
 
 SPLITS = ("train", "valid", "test")
 
@@ -253,7 +253,7 @@ def test_folders_that_cannot_be_are_named(tmp_path: Path) -> None:
 
 WRITE = """
 import sys
-from crossxai.data.pcam_synthetic import write
+from crossxai.studies.pcam.synthetic import write
 if __name__ == "__main__":
     write(sys.argv[1], 600, 5, workers=2)
 """
@@ -332,7 +332,7 @@ def test_no_old_file_lies_beside_a_new_note(tmp_path: Path, monkeypatch: pytest.
 
 PEAK = """
 import resource, sys
-from crossxai.data.pcam_synthetic import write
+from crossxai.studies.pcam.synthetic import write
 if __name__ == "__main__":
     write(sys.argv[1], int(sys.argv[2]), workers=2, progress=False)
     print(*(resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))

@@ -21,17 +21,17 @@ from test_imports import BLOCK
 from typer.testing import CliRunner
 
 from crossxai import cli
-from crossxai.data.augmentation import Augmentation
-from crossxai.data.pcam import PCam, write_split
-from crossxai.data.pcam_dataset import PatchDataset
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, Unsupported
-from crossxai.models import checkpoint, pretrained, resnet18_torch
-from crossxai.models.loading import load
-from crossxai.training import TrainSettings, fit, initial
-from crossxai.training.learner import Rules
-from crossxai.training.learner_torch import TorchLearner
-from crossxai.training.patch_loop import LOGGED, Plan
-from crossxai.training.state import StateFile
+from crossxai.studies.networks import checkpoint, pretrained, resnet18_torch
+from crossxai.studies.networks.loading import load
+from crossxai.studies.pcam.augmentation import Augmentation
+from crossxai.studies.pcam.dataset import PatchDataset
+from crossxai.studies.pcam.reading import PCam, write_split
+from crossxai.studies.training import TrainSettings, fit, initial
+from crossxai.studies.training.learner import Rules
+from crossxai.studies.training.learner_torch import TorchLearner
+from crossxai.studies.training.patch_loop import LOGGED, Plan
+from crossxai.studies.training.state import StateFile
 
 TINY = TrainSettings(epochs=2, batch_size=8, learning_rate=1e-3)
 RULES = Rules((np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), 0.05, 0.05, False)
@@ -90,7 +90,7 @@ def test_weights_are_drawn_as_torchvision_s_are() -> None:
 
 def test_both_frameworks_take_the_same_steps(data: Path) -> None:
     """In float64, where rounding cannot hide a difference: losses, weights, running statistics, after several steps of AdamW."""
-    from crossxai.training.learner_keras import KerasLearner
+    from crossxai.studies.training.learner_keras import KerasLearner
 
     rules = Rules(RULES.constants, 0.05, 0.05, False, "float64")
     start = initial.drawn(0)
@@ -110,7 +110,7 @@ def test_both_frameworks_take_the_same_steps(data: Path) -> None:
 
 
 def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_layer(data: Path) -> None:
-    from crossxai.training.learner_keras import KerasLearner
+    from crossxai.studies.training.learner_keras import KerasLearner
 
     start = initial.drawn(0)
     images, labels = PatchDataset(PCam(data, "train")).batch(np.arange(8))
@@ -190,7 +190,7 @@ def test_a_file_that_is_no_checkpoint_is_not_written_over(data: Path, tmp_path: 
 
 KILLED = """
 import sys
-from crossxai.training import TrainSettings, fit
+from crossxai.studies.training import TrainSettings, fit
 fit(sys.argv[1], TrainSettings.model_validate_json(sys.argv[3]), sys.argv[2], progress=False, save_seconds=0)
 """
 
@@ -349,7 +349,7 @@ def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
 
 PEAK = """
 import resource, sys
-from crossxai.training import TrainSettings, fit
+from crossxai.studies.training import TrainSettings, fit
 settings = TrainSettings(epochs=1, batch_size=32, frozen=True, weights=sys.argv[3])
 fit(sys.argv[1], settings, sys.argv[2], progress=False, workers=2)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -372,8 +372,9 @@ def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("installed", ["torch", "tensorflow"])
 def test_the_embedded_model_is_trained_by_what_is_installed(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai import sources, training
-    from crossxai.data import histology
+    from crossxai.experiment import loading as sources
+    from crossxai.studies import training
+    from crossxai.studies.pcam import histology
 
     asked: list[TrainSettings] = []
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None)

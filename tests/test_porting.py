@@ -19,8 +19,8 @@ from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsu
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.model import Inputs, Traceable
-from crossxai.models import resnet18_keras, resnet18_torch
 from crossxai.porting import Twin, twin
+from crossxai.studies.networks import resnet18_keras, resnet18_torch
 
 LEFT, RIGHT, TABLE = Modality.image("left"), Modality.image("right"), Modality.table(("a", "b", "c", "d"))
 FRAMEWORKS = ("torch", "keras")

@@ -17,9 +17,9 @@ from crossxai import Modality, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.graph import Graph, Node
 from crossxai.model import Inputs
 from crossxai.porting import twin
+from crossxai.porting.graph import Graph, Node
 
 TABLE = Modality.table(("a", "b", "c", "d"))
 FRAMEWORKS = ("torch", "keras")

@@ -11,8 +11,8 @@ from rich.console import Console
 from crossxai import Modality, Question, Target, explainers
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.batching import batched
-from crossxai.judging import cost_of
-from crossxai.progress import Progress
+from crossxai.experiment.evaluating import cost_of
+from crossxai.experiment.progress import Progress
 
 
 class Clock:

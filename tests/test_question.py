@@ -13,7 +13,7 @@ import zoo
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers.finite import finite
-from crossxai.resize import bilinear
+from crossxai.explainers.resize import bilinear
 
 RNG = np.random.default_rng(0)
 

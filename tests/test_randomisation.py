@@ -8,12 +8,12 @@ import toys
 import zoo
 
 from crossxai import InvalidInput, Question, Target, Unsupported
+from crossxai.adapters.redrawing import redrawn
 from crossxai.evaluation import agreement
 from crossxai.evaluation.randomisation import ModelRandomisation, RandomLogit
 from crossxai.evaluation.similarity import between
 from crossxai.explainers import get
 from crossxai.model import Randomisable
-from crossxai.redrawing import redrawn
 from crossxai.testing import Counting, colours_question
 from crossxai.testing.oracles import Oracle, brightness, truth
 from crossxai.testing.state import snapshot

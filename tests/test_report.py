@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from crossxai import terminal
+from crossxai.cli import tables as terminal
 from crossxai.errors import InvalidFile
 from crossxai.files import (
     Explanation,

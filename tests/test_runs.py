@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from experiments import BOTH, SMALL, crossxai, toml
 
-from crossxai import files, job, runs
+from crossxai import files
 from crossxai.evaluation import curves
-from crossxai.experiment import check, load
+from crossxai.experiment import model_run as job
+from crossxai.experiment import run as runs
+from crossxai.experiment.specification import check, load
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:

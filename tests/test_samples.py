@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crossxai.assumptions.missing import missing_values
 from crossxai.errors import InvalidInput
 from crossxai.files import Samples
-from crossxai.missing import missing_values
 from crossxai.model import Modality
 
 RNG = np.random.default_rng(0)

@@ -10,13 +10,13 @@ import pytest
 from fused_run import PAIRS, run
 
 from crossxai import Attribution, InvalidInput, Scores
-from crossxai.data import medical
 from crossxai.model import Array
-from crossxai.models import checkpoint, fusion_torch
-from crossxai.models.loading import described, load
 from crossxai.report import analysis, galleries
 from crossxai.report.score_charts import mean_curves
 from crossxai.report.scorecard import frames, scorecards
+from crossxai.studies import medical
+from crossxai.studies.networks import checkpoint, fusion_torch
+from crossxai.studies.networks.loading import described, load
 
 
 def maps_of(samples: medical.MedicalSet, names: tuple[str, ...]) -> Attribution:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import experiment, files, sources
-from crossxai.data import medical
+from crossxai import files
+from crossxai.experiment import loading as sources
+from crossxai.experiment import specification as experiment
+from crossxai.studies import medical
 
 OWN = """
 import numpy as np

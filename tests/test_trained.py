@@ -15,10 +15,10 @@ from scipy.stats import spearmanr
 from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.data.pcam import PCam
 from crossxai.explainers import discover, get
-from crossxai.models import checkpoint, resnet18_keras, resnet18_torch
-from crossxai.training import TrainSettings, fit
+from crossxai.studies.networks import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.studies.pcam.reading import PCam
+from crossxai.studies.training import TrainSettings, fit
 
 pytestmark = pytest.mark.deep
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from crossxai.data import histology
-from crossxai.data.pcam import CENTRE, PCam, write_split
-from crossxai.data.pcam_index import PCamIndex
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
-from crossxai.models import checkpoint
-from crossxai.training import TrainSettings, evaluate, fit, metrics_of, patch_loop
-from crossxai.training import resnet18 as training
+from crossxai.studies.networks import checkpoint
+from crossxai.studies.pcam import histology
+from crossxai.studies.pcam.index import PCamIndex
+from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
+from crossxai.studies.training import TrainSettings, evaluate, fit, metrics_of, patch_loop
+from crossxai.studies.training import resnet18 as training
 
 TINY = TrainSettings(epochs=1, batch_size=8)
 
@@ -50,7 +50,7 @@ def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path, tmp_path
 
 
 def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Path) -> None:
-    from crossxai.models import resnet18_torch
+    from crossxai.studies.networks import resnet18_torch
 
     held, model = checkpoint.read(fitted), resnet18_torch.load(fitted)
 
@@ -213,7 +213,7 @@ def test_evaluate_does_not_depend_on_the_batch_and_checks_the_shape(data: Path) 
 
 
 def test_the_default_model_is_right_and_looks_at_the_centre(embedded: Path) -> None:
-    from crossxai.models import resnet18_torch
+    from crossxai.studies.networks import resnet18_torch
 
     root = embedded.parents[1] / "histology"
     held, model = checkpoint.read(embedded), resnet18_torch.load(embedded)

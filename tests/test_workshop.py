@@ -13,13 +13,13 @@ from documented import followed as run
 from experiments import crossxai
 
 from crossxai import Question, Target, files
-from crossxai.data import medical
 from crossxai.explainers import get
-from crossxai.models.loading import load
 from crossxai.report import run as runs
-from crossxai.training import FusionSettings, fit_fusion
-from crossxai.training.figures import predicted
-from crossxai.training.tasks import BY_NAME
+from crossxai.studies import medical
+from crossxai.studies.networks.loading import load
+from crossxai.studies.training import FusionSettings, fit_fusion
+from crossxai.studies.training.figures import predicted
+from crossxai.studies.training.tasks import BY_NAME
 
 ROOT = Path(__file__).parents[1]
 TASKS = medical.TASKS

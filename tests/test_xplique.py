@@ -241,7 +241,7 @@ def test_canonical_gradcam_plus_plus_has_the_paper_s_sums() -> None:
     denominator = 2 * g**2 + a.sum((1, 2), keepdims=True) * g**3
     alpha = np.divide(g**2, denominator, out=np.zeros_like(g), where=g != 0)
     weights = (alpha * np.maximum(g, 0)).sum((1, 2), keepdims=True)
-    from crossxai.resize import bilinear
+    from crossxai.explainers.resize import bilinear
 
     expected = bilinear(np.maximum((weights * a).sum(-1), 0), 16, 16)[..., None]
     close(get("xplique.gradcam_plus_plus", profile="canonical", layer="t1_conv2_relu")(question).values[0], expected)

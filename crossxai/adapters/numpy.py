@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.adapters.checks import check_inputs, check_modalities, check_outputs, model_failed
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality
-from crossxai.model_checks import check_inputs, check_modalities, check_outputs, model_failed
 from crossxai.outputs import Outputs, check_declared
 from crossxai.process import foreign
 

@@ -21,6 +21,8 @@ from crossxai.adapters import (
     tensorflow_hints,
     tensorflow_weights,
 )
+from crossxai.adapters.checks import MeanSd, check_inputs, check_modalities, model_failed
+from crossxai.adapters.redrawing import check_depth
 from crossxai.adapters.tensorflow_hooks import hooked, once
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
 from crossxai.adapters.tensorflow_passage import Passage, named, original_layers
@@ -28,15 +30,13 @@ from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import MeanSd, check_inputs, check_modalities, model_failed
 from crossxai.outputs import Outputs, check_declared
 from crossxai.porting.folding import folded, verify
 from crossxai.porting.to_keras import build
 from crossxai.process import foreign, streams_kept
-from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
-    from crossxai.graph import Graph
+    from crossxai.porting.graph import Graph
 
 
 class KerasModel:
@@ -255,7 +255,7 @@ class KerasModel:
             return None if graph is None else tensorflow_ending.ending(graph.outputs[0])
 
     def graph(self, inputs: Inputs) -> Graph:
-        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
         from crossxai.porting.from_keras import graph_of
 
         check_inputs(inputs, self.modalities, self.name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from crossxai.model_checks import overridden
+from crossxai.adapters.checks import overridden
 from crossxai.porting.keras_kinds import HARMLESS
 
 Axes = tuple[str, ...]

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from crossxai.model_checks import LARGEST_COPY
+from crossxai.adapters.checks import LARGEST_COPY
 from crossxai.process import foreign, streams_kept
 
 FLOATING = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")

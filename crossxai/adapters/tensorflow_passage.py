@@ -9,10 +9,10 @@ import keras
 import tensorflow as tf
 
 from crossxai.adapters import tensorflow_axes
+from crossxai.adapters.checks import MeanSd, as_rows, constants, one_output
 from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, entries
 from crossxai.adapters.tensorflow_tracing import NeedsSamples
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd, as_rows, constants, one_output
 
 
 def named(model: Any) -> dict[str, Any]:

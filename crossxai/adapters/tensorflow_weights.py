@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from crossxai.adapters.redrawing import redrawn
 from crossxai.errors import Unsupported
 from crossxai.process import streams_kept
-from crossxai.redrawing import redrawn
 
 ITSELF = "(itself)"
 Hooked = Callable[[Mapping[str, Callable[[Any], Any]]], AbstractContextManager[None]]

@@ -23,11 +23,7 @@ from crossxai.adapters import (
     torch_running,
     torch_weights,
 )
-from crossxai.attention import AttentionMap, Streams
-from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
-from crossxai.known import kind_of, known
-from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.model_checks import (
+from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
     as_rows,
@@ -37,13 +33,17 @@ from crossxai.model_checks import (
     model_failed,
     one_output,
 )
+from crossxai.adapters.redrawing import check_depth
+from crossxai.assumptions.known import kind_of, known
+from crossxai.attention import AttentionMap, Streams
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
+from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.outputs import Outputs, check_declared
 from crossxai.porting.folding import verify
 from crossxai.process import foreign
-from crossxai.redrawing import check_depth
 
 if TYPE_CHECKING:
-    from crossxai.graph import Graph
+    from crossxai.porting.graph import Graph
 
 T = TypeVar("T")
 
@@ -247,7 +247,7 @@ class TorchModel:
         )
 
     def graph(self, inputs: Inputs) -> Graph:
-        """The network for inputs of these sizes, standardisation included; see `crossxai.graph`."""
+        """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
         graph = self._graph(inputs)
         original = torch_layers.original_layers(self.module) or {name: name for name in graph.layers}
         return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})

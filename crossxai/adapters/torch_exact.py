@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from crossxai.model_checks import LARGEST_COPY
+from crossxai.adapters.checks import LARGEST_COPY
 from crossxai.process import foreign
 
 

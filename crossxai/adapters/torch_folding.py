@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crossxai.errors import Unsupported
-from crossxai.graph import Graph
 from crossxai.porting.folding import pairs
+from crossxai.porting.graph import Graph
 
 
 def folded(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from crossxai.adapters.redrawing import redrawn
 from crossxai.errors import Unsupported
-from crossxai.redrawing import redrawn
 
 ITSELF = "(itself)"
 

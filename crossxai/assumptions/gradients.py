@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.adapters.checks import WITHOUT_GRADIENTS
 from crossxai.assumptions import passes
 from crossxai.assumptions.companions import shuffled, two
 from crossxai.assumptions.exact import AtPrecision, finest
@@ -17,7 +18,6 @@ from crossxai.assumptions.slopes import Rows, slopes
 from crossxai.assumptions.stairs import SEGMENTS, Stairs, stairs
 from crossxai.errors import ModelFailed
 from crossxai.model import Array, Differentiable, Inputs, Modality
-from crossxai.model_checks import WITHOUT_GRADIENTS
 
 HOW = (
     "central differences of a random mixture of all outputs, at two samples, against its gradient; in float64 where the model "

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.assumptions.calling import calling
+from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.fact import Fact
-from crossxai.cam_layers import in_words
 from crossxai.errors import CrossXAIError
 from crossxai.model import Inputs, Layered, Model, Traceable
 from crossxai.porting import twin

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from crossxai.assumptions.fact import Fact
 from crossxai.assumptions.gradients import gradients
+from crossxai.assumptions.known import itself, kind_of, known
 from crossxai.assumptions.layer_gradients import at_layer
 from crossxai.assumptions.repeating import LARGEST, at_size, repeating
 from crossxai.batching import DEFAULT
 from crossxai.errors import BrokenAssumption
-from crossxai.known import itself, kind_of, known
 from crossxai.model import Differentiable, Inputs, Layered, Model
 
 OFF = 'check="off" at the question (in experiments: check = "off") answers all the same, unchecked, and every file says so'

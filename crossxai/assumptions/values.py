@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.assumptions.fact import Fact
+from crossxai.assumptions.missing import missing_values
 from crossxai.errors import InvalidInput
-from crossxai.missing import missing_values
 from crossxai.model import Array, Modality, Model
 
 NARROW = 0.05

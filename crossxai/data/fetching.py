@@ -20,8 +20,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import crossxai
-from crossxai.atomic import sweep, write_text
 from crossxai.errors import InvalidFile
+from crossxai.files.atomic import sweep, write_text
 
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"

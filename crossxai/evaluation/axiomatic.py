@@ -13,10 +13,10 @@ from crossxai.attribution import Attribution, Explainer, Needs
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import agreement, baselines, ranking
 from crossxai.evaluation.again import Again
+from crossxai.evaluation.shifted import Shifted
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
 from crossxai.scores import Axis, Range, Scores
-from crossxai.shifted import Shifted
 
 
 @dataclass(frozen=True, kw_only=True)

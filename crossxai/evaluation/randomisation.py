@@ -53,8 +53,8 @@ class ModelRandomisation(_Compared):
 
     stages: depths looked at, evenly from the top layer with weights to all of them, fewer if there are fewer layers. The value
     is the mean over them. The curve runs over the share of layers drawn anew, and starts at 0 with the map itself.
-    extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.redrawing`; Adebayo et al. draw from
-    the initialiser instead, which a trained network does not name.
+    extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.adapters.redrawing`; Adebayo et al. draw
+    from the initialiser instead, which a trained network does not name.
     """
 
     stages: int = 5

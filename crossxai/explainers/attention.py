@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from crossxai.attention import AttentionMap, Streams
-from crossxai.attention_measured import check_gradient, check_readout, in_words, measured
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.attention_measured import check_gradient, check_readout, in_words, measured
 from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array, Attentive, Modality
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 
 @dataclass(frozen=True, kw_only=True)

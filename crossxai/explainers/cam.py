@@ -18,10 +18,10 @@ import numpy as np
 from crossxai.attribution import Needs
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.patching import patched
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 SIGNS = {
     "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",

@@ -12,8 +12,8 @@ from crossxai.explainers.captum_bridge import attribute, captum, forward, room, 
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.path import PathMethod
 from crossxai.explainers.randomness import seeded
+from crossxai.explainers.resize import bilinear
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
 

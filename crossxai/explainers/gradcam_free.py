@@ -12,10 +12,10 @@ from crossxai.errors import InvalidInput
 from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.randomness import seeded
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 NATIVE: tuple[Profile, ...] = ("native",)
 

@@ -16,8 +16,8 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.cam import SmoothCam, nchw
 from crossxai.explainers.method import Answer, Method, Passes, channel_sum
 from crossxai.explainers.torch_twin import TwinScores
-from crossxai.graph import Graph
 from crossxai.model import Array
+from crossxai.porting.graph import Graph
 from crossxai.process import require
 from crossxai.question import Question
 

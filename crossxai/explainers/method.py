@@ -10,9 +10,9 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
+from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.finite import named
 from crossxai.attribution import Attribution, Needs, Profile
-from crossxai.cam_layers import in_words
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
 from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable

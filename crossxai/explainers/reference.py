@@ -17,9 +17,9 @@ from crossxai.errors import InvalidInput
 from crossxai.explainers.method import Answer, Method, Passes, channel_sum
 from crossxai.explainers.noise import noise
 from crossxai.explainers.path import PathMethod
+from crossxai.explainers.resize import bilinear
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ import numpy as np
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
 from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.resize import bilinear
 from crossxai.explainers.window import WindowMethod
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
-from crossxai.resize import bilinear
 
 Window = tuple[slice, ...]
 

@@ -10,10 +10,10 @@ import numpy as np
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput
 from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.resize import bilinear
 from crossxai.explainers.xplique_bridge import XpliqueMethod
 from crossxai.model import Array
 from crossxai.question import Question
-from crossxai.resize import bilinear
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crossxai.assumptions.known import itself
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
-from crossxai.graph import Graph
-from crossxai.known import itself
 from crossxai.model import Array, Inputs, Model, Traceable
 from crossxai.porting.certificate import Predict, gap
+from crossxai.porting.graph import Graph
 from crossxai.process import foreign, streams_kept
 
 Framework = Literal["torch", "keras"]

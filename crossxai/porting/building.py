@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.adapters.checks import MeanSd, constants
 from crossxai.errors import Unsupported
-from crossxai.graph import Graph, Node
 from crossxai.model import Array, Modality
-from crossxai.model_checks import MeanSd, constants
+from crossxai.porting.graph import Graph, Node
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 NONE: Padding = ((0, 0), (0, 0))

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from crossxai.errors import Unsupported
-from crossxai.graph import Graph, Node
 from crossxai.model import Array, Inputs, Model
 from crossxai.porting.certificate import difference, probes
+from crossxai.porting.graph import Graph, Node
 
 TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
 """Largest difference of an output, as a share of how far outputs vary, at which a folded network still counts as the same."""

@@ -11,13 +11,13 @@ from typing import Any
 
 import keras
 
+from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
-from crossxai.graph import Graph
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd, overridden
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.from_keras_tables import LAYERS, OPERATIONS
+from crossxai.porting.graph import Graph
 from crossxai.porting.keras_kinds import HARMLESS
 
 

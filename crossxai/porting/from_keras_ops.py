@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from crossxai.errors import Unsupported
-from crossxai.graph import ACTIVATIONS
 from crossxai.model import Array
 from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.graph import ACTIVATIONS
 from crossxai.porting.keras_layers import gelu_erf, gelu_tanh
 
 

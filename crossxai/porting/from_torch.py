@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
-from crossxai.graph import Graph
 from crossxai.model import Modality
-from crossxai.model_checks import MeanSd, overridden
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
 from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
+from crossxai.porting.graph import Graph
 
 # While torch.fx traces, calls of all modules of the process go through its tracer: two traces at once would leave it there.
 _ONE_AT_A_TIME = threading.RLock()

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from crossxai.errors import Unsupported
-from crossxai.graph import Graph, Node
 from crossxai.model import Array
 from crossxai.porting.building import NONE, widened
+from crossxai.porting.graph import Graph, Node
 from crossxai.porting.keras_layers import (
     BilinearUpSampling2D,
     ExactLeakyReLU,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from crossxai.errors import UnknownName, Unsupported
-from crossxai.graph import Graph, Node
 from crossxai.porting.building import widened
+from crossxai.porting.graph import Graph, Node
 
 
 class TorchGraph(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.atomic import write_text
+from crossxai.files.atomic import write_text
 from crossxai.report.analysis import Row
 from crossxai.report.contents import Contents
 

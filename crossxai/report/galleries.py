@@ -9,11 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crossxai.attribution import Attribution
-from crossxai.data.medical.samples import MedicalSet
 from crossxai.errors import InvalidInput
 from crossxai.model import Array
 from crossxai.report import overlays
 from crossxai.report.overlays import Mask
+from crossxai.studies.medical.samples import MedicalSet
 
 CELL = 1.55  # inches
 LINE = 0.9

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from crossxai.atomic import write_text
+from crossxai.files.atomic import write_text
 from crossxai.report import (
     axes,
     certainty,

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossxai import plan
 from crossxai.errors import InvalidFile
 from crossxai.files import (
     Explanation,
     Predictions,
     Samples,
+    plan,
     read_explanation,
     read_predictions,
     read_samples,

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from crossxai import evaluation
-from crossxai.atomic import replacing
 from crossxai.errors import UnknownName
 from crossxai.evaluation.modality import DROP
 from crossxai.files import Explanation, Predictions
+from crossxai.files.atomic import replacing
 from crossxai.measures import predicted_region
 from crossxai.model import Array
 from crossxai.report import analysis, galleries, modalities, overlays

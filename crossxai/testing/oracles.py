@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from crossxai.adapters.redrawing import redrawn
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.question import Question
-from crossxai.redrawing import redrawn
 from crossxai.target import Target
 
 

@@ -1,0 +1,296 @@
+"""Which layer an activation map is drawn at, and how its axes are read: for a question with one free image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossxai.assumptions import layout, placing
+from crossxai.assumptions.known import itself, kind_of, known
+from crossxai.assumptions.layout import Layout
+from crossxai.assumptions.placing import Placed
+from crossxai.errors import UnknownName, Unsupported
+from crossxai.model import Inputs, Layered
+
+if TYPE_CHECKING:
+    from crossxai.question import Question
+
+PROJECTIONS = frozenset({"Linear", "NonDynamicallyQuantizableLinear", "LazyLinear", "Dense", "EinsumDense"})
+"""Kinds of layers whose outputs over places are queries, keys, values or a step of an MLP: a map can be drawn there if it is
+asked for, but the default is a layer of the network's stream."""
+ROOM = 2**27
+"""Bytes of activations of all layers that exist at once while they are measured: two of a ResNet-50 at 224 pixels."""
+
+
+@dataclass
+class Layers:
+    """What is known about the layers of a model for inputs of one kind."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """Of every layer that runs once: its activation's shape after the sample axis, in order of execution."""
+    reached: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By modality: the layers that change when its values do."""
+    measured: dict[str, dict[str, tuple[Layout | None, str]]] = field(default_factory=dict)
+    """By modality: the layouts that layers show, and how clear they were, in words."""
+    placed: dict[str, dict[str, Placed]] = field(default_factory=dict)
+    """By modality: whether layers whose definition tells respond where a map would be painted."""
+    dependent: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """By layer and target: whether the score moves when the layer's places do."""
+
+
+class CamLayers:
+    """The layers of a question's model, seen from its one free modality."""
+
+    def __init__(self, question: Question) -> None:
+        model = question.model
+        if not isinstance(model, Layered):
+            raise Unsupported(f"needs inner layers, which model {model.name!r} does not give")
+        self.question, self.model = question, model
+        self.asked: Any = itself(model)  # finding out counts for no explainer
+        self.one: Inputs = tuple(v[:1] for v in question.inputs)
+        self.layers: Layers = known(model, ("layers", kind_of(question.inputs)), self._shapes)
+
+    def name(self, layer: str) -> str:
+        """The layer that is called so, here or in a model of the same network: torch's "ct.relu2" is Keras's "ct_relu2"."""
+        shapes = self.layers.shapes
+        if layer not in shapes:
+            layer = next((n for n in shapes if n.replace("_", ".") == layer.replace("_", ".")), layer)
+        self._check_runs(layer)
+        return layer
+
+    def layout(self, layer: str) -> Layout:
+        """How to read the layer's activation; raises `Unsupported`, with the declaration to write, where nothing tells."""
+        self._check_runs(layer)
+        found, words = self._layout(layer)
+        if found is None:
+            raise layout.refusal(layer, self.model.name, self.layers.shapes[layer], words)
+        if found.how != "the layer's definition" or self.question.check == "off":
+            return found
+        place = self._placed(layer)
+        if place.verdict != "wrong":
+            return found
+        # Where y and x are clearly exchanged, and nothing else, the measurement tells how to read it.
+        measured, _ = self._measured(layer)
+        if measured is None:
+            raise placing.refusal(layer, self.model.name, found.axes, place.words)
+        return measured
+
+    def require_plain(self, layer: str, purpose: str) -> None:
+        """Raise `Unsupported` unless the layer's definition says that it holds planes: a twin of the network holds them, too."""
+        how = self.layout(layer)
+        if how.tokens is not None or how.how == "measured":
+            raise Unsupported(
+                f"{purpose} reads layers in a twin of the network, which holds planes as convolutions give them; layer "
+                f"{layer!r} of model {self.model.name!r} has {how.words()}: name another, or take gradcam.gradcam"
+            )
+
+    def size(self, layer: str) -> tuple[int, int, int]:
+        """(y, x, channel) of the layer's activation."""
+        return self.layout(layer).size(self.layers.shapes[layer])
+
+    def default(self) -> str:
+        """The last layer with space that the free modality reaches and that the score depends on.
+
+        Layers that no other modality with space reaches come first, and projections last.
+        """
+        names = self.candidates()
+        stream = [n for n in names if not self._projects(n)]
+        drawable = [
+            n for n in (*reversed(stream), *(n for n in reversed(names) if n not in stream)) if self._drawable(n)
+        ]
+        for name in drawable:
+            if self._moves_score(name):
+                self._check_tokens(name, names)
+                return name
+        if drawable:  # nothing moves the score, as where outputs are constant: the map is zero, and says so
+            return drawable[0]
+        free, _ = self.question.one
+        again = [n for n in self._weighted() if n not in self.layers.shapes]
+        several = (
+            f". {', '.join(again)} run more than once in a pass, or not on whole samples: call a layer of its own on the result "
+            "that the map is wanted at (torch.nn.Identity, keras.layers.Identity), and name that"
+        )
+        raise Unsupported(
+            f"model {self.model.name!r} has no layer with a spatial activation that modality {free.name!r} reaches and the score "
+            f"depends on, as far as layers tell their axes or they can be measured: name one by layer=…, of "
+            f"{', '.join(list(self.layers.shapes)[-8:])}, and declare its axes at the adapter by layer_axes={{…}}"
+            f"{several if again else ''}"
+        )
+
+    def _check_tokens(self, name: str, names: list[str]) -> None:
+        """Raise `Unsupported` if the layer is a plane before tokens that could not be read: the patch embedding, say."""
+        if self.layout(name).tokens is not None:
+            return
+        shapes = self.layers.shapes
+        later = [
+            n
+            for n in names[names.index(name) + 1 :]
+            if len(shapes[n]) == 2 and min(shapes[n]) > 1 and max(shapes[n]) > 3
+        ]
+        unread = [n for n in later if self._layout(n)[0] is None]
+        if later and len(unread) == len(later):
+            raise layout.refusal(unread[-1], self.model.name, shapes[unread[-1]], self._layout(unread[-1])[1])
+
+    def drawable(self) -> dict[str, tuple[int, int, int]]:
+        """Every layer where a map can be drawn: its (y, x, channel), in order of execution."""
+        names = [name for name in self.candidates() if self._drawable(name)]
+        right = [name for name in names if self.question.check == "off" or self._placed(name).verdict != "wrong"]
+        return {name: self.size(name) for name in right or names}
+
+    def candidates(self) -> list[str]:
+        """Layers of two or three axes that the free modality reaches; those of its own encoder alone if there are any."""
+        names = [n for n, shape in self.layers.shapes.items() if len(shape) in (2, 3) and math.prod(shape) > 1]
+        if len(self.model.modalities) == 1:
+            return names
+        free, _ = self.question.one
+        names = [n for n in names if n in self._reached(free.name)]
+        others = [m.name for m in self.model.modalities if m.spatial and m.name != free.name]
+        own = [n for n in names if not any(n in self._reached(other) for other in others)]
+        return own if any(self._drawable(n) for n in reversed(own)) else names
+
+    def check_reached(self, layer: str) -> None:
+        """Raise `Unsupported` if the free modality of several does not reach the layer."""
+        free, _ = self.question.one
+        if len(self.model.modalities) > 1 and layer not in self._reached(free.name):
+            raise Unsupported(f"model {self.model.name!r} has no layer {layer!r} that modality {free.name!r} reaches")
+
+    def _drawable(self, layer: str) -> bool:
+        found, _ = self._layout(layer)
+        if found is None:
+            return False
+        y, x, channel = found.size(self.layers.shapes[layer])
+        # A segmentation network's last layers give the output itself, which explains nothing.
+        return y * x > 1 and (y, x, channel) != self.question.target.out
+
+    def _layout(self, layer: str) -> tuple[Layout | None, str]:
+        shape = self.layers.shapes[layer]
+        free, _ = self.question.one
+        streams = getattr(self.asked, "streams", None)
+        tokens = None if streams is None else streams.tokens.get(free.name)
+        stated = dict(getattr(self.asked, "layer_axes", None) or {}).get(layer)
+        if stated is not None:
+            return layout.declared(stated, shape, tokens, layer), "declared"
+        axes = self._axes(layer)
+        told = layout.defined(axes, shape) or layout.streamed(shape, tokens)
+        if told is not None:
+            return told, told.how
+        if axes is not None and len(axes) == len(shape):
+            return None, f"its axes are ({', '.join(axes)})"
+        if len(shape) not in (2, 3):
+            return None, f"{len(shape)} axes"
+        return self._measured(layer)
+
+    def _measured(self, layer: str) -> tuple[Layout | None, str]:
+        """The layout that the layer's responses show, and how clearly, in words."""
+        free, values = self.question.one
+        if values.ndim != 4:
+            return None, f"modality {free.name!r} is no image"
+        if free.name not in self.layers.measured:
+            self._measure()
+        return self.layers.measured[free.name].get(layer, (None, "it does not run once per sample"))
+
+    def _placed(self, layer: str) -> Placed:
+        """Whether the layer responds where a map by its definition would be painted."""
+        self._measured(layer)
+        return self.layers.placed.get(self.question.free[0], {}).get(layer, Placed("unclear"))
+
+    def _measure(self) -> None:
+        """What all layers show, from one pass per cell of the input."""
+        free, values = self.question.one
+        at = [m.name for m in self.model.modalities].index(free.name)
+        shapes = {n: s for n, s in self.layers.shapes.items() if len(s) in (2, 3) and math.prod(s) > 1}
+        before = self.asked.activations(self.one, list(shapes))
+        responses = {n: layout.Responses.empty(shapes[n]) for n in shapes if n in before}
+        copies = layout.cells(values[0])
+        step = max(1, min(len(copies), ROOM // max(1, sum(a.nbytes for a in before.values()))))
+        for start in range(0, len(copies), step):
+            part = copies[start : start + step]
+            inputs = list(np.repeat(v, len(part), axis=0) for v in self.one)
+            inputs[at] = part
+            for name, after in self.asked.activations(tuple(inputs), list(responses)).items():
+                if name in responses and after.shape == (len(part), *before[name].shape[1:]):
+                    responses[name].add(before[name], after)
+        aspect = values.shape[1] / values.shape[2]
+        found: dict[str, tuple[Layout | None, str]] = {}
+        own: dict[str, Placed] = {}
+        for name, seen in responses.items():
+            told = layout.defined(self._axes(name), shapes[name])
+            if told is None:
+                found[name] = seen.layout(shapes[name], aspect)
+                continue
+            linear = bool((before[name] < 0).any())
+            own[name] = seen.placed(told.axes, linear)
+            found[name] = None, own[name].words
+            if own[name].verdict != "right":
+                # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
+                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in told.axes)
+                measured, _ = seen.layout(shapes[name], aspect)
+                if measured is not None and measured.axes == swapped:
+                    exchanged = seen.placed(swapped, linear).verdict != "wrong"
+                    found[name] = (Layout(swapped) if exchanged else None), own[name].words
+        self.layers.measured[free.name], self.layers.placed[free.name] = found, placing.carried(own)
+
+    def _check_runs(self, layer: str) -> None:
+        """Raise what the model says of a layer that it does not have, or that does not run once and give one array."""
+        if layer not in self.layers.shapes:
+            self.asked.read(self.one, layer)
+            raise UnknownName(f"layer of model {self.model.name!r}", layer, self.layers.shapes)
+
+    def _axes(self, layer: str) -> tuple[str, ...] | None:
+        return self.asked.axes_of(layer) if hasattr(self.asked, "axes_of") else None
+
+    def _kind(self, layer: str) -> str:
+        return str(self.asked.kind_of(layer)) if hasattr(self.asked, "kind_of") else ""
+
+    def _projects(self, layer: str) -> bool:
+        """Whether a layer is a projection, or a part of one, such as a step between the stream and its queries."""
+        parts = layer.split(".")
+        return any(self._kind(".".join(parts[:end])) in PROJECTIONS for end in range(1, len(parts) + 1))
+
+    def _weighted(self) -> tuple[str, ...]:
+        return tuple(reversed(self.asked.weighted(self.one))) if hasattr(self.asked, "weighted") else ()
+
+    def _shapes(self) -> Layers:
+        before = self.asked.activations(self.one)
+        return Layers({name: activation.shape[1:] for name, activation in before.items() if len(activation) == 1})
+
+    def _reached(self, modality: str) -> frozenset[str]:
+        """Layers whose activation changes when the modality's values are replaced by noise."""
+        if modality not in self.layers.reached:
+            noise = np.random.default_rng([0, 1])  # not the stream that made the inputs, should their seed be 0, too
+            changed = list(self.one)
+            for i, declared in enumerate(self.model.modalities):
+                if declared.name == modality:
+                    low, high = declared.range or (float(self.one[i].min()) - 1, float(self.one[i].max()) + 1)
+                    changed[i] = noise.uniform(low, high, self.one[i].shape).astype(self.one[i].dtype)
+            before, after = self.asked.activations(self.one), self.asked.activations(tuple(changed))
+            moved = (n for n in before if n in after and not np.array_equal(before[n], after[n]))
+            self.layers.reached[modality] = frozenset(moved)
+        return self.layers.reached[modality]
+
+    def _moves_score(self, layer: str) -> bool:
+        """Whether the score of the first sample moves when the layer's places are emptied, or doubled."""
+        key = (layer, f"{self.question.free[0]} {type(self.question.target).__name__} {self.question.target.link}")
+        if key not in self.layers.dependent:
+            self.layers.dependent[key] = self._moved(layer)
+        return self.layers.dependent[key]
+
+    def _moved(self, layer: str) -> bool:
+        how = self.layout(layer)
+        inputs = tuple(np.repeat(v, 3, axis=0) for v in self.one)
+        _, own = self.asked.read(self.one, layer)
+        space = how.space(own)
+        changed = np.concatenate([space, space * 0, 2 * space + space.std()]).astype(own.dtype)
+        outputs = self.asked.replace(inputs, layer, how.restored(changed, np.repeat(own, 3, axis=0)))
+        scores = self.question.target.score(outputs, np.zeros(3, np.intp)).astype(np.float64)
+        return bool(not np.isfinite(scores).all() or np.ptp(scores) > 1e-6 * np.abs(scores).max())
+
+
+def in_words(question: Question, layer: str) -> str:
+    """Layer, axes and grid of a map, in one sentence."""
+    layers = CamLayers(question)
+    y, x, channel = layers.size(layer)
+    return f"drawn at layer {layer!r}: {layers.layout(layer).words()}; {y} × {x} places, {channel} channels"

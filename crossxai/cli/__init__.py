@@ -1,0 +1,237 @@
+"""The command line; every command imports what it needs inside its own function, so that --help is instant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+import crossxai
+from crossxai.cli import check as cli_check
+from crossxai.cli import data as cli_data
+from crossxai.cli import train as cli_train
+from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
+
+if TYPE_CHECKING:
+    from crossxai.experiment.specification import Experiment
+
+app = typer.Typer(
+    name="crossxai",
+    help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and judge "
+    "every answer by the same rule.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(cli_data.app)
+app.add_typer(cli_train.app)
+app.command()(cli_check.check)
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"crossxai {crossxai.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+@app.command()
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="The experiment file (TOML); see docs/experiments.md.")],
+    out: Out = Path("out"),
+) -> None:
+    """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was.
+
+    Exit status 3: the report is written, and some rows failed.
+    """
+    from crossxai.experiment.specification import load
+
+    with clear_errors():
+        _run(load(experiment), out)
+
+
+@app.command()
+def demo(
+    out: Out = Path("out/demo"),
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="How many patches to explain.")] = 12,
+) -> None:
+    """Compare four libraries on one ResNet-18 in PyTorch and in TensorFlow, on embedded histology: no download."""
+    from importlib.resources import files
+
+    from crossxai.experiment.specification import load
+
+    with clear_errors():
+        chosen = load(Path(str(files("crossxai") / "demo.toml")))
+        data = chosen.data.model_copy(update={"n": samples})
+        _run(chosen.model_copy(update={"data": data}), out)
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    preset: Annotated[
+        str,
+        typer.Option("--preset", "-p", help="Conventions to judge its maps by, with commas; see docs/evaluation.md."),
+    ] = "ours,rise,xplique,torchcam,interpretdl,pnpxai",
+    limit: Annotated[
+        int,
+        typer.Option("--limit", min=0, help="At most so many steps where a library's own take more; 0 for its own."),
+    ] = 32,
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Only this model; may be repeated.")] = None,
+    modality: Annotated[str, typer.Option("--modality", help="Whose maps to judge; the model's first.")] = "",
+    experiment: Annotated[
+        Path | None,
+        typer.Option("--experiment", help="The run's experiment file, if it names files or code beside it."),
+    ] = None,
+) -> None:
+    """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
+    from crossxai.cli import tables as terminal
+    from crossxai.experiment import rankings
+
+    with clear_errors():
+        quiet()
+        names = [name.strip() for name in preset.split(",") if name.strip()]
+        found = rankings.evaluate(
+            folder,
+            names,
+            models=model or (),
+            limit=limit,
+            modality=modality,
+            folder=experiment.resolve().parent if experiment else None,
+        )
+        console = Console()
+        for table in terminal.by_preset(found, console.width):
+            console.print(table)
+        for sentence in found.sentences():
+            console.print(escaped(sentence), highlight=False)
+        console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
+        if any(name == rankings.MODEL for _, name in found.refused):
+            raise typer.Exit(3)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
+    """Write the report of a run again from its files; needs neither framework nor explainer library."""
+    with clear_errors():
+        _write_report(folder)
+
+
+@app.command("list")
+def list_(
+    markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown", help="Print the full table as Markdown, as in docs/explainers.md and docs/metrics.md."
+        ),
+    ] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Show the metrics alone.")] = False,
+) -> None:
+    """Show every explainer and metric with what each needs."""
+    if markdown:
+        from crossxai.cli import explainer_table as catalogue
+        from crossxai.cli import metric_table as metric_catalogue
+
+        typer.echo(metric_catalogue.markdown() if metrics else catalogue.markdown(), nl=False)
+        return
+    from crossxai import evaluation, explainers
+
+    console = Console()
+    if not metrics:
+        _list_explainers(console)
+    _list_metrics(console)
+    for plugin in (*(() if metrics else explainers.broken()), *evaluation.broken()):
+        console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)
+
+
+def _list_explainers(console: Console) -> None:
+    from rich.table import Table
+
+    from crossxai import explainers
+
+    table = Table(title="Explainers", title_justify="left")
+    for heading in ("name", "needs", "profiles", "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for name, kind in explainers.discover().items():
+        missing = f"; not installed: pip install 'crossxai\\[{kind.library}]'" if not _installed(kind.library) else ""
+        profiles = "both" if len(kind.profiles) == 2 else kind.profiles[0]
+        table.add_row(name, kind.needs, profiles, kind.summary + missing)
+    console.print(table)
+    console.print(
+        'Profiles: "native" is the library\'s own defaults, "canonical" the definition on which libraries meet.\n'
+    )
+
+
+def _list_metrics(console: Console) -> None:
+    from itertools import groupby
+
+    from rich.table import Table
+
+    from crossxai.cli import metric_table as metric_catalogue
+
+    table = Table(title="Metrics", title_justify="left")
+    for heading in ("name", "needs", "better", "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    for axis, entries in groupby(metric_catalogue.entries(), lambda e: getattr(e.metric, "axis", "")):
+        table.add_section()
+        table.add_row(f"[bold]{axis or 'other'}[/]")
+        for entry in entries:
+            better, needs = "higher" if entry.higher_is_better else "lower", metric_catalogue.needs(entry)
+            table.add_row(entry.name, needs, better, entry.purpose)
+    console.print(table)
+    console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")
+
+
+def _installed(library: str) -> bool:
+    from importlib.util import find_spec
+
+    package = {"gradcam": "pytorch_grad_cam", **{name: name for name in ("captum", "lime", "xplique")}}.get(library)
+    return package is None or find_spec(package) is not None  # the others are ours, or came with their plug-in
+
+
+def _run(experiment: Experiment, out: Path) -> None:
+    """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
+    from crossxai.experiment import run as runs
+    from crossxai.experiment.failures import FOLDER
+    from crossxai.files import plan
+
+    quiet()
+    console = Console(stderr=True)
+    try:
+        runs.run(experiment, out)
+    except KeyboardInterrupt:
+        done = plan.done(out) or "nothing is done yet"
+        console.print(
+            f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(130) from None
+    _write_report(out)
+    if n := len(runs.failures(out)):
+        rows = "1 row has" if n == 1 else f"{n} rows have"
+        said = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
+        console.print(said, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(3)
+
+
+def _write_report(folder: Path) -> None:
+    from crossxai.cli import tables as terminal
+    from crossxai.report import write_report
+
+    page = write_report(folder)
+    console = Console()
+    table, lines = terminal.summary(folder, console.width)
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+    console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)

@@ -1,9 +1,0 @@
-"""A procedural set in PatchCamelyon's format: H&E-like patches whose tumour nuclei are known; see docs/pcam.md."""
-
-from __future__ import annotations
-
-from crossxai.data.pcam_synthetic.patches import Patches, generate
-from crossxai.data.pcam_synthetic.shortcut import Shortcut
-from crossxai.data.pcam_synthetic.writing import write
-
-__all__ = ["Patches", "Shortcut", "generate", "write"]

@@ -1,0 +1,1 @@
+"""Experiments: a specification becomes samples, models and targets, and those become runs."""

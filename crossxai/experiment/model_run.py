@@ -1,0 +1,297 @@
+"""Job: one model of an experiment, its question, its maps and their scores, each in a file as soon as it is known."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+import crossxai
+from crossxai.attribution import Attribution, Explainer
+from crossxai.errors import InvalidFile, InvalidInput, Unsupported
+from crossxai.evaluation import baselines, curves, joint
+from crossxai.evaluation.modality import DROP
+from crossxai.experiment import loading as sources
+from crossxai.experiment.evaluating import apart, asked, attribution, cost_of, judging_cost, stream_cost, streamed
+from crossxai.experiment.failures import Failures
+from crossxai.experiment.progress import Progress
+from crossxai.experiment.questions import measured_as, questions, said_of, words_of, words_of_what
+from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
+from crossxai.files import (
+    Explanation,
+    Predictions,
+    Samples,
+    read_explanation,
+    write_explanation,
+    write_predictions,
+)
+from crossxai.files.fingerprints import content, digest, fingerprint, plain, version
+from crossxai.question import Question
+from crossxai.scores import Metric
+
+CONTROLS = "controls"
+
+
+class Job:
+    """One model of an experiment: its question, its maps and their scores."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        samples: Samples,
+        subject: sources.Subject,
+        name: str,
+        out: Path,
+        progress: Progress,
+        console: Console,
+        failures: Failures,
+    ) -> None:
+        self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
+        self.framework, self.check = subject.framework, experiment.check
+        asked_of = questions(experiment, samples, subject, name)
+        self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
+        outputs = asked_of.outputs
+        self.identity = digest(
+            {
+                "crossxai": crossxai.__version__,
+                "model": subject.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
+                "framework": self.framework,
+                "samples": fingerprint(samples),
+                "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
+                "link": self.question.target.link,
+                "check": experiment.check,
+            }
+        )
+        words = words_of_what(experiment, samples)
+        write_predictions(
+            out / "predictions" / f"{name}.h5",
+            Predictions(
+                model=name,
+                framework=self.framework,
+                outputs=outputs,
+                score=self.measured.target.score(outputs, np.arange(len(outputs))),
+                target=words_of(measured_as(experiment, samples), words),
+                info={
+                    **said_of(asked_of, experiment, samples),
+                    "check": self.check,
+                    **_chosen(samples, self.question),
+                },
+            ),
+        )
+
+    def explain(self, made: list[tuple[ExplainerSpec, Explainer]]) -> None:
+        """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
+        todo = [(spec, explainer) for spec, explainer in made if not self._known(spec, explainer)]
+        costs = [cost_of(explainer, self.question) for _, explainer in todo]
+        self.progress.stage(self.name, sum(cost for cost, _ in costs))
+        for (spec, explainer), cost in zip(todo, costs, strict=True):
+            path = self._path(spec.shown)
+            try:
+                with self.progress.step(f"{self.name}: {spec.shown}", *cost):
+                    write_explanation(path, self._explanation(spec, explainer, explainer(self.question)))
+            except Exception as error:  # one failure is one row; whatever an explainer raises, the others go on
+                status, reason = self.failures.row(error, self.name, spec.shown)
+                if status == "failed":
+                    self._warn(f"{spec.shown} has failed: {reason}")
+                write_explanation(path, self._explanation(spec, explainer, None, status, reason))
+        self.progress.finish(f"{self.name}: explained")
+
+    def tasks(self, made: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
+        """Each explainer's label, and the hash of what decides its maps."""
+        return {spec.shown: self._task(spec, explainer) for spec, explainer in made}
+
+    def metrics(self, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
+        """Each metric's label, and the hash of what decides its scores."""
+        link = self.measured.target.link
+        return {spec.shown: digest({"metric": content(metric), "link": link}) for spec, metric in metrics}
+
+    def judge(
+        self, made: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
+    ) -> dict[str, str]:
+        """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
+        found = [self._on_disk(spec, explainer) for spec, explainer in made]
+        explained = [e for e in found if e is not None and e.status == "ok"]
+        if not explained:
+            return {}
+        refused = self._refused(explained[0], metrics)
+        usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
+        hashes = self.metrics(metrics)
+        about = {name: self._modality(metric) for name, metric in usable.items()}
+        alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
+        refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
+        for metric in usable:
+            without = [x for x, found in alone.items() if metric in found and not x.startswith(f"{CONTROLS}.")]
+            if without:
+                self._warn(f"{metric} is left out of {', '.join(without)}: {alone[without[0]][metric]}")
+        # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
+        only = {spec.shown: spec.only for spec, _ in metrics}
+        every = {
+            e.label: {
+                name: hashes[name]
+                for name in usable
+                if about[name] in e.values
+                and (DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
+                and name not in alone[e.label]
+                and (not only[name] or e.label in only[name] or e.library == CONTROLS)
+            }
+            for e in explained
+        }
+        groups: dict[tuple[str, ...], list[Explanation]] = {}
+        for explanation in explained:
+            wanted = every[explanation.label]
+            lacking = tuple(name for name in wanted if explanation.judged.get(name) != wanted[name])
+            if lacking or set(explanation.judged) != set(wanted):
+                groups.setdefault(lacking, []).append(explanation)
+        work = [
+            (group, [attribution(e, self.question) for e in group], *apart({name: usable[name] for name in names}))
+            for names, group in groups.items()
+        ]
+        explainers = {spec.shown: explainer for spec, explainer in made}
+        costs = {
+            (label, e.label): judging_cost(m, self.question, explainers[e.label])
+            for group, _, _, others in work
+            for label, m in others.items()
+            for e in group
+        }
+        own = sum(stream_cost(judges, self.measured, maps) for _, maps, judges, _ in work)
+        self.progress.stage(f"{self.name}: judging", own + sum(cost for cost, _ in costs.values()))
+        before = len(self.failures.found)
+        for group, maps, judges, others in work:
+            self.progress.say(f"{self.name}: judging")
+            results = streamed(judges, self.measured, maps, self.progress.advance, self._refuse)
+            for explanation, one, scores in zip(group, maps, results, strict=True):
+                explainer = explainers[explanation.label]
+                known = {**explanation.scores, **scores}
+                for label, other in others.items():
+                    with self.progress.step(
+                        f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], told=False
+                    ):
+                        known[label] = asked(label, other, self.question, one, explainer, self._refuse)
+                judged = every[explanation.label]
+                failed = {f.metric for f in self.failures.found[before:] if f.explainer == explanation.label}
+                write_explanation(
+                    self._path(explanation.label),
+                    replace(
+                        explanation,
+                        scores={name: known[name] for name in judged},
+                        judged={name: key for name, key in judged.items() if name not in failed},
+                    ),
+                )
+        # `steps="auto"` may need fewer passes than the most that were announced.
+        self.progress.finish(f"{self.name}: judged")
+        return refused
+
+    def _refuse(self, error: Exception, label: str, metric: str) -> str:
+        status, reason = self.failures.row(error, self.name, label, metric)
+        self._warn(f"{metric} of {label} {'has failed' if status == 'failed' else 'is left out'}: {reason}")
+        return reason
+
+    def _warn(self, words: str) -> None:
+        self.console.print(f"{self.name}: {words}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def _modality(self, metric: Metric) -> str:
+        """The modality whose maps a metric judges; the first unless it names one."""
+        return str(getattr(metric, "modality", None) or self.question.modalities[0].name)
+
+    def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
+        """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
+        one = self.measured[:1]
+        maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
+        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
+        probe = attribution(replace(explanation, ids=one.ids, values=maps, extras=complete), one)
+        refused: dict[str, str] = {}
+        for spec, metric in metrics:
+            try:
+                if hasattr(metric, "check"):
+                    metric.check(self.question)
+                elif isinstance(metric, curves.Curve):
+                    curves.passes(one, [probe], [metric])
+                    modality, values = one.only(self._modality(metric)).one
+                    baselines.filled(metric.fill, modality, values)
+                else:
+                    metric(one, probe)
+            except (Unsupported, InvalidInput) as error:
+                refused[spec.shown] = str(error)
+                self._warn(f"{spec.shown} is left out: {error}")
+            except Exception:
+                pass  # of a map of NaN; that it fails on real ones is said, and written down, when they are judged
+        return refused
+
+    def _path(self, label: str) -> Path:
+        return self.out / "explanations" / self.name / f"{label}.h5"
+
+    def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
+        library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
+        return digest({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
+
+    def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
+        path = self._path(spec.shown)
+        if not path.is_file():
+            return None
+        try:
+            explanation = read_explanation(path)
+        except InvalidFile as error:
+            self._warn(f"{path.name} is unreadable and is computed again: {error}")
+            return None
+        return explanation if explanation.task == self._task(spec, explainer) else None
+
+    def _known(self, spec: ExplainerSpec, explainer: Explainer) -> bool:
+        explanation = self._on_disk(spec, explainer)
+        return explanation is not None and explanation.status != "failed"
+
+    def _explanation(
+        self,
+        spec: ExplainerSpec,
+        explainer: Explainer,
+        answer: Attribution | None,
+        status: str = "ok",
+        reason: str = "",
+    ) -> Explanation:
+        common: dict[str, Any] = {
+            "model": self.name,
+            "framework": self.framework,
+            "label": spec.shown,
+            "explainer": spec.name,
+            "library": explainer.library,
+            "profile": explainer.profile,
+            "ids": self.question.ids,
+            "task": self._task(spec, explainer),
+            "check": self.check,
+            "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
+        }
+        if answer is None:
+            return Explanation(**common, params=plain(dict(spec.params)), status=status, reason=reason)
+        return Explanation(
+            **common,
+            params=plain(dict(answer.params)),
+            values={m.name: v for m, v in zip(answer.modalities, answer.values, strict=True)},
+            degenerate=tuple(answer.degenerate().tolist()),
+            seconds=answer.seconds,
+            extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
+            notes=tuple(answer.notes),
+        )
+
+
+def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
+    """The class explained of each sample, where there are classes."""
+    return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}
+
+
+def write_failed(
+    out: Path,
+    model: str,
+    framework: str,
+    ids: tuple[str, ...],
+    made: list[tuple[ExplainerSpec, Explainer]],
+    reason: str,
+    check: str,
+) -> None:
+    """A row of the reason for each explainer of a model that could not be asked at all."""
+    for spec, explainer in made:
+        about = (model, framework, spec.shown, spec.name, explainer.library, explainer.profile)
+        row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason, check=check)
+        write_explanation(out / "explanations" / model / f"{spec.shown}.h5", row)

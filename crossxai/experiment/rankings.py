@@ -1,0 +1,298 @@
+"""A run's maps through several conventions: each explainer's mean and rank by each, and how often the ranking flips.
+
+Reads samples.h5, explanations/ and manifest.json of a run; makes its models again, and checks that they still answer as they did.
+Writes presets.csv (model, explainer, preset, metric: mean and rank) and preset_flips.csv (every two conventions).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from crossxai.attribution import Attribution
+from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, InvalidInput, ModelFailed, Unsupported
+from crossxai.evaluation import baselines, curves, presets, ranking, statistics
+from crossxai.evaluation.flips import flips, ranks
+from crossxai.experiment import loading as sources
+from crossxai.experiment import specification as experiments
+from crossxai.experiment.evaluating import attribution
+from crossxai.experiment.failures import Failures
+from crossxai.experiment.progress import Progress
+from crossxai.experiment.questions import questions
+from crossxai.experiment.specification import Experiment
+from crossxai.files import Samples, read_explanation, read_predictions, read_samples
+from crossxai.files.atomic import write_text
+from crossxai.question import Question
+
+RANDOM = "controls.random"
+MODEL = "the model"
+"""In place of a preset, where a whole model failed."""
+WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
+
+
+@dataclass(frozen=True)
+class Rankings:
+    """means: a row per model, explainer, preset and metric. pairs: a row per model, kind and two presets. refused: a preset's
+    reason for judging nothing, by model and preset; that of a model that failed stands under `MODEL`."""
+
+    means: pd.DataFrame
+    pairs: pd.DataFrame
+    refused: dict[tuple[str, str], str]
+
+    def sentences(self) -> list[str]:
+        """What the tables say, in words."""
+        found = []
+        for (model, kind), rows in self.pairs.groupby(["model", "kind"], sort=False):
+            count, mean = int(rows["pairs"].iloc[0]), rows["share"].mean()
+            ordered = rows.sort_values("share", kind="stable")
+            near, far = ordered.iloc[0], ordered.iloc[-1]
+            said = f"{model}, {kind} ({WORDS[str(kind)]}): between two conventions {_percent(mean)} of the {count} pairs of "
+            said += "explainers change places "
+            # Without a tau there is a convention by which all explainers are the same.
+            ranked = rows["tau"].notna().any()
+            said += f"(mean Kendall tau {rows['tau'].mean():.2f})" if ranked else "(no two of them rank anything)"
+            if len(rows) > 1 and ranked:
+                said += f", from {_percent(near['share'])} between {near['a']} and {near['b']}"
+                said += f" to {_percent(far['share'])} between {far['a']} and {far['b']}"
+            best = self.means[(self.means["model"] == model) & (self.means["kind"] == kind) & (self.means["rank"] == 1)]
+            winners = list(dict.fromkeys(best["label"]))
+            if not winners:
+                said += ". No explainer is best by any: the first place is shared."
+            elif len(winners) == 1:
+                said += f". Best by all: {winners[0]}."
+            else:
+                said += f". Best by one or another: {', '.join(winners)}."
+            found.append(said)
+        found += self._no_better()
+        found += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
+        return found
+
+    def _no_better(self) -> list[str]:
+        """Who is not shown to beat random by any convention, per model and kind of curve."""
+        found = []
+        tested = self.means[self.means["versus_random"].isin(("better", "worse", "not told apart"))]
+        for (model, kind), rows in tested.groupby(["model", "kind"], sort=False):
+            won = set(rows[rows["versus_random"] == "better"]["label"])
+            lost = [str(label) for label in dict.fromkeys(rows["label"]) if label not in won]
+            if lost:
+                found.append(f"{model}, {kind}: not shown to beat random by any convention: {', '.join(lost)}.")
+        return found
+
+
+def evaluate(
+    out: Path,
+    names: Sequence[str],
+    *,
+    models: Sequence[str] = (),
+    limit: int = 0,
+    modality: str = "",
+    folder: Path | None = None,
+    console: Console | None = None,
+) -> Rankings:
+    """Judge a run's maps by presets and write the two tables beside them.
+
+    models: only these; all of the run if empty. limit: see `presets.get`. modality: whose maps; the model's first if empty.
+    folder: what the paths and factories of the run's experiment are relative to.
+    """
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if not names or twice:
+        what = f"{', '.join(twice)} is named twice" if twice else "none is named"
+        raise InvalidInput(f"presets: {what}; write some of {', '.join(presets.PRESETS)}")
+    for name in names:
+        presets.get(name, limit=limit)
+    experiment = _experiment(out, folder)
+    wanted = [spec for spec in experiment.models if not models or spec.name in models]
+    for name in models:
+        if name not in {spec.name for spec in experiment.models}:
+            raise InvalidInput(f"the run has no model {name!r}, only {', '.join(m.name for m in experiment.models)}")
+    samples = read_samples(out / "samples.h5")
+    console = console or Console(stderr=True)
+    rows: list[dict[str, Any]] = []
+    refused: dict[tuple[str, str], str] = {}
+    failures = Failures(out, fresh=False)
+    refused |= {(spec.name, MODEL): lost for spec in wanted if (lost := _lost(out, spec.name))}
+    with Progress(console) as progress:
+        for spec in (spec for spec in wanted if (spec.name, MODEL) not in refused):
+            try:
+                with _placed(out, folder):
+                    subject = sources.subject(spec, experiment.folder)
+                rows += _judged(experiment, samples, subject, spec.name, out, names, limit, modality, progress, refused)
+            except Exception as error:  # one failure is one row; what the run's user can mend is raised
+                if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
+                    raise
+                refused[spec.name, MODEL] = failures.row(error, spec.name, metric="evaluate")[1]
+    if not rows:
+        raise InvalidInput("no preset can judge these maps: " + "; ".join(dict.fromkeys(refused.values())))
+    means = pd.DataFrame(rows)
+    result = Rankings(means, _pairs(means), refused)
+    write_text(out / "presets.csv", result.means.to_csv(index=False))
+    write_text(out / "preset_flips.csv", result.pairs.to_csv(index=False))
+    return result
+
+
+def _judged(
+    experiment: Experiment,
+    samples: Samples,
+    subject: sources.Subject,
+    model: str,
+    out: Path,
+    names: Sequence[str],
+    limit: int,
+    modality: str,
+    progress: Progress,
+    refused: dict[tuple[str, str], str],
+) -> list[dict[str, Any]]:
+    """Rows of one model's maps by every preset; presets that cannot judge them are added to `refused`."""
+    question = _question(experiment, samples, subject, model, out)
+    about = modality or question.modalities[0].name
+    maps = _maps(out, model, question, about)
+    common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
+    mean, sd = subject.mean.get(about, ()), subject.sd.get(about, ())
+    chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
+    for name, metrics in chosen.items():
+        if why := _refusal(question, maps[0], metrics):
+            refused[model, name] = why
+    judges = [(n, m) for n, metrics in chosen.items() if (model, n) not in refused for m in metrics]
+    flat = [m for _, m in judges]
+    progress.stage(model, curves.passes(question, maps, flat))
+    scores = curves.evaluate(question, maps, flat, progress.advance)
+    progress.finish(f"{model}: judged")
+    rows: list[dict[str, Any]] = []
+    for place, (name, metric) in enumerate(judges):
+        rows += _rows(model, name, metric, maps, [row[place] for row in scores])
+    return rows
+
+
+@contextmanager
+def _placed(out: Path, folder: Path | None) -> Iterator[None]:
+    """Files and factories that are not found here may lie beside the experiment file, which nobody named."""
+    try:
+        yield
+    except (InvalidInput, InvalidFile) as error:
+        if folder is not None:
+            raise
+        raise type(error)(
+            f"{error}; if the run's experiment file is in another folder, name it: "
+            f"crossxai evaluate {out} --experiment FILE"
+        ) from error
+
+
+def _experiment(out: Path, folder: Path | None) -> Experiment:
+    path = out / "manifest.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InvalidFile(f"{path} is no finished run's manifest ({_why(error)}): give the folder of a run") from error
+    return experiments.check({**settings, "folder": (folder or Path()).resolve()}, str(path))
+
+
+def _lost(out: Path, model: str) -> str:
+    """Why a model could not be asked at all in the run, "" if it could."""
+    entries = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("models", [])
+    return next((str(entry.get("failed", "")) for entry in entries if entry.get("name") == model), "")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    return "it has no settings" if isinstance(error, KeyError | TypeError) else "it is not JSON"
+
+
+def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:
+    """What metrics measure, if the model still is the one that was explained."""
+    asked = questions(experiment, samples, subject, name)
+    measured, outputs = asked.measured, asked.outputs
+    before = read_predictions(out / "predictions" / f"{name}.h5").outputs
+    if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):
+        raise InvalidInput(
+            f"model {name!r} gives other outputs than in the run: its maps explain another model; run again"
+        )
+    return measured
+
+
+def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
+    """The run's maps of a modality, in the order of their labels."""
+    found = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
+    usable = [e for e in found if e.status == "ok" and modality in e.values and e.ids == question.ids]
+    if not usable:
+        raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to judge")
+    return [attribution(e, question) for e in usable]
+
+
+def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.Curve]) -> str:
+    """Why these metrics cannot judge this kind of input, "" if they can; found out on one sample without a forward pass."""
+    one = question[:1]
+    probe = replace(answer, values=tuple(np.ones_like(v[:1]) for v in answer.values), ids=one.ids)
+    try:
+        for metric in metrics:
+            curves.passes(one, [probe], [metric])
+            about = ranking.modality_of(one, metric.modality, metric.name)
+            place = [m.name for m in one.model.modalities].index(about.name)
+            baselines.filled(metric.fill, about, one.inputs[place])
+    except (Unsupported, InvalidInput) as error:
+        return str(error)
+    return ""
+
+
+def _rows(
+    model: str, preset: str, metric: curves.Curve, maps: list[Attribution], scores: list[Any]
+) -> list[dict[str, Any]]:
+    means, versus = [metric.total(s) for s in scores], _versus_random(metric, maps, scores)
+    kind = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"
+    return [
+        {
+            "model": model,
+            "label": answer.explainer,
+            "preset": preset,
+            "metric": metric.name,
+            "kind": kind,
+            "higher_is_better": metric.higher_is_better,
+            "mean": mean,
+            "rank": rank,
+            "n": int((~np.isnan(found.value)).sum()),
+            "versus_random": versus[answer.explainer],
+        }
+        for answer, found, mean, rank in zip(maps, scores, means, ranks(means, metric.higher_is_better), strict=True)
+    ]
+
+
+def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[Any]) -> dict[str, str]:
+    """Each explainer's verdict against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
+    values = {answer.explainer: found.value for answer, found in zip(maps, scores, strict=True)}
+    random = values.get(RANDOM)
+    if random is None:
+        return dict.fromkeys(values, "no test")
+    others = {name: v for name, v in values.items() if name != RANDOM}
+    tests = [statistics.compare(v, random, metric.higher_is_better) for v in others.values()]
+    corrected = statistics.holm([t.p for t in tests])
+    verdicts = {RANDOM: "reference"}
+    for name, test, p in zip(others, tests, corrected.tolist(), strict=True):
+        told = "better" if (test.difference > 0) == metric.higher_is_better else "worse"
+        verdicts[name] = told if p < 0.05 else "no test" if np.isnan(p) else "not told apart"
+    return verdicts
+
+
+def _pairs(means: pd.DataFrame) -> pd.DataFrame:
+    """Every two presets with a curve of one kind: Kendall's tau, and how many pairs of explainers change places."""
+    rows: list[dict[str, Any]] = []
+    for (model, kind), group in means.groupby(["model", "kind"], sort=False):
+        tables = {str(name): part["rank"].to_numpy() for name, part in group.groupby("preset", sort=False)}
+        for a, b in combinations(tables, 2):
+            found = flips(tables[a], tables[b])
+            entry = {"model": model, "kind": kind, "a": a, "b": b, "tau": found.tau}
+            rows.append({**entry, "flipped": found.flipped, "pairs": found.pairs, "share": found.share})
+    columns = ["model", "kind", "a", "b", "tau", "flipped", "pairs", "share"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _percent(share: float) -> str:
+    return "no share" if np.isnan(share) else f"{100 * share:.0f} %"

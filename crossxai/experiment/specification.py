@@ -1,0 +1,230 @@
+"""The experiment file: which samples, models, explainers and metrics; written in TOML, checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from crossxai.attribution import Profile
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.outputs import Outputs
+
+LONGEST = 100
+
+
+def _name(text: str) -> str:
+    """A name that is safe as a file's on every system."""
+    if not re.fullmatch(r"[\w@+-][\w.@+-]*", text) or text.endswith(".") or len(text) > LONGEST:
+        raise ValueError(
+            f"a name becomes the name of a folder: 1 to {LONGEST} letters, digits, and . _ @ + -; a dot neither first nor last"
+        )
+    return text
+
+
+def _label(text: str) -> str:
+    """The same, with spaces inside; "" for none."""
+    if text and (not re.fullmatch(r"[\w@+-][\w .@+-]*", text) or text[-1] in " ." or len(text) > LONGEST):
+        raise ValueError(
+            f"a label becomes the name of a file: at most {LONGEST} letters, digits, spaces, and . _ @ + -; a dot or a space "
+            "neither first nor last"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Label = Annotated[str, AfterValidator(_label)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Part):
+    """source "embedded": the histology patches that need no download. "pcam": PatchCamelyon's files in `root`. "medical": the
+    explanation set of a `task` in `root`, as `crossxai data medical` writes it; it has no splits.
+
+    factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
+    n: how many samples, half of each class where there are classes, drawn by the experiment's seed.
+    """
+
+    source: Literal["embedded", "pcam", "medical"] = "embedded"
+    root: Path | None = None
+    task: Literal["", "classification", "regression", "segmentation"] = ""
+    split: Literal["train", "valid", "test"] = "test"
+    n: int = Field(default=12, ge=1)
+    factory: str = ""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _root(self) -> Data:
+        if self.source == "pcam" and not self.factory and self.root is None:
+            raise ValueError("source = 'pcam' needs root = 'folder of the .h5 files'")
+        if self.source == "medical" and not self.factory and (self.root is None or not self.task):
+            raise ValueError(
+                "source = 'medical' needs root = 'folder that crossxai data medical wrote' and "
+                "task = 'classification', 'regression' or 'segmentation'"
+            )
+        if self.task and (self.source != "medical" or self.factory):
+            raise ValueError("task belongs to source = 'medical'; Samples of your own name theirs")
+        return self
+
+
+class ModelSpec(_Part):
+    """A `checkpoint` (.npz) of `crossxai train` on a framework; "embedded" is the ResNet-18 trained on the embedded patches.
+
+    factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
+    outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
+    """
+
+    name: Name
+    framework: Literal["torch", "tensorflow"] = "torch"
+    checkpoint: str = "embedded"
+    factory: str = ""
+    outputs: Outputs | None = None
+
+    @model_validator(mode="after")
+    def _outputs(self) -> ModelSpec:
+        if self.outputs is not None and not self.factory:
+            raise ValueError("outputs belongs to a factory's model; what a checkpoint of ours gives is known")
+        return self
+
+
+class Target(_Part):
+    """What is explained. Of classes: the model's own "predicted" class, the "label", or a class number. Of a regression: the
+    value of output number `output`. Of a segmentation: the mean output of class number `output` over the "predicted" region, or
+    over the true one ("label"), which is the mask called `mask`, else the first of the data.
+
+    explain, measure: the link for explainers and for metrics. By default explainers see the raw output; metrics the probability
+    where there are classes, the value in a regression. Of a model that gives probabilities, "softmax" and "sigmoid" are what
+    it gives. explain also "logit": the raw output of logits, and the log-odds of probabilities. measure also "largest", the
+    largest probability of any class; "accuracy", 1 where the class is the model's answer; "dice", the soft Dice coefficient
+    with that region.
+    """
+
+    of: Literal["predicted", "label"] | StrictInt = "predicted"
+    output: int = Field(default=0, ge=0)
+    mask: str = ""
+    explain: Literal["identity", "softmax", "sigmoid", "logit"] = "identity"
+    measure: Literal["auto", "identity", "softmax", "sigmoid", "largest", "accuracy", "dice"] = "auto"
+
+
+class ExplainerSpec(_Part):
+    """An explainer by name, with a profile and parameters; label: its name in the report, unique in the experiment."""
+
+    name: str
+    profile: Profile = "native"
+    params: dict[str, Any] = {}
+    label: Label = ""
+
+    @model_validator(mode="after")
+    def _params(self) -> ExplainerSpec:
+        for key in {"profile", "name", "label"} & set(self.params):
+            raise ValueError(f"{key} is not one of params: write it beside them")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """The label, else the name, with the profile where it is not the native one."""
+        return self.label or (self.name if self.profile == "native" else f"{self.name}@{self.profile}")
+
+
+class MetricSpec(_Part):
+    """A metric by name, with parameters; label: its name in the report, unique in the experiment.
+
+    only: labels of the explainers that it judges, for a metric that costs much; controls are judged, too. All if empty.
+    """
+
+    name: str
+    params: dict[str, Any] = {}
+    only: tuple[str, ...] = ()
+    label: Label = ""
+
+    @property
+    def shown(self) -> str:
+        """The label, else the name."""
+        return self.label or self.name
+
+
+class Experiment(_Part):
+    """Everything that decides a run's numbers. folder: what relative paths and factories are relative to.
+
+    controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
+    data know the truth.
+    check: "off" leaves out measuring that models do what explainers rely on; files and report say so.
+    """
+
+    title: str = "Comparison of explanations"
+    seed: int = Field(default=0, ge=0)
+    batch_size: int | None = Field(default=None, ge=1)
+    controls: StrictBool = True
+    check: Literal["on", "off"] = "on"
+    data: Data = Data()
+    target: Target = Target()
+    models: tuple[ModelSpec, ...] = Field(min_length=1)
+    explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)
+    metrics: tuple[MetricSpec, ...] = Field(min_length=1)
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Experiment:
+        for kind, names, advice in (
+            ("models", [m.name for m in self.models], "give each its own name"),
+            ("explainers", [e.shown for e in self.explainers], "give each its own label"),
+            ("metrics", [m.shown for m in self.metrics], "give each its own label"),
+        ):
+            folded = [name.casefold() for name in names]  # some file systems do not tell capitals
+            twice = sorted({name for name in names if folded.count(name.casefold()) > 1})
+            if twice:
+                raise ValueError(f"{kind}: {', '.join(twice)} appears twice; {advice}")
+        known = [e.shown for e in self.explainers]
+        for metric in self.metrics:
+            if unknown := [label for label in metric.only if label not in known]:
+                raise ValueError(
+                    f"metric {metric.shown}: only names {', '.join(unknown)}; the explainers are {', '.join(known)}"
+                )
+        return self
+
+
+def load(path: Path) -> Experiment:
+    """Read an experiment file; raises `InvalidFile` or `InvalidInput` with the place of the mistake.
+
+    Relative paths, and the modules of factories, are looked for beside the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFile(f"cannot read experiment file {path}: {getattr(error, 'strerror', '') or error}") from error
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidFile(f"{path} is not TOML: {error}") from error
+    return check({**content, "folder": path.resolve().parent}, str(path))
+
+
+def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
+    """An `Experiment` from plain data; raises `InvalidInput` naming each wrong entry."""
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        wrong = error.errors()
+        inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}  # without which their list is said to be too short
+        lines = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
+            + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
+            for e in wrong
+            if not (e["type"] == "too_short" and e["loc"] in inside)
+        ]
+        raise InvalidInput(f"{where} is not a valid experiment:\n  " + "\n  ".join(lines)) from error

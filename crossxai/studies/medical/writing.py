@@ -1,0 +1,160 @@
+"""The three sets as files: whole under their names or not there, the same bytes for the same settings."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.files.atomic import replacing, write_text
+from crossxai.studies.medical.generating import check, collect, pool
+from crossxai.studies.medical.layout import FORMAT, IMAGES, SETTINGS, VERSION, every_file, file_name, truth_names
+from crossxai.studies.medical.samples import TASKS, Array, MedicalSet
+from crossxai.studies.medical.table import FEATURES
+
+CLASSES = ("benign", "malignant")
+
+
+def write(
+    out: str | os.PathLike[str],
+    n: int = 300,
+    seed: int = 42,
+    xai_n: int = 30,
+    xai_seed: int = 999,
+    workers: int | None = None,
+    planted: bool = True,
+    progress: bool = True,
+    size: int = 224,
+) -> Path:
+    """Write the three sets and their explanation sets into a folder, unless they are there and whole; returns the folder.
+
+    n, xai_n: samples per task. workers: processes, None for the number of cores; more than one need
+    `if __name__ == "__main__":` in a script. planted, size: as in `generate`. progress: show a bar, and say so where there is
+    nothing to do. `settings.json` is written last, with a checksum of every file; files of other settings are written anew.
+    Raises `InvalidInput`, and `InvalidFile` if the folder holds files of these names that this function did not write.
+    """
+    for count, start in ((n, seed), (xai_n, xai_seed)):
+        check(TASKS[0], count, start, size)
+    if seed == xai_seed:
+        raise InvalidInput(
+            f"seed and xai_seed are both {seed}: the samples to explain would be those to train on; write two seeds"
+        )
+    folder = Path(out)
+    settings = {
+        "version": VERSION,
+        "n": int(n),
+        "seed": int(seed),
+        "xai_n": int(xai_n),
+        "xai_seed": int(xai_seed),
+        "planted": bool(planted),
+        "size": size,
+    }
+    console = Console(stderr=True, quiet=not progress)
+    if whole(folder, settings):
+        console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
+        return folder
+    # Without checksums first, so that an interrupted call is recognised as ours, and as unfinished.
+    _write_settings(folder, {"settings": settings})
+    sums: dict[str, str] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with pool(workers, n) as executor, Progress(*columns, console=console) as bars:
+        bar = bars.add_task("", total=len(TASKS) * (n + xai_n))
+        for task in TASKS:
+            for xai, count, start in ((False, n, seed), (True, xai_n, xai_seed)):
+                bars.update(bar, description=f"{task}{', to explain' if xai else ''}")
+                made = collect(executor, task, count, start, planted, size, xai, lambda ready: bars.advance(bar, ready))
+                for name, data in _files(made, xai).items():
+                    with replacing(folder / name) as temporary:
+                        temporary.write_bytes(data)
+                    sums[name] = hashlib.sha256(data).hexdigest()
+        bars.update(bar, description="done")
+    _write_settings(folder, {"settings": settings, "files": sums})
+    return folder
+
+
+def whole(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this very set. Raises `InvalidFile` if what it holds is not ours to overwrite."""
+    found = settings_of(folder)
+    if found is None:
+        for name in every_file():
+            if (folder / name).exists():
+                raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+        return False
+    sums = found.get("files")
+    if found.get("settings") != settings or not isinstance(sums, dict) or set(sums) != set(every_file()):
+        return False
+    return all((folder / name).is_file() and _checksum(folder / name) == told for name, told in sums.items())
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """What settings.json says; None where there is none. Raises `InvalidFile` if it is not ours."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InvalidFile(f"{path}: cannot be read as JSON ({error}); choose another folder, or delete it") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise InvalidFile(f"{path}: not written by `crossxai data medical`; choose another folder")
+    return found
+
+
+def _write_settings(folder: Path, content: Mapping[str, Any]) -> None:
+    write_text(folder / SETTINGS, json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(made: MedicalSet, xai: bool) -> dict[str, bytes]:
+    """File name -> content. Images are not compressed (noise does not shrink), masks are."""
+    task, files = made.task, {}
+    ids = np.array(made.ids)
+    for modality, values in made.inputs.items():
+        if modality in IMAGES:
+            files[file_name(task, IMAGES[modality], xai)] = _npz({"images": values[..., 0]})
+    if task == "classification":
+        files[file_name(task, "tabular", xai)] = _npz(
+            {"values": made.inputs["table"], "features": np.array(FEATURES), "labels": made.labels, "ids": ids}
+        )
+        files[file_name(task, "metadata", xai)] = _csv(made)
+    elif task == "regression":
+        files[file_name(task, "scores", xai)] = _npz({"scores": made.labels, "ids": ids})
+    else:
+        files[file_name(task, "masks", xai)] = _npz({"masks": made.masks["tumour"], "ids": ids}, shrink=True)
+    known = {**made.masks, **made.truth}
+    files[file_name(task, "truth", xai)] = _npz({name: known[name] for name in truth_names(task)}, shrink=True)
+    return files
+
+
+def _npz(arrays: Mapping[str, Array], shrink: bool = False) -> bytes:
+    """The bytes of an npz: NumPy dates every entry 1980, so they depend on the arrays alone."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed if shrink else np.savez
+    save(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _csv(made: MedicalSet) -> bytes:
+    """One line per sample: id, label, class, the side of the image that holds the nodule, its area, and the features."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["id", "label", "class", "side_of_image", "nodule_pixels", *FEATURES])
+    areas = made.masks["nodule"].sum(axis=(1, 2))
+    for name, label, pixels, values in zip(made.ids, made.labels, areas, made.inputs["table"], strict=True):
+        said = (CLASSES[label], ("left", "right")[label])
+        lines.writerow([name, int(label), *said, int(pixels), *(f"{value:.6g}" for value in values)])
+    return text.getvalue().encode()

@@ -1,0 +1,159 @@
+"""The fusion networks in PyTorch: image + table → class, image + image → score, image + image → mask.
+
+Images come NCHW with one channel, height and width divisible by 16; every ReLU is a module of its own. Names of layers are
+those of `fusion_keras`, with "." for "_". The last convolutional activation of each encoder, where Grad-CAM looks:
+
+- `FusionClassifier`: "ct.relu2" (before: "ct.relu1"); with a ResNet-18: "ct.layer4" (before: "ct.layer1" to "ct.layer3")
+- `FusionRegressor`: "t1.relu2", "t2.relu2" (before: "t1.relu1", "t2.relu1")
+- `FusionUNet`: "flair.relu3", "t1ce.relu3" (before: "….relu1", "….relu2"); both together: "bottleneck.relu"
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from crossxai.errors import UnknownName
+from crossxai.studies.networks import resnet18_torch
+
+
+def build(architecture: str, seed: int | None = None) -> nn.Module:
+    """An untrained network by the name that checkpoints call it, in train mode; a seed leaves torch's global generator alone."""
+    if architecture not in ARCHITECTURES:
+        raise UnknownName("fusion network", architecture, ARCHITECTURES)
+    if seed is None:
+        return ARCHITECTURES[architecture]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[architecture]()
+
+
+class FusionClassifier(nn.Module):
+    """CT (n, 1, h, w) and table (n, 12) → logits (n, 2); 45,442 parameters.
+
+    resnet18: the image encoder is a ResNet-18 with one input channel instead of two convolutions.
+    """
+
+    def __init__(self, resnet18: bool = False) -> None:
+        super().__init__()
+        self.ct = _resnet18() if resnet18 else _convolutions()
+        self.embedding = nn.ReLU()
+        self.table = _chain(fc1=nn.Linear(12, 32), relu1=nn.ReLU(), fc2=nn.Linear(32, 32), relu2=nn.ReLU())
+        self.fusion = _chain(fc1=nn.Linear(96, 64), relu1=nn.ReLU(), fc2=nn.Linear(64, 2))
+
+    def forward(self, ct: Tensor, table: Tensor) -> Tensor:
+        logits: Tensor = self.fusion(torch.cat([self.embedding(self.ct(ct)), self.table(table)], 1))
+        return logits
+
+
+class FusionRegressor(nn.Module):
+    """T1 and T2, each (n, 1, h, w) → score (n, 1); two streams with batch norm, 22,337 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t1 = _stream()
+        self.t2 = _stream()
+        self.fusion = _chain(fc1=nn.Linear(128, 64), relu1=nn.ReLU(), fc2=nn.Linear(64, 1))
+
+    def forward(self, t1: Tensor, t2: Tensor) -> Tensor:
+        score: Tensor = self.fusion(torch.cat([self.t1(t1), self.t2(t2)], 1))
+        return score
+
+
+class FusionUNet(nn.Module):
+    """FLAIR and T1ce, each (n, 1, h, w) → logits of the mask (n, 1, h, w).
+
+    Two encoders down to a quarter of the size, fused at an eighth; transposed convolutions back up, one skip at half the size,
+    from the FLAIR encoder alone. The finest convolution works at half the size, which is what keeps a pass cheap.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flair = _encoder()
+        self.t1ce = _encoder()
+        self.bottleneck = _chain(conv=_conv(64, 32), relu=nn.ReLU())
+        self.up1 = _chain(conv=nn.ConvTranspose2d(32, 16, 2, 2), relu=nn.ReLU())
+        self.up2 = _chain(conv=nn.ConvTranspose2d(16, 16, 2, 2), relu=nn.ReLU())
+        self.decoder = _chain(conv=_conv(32, 8), relu=nn.ReLU())
+        self.head = nn.ConvTranspose2d(8, 1, 2, 2)
+
+    def forward(self, flair: Tensor, t1ce: Tensor) -> Tensor:
+        skip = flair
+        for name, layer in self.flair.named_children():
+            flair = layer(flair)
+            skip = flair if name == "relu2" else skip
+        fused = self.bottleneck(torch.cat([flair, self.t1ce(t1ce)], 1))
+        decoded = self.decoder(torch.cat([self.up2(self.up1(fused)), skip], 1))
+        logits: Tensor = self.head(decoded)
+        return logits
+
+
+def _conv(channels: int, width: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, 3, padding=1)
+
+
+def _chain(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
+
+
+def _convolutions() -> nn.Sequential:
+    return _chain(
+        conv1=_conv(1, 16),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=_conv(16, 32),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),
+        pool3=nn.AdaptiveAvgPool2d(4),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(512, 64),
+    )
+
+
+def _resnet18() -> nn.Module:
+    encoder = resnet18_torch.build(64)
+    encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)  # one channel that meant all three: their kernels, summed
+    nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return encoder
+
+
+def _stream() -> nn.Sequential:
+    return _chain(
+        conv1=_conv(1, 16),
+        bn1=nn.BatchNorm2d(16),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=_conv(16, 32),
+        bn2=nn.BatchNorm2d(32),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),
+        pool3=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(32, 64),
+        relu3=nn.ReLU(),
+    )
+
+
+def _encoder() -> nn.Sequential:
+    return _chain(
+        conv1=_conv(1, 8),
+        relu1=nn.ReLU(),
+        pool1=nn.MaxPool2d(2),
+        conv2=_conv(8, 16),
+        relu2=nn.ReLU(),
+        pool2=nn.MaxPool2d(2),
+        conv3=_conv(16, 32),
+        relu3=nn.ReLU(),
+        pool3=nn.MaxPool2d(2),
+    )
+
+
+ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
+    "fusion_classifier": FusionClassifier,
+    "fusion_classifier_resnet18": lambda: FusionClassifier(resnet18=True),
+    "fusion_regressor": FusionRegressor,
+    "fusion_unet": FusionUNet,
+}

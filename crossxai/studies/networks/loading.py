@@ -1,0 +1,204 @@
+"""A checkpoint of any of our networks as a model of either framework, standardisation included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.model import Array, Inputs, Modality, Model
+from crossxai.process import require
+from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks.checkpoint import Checkpoint
+
+Framework = Literal["torch", "tensorflow"]
+
+OUTPUT_AXES = {"segmentation": ("y", "x", "class")}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """model: the adapter around the network, raw inputs to outputs. held: the checkpoint that it came from. tables: names of
+    those that the model takes in standard units. framework: the network's."""
+
+    model: Model
+    held: Checkpoint
+    tables: tuple[str, ...] = ()
+    framework: Framework = "torch"
+
+    @property
+    def task(self) -> str:
+        """ "classification", "regression" or "segmentation"."""
+        return str(self.held.meta.get("task", "classification"))
+
+    @property
+    def architecture(self) -> str:
+        """The network's name, such as "fusion_unet"."""
+        return str(self.held.meta["architecture"])
+
+    @property
+    def trained_without(self) -> str:
+        """The modality whose values were shuffled among samples in training, or ""."""
+        return str(self.held.meta.get("trained_without", ""))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
+        the one that it was trained in."""
+        of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
+        found = self.held.meta.get("keras" if of_keras else "metrics", {})
+        return dict(found.get("test", {}))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the file."""
+        return self.held.digest
+
+    @property
+    def standardise(self) -> dict[str, tuple[list[float], list[float]]]:
+        """modality → (mean, sd) of the training split, one number per channel or feature."""
+        return _constants(self.held)
+
+    @property
+    def standard(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """table → (mean, sd) that make standard units of its raw ones; of `tables`."""
+        return {name: self.held.standardise[name] for name in self.tables}
+
+    @property
+    def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
+        """modality → (mean, sd) of the training split as the model takes it: 0 and 1 in standard units."""
+        found = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
+        return found | {name: ([0.0] * len(found[name][0]), [1.0] * len(found[name][0])) for name in self.tables}
+
+    def inputs(self, given: Mapping[str, Array]) -> Inputs:
+        """Raw arrays (n, *axes) by modality as a question about this model takes them: in its order, `tables` in standard units.
+
+        Raises `InvalidInput` where one of its modalities is not given.
+        """
+        if lacking := [m.name for m in self.model.modalities if m.name not in given]:
+            raise InvalidInput(f"the model needs {', '.join(lacking)}; given are {', '.join(given) or 'none'}")
+        found = []
+        for modality in self.model.modalities:
+            values = given[modality.name]
+            if modality.name in self.tables:
+                values = in_standard_units(values, *self.held.standardise[modality.name])
+            found.append(values)
+        return tuple(found)
+
+
+def in_standard_units(values: Array, mean: Array, sd: Array) -> Array:
+    """(values - mean) / sd, in the values' precision."""
+    return np.asarray(((values - mean) / sd).astype(values.dtype))
+
+
+def load(
+    path: str | os.PathLike[str],
+    framework: Framework,
+    name: str = "",
+    *,
+    size: int | None = None,
+    dtype: Literal["float32", "float64"] = "float32",
+    standard_tables: bool = False,
+) -> Loaded:
+    """The model of a checkpoint, in evaluation mode, behind its adapter.
+
+    framework: "torch" or "tensorflow". name: the model's; "pytorch" or "keras" without. size: height and width that a Keras
+    network is built for; as trained, without. standard_tables: the model takes tables in standard units, so that zero, the
+    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. Raises
+    `InvalidFile` if the file does not hold one of our networks.
+    """
+    if framework not in ("torch", "tensorflow"):
+        raise InvalidInput(f"framework is 'torch' or 'tensorflow', got {framework!r}")
+    held = checkpoint.read(path, None)
+    require(framework, framework, f"the model of {path}")
+    inputs = modalities(held)
+    tables = tuple(m.name for m in inputs if standard_tables and not m.spatial and m.name in held.standardise)
+    options: dict[str, Any] = {
+        "standardise": {name: pair for name, pair in _constants(held).items() if name not in tables},
+        "output_axes": OUTPUT_AXES.get(held.meta.get("task", ""), ("class",)),
+        "outputs": "values" if held.meta.get("task") == "regression" else "logits",
+    }
+    if framework == "torch":
+        from crossxai.adapters.torch import TorchModel
+
+        torch_model = TorchModel(_torch(path, held, dtype), inputs, name=name or "pytorch", **options)
+        return Loaded(torch_model, held, tables, framework)
+    from crossxai.adapters.tensorflow import KerasModel
+
+    keras_model = KerasModel(_keras(path, held, size, dtype), inputs, name=name or "keras", **options)
+    return Loaded(keras_model, held, tables, framework)
+
+
+def modalities(held: Checkpoint) -> tuple[Modality, ...]:
+    """The modalities of a checkpoint's model, in its order; an RGB image if it names none."""
+    given = held.meta.get("modalities")
+    if given is None:
+        return (Modality.image(),)
+    return tuple(
+        Modality(
+            m["name"],
+            tuple(m["axes"]),
+            tuple(m["features"]),
+            None if m["range"] is None else (m["range"][0], m["range"][1]),
+        )
+        for m in given
+    )
+
+
+def described(modality: Modality) -> dict[str, Any]:
+    """A modality as a checkpoint's meta holds it."""
+    bounds = None if modality.range is None else list(modality.range)
+    return {
+        "name": modality.name,
+        "axes": list(modality.axes),
+        "features": list(modality.features),
+        "range": bounds,
+    }
+
+
+def _constants(held: Checkpoint) -> dict[str, tuple[list[float], list[float]]]:
+    return {name: (mean.tolist(), sd.tolist()) for name, (mean, sd) in held.standardise.items()}
+
+
+def _torch(path: str | os.PathLike[str], held: Checkpoint, dtype: str) -> Any:
+    import torch
+
+    from crossxai.studies.networks import fusion_torch, resnet18_torch
+
+    architecture = held.meta["architecture"]
+    if architecture == "resnet18":
+        module = resnet18_torch.load(path)
+    else:
+        _known(path, architecture, fusion_torch.ARCHITECTURES)
+        module = fusion_torch.build(architecture, seed=0)
+        try:
+            module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in held.weights.items()})
+        except RuntimeError as error:
+            raise InvalidFile(f"{path}: its weights do not fit {architecture}: {error}") from error
+    return module.eval().to(getattr(torch, dtype))
+
+
+def _keras(path: str | os.PathLike[str], held: Checkpoint, size: int | None, dtype: str) -> Any:
+    from crossxai.studies.networks import fusion_keras, keras_weights, resnet18_keras
+
+    architecture = held.meta["architecture"]
+    if architecture == "resnet18":
+        return resnet18_keras.load(path, size=size or 96, dtype=dtype)
+    _known(path, architecture, fusion_keras.ARCHITECTURES)
+    model = fusion_keras.build(architecture, size or int(held.meta.get("size", 224)), dtype)
+    weights: dict[str, npt.NDArray[Any]] = {name: np.asarray(values) for name, values in held.weights.items()}
+    try:
+        keras_weights.set_weights_from(model, weights)
+    except InvalidInput as error:
+        raise InvalidFile(f"{path}: {error}") from error
+    return model
+
+
+def _known(path: str | os.PathLike[str], architecture: str, known: Any) -> None:
+    if architecture not in known:
+        raise InvalidFile(f"{path}: holds architecture {architecture!r}; known are resnet18, {', '.join(known)}")

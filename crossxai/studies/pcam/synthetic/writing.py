@@ -1,0 +1,170 @@
+"""The set as files: streamed, whole under their names or not there, the same bytes for the same settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import h5py
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crossxai.errors import InvalidInput
+from crossxai.files.atomic import replacing, sweep, write_text
+from crossxai.studies.pcam.folder import holds, read_note, refuse_foreign
+from crossxai.studies.pcam.reading import CENTRE, ROWS, SIZE, Part, PCam, Split, file_name
+from crossxai.studies.pcam.synthetic.patches import Patches, whole
+from crossxai.studies.pcam.synthetic.shortcut import Shortcut
+from crossxai.studies.pcam.synthetic.workers import pool
+from crossxai.studies.threshold_rule import best_threshold
+
+NOTE = "synthetic.json"
+VERSION = 1
+"""Raised when the code of this package changes what is drawn, so that a set of the old code is made again."""
+
+MASK_ROWS = 16
+"""Masks are nearly empty and compressed, a few rows at a time so that one row is still read fast."""
+
+
+def write(
+    out: str | os.PathLike[str],
+    n: int = 2000,
+    seed: int = 0,
+    shortcut: Shortcut | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write n patches into a folder, 80 % to train, 10 % to validate, 10 % to test, with `synthetic.json`; returns the folder.
+
+    Patches follow each other: train has the numbers from 0 on, then valid, then test (see `generate`). Splits that are there,
+    whole and of these settings, are kept; of other settings, written anew. workers: processes, None for the number of cores;
+    they never change a byte; more than one need `if __name__ == "__main__":` in a script. Raises `InvalidInput`, and
+    `InvalidFile` if the folder holds PatchCamelyon files that this function did not write.
+    """
+    ranges = split_ranges(n)
+    whole("seed", seed, 0)
+    folder = Path(out)
+    note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic")
+    refuse_foreign(folder, _ours)
+    made_from = {
+        "version": VERSION,
+        "n": int(n),
+        "seed": int(seed),
+        "shortcut": _as_json(shortcut),
+    }
+    kept: dict[str, Any] = {}
+    if note is not None and note["made_from"] == made_from:
+        told = note.get("splits", {})
+        kept = {
+            split: told[split] for split in ranges if split in told and holds(folder, split, told[split]["fingerprint"])
+        }
+    console = Console(stderr=True, quiet=not progress)
+    if len(kept) == len(ranges):
+        _sweep(folder)
+        console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
+        return folder
+    _sweep(folder)
+    # Before the new note, which says where a mark is: no old file may ever lie beside it, whenever this process is killed.
+    for split in ranges.keys() - kept.keys():
+        for path in (folder / file_name(split, part) for part in ROWS):
+            if path.exists():
+                path.unlink()
+    _write_note(folder, made_from, kept)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
+        for split, numbers in ranges.items():
+            if split in kept:
+                continue
+            bar = bars.add_task(split, total=len(numbers))
+            chunks = _told(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
+            kept[split] = _write_split(folder, split, len(numbers), chunks)
+            _write_note(folder, made_from, kept)
+    return folder
+
+
+def split_ranges(n: int) -> dict[Split, range]:
+    """The numbers of each split's patches; all even in length, so that classes are balanced. Raises `InvalidInput`."""
+    whole("n", n, 20)
+    if n % 2:
+        raise InvalidInput(f"n is {n}; write an even number, as the classes are of one size")
+    tenth = 2 * round(n / 20)
+    train = n - 2 * tenth
+    return {"train": range(train), "valid": range(train, train + tenth), "test": range(train + tenth, n)}
+
+
+def _told(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterator[Patches]:
+    """The same; `done` hears how many patches have been dealt with."""
+    for patches in chunks:
+        yield patches
+        done(len(patches))
+
+
+def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> dict[str, Any]:
+    """Write one split's three files; returns its figures."""
+    labels, surround = _write_files(folder, split, n, chunks)
+    return {
+        "patches": n,
+        "per_class": np.bincount(labels, minlength=2).tolist(),
+        "surround_rule": best_threshold(surround, labels),
+        "fingerprint": PCam(folder, split).fingerprint(),
+    }
+
+
+def _write_files(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> tuple[Any, Any]:
+    """(labels (n,), tumour pixels outside the centre (n,)) of what was written."""
+    labels, surround = np.empty(n, np.uint8), np.empty(n, np.uint16)  # all that grows with n: 3 bytes a patch
+    rows = (min(n, MASK_ROWS), *ROWS["mask"])
+    layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": rows, "compression": 1}}
+    with ExitStack() as stack:
+        data = {}
+        for part in ROWS:
+            temporary = stack.enter_context(replacing(folder / file_name(split, part)))
+            file = stack.enter_context(h5py.File(temporary, "w"))
+            file.attrs["made_by"] = NOTE
+            data[part] = file.create_dataset(part, (n, *ROWS[part]), np.uint8, **layout[part])
+        start = 0
+        for patches in chunks:
+            part_of = slice(start, start := start + len(patches))
+            data["x"][part_of] = patches.images
+            data["y"][part_of] = patches.labels.reshape(-1, 1, 1, 1).astype(np.uint8)
+            data["mask"][part_of] = patches.masks[..., None].astype(np.uint8)
+            labels[part_of] = patches.labels
+            inside = patches.masks[:, CENTRE, CENTRE].sum(axis=(1, 2))
+            surround[part_of] = patches.masks.reshape(-1, SIZE * SIZE).sum(axis=1) - inside
+    return labels, surround
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed calls left half written."""
+    sweep(folder / NOTE)
+    for split in get_args(Split):
+        for part in ROWS:
+            sweep(folder / file_name(split, part))
+
+
+def _ours(path: Path) -> bool:
+    """Whether this package wrote the file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("made_by") == NOTE)
+    except OSError:
+        return False
+
+
+def _as_json(shortcut: Shortcut | None) -> dict[str, Any] | None:
+    if shortcut is None:
+        return None
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(shortcut).items()}
+
+
+def _write_note(folder: Path, made_from: dict[str, Any], splits: dict[str, Any]) -> None:
+    ordered = {split: splits[split] for split in get_args(Split) if split in splits}  # in whatever order they were made
+    note = {"made_from": made_from, "shortcut": made_from["shortcut"], "splits": ordered}
+    write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")

@@ -1,0 +1,246 @@
+"""Train a fusion network on one task of the medical sets: from samples in memory to a checkpoint with held-out figures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.model import Modality
+from crossxai.process import require
+from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks.loading import described
+from crossxai.studies.training.tasks import BY_NAME, Task
+
+if TYPE_CHECKING:
+    import torch
+
+    from crossxai.studies.medical import MedicalSet
+    from crossxai.studies.training.loop import Progress
+
+RECIPE = 1
+"""Raised when the code changes what is trained, so that checkpoints of the old code are not taken for the new."""
+
+Rows = npt.NDArray[np.intp]
+Values = npt.NDArray[Any]
+
+
+class FusionSettings(BaseModel):
+    """How to train. epochs, batch_size, patience: None for the task's own. learning_rate: where the cosine starts.
+
+    encoder: the classifier's for the CT. frozen: leave a ResNet-18 encoder as its weights are. weights: a file (.npz of this
+    project, or a .pth state_dict), "imagenet" for torchvision's, "" to begin at random. uninformative: a modality whose values
+    are shuffled among samples, so that it tells nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(default=0, ge=0)
+    epochs: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=2)
+    patience: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0, ge=0)
+    encoder: Literal["plain", "resnet18"] = "plain"
+    frozen: bool = False
+    weights: str = ""
+    uninformative: str = ""
+
+    def of(self, task: Task) -> FusionSettings:
+        """With the task's own epochs, batch size and patience where none are given; raises `InvalidInput` for what does not go
+        together."""
+        if self.encoder == "resnet18" and task.name != "classification":
+            raise InvalidInput(f"encoder 'resnet18' is the classifier's; {task.name} has its own, 'plain'")
+        if self.encoder == "plain" and (self.frozen or self.weights):
+            raise InvalidInput(
+                "only the encoder 'resnet18' takes weights or can be frozen: write encoder='resnet18' (--encoder resnet18)"
+            )
+        if self.frozen and not self.weights:
+            raise InvalidInput("a frozen encoder needs weights: name a file, or 'imagenet' for torchvision's")
+        if self.uninformative and self.uninformative not in task.modalities:
+            raise UnknownName(f"modality of {task.name}", self.uninformative, task.modalities)
+        own = {"epochs": task.epochs, "batch_size": task.batch_size, "patience": task.patience}
+        return self.model_copy(update={name: value for name, value in own.items() if getattr(self, name) is None})
+
+
+def fit_fusion(
+    data: MedicalSet,
+    rows: Mapping[str, Rows],
+    out: str | os.PathLike[str],
+    settings: FusionSettings | None = None,
+    *,
+    features: tuple[str, ...] = (),
+    progress: bool = True,
+) -> tuple[Path, bool]:
+    """Train on the rows "train", choose the epoch by "valid", and write the checkpoint; figures are for `figures.certified`.
+
+    out: a file (.npz) or a folder, in which the file is called by task, encoder and what it was trained without. features: names
+    of the table's columns. Returns the file, and whether it was trained now: one of the same data and settings is left as it is.
+    A call that was killed goes on after its last whole epoch. Raises `InvalidInput`, and `MissingDependency` without torch.
+    """
+    task = BY_NAME[data.task]
+    chosen = (settings or FusionSettings()).of(task)
+    path = named(out, task, chosen)
+    if lacking := {"train", "valid", "test"} - set(rows):
+        raise InvalidInput(f"rows lacks {', '.join(sorted(lacking))}: write crossxai.studies.medical.split(...)")
+    modalities = task.declared(features)
+    inputs = shuffled(data, task, chosen)
+    identity = _identity(data, rows, chosen)
+    if checkpoint.finished(path, identity):
+        return path, False
+    require("torch", "torch", "training (Keras then gets the same weights)")
+    standardise = {m.name: statistics(inputs[m.name][rows["train"]], m) for m in modalities}
+    targets = task.targets(data)
+    if task.name == "classification" and any(len(np.unique(targets[rows[part]])) < 2 for part in ("train", "valid")):
+        raise InvalidInput("all labels of the training or validation rows are the same: nothing to learn or judge by")
+    weights, learnt = _learn(task, chosen, inputs, targets, rows, standardise, path, identity, progress)
+    meta = {
+        "architecture": architecture(task, chosen),
+        "n_classes": task.outputs,
+        "task": task.name,
+        "modalities": [described(m) for m in modalities],
+        "size": int(inputs[task.modalities[0]].shape[1]),
+        "trained_without": chosen.uninformative,
+        "settings": chosen.model_dump(),
+        "identity": identity,
+        "history": learnt.history,
+        "best_epoch": learnt.best_epoch,
+        "metrics": {},
+    }
+    checkpoint.write_modalities(path, weights, standardise, meta)
+    state_file(path).unlink(missing_ok=True)
+    return path, True
+
+
+def named(out: str | os.PathLike[str], task: Task, settings: FusionSettings) -> Path:
+    """`out` itself if it is an .npz, else the file in that folder: task[-resnet18[-frozen]][-without-modality].npz."""
+    if Path(out).suffix == ".npz":
+        return Path(out)
+    encoder = "" if settings.encoder == "plain" else f"-{settings.encoder}{'-frozen' if settings.frozen else ''}"
+    without = f"-without-{settings.uninformative}" if settings.uninformative else ""
+    return Path(out) / f"{task.name}{encoder}{without}.npz"
+
+
+def state_file(path: Path) -> Path:
+    """Where the state of a training under way is, beside its checkpoint to be."""
+    return path.with_suffix(".training.pt")
+
+
+def architecture(task: Task, settings: FusionSettings) -> str:
+    """The network's name in checkpoints."""
+    return task.architecture + ("_resnet18" if settings.encoder == "resnet18" else "")
+
+
+def shuffled(data: MedicalSet, task: Task, settings: FusionSettings) -> dict[str, Values]:
+    """The inputs in the model's order, the uninformative one's rows exchanged among all samples."""
+    inputs = {name: np.asarray(data.inputs[name]) for name in task.modalities}
+    if settings.uninformative:
+        order = np.random.default_rng([settings.seed, 1]).permutation(len(data.labels))
+        inputs[settings.uninformative] = inputs[settings.uninformative][order]
+    return inputs
+
+
+def statistics(values: Values, modality: Modality) -> tuple[Values, Values]:
+    """Mean and standard deviation (channels,) over samples and space; a constant column is left as wide as it is."""
+    flat = values.reshape(-1, len(modality.features)).astype(np.float64)
+    sd = flat.std(axis=0)
+    return flat.mean(axis=0).astype(np.float32), np.where(sd > 1e-6, sd, 1).astype(np.float32)
+
+
+def _learn(
+    task: Task,
+    settings: FusionSettings,
+    inputs: Mapping[str, Values],
+    targets: Values,
+    rows: Mapping[str, Rows],
+    standardise: Mapping[str, tuple[Values, Values]],
+    path: Path,
+    identity: str,
+    progress: bool,
+) -> tuple[checkpoint.Weights, Progress]:
+    import torch
+
+    from crossxai.studies.networks import fusion_torch, pretrained
+    from crossxai.studies.training import loop, pooled
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    centre, scale = _scale(task, targets[rows["train"]])
+
+    def split(part: str) -> loop.Split:
+        index = rows[part]
+        tensors = tuple(_tensor((inputs[m][index] - mean) / sd) for m, (mean, sd) in standardise.items())
+        wanted = targets[index] if task.name == "classification" else (targets[index] - centre) / scale
+        return loop.Split(tensors, _tensor(wanted))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        module: Any = fusion_torch.build(architecture(task, settings))
+        if settings.weights:
+            pretrained.into(module.ct, settings.weights)
+        if settings.frozen:
+            pretrained.freeze(module.ct)
+        if task.name == "regression":
+            pooled.standardised(module)
+        schedule = loop.Schedule(
+            settings.epochs or task.epochs,
+            settings.batch_size or task.batch_size,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.patience or task.patience,
+        )
+        learnt = loop.train(
+            module,
+            task.loss,
+            split("train"),
+            split("valid"),
+            schedule,
+            settings.seed,
+            state_file(path),
+            identity,
+            progress,
+            (lambda _module: pretrained.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
+        )
+    weights = pooled.folded({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
+    if task.name == "regression":  # the last layer gives points, not standard deviations
+        weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
+        weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)
+    return weights, learnt
+
+
+def _tensor(values: Values) -> torch.Tensor:
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    return tensor.movedim(-1, 1) if tensor.ndim == 4 else tensor
+
+
+def _scale(task: Task, targets: Values) -> tuple[np.float32, np.float32]:
+    """Mean and standard deviation of the scores; 0 and 1 for other tasks."""
+    if task.name != "regression":
+        return np.float32(0), np.float32(1)
+    return np.float32(targets.mean()), np.float32(targets.std() or 1)
+
+
+def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettings) -> str:
+    """sha256 over everything that the result depends on: data, rows, settings, weights to begin with, recipe."""
+    found = hashlib.sha256(json.dumps({"recipe": RECIPE, "settings": settings.model_dump()}, sort_keys=True).encode())
+    for part in sorted(rows):
+        found.update(part.encode() + np.asarray(rows[part], np.int64).tobytes())
+    arrays = {**data.inputs, "labels": data.labels, **data.masks}
+    for name in sorted(arrays):
+        values = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
+    if settings.weights and settings.weights != "imagenet":
+        try:
+            found.update(Path(settings.weights).read_bytes())
+        except OSError as error:
+            raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
+    return found.hexdigest()

@@ -1,0 +1,199 @@
+"""The training loop of the fusion networks: Adam, cosine schedule, early stopping, and a state file that survives a kill."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from crossxai.errors import CrossXAIError
+from crossxai.files.atomic import replacing
+from crossxai.studies.training.patch_figures import Metrics
+from crossxai.studies.training.progress import bar
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """inputs: standardised tensors, images NCHW, one per modality. targets: as the loss takes them."""
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def rows(self, index: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Some samples; images in torch's channels_last layout, the faster one on a CPU."""
+        return tuple(_laid_out(x[index]) for x in self.inputs), self.targets[index]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """learning_rate: at the start; it falls to 0 along a cosine over all epochs.
+
+    patience: epochs without a lower validation loss.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    patience: int
+
+
+@dataclass
+class Progress:
+    """What training knows after an epoch. best: weights of the epoch with the lowest validation loss, `best_epoch` from 1."""
+
+    best: dict[str, Tensor]
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    epoch: int = 0
+    history: list[Metrics] = field(default_factory=list)
+
+    def over(self, schedule: Schedule) -> bool:
+        """Whether no epoch is left, or none has helped for too long."""
+        return self.epoch >= schedule.epochs or self.epoch - self.best_epoch >= schedule.patience
+
+
+def train(
+    module: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    training: Split,
+    validation: Split,
+    schedule: Schedule,
+    seed: int,
+    state: Path,
+    identity: str,
+    progress: bool = True,
+    frozen: Callable[[nn.Module], None] = lambda module: None,
+) -> Progress:
+    """Train and return the best weights; an epoch's state is in the file `state` before the next begins.
+
+    A state file of the same identity is gone on from, with the weights that an uninterrupted run would have had, bit for bit; any
+    other is written over. frozen: called after `module.train()`, to keep parts in evaluation mode. Draws from torch's global
+    generator, which the caller seeds and keeps. Raises `CrossXAIError` if a loss stops being finite.
+    """
+    module.to(memory_format=torch.channels_last)
+    shuffling = torch.Generator().manual_seed(seed)
+    steps = -(-len(training) // schedule.batch_size)
+    optimiser = torch.optim.Adam(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+    )
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs * steps)
+    found = _resumed(state, identity, module, optimiser, cosine, shuffling) or Progress(_weights(module))
+    if found.epoch:
+        Console(stderr=True).print(f"Going on after epoch {found.epoch} of {state.name}", highlight=False)
+    with bar(progress, schedule.epochs * steps) as report:
+        report(found.epoch * steps, f"epoch {found.epoch + 1}/{schedule.epochs}")
+        while not found.over(schedule):
+            module.train()
+            frozen(module)
+            losses = []
+            for index in _batches(len(training), schedule.batch_size, shuffling):
+                inputs, targets = training.rows(index)
+                value = loss(module(*inputs), targets)
+                losses.append(_finite(value.item(), found.epoch + 1, schedule))
+                optimiser.zero_grad()
+                value.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                cosine.step()
+                report(1, f"epoch {found.epoch + 1}/{schedule.epochs}  loss {losses[-1]:.3f}")
+            judged = validation_loss(module, loss, validation, schedule.batch_size)
+            found.epoch += 1
+            found.history.append({"train_loss": float(np.mean(losses)), "valid_loss": judged})
+            if _finite(judged, found.epoch, schedule) < found.best_loss:
+                found.best, found.best_loss, found.best_epoch = _weights(module), judged, found.epoch
+            _keep(state, identity, found, module, optimiser, cosine, shuffling)
+            report(0, f"epoch {found.epoch}: validation loss {judged:.3f}")
+    return found
+
+
+def validation_loss(module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Split, batch_size: int) -> float:
+    """Mean over samples, in evaluation mode."""
+    module.eval()
+    total = 0.0
+    with torch.no_grad():
+        for index in torch.split(torch.arange(len(data)), batch_size):
+            inputs, targets = data.rows(index)
+            total += loss(module(*inputs), targets).item() * len(index)
+    return total / len(data)
+
+
+def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers in a fresh order; a last batch of one sample joins the one before, as batch norm could not use it."""
+    parts = list(torch.split(torch.randperm(n, generator=generator), batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return iter(parts)
+
+
+def _laid_out(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
+def _finite(loss: float, epoch: int, schedule: Schedule) -> float:
+    if not np.isfinite(loss):
+        raise CrossXAIError(f"epoch {epoch}: the loss is {loss}: lower learning_rate (now {schedule.learning_rate:g})")
+    return loss
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: values.detach().clone() for name, values in module.state_dict().items()}
+
+
+def _keep(
+    path: Path,
+    identity: str,
+    found: Progress,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    cosine: torch.optim.lr_scheduler.LRScheduler,
+    shuffling: torch.Generator,
+) -> None:
+    """Tensors and plain numbers only, so that the file can be read without running code from it."""
+    content = {
+        "identity": identity,
+        "progress": vars(found),
+        "module": module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "cosine": cosine.state_dict(),
+        "shuffling": shuffling.get_state(),
+        "global": torch.get_rng_state(),
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _resumed(
+    path: Path,
+    identity: str,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    cosine: torch.optim.lr_scheduler.LRScheduler,
+    shuffling: torch.Generator,
+) -> Progress | None:
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
+        return None  # damaged: it is only a convenience, training begins anew
+    if not isinstance(content, dict) or content.get("identity") != identity:
+        return None
+    module.load_state_dict(content["module"])
+    optimiser.load_state_dict(content["optimiser"])
+    cosine.load_state_dict(content["cosine"])
+    shuffling.set_state(content["shuffling"])
+    torch.set_rng_state(content["global"])
+    return Progress(**content["progress"])

@@ -1,0 +1,194 @@
+"""The training loop of ResNet-18 on patches, for every framework: order, schedule, early stopping, log, states."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from crossxai.errors import CrossXAIError
+from crossxai.files.atomic import write_text
+from crossxai.studies.networks.checkpoint import Weights
+from crossxai.studies.pcam.dataset import PatchDataset, Rows
+from crossxai.studies.training.learner import Learner
+from crossxai.studies.training.patch_figures import Metrics
+from crossxai.studies.training.progress import bar
+from crossxai.studies.training.state import StateFile
+
+LOGGED = (
+    *("epoch", "loss", "valid_loss", "valid_auc", "valid_accuracy", "valid_balanced_accuracy"),
+    *("learning_rate", "seconds", "patches_per_second"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """learning_rate: the peak of a one-cycle schedule over all epochs. patience: epochs without a better validation.
+    save_seconds: how long after the last state the next is written, within an epoch. workers: threads that read ahead."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    seed: int
+    save_seconds: float = 60
+    workers: int = 1
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of step 0 … total - 1: up along a cosine from peak / 25 for 30 % of the steps, then down to peak /
+        250,000 (Smith & Topin, 2019; the defaults of `torch.optim.lr_scheduler.OneCycleLR`, its momentum left alone)."""
+        top = max(0.3 * total - 1, 0)
+        low, passed = 1 / 25, (step / top if top and step <= top else 1)
+        if step > top:
+            low, passed = 1 / 250_000, 1 - (step - top) / max(total - 1 - top, 1)
+        return self.learning_rate * (low + (1 - low) * (1 - math.cos(math.pi * passed)) / 2)
+
+    def order(self, n: int, epoch: int) -> Rows:
+        """All samples in the order of this epoch."""
+        # A spawn key, so that it is no stream that a sample's augmentation draws from.
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch,)))
+        return rng.permutation(n)
+
+
+@dataclass
+class Progress:
+    """Where training is. epoch: whole epochs done; step: batches of the next. score: of the best epoch, counted from 1.
+
+    history holds what training was; log, with the seconds that it took, what was seen of it.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: float = 0.0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    score: tuple[float, float] = (-1.0, -math.inf)
+    history: list[Metrics] = field(default_factory=list)
+    log: list[dict[str, float]] = field(default_factory=list)
+
+    def over(self, plan: Plan) -> bool:
+        """Whether no epoch is left, or none has helped for too long."""
+        return self.epoch >= plan.epochs or self.epoch - self.best_epoch >= plan.patience
+
+
+def train(
+    learner: Learner,
+    data: PatchDataset,
+    judge: Callable[[], Metrics],
+    plan: Plan,
+    state: StateFile,
+    log: Path,
+    progress: bool = True,
+) -> tuple[Weights, Progress]:
+    """The weights of the epoch that validates best, by (balanced accuracy, then loss), and how it went.
+
+    judge: the learner's figures on the validation rows. A state of this training is gone on from, at its very step; one is
+    written after every epoch, and within one every `plan.save_seconds`. A last smaller batch is left out, as batch norms would
+    see too little. Raises `CrossXAIError` if a loss stops being finite.
+    """
+    best, found = _resumed(learner, state) or (learner.weights(), Progress())
+    if found.epoch or found.step:
+        where = f"epoch {found.epoch + 1}, step {found.step + 1}"
+        Console(stderr=True).print(f"Going on at {where}, from {state.path.name}", highlight=False)
+        write_log(log, found)
+    size = min(plan.batch_size, len(data))
+    steps = len(data) // size
+    with bar(progress, plan.epochs * steps) as report:
+        report(found.epoch * steps + found.step, f"epoch {found.epoch + 1}/{plan.epochs}")
+        while not found.over(plan):
+            _epoch(learner, data, plan, state, best, found, size, report)
+            started = time.monotonic()
+            figures = judge()
+            found.seconds += time.monotonic() - started
+            if (score := (figures["balanced_accuracy"], -figures["loss"])) > found.score:
+                best, found.best_epoch, found.score = learner.weights(), found.epoch + 1, score
+            _end_epoch(found, figures, plan, steps, size)
+            _keep(state, learner, best, found)
+            write_log(log, found)
+            report(0, f"epoch {found.epoch}: validation balanced accuracy {figures['balanced_accuracy']:.3f}")
+    return best, found
+
+
+def _epoch(
+    learner: Learner,
+    data: PatchDataset,
+    plan: Plan,
+    state: StateFile,
+    best: Weights,
+    found: Progress,
+    size: int,
+    report: Callable[[int, str], None],
+) -> None:
+    """The steps of an epoch that are left."""
+    steps = len(data) // size
+    order = plan.order(len(data), found.epoch)
+    parts = (order[step * size : (step + 1) * size] for step in range(found.step, steps))
+    saved = last = time.monotonic()
+    for pixels, labels in data.at(found.epoch).batches(parts, plan.workers):
+        rate = plan.rate(found.epoch * steps + found.step, plan.epochs * steps)
+        loss = learner.step(pixels, labels, rate)
+        if not math.isfinite(loss):
+            raise CrossXAIError(
+                f"epoch {found.epoch + 1}: the loss is {loss}: lower learning_rate (now {plan.learning_rate:g})"
+            )
+        found.step += 1
+        found.losses += loss
+        now = time.monotonic()
+        found.seconds, last = found.seconds + now - last, now
+        if now - saved >= plan.save_seconds:
+            _keep(state, learner, best, found)
+            saved = time.monotonic()
+        report(1, f"epoch {found.epoch + 1}/{plan.epochs}  loss {loss:.3f}")
+
+
+def _end_epoch(found: Progress, figures: Metrics, plan: Plan, steps: int, size: int) -> None:
+    loss = found.losses / steps
+    held = {"train_loss": loss, **{f"valid_{name}": value for name, value in figures.items()}}
+    found.epoch += 1
+    found.history.append(held)
+    seen = {
+        "epoch": found.epoch,
+        "loss": loss,
+        "learning_rate": plan.rate(found.epoch * steps - 1, plan.epochs * steps),
+        "seconds": round(found.seconds, 3),
+        "patches_per_second": round(steps * size / found.seconds, 1) if found.seconds else 0.0,
+    }
+    found.log.append({name: seen.get(name, held.get(name, math.nan)) for name in LOGGED})
+    found.step, found.losses, found.seconds = 0, 0.0, 0.0
+
+
+def write_log(path: Path, found: Progress) -> None:
+    """A line per epoch (CSV); seconds and patches per second count validation."""
+    lines = io.StringIO()
+    writer = csv.DictWriter(lines, LOGGED, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(found.log)
+    write_text(path, lines.getvalue())
+
+
+def _keep(state: StateFile, learner: Learner, best: Weights, found: Progress) -> None:
+    arrays = {f"learner/{name}": values for name, values in learner.state().items()}
+    arrays |= {f"best/{name}": values for name, values in best.items()}
+    state.write(arrays, {"progress": asdict(found)})
+
+
+def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Progress] | None:
+    content = state.read()
+    if content is None:
+        return None
+    arrays, meta = content
+
+    def part(name: str) -> dict[str, Any]:
+        return {key.removeprefix(name): values for key, values in arrays.items() if key.startswith(name)}
+
+    learner.restore(part("learner/"))
+    held = meta["progress"]
+    return part("best/"), Progress(**{**held, "score": tuple(held["score"])})
