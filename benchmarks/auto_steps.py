@@ -23,7 +23,8 @@ from crossxai import Question, Target
 from crossxai.evaluation.auto import Offsets, estimate
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.sampling import Design, Mean, mean_of
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
+from crossxai.experiment.models import load_model
 from crossxai.experiment.specification import Experiment, ModelSpec
 from crossxai.explainers import get
 from crossxai.scores import Scores
@@ -40,8 +41,8 @@ def ask(images: int) -> tuple[Question, tuple[float, ...]]:
             "metrics": [{"name": "deletion"}],
         }
     )
-    samples, _ = sources.samples(experiment)
-    subject = sources.subject(spec, Path())
+    samples, _ = loading.samples(experiment)
+    subject = load_model(spec, Path())
     values = samples.inputs["image"]
     chosen = np.concatenate([subject.model.predict((v,)) for v in np.array_split(values, 4)]).argmax(axis=1)
     return Question(subject.model, (values,), Target.classes(chosen, 2), samples.ids), subject.mean["image"]

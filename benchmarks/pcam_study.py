@@ -30,8 +30,9 @@ from scipy.special import softmax
 
 import crossxai  # before any framework: makes their import order safe
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment import questions as asking
+from crossxai.experiment.models import load_model
 from crossxai.experiment.specification import check
 from crossxai.explainers import get
 
@@ -78,8 +79,8 @@ def measure(framework: str, options: argparse.Namespace) -> dict[str, Any]:
         "folder": Path(),
     }
     experiment = check(content)
-    samples, _ = sources.samples(experiment)
-    subject = sources.subject(experiment.models[0], Path(), progress=False)
+    samples, _ = loading.samples(experiment)
+    subject = load_model(experiment.models[0], Path(), progress=False)
     question, measured, *_ = asking.questions(experiment, samples, subject, "model")
     explaining: dict[str, float] = {}
     answers = []

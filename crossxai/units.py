@@ -1,4 +1,4 @@
-"""Values of a modality in [0, 1], whatever their unit: what image processing, such as segmentation, takes them to be in."""
+"""Values of a modality in other units: in [0, 1], as image processing such as segmentation takes them to be, or standardised."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def unit(values: Array, modality: Modality) -> Array:
     if np.abs(steps - whole).max(initial=0) < 0.02:  # float32 is off by 0.008 at most
         scaled = whole / LEVELS
     return np.asarray(scaled, values.dtype)
+
+
+def standard_units(values: Array, mean: Array, sd: Array) -> Array:
+    """(values - mean) / sd, in the values' precision."""
+    return np.asarray(((values - mean) / sd).astype(values.dtype))

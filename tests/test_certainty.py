@@ -18,7 +18,7 @@ from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsu
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import friedman, power, rank_stability
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment.specification import Experiment, ExplainerSpec, check
 from crossxai.files import Samples, read_explanation, read_samples, write_explanation
 from crossxai.report.certainty import thinned
@@ -250,11 +250,11 @@ def test_which_controls_a_run_adds_and_what_the_oracle_is_told() -> None:
 
     image, table = Modality.image(), Modality.table(("age", "dose"))
     data = samples(True, image)
-    assert added(sources.with_controls(experiment(), data)) == ["random", "edges", "oracle"]
-    assert added(sources.with_controls(experiment(), samples(False, image))) == ["random", "edges"]
-    assert added(sources.with_controls(experiment(), samples(False, table))) == ["random"]
-    assert added(sources.with_controls(experiment(controls=False), data)) == []
-    again = sources.with_controls(sources.with_controls(experiment(), data), data)
+    assert added(loading.with_controls(experiment(), data)) == ["random", "edges", "oracle"]
+    assert added(loading.with_controls(experiment(), samples(False, image))) == ["random", "edges"]
+    assert added(loading.with_controls(experiment(), samples(False, table))) == ["random"]
+    assert added(loading.with_controls(experiment(controls=False), data)) == []
+    again = loading.with_controls(loading.with_controls(experiment(), data), data)
     assert added(again) == ["random", "edges", "oracle"]
 
     model = FunctionModel(lambda x: x.mean(axis=(1, 2)), (image,))
@@ -262,7 +262,7 @@ def test_which_controls_a_run_adds_and_what_the_oracle_is_told() -> None:
 
     def told(params: dict[str, Any], held: Samples = data) -> np.ndarray:
         spec = ExplainerSpec(name="controls.oracle", params=params)
-        return np.asarray(sources.explainer(spec, 0, held)(question).values[0][..., 0])
+        return np.asarray(loading.explainer(spec, 0, held)(question).values[0][..., 0])
 
     np.testing.assert_array_equal(told({}), data.truth["image"])
     np.testing.assert_array_equal(told({"mask": "stain"}), data.masks["stain"])

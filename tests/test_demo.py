@@ -16,7 +16,7 @@ from experiments import crossxai
 from scipy.special import softmax
 
 from crossxai import files
-from crossxai.experiment import loading as sources
+from crossxai.experiment.models import load_model
 from crossxai.experiment.specification import ModelSpec
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.pcam import histology
@@ -137,7 +137,7 @@ def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     """docs/report.md: black is evidence for this model, the training mean is not; the centre wins; one map under two names."""
     out = folder / "out" / "demo"
     samples = files.read_samples(out / "samples.h5")
-    subject = sources.subject(ModelSpec(name="pytorch"), Path())
+    subject = load_model(ModelSpec(name="pytorch"), Path())
     chances = {}
     for name, colour in (("black", (0.0, 0.0, 0.0)), ("mean", subject.mean["image"])):
         images = samples.inputs["image"].copy()

@@ -18,7 +18,7 @@ from crossxai.cli import tables as terminal
 from crossxai.evaluation import presets
 from crossxai.experiment import rankings
 from crossxai.experiment.evaluating import attribution
-from crossxai.experiment.loading import Subject
+from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import load
 
@@ -59,7 +59,7 @@ def test_the_tables_are_the_presets_on_the_run_s_maps(run: Path) -> None:
     experiment = load(run / "e.toml")
     from rankings_own import model
 
-    question = questions(experiment, samples, Subject(model(), "numpy", "", {}), "own")[1]
+    question = questions(experiment, samples, LoadedModel(model(), "numpy", "", {}), "own")[1]
     for row in means.to_dict("records"):
         explanation = files.read_explanation(run / "out" / "explanations" / "own" / f"{row['label']}.h5")
         metrics = presets.get(row["preset"], limit=6, modality="image", seed=experiment.seed)

@@ -12,8 +12,9 @@ from crossxai import Modality
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import presets
 from crossxai.evaluation.baselines import DatasetMean
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
+from crossxai.experiment.models import load_model
 from crossxai.files import Samples
 from crossxai.outputs import kind
 
@@ -57,7 +58,7 @@ def spec(**given: Any) -> experiment.ModelSpec:
 
 @pytest.mark.parametrize("framework", ["torch", "keras"])
 def test_the_mean_of_the_adapter_is_the_dataset_s(folder: Path, framework: str) -> None:
-    subject = sources.subject(spec(factory=f"factory_own:{framework}"), folder)
+    subject = load_model(spec(factory=f"factory_own:{framework}"), folder)
     assert subject.mean == {"image": pytest.approx(MEAN)}
     assert subject.sd == {"image": pytest.approx(SD)}
     wanted = experiment.MetricSpec(name="deletion", params={"fill": "dataset_mean"})
@@ -70,14 +71,14 @@ def test_the_mean_of_the_adapter_is_the_dataset_s(folder: Path, framework: str) 
     images = Samples(
         ("a",), (Modality.image(),), {"image": np.zeros((1, 8, 8, 3), np.float32)}, np.array([0]), ("no", "yes")
     )
-    _, metric = sources.metric(wanted, made, images, subject.mean)
+    _, metric = loading.metric(wanted, made, images, subject.mean)
     assert metric.fill == DatasetMean(MEAN)  # type: ignore[attr-defined]
     deletion, _ = presets.get("torchcam", mean=subject.mean["image"], sd=subject.sd["image"])
     assert deletion.fill == DatasetMean(MEAN)  # not black
 
 
 def test_what_outputs_are_is_declared_in_the_experiment(folder: Path) -> None:
-    subject = sources.subject(spec(factory="factory_own:torch", outputs="probabilities"), folder)
+    subject = load_model(spec(factory="factory_own:torch", outputs="probabilities"), folder)
     assert kind(subject.model, (np.zeros((1, 8, 8, 3), np.float32),)).kind == "probabilities"
     with pytest.raises(InvalidInput, match="cannot be set on its Fixed: declare it there"):
-        sources.subject(spec(factory="factory_own:fixed", outputs="logits"), folder)
+        load_model(spec(factory="factory_own:fixed", outputs="logits"), folder)

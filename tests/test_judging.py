@@ -15,7 +15,7 @@ from crossxai import Modality, Question, Target, Unsupported, files
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
 from crossxai.experiment import evaluating as judging
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment.specification import MetricSpec
 from crossxai.explainers import get as explainer_of
 
@@ -155,9 +155,9 @@ def test_metrics_of_masks_find_theirs_in_the_data() -> None:
     experiment: Any = SimpleNamespace(seed=7)
     for name in ("mask_share", "relevance_rank", "top_k_intersection", "auprc", "mask_iou", "mask_dice"):
         spec = MetricSpec(name=name, params={"labels": [1]})
-        _, metric = sources.metric(spec, experiment, samples, ())
+        _, metric = loading.metric(spec, experiment, samples, ())
         found: Any = metric
         assert found.ids == ("a", "b")
         np.testing.assert_array_equal(found.masks, [masks[0] & False, masks[1]])
-    _, noisy = sources.metric(MetricSpec(name="max_sensitivity"), experiment, samples, ())
+    _, noisy = loading.metric(MetricSpec(name="max_sensitivity"), experiment, samples, ())
     assert noisy.seed == 7  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiment
-from crossxai.experiment.loading import Subject
+from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.questions import Asked, check_scales, questions, said_of
 from crossxai.explainers import get
 from crossxai.files import Samples
@@ -74,7 +74,7 @@ def asked(model: Model, samples: Samples, **target: Any) -> tuple[Asked, dict[st
         "metrics": [{"name": "deletion"}],
     }
     made = experiment.check({**content, "target": target, "folder": Path()})
-    found = questions(made, samples, Subject(model, "", "", {}), "m")
+    found = questions(made, samples, LoadedModel(model, "", "", {}), "m")
     return found, said_of(found, made, samples)
 
 

@@ -245,7 +245,7 @@ def test_foreign_archives(saved: Path, tmp_path: Path, changes: dict[str, Any], 
 
 def test_broken_files(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.npz"
-    with pytest.raises(InvalidFile, match=r"no such file; crossxai\.training\.fit writes"):
+    with pytest.raises(InvalidFile, match=r"no such file; crossxai\.studies\.training\.fit writes"):
         checkpoint.read(path)
     whole = saved.read_bytes()
     middle = bytearray(whole)

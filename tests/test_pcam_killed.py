@@ -30,12 +30,12 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import gzip, sys, time
 from pathlib import Path
-from crossxai.data import pcam_download
+from crossxai.studies.pcam import download
 from crossxai.data.fetching import Retries
 from crossxai.studies.pcam.record import Archive
 out, url, stall = sys.argv[1:]
 if stall:
-    pcam_download.BLOCK = 1 << 14
+    download.BLOCK = 1 << 14
     class Slow(gzip.GzipFile):
         blocks = 0
         def read(self, size=-1):
@@ -44,7 +44,7 @@ if stall:
                 time.sleep(60)
             return super().read(size)
     gzip.GzipFile = Slow
-pcam_download.download(out, ["valid"], url, table={table!r}, retries=Retries(attempts=2, wait=0.01), progress=False)
+download.download(out, ["valid"], url, table={table!r}, retries=Retries(attempts=2, wait=0.01), progress=False)
 """
 
 

@@ -15,7 +15,7 @@ import pytest
 from experiments import crossxai, toml
 
 from crossxai import InvalidFile, InvalidInput
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
 from crossxai.report import place_cards, places, shortcuts
 from crossxai.report.places import CENTRE
@@ -213,17 +213,17 @@ def test_labels_that_no_sample_has_are_refused(marked: Path) -> None:
     path = marked / "none.toml"
     path.write_text(toml({**content, "explainers": [{"name": "controls.random"}], "metrics": [metric]}))
     asked = experiment.load(path)
-    found, _ = sources.samples(asked)
+    found, _ = loading.samples(asked)
     with pytest.raises(InvalidInput, match=r"centre_share: no sample has a label in \[2\]; there are \[0, 1\]"):
-        sources.metric(asked.metrics[0], asked, found, {})
+        loading.metric(asked.metrics[0], asked, found, {})
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_examples_name_what_there_is(path: Path) -> None:
     """Every explainer, metric and parameter, also of the two whose files are made or downloaded first."""
     asked = experiment.load(path)
-    made = [sources.explainer(spec, asked.seed) for spec in asked.explainers]
-    judged = [sources.metric(spec, asked, None, {})[1] for spec in asked.metrics]
+    made = [loading.explainer(spec, asked.seed) for spec in asked.explainers]
+    judged = [loading.metric(spec, asked, None, {})[1] for spec in asked.metrics]
     assert {"gradcam.gradcam", "captum.integrated_gradients", "lime.image"} <= {e.name for e in made}
     assert {"deletion", "insertion", "border_share", "grid_energy"} <= {m.name for m in judged}
     assert all(m.params["steps"] == 100 for m in asked.metrics if m.name in ("deletion", "insertion"))

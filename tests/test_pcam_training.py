@@ -372,13 +372,12 @@ def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("installed", ["torch", "tensorflow"])
 def test_the_embedded_model_is_trained_by_what_is_installed(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai.experiment import loading as sources
     from crossxai.studies import training
-    from crossxai.studies.pcam import histology
+    from crossxai.studies.pcam import histology, source
 
     asked: list[TrainSettings] = []
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None)
+    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None)
     monkeypatch.setattr(histology, "build", lambda folder: folder)
     monkeypatch.setattr(training, "fit", lambda root, settings, *rest: asked.append(settings))
-    sources.embedded_checkpoint(progress=False)
+    source.embedded_checkpoint(progress=False)
     assert asked == [TrainSettings(framework=installed)]  # type: ignore[arg-type]

@@ -76,6 +76,21 @@ def test_a_plugin_is_used_by_name_and_its_own_tests_pass(site: Path, tmp_path: P
     assert "2 passed" in done.stdout, done.stdout
 
 
+def test_a_data_source_is_used_by_name(site: Path) -> None:
+    code = (
+        "from crossxai.experiment import loading, specification\n"
+        "given = {'models': [{'name': 'm'}], 'explainers': [{'name': 'controls.random'}], 'metrics': [{'name': 'deletion'}]}\n"
+        "made = specification.check({**given, 'data': {'source': 'stripes', 'n': 4}})\n"
+        "samples, about = loading.samples(made)\n"
+        "print('FOUND', samples.classes, about['source'], len(samples.ids))\n"
+        "try: specification.check({**given, 'data': {'source': 'stripes', 'root': '.'}})\n"
+        "except Exception as error: print('SAID', error)"
+    )
+    done = python(site, "-c", code)
+    assert "FOUND ('lies', 'stands') stripes 4" in done.stdout, done.stderr
+    assert "data: stripes are drawn anew" in done.stdout
+
+
 PACKAGE = """
 [build-system]
 requires = ["setuptools>=70"]

@@ -11,10 +11,12 @@ from fused_run import PAIRS, run
 
 from crossxai import Attribution, InvalidInput, Scores
 from crossxai.model import Array
-from crossxai.report import analysis, galleries
+from crossxai.report import analysis
+from crossxai.report.galleries import chosen
 from crossxai.report.score_charts import mean_curves
 from crossxai.report.scorecard import frames, scorecards
 from crossxai.studies import medical
+from crossxai.studies.medical import galleries
 from crossxai.studies.networks import checkpoint, fusion_torch
 from crossxai.studies.networks.loading import described, load
 
@@ -35,7 +37,7 @@ def test_a_gallery_of_a_medical_set(task: str) -> None:
     figure = galleries.of_set(samples, maps_of(samples, tuple(samples.inputs)), [f"no. {i}" for i in range(7)], region)
     said = [axes.get_title() for axes in figure.axes if axes.get_title()]
     sizes = None if region is None else region.sum(axis=(1, 2))
-    rows = galleries.chosen(task, samples.labels, sizes)
+    rows = chosen(task, samples.labels, sizes)
     assert said == [f"{samples.ids[i]}\nno. {i}" for i in rows]
     labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel() and axes.get_ylabel() != "attribution"]
     prediction = ["prediction"] if task == "segmentation" else []

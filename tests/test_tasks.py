@@ -10,7 +10,7 @@ import pytest
 from experiments import crossxai, toml
 
 from crossxai import files
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
 from crossxai.studies import medical
 
@@ -189,10 +189,10 @@ def test_in_a_control_set_nothing_decides(tmp_path: Path) -> None:
             "metrics": [{"name": "pointing", "params": {"mask": "truth"}}],
         }
         asked = experiment.check(content)
-        found, about = sources.samples(asked)
+        found, about = loading.samples(asked)
         assert found.masks["tumour"].any()
         assert {name: bool(mask.any()) for name, mask in found.truth.items()} == {"flair": planted, "t1ce": planted}
         assert about["structure"]["flair"] == ("sufficient" if planted else "uninformative")
         assert ("without the signal" in about["description"]) is not planted
-        controls = {spec.name for spec in sources.with_controls(asked, found).explainers}
+        controls = {spec.name for spec in loading.with_controls(asked, found).explainers}
         assert ("controls.oracle" in controls) is planted

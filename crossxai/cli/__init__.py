@@ -10,8 +10,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai.cli import check as cli_check
-from crossxai.cli import data as cli_data
-from crossxai.cli import train as cli_train
+from crossxai.cli import registered
 from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(cli_data.app)
-app.add_typer(cli_train.app)
 app.command()(cli_check.check)
+BROKEN = registered.add(app)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 
@@ -145,12 +143,15 @@ def list_(
         typer.echo(metric_catalogue.markdown() if metrics else catalogue.markdown(), nl=False)
         return
     from crossxai import evaluation, explainers
+    from crossxai.data import sources
+    from crossxai.experiment.models import readers
 
     console = Console()
     if not metrics:
         _list_explainers(console)
     _list_metrics(console)
-    for plugin in (*(() if metrics else explainers.broken()), *evaluation.broken()):
+    others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *BROKEN)
+    for plugin in (*others, *evaluation.broken()):
         console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)
 
 

@@ -55,35 +55,36 @@ def _of_file(path: Path, most: int) -> tuple[list[Check], dict[str, str]]:
 
     from crossxai.assumptions.checking import check as measured
     from crossxai.errors import BrokenAssumption, CrossXAIError, ModelFailed
-    from crossxai.experiment import loading as sources
+    from crossxai.experiment import loading
+    from crossxai.experiment.models import load_model
     from crossxai.experiment.questions import questions
     from crossxai.experiment.specification import load
 
     experiment = load(path)
-    samples, _ = sources.samples(experiment)
+    samples, _ = loading.samples(experiment)
     checks: list[Check] = []
     failed: dict[str, str] = {}
     for spec in experiment.models:
         try:
-            subject = sources.subject(spec, experiment.folder)
+            loaded = load_model(spec, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, as in a run
             failed[spec.name] = str(error)
             continue
-        lacking = [m.name for m in subject.model.modalities if m.name not in samples.inputs]
+        lacking = [m.name for m in loaded.model.modalities if m.name not in samples.inputs]
         if lacking:
             failed[spec.name] = f"it needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}"
             continue
         target: Any = None
-        inputs = tuple(samples.inputs[m.name] for m in subject.model.modalities)
+        inputs = tuple(samples.inputs[m.name] for m in loaded.model.modalities)
         try:
-            explained = questions(experiment, samples, subject, spec.name).explained
+            explained = questions(experiment, samples, loaded, spec.name).explained
             inputs, target = explained.inputs, explained.target[np.arange(min(most, len(explained)))]
         except (
             CrossXAIError
         ) as error:  # the check says what is wrong with the model, and this what is wrong with the target
             typer.echo(f"model {spec.name!r}, its target: {error}", err=True)
         labels = samples.labels[:most] if samples.task == "classification" else None
-        checks.append(measured(subject.model, tuple(v[:most] for v in inputs), target, labels))
+        checks.append(measured(loaded.model, tuple(v[:most] for v in inputs), target, labels))
     return checks, failed
 
 
@@ -91,10 +92,10 @@ def _of_factory(name: str, size: int) -> Check:
     import numpy as np
 
     from crossxai.assumptions.checking import check as measured
-    from crossxai.experiment.loading import subject
+    from crossxai.experiment.models import load_model
     from crossxai.experiment.specification import ModelSpec
 
-    model = subject(ModelSpec(name="model", factory=name), Path()).model
+    model = load_model(ModelSpec(name="model", factory=name), Path()).model
     rng = np.random.default_rng(0)
     inputs = []
     for modality in model.modalities:

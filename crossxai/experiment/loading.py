@@ -1,53 +1,25 @@
-"""From an experiment's words to samples, models, explainers and metrics."""
+"""From an experiment's words to samples, explainers and metrics."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer
-from crossxai.errors import InvalidInput, ModelFailed
+from crossxai.data import sources
+from crossxai.errors import InvalidInput
 from crossxai.experiment import factories
-from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
+from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Samples
 from crossxai.files.fingerprints import fingerprint
-from crossxai.model import Array, Model
-from crossxai.process import require
 from crossxai.scores import Metric
-from crossxai.studies import medical
-from crossxai.studies.medical import declared
-from crossxai.studies.networks import loading
-from crossxai.studies.pcam import histology
-from crossxai.studies.pcam import samples as patches
-from crossxai.studies.pcam.reading import PCam, cache_folder
 
 ORACLE = "controls.oracle"
 TRUTH = "truth"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model ready to be explained, and what the manifest says of it.
-
-    mean, sd: of the training set, by modality, per channel or column, as the model takes them; empty if not known. standard:
-    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that told it nothing.
-    """
-
-    model: Model
-    framework: str
-    digest: str
-    metrics: Mapping[str, float]
-    mean: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    sd: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    standard: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
-    trained_without: str = ""
 
 
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
@@ -61,98 +33,8 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
             )
         about = {"source": data.factory, "split": "", "description": data.description}
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
-    if data.source == "medical":
-        return _medical(experiment)
-    root = (
-        histology.build(cache_folder() / "histology")
-        if data.source == "embedded"
-        else experiment.folder / (data.root or "")
-    )
-    split, kind = PCam(root, data.split), patches.kind(root)
-    rows = _balanced(split.labels(), data.n, experiment.seed)
-    found = patches.samples(split, rows, kind)
-    return found, {
-        "source": kind.source,
-        "split": data.split,
-        "n": len(rows),
-        "of": len(split),
-        "fingerprint": fingerprint(found),
-        "description": data.description or kind.description,
-    }
-
-
-def _medical(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
-    """The explanation set of one of the medical tasks."""
-    data = experiment.data
-    assert data.root is not None  # the experiment's own check
-    assert data.task
-    root = experiment.folder / data.root
-    whole = medical.read(root, data.task, xai=True)
-    planted = declared.planted(root)
-    said = declared.DESCRIPTIONS[data.task] + ("" if planted else declared.WITHOUT_SIGNAL)
-    if data.n > len(whole.ids):
-        raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
-    classes = data.task == "classification"
-    rows = _balanced(whole.labels, data.n, experiment.seed) if classes else np.arange(data.n)
-    found = Samples(
-        ids=tuple(whole.ids[row] for row in rows),
-        modalities=declared.DECLARED[data.task],
-        inputs={name: values[rows] for name, values in whole.inputs.items()},
-        labels=whole.labels[rows],
-        classes=declared.CLASSES[data.task],
-        masks={name: mask[rows] for name, mask in whole.masks.items()},
-        # Of a control set the masks say where the signal would lie; nothing decides there.
-        truth={name: mask[rows] & planted for name, mask in whole.truth.items()},
-        task=data.task,
-    )
-    return found, {
-        "source": f"procedural medical set, {data.task}",
-        "split": "explanation set",
-        "n": len(rows),
-        "of": len(whole.ids),
-        "structure": declared.structure(root, data.task),
-        "fingerprint": fingerprint(found),
-        "description": data.description or said + declared.PROCEDURAL,
-    }
-
-
-def subject(spec: ModelSpec, folder: Path, progress: bool = True) -> Subject:
-    """The model that an experiment names; trains the embedded one first if it is not in the cache."""
-    if spec.factory:
-        model = factories.call(spec.factory, folder, ModelFailed)
-        if not (hasattr(model, "predict") and hasattr(model, "modalities")):
-            raise InvalidInput(
-                f"model factory {spec.factory} must return a Model (an adapter), got {type(model).__name__}"
-            )
-        _declare(model, spec)
-        mean, sd = _declared_statistics(model)
-        return Subject(model, type(model).__module__.rpartition(".")[2], "", {}, mean, sd)
-    require(spec.framework, spec.framework, f"model {spec.name!r}")
-    path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
-    held = loading.load(path, spec.framework, spec.name, standard_tables=True)
-    mean = {name: tuple(mean) for name, (mean, _) in held.statistics.items()}
-    sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
-    about = (held.metrics, mean, sd, held.standard, held.trained_without)
-    return Subject(held.model, spec.framework, held.digest, *about)
-
-
-def _declared_statistics(model: Any) -> tuple[dict[str, tuple[float, ...]], dict[str, tuple[float, ...]]]:
-    """(mean, sd) by modality, which a model's adapter standardises with: those of its training set, as far as anyone knows."""
-    declared = dict(getattr(model, "standardise", {}))
-    mean, sd = ({name: tuple(float(v) for v in pair[i]) for name, pair in declared.items()} for i in (0, 1))
-    return mean, sd
-
-
-def _declare(model: Any, spec: ModelSpec) -> None:
-    """What the experiment says of the model's outputs, kept where adapters keep it."""
-    if spec.outputs is None:
-        return
-    try:
-        model.outputs = spec.outputs
-    except AttributeError as error:
-        raise InvalidInput(
-            f"model {spec.name!r}: outputs = {spec.outputs!r} cannot be set on its {type(model).__name__}: declare it there"
-        ) from error
+    source = sources.get(data.source)
+    return source.samples(experiment)
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
@@ -271,24 +153,3 @@ def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None
         raise InvalidInput(f"{who}: no mask {name!r} in the data; there is {', '.join(known) or 'none'}")
     mask = known[name]
     return mask if labels is None else _of_labels(mask, samples, labels)
-
-
-def embedded_checkpoint(progress: bool = True) -> Path:
-    """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
-    from crossxai.studies.training import TrainSettings, fit
-
-    root = histology.build(cache_folder() / "histology")
-    torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
-    settings = TrainSettings(framework="torch" if torch else "tensorflow")
-    return fit(root, settings, cache_folder() / "models", progress)
-
-
-def _balanced(labels: Any, n: int, seed: int) -> Any:
-    """n rows, as near to half of each class as the data allow, in random but reproducible order."""
-    if n > len(labels):
-        raise InvalidInput(f"data.n = {n} samples asked for, the split holds {len(labels)}")
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(labels))
-    positive, negative = order[labels[order] == 1], order[labels[order] != 1]
-    take = min(len(positive), max((n + 1) // 2, n - len(negative)))
-    return np.sort(np.concatenate([positive[:take], negative[: n - take]]))

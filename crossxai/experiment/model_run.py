@@ -15,9 +15,9 @@ from crossxai.attribution import Attribution, Explainer
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import baselines, curves, joint
 from crossxai.evaluation.modality import DROP
-from crossxai.experiment import loading as sources
 from crossxai.experiment.evaluating import apart, asked, attribution, cost_of, judging_cost, stream_cost, streamed
 from crossxai.experiment.failures import Failures
+from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.progress import Progress
 from crossxai.experiment.questions import measured_as, questions, said_of, words_of, words_of_what
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
@@ -43,7 +43,7 @@ class Job:
         self,
         experiment: Experiment,
         samples: Samples,
-        subject: sources.Subject,
+        loaded: LoadedModel,
         name: str,
         out: Path,
         progress: Progress,
@@ -51,14 +51,14 @@ class Job:
         failures: Failures,
     ) -> None:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
-        self.framework, self.check = subject.framework, experiment.check
-        asked_of = questions(experiment, samples, subject, name)
+        self.framework, self.check = loaded.framework, experiment.check
+        asked_of = questions(experiment, samples, loaded, name)
         self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
         outputs = asked_of.outputs
         self.identity = digest(
             {
                 "crossxai": crossxai.__version__,
-                "model": subject.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
+                "model": loaded.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
                 "framework": self.framework,
                 "samples": fingerprint(samples),
                 "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),

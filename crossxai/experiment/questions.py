@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.batching import DEFAULT, batched
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
-from crossxai.experiment.loading import Subject
+from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.links import Link
@@ -19,8 +19,8 @@ from crossxai.measures import Accuracy, Dice, Largest, Measure, Probability, pre
 from crossxai.model import Array
 from crossxai.outputs import Kind, check_known, kind, probability_link
 from crossxai.question import Question
-from crossxai.studies.networks.loading import in_standard_units
 from crossxai.target import Target
+from crossxai.units import standard_units
 
 
 class Asked(NamedTuple):
@@ -33,18 +33,18 @@ class Asked(NamedTuple):
     kind: Kind
 
 
-def questions(experiment: Experiment, samples: Samples, subject: Subject, name: str) -> Asked:
+def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Asked:
     """What explainers are asked and what metrics measure about one model, and its outputs.
 
     Tables of a model of ours are asked about in standard units, so that zero, every library's baseline, is the training mean.
     """
-    model = subject.model
+    model = loaded.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
         raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
     inputs = tuple(
-        in_standard_units(samples.inputs[m.name], *subject.standard[m.name])
-        if m.name in subject.standard
+        standard_units(samples.inputs[m.name], *loaded.standard[m.name])
+        if m.name in loaded.standard
         else samples.inputs[m.name]
         for m in model.modalities
     )

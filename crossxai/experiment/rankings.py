@@ -22,10 +22,10 @@ from crossxai.attribution import Attribution
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, InvalidInput, ModelFailed, Unsupported
 from crossxai.evaluation import baselines, curves, presets, ranking, statistics
 from crossxai.evaluation.flips import flips, ranks
-from crossxai.experiment import loading as sources
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.evaluating import attribution
 from crossxai.experiment.failures import Failures
+from crossxai.experiment.models import LoadedModel, load_model
 from crossxai.experiment.progress import Progress
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import Experiment
@@ -124,8 +124,8 @@ def evaluate(
         for spec in (spec for spec in wanted if (spec.name, MODEL) not in refused):
             try:
                 with _placed(out, folder):
-                    subject = sources.subject(spec, experiment.folder)
-                rows += _judged(experiment, samples, subject, spec.name, out, names, limit, modality, progress, refused)
+                    loaded = load_model(spec, experiment.folder)
+                rows += _judged(experiment, samples, loaded, spec.name, out, names, limit, modality, progress, refused)
             except Exception as error:  # one failure is one row; what the run's user can mend is raised
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     raise
@@ -142,7 +142,7 @@ def evaluate(
 def _judged(
     experiment: Experiment,
     samples: Samples,
-    subject: sources.Subject,
+    loaded: LoadedModel,
     model: str,
     out: Path,
     names: Sequence[str],
@@ -152,11 +152,11 @@ def _judged(
     refused: dict[tuple[str, str], str],
 ) -> list[dict[str, Any]]:
     """Rows of one model's maps by every preset; presets that cannot judge them are added to `refused`."""
-    question = _question(experiment, samples, subject, model, out)
+    question = _question(experiment, samples, loaded, model, out)
     about = modality or question.modalities[0].name
     maps = _maps(out, model, question, about)
     common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
-    mean, sd = subject.mean.get(about, ()), subject.sd.get(about, ())
+    mean, sd = loaded.mean.get(about, ()), loaded.sd.get(about, ())
     chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
     for name, metrics in chosen.items():
         if why := _refusal(question, maps[0], metrics):
@@ -207,9 +207,9 @@ def _why(error: Exception) -> str:
     return "it has no settings" if isinstance(error, KeyError | TypeError) else "it is not JSON"
 
 
-def _question(experiment: Experiment, samples: Samples, subject: sources.Subject, name: str, out: Path) -> Question:
+def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str, out: Path) -> Question:
     """What metrics measure, if the model still is the one that was explained."""
-    asked = questions(experiment, samples, subject, name)
+    asked = questions(experiment, samples, loaded, name)
     measured, outputs = asked.measured, asked.outputs
     before = read_predictions(out / "predictions" / f"{name}.h5").outputs
     if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):

@@ -20,10 +20,10 @@ import crossxai
 from crossxai.attribution import Explainer
 from crossxai.batching import DEFAULT
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import loading as sources
+from crossxai.experiment import loading
 from crossxai.experiment.failures import Failures
-from crossxai.experiment.loading import Subject
 from crossxai.experiment.model_run import Job, write_failed
+from crossxai.experiment.models import LoadedModel, load_model
 from crossxai.experiment.progress import Progress
 from crossxai.experiment.questions import check_scales, words
 from crossxai.experiment.specification import Experiment, ExplainerSpec, ModelSpec
@@ -54,38 +54,38 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     """
     start = time.perf_counter()
     for spec in experiment.explainers:
-        sources.explainer(spec, experiment.seed)
+        loading.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
-        sources.metric(metric, experiment, None, {})
+        loading.metric(metric, experiment, None, {})
     writable_folder(out)
     if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
         raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
     # A stopped run must not be reported with the settings of the last one.
     for name in ("manifest.json", plan.NAME):
         (out / name).unlink(missing_ok=True)
-    samples, data = sources.samples(experiment)
-    experiment = sources.with_controls(experiment, samples)
-    made = [(spec, sources.explainer(spec, experiment.seed, samples)) for spec in experiment.explainers]
+    samples, data = loading.samples(experiment)
+    experiment = loading.with_controls(experiment, samples)
+    made = [(spec, loading.explainer(spec, experiment.seed, samples)) for spec in experiment.explainers]
     console = console or Console(stderr=True)
     kept = Failures(out)
     failed: dict[str, str] = {}
-    subjects: dict[str, Subject] = {}
+    loaded_models: dict[str, LoadedModel] = {}
     for model in experiment.models:
         try:
-            subjects[model.name] = sources.subject(model, experiment.folder)
+            loaded_models[model.name] = load_model(model, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
             _, failed[model.name] = kept.row(error, model.name)
     judges = {
-        name: [sources.metric(m, experiment, samples, subject.mean) for m in experiment.metrics]
-        for name, subject in subjects.items()
+        name: [loading.metric(m, experiment, samples, loaded.mean) for m in experiment.metrics]
+        for name, loaded in loaded_models.items()
     }
     write_samples(out / "samples.h5", samples)
     with Progress(console) as progress:
         jobs: dict[str, Job] = {}
         mistakes: list[CrossXAIError] = []
-        for name, subject in subjects.items():
+        for name, loaded in loaded_models.items():
             try:
-                jobs[name] = Job(experiment, samples, subject, name, out, progress, console, kept)
+                jobs[name] = Job(experiment, samples, loaded, name, out, progress, console, kept)
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
@@ -100,7 +100,9 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
         check_scales(experiment, {name: job.kind for name, job in jobs.items()})
-        models = [_entry(model, subjects.get(model.name), failed.get(model.name, "")) for model in experiment.models]
+        models = [
+            _entry(model, loaded_models.get(model.name), failed.get(model.name, "")) for model in experiment.models
+        ]
         for entry in models:
             if job := jobs.get(entry["name"]):
                 entry["outputs"] = {"kind": job.kind.kind, "known": job.kind.how}
@@ -123,15 +125,15 @@ def failures(out: Path) -> list[dict[str, str]]:
     return list(json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("failures", []))
 
 
-def _entry(spec: ModelSpec, subject: Subject | None, failed: str) -> dict[str, Any]:
+def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str, Any]:
     """What the manifest says of a model, before it is judged."""
     about: dict[str, Any] = {
         "name": spec.name,
-        "framework": subject.framework if subject else "" if spec.factory else spec.framework,
-        "weights_sha256": subject.digest if subject else "",
-        "trained_without": subject.trained_without if subject else "",
-        "standard_units": list(subject.standard) if subject else [],
-        "metrics": dict(subject.metrics) if subject else {},
+        "framework": loaded.framework if loaded else "" if spec.factory else spec.framework,
+        "weights_sha256": loaded.digest if loaded else "",
+        "trained_without": loaded.trained_without if loaded else "",
+        "standard_units": list(loaded.standard) if loaded else [],
+        "metrics": dict(loaded.metrics) if loaded else {},
         "refused": {},
     }
     return {**about, "failed": failed} if failed else about

@@ -19,7 +19,8 @@ from pydantic import (
 )
 
 from crossxai.attribution import Profile
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.data import sources
+from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.outputs import Outputs
 
 LONGEST = 100
@@ -53,14 +54,14 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """source "embedded": the histology patches that need no download. "pcam": PatchCamelyon's files in `root`. "medical": the
-    explanation set of a `task` in `root`, as `crossxai data medical` writes it; it has no splits.
+    """source: a registered one (`crossxai.data.sources`), with the `root`, `task` and `split` that it asks for; ours are
+    "embedded", "pcam" and "medical".
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
     n: how many samples, half of each class where there are classes, drawn by the experiment's seed.
     """
 
-    source: Literal["embedded", "pcam", "medical"] = "embedded"
+    source: str = "embedded"
     root: Path | None = None
     task: Literal["", "classification", "regression", "segmentation"] = ""
     split: Literal["train", "valid", "test"] = "test"
@@ -69,16 +70,17 @@ class Data(_Part):
     description: str = ""
 
     @model_validator(mode="after")
-    def _root(self) -> Data:
-        if self.source == "pcam" and not self.factory and self.root is None:
-            raise ValueError("source = 'pcam' needs root = 'folder of the .h5 files'")
-        if self.source == "medical" and not self.factory and (self.root is None or not self.task):
-            raise ValueError(
-                "source = 'medical' needs root = 'folder that crossxai data medical wrote' and "
-                "task = 'classification', 'regression' or 'segmentation'"
-            )
-        if self.task and (self.source != "medical" or self.factory):
-            raise ValueError("task belongs to source = 'medical'; Samples of your own name theirs")
+    def _of_source(self) -> Data:
+        if self.factory:
+            if self.task:
+                raise ValueError("task belongs to a source; Samples of your own name theirs")
+            return self
+        try:
+            problem = sources.get(self.source).problem(self)
+        except UnknownName as error:
+            raise ValueError(str(error)) from error
+        if problem:
+            raise ValueError(problem)
         return self
 
 
@@ -171,7 +173,7 @@ class Experiment(_Part):
     batch_size: int | None = Field(default=None, ge=1)
     controls: StrictBool = True
     check: Literal["on", "off"] = "on"
-    data: Data = Data()
+    data: Data = Field(default_factory=Data)
     target: Target = Target()
     models: tuple[ModelSpec, ...] = Field(min_length=1)
     explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)

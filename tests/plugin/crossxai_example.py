@@ -1,4 +1,4 @@
-"""An explainer and a metric of one's own."""
+"""An explainer, a metric and a data source of one's own."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai import Attribution, InvalidInput, Question, Scores
+from crossxai import Attribution, InvalidInput, Modality, Question, Scores
 from crossxai.evaluation import ranking
 from crossxai.explainers import Method
+from crossxai.files import Samples
+from crossxai.files.fingerprints import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +70,23 @@ class TopDrop:
         drop = question.score() - alone.score((copies,))
         value = np.where(ranking.usable(relevance), drop, np.nan)  # a map that is not finite is undefined, not bad
         return Scores(self.name, value, self.higher_is_better, params={"share": self.share, "modality": modality.name})
+
+
+class Stripes:
+    """Noise with a bright line that lies or stands: `source = "stripes"` in an experiment's `[data]`."""
+
+    name: ClassVar = "stripes"
+
+    def problem(self, data) -> str:
+        return "stripes are drawn anew: root and task say nothing" if data.root or data.task else ""
+
+    def samples(self, experiment):
+        n = experiment.data.n
+        images = np.random.default_rng(experiment.seed).random((n, 16, 16, 3), dtype=np.float32) / 2
+        labels = np.arange(n) % 2
+        images[labels == 0, 8] = 1
+        images[labels == 1, :, 8] = 1
+        ids = tuple(f"stripe {i}" for i in range(n))
+        found = Samples(ids, (Modality.image(),), {"image": images}, labels, ("lies", "stands"))
+        about = {"source": "stripes", "split": "", "n": n, "description": "Noise with a bright line."}
+        return found, {**about, "fingerprint": fingerprint(found)}

@@ -15,6 +15,7 @@ from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import require
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.networks.checkpoint import Checkpoint
+from crossxai.units import standard_units
 
 Framework = Literal["torch", "tensorflow"]
 
@@ -86,14 +87,9 @@ class Loaded:
         for modality in self.model.modalities:
             values = given[modality.name]
             if modality.name in self.tables:
-                values = in_standard_units(values, *self.held.standardise[modality.name])
+                values = standard_units(values, *self.held.standardise[modality.name])
             found.append(values)
         return tuple(found)
-
-
-def in_standard_units(values: Array, mean: Array, sd: Array) -> Array:
-    """(values - mean) / sd, in the values' precision."""
-    return np.asarray(((values - mean) / sd).astype(values.dtype))
 
 
 def load(

@@ -1,4 +1,4 @@
-"""`crossxai data`: data sets that the package makes itself, or fetches."""
+"""`crossxai data medical`: the three medical sets, drawn with their truth."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from crossxai.cli.reporting_errors import clear_errors, escaped
-from crossxai.studies.pcam import cli as cli_pcam
-
-app = typer.Typer(name="data", help="Make data sets whose truth is known, or fetch one.", no_args_is_help=True)
-app.add_typer(cli_pcam.app)
 
 
-@app.callback()
-def main() -> None:
-    """Make data sets whose truth is known, or fetch one."""
-
-
-@app.command()
 def medical(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files.")],
     n: Annotated[int, typer.Option("--n", min=4, help="Samples per task, to train and test on.")] = 300,

@@ -1,4 +1,4 @@
-"""`crossxai train`: the fusion networks, their held-out figures and those of their Keras twins; and `pcam`."""
+"""`crossxai train TASK`: the fusion networks, their held-out figures and those of their Keras twins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-
-from crossxai.studies.pcam import cli_train as cli_train_pcam
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +19,6 @@ class Encoder(StrEnum):
     plain = "plain"
     resnet18 = "resnet18"
 
-
-app = typer.Typer(name="train", help="Train a network and measure it on held-out samples.", no_args_is_help=True)
-app.command("pcam")(cli_train_pcam.pcam)
 
 TASKS = {
     "classification": "image + table: CT and clinical table to a class",
@@ -110,11 +105,11 @@ def _command(task: str) -> Callable[..., None]:
                 )
             console.print(f"Checkpoint: [bold]{path.resolve()}[/]", soft_wrap=True)
 
+    train.__doc__ = f"{TASKS[task]}. {train.__doc__}"
     return train
 
 
-for _task, _what in TASKS.items():
-    app.command(_task, help=f"{_what}. {_command(_task).__doc__}")(_command(_task))
+classification, regression, segmentation = map(_command, TASKS)
 
 
 def held_out(meta: dict[str, Any], twin: bool) -> Table:

@@ -1,0 +1,33 @@
+"""Checkpoints of `crossxai train` in an experiment, and "embedded": the ResNet-18 that is trained on the embedded patches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from crossxai.experiment.models import LoadedModel
+from crossxai.experiment.specification import ModelSpec
+from crossxai.process import require
+from crossxai.studies.networks import loading
+
+
+class Trained:
+    """The networks of `crossxai train`."""
+
+    name: ClassVar[str] = "crossxai train"
+
+    def recognises(self, checkpoint: str) -> bool:
+        """ "embedded", and files (.npz)."""
+        return checkpoint == "embedded" or Path(checkpoint).suffix in (".npz", "")
+
+    def load(self, spec: ModelSpec, folder: Path, progress: bool) -> LoadedModel:
+        """The model; trains the embedded one first if it is not in the cache."""
+        from crossxai.studies.pcam.source import embedded_checkpoint
+
+        require(spec.framework, spec.framework, f"model {spec.name!r}")
+        path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
+        held = loading.load(path, spec.framework, spec.name, standard_tables=True)
+        mean = {name: tuple(mean) for name, (mean, _) in held.statistics.items()}
+        sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
+        about = (held.metrics, mean, sd, held.standard, held.trained_without)
+        return LoadedModel(held.model, spec.framework, held.digest, *about)
