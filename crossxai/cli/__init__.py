@@ -94,7 +94,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
-    from crossxai.cli import tables as terminal
+    from crossxai.cli import tables
     from crossxai.experiment import rankings
 
     with clear_errors():
@@ -109,7 +109,7 @@ def evaluate(
             folder=experiment.resolve().parent if experiment else None,
         )
         console = Console()
-        for table in terminal.by_preset(found, console.width):
+        for table in tables.by_preset(found, console.width):
             console.print(table)
         for sentence in found.sentences():
             console.print(escaped(sentence), highlight=False)
@@ -137,10 +137,9 @@ def list_(
 ) -> None:
     """Show every explainer and metric with what each needs."""
     if markdown:
-        from crossxai.cli import explainer_table as catalogue
-        from crossxai.cli import metric_table as metric_catalogue
+        from crossxai.cli import explainer_table, metric_table
 
-        typer.echo(metric_catalogue.markdown() if metrics else catalogue.markdown(), nl=False)
+        typer.echo(metric_table.markdown() if metrics else explainer_table.markdown(), nl=False)
         return
     from crossxai import evaluation, explainers
     from crossxai.data import sources
@@ -178,16 +177,16 @@ def _list_metrics(console: Console) -> None:
 
     from rich.table import Table
 
-    from crossxai.cli import metric_table as metric_catalogue
+    from crossxai.cli import metric_table
 
     table = Table(title="Metrics", title_justify="left")
     for heading in ("name", "needs", "better", "what it is"):
         table.add_column(heading, no_wrap=heading == "name")
-    for axis, entries in groupby(metric_catalogue.entries(), lambda e: getattr(e.metric, "axis", "")):
+    for axis, entries in groupby(metric_table.entries(), lambda e: getattr(e.metric, "axis", "")):
         table.add_section()
         table.add_row(f"[bold]{axis or 'other'}[/]")
         for entry in entries:
-            better, needs = "higher" if entry.higher_is_better else "lower", metric_catalogue.needs(entry)
+            better, needs = "higher" if entry.higher_is_better else "lower", metric_table.needs(entry)
             table.add_row(entry.name, needs, better, entry.purpose)
     console.print(table)
     console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")
@@ -226,12 +225,12 @@ def _run(experiment: Experiment, out: Path) -> None:
 
 
 def _write_report(folder: Path) -> None:
-    from crossxai.cli import tables as terminal
+    from crossxai.cli import tables
     from crossxai.report import write_report
 
     page = write_report(folder)
     console = Console()
-    table, lines = terminal.summary(folder, console.width)
+    table, lines = tables.summary(folder, console.width)
     console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False)
