@@ -20,6 +20,7 @@ from rich.table import Table
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
 from crossxai import Question, Target
+from crossxai.attribution import Scores
 from crossxai.evaluation.auto import Offsets, estimate
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.sampling import Design, Mean, mean_of
@@ -27,7 +28,6 @@ from crossxai.experiment import loading
 from crossxai.experiment.models import load_model
 from crossxai.experiment.specification import Experiment, ModelSpec
 from crossxai.explainers import get
-from crossxai.scores import Scores
 
 
 def ask(images: int) -> tuple[Question, tuple[float, ...]]:

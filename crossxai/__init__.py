@@ -4,7 +4,7 @@ Importing this package loads neither torch nor TensorFlow; adapters and explaine
 """
 
 from crossxai.assumptions.checking import Check, check
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Scores
 from crossxai.errors import (
     BrokenAssumption,
     CrossXAIError,
@@ -20,7 +20,6 @@ from crossxai.measures import Accuracy, Dice, Largest
 from crossxai.model import Modality
 from crossxai.process import guard
 from crossxai.question import Question
-from crossxai.scores import Scores
 from crossxai.target import Target
 
 __version__ = "0.5.0"

@@ -1,18 +1,19 @@
-"""Attribution: an explainer's answer; Explainer: whatever gives one."""
+"""Attribution and Scores, the results of explainers and of metrics, and the protocols of both."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.equality import equal
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.model import Array, Inputs, Modality
+from crossxai.model import Array, Inputs, Modality, equal
 from crossxai.question import Question
+from crossxai.target import Masks, as_mask
 
 Profile = Literal["native", "canonical"]
 Needs = Literal["scores", "gradients", "layers", "module", "attention", "nothing"]
@@ -111,3 +112,135 @@ class Explainer(Protocol):
     def profile(self) -> Profile: ...
 
     def __call__(self, question: Question) -> Attribution: ...
+
+
+Axis = Literal["faithfulness", "localisation", "stability", "randomisation", "complexity", "axiomatic", "cross-modal"]
+"""What a metric measures."""
+
+Range = tuple[float | None, float | None]
+"""The smallest and largest value of a metric, None for "any"."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """value (n,): one number per sample, NaN where the metric is undefined for that sample.
+
+    curve (n, points) over fractions (n, points) or (points,), for metrics that have one. extras: per-sample arrays (n,),
+    such as the tie rate. params: the metric's parameters as used. higher_is_better: the direction of `value`.
+    """
+
+    metric: str
+    value: Array
+    higher_is_better: bool
+    curve: Array | None = None
+    fractions: Array | None = None
+    extras: Mapping[str, Array] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.value.ndim != 1:
+            raise InvalidInput(f"{self.metric}: scores must have shape (n,), got {self.value.shape}")
+        if self.curve is not None and (self.fractions is None or self.curve.shape[-1] != self.fractions.shape[-1]):
+            raise InvalidInput(f"{self.metric}: a curve needs fractions of the same length")
+
+    def __repr__(self) -> str:
+        known = self.value[np.isfinite(self.value)]
+        mean = f"mean {known.mean():.3g} of {len(known)} samples" if len(known) else "no sample has a value"
+        missing = f", {len(self.value) - len(known)} without a value" if 0 < len(known) < len(self.value) else ""
+        better = "higher" if self.higher_is_better else "lower"
+        return f"Scores({self.metric}, {better} is better: {mean}{missing})"
+
+
+class Metric(Protocol):
+    """A frozen dataclass of parameters that judges an attribution; see `crossxai.evaluation`."""
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores: ...
+
+
+class ExplainingMetric(Protocol):
+    """A metric that has maps made again: of other inputs, another class, another model.
+
+    asks: "explainer". It is called with the question as it was explained, the map, and the explainer that made it.
+    """
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    asks: ClassVar[str]
+
+    def __call__(self, question: Question, attribution: Attribution, explainer: Explainer) -> Scores: ...
+
+    def check(self, question: Question) -> None:
+        """Raise `Unsupported` or `InvalidInput` for a question that it cannot judge, without asking the model."""
+        ...
+
+    def explanations(self, question: Question, explainer: Explainer) -> int:
+        """How many times each sample is explained again."""
+        ...
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample of the metric's own, beside those of the explanations."""
+        ...
+
+
+def needs_explainer(metric: Metric | ExplainingMetric) -> TypeGuard[ExplainingMetric]:
+    """Whether a metric is called with the explainer, too."""
+    return getattr(metric, "asks", "") == "explainer"
+
+
+def apply_metric(
+    metric: Metric | ExplainingMetric, question: Question, attribution: Attribution, explainer: Explainer
+) -> Scores:
+    """A metric's verdict on a map, whether or not it asks the explainer again."""
+    if needs_explainer(metric):
+        return metric(question, attribution, explainer)
+    plain: Any = metric
+    scores: Scores = plain(question, attribution)
+    return scores
+
+
+class SampleMasks:
+    """values (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
+
+    ids: the samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
+    """
+
+    def __init__(self, values: npt.ArrayLike, ids: tuple[str, ...] = ()) -> None:
+        self.values: Masks = as_mask(values).copy()
+        self.ids = ids
+        self.values.flags.writeable = False
+
+    def of(self, question: Question, space: tuple[int, ...], who: str) -> Masks:
+        """The masks of a question's samples, (n, *space) or (*space); raises `InvalidInput` in the name of `who`."""
+        inside, ids = self.values, self.ids
+        if ids:
+            if len(ids) != len(inside):
+                raise InvalidInput(f"{who}: {len(inside)} masks for {len(ids)} ids")
+            places = {name: i for i, name in enumerate(ids)}
+            if len(places) < len(ids):
+                twice = sorted({name for name in ids if ids.count(name) > 1})
+                raise InvalidInput(f"{who}: several masks of one id ({', '.join(twice[:3])}): give each sample one")
+            missing = [name for name in question.ids if name not in places]
+            if missing:
+                raise InvalidInput(f"{who}: no mask for samples {', '.join(missing[:3])}")
+            inside = inside[[places[name] for name in question.ids]]
+        if inside.shape not in (space, (len(question), *space)):
+            raise InvalidInput(f"{who}: masks have shape {inside.shape}, expected {(len(question), *space)} or {space}")
+        return inside
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SampleMasks):
+            return NotImplemented
+        return self.ids == other.ids and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SampleMasks:
+        return self  # nothing in it changes
+
+    def __repr__(self) -> str:
+        digest = hashlib.sha256(self.values.tobytes() + repr(self.ids).encode()).hexdigest()
+        return f"masks {' × '.join(str(size) for size in self.values.shape)}, sha256 {digest[:16]}"

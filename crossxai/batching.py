@@ -16,11 +16,11 @@ T = TypeVar("T")
 Rows = npt.NDArray[np.intp]
 
 
-class Measured(int):
+class AutoBatchSize(int):
     """A batch size that nobody gave, and that may be replaced by what measures faster."""
 
 
-DEFAULT = Measured(32)
+DEFAULT_BATCH_SIZE = AutoBatchSize(32)
 LADDER = (8, 16, 32, 64)
 """Sizes that are tried on the work itself, each for three batches, as long as larger ones are faster."""
 ENOUGH = 1024
@@ -72,7 +72,7 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
 
     _tell(0)
 
-    if measure and isinstance(size, Measured) and n >= ENOUGH:
+    if measure and isinstance(size, AutoBatchSize) and n >= ENOUGH:
         size = fastest(step)
     while done < n:
         size = step(size)

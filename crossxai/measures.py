@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.links import linked, through
-from crossxai.masks import boolean
 from crossxai.model import Array
 from crossxai.outputs import seen
-from crossxai.target import fits
+from crossxai.target import apply_link, as_mask, fits, pull_back_link
 
 Probability = Literal["identity", "softmax", "sigmoid"]
 Rows = npt.NDArray[np.intp]
@@ -96,7 +94,7 @@ class Dice:
     hard: bool = False
 
     def __post_init__(self) -> None:
-        inside = boolean(self.masks)
+        inside = as_mask(self.masks)
         if inside.ndim < 2:
             raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
         if not 0 <= self.label < self.n_classes:
@@ -142,7 +140,7 @@ class Dice:
         slope = np.zeros_like(outputs)
         by_p = 2 * m / sizes - 2 * (p * m).sum(axis=1, keepdims=True) / sizes**2
         slope[..., self.label] = by_p.reshape(outputs.shape[:-1])
-        return through(outputs, self.probability, slope)
+        return pull_back_link(outputs, self.probability, slope)
 
     def _regions(self, outputs: Array, rows: Rows) -> tuple[Array, Array]:
         """The predicted region and the mask of each output, (m, pixels)."""
@@ -152,7 +150,7 @@ class Dice:
         if self.hard and self.probability != "sigmoid" and self.n_classes > 1:
             p = np.where(np.isnan(outputs).any(axis=-1), np.nan, outputs.argmax(axis=-1) == self.label)
         else:
-            p = linked(outputs, self.probability)[..., self.label]
+            p = apply_link(outputs, self.probability)[..., self.label]
             p = np.where(np.isnan(p), p, p > 0.5) if self.hard else p
         m = np.asarray(self.masks)[rows]
         return tuple(v.reshape(len(rows), -1).astype(outputs.dtype) for v in (p, m))  # type: ignore[return-value]
@@ -196,7 +194,7 @@ class Largest:
     def score(self, outputs: Array, rows: Rows) -> Array:
         """Scores (m,) of outputs (m, n_classes)."""
         fits(outputs, self.out, rows)
-        return np.asarray(linked(outputs, self.probability).max(axis=-1))
+        return np.asarray(apply_link(outputs, self.probability).max(axis=-1))
 
     def cotangent(self, outputs: Array, rows: Rows) -> Array:
         """None: raises `Unsupported`."""

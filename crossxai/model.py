@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -218,3 +218,53 @@ class Attentive(Differentiable, Protocol):
         Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
         """
         ...
+
+
+LEVELS = 65535
+"""Of 16 bits; those of 8 bits are among them, since 65535 = 255 · 257."""
+
+
+def value_range(modality: Modality, values: Array) -> tuple[float, float]:
+    """(lowest, highest): the declared range, else the smallest and largest of these values, all channels together."""
+    if modality.range is not None:
+        return modality.range
+    return float(values.min()), float(values.max())
+
+
+def to_unit_interval(values: Array, modality: Modality) -> Array:
+    """One sample (*axes) with its declared range put to [0, 1], in its own precision; 0 everywhere if all values are the same and
+    no range is declared.
+
+    Values of 8 or 16 bits become k / 255 or k / 65535 to the last bit: quickshift decides ties, of which such images are full, by
+    differences as small as rounding.
+    """
+    low, high = value_range(modality, values)
+    scaled = (values.astype(np.float64) - low) / (high - low) if high > low else np.zeros(values.shape)
+    steps = scaled * LEVELS
+    whole = np.round(steps)
+    if np.abs(steps - whole).max(initial=0) < 0.02:  # float32 is off by 0.008 at most
+        scaled = whole / LEVELS
+    return np.asarray(scaled, values.dtype)
+
+
+def standardise(values: Array, mean: Array, sd: Array) -> Array:
+    """(values - mean) / sd, in the values' precision."""
+    return np.asarray(((values - mean) / sd).astype(values.dtype))
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equal in type and in every field; arrays by their values, NaN equal to NaN; sequences entry by entry."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray):
+        exact = not np.issubdtype(one.dtype, np.inexact)
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=not exact)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if is_dataclass(one):
+        return all(equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+    return bool(one == other)

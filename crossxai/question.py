@@ -15,11 +15,10 @@ from crossxai.assumptions import trust
 from crossxai.assumptions.cam_layers import CamLayers
 from crossxai.assumptions.finite import require_finite
 from crossxai.attention import AttentionMap
-from crossxai.batching import DEFAULT, batched
-from crossxai.equality import equal
+from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
-from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model
+from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model, equal
 from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
@@ -45,7 +44,7 @@ class Question:
     target: Measure
     ids: tuple[str, ...] = ()
     free: tuple[str, ...] = ()
-    batch_size: int = DEFAULT
+    batch_size: int = DEFAULT_BATCH_SIZE
     check: Literal["on", "off"] = "on"
 
     def __post_init__(self) -> None:

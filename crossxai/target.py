@@ -1,18 +1,20 @@
-"""Target: which scalar of a model's output is explained or measured, one per sample."""
+"""Target: which scalar of a model's output is explained or measured, one per sample; its links and its masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, softmax
 
-from crossxai.equality import equal
-from crossxai.errors import InvalidInput
-from crossxai.links import Link, linked, through, weighed
-from crossxai.masks import boolean
-from crossxai.model import Array
+from crossxai.errors import BrokenAssumption, InvalidInput
+from crossxai.model import Array, equal
+from crossxai.outputs import sums_to_one
+
+Link = Literal["identity", "softmax", "sigmoid", "log_odds"]
+Masks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Target:
     @classmethod
     def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
         """Mean output of class `label` over each sample's region; masks (n, *space) of booleans, or of 0 and 1."""
-        inside = boolean(masks)
+        inside = as_mask(masks)
         if not 0 <= label < n_classes:
             raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
         sizes = inside.reshape(len(inside), -1).sum(axis=1)
@@ -95,12 +97,12 @@ class Target:
     def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
         weights = self._weights_for(outputs, rows)
-        values = weighed(linked(outputs, self.link), weights, self.link)
+        values = weighed(apply_link(outputs, self.link), weights, self.link)
         return np.asarray(values.reshape(len(outputs), -1).sum(axis=1))
 
     def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """d(score)/d(outputs), shape (m, *out)."""
-        return through(outputs, self.link, self._weights_for(outputs, rows))
+        return pull_back_link(outputs, self.link, self._weights_for(outputs, rows))
 
     def _weights_for(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         fits(outputs, self.out, rows)
@@ -115,3 +117,127 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
         raise InvalidInput(
             f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
         )
+
+
+def as_mask(values: npt.ArrayLike, what: str = "masks") -> Masks:
+    """A mask given as booleans, or as the numbers 0 and 1.
+
+    Raises `InvalidInput`, which says what to write instead, for anything else: of a label map, a mask of 0 and 255, or a soft
+    mask "non-zero" would silently take what was not meant.
+    """
+    given = np.asarray(values)
+    if given.dtype == bool:
+        return given
+    if given.dtype.kind not in "uif":
+        raise InvalidInput(f"{what} are booleans, or the numbers 0 and 1; got {given.dtype}")
+    inside = given == 1
+    if (inside | (given == 0)).all():
+        return np.asarray(inside)
+    if not np.isfinite(given).all():
+        raise InvalidInput(
+            f"{what} are booleans, or 0 and 1, and none of them NaN or infinite: write False or True for each pixel"
+        )
+    others = np.unique(given)
+    others = others[others != 0]
+    shown = ", ".join(f"{v:g}" for v in others[:5]) + (" …" if len(others) > 5 else "")
+    if (others != np.round(others)).any():
+        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold fractions ({shown}): write mask > 0.5")
+    if len(others) == 1:
+        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold 0 and {shown}: write mask == {others[0]:g}")
+    raise InvalidInput(
+        f"{what} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
+        f"label_map == {others[0]:g}, for the region of label k"
+    )
+
+
+def apply_link(outputs: Array, link: Link) -> Array:
+    """link(outputs), of the same shape.
+
+    Raises `InvalidInput` for a softmax over outputs that are probabilities, and for log-odds of what is none.
+    """
+    if link == "softmax":
+        if sums_to_one(outputs):
+            raise InvalidInput(
+                'link="softmax" over outputs that are probabilities already (each row sums to 1): a second softmax would '
+                'flatten every score; write link="identity"'
+            )
+        return np.asarray(softmax(outputs, axis=-1))
+    if link == "log_odds":
+        return _log_odds(outputs)
+    return np.asarray(expit(outputs)) if link == "sigmoid" else outputs
+
+
+def pull_back_link(outputs: Array, link: Link, slope: Array) -> Array:
+    """d(score)/d(outputs) where slope is d(score)/d(link(outputs)), all (m, *out)."""
+    if link == "identity":
+        return slope
+    if link == "log_odds":
+        return _through_log_odds(outputs, slope)
+    p = apply_link(outputs, link)
+    if link == "softmax":
+        return np.asarray(p * (slope - (p * slope).sum(axis=-1, keepdims=True)))
+    return np.asarray(p * (1 - p) * slope)
+
+
+def weighed(values: Array, weights: Array, link: Link) -> Array:
+    """values · weights; raises `BrokenAssumption` where the log-odds of what is weighed are infinite."""
+    if link != "log_odds":
+        with np.errstate(
+            invalid="ignore"
+        ):  # infinity times 0: a score that is no number, which is said where it is used
+            return values * weights
+    used = np.where(weights != 0, values, 0)
+    if np.isinf(used).any():
+        _saturated(int(np.isinf(used).reshape(len(used), -1).any(axis=1).sum()))
+    return np.asarray(used * weights)
+
+
+def _log_odds(outputs: Array) -> Array:
+    """log(p / (1 - p)) of probabilities, or of what log-probabilities stand for; infinite where p is 0 or 1."""
+    p, rest, _ = _odds(outputs)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(p) - np.log(rest), outputs.dtype)
+
+
+def _through_log_odds(outputs: Array, slope: Array) -> Array:
+    p, rest, logarithms = _odds(outputs)
+    used = slope != 0
+    if (used & ((p == 0) | (rest == 0))).any():
+        _saturated(int((used & ((p == 0) | (rest == 0))).reshape(len(p), -1).any(axis=1).sum()))
+    own = np.divide(slope, p, out=np.zeros(p.shape), where=used)
+    others = np.divide(slope, rest, out=np.zeros(p.shape), where=used)
+    if outputs.shape[-1] > 1 and (logarithms or sums_to_one(outputs)):
+        others = -_sum_of_others(others)
+    found = own + others
+    return np.asarray(found * p if logarithms else found, outputs.dtype)
+
+
+def _odds(outputs: Array) -> tuple[Array, Array, bool]:
+    """(p, 1 - p, whether the outputs are logarithms) in float64. Of classes that sum to 1, 1 - p is the sum of the others, which
+    is exact where p has been rounded to 1."""
+    values = outputs.astype(np.float64)
+    if sums_to_one(outputs, logarithms=True):
+        p = np.exp(values)
+        return p, _sum_of_others(p), True
+    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    if low < 0 or high > 1 + 1e-6:
+        raise InvalidInput(
+            f'link="log_odds" is of probabilities; these outputs go from {low:.3g} to {high:.3g}: link="identity" explains the '
+            "logit itself"
+        )
+    return values, _sum_of_others(values) if sums_to_one(outputs) else np.maximum(1 - values, 0), False
+
+
+def _sum_of_others(values: Array) -> Array:
+    """Of each entry, the sum of the others along the last axis, without subtracting it from the whole."""
+    before = np.concatenate([np.zeros_like(values[..., :1]), np.cumsum(values[..., :-1], axis=-1)], axis=-1)
+    after = np.concatenate([np.cumsum(values[..., :0:-1], axis=-1)[..., ::-1], np.zeros_like(values[..., :1])], axis=-1)
+    return np.asarray(before + after)
+
+
+def _saturated(samples: int) -> None:
+    raise BrokenAssumption(
+        f"the probability that is explained is exactly 0 or 1 for {samples} inputs, so that its log-odds are infinite: the "
+        "model's softmax or sigmoid has lost the logit to rounding; explain the probability (identity), or wrap the network "
+        "without it"
+    )

@@ -11,10 +11,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from crossxai import Modality
+from crossxai.attribution import Scores
 from crossxai.files import Explanation, Predictions, Samples
 from crossxai.model import Array
 from crossxai.report.run import Run
-from crossxai.scores import Scores
 
 FEATURES = (
     "Age", "PackYears", "SUVmax", "NoduleDiam_mm", "SpiculationIdx", "PleuraTether", "FEV1_pct", "BMI", "CRP_mgL",

@@ -17,7 +17,7 @@ from crossxai import Attribution, Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.batching import DEFAULT, LADDER, batched, fastest
+from crossxai.batching import DEFAULT_BATCH_SIZE, LADDER, batched, fastest
 from crossxai.errors import ModelFailed, OutOfMemory
 from crossxai.evaluation import baselines, ranked
 from crossxai.evaluation.curves import Curve, Deletion, Insertion, evaluate, memory, passes
@@ -118,7 +118,7 @@ def test_the_fastest_size_is_found(slow: Callable[[int], int], chosen: int, monk
         sizes.append(len(part))
         return part
 
-    done = np.concatenate(batched(3000, DEFAULT, work, measure=True))
+    done = np.concatenate(batched(3000, DEFAULT_BATCH_SIZE, work, measure=True))
     np.testing.assert_array_equal(done, np.arange(3000))
     assert sizes[-2] == chosen
     assert set(sizes[:-1]) <= set(LADDER)
@@ -131,7 +131,7 @@ def test_memory_ends_the_search() -> None:
 
 def test_only_long_streams_are_measured() -> None:
     """A given size stays, and so does 32 where little is to be done."""
-    for n, size, measure in ((3000, 5, True), (3000, DEFAULT, False), (600, DEFAULT, True)):
+    for n, size, measure in ((3000, 5, True), (3000, DEFAULT_BATCH_SIZE, False), (600, DEFAULT_BATCH_SIZE, True)):
         parts = batched(n, size, len, measure=measure)
         assert set(parts[:-1]) == {int(size)}
 

@@ -14,9 +14,9 @@ from cheap import CHEAP
 
 from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel
+from crossxai.attribution import Axis
 from crossxai.explainers import discover, get
 from crossxai.model import Array, Differentiable, Inputs, Layered
-from crossxai.scores import Axis
 from crossxai.testing import check_explainer, check_metric, check_model
 
 CASES = [(name, profile) for name, kind in discover().items() for profile in kind.profiles]

@@ -16,10 +16,10 @@ import pytest
 from experiments import crossxai, toml
 
 from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
+from crossxai.attribution import Scores, apply_metric
 from crossxai.evaluation import auto, flips, presets, statistics
 from crossxai.evaluation.curves import Deletion, evaluate
 from crossxai.model import Array, Cotangent, Inputs
-from crossxai.scores import Scores, judge
 from crossxai.testing.oracles import Oracle
 
 NAMES = [entry.name for entry in evaluation.discover()]
@@ -168,7 +168,7 @@ def judged(name: str, question: Question, change: Callable[[Array], Array] = np.
     explainer = Oracle(lambda asked, _seed: change(plain(asked)))
     gap = {"completeness_gap": np.zeros(len(question))}
     try:
-        return judge(metric_of(name, question), question, replace(explainer(question), extras=gap), explainer)
+        return apply_metric(metric_of(name, question), question, replace(explainer(question), extras=gap), explainer)
     except Unsupported as refusal:
         return str(refusal)
 

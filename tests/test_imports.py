@@ -152,19 +152,14 @@ CORE = {
     "attention",
     "attribution",
     "batching",
-    "equality",
     "errors",
-    "links",
-    "masks",
     "measures",
     "model",
     "outputs",
     "plugins",
     "process",
     "question",
-    "scores",
     "target",
-    "units",
 }
 """The seam: the modules at the top, and what a question measures of its model."""
 CORE |= {

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from crossxai import Dice, Target
+from crossxai.attribution import SampleMasks
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.localisation import relevance_mass
-from crossxai.masks import SampleMasks, boolean
+from crossxai.target import as_mask
 
 INSIDE = np.zeros((2, 4, 4), bool)
 INSIDE[:, 1:3, 1:3] = True
@@ -21,7 +22,7 @@ NOT_FINITE = np.where(INSIDE, np.nan, 0.0)
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float32])
 def test_zero_and_one_of_any_type_are_a_mask(kind: Any) -> None:
-    np.testing.assert_array_equal(boolean(INSIDE.astype(kind)), INSIDE)
+    np.testing.assert_array_equal(as_mask(INSIDE.astype(kind)), INSIDE)
     np.testing.assert_array_equal(SampleMasks(INSIDE.astype(kind)).values, INSIDE)
     assert Target.regions(INSIDE.astype(kind), 0, 2).weights[..., 0].sum() == pytest.approx(2)
 
@@ -41,7 +42,7 @@ def test_zero_and_one_of_any_type_are_a_mask(kind: Any) -> None:
 )
 def test_anything_else_is_refused_with_what_to_write(given: Any, remedy: str) -> None:
     for use in (
-        boolean,
+        as_mask,
         lambda m: Target.regions(m, 1, 3),
         lambda m: Dice(m, 1, 3),
         SampleMasks,

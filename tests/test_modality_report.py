@@ -16,6 +16,7 @@ from fused_run import CT, FEATURES, METRICS, PAIRS, run
 from PIL import Image
 
 from crossxai import InvalidInput, UnknownName
+from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, comparison, galleries, modalities, overlays, room, run_figures, scorecard
 from crossxai.report import findings as every_finding
@@ -24,7 +25,6 @@ from crossxai.report.modalities import small
 from crossxai.report.modality_charts import modality_shares, table_bars
 from crossxai.report.modality_findings import findings
 from crossxai.report.run import Run, load
-from crossxai.scores import Scores
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -32,9 +32,9 @@ import pytest
 from cheap import CHEAP
 
 from crossxai import Attribution, Question, Scores, Unsupported, evaluation
+from crossxai.attribution import apply_metric
 from crossxai.explainers import discover, get
 from crossxai.model import Array
-from crossxai.scores import judge
 from crossxai.testing.oracles import Oracle
 
 CONTROLS = ("controls.random", "controls.centre", "controls.edges")
@@ -145,7 +145,7 @@ def mosaics(framework: str) -> tuple[Any, Scores, Scores, dict[str, Scores]]:
     question, metric = asked(framework, block=2), metric_of("grid_pointing", asked(framework, block=2))
 
     def scored(explainer: Any) -> Scores:
-        return judge(metric, question, explainer(question), explainer)
+        return apply_metric(metric, question, explainer(question), explainer)
 
     found = {}
     for name in discover():

@@ -11,9 +11,9 @@ import numpy as np
 from test_report import write_run
 
 from crossxai import Attribution, Modality
+from crossxai.attribution import Scores
 from crossxai.files import Explanation, Samples, read_explanation, read_samples, write_explanation, write_samples
 from crossxai.report import figures, write_report
-from crossxai.scores import Scores
 
 
 def test_notes_go_through_files_into_the_report(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
+from crossxai.attribution import Scores
 from crossxai.cli import tables as terminal
 from crossxai.errors import InvalidFile
 from crossxai.files import (
@@ -34,7 +35,6 @@ from crossxai.model import Modality
 from crossxai.report import figures, write_report
 from crossxai.report.analysis import area_share
 from crossxai.report.words import listing
-from crossxai.scores import Scores
 
 LABELS = (
     "captum.integrated_gradients",

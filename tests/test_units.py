@@ -16,8 +16,7 @@ from crossxai.evaluation import baselines, presets
 from crossxai.evaluation.irof import Irof
 from crossxai.explainers import get
 from crossxai.explainers.groups import groups
-from crossxai.model import Array
-from crossxai.units import unit
+from crossxai.model import Array, to_unit_interval
 
 PICTURE = np.round(transform.resize(data.astronaut()[:200, 120:320], (48, 56)) * 255)
 PICTURE[0, 0], PICTURE[0, 1] = 0, 255  # without a declared range an image's own is taken: here from black to white
@@ -89,5 +88,5 @@ def test_grey_is_that_of_the_declared_range() -> None:
 
 def test_an_image_of_one_value_without_a_range_has_one_segment() -> None:
     flat = np.full((4, 4, 3), 7.0, np.float32)
-    assert not unit(flat, Modality.image(range=None)).any()
-    assert unit(flat, Modality.image(range=(0.0, 14.0)))[0, 0, 0] == 0.5
+    assert not to_unit_interval(flat, Modality.image(range=None)).any()
+    assert to_unit_interval(flat, Modality.image(range=(0.0, 14.0)))[0, 0, 0] == 0.5

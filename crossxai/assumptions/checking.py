@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crossxai.assumptions import inside, targets, training, trust, values
 from crossxai.assumptions.fact import Fact, Verdict
-from crossxai.batching import DEFAULT, batched
+from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Model
@@ -107,7 +107,9 @@ def _asked(name: str, ask: Callable[[], list[Fact]]) -> list[Fact]:
 
 def _outputs(model: Model, inputs: Inputs, labels: npt.ArrayLike | None) -> list[Fact]:
     n = len(inputs[0])
-    outputs = np.concatenate(batched(n, DEFAULT, lambda part: np.array(model.predict(tuple(v[part] for v in inputs)))))
+    outputs = np.concatenate(
+        batched(n, DEFAULT_BATCH_SIZE, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
+    )
     known = kind(model, inputs, outputs)
     verdict: Verdict = "note" if known.kind == "unknown" else "holds"
     how = "a declaration, the graph, or the outputs"

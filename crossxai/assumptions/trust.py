@@ -9,14 +9,14 @@ from crossxai.assumptions.gradients import gradients
 from crossxai.assumptions.known import itself, kind_of, known
 from crossxai.assumptions.layer_gradients import at_layer
 from crossxai.assumptions.repeating import LARGEST, at_size, repeating
-from crossxai.batching import DEFAULT
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption
 from crossxai.model import Differentiable, Inputs, Layered, Model
 
 OFF = 'check="off" at the question (in experiments: check = "off") answers all the same, unchecked, and every file says so'
 
 
-def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT) -> tuple[Fact, ...]:
+def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT_BATCH_SIZE) -> tuple[Fact, ...]:
     """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
     this size."""
     model, size = itself(model), min(batch_size, LARGEST)

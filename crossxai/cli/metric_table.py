@@ -8,10 +8,10 @@ from typing import Any, get_args
 import numpy as np
 
 from crossxai import evaluation, explainers
+from crossxai.attribution import Axis, needs_explainer
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, explains_again
 from crossxai.target import Target
 
 SIDE = 224
@@ -107,7 +107,7 @@ def _cost(entry: evaluation.Entry) -> str:
     try:
         metric: Any = evaluation.get(entry.name, **{name: np.ones((SIDE, SIDE)) for name in needed & {"masks"}})
         passes = int(metric.passes(question))
-        again = metric.explanations(question, explainers.get("controls.random")) if explains_again(metric) else 0
+        again = metric.explanations(question, explainers.get("controls.random")) if needs_explainer(metric) else 0
     except (InvalidInput, Unsupported, AttributeError):  # a plug-in may say nothing of its cost
         return "–"
     words = [f"{again} explanation{'s' if again > 1 else ''}"] if again else []

@@ -17,9 +17,8 @@ from functools import cache
 from typing import Any
 
 from crossxai import plugins
-from crossxai.attribution import Needs
+from crossxai.attribution import Metric, Needs
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.scores import Metric
 
 GROUP = "crossxai.metrics"
 

@@ -10,13 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Explainer, Needs, Reduction
+from crossxai.attribution import Attribution, Explainer, Needs, Reduction, Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import ranking
 from crossxai.evaluation.checks import reduces, whole
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Scores
 
 Rows = npt.NDArray[np.intp]
 

@@ -11,13 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Scores
 from crossxai.evaluation import baselines, curves, ranking
 from crossxai.evaluation.removal import Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Found, UnitMetric
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
-from crossxai.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)

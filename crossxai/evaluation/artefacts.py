@@ -8,13 +8,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.complexity import MapOnly, Numbers, scaled
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Range, Scores
 
 
 def border(height: int, width: int, rim: int) -> npt.NDArray[np.bool_]:

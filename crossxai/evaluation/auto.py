@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, estimable, ranking
 from crossxai.evaluation.estimates import Estimate, Estimates
@@ -25,7 +25,6 @@ from crossxai.evaluation.masked import Bank, Masked
 from crossxai.evaluation.sampling import Design, factor_needed, mean_of
 from crossxai.evaluation.steps import Auto, describe
 from crossxai.question import Question
-from crossxai.scores import Scores
 
 if TYPE_CHECKING:
     from crossxai.evaluation.curves import Curve

@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Explainer, Needs
+from crossxai.attribution import Attribution, Axis, Explainer, Needs, Range, Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import agreement, baselines, ranking
 from crossxai.evaluation.again import Again
 from crossxai.evaluation.shifted import Shifted
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,12 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.checks import reduces
 from crossxai.model import Array
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 Numbers = npt.NDArray[np.float64]
 

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Needs, Reduction
-from crossxai.batching import LADDER, Measured
+from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Reduction, Scores
+from crossxai.batching import LADDER, AutoBatchSize
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import auto, baselines, estimable, ranking
 from crossxai.evaluation import steps as rules
@@ -26,7 +26,6 @@ from crossxai.evaluation.steps import StepsLike
 from crossxai.evaluation.stream import Line, Stream
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Metric, Range, Scores
 
 LONG = 10**8
 """Numbers in all masked inputs from which on making a faster copy of the model pays (see `Question.folded`)."""
@@ -278,7 +277,7 @@ def _built(stream: Stream) -> int:
     """Bytes of what exists of a few samples at a time: copies, and blocks of fills and reduced maps."""
     inputs = stream.question.inputs
     size = stream.question.batch_size
-    batch = LADDER[-1] if isinstance(size, Measured) else size
+    batch = LADDER[-1] if isinstance(size, AutoBatchSize) else size
     values = max(baselines.BLOCK, *(int(v[0].size) for v in inputs))
     fills = len({(image.modality, image.fill) for image in stream.images if image.modality})
     blocks = values * (32 + 8 * fills + 16 * len(stream.ranked))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attribution import Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.sampling import mean_of
 from crossxai.model import Array
-from crossxai.scores import Scores
 
 Numbers = npt.NDArray[np.float64]
 

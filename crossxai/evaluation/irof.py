@@ -18,9 +18,8 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.removal import Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Found, UnitMetric
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
-from crossxai.units import unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +101,7 @@ class Irof(UnitMetric):
         compactness = self.compactness if colour else self.compactness / 100
         found = []
         for row in rows.tolist():
-            image = unit(question.values[0][row], modality).astype(np.float64)
+            image = to_unit_interval(question.values[0][row], modality).astype(np.float64)
             labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
             numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
             found.append(numbers.astype(np.min_scalar_type(numbers.max())))  # all samples' are held: as small as can be

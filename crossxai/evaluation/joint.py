@@ -13,14 +13,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution, Needs
+from crossxai.attribution import Attribution, Metric, Needs, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.checks import whole
 from crossxai.evaluation.removal import Masks, Removal, counts, first_of
 from crossxai.evaluation.unit_metric import Numbers, Range, spread
 from crossxai.question import Question
-from crossxai.scores import Metric, Scores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, SampleMasks, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.checks import reduces
-from crossxai.masks import SampleMasks, boolean
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
+from crossxai.target import as_mask
 
 Masks = npt.NDArray[np.bool_]
 
@@ -201,7 +200,7 @@ def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], 
     if np.shape(masks) != relevance.shape:
         raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {np.shape(masks)}")
     n = len(relevance)
-    return relevance.reshape(n, -1).astype(np.float64), boolean(masks).reshape(n, -1)
+    return relevance.reshape(n, -1).astype(np.float64), as_mask(masks).reshape(n, -1)
 
 
 def defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:

@@ -14,13 +14,12 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.checks import reduces
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 Numbers = npt.NDArray[np.float64]
 Of = Literal["mean", "sum"]

@@ -8,14 +8,13 @@ from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, Unsupported
 from crossxai.evaluation import ranking
 from crossxai.evaluation.again import Again, blocks, generators, values_of
 from crossxai.evaluation.localisation import Masks, pointing, relevance_mass
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 Size = Literal["same", "double"]
 CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))

@@ -10,12 +10,12 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attribution import Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.agreement import places
 from crossxai.evaluation.checks import whole
 from crossxai.evaluation.localisation import Masked, Masks, defined, flattened
 from crossxai.model import Array
-from crossxai.scores import Scores
 
 Numbers = npt.NDArray[np.float64]
 Take = Literal["best", "mean"]

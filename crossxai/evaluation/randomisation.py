@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation import ranking, similarity
 from crossxai.evaluation.again import Again, blocks, generators
@@ -18,7 +18,6 @@ from crossxai.evaluation.checks import whole
 from crossxai.evaluation.similarity import Similarity
 from crossxai.model import Modality, Randomisable
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation import ranking, similarity
 from crossxai.evaluation.again import Again, generators, values_of, with_values
@@ -20,7 +20,6 @@ from crossxai.evaluation.checks import positive, whole
 from crossxai.evaluation.similarity import Numbers, Similarity
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.scores import Axis, Range, Scores
 
 Noise = Literal["normal", "uniform"]
 Scale = Literal["raw", "range"] | tuple[float, ...]

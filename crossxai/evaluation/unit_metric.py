@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Needs, Reduction
+from crossxai.attribution import Attribution, Needs, Reduction, Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation import baselines, ranking
 from crossxai.evaluation.checks import reduces, whole
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
-from crossxai.scores import Scores
 
 Numbers = npt.NDArray[np.float64]
 Range = tuple[float | None, float | None]

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
 from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
 from crossxai.explainers import Method
 from crossxai.files import Explanation
 from crossxai.process import foreign
 from crossxai.question import Question
-from crossxai.scores import Metric, Scores, explains_again, judge
 
 Refuse = Callable[[Exception, str, str], str]
 """Given an error, an explainer's label and a metric's, keeps it and returns the reason of the row."""
@@ -24,7 +23,7 @@ def asked(
 ) -> Scores:
     """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it asks again, fails."""
     try:
-        return judge(metric, question, attribution, explainer)
+        return apply_metric(metric, question, attribution, explainer)
     except Exception as error:  # one failure is one row
         return _nothing(metric, question, refuse(error, attribution.explainer, label))
 
@@ -78,7 +77,7 @@ def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> tu
     """(passes, forward ones) of a metric of the explained question, as `cost_of`; of its explanations, too."""
     try:
         own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
-        if not explains_again(metric):
+        if not needs_explainer(metric):
             return own, own
         times, (cost, forward) = metric.explanations(question, explainer), cost_of(explainer, question)
         return own + times * cost, own + times * forward

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from crossxai import evaluation, explainers
-from crossxai.attribution import Explainer
+from crossxai.attribution import Explainer, Metric
 from crossxai.data import sources
 from crossxai.errors import InvalidInput
 from crossxai.experiment import factories
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Samples
 from crossxai.files.fingerprints import fingerprint
-from crossxai.scores import Metric
 
 ORACLE = "controls.oracle"
 TRUTH = "truth"

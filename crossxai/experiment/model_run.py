@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 import crossxai
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import baselines, curves, joint
 from crossxai.evaluation.modality import DROP
@@ -31,7 +31,6 @@ from crossxai.files import (
 )
 from crossxai.files.fingerprints import content, digest, fingerprint, plain, version
 from crossxai.question import Question
-from crossxai.scores import Metric
 
 CONTROLS = "controls"
 

@@ -8,19 +8,17 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from crossxai.batching import DEFAULT, batched
+from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
-from crossxai.links import Link
 from crossxai.measures import Accuracy, Dice, Largest, Measure, Probability, predicted_region
-from crossxai.model import Array
+from crossxai.model import Array, standardise
 from crossxai.outputs import Kind, check_known, kind, probability_link
 from crossxai.question import Question
-from crossxai.target import Target
-from crossxai.units import standard_units
+from crossxai.target import Link, Target
 
 
 class Asked(NamedTuple):
@@ -43,12 +41,12 @@ def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
     if lacking:
         raise InvalidInput(f"model {name!r} needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}")
     inputs = tuple(
-        standard_units(samples.inputs[m.name], *loaded.standard[m.name])
+        standardise(samples.inputs[m.name], *loaded.standard[m.name])
         if m.name in loaded.standard
         else samples.inputs[m.name]
         for m in model.modalities
     )
-    size = experiment.batch_size or DEFAULT
+    size = experiment.batch_size or DEFAULT_BATCH_SIZE
     outputs = np.concatenate(
         batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
     )

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import crossxai
 from crossxai.attribution import Explainer
-from crossxai.batching import DEFAULT
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import loading
 from crossxai.experiment.failures import Failures
@@ -180,7 +180,7 @@ def _manifest(
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := version(name))},
         "seed": experiment.seed,
-        "batch_size": experiment.batch_size or f"{DEFAULT}, measured for long streams",
+        "batch_size": experiment.batch_size or f"{DEFAULT_BATCH_SIZE}, measured for long streams",
         "task": samples.task,
         "check": experiment.check,
         "target": words(experiment, samples),

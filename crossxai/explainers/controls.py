@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from skimage.filters import sobel
 
-from crossxai.attribution import Profile
+from crossxai.attribution import Profile, SampleMasks
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import Answer, Method
-from crossxai.masks import SampleMasks
 from crossxai.question import Question
 
 

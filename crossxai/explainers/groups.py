@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question
-from crossxai.units import unit
 
 Labels = npt.NDArray[np.int64]
 
@@ -74,7 +73,7 @@ def _labels(modality: Modality, values: Array, sample: str, segmentation: str, p
         raise InvalidInput(
             f"{segmentation} segments 2-D images; modality {modality.name!r} is a {modality.kind}: use grid"
         )
-    return np.asarray(_segments(unit(values, modality), segmentation, patch, seed), np.int64)[..., None]
+    return np.asarray(_segments(to_unit_interval(values, modality), segmentation, patch, seed), np.int64)[..., None]
 
 
 def _grid(space: tuple[int, ...], patch: int) -> Labels:

@@ -13,10 +13,9 @@ from crossxai.explainers.coalitions import lime_samples
 from crossxai.explainers.groups import groups
 from crossxai.explainers.method import Answer, Method, Passes
 from crossxai.explainers.patching import patched
-from crossxai.model import Array
+from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question
-from crossxai.units import unit
 
 Labels = npt.NDArray[np.int64]
 
@@ -103,7 +102,7 @@ class Image(Method):
             segments = groups(question, row, self.segmentation, self.patch, self.seed)[0][..., 0]
         else:  # as the library calls it, with the image in [0, 1]
             own = library.SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, random_seed=seed)
-            inside = unit(image, modality)
+            inside = to_unit_interval(image, modality)
             segments = own(np.repeat(inside, 3, axis=-1) if grey else inside)
         explainer = kind(
             feature_selection="none" if canonical else "auto",

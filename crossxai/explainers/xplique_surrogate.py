@@ -15,10 +15,9 @@ from crossxai.explainers.coalitions import constrained_values, lime_samples, sha
 from crossxai.explainers.groups import check_segmentation, groups
 from crossxai.explainers.method import Answer, Passes
 from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
-from crossxai.model import Array
+from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question
-from crossxai.units import unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +112,7 @@ class _Surrogate(XpliqueMethod):
             segment = (
                 lime._default_image_map_to_interpret_space if colour else lime._default_2dimage_map_to_interpret_space
             )
-            return np.asarray(segment(tf.constant(unit(values[row], modality), tf.float32)), np.int64)
+            return np.asarray(segment(tf.constant(to_unit_interval(values[row], modality), tf.float32)), np.int64)
         (labels,) = groups(question, row, self.segmentation or "quickshift", self.patch, self.seed)
         return labels[..., 0] if modality.spatial else labels
 

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions.missing import missing_values
+from crossxai.attribution import Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
-from crossxai.masks import boolean
 from crossxai.model import Array, Modality
-from crossxai.scores import Scores
+from crossxai.target import as_mask
 
 FORMAT = "crossxai"
 VERSION = 1
@@ -65,7 +65,7 @@ class Samples:
         for field_, held in (("masks", self.masks), ("truth", self.truth)):
             for name, values in held.items():
                 _check_sizes(name, values)
-            checked = {name: boolean(values, f"samples: {field_} {name!r}") for name, values in held.items()}
+            checked = {name: as_mask(values, f"samples: {field_} {name!r}") for name, values in held.items()}
             object.__setattr__(self, field_, checked)
         spaces = {m.name: self.inputs[m.name].shape[:-1] for m in self.modalities if m.spatial}
         for name, values in self.truth.items():

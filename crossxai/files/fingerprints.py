@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.attribution import Metric, SampleMasks
 from crossxai.files import Samples
-from crossxai.masks import SampleMasks
-from crossxai.scores import Metric
 
 
 def fingerprint(found: Samples) -> str:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.evaluation.statistics import Comparison, Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
-from crossxai.scores import Scores
 
 Verdict = Literal["better", "worse", "not told apart", "no test"]
 ALPHA = 0.05

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from crossxai import evaluation
+from crossxai.attribution import Axis
 from crossxai.report.panels import Column
-from crossxai.scores import Axis
 
 WIDEST = 6  # columns of means and of differences side by side that a page of ordinary width shows without scrolling
 NOTES = {

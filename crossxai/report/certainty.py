@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attribution import Scores
 from crossxai.evaluation import friedman, power, rank_stability, sampling
 from crossxai.evaluation.areas import area
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
 from crossxai.report.run import Run
-from crossxai.scores import Scores
 
 
 @dataclass(frozen=True)

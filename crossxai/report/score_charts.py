@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from crossxai.attribution import Scores
 from crossxai.errors import InvalidInput
 from crossxai.report import words
 from crossxai.report.figures import line_style
 from crossxai.report.overlays import INK, SOFT, caption, layout
-from crossxai.scores import Scores
 
 
 def mean_curves(found: Mapping[str, Mapping[str, Scores]], title: str = "", x: str = "fraction of units") -> Figure:

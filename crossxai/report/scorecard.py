@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from crossxai import evaluation
+from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.evaluation.modality import DROP
 from crossxai.report import words
 from crossxai.report.analysis import Cell, Row
 from crossxai.report.run import Run
-from crossxai.scores import Scores
 
 AXES = {
     "faithfulness": ("Faithfulness", "Does the map name what the model uses?"),

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from crossxai import scores
-from crossxai.attribution import Attribution, Explainer
+from crossxai.attribution import Attribution, Explainer, ExplainingMetric, Metric, Scores, apply_metric, needs_explainer
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array
 from crossxai.question import Question
-from crossxai.scores import ExplainingMetric, Metric, Scores
 from crossxai.testing import oracles
 from crossxai.testing.counting import Counting
 from crossxai.testing.state import require, require_same, require_untouched, snapshot
@@ -86,12 +84,12 @@ class _Trial:
         """The metric's scores where every true map, also of inputs like these, is changed by a function."""
         explainer = oracles.Oracle(lambda question, _seed: change(self.explainer(question).values[0]))
         changed = replace(self.truth, values=tuple(change(values) for values in self.truth.values))
-        return scores.judge(self.metric, self.question, changed, explainer)
+        return apply_metric(self.metric, self.question, changed, explainer)
 
     def rival(self, answer: Callable[[Question, int], Array]) -> Scores:
         """The metric's scores of another explainer."""
         explainer = oracles.Oracle(answer)
-        return scores.judge(self.metric, self.question, explainer(self.question), explainer)
+        return apply_metric(self.metric, self.question, explainer(self.question), explainer)
 
     def of(self, rows: Any) -> _Trial:
         """The same about some of the samples."""
@@ -112,7 +110,7 @@ def _trial(
 ) -> _Trial:
     if (question is None) != (truth is None):
         raise InvalidInput("give a question and the true map of it, or neither")
-    again = scores.explains_again(metric)
+    again = needs_explainer(metric)
     if question is None or truth is None:
         if again:
             question, explainer = oracles.colours_question(), oracles.Oracle(oracles.truth)
@@ -157,10 +155,10 @@ def _check_passes(trial: _Trial, who: str) -> None:
         return np.asarray(np.random.default_rng(0).random((*question.values[0].shape[:-1], 1)))
 
     explainer, n = oracles.Oracle(answer), len(trial.question)
-    scores.judge(metric, counted.question, trial.truth, explainer)
+    apply_metric(metric, counted.question, trial.truth, explainer)
     announced = sum(metric.passes(trial.question[[i]]) for i in range(n))
     require(counting.forward == announced, f"{who} makes {counting.forward} forward passes, and announces {announced}")
-    if scores.explains_again(trial.metric):
+    if needs_explainer(trial.metric):
         announced = n * trial.metric.explanations(trial.question, explainer)
         require(asked == announced, f"{who} has {asked} samples explained again, and announces {announced}")
 
@@ -184,7 +182,7 @@ def _check_invariance(trial: _Trial, best: Scores, who: str, left_out: list[str]
 def _check_order(trial: _Trial, best: Scores, who: str) -> None:
     metric = trial.metric
     axis = getattr(metric, "axis", "faithfulness")
-    again = scores.explains_again(metric)
+    again = needs_explainer(metric)
     found = {"the truth": best}
     if axis == "randomisation":
         found["maps that see neither model nor class"] = trial.rival(oracles.brightness)

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.model import Array, Inputs, Modality, Model
+from crossxai.model import Array, Inputs, Modality, Model, standardise
 from crossxai.process import require
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.networks.checkpoint import Checkpoint
-from crossxai.units import standard_units
 
 Framework = Literal["torch", "tensorflow"]
 
@@ -87,7 +86,7 @@ class Loaded:
         for modality in self.model.modalities:
             values = given[modality.name]
             if modality.name in self.tables:
-                values = standard_units(values, *self.held.standardise[modality.name])
+                values = standardise(values, *self.held.standardise[modality.name])
             found.append(values)
         return tuple(found)
 
