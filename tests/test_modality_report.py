@@ -19,7 +19,7 @@ from crossxai import InvalidInput, UnknownName
 from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, comparison, galleries, modalities, overlays, room, run_figures, scorecard
-from crossxai.report import findings as every_finding
+from crossxai.report.contents import find
 from crossxai.report.html import _environment
 from crossxai.report.modalities import small
 from crossxai.report.modality_charts import modality_shares, table_bars
@@ -394,18 +394,14 @@ def test_a_regression_that_leaves_its_scale_says_so(tmp_path: Path) -> None:
     labels = np.linspace(0.8, 5.7, made.n)
     scored = replace(made.samples, task="regression", labels=labels)
     bent = replace(made, samples=scored, explanations=explanations)
-    said = room.off_scale(bent, "deletion")
-    assert len(said) == 1
-    assert "on whole inputs the score lies between 2.0 and 4.0" in said[0]
-    assert "to 59.0" in said[0]
+    (scale,) = room.off_scale(bent, "deletion").values()
+    assert (scale.low, scale.high, scale.highest) == (2, 4, 59)
     assert not room.off_scale(replace(bent, samples=made.samples), "deletion")
 
 
 def test_who_stays_under_noise_is_a_finding(tmp_path: Path) -> None:
     made = run(tmp_path)
-    found = [
-        f for f in every_finding.find(made, analysis.table(made), comparison.compare(made)) if f.topic == "Stability"
-    ]
+    found = [f for f in find(made, analysis.table(made), comparison.compare(made)) if f.topic == "Stability"]
     assert [f.headline.partition(":")[0] for f in found] == ["Noise correlation of ct", "Noise correlation of table"]
     rows = {r.label: r for r in analysis.table(made) if not r.control}
     metric = "noise_correlation of ct"

@@ -206,8 +206,15 @@ def page(directory: Path) -> str:
 
 
 def findings(directory: Path) -> dict[str, dict[str, Any]]:
+    """A report's findings by key; those that are about one metric by key and metric."""
     report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    return {f["topic"]: f for f in report["findings"]}
+    return {" ".join(filter(None, (f["key"], (f["facts"] or {}).get("metric")))) or f["topic"]: f
+            for f in [report["verdict"], *report["findings"]]}  # fmt: skip
+
+
+def labels_with(finding: dict[str, Any], verdict: str, model: str = "pytorch") -> list[str]:
+    """Explainers with a verdict against random, as a finding's facts have it."""
+    return [c["label"] for c in finding["facts"]["comparisons"][model] if c["verdict"] == verdict]
 
 
 def lines(path: Path) -> list[dict[str, str]]:
@@ -244,17 +251,23 @@ def test_findings_follow_the_numbers(tmp_path: Path, winner: str, other: str) ->
     labels = ("captum.saliency", "xplique.rise", "controls.random")
     write_report(write_run(tmp_path, labels, n=12, deletion={winner: 0.2}, insertion={winner: 0.8}))
     found = findings(tmp_path)
-    assert found["Deletion"]["headline"] == "Deletion: 1 of 2 explainers beat random on both models."
-    points = found["Deletion"]["points"]
-    assert any(p.startswith(f"Better than random on both models: `{winner}` −0.") for p in points)
-    assert any(p.startswith(f"Not told apart from random on both models: `{other}`") for p in points)
-    assert any(p.startswith(f"Better than random on both models: `{winner}` +0.") for p in found["Insertion"]["points"])
+    for metric, sign in (("deletion", -1), ("insertion", 1)):
+        finding = found[f"beats_random {metric}"]
+        for model in MODELS:
+            assert labels_with(finding, "better", model) == [winner]
+            assert labels_with(finding, "not told apart", model) == [other]
+        assert all(sign * c["difference"] > 0 for c in finding["facts"]["comparisons"]["keras"] if c["label"] == winner)
+        assert "1 of 2 explainers" in finding["headline"]
+        assert f"`{winner}`" in finding["points"][0]
+    assert found["verdict"]["facts"]["beat"] == [winner]
+    assert found["verdict"]["facts"]["best"] == winner
     assert f"best mean `{winner}`" in found["Best explainers"]["points"][0]
 
 
 def test_worse_than_random_is_said(report: Path) -> None:
-    points = findings(report)["Deletion"]["points"]
-    assert any(p.startswith("Worse than random on both models: `xplique.rise` +0.") for p in points)
+    finding = findings(report)["beats_random deletion"]
+    assert labels_with(finding, "worse") == ["xplique.rise"]
+    assert any("`xplique.rise` +0." in p for p in finding["points"])
 
 
 def test_a_control_that_beats_explainers_makes_the_headline(tmp_path: Path) -> None:
@@ -265,9 +278,12 @@ def test_a_control_that_beats_explainers_makes_the_headline(tmp_path: Path) -> N
 
 def test_too_few_samples_are_said(tmp_path: Path) -> None:
     write_report(write_run(tmp_path, n=4, deletion={"captum.saliency": 0.1}))
-    deletion = findings(tmp_path)["Deletion"]
-    assert deletion["headline"] == "Deletion: no explainer is shown to be better than random."
-    assert any("may only mean too few samples" in p for p in deletion["points"])
+    found = findings(tmp_path)
+    finding = found["beats_random deletion"]
+    assert (finding["tone"], finding["facts"]["n"], finding["facts"]["family"]) == ("warning", 4, 6)
+    assert finding["facts"]["smallest_p"] == 6 * 2.0**-3
+    assert any("0.75" in p for p in finding["points"])
+    assert found["verdict"]["facts"]["needed"] == 8  # 6 / 2^7 < 0.05
 
 
 def test_curves_with_little_room_are_said(tmp_path: Path) -> None:
@@ -278,10 +294,11 @@ def test_curves_with_little_room_are_said(tmp_path: Path) -> None:
         write_explanation(path, replace(e, scores={**e.scores, "insertion": insertion}))
     write_report(tmp_path)
     found = findings(tmp_path)
-    assert any(
-        p.startswith("Little room on both models: the mean score is 0.900") for p in found["Insertion"]["points"]
-    )
-    assert not any(p.startswith("Little room") for p in found["Deletion"]["points"])
+    ends = found["beats_random insertion"]["facts"]["alike_ends"]
+    assert set(ends) == set(MODELS)
+    assert ends["keras"] == {"start": pytest.approx(0.9), "end": pytest.approx(0.99), "extreme": None}
+    assert any("0.900" in p for p in found["beats_random insertion"]["points"])
+    assert not found["beats_random deletion"]["facts"]["alike_ends"]
 
 
 def test_area_counts_only_samples_that_a_share_is_defined_for() -> None:
@@ -393,8 +410,14 @@ def test_unusual_runs(tmp_path: Path, case: str) -> None:
     json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     if case.startswith("all "):
         assert "Unsupported: no gradient" in text or "42 of 42" in text
+    found = findings(tmp_path)
     if case == "no controls":
-        assert "this run has no scored random control" in text
+        assert found["beats_random deletion"]["facts"]["comparisons"] == {}
+    for finding in found.values():
+        assert finding["facts"] is None or finding["key"]
+        for said in (finding["topic"], finding["headline"], *finding["points"]):
+            assert said.strip() == said != ""
+            assert not re.search(r"\bnan\b|None|  |\{|\}|\(\)|\.\.| [.,;:)]", said), said
 
 
 def test_bare_manifest(tmp_path: Path) -> None:
@@ -495,9 +518,11 @@ def test_curves_that_dip_between_like_ends_have_room(tmp_path: Path) -> None:
 
     _bent(tmp_path, "deletion", dip)
     write_report(tmp_path)
-    points = findings(tmp_path)["Deletion"]["points"]
-    assert not any(p.startswith("Little room") for p in points)
-    assert any(p.startswith("Both ends are alike on both models") and "reaches 0.1" in p for p in points)
+    finding = findings(tmp_path)["beats_random deletion"]
+    assert {m: e["extreme"] for m, e in finding["facts"]["alike_ends"].items()} == dict.fromkeys(
+        MODELS, pytest.approx(0.1)
+    )
+    assert any("reaches 0.1" in p for p in finding["points"])
 
 
 def test_degenerate_maps_say_of_which_class_they_are(tmp_path: Path) -> None:

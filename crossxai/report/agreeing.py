@@ -10,8 +10,8 @@ import numpy as np
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import words
 from crossxai.report.comparison import LibraryPair, Maps, ModelPair
-from crossxai.report.phrases import Finding, Tone, code, names, per_model, together
 from crossxai.report.run import Run
+from crossxai.report.wording import Finding, Tone, code, names, per_model, together
 
 SAME_RANKS = 0.9995  # rounds to 1.000
 SMALL_ERROR = 5e-4  # rounds to 0.000

@@ -1,22 +1,42 @@
-"""Contents: everything a report says, worked out once and written in several formats."""
+"""Contents: everything a report says, worked out once and written in several formats.
+
+Findings are sorted by weight: what failed, what beats random, what beats simpler controls, agreement, and then notes; a finding
+that many maps are unusable moves up with their share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossxai.report import analysis, certainty, comparison, findings, places
+from crossxai.report import (
+    analysis,
+    certainty,
+    comparison,
+    missing,
+    modality_findings,
+    places,
+    remarks,
+    score_findings,
+    shortcuts,
+    wording,
+)
 from crossxai.report.analysis import Row
 from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
-from crossxai.report.phrases import Finding
 from crossxai.report.places import Places
 from crossxai.report.run import Run, load
+from crossxai.report.verdict import verdict
+from crossxai.report.wording import Finding
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A run, its table, its maps compared, where they lie, what it says in words, and how sure the rankings are."""
+    """A run, its table, its maps compared, where they lie, what it says in words, and how sure the rankings are.
+
+    verdict: the sentence that the page begins with, as a headline without details.
+    """
 
     run: Run
     rows: tuple[Row, ...]
@@ -24,6 +44,7 @@ class Contents:
     places: tuple[Places, ...]
     findings: tuple[Finding, ...]
     rankings: tuple[Ranking, ...]
+    verdict: Finding
 
 
 def gather(directory: Path) -> Contents:
@@ -31,5 +52,20 @@ def gather(directory: Path) -> Contents:
     run = load(directory)
     rows, maps = analysis.table(run), comparison.compare(run)
     where = tuple(places.places(run))
-    said = findings.find(run, rows, maps, where)
-    return Contents(run, rows, maps, where, said, certainty.rankings(run, rows))
+    findings = find(run, rows, maps, where)
+    rankings = certainty.rankings(run, rows)
+    return Contents(run, rows, maps, where, findings, rankings, wording.write(verdict(run, rows)))
+
+
+def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
+    """Everything worth saying, most important first."""
+    found = [
+        *map(wording.write, score_findings.facts(run, rows)),
+        *score_findings.findings(run, rows, maps),
+        *shortcuts.shortcuts(run, where),
+        *missing.unsupported(run, rows),
+        *remarks.remarks(run),
+        *missing.valueless(run, rows),
+        *modality_findings.findings(run, rows),
+    ]
+    return tuple(sorted(found, key=lambda f: -f.weight))

@@ -73,6 +73,7 @@ def document(contents: Contents) -> dict[str, Any]:
     return {
         "format": "crossxai report 1",
         "manifest": contents.run.manifest,
+        "verdict": contents.verdict,
         "findings": contents.findings,
         "explainers": contents.rows,
         "rankings": contents.rankings,

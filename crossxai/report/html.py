@@ -104,6 +104,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "data": manifest.get("data") if isinstance(manifest.get("data"), dict) else {},
         "models": [_model(contents, name) for name in run.models],
         "findings": contents.findings,
+        "conclusion": contents.verdict,
         "facts": facts(contents),
         "tables": axes.tables(panels.columns(contents)),
         "modality_tables": modalities.tables(run),

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from crossxai.report import words
 from crossxai.report.analysis import Row
-from crossxai.report.phrases import Finding, code, names, on
 from crossxai.report.run import CONTROLS, Run
+from crossxai.report.wording import Finding, code, names, on
 
 
 def unsupported(run: Run, rows: Sequence[Row]) -> list[Finding]:

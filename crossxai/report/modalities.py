@@ -15,8 +15,8 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
-from crossxai.report.phrases import code, tally
 from crossxai.report.run import Run, is_control, ok
+from crossxai.report.wording import code, tally
 
 UNLIKE = (
     "The mean divides by the number of units: {units}. A modality of few units then needs little to get a large share.",

@@ -12,8 +12,8 @@ from typing import Any
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities, words
 from crossxai.report.modalities import Shares, Table, small
-from crossxai.report.phrases import Finding, code, names, on, per_model, tally
 from crossxai.report.run import Run
+from crossxai.report.wording import Finding, code, names, on, per_model, tally
 
 TOLERANCE = 0.05  # of the attribution, for a modality that tells nothing
 HARDLY = 0.1  # of the total drop

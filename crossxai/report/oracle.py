@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from crossxai.report import analysis, words
 from crossxai.report.analysis import Row
-from crossxai.report.phrases import Finding, by_models, code, names, on, tally, together
 from crossxai.report.run import ORACLE, RANDOM, Run
+from crossxai.report.wording import Finding, by_models, code, names, on, tally, together
 
 
 def oracle(run: Run, rows: Sequence[Row]) -> list[Finding]:

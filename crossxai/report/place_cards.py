@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossxai.report import figures, words
-from crossxai.report.phrases import names
 from crossxai.report.places import CENTRE, GRID, NAMES, Numbers, Place, Places
 from crossxai.report.run import Run
+from crossxai.report.wording import names
 
 SMALLEST = 48  # mean maps are shown small, and need no more pixels
 PLAIN = 1.5  # a tile that gets less than this many times its area is not where an explainer looks

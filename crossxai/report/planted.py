@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from crossxai.report import words
 from crossxai.report.analysis import Row, scored
-from crossxai.report.phrases import Finding, by_models, code, names, per_model, tally
 from crossxai.report.regions import region
 from crossxai.report.run import ORACLE, Run
+from crossxai.report.wording import Finding, by_models, code, names, per_model, tally
 
 FOUND = 0.8
 """The share of samples whose most relevant pixel is in the signal from which an explainer counts as finding it."""

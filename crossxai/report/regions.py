@@ -7,8 +7,8 @@ from typing import Any
 
 from crossxai.report import words
 from crossxai.report.analysis import Row, scored
-from crossxai.report.phrases import Finding, by_models, code, names, per_model, sentence, tally, together
 from crossxai.report.run import Run
+from crossxai.report.wording import Finding, by_models, code, names, per_model, sentence, tally, together
 
 
 def where_it_goes(run: Run, rows: Sequence[Row], metric: str) -> list[Finding]:

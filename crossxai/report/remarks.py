@@ -6,8 +6,8 @@ import numpy as np
 
 from crossxai.files import Explanation
 from crossxai.report import words
-from crossxai.report.phrases import Finding, names, on
 from crossxai.report.run import Run, is_control, ok
+from crossxai.report.wording import Finding, names, on
 
 UNREACHED = "unreached."
 """Extras of this name and a modality: of which samples the score does not depend on it, as measured."""

@@ -13,9 +13,9 @@ from scipy.ndimage import uniform_filter
 from crossxai.files import Explanation
 from crossxai.report import places, words
 from crossxai.report.comparison import method
-from crossxai.report.phrases import Finding, code, tally
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
 from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
+from crossxai.report.wording import Finding, code, tally
 
 Rows = npt.NDArray[np.int64]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from crossxai.report import words
 from crossxai.report.analysis import Row, scored
-from crossxai.report.phrases import Finding, Tone, by_models, names, per_model, tally
 from crossxai.report.run import Run
 from crossxai.report.scorecard import STEADY
+from crossxai.report.wording import Finding, Tone, by_models, names, per_model, tally
 
 
 def steady(run: Run, rows: Sequence[Row]) -> list[Finding]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from crossxai.report import words
 from crossxai.report.certainty import Ranking
-from crossxai.report.phrases import code, names, together
 from crossxai.report.run import Run
+from crossxai.report.wording import code, names, together
 
 FIRM = 0.95
 MANY = 100_000

@@ -89,10 +89,10 @@ def count(n: int, noun: str) -> str:
 
 
 def listing(items: Sequence[str], most: int = 0) -> str:
-    """`a, b and c`; with `most`, the first ones and how many more."""
+    """`a, b and c`; with `most`, the first ones and how many others there are."""
     shown = list(items)
     if most and len(shown) > most + 1:
-        shown = [*shown[:most], f"{len(shown) - most} more"]
+        shown = [*shown[:most], f"{len(shown) - most} others"]
     if len(shown) < 2:
         return "".join(shown)
     return f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,135 +1,183 @@
-"""Findings in plain words, every one computed from the numbers; names of explainers stand between backticks.
-
-Order is by weight: what beats random, what beats simpler controls, agreement, and then what is broken or missing; a
-finding that many maps are unusable moves up with their share.
-"""
+"""Findings about scores: who beats a random map and simpler controls, and which explainer is best."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, missing, modality_findings, planted, remarks, room, shortcuts, steady, words
+from crossxai.report import analysis, planted, steady, words
 from crossxai.report.agreeing import frameworks, libraries
 from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.comparison import Maps
 from crossxai.report.oracle import oracle
-from crossxai.report.phrases import Finding, Tone, by_models, code, names, per_model, tally, together
-from crossxai.report.places import Places
 from crossxai.report.regions import where_it_goes
+from crossxai.report.room import Ends, Scale, alike_ends, changed, off_scale, units
 from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
+from crossxai.report.wording import Fact, Finding, Tone, by_models, code, names, per_model, tally, together
 
 MANY_TIES = 0.5
 
 
-def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
-    """Everything worth saying, most important first."""
+@dataclass(frozen=True)
+class Versus:
+    """One explainer's mean of a metric against a random map's: the paired difference, its interval and its corrected p."""
+
+    label: str
+    mean: float
+    control_mean: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class BeatsRandom(Fact):
+    """Whether explainers beat a random map by a curve. comparisons: by model, the largest difference first.
+
+    family, n, smallest_p: the comparisons that are corrected together, their samples, and the smallest p that one of them can
+    have; NaN if it can be significant. alike_ends, off_scale: models whose curves say little, see `room`. units, changed: what is
+    ranked, and what happens to it.
+    """
+
+    key: ClassVar[str] = "beats_random"
+    alpha: ClassVar[float] = analysis.ALPHA
+    metric: str
+    place: int
+    comparisons: Mapping[str, tuple[Versus, ...]]
+    family: int
+    n: int
+    smallest_p: float
+    units: str
+    changed: str
+    alike_ends: Mapping[str, Ends]
+    off_scale: Mapping[str, Scale]
+
+    @property
+    def weight(self) -> float:
+        """Deletion first, then insertion."""
+        return 90 - self.place / 2
+
+    @property
+    def tone(self) -> Tone:
+        """A warning where no explainer is better."""
+        return "good" if self.any_better else "warning"
+
+    @property
+    def any_better(self) -> bool:
+        """Whether any explainer is better than random on any model."""
+        return any(self.labels("better").values())
+
+    @property
+    def one_better(self) -> bool:
+        """Whether it is one explainer on every model."""
+        return all(len(labels) == 1 for labels in self.labels("better").values())
+
+    @property
+    def too_few(self) -> bool:
+        """Whether no comparison can be significant, for want of samples."""
+        return math.isfinite(self.smallest_p)
+
+    @property
+    def strongest(self) -> dict[str, Versus]:
+        """Model → the explainer that is better than random by most."""
+        return {m: found[0] for m, x in self.comparisons.items() if (found := [v for v in x if v.verdict == "better"])}
+
+    def labels(self, verdict: Verdict) -> dict[str, list[str]]:
+        """Model → the explainers with this verdict."""
+        return {m: [v.label for v in found if v.verdict == verdict] for m, found in self.comparisons.items()}
+
+    def differences(self, label: str, verdict: Verdict) -> list[float]:
+        """An explainer's differences on the models where it has this verdict."""
+        return [v.difference for v in self._of([label], verdict)]
+
+    def largest_p(self, labels: Sequence[str], verdict: Verdict) -> float:
+        """The largest corrected p of these explainers where they have this verdict."""
+        return max(v.p for v in self._of(labels, verdict))
+
+    def _of(self, labels: Sequence[str], verdict: Verdict) -> list[Versus]:
+        every = [v for found in self.comparisons.values() for v in found]
+        return [v for v in every if v.label in labels and v.verdict == verdict]
+
+
+def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
+    """What scores say of explainers."""
+    return [
+        BeatsRandom(
+            models=run.models,
+            metric=metric,
+            place=place,
+            comparisons=_comparisons(run, rows, metric),
+            **_family(run, metric),
+            units=units(run, metric),
+            changed=changed(run, metric),
+            alike_ends=alike_ends(run, metric),
+            off_scale=off_scale(run, metric),
+        )
+        for place, metric in enumerate(run.curves)
+    ]
+
+
+def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
+    found = {}
+    for model in run.models:
+        control = next((r for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells), None)
+        versus = [
+            Versus(
+                row.label,
+                cell.summary.mean,
+                control.cells[metric].summary.mean,
+                test.difference,
+                test.low,
+                test.high,
+                test.p_holm,
+                test.n,
+                test.verdict,
+            )
+            for row in scored(rows, model, metric)
+            if control and (test := (cell := row.cells[metric]).versus) is not None
+        ]
+        if versus:
+            found[model] = tuple(sorted(versus, key=lambda v: -abs(v.difference)))
+    return found
+
+
+def _family(run: Run, metric: str) -> dict[str, Any]:
+    """The comparisons of the first model on which no result could be significant: too few samples for so many comparisons."""
+    for model in run.models:
+        tests = analysis.against(run, model, metric, RANDOM)
+        n = max((t.n for t in tests.values()), default=0)
+        smallest = analysis.smallest_p(n, len(tests))
+        if tests and smallest >= analysis.ALPHA:
+            return {"family": len(tests), "n": n, "smallest_p": smallest}
+    return {"family": 0, "n": 0, "smallest_p": math.nan}
+
+
+def findings(run: Run, rows: Sequence[Row], maps: Maps) -> list[Finding]:
+    """Everything else that scores and maps say."""
     found: list[Finding] = []
     if not any(r.status == "ok" for r in rows):
         found.append(Finding("Nothing to judge", "No explainer gave a map in this run.", (), 100, "warning"))
-    for place, metric in enumerate(run.curves or CURVES):
-        found += _versus_random(run, rows, metric, 90 - place / 2)
     found += _simple_controls(run, rows)
     found += [*planted.planted(run, rows), *oracle(run, rows), *_leaders(run, rows)]
-    found += shortcuts.shortcuts(run, where)
-    found += libraries(run, maps)
-    found += frameworks(run, maps)
+    found += [*libraries(run, maps), *frameworks(run, maps)]
     for metric in run.metrics:
         found += where_it_goes(run, rows, metric)
-    found += [*_degenerate(run, rows), *_ties(run, rows), *missing.unsupported(run, rows), *remarks.remarks(run)]
-    found += [
-        *_completeness(run),
-        *missing.valueless(run, rows),
-        *modality_findings.findings(run, rows),
-        *steady.steady(run, rows),
-    ]
-    return tuple(sorted(found, key=lambda f: -f.weight))
+    return [*found, *_degenerate(run, rows), *_ties(run, rows), *_completeness(run), *steady.steady(run, rows)]
 
 
 def _with(tests: dict[str, Test], verdict: Verdict) -> list[str]:
     """Labels with a verdict, the largest difference first."""
     chosen = [label for label, test in tests.items() if test.verdict == verdict]
     return sorted(chosen, key=lambda label: -abs(tests[label].difference))
-
-
-def _versus_random(run: Run, rows: Sequence[Row], metric: str, weight: float) -> list[Finding]:
-    tests: dict[str, dict[str, Test]] = {}
-    for model in run.models:
-        versus = {r.label: r.cells[metric].versus for r in scored(rows, model, metric)}
-        tests[model] = {label: test for label, test in versus.items() if test is not None}
-    tests = {model: found for model, found in tests.items() if found}
-    topic = metric.capitalize()
-    if not tests:
-        if metric in run.metrics:
-            text = f"{topic} is not compared with random: this run has no scored random control."
-            return [Finding(topic, text, (), weight, "warning")]
-        return []
-    counts = {m: tally(len(_with(t, "better")), len(t)) for m, t in tests.items()}
-    headline = f"{topic}: {per_model(counts, run.models, ' beat random')}."
-    if not any(_with(t, "better") for t in tests.values()):
-        headline = f"{topic}: no explainer is shown to be better than random."
-    points = together({m: _strongest(rows, m, metric, found) for m, found in tests.items()}, run.models)
-    sayings: tuple[tuple[Verdict, str], ...] = (
-        ("better", "Better than random"),
-        ("not told apart", "Not told apart from random"),
-        ("worse", "Worse than random"),
-    )
-    for verdict, saying in sayings:
-        for where, labels in by_models({m: _with(t, verdict) for m, t in tests.items()}, run.models):
-            points.append(f"{saying}{where}: {_differences(labels, verdict, tests)}.")
-    points += [*room.little(run, metric), *room.off_scale(run, metric), *_too_few(run, metric, tests)]
-    tone: Tone = "good" if any(_with(t, "better") for t in tests.values()) else "warning"
-    return [Finding(topic, headline, tuple(p for p in points if p), weight, tone)]
-
-
-def _differences(labels: Sequence[str], verdict: Verdict, tests: dict[str, dict[str, Test]]) -> str:
-    """Names with their differences to random, one number per model where they differ in the third decimal."""
-    listed = []
-    for label in labels:
-        found = [t[label] for t in tests.values() if label in t and t[label].verdict == verdict]
-        numbers = dict.fromkeys(words.signed(t.difference) for t in found)
-        listed.append(f"{code(label)} {' and '.join(numbers)}")
-    shown = [t[x].p_holm for t in tests.values() for x in labels if x in t and t[x].verdict == verdict]
-    tail = "" if verdict == "not told apart" else f" ({words.p_value(max(shown)).replace('=', '≤')})"
-    return words.listing(listed) + tail
-
-
-def _strongest(rows: Sequence[Row], model: str, metric: str, tests: dict[str, Test]) -> str:
-    winners = _with(tests, "better")
-    if not winners:
-        return ""
-    row = {r.label: r for r in scored(rows, model, metric)}
-    control = next(r for r in rows if r.model == model and r.label == RANDOM)
-    label, test = winners[0], tests[winners[0]]
-    return (
-        f"Largest difference{{where}}: {code(label)}, area {words.number(row[label].cells[metric].summary.mean)} against "
-        f"{words.number(control.cells[metric].summary.mean)} for random: {_difference(test)}."
-    )
-
-
-def _difference(test: Test) -> str:
-    between = words.interval(test.low, test.high)
-    inside = f"95% interval {between}, {words.p_value(test.p_holm)}" if between else words.p_value(test.p_holm)
-    return f"{words.signed(test.difference)} ({inside}, {words.count(test.n, 'sample')})"
-
-
-def _too_few(run: Run, metric: str, tests: dict[str, dict[str, Test]]) -> list[str]:
-    """A warning where no result could have been significant: too few samples for so many comparisons."""
-    for model in tests:
-        family = analysis.against(run, model, metric, RANDOM)
-        n = max((t.n for t in family.values()), default=0)
-        smallest = analysis.smallest_p(n, len(family))
-        if smallest >= analysis.ALPHA:
-            return [
-                f"With {words.count(n, 'sample')} and {words.count(len(family), 'comparison')}, the smallest p that any "
-                f"one of them can reach after correction is {smallest:.2g}, and {analysis.ALPHA:g} is asked for: “not told "
-                "apart” may only mean too few samples."
-            ]
-    return []
 
 
 def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
