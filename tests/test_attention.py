@@ -18,7 +18,7 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.attention import AttentionMap, Streams, Tokens
 from crossxai.explainers import get
 from crossxai.explainers.attention import Relevance, Rollout
-from crossxai.explainers.resize import bilinear
+from crossxai.explainers.families import bilinear
 from crossxai.model import Array, Attentive
 from crossxai.testing import check_explainer
 

@@ -21,7 +21,7 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.attention import Streams, Tokens
 from crossxai.errors import BrokenAssumption
 from crossxai.explainers import get
-from crossxai.explainers.resize import bilinear
+from crossxai.explainers.families import bilinear
 from crossxai.model import Array
 
 METHODS = ("attention.rollout", "attention.relevance")

@@ -17,11 +17,10 @@ from torch import nn
 from crossxai import InvalidInput, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import get
-from crossxai.explainers.captum_bridge import seed_of
-from crossxai.explainers.coalitions import lime_samples, shap_coalitions
-from crossxai.explainers.groups import groups
-from crossxai.explainers.noise import noise
-from crossxai.explainers.randomness import seeded
+from crossxai.explainers.captum import seed_of
+from crossxai.explainers.families import noise
+from crossxai.explainers.groups import groups, lime_samples, shap_coalitions
+from crossxai.explainers.library_globals import seeded
 from crossxai.model import Array
 
 FRAMEWORKS = ["torch", "keras"]

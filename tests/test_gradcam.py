@@ -19,8 +19,8 @@ from crossxai import InvalidInput, Question, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
-from crossxai.explainers.randomness import seeded
-from crossxai.explainers.resize import bilinear
+from crossxai.explainers.families import bilinear
+from crossxai.explainers.library_globals import seeded
 from crossxai.model import Array
 
 ALL = {

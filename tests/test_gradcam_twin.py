@@ -16,7 +16,7 @@ from torch import nn
 from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.explainers import get, torch_twin
+from crossxai.explainers import get, twins
 from crossxai.testing.counting import Counting
 
 NAMES = ["fullgrad", "shapleycam", "guided_backprop"]
@@ -135,7 +135,7 @@ def test_both_frameworks_agree(name: str, inputs: str, task: str) -> None:
 def test_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those through the twin and those through the model, without the certificate's."""
     counting = Counting(toys.torch_model())
-    real = torch_twin.twin
+    real = twins.twin
 
     def counted(*arguments: Any) -> Any:
         found = real(*arguments)
@@ -150,7 +150,7 @@ def test_passes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         found.module.register_forward_hook(forwards)
         return found
 
-    monkeypatch.setattr(torch_twin, "twin", counted)
+    monkeypatch.setattr(twins, "twin", counted)
     explainer = get(f"gradcam.{name}")
     question = toys.question(counting)
     explainer(question)

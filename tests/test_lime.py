@@ -15,8 +15,7 @@ from crossxai import InvalidInput, Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.errors import InvalidFile
 from crossxai.explainers import get
-from crossxai.explainers.coalitions import lime_samples
-from crossxai.explainers.groups import groups
+from crossxai.explainers.groups import groups, lime_samples
 from crossxai.model import Array
 
 

@@ -154,7 +154,7 @@ def test_rise(framework: str) -> None:
     """Same masks (a fixed draw in place of TensorFlow's), so the library's own map must come out."""
     import xplique.attributions
 
-    from crossxai.explainers.xplique_bridge import seeded
+    from crossxai.explainers.xplique import seeded
 
     net = toys.keras_net()
     question = keras_question(net) if framework == "keras" else torch_question()

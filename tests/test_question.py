@@ -12,8 +12,8 @@ import zoo
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.explainers.finite import finite
-from crossxai.explainers.resize import bilinear
+from crossxai.explainers.families import bilinear
+from crossxai.explainers.method import finite
 
 RNG = np.random.default_rng(0)
 

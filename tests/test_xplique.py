@@ -17,10 +17,9 @@ from crossxai import Question
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
-from crossxai.explainers.coalitions import lime_samples, shap_coalitions
-from crossxai.explainers.groups import groups
-from crossxai.explainers.noise import noise
-from crossxai.explainers.xplique_bridge import seeded, swapped
+from crossxai.explainers.families import noise
+from crossxai.explainers.groups import groups, lime_samples, shap_coalitions
+from crossxai.explainers.xplique import seeded, swapped
 from crossxai.model import Array
 
 X = zoo.values("image")[0]
@@ -241,7 +240,7 @@ def test_canonical_gradcam_plus_plus_has_the_paper_s_sums() -> None:
     denominator = 2 * g**2 + a.sum((1, 2), keepdims=True) * g**3
     alpha = np.divide(g**2, denominator, out=np.zeros_like(g), where=g != 0)
     weights = (alpha * np.maximum(g, 0)).sum((1, 2), keepdims=True)
-    from crossxai.explainers.resize import bilinear
+    from crossxai.explainers.families import bilinear
 
     expected = bilinear(np.maximum((weights * a).sum(-1), 0), 16, 16)[..., None]
     close(get("xplique.gradcam_plus_plus", profile="canonical", layer="t1_conv2_relu")(question).values[0], expected)

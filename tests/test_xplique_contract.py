@@ -83,7 +83,7 @@ def test_nothing_is_kept() -> None:
 
 
 def test_traces_are_shared_between_questions() -> None:
-    from crossxai.explainers.xplique_bridge import _traced
+    from crossxai.explainers.xplique import _traced
 
     gradient, _ = _traced()
     get("xplique.saliency")(asked("torch"))

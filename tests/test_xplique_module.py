@@ -15,7 +15,7 @@ from crossxai import Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.explainers import get
-from crossxai.explainers.keras_twin import TwinScores
+from crossxai.explainers.twins import KerasTwinScores
 
 
 def awkward(kind: str) -> Any:
@@ -69,7 +69,7 @@ def test_the_twin_s_operator_is_the_question(inputs: str, link: Any) -> None:
     for part in Question(
         zoo.model("torch", inputs, task), zoo.values(inputs, 3), Target(zoo.target(task, 3).weights, link)
     ).parts():
-        scores = TwinScores(part)
+        scores = KerasTwinScores(part)
         rows = np.array([2, 0, 0, 1])
         x = tf.constant(part.values[0][rows] * np.float32(0.9))
         with tf.GradientTape() as tape:

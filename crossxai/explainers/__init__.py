@@ -1,4 +1,4 @@
-"""Explainers: one file per library; `get` makes one by name, `discover` lists them, and neither loads any library."""
+"""Explainers: one folder per library; `get` makes one by name, `discover` lists them, and neither loads any library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUP = "crossxai.explainers"
 @cache
 def _catalogue() -> tuple[dict[str, type[Method]], tuple[plugins.Broken, ...]]:
     found: dict[str, type[Method]] = {}
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    modules = [importlib.import_module(info.name) for info in pkgutil.walk_packages(__path__, f"{__name__}.")]
     classes = [
         member
         for module in modules

@@ -11,9 +11,9 @@ import numpy as np
 from crossxai.attention import AttentionMap, Streams
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.attention_measured import check_gradient, check_readout, in_words, measured
+from crossxai.explainers.attention_tokens import check_gradient, check_readout, in_words, measured
+from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.resize import bilinear
 from crossxai.model import Array, Attentive, Modality
 from crossxai.question import Question
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.finite import named
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
-from crossxai.explainers.finite import finite
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.process import differentiating, foreign
-from crossxai.question import Question
+from crossxai.question import Question, Rows
 
 Passes = tuple[int, int]
 
@@ -213,3 +213,30 @@ def _words(hint: Any) -> str:
 def channel_sum(values: Array) -> Array:
     """Sum over channels, kept as an axis of 1: (n, …, channels) → (n, …, 1)."""
     return np.asarray(values.sum(axis=-1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class FiniteQuestion(Question):
+    """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer that asks."""
+
+    who: str = ""
+
+    def score_stream(
+        self, rows: npt.ArrayLike, make: Callable[[Rows], Inputs], progress: Callable[[int], object] | None = None
+    ) -> Array:
+        """As of a `Question`."""
+        scores = super().score_stream(rows, make, progress)
+        bad = ~np.isfinite(scores)
+        if bad.any():
+            own = np.asarray(rows) == (row := np.asarray(rows)[bad][0])
+            raise Unsupported(
+                f"{self.who} fits the scores of perturbed copies, and the model's score is NaN or infinite on "
+                f"{(bad & own).sum()} of {own.sum()} of them, made of sample {self.ids[row]!r}: give another fill or baseline, "
+                "or mend the model (does it divide by a deviation, or take a logarithm, that can be 0?)"
+            )
+        return scores
+
+
+def finite(question: Question, who: str) -> Question:
+    """The question for a method that fits."""
+    return FiniteQuestion(**{field.name: getattr(question, field.name) for field in fields(Question)}, who=who)

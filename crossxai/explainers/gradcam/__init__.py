@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Needs
+from crossxai.explainers.families import bilinear
+from crossxai.explainers.library_globals import patched
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.patching import patched
-from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

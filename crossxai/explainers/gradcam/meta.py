@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.cam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
+from crossxai.explainers.gradcam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
 from crossxai.explainers.method import Answer, Passes
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one

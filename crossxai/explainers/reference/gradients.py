@@ -1,8 +1,4 @@
-"""The referee: canonical definitions in NumPy, written straight from the equations, short and slow.
-
-A library's canonical profile has to equal them on the same question (`tests/test_reference.py`). Here are those that read
-gradients and layers; `reference_perturbation` and `reference_groups` hold those that ask for scores alone.
-"""
+"""The referee's methods that read gradients and layers."""
 
 from __future__ import annotations
 
@@ -12,31 +8,24 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
-from crossxai.explainers.method import Answer, Method, Passes, channel_sum
-from crossxai.explainers.noise import noise
-from crossxai.explainers.path import PathMethod
-from crossxai.explainers.resize import bilinear
+from crossxai.explainers.families import PathMethod, bilinear, noise
+from crossxai.explainers.method import Answer, Passes, channel_sum
+from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saliency(Method):
+class Saliency(Referee):
     """|d score / d input|, the largest over channels (Simonyan et al. 2013, section 3.1)."""
 
     name: ClassVar = "reference.saliency"
-    library: ClassVar = "reference"
     summary: ClassVar = "absolute gradient"
     needs: ClassVar = "gradients"
     family: ClassVar = "gradient"
     reference: ClassVar = "Simonyan et al. 2013"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "largest absolute gradient over channels"}
-
-    profile: Profile = "canonical"
 
     def explain(self, question: Question) -> Answer:
         _, gradients = question.score_and_grad()
@@ -46,20 +35,15 @@ class Saliency(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientXInput(Method):
+class GradientXInput(Referee):
     """Input · d score / d input, signed, summed over channels (Shrikumar et al. 2016)."""
 
     name: ClassVar = "reference.gradient_x_input"
-    library: ClassVar = "reference"
     summary: ClassVar = "input times gradient"
     needs: ClassVar = "gradients"
     family: ClassVar = "gradient"
     reference: ClassVar = "Shrikumar et al. 2016"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "summed over channels"}
-
-    profile: Profile = "canonical"
 
     def explain(self, question: Question) -> Answer:
         _, gradients = question.score_and_grad()
@@ -67,7 +51,7 @@ class GradientXInput(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(PathMethod):
+class IntegratedGradients(Referee, PathMethod):
     """(x - b) times the mean gradient along the straight path from b to x (Sundararajan et al. 2017, eq. 1).
 
     The trapezoid rule on `steps` points from 0 to 1, both included; signed, summed over channels. The extra
@@ -75,16 +59,11 @@ class IntegratedGradients(PathMethod):
     """
 
     name: ClassVar = "reference.integrated_gradients"
-    library: ClassVar = "reference"
     summary: ClassVar = "gradients integrated along a path from a baseline"
     needs: ClassVar = "gradients"
     family: ClassVar = "path"
     reference: ClassVar = "Sundararajan et al. 2017"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "trapezoid rule, summed over channels"}
-
-    profile: Profile = "canonical"
 
     def passes(self, question: Question) -> Passes:
         return self.steps, self.steps  # the ends of the path give the two scores of the completeness gap
@@ -106,23 +85,19 @@ class IntegratedGradients(PathMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Method):
+class SmoothGrad(Referee):
     """Mean gradient of noisy copies of the input (Smilkov et al. 2017), signed, summed over channels.
 
     sd: of the Gaussian noise, as a share of the modality's declared range, which counts as 1 where none is declared.
     """
 
     name: ClassVar = "reference.smooth_grad"
-    library: ClassVar = "reference"
     summary: ClassVar = "mean gradient under noise"
     needs: ClassVar = "gradients"
     family: ClassVar = "smoothing"
     reference: ClassVar = "Smilkov et al. 2017"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "signed mean, summed over channels, noise as a share of the range"}
 
-    profile: Profile = "canonical"
     samples: int = 50
     sd: float = 0.15
     seed: int = 0
@@ -151,23 +126,21 @@ class SmoothGrad(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAM(Method):
+class GradCAM(Referee):
     """ReLU of a layer's activation, channels weighted by their mean gradient (Selvaraju et al. 2017, eq. 1 and 2).
 
     layer: "" takes the last one with space. The map is resized bilinearly, with half-pixel centres, and not rescaled.
     """
 
     name: ClassVar = "reference.gradcam"
-    library: ClassVar = "reference"
     summary: ClassVar = "class activation map, channels weighted by mean gradients"
     needs: ClassVar = "layers"
     family: ClassVar = "activation map"
     reference: ClassVar = "Selvaraju et al. 2017"
+    joint: ClassVar = False
     kinds: ClassVar = ("image",)
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
     conventions: ClassVar = {"canonical": "ReLU, bilinear resize, no rescale"}
 
-    profile: Profile = "canonical"
     layer: str = ""
 
     def explain(self, question: Question) -> Answer:

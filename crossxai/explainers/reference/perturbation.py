@@ -1,4 +1,4 @@
-"""The referee's methods that hide parts of the input: canonical definitions in NumPy, written from the equations."""
+"""The referee's methods that hide windows of the input."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
-from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.resize import bilinear
-from crossxai.explainers.window import WindowMethod
+from crossxai.explainers.families import WindowMethod, bilinear
+from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
@@ -21,7 +20,7 @@ Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Occlusion(WindowMethod):
+class Occlusion(Referee, WindowMethod):
     """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
 
     Each pixel has the mean drop of the windows over it; the last window of a row is clipped, so that the border is
@@ -29,16 +28,11 @@ class Occlusion(WindowMethod):
     """
 
     name: ClassVar = "reference.occlusion"
-    library: ClassVar = "reference"
     summary: ClassVar = "score drop under a sliding window"
     needs: ClassVar = "scores"
     family: ClassVar = "perturbation"
     reference: ClassVar = "Zeiler & Fergus 2014"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "overlapping windows averaged, a clipped window at the border"}
-
-    profile: Profile = "canonical"
 
     def passes(self, question: Question) -> Passes:
         pairs = zip(question.modalities, question.values, strict=True)
@@ -79,7 +73,7 @@ class Occlusion(WindowMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rise(Method):
+class Rise(Referee):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018, eq. 6).
 
     A mask is a binary grid × grid pattern, each cell kept with probability `keep`, enlarged bilinearly to (grid + 1) cells
@@ -88,16 +82,14 @@ class Rise(Method):
     """
 
     name: ClassVar = "reference.rise"
-    library: ClassVar = "reference"
     summary: ClassVar = "mean of random masks weighted by their scores"
     needs: ClassVar = "scores"
     family: ClassVar = "perturbation"
     reference: ClassVar = "Petsiuk et al. 2018"
+    joint: ClassVar = False
     kinds: ClassVar = ("image",)
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
     conventions: ClassVar = {"canonical": "one crop per mask, divided by samples times keep"}
 
-    profile: Profile = "canonical"
     samples: int = 4000
     grid: int = 7
     keep: float = 0.5

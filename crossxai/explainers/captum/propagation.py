@@ -1,4 +1,4 @@
-"""Captum's methods that hook layers, on any model that gives a graph: they run on its twin, see `torch_twin`.
+"""Captum's methods that hook layers, on any model that gives a graph: they run on its twin, see `twins`.
 
 Hooks never see a model behind a bridge: there, guided backpropagation is the plain gradient and DeepLIFT is input × gradient,
 without a word. The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.explainers.captum_bridge import captum, signed
-from crossxai.explainers.captum_rules import (
+from crossxai.explainers.captum import captum, signed
+from crossxai.explainers.captum.rules import (
     LRP_RULES,
     attach_lrp_rules,
     hookable_relus,
@@ -24,7 +24,7 @@ from crossxai.explainers.captum_rules import (
     split_shared_activations,
 )
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.torch_twin import TwinScores
+from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.process import ALONE
 from crossxai.question import Question, Rows
@@ -40,12 +40,14 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _ask(method: Any, twin: TwinScores, rows: Rows, **options: Any) -> Any:
+def _ask(method: Any, twin: TorchTwinScores, rows: Rows, **options: Any) -> Any:
     with _quiet():
         return method.attribute(twin.inputs(rows), additional_forward_args=(twin.rows(rows),), **options)
 
 
-def _in_pieces(method: Any, twin: TwinScores, prepare: Callable[[], None] | None = None) -> tuple[list[Array], Array]:
+def _in_pieces(
+    method: Any, twin: TorchTwinScores, prepare: Callable[[], None] | None = None
+) -> tuple[list[Array], Array]:
     """Maps and the twin's scores of all samples, batch by batch; prepare: what to do before each."""
     size, n = twin.question.batch_size, len(twin.question)
     found, scores = [], []
@@ -73,11 +75,11 @@ class _Hooked(Method):
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
     def explain(self, question: Question) -> Answer:
-        twin = TwinScores(question)
+        twin = TorchTwinScores(question)
         maps, scores = _in_pieces(self._method(captum(self.name), twin), twin)
         return signed(self, question, maps), {"twin_gap": twin.gap(scores)}
 
-    def _method(self, library: Any, twin: TwinScores) -> Any:
+    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         """Captum's method on the twin."""
         raise NotImplementedError
 
@@ -94,7 +96,7 @@ class GuidedBackprop(_Hooked):
     summary: ClassVar = "gradient through positive paths"
     reference: ClassVar = "Springenberg et al. 2014"
 
-    def _method(self, library: Any, twin: TwinScores) -> Any:
+    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         hookable_relus(twin, self.name)
         return library.GuidedBackprop(twin.module)
 
@@ -111,7 +113,7 @@ class Deconvolution(_Hooked):
     summary: ClassVar = "gradient with ReLUs applied backwards"
     reference: ClassVar = "Zeiler & Fergus 2014"
 
-    def _method(self, library: Any, twin: TwinScores) -> Any:
+    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         hookable_relus(twin, self.name)
         return library.Deconvolution(twin.module)
 
@@ -135,7 +137,7 @@ class GuidedGradCam(_Hooked):
     def passes(self, question: Question) -> Passes:
         return 3, 2
 
-    def _method(self, library: Any, twin: TwinScores) -> Any:
+    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         name = twin.question.twin_layer(self.layer, self.name)
         if name not in twin.found.layers:
             raise Unsupported(
@@ -173,7 +175,7 @@ class DeepLift(_Hooked):
         return 3, 2
 
     def explain(self, question: Question) -> Answer:
-        twin = TwinScores(question)
+        twin = TorchTwinScores(question)
         method = rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
         found, scores, gaps = [], [], []
         for row in range(len(question)):
@@ -262,7 +264,7 @@ class Lrp(_Hooked):
         return 3, 1
 
     def explain(self, question: Question) -> Answer:
-        twin = TwinScores(question)
+        twin = TorchTwinScores(question)
         split_shared_activations(twin)
         arrays, score = _in_pieces(
             captum(self.name).LRP(twin.module), twin, lambda: attach_lrp_rules(twin, self.rule, self.epsilon)

@@ -1,4 +1,4 @@
-"""pytorch-grad-cam's methods that need the network itself: on a torch twin of any model that gives a graph, see `torch_twin`.
+"""pytorch-grad-cam's methods that need the network itself: on a torch twin of any model that gives a graph, see `twins`.
 
 The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
 """
@@ -13,9 +13,9 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.cam import SmoothCam, nchw
+from crossxai.explainers.gradcam import SmoothCam, nchw
 from crossxai.explainers.method import Answer, Method, Passes, channel_sum
-from crossxai.explainers.torch_twin import TwinScores
+from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.porting.graph import Graph
 from crossxai.process import require
@@ -33,7 +33,7 @@ class _TwinCam(SmoothCam):
 
     def explain(self, question: Question) -> Answer:
         library = require("pytorch_grad_cam", "gradcam", self.name)
-        twin = TwinScores(question)
+        twin = TorchTwinScores(question)
         made = self.prepare(library, twin)
         maps, scores = [], []
         for start in range(0, len(question), self.piece(question)):
@@ -46,7 +46,7 @@ class _TwinCam(SmoothCam):
             made.activations_and_grads.activations = made.activations_and_grads.gradients = []
         return (np.concatenate(maps),), {"twin_gap": twin.gap(np.concatenate(scores))}
 
-    def prepare(self, library: Any, twin: TwinScores) -> Any:
+    def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         """The library's object on the twin."""
         raise NotImplementedError
 
@@ -55,7 +55,7 @@ class _TwinCam(SmoothCam):
         return question.batch_size
 
 
-def _scoring(twin: TwinScores, shown: Sequence[Any] = ()) -> Any:
+def _scoring(twin: TorchTwinScores, shown: Sequence[Any] = ()) -> Any:
     """The twin's scores as a torch module of one image tensor, of the samples `rows`; `shown`: the layers to be found in it."""
     import torch
 
@@ -94,7 +94,7 @@ class FullGrad(_TwinCam):
         if self.layer:
             raise InvalidInput(f"{self.name} adds up all layers: leave layer empty, got {self.layer!r}")
 
-    def prepare(self, library: Any, twin: TwinScores) -> Any:
+    def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         graph = twin.found.graph
         _, values = twin.question.one
         start = graph.inputs[[m.name for m in twin.question.model.modalities].index(twin.question.free[0])]
@@ -132,7 +132,7 @@ class ShapleyCAM(_TwinCam):
     def passes(self, question: Question) -> Passes:
         return 2, 2
 
-    def prepare(self, library: Any, twin: TwinScores) -> Any:
+    def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         layer = twin.question.twin_layer(self.layer, self.name)
         if layer not in twin.found.layers:
             known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
@@ -167,7 +167,7 @@ class GuidedBackprop(Method):
         import torch
 
         library = require("pytorch_grad_cam", "gradcam", self.name)
-        twin = TwinScores(question)
+        twin = TorchTwinScores(question)
         if not any(isinstance(layer, torch.nn.ReLU) for layer in twin.found.module.modules()):
             raise Unsupported(
                 f"{self.name}: model {question.model.name!r} has no ReLU to guide: it would be the gradient"

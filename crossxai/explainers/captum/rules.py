@@ -6,13 +6,13 @@ from collections import Counter
 from typing import Any
 
 from crossxai.errors import Unsupported
-from crossxai.explainers.torch_twin import TwinScores
+from crossxai.explainers.twins import TorchTwinScores
 
 ACTIVATIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"}
 LRP_RULES = ("epsilon", "gamma", "alpha1_beta0")
 
 
-def hookable_relus(twin: TwinScores, name: str) -> None:
+def hookable_relus(twin: TorchTwinScores, name: str) -> None:
     """Make every ReLU6 of the twin a ReLU to Captum, which looks for that class; `Unsupported` if there is no ReLU at all."""
     import torch
     from torch import nn
@@ -48,7 +48,7 @@ def _copied() -> Any:
     return Copied()
 
 
-def rescaling(kind: Any, twin: TwinScores, complete: bool) -> Any:
+def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
     """Captum's DeepLift (or DeepLiftShap) on a twin, with its Rescale rule for activations it has none for.
 
     complete: contributions of all windows of a max-pool are added, where Captum's unpooling keeps the last of those whose
@@ -105,7 +105,7 @@ def _max_pool(module: Any, inputs: Any, outputs: Any, grad_input: Any, grad_outp
     return torch.cat([multipliers, multipliers])
 
 
-def split_shared_activations(twin: TwinScores) -> None:
+def split_shared_activations(twin: TorchTwinScores) -> None:
     """Put a copy, which has a rule, before every activation whose input another layer reads too.
 
     Captum turns gradients into relevance at the inputs of layers with rules, and passes relevance through activations: on a
@@ -120,7 +120,7 @@ def split_shared_activations(twin: TwinScores) -> None:
             setattr(network, network.submodules[node.name], nn.Sequential(_copied(), network.layer(node.name)))
 
 
-def attach_lrp_rules(twin: TwinScores, rule: str, epsilon: float) -> None:
+def attach_lrp_rules(twin: TorchTwinScores, rule: str, epsilon: float) -> None:
     """Give every layer of the twin a rule of its own, convolutions the one named; Captum takes them away after each call."""
     from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
     from torch import nn

@@ -1,4 +1,4 @@
-"""Captum's gradients, paths and activation map, on any model: see `captum_bridge`."""
+"""Captum's gradients, paths and activation map, on any model."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.explainers.captum_bridge import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.families import PathMethod, bilinear
+from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.path import PathMethod
-from crossxai.explainers.randomness import seeded
-from crossxai.explainers.resize import bilinear
 from crossxai.question import Question
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")

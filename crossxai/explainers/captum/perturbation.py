@@ -1,4 +1,4 @@
-"""Captum's ablations on any model: windows, groups of entries or whole modalities replaced, see `captum_bridge`."""
+"""Captum's ablations on any model: windows, groups of entries or whole modalities replaced."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room
+from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room
+from crossxai.explainers.families import WindowMethod
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.window import WindowMethod
 from crossxai.model import Array, Inputs
 from crossxai.question import Question, Rows
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam
+from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam
 from crossxai.model import Array
 
 NATIVE: tuple[Profile, ...] = ("native",)

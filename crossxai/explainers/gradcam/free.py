@@ -9,10 +9,10 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
-from crossxai.explainers.cam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.families import bilinear
+from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Answer, Passes
-from crossxai.explainers.randomness import seeded
-from crossxai.explainers.resize import bilinear
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from crossxai.attribution import Needs
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.coalitions import constrained_values, lime_samples, shap_coalitions
-from crossxai.explainers.groups import check_segmentation, groups
+from crossxai.explainers.groups import check_segmentation, constrained_values, groups, lime_samples, shap_coalitions
 from crossxai.explainers.method import Answer, Passes
-from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
+from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question

@@ -1,4 +1,4 @@
-"""The referee's methods that show and hide groups of input entries: LIME and Shapley values, in NumPy, from the equations."""
+"""The referee's methods that show and hide groups of input entries: LIME and Shapley values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.coalitions import lime_samples, shap_coalitions
-from crossxai.explainers.groups import Labels, check_segmentation, group_count, groups, spread
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.groups import (
+    Labels,
+    check_segmentation,
+    group_count,
+    groups,
+    lime_samples,
+    shap_coalitions,
+    spread,
+)
+from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.reference import Referee
 from crossxai.model import Array
 from crossxai.question import Question
 
@@ -24,14 +31,11 @@ LIMIT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Groups(Method):
+class _Groups(Referee):
     """segmentation, patch: how entries are grouped, see `groups.groups`. baseline: what hidden entries are filled with."""
 
-    library: ClassVar = "reference"
     needs: ClassVar = "scores"
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
 
-    profile: Profile = "canonical"
     segmentation: str = "grid"
     patch: int = 16
     baseline: float = 0.0
@@ -82,6 +86,7 @@ class Lime(_Groups):
     summary: ClassVar = "local linear model over segments"
     family: ClassVar = "surrogate"
     reference: ClassVar = "Ribeiro et al. 2016"
+    joint: ClassVar = False
     conventions: ClassVar = {
         "canonical": "cosine distance of binary samples, kernel exp(-d²/2w²) with w = 0.25, Ridge(1)"
     }
@@ -125,7 +130,6 @@ class Shapley(_Groups):
     summary: ClassVar = "exact Shapley values of groups"
     family: ClassVar = "Shapley"
     reference: ClassVar = "Shapley 1953"
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "every coalition, hidden groups filled with one value"}
 
     patch: int = 32
@@ -177,7 +181,6 @@ class KernelShap(_Groups):
     summary: ClassVar = "Shapley values of groups by regression on random coalitions"
     family: ClassVar = "Shapley"
     reference: ClassVar = "Lundberg & Lee 2017"
-    joint: ClassVar = True
     conventions: ClassVar = {"canonical": "coalitions drawn from the Shapley kernel, both ends met exactly"}
 
     samples: int = 1000

@@ -1,4 +1,4 @@
-"""Captum's LIME and Shapley values over groups of entries, on any model: see `captum_bridge`."""
+"""Captum's LIME and Shapley values over groups of entries, on any model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.captum_bridge import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
-from crossxai.explainers.coalitions import constrained_values, lime_samples, shap_coalitions
-from crossxai.explainers.groups import spread
+from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
+from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
+from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Answer, Passes
-from crossxai.explainers.randomness import seeded
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -125,7 +124,7 @@ class KernelShap(_Fitted):
     """Shapley values by a weighted regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
     Native: Captum's 25 samples, the first showing everything and the second nothing, both with weight 1e6, the rest drawn
-    by the Shapley kernel. Canonical: `samples` coalitions of `crossxai.explainers.coalitions`, the weights of everything and
+    by the Shapley kernel. Canonical: `samples` coalitions of `crossxai.explainers.groups`, the weights of everything and
     nothing exactly infinite, so that the values add up to score(input) - score(baseline); two more passes for those. Fewer
     coalitions than groups leave values open: the smallest ones that add up are given. Scores reach the fit in float32.
     """

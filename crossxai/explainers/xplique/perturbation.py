@@ -10,9 +10,9 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.families import WindowMethod
 from crossxai.explainers.method import Answer, Passes
-from crossxai.explainers.window import WindowMethod
-from crossxai.explainers.xplique_bridge import XpliqueMethod, score, seeded
+from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array
 from crossxai.question import Question
 

@@ -12,7 +12,7 @@ import numpy as np
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.explainers.method import Answer
-from crossxai.explainers.xplique_bridge import XpliqueMethod, score
+from crossxai.explainers.xplique import XpliqueMethod, score
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.explainers.captum_bridge import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.families import noise
+from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Answer, Method, Passes
-from crossxai.explainers.noise import noise
-from crossxai.explainers.randomness import seeded
 from crossxai.question import Question
 
 BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrated_gradients": "IntegratedGradients"}
@@ -24,7 +24,7 @@ class _Tunnel(Method):
     modality's declared range (canonical; absolute where none is declared).
 
     Native: Captum's defaults: 5 copies, sd 1.0, over absolute gradients, per channel; torch draws the noise, seeded for each
-    sample. Canonical: signed gradients, the noise of `crossxai.explainers.noise`, the statistic per channel and then
+    sample. Canonical: signed gradients, the noise of `crossxai.explainers.families`, the statistic per channel and then
     summed over channels.
     """
 

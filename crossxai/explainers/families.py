@@ -1,0 +1,85 @@
+"""What families of methods share, whichever library computes: paths, windows, noise, and enlarging a small map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from crossxai.errors import InvalidInput
+from crossxai.explainers.method import Method, Passes
+from crossxai.model import Array
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathMethod(Method):
+    """steps: points on the path. baseline: one value for every input entry, in raw input space (0 is black)."""
+
+    steps: int = 50
+    baseline: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps < 2:
+            raise InvalidInput(f"{self.name}: steps must be at least 2, got {self.steps}")
+
+    @property
+    def copies(self) -> int:
+        return self.steps
+
+    def passes(self, question: Question) -> Passes:
+        return self.steps + 2, self.steps  # two more for the completeness gap
+
+    def completeness_gap(self, question: Question, total: Array) -> Array:
+        """total (n,), the sum of each map, minus score(input) - score(baseline): 0 for an exact integral."""
+        start = tuple(np.full_like(v, self.baseline) for v in question.values)
+        return np.asarray(total - (question.score() - question.score(start, np.arange(len(question)))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowMethod(Method):
+    """patch, stride: pixels along each side (columns, for tables). baseline: what a window is filled with, in raw space."""
+
+    patch: int = 16
+    stride: int = 8
+    baseline: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.stride <= self.patch:
+            given = f"stride {self.stride}, patch {self.patch}"
+            raise InvalidInput(f"{self.name}: 0 < stride ≤ patch is needed, got {given}")
+
+    def check_space(self, question: Question, tables: bool = False) -> None:
+        """Raise `InvalidInput` if the window is larger than an image (or than a table, where it slides over columns)."""
+        for modality, values in zip(question.modalities, question.values, strict=True):
+            space = values.shape[1:] if tables and not modality.spatial else values.shape[1:-1]
+            if any(size < self.patch for size in space):
+                raise InvalidInput(f"{self.name}: patch {self.patch} is larger than modality {modality.name!r} {space}")
+
+
+def noise(question: Question, row: int, samples: int, seed: int) -> tuple[Array, ...]:
+    """Standard normal numbers (samples, *shape) for one sample, one array per free modality, in their order."""
+    rng = question.rng(row, seed)
+    return tuple(rng.normal(size=(samples, *v.shape[1:])).astype(v.dtype) for v in question.values)
+
+
+def bilinear(maps: Array, height: int, width: int) -> Array:
+    """Resize maps (n, h, w) to (n, height, width) with half-pixel centres and clamped borders.
+
+    Equal to torch `interpolate(mode="bilinear", align_corners=False)`, `tf.image.resize` and `cv2.resize`.
+    """
+    rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
+    return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True)).astype(maps.dtype)
+
+
+def _weights(old: int, new: int) -> Array:
+    """Interpolation matrix (new, old)."""
+    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    left = np.floor(centres).astype(int)
+    right = np.minimum(left + 1, old - 1)
+    matrix = np.zeros((new, old))
+    np.add.at(matrix, (np.arange(new), left), 1 - (centres - left))
+    np.add.at(matrix, (np.arange(new), right), centres - left)
+    return matrix

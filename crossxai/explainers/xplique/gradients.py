@@ -1,0 +1,243 @@
+"""Xplique's gradients, paths and statistics under noise on any model; gradients come from the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.attribution import Needs, Profile
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.families import PathMethod, noise
+from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.xplique import XpliqueMethod, differentiating, swapped
+from crossxai.model import Array
+from crossxai.process import require
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency(XpliqueMethod):
+    """|d score / d input|, largest over channels (Simonyan et al. 2013); native and canonical agree."""
+
+    name: ClassVar = "xplique.saliency"
+    summary: ClassVar = "absolute gradient"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Simonyan et al. 2013"
+    conventions: ClassVar = {p: "largest absolute gradient over channels" for p in ("native", "canonical")}
+    needs: ClassVar = "gradients"
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        method = differentiating(library.Saliency, batch_size=question.batch_size)
+        return (method(question.values[0], rows).numpy(),), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientInput(XpliqueMethod):
+    """Gradient · input (Shrikumar et al. 2016), signed. Native: mean over channels. Canonical: sum over channels."""
+
+    name: ClassVar = "xplique.gradient_input"
+    summary: ClassVar = "gradient times input"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Shrikumar et al. 2016"
+    conventions: ClassVar = {"native": "mean over channels", "canonical": "summed over channels"}
+    needs: ClassVar = "gradients"
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        reducer = "mean" if self.profile == "native" else "sum"
+        method = differentiating(library.GradientInput, batch_size=question.batch_size, reducer=reducer)
+        return (method(question.values[0], rows).numpy(),), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradients(PathMethod, XpliqueMethod):
+    """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), trapezoid rule, signed.
+
+    Native: mean over channels. Canonical: sum over channels, so that completeness holds. The extra `completeness_gap` (n,)
+    says how far the map, summed over channels, is from adding up. Xplique holds a whole path at once: `steps` copies of a
+    sample and their gradients, of several samples together only as long as 4 · batch_size copies suffice; it asks for at most
+    so many gradients at a time.
+    """
+
+    name: ClassVar = "xplique.integrated_gradients"
+    summary: ClassVar = "gradients integrated along a path from a baseline"
+    family: ClassVar = "path"
+    reference: ClassVar = "Sundararajan et al. 2017"
+    conventions: ClassVar = {
+        "native": "trapezoid rule, mean over channels",
+        "canonical": "trapezoid rule, summed over channels",
+    }
+    needs: ClassVar = "gradients"
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        modality, values = question.one
+        native = self.profile == "native"
+        method = differentiating(
+            library.IntegratedGradients,
+            batch_size=4 * question.batch_size,
+            reducer="mean" if native else "sum",
+            steps=self.steps,
+            baseline_value=self.baseline,
+        )
+        maps = method(values, rows).numpy()
+        scale = len(modality.features) if native and modality.spatial else 1
+        total = scale * maps.reshape(len(maps), -1).sum(axis=1)
+        return (maps,), {"completeness_gap": self.completeness_gap(question, total)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForGrad(XpliqueMethod):
+    """Saliency without its high spatial frequencies (Muzellec et al. 2023): Xplique's `forgrad` of its saliency map.
+
+    sigma: frequencies kept, in cycles per image (15, for 224 pixels in the paper). Of square images alone, and no larger
+    than their side. There is no canonical profile: no other library filters.
+    """
+
+    name: ClassVar = "xplique.forgrad"
+    summary: ClassVar = "absolute gradient, low frequencies only"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Muzellec et al. 2023"
+    conventions: ClassVar = {"native": "low-pass filter of the largest absolute gradient over channels"}
+    needs: ClassVar = "gradients"
+    kinds: ClassVar = ("image",)
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+
+    sigma: int = 15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sigma < 1:
+            raise InvalidInput(f"{self.name}: sigma must be at least 1, got {self.sigma}")
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        modality, values = question.one
+        height, width = values.shape[1:3]
+        if height != width:
+            raise Unsupported(f"{self.name} filters square images; modality {modality.name!r} is {height} × {width}")
+        if self.sigma > height:
+            raise InvalidInput(
+                f"{self.name}: sigma {self.sigma} is larger than modality {modality.name!r}: write at most {height}"
+            )
+        maps = differentiating(library.Saliency, batch_size=question.batch_size)(values, rows)
+        filtered = require("xplique.commons", "xplique", self.name).forgrad(maps, self.sigma)
+        return (filtered.numpy().reshape(*values.shape[:3], 1),), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Noisy(XpliqueMethod):
+    """samples: noisy copies per sample. sd: of the noise, absolute in the native profile, a fraction of the modality's
+    declared range (of 1 without one) in the canonical one.
+
+    Xplique draws inside a traced function, whose random state depends on the calls before; the noise, which every library
+    shares, is put in its place. At most `samples` draws and 4 · batch_size copies exist at once.
+    """
+
+    family: ClassVar = "smoothing"
+    needs: ClassVar[Needs] = "gradients"
+    statistic: ClassVar[str]
+
+    samples: int = 50
+    sd: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = 2 if self.statistic == "VarGrad" else 1
+        if self.samples < least or self.sd <= 0:
+            given = f"samples {self.samples}, sd {self.sd}"
+            raise InvalidInput(f"{self.name}: samples ≥ {least} and sd > 0 are needed, got {given}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, self.samples
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        modality, values = question.one
+        native = self.profile == "native"
+        low, high = (0.0, 1.0) if native or modality.range is None else modality.range
+        method = differentiating(
+            getattr(library, self.statistic),
+            batch_size=4 * question.batch_size,
+            reducer="mean" if native else "sum",
+            nb_samples=self.samples,
+            noise=self.sd * (high - low),
+        )
+        module = "xplique.attributions.gradient_statistics.gradient_statistic"
+        owner = require(module, "xplique", self.name).GradientStatistic
+        with swapped(owner, _perturb_samples=_Draws(question, self.samples, self.seed)):
+            return (method(values, rows).numpy(),), {}
+
+
+class _Draws:
+    """Xplique's noise, input by input: copies of several inputs with all their noise, or of one with the next part of it."""
+
+    def __init__(self, question: Question, samples: int, seed: int) -> None:
+        self.parts = ((row, noise(question, row, samples, seed)[0]) for row in range(len(question)))
+        self.left: Array = np.empty(0)
+
+    def __call__(self, inputs: Any, copies: int, sd: float) -> Any:
+        import tensorflow as tf
+
+        drawn = []
+        for _ in range(len(inputs)):
+            if not len(self.left):
+                _, self.left = next(self.parts)
+            part, self.left = self.left[:copies], self.left[copies:]
+            drawn.append(part)
+        return tf.repeat(inputs, copies, axis=0) + tf.constant(sd * np.concatenate(drawn), tf.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(_Noisy):
+    """Mean gradient under Gaussian noise (Smilkov et al. 2017), signed.
+
+    Native: sd 0.2, mean over channels. Canonical: sd a fraction of the declared range, summed over channels.
+    """
+
+    name: ClassVar = "xplique.smooth_grad"
+    summary: ClassVar = "mean gradient under noise"
+    reference: ClassVar = "Smilkov et al. 2017"
+    conventions: ClassVar = {
+        "native": "signed gradients under noise of an absolute sd, mean over channels",
+        "canonical": "signed gradients under noise of a sd relative to the range, summed over channels",
+    }
+    statistic: ClassVar = "SmoothGrad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareGrad(_Noisy):
+    """Mean squared gradient under Gaussian noise (Hooker et al. 2019).
+
+    Native: sd 0.2, mean over channels. Canonical: sd a fraction of the declared range, summed over channels.
+    """
+
+    name: ClassVar = "xplique.square_grad"
+    summary: ClassVar = "mean squared gradient under noise"
+    reference: ClassVar = "Hooker et al. 2019"
+    conventions: ClassVar = {
+        "native": "squared gradients under noise of an absolute sd, mean over channels",
+        "canonical": "squared gradients under noise of a sd relative to the range, summed over channels",
+    }
+    statistic: ClassVar = "SquareGrad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarGrad(_Noisy):
+    """Variance of the gradient under Gaussian noise (Adebayo et al. 2018).
+
+    Native: sd 0.2, the unbiased variance (over samples - 1), mean over channels. Canonical: sd a fraction of the declared
+    range, the population variance (over samples), summed over channels.
+    """
+
+    name: ClassVar = "xplique.var_grad"
+    summary: ClassVar = "variance of the gradient under noise"
+    reference: ClassVar = "Adebayo et al. 2018"
+    conventions: ClassVar = {
+        "native": "unbiased variance under noise of an absolute sd, mean over channels",
+        "canonical": "population variance under noise of a sd relative to the range, summed over channels",
+    }
+    statistic: ClassVar = "VarGrad"
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+        (maps,), extras = super()._explain(library, question, rows)
+        return (maps if self.profile == "native" else maps * np.float32((self.samples - 1) / self.samples),), extras
