@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import toys
+from networks import toys
 
 from crossxai import Attribution, Modality, Question, Target
 from crossxai.adapters.torch import TorchModel

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
+from networks import toys
 from torch import nn
 
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported

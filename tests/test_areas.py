@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
+from networks import toys
 
 from crossxai import Attribution, Question, Target
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate

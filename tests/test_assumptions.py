@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from planted import Scaled
+from networks.planted import Scaled
 from torch import nn
 from torch.nn import functional as F
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import attentive
 import numpy as np
 import pytest
 import torch
-import toys
-from attentive import BOTH, COLUMNS, JOINED, TABLE, VIT, WIDTH, ask, same, spread
+from networks import attentive, toys
+from networks.attentive import BOTH, COLUMNS, JOINED, TABLE, VIT, WIDTH, ask, same, spread
 from torch import nn
 
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported

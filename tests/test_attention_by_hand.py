@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import attentive
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 import torch
 import torch.nn.functional as F
-import toys
-from attentive import COLUMNS, TABLE, VIT, WIDTH, ask
 from keras import ops
+from networks import attentive, toys
+from networks.attentive import COLUMNS, TABLE, VIT, WIDTH, ask
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.utils.checkpoint import checkpoint

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import attentive
 import numpy as np
 import pytest
 import timm
 import torch
-import toys
-from attentive import ask
+from networks import attentive, toys
+from networks.attentive import ask
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.swin_transformer import SwinTransformer

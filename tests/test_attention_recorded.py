@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import attentive
 import keras
 import numpy as np
 import pytest
 import torch
-import toys
-from attentive import COLUMNS, JOINED, TABLE, WIDTH, ask, same
+from networks import attentive, toys
+from networks.attentive import COLUMNS, JOINED, TABLE, WIDTH, ask, same
 from torch import nn
 
 from crossxai import Unsupported

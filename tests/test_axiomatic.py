@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import toys
-import zoo
+from networks import toys, zoo
 
 from crossxai import Attribution, InvalidInput, Target, Unsupported
 from crossxai.evaluation import baselines

@@ -10,8 +10,8 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-import zoo
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule
+from networks import zoo
 from torch import nn
 
 from crossxai import Modality, Question, Target, Unsupported

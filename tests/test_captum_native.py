@@ -10,8 +10,7 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-import toys
-import zoo
+from networks import toys, zoo
 from torch import nn
 
 from crossxai import InvalidInput, Question, Target, UnknownName, Unsupported

@@ -6,11 +6,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
-import attentive
 import numpy as np
 import pytest
-import zoo
 from cheap import CHEAP
+from networks import attentive, zoo
 
 from crossxai import Attribution, Modality, Question, Target, Unsupported, evaluation
 from crossxai.adapters.numpy import FunctionModel

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
+from networks import toys
 
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.numpy import FunctionModel

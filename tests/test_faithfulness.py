@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import IMAGE, SIDE, TABLE, answer, ask, contributions, some_map
+from networks.counting import IMAGE, SIDE, TABLE, answer, ask, contributions, some_map
 from scipy.stats import pearsonr, spearmanr
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported

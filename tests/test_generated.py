@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import generated_keras
-import generated_torch
 import numpy as np
 import pytest
+from networks import generated_keras, generated_torch
 
 from crossxai import CrossXAIError, Question, Target
 from crossxai.explainers import get

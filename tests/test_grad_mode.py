@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import zoo
+from networks import zoo
 
 from crossxai.explainers import get
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
-import toys
-import zoo
+from networks import toys, zoo
 from scipy.special import softmax
 from test_native import Standardised, close
 from torch import nn

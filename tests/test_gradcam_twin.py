@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
-import toys
-import zoo
+from networks import toys, zoo
 from test_native import Standardised, close
 from torch import nn
 

@@ -69,7 +69,7 @@ def test_one_core_is_enough() -> None:
     """Xplique's graph calls Python, which runs a Keras graph; with one TensorFlow thread they would wait for each other."""
     done = python(
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "import sys; sys.path.insert(0, 'tests'); import toys; from crossxai.explainers import get\n"
+        "import sys; sys.path.insert(0, 'tests'); from networks import toys; from crossxai.explainers import get\n"
         "print('ALIVE', get('xplique.saliency')(toys.question(toys.keras_model())).values[0].shape)"
     )
     assert "ALIVE (3, 32, 32, 1)" in done.stdout, done.stderr[-2000:]
@@ -117,7 +117,7 @@ sys.meta_path[:] = map(Hiding, sys.meta_path)
 )
 def test_a_missing_library_is_named_with_its_extra(blocked: str, name: str, extra: str) -> None:
     code = BLOCK.format(blocked={blocked}) + (
-        "sys.path.insert(0, 'tests')\nimport toys, crossxai\nfrom crossxai.explainers import get\n"
+        "sys.path.insert(0, 'tests')\nimport crossxai\nfrom networks import toys\nfrom crossxai.explainers import get\n"
         f"try: get({name!r})(toys.question(toys.torch_model()))\n"
         "except crossxai.MissingDependency as e: print('SAID', e)"
     )
@@ -139,7 +139,7 @@ def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> Non
         )
         setup = "" if model == "torch_model" else "import keras; from crossxai.adapters.tensorflow import KerasModel\n"
         code = BLOCK.format(blocked=blocked) + (
-            "sys.path.insert(0, 'tests')\nimport toys\nfrom crossxai.explainers import get\n"
+            "sys.path.insert(0, 'tests')\nfrom networks import toys\nfrom crossxai.explainers import get\n"
             f"{setup}question = toys.question({make})\n"
             f"for name in {names!r}: print(name, get(name)(question).values[0].shape)"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged import IMAGE, SIDE, TABLE, answer, ask, contributions, some_map
+from networks.counting import IMAGE, SIDE, TABLE, answer, ask, contributions, some_map
 
 from crossxai import Unsupported
 from crossxai.evaluation import get

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from judged import IMAGE, TABLE, answer, ask, some_map
+from networks.counting import IMAGE, TABLE, answer, ask, some_map
 from skimage.restoration import inpaint_biharmonic
 
 from crossxai import InvalidInput, Unsupported, evaluation

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
-from judged import IMAGE, SIDE, TABLE, answer, ask, contributions
+from networks import zoo
+from networks.counting import IMAGE, SIDE, TABLE, answer, ask, contributions
 
 from crossxai import Attribution, InvalidInput, Question, UnknownName, Unsupported, explainers
 from crossxai.evaluation import get

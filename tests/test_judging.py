@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
 from experiments import BOTH, crossxai, toml
+from networks import toys
 
 from crossxai import Modality, Question, Target, Unsupported, files
 from crossxai.adapters.numpy import FunctionModel

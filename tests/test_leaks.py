@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zoo
+from networks import zoo
 
 from crossxai.explainers import get
 from crossxai.testing.state import network_state

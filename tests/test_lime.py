@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-import zoo
+from networks import toys, zoo
 from test_native import close
 
 from crossxai import InvalidInput, Modality, Question, Target

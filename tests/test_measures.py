@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
 from experiments import BOTH, crossxai, toml
-from judged import Counting, answer, inputs_of, some_map
+from networks import zoo
+from networks.counting import Counting, answer, inputs_of, some_map
 from scipy.special import expit, softmax
 
 from crossxai import Accuracy, Dice, InvalidInput, Largest, Question, Target, Unsupported, evaluation, explainers, files

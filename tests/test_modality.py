@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
-from judged import IMAGE, TABLE, answer, ask
+from networks import zoo
+from networks.counting import IMAGE, TABLE, answer, ask
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName, Unsupported, explainers
 from crossxai.adapters.numpy import FunctionModel

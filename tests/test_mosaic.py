@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toys
+from networks import toys
 
 from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.evaluation.mosaic import GridPointing

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import toys
+from networks import toys
 from torch import nn
 
 from crossxai import Question, Target

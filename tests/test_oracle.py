@@ -26,10 +26,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import known
 import numpy as np
 import pytest
 from cheap import CHEAP
+from networks import known
 
 from crossxai import Attribution, Question, Scores, Unsupported, evaluation
 from crossxai.attribution import apply_metric

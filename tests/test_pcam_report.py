@@ -38,7 +38,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a procedural set whose positives carry a mark, and the two networks beside it."""
     folder = tmp_path_factory.mktemp("marked")
     write(folder / "data", n=240, seed=1, shortcut=Shortcut(), workers=1, progress=False)
-    shutil.copy(Path(__file__).parent / "pcam_nets.py", folder / "pcam_nets.py")
+    shutil.copy(Path(__file__).parent / "networks" / "pcam.py", folder / "pcam_nets.py")
     return folder
 
 

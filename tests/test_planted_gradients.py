@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from planted import CUT, KINDS, MADE, SIZE, images
+from networks.planted import CUT, KINDS, MADE, SIZE, images
 from torch import nn
 
 from crossxai import BrokenAssumption, Modality, Question, Target

@@ -6,13 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
-import nets
 import numpy as np
 import pytest
 import torch
-import toys
 from captum.attr import DeepLift, GuidedBackprop
-from nets import Function, images
+from networks import to_port, toys
+from networks.to_port import Function, images
 from torch import nn
 
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
@@ -51,7 +50,7 @@ def check_same(model: Any, inputs: Inputs, framework: Any, tolerance: float = 1e
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("source", FRAMEWORKS)
 def test_resnet18(source: str, framework: str) -> None:
-    net = nets.lively(resnet18_torch.build(3, 0))
+    net = to_port.lively(resnet18_torch.build(3, 0))
     size = 64
     if source == "torch":
         model: Any = TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE)
@@ -88,9 +87,9 @@ def test_toys(kind: str, framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("size", [32, 64])
 def test_functional_in_place_and_reused_activations(framework: str, size: int) -> None:
-    model = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,))
+    model = TorchModel(to_port.lively(to_port.Tangled()), (toys.IMAGE,))
     if size == 64:
-        model.module.head = nets.lively(nn.Linear(18 * 4 * 4, 5), 3)
+        model.module.head = to_port.lively(nn.Linear(18 * 4 * 4, 5), 3)
     made = check_same(model, (images(size),), framework)
     ops = [node.op for node in made.graph.nodes]
     assert ops.count("relu") == 4  # relu twice, torch.relu, F.relu_
@@ -104,10 +103,10 @@ def test_two_inputs(framework: str) -> None:
     rng = np.random.default_rng(1)
     standardise = {"table": ([1.0, 2, 3, 4], [0.5, 1, 2, 3])}
     fusion = TorchModel(
-        nets.lively(nets.Fusion()), (toys.IMAGE, TABLE), standardise=standardise, output_axes=("y", "x", "class")
+        to_port.lively(to_port.Fusion()), (toys.IMAGE, TABLE), standardise=standardise, output_axes=("y", "x", "class")
     )
     check_same(fusion, (images(16), rng.normal(size=(2, 4))), framework)
-    pair = TorchModel(nets.lively(nets.Pair()), (LEFT, RIGHT))
+    pair = TorchModel(to_port.lively(to_port.Pair()), (LEFT, RIGHT))
     check_same(pair, (images(19), images(19, seed=1)), framework)
 
 
@@ -126,7 +125,7 @@ def test_same_padding_of_odd_and_even_sizes(framework: str, size: int) -> None:
             keras.layers.Conv2D(6, 3, 2, "same", dtype="float64"),
         ]
     )
-    model = KerasModel(nets.lively_keras(net), (toys.IMAGE,), output_axes=("y", "x", "class"))
+    model = KerasModel(to_port.lively_keras(net), (toys.IMAGE,), output_axes=("y", "x", "class"))
     made = check_same(model, (images(size),), framework)
     if framework == "torch":  # DeepLift meets minus infinity in a padding layer; the pool's own padding it knows
         assert not any(isinstance(m, nn.ConstantPad2d) and np.isinf(m.value) for m in made.module.modules())
@@ -134,7 +133,7 @@ def test_same_padding_of_odd_and_even_sizes(framework: str, size: int) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_keras_layers(framework: str) -> None:
-    model = KerasModel(nets.same_keras(), (toys.IMAGE,))
+    model = KerasModel(to_port.same_keras(), (toys.IMAGE,))
     made = check_same(model, (images(32),), framework)
     assert made.graph.layers["stem"] == "stem.relu"  # a layer's output is after the activation fused into it
     assert "inner_conv" in made.layers
@@ -145,7 +144,7 @@ def test_keras_layers(framework: str) -> None:
 def test_a_slope_that_float32_cannot_hold(framework: str) -> None:
     """TensorFlow's leaky ReLU keeps its slope in float32, which is 1e-8 off."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.3), nn.Flatten())
-    model = TorchModel(nets.lively(net), (toys.IMAGE,))
+    model = TorchModel(to_port.lively(net), (toys.IMAGE,))
     made = check_same(model, (images(8),), framework, 1e-12)
     check_same(rebuilt(made, model), (images(8),), "torch", 1e-12)
 
@@ -153,7 +152,7 @@ def test_a_slope_that_float32_cannot_hold(framework: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_names_that_no_scope_of_tensorflow_may_have(framework: str) -> None:
     modality = Modality.image("größe (CT)")
-    net = nets.lively(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()))
+    net = to_port.lively(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()))
     model = TorchModel(net, (modality,), standardise={modality.name: ((0.5, 0.4, 0.3), (2.0, 3.0, 4.0))})
     check_same(model, (images(8),), framework)
 
@@ -162,11 +161,11 @@ def test_flattening_keeps_the_layout_that_the_dense_layer_was_trained_on() -> No
     net = keras.Sequential([keras.Input((6, 6, 3), dtype="float64"), keras.layers.Flatten(dtype="float64")])
     net.add(keras.layers.Dense(4, dtype="float64"))
     for framework in FRAMEWORKS:
-        check_same(KerasModel(nets.lively_keras(net), (toys.IMAGE,)), (images(6),), framework)
+        check_same(KerasModel(to_port.lively_keras(net), (toys.IMAGE,)), (images(6),), framework)
 
 
 def test_a_keras_twin_can_be_cloned_and_saved(tmp_path: Any) -> None:
-    model = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
+    model = TorchModel(to_port.lively(to_port.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
     made = twin(model, (images(),), "keras")
     clone = keras.models.clone_model(made.module)
     clone.set_weights(made.module.get_weights())
@@ -182,9 +181,9 @@ def test_a_keras_twin_can_be_cloned_and_saved(tmp_path: Any) -> None:
 def test_a_twin_has_the_layers_of_its_network_and_so_the_same_default(source: str) -> None:
     """Modules that run twice are no layers of the network; those that the twin makes of their runs are none of the twin."""
     if source == "torch":
-        model: Any = TorchModel(nets.lively(nets.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
+        model: Any = TorchModel(to_port.lively(to_port.Tangled()), (toys.IMAGE,), standardise=toys.STANDARDISE)
     else:
-        model = KerasModel(nets.same_keras(), (toys.IMAGE,))
+        model = KerasModel(to_port.same_keras(), (toys.IMAGE,))
     values = images()
     made = twin(model, (values,), "keras")
     other = KerasModel(made.module, model.modalities)
@@ -274,7 +273,7 @@ def test_a_frozen_module_scores_and_has_gradients_and_says_what_it_cannot() -> N
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
-    net = nets.lively(net).float().eval()
+    net = to_port.lively(net).float().eval()
     values = (images(12).astype(np.float32),)
     frozen = torch.jit.freeze(torch.jit.script(net))
     plain, model = (TorchModel(m, (toys.IMAGE,)) for m in (net, frozen))
@@ -287,7 +286,7 @@ def test_a_frozen_module_scores_and_has_gradients_and_says_what_it_cannot() -> N
         with pytest.raises(Unsupported, match=r".{20}"):
             ask()
     with pytest.raises(InvalidInput, match="training mode"):
-        TorchModel(torch.jit.script(nets.lively(net).train()), (toys.IMAGE,))
+        TorchModel(torch.jit.script(to_port.lively(net).train()), (toys.IMAGE,))
 
 
 def test_layers_of_our_own_builders_have_the_same_names_in_both_frameworks() -> None:
@@ -338,7 +337,7 @@ def test_guided_backprop_across_frameworks() -> None:
 
 def test_deeplift_of_a_network_whose_relu_is_reused_and_in_place() -> None:
     """captum's rule for overlapping max-pools is complete only where the baseline's pool is constant, hence black."""
-    made = twin(TorchModel(nets.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
+    made = twin(TorchModel(to_port.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
     x = nchw(images(64))
     with pytest.warns(UserWarning, match=r"hooks"):
         values, delta = DeepLift(made.module).attribute(x, torch.zeros_like(x), target=1, return_convergence_delta=True)
@@ -364,7 +363,7 @@ def test_the_model_is_left_as_found() -> None:
     assert with_constant.graph((images(16),)).nodes[-1].op == "standardise"
     assert set(vars(with_constant.module)) == attributes  # torch.fx keeps tensors made on the way in the module
 
-    net = nets.lively(nets.Tangled())
+    net = to_port.lively(to_port.Tangled())
     before = {k: v.clone() for k, v in net.state_dict().items()}
     model = TorchModel(net, (toys.IMAGE,))
     values = images()
@@ -383,7 +382,7 @@ def test_the_model_is_left_as_found() -> None:
         parameter.data.zero_()
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
-    keras_net = nets.same_keras()
+    keras_net = to_port.same_keras()
     nodes = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in keras_net._flatten_layers()]
     weights = keras_net.get_weights()
     twin(KerasModel(keras_net, (toys.IMAGE,)), (values,), "torch")

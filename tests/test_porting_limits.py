@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-import toys
-from nets import Function, images
+from networks import toys
+from networks.to_port import Function, images
 from torch import nn
 
 from crossxai import Modality, Unsupported

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import published
 import pytest
-import toys
+from networks import toys
 
 from crossxai import Attribution, InvalidInput, Question, Target, UnknownName
 from crossxai.evaluation import presets

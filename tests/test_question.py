@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-import zoo
+from networks import toys, zoo
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel

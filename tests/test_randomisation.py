@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toys
-import zoo
+from networks import toys, zoo
 
 from crossxai import InvalidInput, Question, Target, Unsupported
 from crossxai.adapters.redrawing import redrawn

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
+from networks import zoo
 
 from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import toys
-from judged import Counting, answer, ask, some_map
+from networks import toys
+from networks.counting import Counting, answer, ask, some_map
 
 from crossxai import Modality, Target, Unsupported
 from crossxai.evaluation import get

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-import toys
+from networks import toys
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.evaluation.again import generators

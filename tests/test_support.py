@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zoo
 from cheap import CHEAP
+from networks import zoo
 
 from crossxai import Question, Unsupported
 from crossxai.attribution import Attribution

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-import zoo
+from networks import zoo
 
 from crossxai import Attribution, InvalidInput, Question, Scores, Unsupported
 from crossxai.explainers import Method, get

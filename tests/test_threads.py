@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
 from cheap import CHEAP
+from networks import zoo
 
 from crossxai.explainers import get
 from crossxai.model import Array

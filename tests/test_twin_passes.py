@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zoo
 from cheap import CHEAP
+from networks import zoo
 
 from crossxai import porting
 from crossxai.explainers import discover, get

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import xplique.attributions as native
-import zoo
+from networks import zoo
 from xplique.attributions.global_sensitivity_analysis import LatinHypercubeRS
 from xplique.attributions.gradient_statistics.gradient_statistic import GradientStatistic
 

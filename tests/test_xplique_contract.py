@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import xplique.attributions as native
-import zoo
-from cheap_xplique import CHEAP
+from cheap import CHEAP
+from networks import zoo
 from test_xplique import X, asked
 
 from crossxai import InvalidInput, Question, Target, UnknownName, Unsupported

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import xplique.attributions as native
-import zoo
+from networks import zoo
 from test_xplique import ONE_HOT, X, close
 
 from crossxai import Question, Target, Unsupported

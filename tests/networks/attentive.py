@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 import torch
 import torch.nn.functional as F
-import toys
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -18,6 +17,7 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.attention import AttentionMap, Streams, Tokens
 from crossxai.model import Array
+from networks import toys
 
 WIDTH = 16
 VIT = Streams({"image": Tokens((4, 4), prefix=1)}, readout=("image", 0))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import grammar
 import numpy as np
 import torch
-from removing import Removing
 
 from crossxai import Modality
 from crossxai.adapters.torch import TorchModel
+from networks import grammar
+from networks.removing import Removing
 
 NAME = "torch"
 INT8 = 0.0

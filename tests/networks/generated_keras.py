@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers as L
-from removing import Removing
 
 from crossxai import Modality
 from crossxai.adapters.tensorflow import KerasModel
+from networks.removing import Removing
 
 NAME = "keras"
 INT8 = 0.3
