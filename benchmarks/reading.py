@@ -22,8 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from crossxai.studies.pcam.augmentation import Augmentation
-from crossxai.studies.pcam.dataset import PatchDataset
+from crossxai.studies.pcam.dataset import Augmentation, PatchDataset
 from crossxai.studies.pcam.reading import PCam, file_name, write_split
 
 

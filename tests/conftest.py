@@ -24,7 +24,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The checkpoint of the embedded set, trained here; commands run by the tests find it in XDG_CACHE_HOME."""
     before = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-    from crossxai.studies.pcam.source import embedded_checkpoint
+    from crossxai.studies.networks.checkpoints import embedded_checkpoint
 
     yield embedded_checkpoint(progress=False)
     if before is None:

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from crossxai.data.fetching import Retries
-from crossxai.studies.pcam.download import download
+from crossxai.studies.pcam.download import SPLITS, Archive, Record, download
 from crossxai.studies.pcam.reading import file_name, write_split
-from crossxai.studies.pcam.record import SPLITS, Archive, Record
 
 PATCHES = {"train": 24, "valid": 8, "test": 8}
 

@@ -16,7 +16,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.model import Modality
 from crossxai.porting import twin
 from crossxai.question import Question
-from crossxai.studies.networks import checkpoint, fusion_keras, fusion_torch, keras_weights, loading, resnet18_torch
+from crossxai.studies.networks import checkpoint, fusion_keras, fusion_torch, loading, resnet18_keras, resnet18_torch
 from crossxai.target import Target
 
 CT = Modality.image("ct", ("intensity",))
@@ -75,7 +75,7 @@ def both(architecture: str, size: int = SIZE) -> tuple[TorchModel, KerasModel]:
     """Random weights in both frameworks, float64, behind adapters that standardise the first modality."""
     module = lively(architecture)
     ported = fusion_keras.build(architecture, size, "float64")
-    keras_weights.set_weights_from(ported, arrays(module))
+    resnet18_keras.set_weights_from(ported, arrays(module))
     declared = MODALITIES[architecture], options(architecture)
     return TorchModel(module, declared[0], **declared[1]), KerasModel(ported, declared[0], **declared[1])
 
@@ -132,7 +132,7 @@ def test_layers_of_one_name_hold_the_same(pair: tuple[str, TorchModel, KerasMode
 
 def test_weights_go_both_ways(pair: tuple[str, TorchModel, KerasModel]) -> None:
     _, first, second = pair
-    expected, found = arrays(first.module), keras_weights.state_from(second.model)
+    expected, found = arrays(first.module), resnet18_keras.state_from(second.model)
     assert set(found) == set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)

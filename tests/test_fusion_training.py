@@ -22,8 +22,8 @@ from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDep
 from crossxai.studies.medical import FEATURES, MedicalSet, generate, split, write
 from crossxai.studies.networks import checkpoint, fusion_torch, resnet18_torch
 from crossxai.studies.networks.loading import load
-from crossxai.studies.training import FusionSettings, fit_fusion, fusion, loop
-from crossxai.studies.training.figures import certified, predicted
+from crossxai.studies.training import FusionSettings, fit_fusion, fusion, fusion_loop
+from crossxai.studies.training.fusion import certified, predicted
 from crossxai.studies.training.tasks import BY_NAME
 
 N, SIZE = 24, 32
@@ -182,7 +182,8 @@ def test_an_uninformative_modality_is_shuffled_in_every_split(data: dict[str, Me
 SCRIPT = """
 import sys, time
 from crossxai.studies.medical import FEATURES, generate, split
-from crossxai.studies.training import FusionSettings, fit_fusion, loop
+from crossxai.studies.training import FusionSettings, fit_fusion
+from crossxai.studies.training import fusion_loop as loop
 
 keep = loop._keep
 def slowly(*given):
@@ -257,7 +258,7 @@ def test_resnet18_encoders(data: dict[str, MedicalSet], tmp_path: Path) -> None:
 
 
 def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai.studies.networks import pretrained
+    from crossxai.studies.networks import initial_weights
 
     source = resnet18_torch.build(2, seed=3)
     state = {name: values.numpy() for name, values in source.state_dict().items()}
@@ -265,7 +266,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
         tmp_path / "r.npz", state, [0.5] * 3, [0.2] * 3, {"architecture": "resnet18", "n_classes": 2}
     )
     encoder: Any = fusion_torch.build("fusion_classifier_resnet18").ct
-    pretrained.into(encoder, path)
+    initial_weights.into(encoder, path)
     assert torch.equal(encoder.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     (tmp_path / "torn.pth").write_bytes(b"no tensors")
@@ -276,7 +277,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
         ("r.txt", r"an \.npz, \.pth or \.pt file, or 'imagenet'"),
     ):
         with pytest.raises((InvalidFile, InvalidInput), match=message):
-            pretrained.into(encoder, tmp_path / name)
+            initial_weights.into(encoder, tmp_path / name)
 
     def unreachable(*_args: Any, **_options: Any) -> None:
         from urllib.error import URLError
@@ -285,7 +286,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", unreachable)
     with pytest.raises(InvalidFile, match=r"ImageNet weights cannot be had .*no route to host.*name a file"):
-        pretrained.into(encoder, "imagenet")
+        initial_weights.into(encoder, "imagenet")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_soft_dice_counts_a_small_mask_as_much_as_a_large_one() -> None:
 
 
 def test_a_last_batch_of_one_joins_the_one_before() -> None:
-    sizes = [len(b) for b in loop._batches(9, 4, torch.Generator().manual_seed(0))]
+    sizes = [len(b) for b in fusion_loop._batches(9, 4, torch.Generator().manual_seed(0))]
     assert sizes == [4, 5]
 
 

@@ -14,8 +14,8 @@ from experiments import crossxai
 
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.studies import medical
-from crossxai.studies.medical import ct, declared, mri, tumour
-from crossxai.studies.medical.layout import every_file
+from crossxai.studies.medical import ct, mri, source
+from crossxai.studies.medical.files import every_file
 from crossxai.studies.medical.samples import MASKS, MODALITIES, MedicalSet
 from crossxai.studies.medical.table import COLUMNS
 
@@ -173,9 +173,9 @@ def test_lesions_grow_with_the_score_and_lie_where_they_should() -> None:
 
 def test_tumours_have_the_area_asked() -> None:
     """Mean and deviation of 300 areas within 3 standard errors; the compartments make up the whole."""
-    found = [tumour.masks(11, number, 112) for number in range(300)]
+    found = [mri.tumour_masks(11, number, 112) for number in range(300)]
     areas = 4.0 * np.array([masks["tumour"].sum() for masks in found])  # in pixels of the full size
-    mean, sd, low, high = tumour.AREA
+    mean, sd, low, high = mri.TUMOUR_AREA
     assert abs(areas.mean() - mean) < 3 * sd / math.sqrt(300)
     fourth = ((areas - areas.mean()) ** 4).mean()
     assert abs(areas.std(ddof=1) - sd) < 3 * math.sqrt((fourth - sd**4) / 300) / (2 * sd)
@@ -198,7 +198,7 @@ def test_each_compartment_looks_as_it_should() -> None:
 
 def test_masks_alone_are_those_of_the_set(sets: dict[str, MedicalSet]) -> None:
     for number in range(6):
-        for name, mask in tumour.masks(3, number, SIZE).items():
+        for name, mask in mri.tumour_masks(3, number, SIZE).items():
             np.testing.assert_array_equal(mask, sets["segmentation"].masks[name][number])
 
 
@@ -353,10 +353,10 @@ def test_the_command_writes_the_sets_and_the_card(tmp_path: Path) -> None:
 
 
 def test_a_set_says_whether_it_holds_the_signal(folder: Path, tmp_path: Path) -> None:
-    assert declared.structure(folder, "segmentation") == {"flair": "sufficient", "t1ce": "partial"}
+    assert source.structure(folder, "segmentation") == {"flair": "sufficient", "t1ce": "partial"}
     control = medical.write(tmp_path, 4, 3, 1, 9, workers=1, planted=False, progress=False, size=32)
-    assert not declared.planted(control)
-    assert declared.structure(control, "classification") == {"ct": "uninformative", "table": "uninformative"}
+    assert not source.planted(control)
+    assert source.structure(control, "classification") == {"ct": "uninformative", "table": "uninformative"}
 
 
 def test_samples_to_explain_are_not_those_to_train_on(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from crossxai.cli import app
 from crossxai.files import atomic
 from crossxai.files.atomic import replacing, sweep
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam.check import Found, check
+from crossxai.studies.pcam.download import RECORD, Record
+from crossxai.studies.pcam.inspection import Found, inspect_folder
 from crossxai.studies.pcam.reading import PCam, Split, file_name, write_split
-from crossxai.studies.pcam.record import RECORD, Record
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def run(folder: Path) -> tuple[int, str]:
 
 
 def look(folder: Path, table: Record = RECORD) -> Found:
-    return check(folder, table, progress=False)
+    return inspect_folder(folder, table, progress=False)
 
 
 def test_the_published_set(source: tuple[Path, Record]) -> None:
@@ -216,8 +216,8 @@ def big(folder: Path, split: Split, n: int) -> None:
 
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; from crossxai.studies.pcam.check import check\n"
-        "assert check(sys.argv[1], progress=False).problems == []\n"
+        "import resource, sys; from crossxai.studies.pcam.inspection import inspect_folder\n"
+        "assert inspect_folder(sys.argv[1], progress=False).problems == []\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     peaks = []

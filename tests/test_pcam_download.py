@@ -16,9 +16,8 @@ from pcam_server import CUT, File, Published, Server, X, Y, chunked, page, same,
 from crossxai.data import fetching
 from crossxai.data.fetching import Retries
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
-from crossxai.studies.pcam.download import download
+from crossxai.studies.pcam.download import RECORD, Archive, download
 from crossxai.studies.pcam.reading import PCam, file_name
-from crossxai.studies.pcam.record import RECORD, Archive
 
 
 def test_the_record_is_torchvision_s() -> None:

@@ -20,9 +20,8 @@ from crossxai.cli import app
 from crossxai.data import fetching
 from crossxai.errors import InvalidFile
 from crossxai.studies.pcam import download as pcam_download
-from crossxai.studies.pcam.download import download
+from crossxai.studies.pcam.download import Record, download
 from crossxai.studies.pcam.reading import file_name, write_split
-from crossxai.studies.pcam.record import Record
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +31,7 @@ import gzip, sys, time
 from pathlib import Path
 from crossxai.studies.pcam import download
 from crossxai.data.fetching import Retries
-from crossxai.studies.pcam.record import Archive
+from crossxai.studies.pcam.download import Archive
 out, url, stall = sys.argv[1:]
 if stall:
     download.BLOCK = 1 << 14

@@ -11,9 +11,7 @@ from noise import SIZES, patches, written
 from torch.utils.data import DataLoader
 
 from crossxai.errors import InvalidInput
-from crossxai.studies.pcam.augmentation import Augmentation, oriented, rotated
-from crossxai.studies.pcam.dataset import PatchDataset
-from crossxai.studies.pcam.index import PCamIndex
+from crossxai.studies.pcam.dataset import Augmentation, PatchDataset, PCamIndex, oriented, rotated
 from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
 
 

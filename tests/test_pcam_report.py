@@ -20,7 +20,7 @@ from crossxai.experiment import specification as experiment
 from crossxai.report import place_cards, places, shortcuts
 from crossxai.report.places import CENTRE
 from crossxai.report.run import Run, load
-from crossxai.studies.pcam import samples as patches
+from crossxai.studies.pcam import source
 from crossxai.studies.pcam.reading import PCam
 from crossxai.studies.pcam.synthetic import Shortcut, write
 
@@ -185,26 +185,26 @@ def test_odd_sizes_and_few_pixels_have_tiles_too() -> None:
 
 
 def test_a_sets_note_says_what_it_is(marked: Path, tmp_path: Path) -> None:
-    known = patches.kind(marked / "data")
+    known = source.kind_of(marked / "data")
     assert known.classes == ("normal", "tumour")
     assert "drawn by a program: no tissue" in known.description
     assert "All of the positives carry a pen mark in rows 4–11 and columns 4–11" in known.description
     split = PCam(marked / "data", "test")
-    found = patches.samples(split, np.arange(8), known)
+    found = source.samples_of(split, np.arange(8), known)
     box = np.zeros((96, 96), bool)
     box[4:12, 4:12] = True
     np.testing.assert_array_equal(found.masks["shortcut"], box & (found.labels == 1)[:, None, None])
     assert list(found.masks) == ["tumour", "shortcut"]
     assert not (found.truth["image"] & box).any()
     write(tmp_path / "plain", n=20, workers=1, progress=False)
-    assert patches.kind(tmp_path / "plain").box is None
-    assert "pen mark" not in patches.kind(tmp_path / "plain").description
+    assert source.kind_of(tmp_path / "plain").box is None
+    assert "pen mark" not in source.kind_of(tmp_path / "plain").description
     note = tmp_path / "plain" / "synthetic.json"
     told = json.loads(note.read_text(encoding="utf-8"))
     for wrong in ({"rows": [4, 12]}, {"rows": [4, 400], "columns": [4, 12], "share": 1.0}, [1]):
         note.write_text(json.dumps({**told, "shortcut": wrong}), encoding="utf-8")
         with pytest.raises(InvalidFile, match="build the set again"):
-            patches.kind(tmp_path / "plain")
+            source.kind_of(tmp_path / "plain")
 
 
 def test_labels_that_no_sample_has_are_refused(marked: Path) -> None:

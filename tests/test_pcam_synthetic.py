@@ -19,13 +19,12 @@ from typer.testing import CliRunner
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import cores
-from crossxai.studies.pcam.cli_synthetic import synthetic
+from crossxai.studies.pcam.cli import synthetic
+from crossxai.studies.pcam.folder import best_threshold
 from crossxai.studies.pcam.reading import CENTRE, ROWS, PCam, file_name, write_split
-from crossxai.studies.pcam.synthetic import Patches, Shortcut, generate, stain, write, writing
-from crossxai.studies.pcam.synthetic.patches import patch
-from crossxai.studies.pcam.synthetic.workers import CHUNK, pool
-from crossxai.studies.pcam.synthetic.writing import split_ranges
-from crossxai.studies.threshold_rule import best_threshold
+from crossxai.studies.pcam.synthetic import Patches, Shortcut, generate, write, writing
+from crossxai.studies.pcam.synthetic.patches import EOSIN, HAEMATOXYLIN, RESIDUAL, patch
+from crossxai.studies.pcam.synthetic.writing import CHUNK, pool, split_ranges
 
 SPLITS = ("train", "valid", "test")
 
@@ -115,7 +114,7 @@ def test_tumour_nuclei_look_as_their_names_say(patches: Patches) -> None:
 
 
 def test_stains_are_those_of_scikit_image() -> None:
-    np.testing.assert_array_equal((stain.HAEMATOXYLIN, stain.EOSIN, stain.RESIDUAL), rgb_from_hed)
+    np.testing.assert_array_equal((HAEMATOXYLIN, EOSIN, RESIDUAL), rgb_from_hed)
 
 
 # The shortcut

@@ -22,16 +22,14 @@ from typer.testing import CliRunner
 
 from crossxai import cli
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, Unsupported
-from crossxai.studies.networks import checkpoint, pretrained, resnet18_torch
+from crossxai.studies.networks import checkpoint, initial_weights, resnet18_torch
 from crossxai.studies.networks.loading import load
-from crossxai.studies.pcam.augmentation import Augmentation
-from crossxai.studies.pcam.dataset import PatchDataset
+from crossxai.studies.pcam.dataset import Augmentation, PatchDataset
 from crossxai.studies.pcam.reading import PCam, write_split
-from crossxai.studies.training import TrainSettings, fit, initial
-from crossxai.studies.training.learner import Rules
+from crossxai.studies.training import TrainSettings, fit
+from crossxai.studies.training.learner import Rules, StateFile
 from crossxai.studies.training.learner_torch import TorchLearner
 from crossxai.studies.training.patch_loop import LOGGED, Plan
-from crossxai.studies.training.state import StateFile
 
 TINY = TrainSettings(epochs=2, batch_size=8, learning_rate=1e-3)
 RULES = Rules((np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), 0.05, 0.05, False)
@@ -77,7 +75,7 @@ def test_the_schedule_is_torch_s_one_cycle() -> None:
 
 
 def test_weights_are_drawn_as_torchvision_s_are() -> None:
-    ours, theirs = initial.drawn(0), resnet18_torch.build(seed=0).state_dict()
+    ours, theirs = initial_weights.drawn(0), resnet18_torch.build(seed=0).state_dict()
     assert list(ours) == list(theirs)
     for name, values in theirs.items():
         assert ours[name].shape == values.shape
@@ -85,7 +83,7 @@ def test_weights_are_drawn_as_torchvision_s_are() -> None:
             assert ours[name].std() == pytest.approx(float(values.std()), rel=0.1)
         elif not name.startswith("fc."):
             np.testing.assert_array_equal(ours[name], values.numpy())
-    assert not np.array_equal(ours["fc.weight"], initial.drawn(1)["fc.weight"])
+    assert not np.array_equal(ours["fc.weight"], initial_weights.drawn(1)["fc.weight"])
 
 
 def test_both_frameworks_take_the_same_steps(data: Path) -> None:
@@ -93,7 +91,7 @@ def test_both_frameworks_take_the_same_steps(data: Path) -> None:
     from crossxai.studies.training.learner_keras import KerasLearner
 
     rules = Rules(RULES.constants, 0.05, 0.05, False, "float64")
-    start = initial.drawn(0)
+    start = initial_weights.drawn(0)
     learners = TorchLearner(start, rules), KerasLearner(start, rules)
     dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation())
     for step in range(2):
@@ -112,7 +110,7 @@ def test_both_frameworks_take_the_same_steps(data: Path) -> None:
 def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_layer(data: Path) -> None:
     from crossxai.studies.training.learner_keras import KerasLearner
 
-    start = initial.drawn(0)
+    start = initial_weights.drawn(0)
     images, labels = PatchDataset(PCam(data, "train")).batch(np.arange(8))
     rules = Rules(RULES.constants, 0.05, 0.05, True)
     losses = []
@@ -126,20 +124,20 @@ def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_la
 
 def test_weights_to_begin_with(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = checkpoint.read(fitted)
-    given, (mean, _) = initial.initial(str(fitted), seed=5)  # type: ignore[misc]
+    given, (mean, _) = initial_weights.initial(str(fitted), seed=5)  # type: ignore[misc]
     np.testing.assert_array_equal(mean, held.mean)
     np.testing.assert_array_equal(given["layer3.0.conv1.weight"], held.weights["layer3.0.conv1.weight"])
-    np.testing.assert_array_equal(given["fc.weight"], initial.drawn(5)["fc.weight"])
+    np.testing.assert_array_equal(given["fc.weight"], initial_weights.drawn(5)["fc.weight"])
     state = {name: torch.from_numpy(values.copy()) for name, values in held.weights.items()}
     torch.save(state, tmp_path / "some.pth")
-    again, (mean, _) = initial.initial(str(tmp_path / "some.pth"), seed=5)  # type: ignore[misc]
-    np.testing.assert_array_equal(mean, initial.IMAGENET_MEAN_SD[0])
+    again, (mean, _) = initial_weights.initial(str(tmp_path / "some.pth"), seed=5)  # type: ignore[misc]
+    np.testing.assert_array_equal(mean, initial_weights.IMAGENET_MEAN_SD[0])
     assert all(np.array_equal(again[name], given[name]) for name in given if "tracked" not in name)
     torch.save({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
     with pytest.raises(InvalidFile, match=r"not the weights of a ResNet-18 \(look at 'conv1.weight'\)"):
-        initial.initial(str(tmp_path / "grey.pth"), seed=5)
+        initial_weights.initial(str(tmp_path / "grey.pth"), seed=5)
     with pytest.raises(InvalidInput, match=r"an .npz, .pth or .pt file, or 'imagenet'; got 'imagnet'"):
-        initial.initial("imagnet", seed=5)
+        initial_weights.initial("imagnet", seed=5)
 
     class Unreachable:
         def get_state_dict(self, **options: Any) -> None:
@@ -150,11 +148,11 @@ def test_weights_to_begin_with(fitted: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights", Weights)
     with pytest.raises(InvalidFile, match="ImageNet weights cannot be had"):
-        initial.initial("imagenet", seed=5)
-    assert pretrained.IMAGENET == initial.IMAGENET
-    monkeypatch.setattr(initial.importlib.util, "find_spec", lambda name: None)
+        initial_weights.initial("imagenet", seed=5)
+    assert initial_weights.IMAGENET == initial_weights.IMAGENET
+    monkeypatch.setattr(initial_weights.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unsupported, match=r"which are not installed: begin with an \.npz"):
-        initial.initial("imagenet", seed=5)
+        initial_weights.initial("imagenet", seed=5)
 
 
 # A whole training
@@ -373,11 +371,14 @@ def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("installed", ["torch", "tensorflow"])
 def test_the_embedded_model_is_trained_by_what_is_installed(installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from crossxai.studies import training
-    from crossxai.studies.pcam import histology, source
+    from crossxai.studies.networks import checkpoints
+    from crossxai.studies.pcam import histology
 
     asked: list[TrainSettings] = []
-    monkeypatch.setattr(source.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None)
+    monkeypatch.setattr(
+        checkpoints.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None
+    )
     monkeypatch.setattr(histology, "build", lambda folder: folder)
     monkeypatch.setattr(training, "fit", lambda root, settings, *rest: asked.append(settings))
-    source.embedded_checkpoint(progress=False)
+    checkpoints.embedded_checkpoint(progress=False)
     assert asked == [TrainSettings(framework=installed)]  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from crossxai.report.galleries import chosen
 from crossxai.report.score_charts import mean_curves
 from crossxai.report.scorecard import frames, scorecards
 from crossxai.studies import medical
-from crossxai.studies.medical import galleries
+from crossxai.studies.medical import exploratory
 from crossxai.studies.networks import checkpoint, fusion_torch
 from crossxai.studies.networks.loading import described, load
 
@@ -34,7 +34,9 @@ def test_a_gallery_of_a_medical_set(task: str) -> None:
     samples = medical.generate(task, n=7, seed=1, size=32)
     images = tuple(samples.truth)
     region = samples.masks["tumour"] if task == "segmentation" else None
-    figure = galleries.of_set(samples, maps_of(samples, tuple(samples.inputs)), [f"no. {i}" for i in range(7)], region)
+    figure = exploratory.set_gallery(
+        samples, maps_of(samples, tuple(samples.inputs)), [f"no. {i}" for i in range(7)], region
+    )
     said = [axes.get_title() for axes in figure.axes if axes.get_title()]
     sizes = None if region is None else region.sum(axis=(1, 2))
     rows = chosen(task, samples.labels, sizes)
@@ -43,7 +45,7 @@ def test_a_gallery_of_a_medical_set(task: str) -> None:
     prediction = ["prediction"] if task == "segmentation" else []
     assert labels == [*images, *prediction, *(f"map of {name}" for name in images)]
     with pytest.raises(InvalidInput, match=f"maps of 7 samples, {task} set of 7"):
-        galleries.of_set(replace(samples, ids=samples.ids[::-1]), maps_of(samples, images))
+        exploratory.set_gallery(replace(samples, ids=samples.ids[::-1]), maps_of(samples, images))
 
 
 def scores(curve: Array, fractions: Array | None) -> Scores:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam.index import PCamIndex
+from crossxai.studies.pcam.dataset import PCamIndex
 from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
 from crossxai.studies.training import TrainSettings, evaluate, fit, metrics_of, patch_loop
 from crossxai.studies.training import resnet18 as training

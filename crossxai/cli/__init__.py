@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import check as cli_check
-from crossxai.cli import registered
+from crossxai.cli import checking, registered
 from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-app.command()(cli_check.check)
+app.command()(checking.check)
 BROKEN = registered.add(app)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 

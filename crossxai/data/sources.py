@@ -5,12 +5,15 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
+
 from crossxai import plugins
-from crossxai.errors import UnknownName
+from crossxai.errors import InvalidInput, UnknownName
 
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Data, Experiment
     from crossxai.files import Samples
+
 
 GROUP = "crossxai.sources"
 """Entry points of packages that bring samples: classes like `Source`, made without arguments."""
@@ -43,3 +46,14 @@ def get(name: str) -> Source:
     if name not in found:
         raise UnknownName("source", name, found)
     return found[name]()
+
+
+def balanced(labels: Any, n: int, seed: int) -> Any:
+    """n rows, as near to half of each class as the data allow, in random but reproducible order."""
+    if n > len(labels):
+        raise InvalidInput(f"data.n = {n} samples asked for, the split holds {len(labels)}")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    positive, negative = order[labels[order] == 1], order[labels[order] != 1]
+    take = min(len(positive), max((n + 1) // 2, n - len(negative)))
+    return np.sort(np.concatenate([positive[:take], negative[: n - take]]))

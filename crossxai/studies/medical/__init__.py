@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from crossxai.studies.medical.files import read, write
 from crossxai.studies.medical.generating import generate
-from crossxai.studies.medical.reading import read
-from crossxai.studies.medical.samples import TASKS, MedicalSet
-from crossxai.studies.medical.splitting import split
+from crossxai.studies.medical.samples import TASKS, MedicalSet, split
 from crossxai.studies.medical.table import FEATURES, table
-from crossxai.studies.medical.writing import write
 
 __all__ = ["FEATURES", "TASKS", "MedicalSet", "generate", "read", "split", "table", "write"]

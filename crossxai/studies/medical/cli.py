@@ -31,8 +31,7 @@ def medical(
     with clear_errors():
         from crossxai.studies.medical import TASKS, read, write
         from crossxai.studies.medical.data_card import write_card
-        from crossxai.studies.medical.layout import CARD
-        from crossxai.studies.medical.writing import settings_of
+        from crossxai.studies.medical.files import CARD, settings_of
 
         folder = write(out, n, seed, xai_n, xai_seed, workers, planted=not no_signal)
         sets = {task: read(folder, task) for task in TASKS}
@@ -45,7 +44,7 @@ def medical(
 
 def _written(folder: Path) -> Table:
     """Every file with what it holds and its size."""
-    from crossxai.studies.medical.layout import every_file
+    from crossxai.studies.medical.files import every_file
 
     table = Table(title=f"Written to {escaped(folder)}", title_justify="left")
     table.add_column("file", no_wrap=True)

@@ -15,15 +15,7 @@ from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
 from crossxai.report.figures import uri
 from crossxai.report.html import _environment
-from crossxai.studies.medical import (
-    ct,
-    exploratory,
-    exploratory_score,
-    exploratory_table,
-    exploratory_tumour,
-    mri,
-    tumour,
-)
+from crossxai.studies.medical import ct, exploratory, exploratory_table, mri
 from crossxai.studies.medical.samples import TASKS, MedicalSet
 from crossxai.studies.medical.table import COLUMNS
 
@@ -50,7 +42,6 @@ def write_card(sets: Mapping[str, MedicalSet], path: Path, settings: Mapping[str
         "figures": {name: _picture(figure) for name, figure in figures(sets).items()},
         "ct": ct,
         "mri": mri,
-        "tumour": tumour,
     }
     write_text(path, _environment(True).get_template("data_card.html.j2").render(context))
     return path
@@ -65,12 +56,12 @@ def figures(sets: Mapping[str, MedicalSet]) -> dict[str, Figure]:
         "cls_violins": exploratory_table.violins(table),
         "cls_correlations": exploratory_table.correlations(table),
         "reg_montage": exploratory.montage(score, 6),
-        "reg_scores": exploratory_score.scores(score),
-        "reg_intensity": exploratory_score.intensity(score),
+        "reg_scores": exploratory.scores(score),
+        "reg_intensity": exploratory.intensity(score),
         "seg_montage": exploratory.montage(segmentation, 6),
-        "seg_compartments": exploratory_tumour.compartments(segmentation),
-        "seg_profile": exploratory_tumour.profile(segmentation),
-        "seg_areas": exploratory_tumour.areas(segmentation),
+        "seg_compartments": exploratory.compartments(segmentation),
+        "seg_profile": exploratory.profile(segmentation),
+        "seg_areas": exploratory.areas(segmentation),
     }
 
 

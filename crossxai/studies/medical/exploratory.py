@@ -1,17 +1,21 @@
-"""What the three medical data sets look like: montages and what every exploratory figure shares.
-
-Every function takes a `MedicalSet` and returns a matplotlib `Figure`; none touches pyplot. The figures of one task each are in
-`exploratory_table` (classification), `exploratory_score` (regression) and `exploratory_tumour` (segmentation).
-"""
+"""Figures of the medical images: montages, the score and its lesions, the tumour's parts, and galleries of maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.ndimage import distance_transform_edt
+from scipy.stats import beta
 
+from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput
+from crossxai.report.galleries import Panel, chosen, gallery
+from crossxai.report.overlays import Mask
+from crossxai.studies.medical.mri import TUMOUR_AREA
+from crossxai.studies.medical.noise import UNIT
 from crossxai.studies.medical.samples import MedicalSet
 
 CLASSES = ("benign", "malignant")
@@ -98,3 +102,168 @@ def needs(shown: MedicalSet, task: str) -> None:
     """Raise `InvalidInput` if the figure is of another task."""
     if shown.task != task:
         raise InvalidInput(f"this figure is of the {task} set; a {shown.task} set was given")
+
+
+def scores(shown: MedicalSet) -> Figure:
+    """Histogram of the scores with the density that they are drawn from, 10 × Beta(2, 5)."""
+    needs(shown, "regression")
+    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(
+        shown.labels,
+        np.linspace(0, 10, 26).tolist(),
+        density=True,
+        color=COLOURS[0],
+        alpha=0.55,
+        label=f"{len(shown)} samples",
+    )
+    x = np.linspace(0, 10, 201)
+    axes.plot(x, beta.pdf(x / 10, 2, 5) / 10, color=INK, linewidth=1.6, label="10 × Beta(2, 5)")
+    found = float(np.mean(shown.labels)), float(np.std(shown.labels, ddof=1)) if len(shown) > 1 else 0.0
+    asked = 10 * beta.mean(2, 5), 10 * beta.std(2, 5)
+    dress(axes, "score", "density", f"mean {found[0]:.2f}, sd {found[1]:.2f} (asked: {asked[0]:.2f}, {asked[1]:.2f})")
+    axes.set_xlim(0, 10)
+    axes.legend(fontsize=8.5, frameon=False)
+    return figure
+
+
+def intensity(shown: MedicalSet) -> Figure:
+    """Each sample's mean intensity in the lesion, and the lesion's area, against its score; r is Pearson's."""
+    needs(shown, "regression")
+    figure = Figure(figsize=(10.5, 3.5), layout="constrained")
+    panels: Any = figure.subplots(1, 3)
+    areas = {}
+    for axes, name, colour in zip(panels, ("t1", "t2"), COLOURS, strict=False):
+        mask = shown.truth[name]
+        areas[name] = mask.sum(axis=(1, 2))
+        means = (shown.inputs[name][..., 0] * mask).sum(axis=(1, 2)) / areas[name]
+        axes.scatter(shown.labels, means, s=12, color=colour, alpha=0.6, linewidths=0)
+        dress(axes, "score", "mean intensity in the lesion", f"{TITLES[name]}: r = {_r(shown.labels, means)}")
+        axes.set_xlim(0, 10)
+    panels[2].scatter(shown.labels, areas["t1"], s=12, color=INK, alpha=0.5, linewidths=0)
+    dress(panels[2], "score", "pixels", "area of the lesion")
+    panels[2].set_xlim(0, 10)
+    return figure
+
+
+def _r(a: Any, b: Any) -> str:
+    if len(a) < 3 or not (np.std(a) and np.std(b)):
+        return "not defined"
+    return f"{np.corrcoef(a, b)[0, 1]:.2f}".replace("-", "−")
+
+
+PARTS = ("core", "ring", "oedema", "normal")
+REACH = 20
+"""How far outside the tumour "normal" and the profile go, in pixels of a 224-pixel image."""
+
+
+def compartments(shown: MedicalSet) -> Figure:
+    """Each sample's mean intensity in core, ring, oedema, and normal tissue 4 to 20 pixels outside, in both sequences."""
+    needs(shown, "segmentation")
+    away = _signed_distance(shown)
+    masks = {**shown.masks, "normal": (away > 4) & (away <= REACH)}
+    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+    panels: Any = figure.subplots(1, 2, sharey=True)
+    for axes, name, colour in zip(panels, ("flair", "t1ce"), COLOURS, strict=True):
+        image = shown.inputs[name][..., 0]
+        values = [(image * masks[p]).sum(axis=(1, 2)) / np.maximum(masks[p].sum(axis=(1, 2)), 1) for p in PARTS]
+        axes.boxplot(
+            values,
+            widths=0.55,
+            patch_artist=True,
+            boxprops={"facecolor": colour, "alpha": 0.5},
+            medianprops={"color": INK, "linewidth": 1.4},
+            flierprops={"markersize": 2.5},
+        )
+        axes.set_xticks(range(1, 5), PARTS)
+        axes.set_ylim(0, 1)
+        dress(axes, "", "mean intensity" if name == "flair" else "", TITLES[name])
+    return figure
+
+
+def profile(shown: MedicalSet) -> Figure:
+    """Mean intensity by distance from the tumour's edge, inside (negative) to outside; the band is one sd over samples."""
+    needs(shown, "segmentation")
+    away = _signed_distance(shown)
+    edges = np.arange(-14, REACH + 1)
+    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for name, colour in zip(("flair", "t1ce"), COLOURS, strict=True):
+        rows = np.full((len(shown), len(edges) - 1), np.nan)
+        for sample in range(len(shown)):
+            image, place = shown.inputs[name][sample, ..., 0], away[sample]
+            count, _ = np.histogram(place, edges)
+            total, _ = np.histogram(place, edges, weights=image)
+            rows[sample, count > 0] = total[count > 0] / count[count > 0]
+        some = np.isfinite(rows).sum(axis=0) >= max(1, len(shown) // 10)  # few tumours are so wide that they have more
+        x, known = (edges[:-1] + 0.5)[some], rows[:, some]
+        mean, sd = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+        axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, mean, color=colour, linewidth=1.8, label=TITLES[name])
+    axes.axvline(0, color=INK, linewidth=0.9, linestyle=(0, (3, 2)))
+    axes.text(0.4, 0.985, "edge", fontsize=8, color=INK, va="top", transform=axes.get_xaxis_transform())
+    axes.set_ylim(0, 1)
+    dress(axes, "pixels from the tumour's edge (inside is negative)", "intensity")
+    axes.legend(fontsize=9, frameon=False, loc="upper right")
+    return figure
+
+
+def areas(shown: MedicalSet) -> Figure:
+    """Histogram of the whole tumour's area, with mean and sd asked and found; pixels of a 224-pixel image."""
+    needs(shown, "segmentation")
+    size = shown.masks["tumour"].shape[1]
+    values = shown.masks["tumour"].sum(axis=(1, 2)) * (UNIT / size) ** 2
+    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.hist(values, np.linspace(0, max(1600.0, float(values.max())), 25).tolist(), color=COLOURS[0], alpha=0.6)
+    axes.axvline(
+        TUMOUR_AREA[0], color=INK, linewidth=1.4, label=f"asked: mean {TUMOUR_AREA[0]:.0f}, sd {TUMOUR_AREA[1]:.0f}"
+    )
+    spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    found = f"found: mean {values.mean():.0f}, sd {spread:.0f}"
+    axes.axvline(float(values.mean()), color=COLOURS[1], linewidth=1.4, linestyle="dashed", label=found)
+    dress(axes, "area of the whole tumour, pixels", "samples")
+    axes.legend(fontsize=8.5, frameon=False)
+    return figure
+
+
+def _signed_distance(shown: MedicalSet) -> Any:
+    """(n, size, size): pixels (of a 224-pixel image) to the tumour's edge, negative inside."""
+    unit = UNIT / shown.masks["tumour"].shape[1]
+    return np.stack(
+        [
+            (distance_transform_edt(~mask) - distance_transform_edt(mask) + np.where(mask, 0.5, -0.5)) * unit
+            for mask in shown.masks["tumour"]
+        ]
+    )
+
+
+def set_gallery(
+    shown: MedicalSet,
+    attribution: Attribution,
+    said: Sequence[str] | None = None,
+    predicted: Mask | None = None,
+    title: str = "",
+) -> Figure:
+    """The gallery of a medical set: maps of all its samples, and which of them are shown as `chosen` says.
+
+    said: a line about each sample, such as what the model answered. predicted: (n, y, x), the regions that it found.
+    """
+    if attribution.ids != shown.ids:
+        raise InvalidInput(f"maps of {len(attribution)} samples, {shown.task} set of {len(shown)}: ask about its ids")
+    mapped = {m.name: values for m, values in zip(attribution.modalities, attribution.values, strict=True)}
+    images = [name for name in shown.inputs if name in shown.truth]
+    tumours = shown.masks.get("tumour")
+    sizes = None if tumours is None else tumours.sum(axis=(1, 2))
+    panels = [
+        Panel(
+            shown.ids[i] if said is None else f"{shown.ids[i]}\n{said[i]}",
+            {name: shown.inputs[name][i] for name in images},
+            {name: mapped[name][i] for name in images if name in mapped},
+            {name: shown.truth[name][i] for name in images},
+            None if predicted is None else predicted[i],
+            None if predicted is None or tumours is None else tumours[i],
+        )
+        for i in chosen(shown.task, shown.labels, sizes)
+    ]
+    return gallery(panels, title, dict.fromkeys(images, (0.0, 1.0)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.process import cores
-from crossxai.studies.medical import ct, mri, tumour
+from crossxai.studies.medical import ct, mri
 from crossxai.studies.medical.samples import MASKS, MODALITIES, TASKS, Array, MedicalSet, names
 from crossxai.studies.medical.table import label_of, row
 
@@ -118,13 +118,13 @@ def _classification(seed: int, number: int, planted: bool, size: int) -> Sample:
 
 
 def _regression(seed: int, number: int, planted: bool, size: int) -> Sample:
-    t1, t2, dark, bright = mri.pair(seed, number, size, planted)
+    t1, t2, dark, bright = mri.lesion_pair(seed, number, size, planted)
     label = np.array(mri.score(seed, number), np.float32)
     return {"t1": _image(t1), "t2": _image(t2), "labels": label, "t1_lesion": dark, "t2_lesion": bright}
 
 
 def _segmentation(seed: int, number: int, planted: bool, size: int) -> Sample:
-    flair, t1ce, masks = tumour.pair(seed, number, size, planted)
+    flair, t1ce, masks = mri.tumour_pair(seed, number, size, planted)
     return {"flair": _image(flair), "t1ce": _image(t1ce), "labels": np.array(0, np.int64), **masks}
 
 

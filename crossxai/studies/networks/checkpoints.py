@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,8 +23,6 @@ class Trained:
 
     def load(self, spec: ModelSpec, folder: Path, progress: bool) -> LoadedModel:
         """The model; trains the embedded one first if it is not in the cache."""
-        from crossxai.studies.pcam.source import embedded_checkpoint
-
         require(spec.framework, spec.framework, f"model {spec.name!r}")
         path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
         held = loading.load(path, spec.framework, spec.name, standard_tables=True)
@@ -31,3 +30,15 @@ class Trained:
         sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
         about = (held.metrics, mean, sd, held.standard, held.trained_without)
         return LoadedModel(held.model, spec.framework, held.digest, *about)
+
+
+def embedded_checkpoint(progress: bool = True) -> Path:
+    """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
+    from crossxai.studies.pcam import histology
+    from crossxai.studies.pcam.reading import cache_folder
+    from crossxai.studies.training import TrainSettings, fit
+
+    root = histology.build(cache_folder() / "histology")
+    torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
+    settings = TrainSettings(framework="torch" if torch else "tensorflow")
+    return fit(root, settings, cache_folder() / "models", progress)

@@ -2,7 +2,7 @@
 
 Outputs are those of the torch networks, the mask's logits (n, h, w, 1). The last convolutional activation of each encoder:
 "ct_relu2" ("ct_layer4" with a ResNet-18), "t1_relu2" and "t2_relu2", "flair_relu3" and "t1ce_relu3". Weights come and go by
-`crossxai.studies.networks.keras_weights`.
+`crossxai.studies.networks.resnet18_keras`.
 """
 
 from __future__ import annotations

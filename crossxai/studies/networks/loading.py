@@ -179,7 +179,7 @@ def _torch(path: str | os.PathLike[str], held: Checkpoint, dtype: str) -> Any:
 
 
 def _keras(path: str | os.PathLike[str], held: Checkpoint, size: int | None, dtype: str) -> Any:
-    from crossxai.studies.networks import fusion_keras, keras_weights, resnet18_keras
+    from crossxai.studies.networks import fusion_keras, resnet18_keras
 
     architecture = held.meta["architecture"]
     if architecture == "resnet18":
@@ -188,7 +188,7 @@ def _keras(path: str | os.PathLike[str], held: Checkpoint, size: int | None, dty
     model = fusion_keras.build(architecture, size or int(held.meta.get("size", 224)), dtype)
     weights: dict[str, npt.NDArray[Any]] = {name: np.asarray(values) for name, values in held.weights.items()}
     try:
-        keras_weights.set_weights_from(model, weights)
+        resnet18_keras.set_weights_from(model, weights)
     except InvalidInput as error:
         raise InvalidFile(f"{path}: {error}") from error
     return model

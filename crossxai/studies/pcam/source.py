@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from crossxai.data.balanced import balanced
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.data.sources import balanced
+from crossxai.errors import InvalidFile
 from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
 from crossxai.files.fingerprints import fingerprint
+from crossxai.model import Modality
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam import samples as patches
-from crossxai.studies.pcam.reading import PCam, cache_folder
+from crossxai.studies.pcam.folder import read_note
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, cache_folder
 
 
 class Embedded:
@@ -49,9 +55,9 @@ def _without_task(data: Data) -> str:
 
 def _of_folder(experiment: Experiment, root: Path) -> tuple[Samples, dict[str, Any]]:
     data = experiment.data
-    split, kind = PCam(root, data.split), patches.kind(root)
+    split, kind = PCam(root, data.split), kind_of(root)
     rows = balanced(split.labels(), data.n, experiment.seed)
-    found = patches.samples(split, rows, kind)
+    found = samples_of(split, rows, kind)
     return found, {
         "source": kind.source,
         "split": data.split,
@@ -62,11 +68,94 @@ def _of_folder(experiment: Experiment, root: Path) -> tuple[Samples, dict[str, A
     }
 
 
-def embedded_checkpoint(progress: bool = True) -> Path:
-    """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
-    from crossxai.studies.training import TrainSettings, fit
+SHORTCUT = "shortcut"
+"""The mask of the box in which a procedural set plants a mark, of the samples that can have it: the positives."""
 
-    root = histology.build(cache_folder() / "histology")
-    torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
-    settings = TrainSettings(framework="torch" if torch else "tensorflow")
-    return fit(root, settings, cache_folder() / "models", progress)
+EMBEDDED = (
+    "96 × 96 patches of one immunohistochemistry photograph (scikit-image's); the label says whether the centre 32 × 32 is "
+    "stained brown. Real tissue, but one picture, overlapping patches and a question of colour: no diagnosis."
+)
+REAL = "PatchCamelyon: 96 × 96 patches of lymph node."
+PROCEDURAL = (
+    "Procedural 96 × 96 patches in the colours of an H&E stain, drawn by a program: no tissue, and no measure of how a model "
+    "does on any. The label says whether a tumour nucleus, which the program knows, is in the centre 32 × 32."
+)
+PLANTED = (
+    " {share} of the positives carry a pen mark in rows {rows} and columns {columns}, and no negative does: a planted "
+    "shortcut."
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a folder's patches are. mask: what the files' masks mark. box: (rows, columns) of a planted shortcut, or None."""
+
+    source: str
+    classes: tuple[str, str]
+    mask: str
+    description: str
+    box: tuple[slice, slice] | None = None
+
+
+def kind_of(folder: Path) -> Kind:
+    """What the patches of a folder are, by the note beside them; without one they are the record's own. Raises `InvalidFile`."""
+    if read_note(folder / "about.json", "crossxai.studies.pcam.histology") is not None:
+        return Kind("embedded histology", ("not stained", "stained"), "stain", EMBEDDED)
+    path = folder / "synthetic.json"
+    note = read_note(path, "crossxai.studies.pcam.synthetic")
+    if note is None:
+        return Kind(f"PatchCamelyon files in {folder.name}", ("normal", "tumour"), "tumour", REAL)
+    planted = note.get("shortcut")
+    source, classes = f"procedural patches in {folder.name}", ("normal", "tumour")
+    if planted is None:
+        return Kind(source, classes, "tumour", PROCEDURAL)
+    rows, columns, share = _planted(path, planted)
+    said = PLANTED.format(
+        share="All" if share == 1 else f"{share:.0%}",
+        rows=f"{rows.start}–{rows.stop - 1}",
+        columns=f"{columns.start}–{columns.stop - 1}",
+    )
+    return Kind(source, classes, "tumour", PROCEDURAL + said, (rows, columns))
+
+
+def samples_of(split: PCam, rows: Sequence[int] | npt.NDArray[np.integer[Any]], about: Kind) -> Samples:
+    """The patches of these rows, with the masks that the files and the folder's note know.
+
+    The truth is what decides by PatchCamelyon's rule: see `deciding`. A planted shortcut is a mask, and no truth of the label.
+    """
+    labels = split.labels(rows)
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    truth: dict[str, npt.NDArray[np.bool_]] = {}
+    if split.has_masks:
+        masks[about.mask] = split.masks(rows)
+        truth["image"] = deciding(masks[about.mask], labels)
+    if about.box is not None:
+        masks[SHORTCUT] = np.zeros((len(labels), SIZE, SIZE), bool)
+        masks[SHORTCUT][(labels == 1, *about.box)] = True
+    inputs = {"image": split.images(rows)}
+    return Samples(split.ids(rows), (Modality.image(),), inputs, labels, about.classes, masks, truth)
+
+
+def deciding(masks: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Pixels that decide the label in PatchCamelyon's rule, which looks at the centre alone: its marked pixels where they make a
+    sample positive, its unmarked ones where they make it negative."""
+    centre = np.zeros(masks.shape[1:], bool)
+    centre[CENTRE, CENTRE] = True
+    return np.asarray(centre & (masks == (labels == 1).reshape(-1, 1, 1)))
+
+
+def _planted(path: Path, planted: Any) -> tuple[slice, slice, float]:
+    """The box and the share that a note names."""
+    try:
+        (top, bottom), (left, right) = planted["rows"], planted["columns"]
+        whole = all(isinstance(v, int) for v in (top, bottom, left, right))
+        share = float(planted["share"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidFile(
+            f"{path}: shortcut should hold rows, columns and share, got {planted!r}; build the set again"
+        ) from error
+    if not whole or not (0 <= top < bottom <= SIZE and 0 <= left < right <= SIZE and 0 < share <= 1):
+        raise InvalidFile(
+            f"{path}: shortcut names no box of {SIZE} × {SIZE} pixels, or no share: {planted!r}; build the set again"
+        )
+    return slice(top, bottom), slice(left, right), share

@@ -74,8 +74,7 @@ def _command(task: str) -> Callable[..., None]:
             quiet()
             from crossxai.process import require
             from crossxai.studies import medical
-            from crossxai.studies.training.figures import certified
-            from crossxai.studies.training.fusion import FusionSettings, fit_fusion
+            from crossxai.studies.training.fusion import FusionSettings, certified, fit_fusion
 
             twin = find_spec("tensorflow") is not None if keras is None else keras
             if twin:

@@ -14,17 +14,18 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
-from crossxai.model import Modality
+from crossxai.model import Array, Modality, Model
 from crossxai.process import require
 from crossxai.studies.networks import checkpoint
-from crossxai.studies.networks.loading import described
+from crossxai.studies.networks.loading import described, load
 from crossxai.studies.training.tasks import BY_NAME, Task
 
 if TYPE_CHECKING:
     import torch
 
     from crossxai.studies.medical import MedicalSet
-    from crossxai.studies.training.loop import Progress
+    from crossxai.studies.training.fusion_loop import Progress
+
 
 RECIPE = 1
 """Raised when the code changes what is trained, so that checkpoints of the old code are not taken for the new."""
@@ -80,7 +81,7 @@ def fit_fusion(
     features: tuple[str, ...] = (),
     progress: bool = True,
 ) -> tuple[Path, bool]:
-    """Train on the rows "train", choose the epoch by "valid", and write the checkpoint; figures are for `figures.certified`.
+    """Train on the rows "train", choose the epoch by "valid", and write the checkpoint; figures are for `certified`.
 
     out: a file (.npz) or a folder, in which the file is called by task, encoder and what it was trained without. features: names
     of the table's columns. Returns the file, and whether it was trained now: one of the same data and settings is left as it is.
@@ -168,8 +169,8 @@ def _learn(
 ) -> tuple[checkpoint.Weights, Progress]:
     import torch
 
-    from crossxai.studies.networks import fusion_torch, pretrained
-    from crossxai.studies.training import loop, pooled
+    from crossxai.studies.networks import fusion_torch, initial_weights
+    from crossxai.studies.training import fusion_loop as loop
 
     path.parent.mkdir(parents=True, exist_ok=True)
     centre, scale = _scale(task, targets[rows["train"]])
@@ -184,11 +185,11 @@ def _learn(
         torch.manual_seed(settings.seed)
         module: Any = fusion_torch.build(architecture(task, settings))
         if settings.weights:
-            pretrained.into(module.ct, settings.weights)
+            initial_weights.into(module.ct, settings.weights)
         if settings.frozen:
-            pretrained.freeze(module.ct)
+            initial_weights.freeze(module.ct)
         if task.name == "regression":
-            pooled.standardised(module)
+            loop.standardise_pooled(module)
         schedule = loop.Schedule(
             settings.epochs or task.epochs,
             settings.batch_size or task.batch_size,
@@ -206,9 +207,9 @@ def _learn(
             state_file(path),
             identity,
             progress,
-            (lambda _module: pretrained.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
+            (lambda _module: initial_weights.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
         )
-    weights = pooled.folded({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
+    weights = loop.fold_pooled({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
         weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
         weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)
@@ -244,3 +245,35 @@ def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettin
         except OSError as error:
             raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
     return found.hexdigest()
+
+
+def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str, Rows], keras: bool) -> dict[str, Any]:
+    """The checkpoint's meta with "metrics": {"valid": …, "test": …} by torch, and with `keras` "keras": {"test": …,
+    "largest_difference": of outputs on the test rows, "largest_output": …}; what is missing is measured and written to the file.
+
+    Each framework's figures are those of the model that `crossxai.studies.networks.loading.load` gives.
+    """
+    held = checkpoint.read(path, None)
+    meta = dict(held.meta)
+    if meta.get("metrics") and ("keras" in meta or not keras):
+        return meta
+    task = BY_NAME[meta["task"]]
+    inputs, targets = shuffled(data, task, FusionSettings(**meta["settings"])), task.targets(data)
+    first = load(path, "torch").model
+    outputs = {part: predicted(first, inputs, rows[part]) for part in ("valid", "test")}
+    meta["metrics"] = {part: task.metrics(found, targets[rows[part]]) for part, found in outputs.items()}
+    if keras:
+        twin = predicted(load(path, "tensorflow").model, inputs, rows["test"])
+        meta["keras"] = {
+            "test": task.metrics(twin, targets[rows["test"]]),
+            "largest_difference": float(np.abs(twin - outputs["test"]).max()),
+            "largest_output": float(np.abs(outputs["test"]).max()),
+        }
+    checkpoint.write_modalities(Path(path), held.weights, held.standardise, meta)
+    return meta
+
+
+def predicted(model: Model, inputs: Mapping[str, Values], rows: Rows, batch_size: int = 16) -> Array:
+    """Outputs of some samples, raw inputs by modality."""
+    parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    return np.concatenate([model.predict(tuple(inputs[m.name][part] for m in model.modalities)) for part in parts])

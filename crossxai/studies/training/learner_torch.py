@@ -9,8 +9,7 @@ import torch
 from crossxai.model import Array
 from crossxai.studies.networks import resnet18_torch
 from crossxai.studies.networks.checkpoint import Weights
-from crossxai.studies.pcam.augmentation import Pixels
-from crossxai.studies.pcam.dataset import Labels
+from crossxai.studies.pcam.dataset import Labels, Pixels
 from crossxai.studies.training.learner import BETAS, EPSILON, Rules, State
 
 

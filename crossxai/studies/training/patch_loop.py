@@ -18,10 +18,8 @@ from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import write_text
 from crossxai.studies.networks.checkpoint import Weights
 from crossxai.studies.pcam.dataset import PatchDataset, Rows
-from crossxai.studies.training.learner import Learner
-from crossxai.studies.training.patch_figures import Metrics
-from crossxai.studies.training.progress import bar
-from crossxai.studies.training.state import StateFile
+from crossxai.studies.training.learner import Learner, StateFile, bar
+from crossxai.studies.training.tasks import Metrics
 
 LOGGED = (
     *("epoch", "loss", "valid_loss", "valid_auc", "valid_accuracy", "valid_balanced_accuracy"),

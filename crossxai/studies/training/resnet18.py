@@ -17,14 +17,11 @@ from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import require
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.networks.checkpoint import Weights
-from crossxai.studies.pcam.augmentation import Augmentation
-from crossxai.studies.pcam.dataset import PatchDataset
-from crossxai.studies.pcam.index import PCamIndex
+from crossxai.studies.networks.initial_weights import IMAGENET, initial
+from crossxai.studies.pcam.dataset import Augmentation, PatchDataset, PCamIndex
 from crossxai.studies.training import patch_loop
-from crossxai.studies.training.initial import IMAGENET, initial
-from crossxai.studies.training.learner import Learner, Rules
-from crossxai.studies.training.patch_figures import figures
-from crossxai.studies.training.state import StateFile
+from crossxai.studies.training.learner import Learner, Rules, StateFile
+from crossxai.studies.training.tasks import figures
 
 RECIPE = 2
 """Raised when the code changes what is trained, so that checkpoints of the old code are not taken for the new."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from crossxai.studies.pcam.synthetic.patches import Patches, generate
-from crossxai.studies.pcam.synthetic.shortcut import Shortcut
+from crossxai.studies.pcam.synthetic.patches import Patches, Shortcut, generate
 from crossxai.studies.pcam.synthetic.writing import write
 
 __all__ = ["Patches", "Shortcut", "generate", "write"]

@@ -2,18 +2,37 @@
 
 Places are where a tumour cell or a group of normal ones may lie. The centre 32 × 32 holds one to three, wholly: tumour cells in
 a positive patch, groups in a negative one. Around it are none, or a nest of them, which do not reach into the centre; tumour
-cells and groups among each other, drawn before the label is looked at, as are the other normal cells and the fibres.
-"""
+cells and groups among each other, drawn before the label is looked at, as are the other normal cells and the fibres."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.studies.pcam.reading import CENTRE, SIZE
-from crossxai.studies.pcam.synthetic.noise import Floats, smooth
+
+Floats = npt.NDArray[np.float32]
+
+
+@lru_cache(maxsize=16)
+def _spline(scale: int) -> Floats:
+    """(size, knots): the weight of every knot, `scale` pixels apart, at every pixel; cubic B-splines, rows of length 1."""
+    knots = -(-SIZE // scale) + 3
+    t = np.abs((np.arange(SIZE) + 0.5)[:, None] / scale + 1 - np.arange(knots)[None, :])
+    weights = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
+    return np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), np.float32)
+
+
+def smooth(rng: np.random.Generator, scale: int) -> Floats:
+    """(size, size) noise with mean 0 and variance 1 at every pixel, that changes over `scale` pixels."""
+    weights = _spline(scale)
+    knots = rng.standard_normal((weights.shape[1],) * 2, np.float32)
+    # Small enough a product (below 2^18 multiplications) that no BLAS starts threads for it.
+    return np.asarray(weights @ knots @ weights.T)
+
 
 HARMONICS = (0.16, 0.09, 0.05, 0.04)
 """The largest amplitude of harmonics 2 … 5 of a tumour nucleus's outline, as shares of its radius."""

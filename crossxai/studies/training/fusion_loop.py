@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import replacing
-from crossxai.studies.training.patch_figures import Metrics
-from crossxai.studies.training.progress import bar
+from crossxai.studies.training.learner import bar
+from crossxai.studies.training.tasks import Metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,3 +198,33 @@ def _resumed(
     shuffling.set_state(content["shuffling"])
     torch.set_rng_state(content["global"])
     return Progress(**content["progress"])
+
+
+Values = npt.NDArray[Any]
+EPS = 1e-8
+"""Far below the variance of a pooled feature, unlike torch's 1e-5."""
+
+
+def standardise_pooled(module: nn.Module) -> None:
+    """Put a batch norm after the `flatten` of each encoder of the module that ends in a dense layer `fc`."""
+    for encoder in module.children():
+        if isinstance(getattr(encoder, "flatten", None), nn.Flatten):
+            width = encoder.get_submodule("fc").in_features
+            encoder.flatten = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(int(width), eps=EPS, affine=False))  # type: ignore[arg-type]
+
+
+def fold_pooled(weights: Mapping[str, Values]) -> dict[str, Values]:
+    """The state_dict of the network without those batch norms: their statistics become part of each `fc`."""
+    found = {name: values for name, values in weights.items() if ".flatten." not in name}
+    for name in weights:
+        if name.endswith(".flatten.1.running_mean"):
+            encoder = name.removesuffix(".flatten.1.running_mean")
+            mean = weights[name].astype(np.float64)
+            sd = np.sqrt(weights[f"{encoder}.flatten.1.running_var"].astype(np.float64) + EPS)
+            kernel = weights[f"{encoder}.fc.weight"] / sd
+            bias = weights[f"{encoder}.fc.bias"] - kernel @ mean
+            found[f"{encoder}.fc.weight"], found[f"{encoder}.fc.bias"] = (
+                kernel.astype(np.float32),
+                bias.astype(np.float32),
+            )
+    return found

@@ -1,11 +1,16 @@
-"""The weights that a ResNet-18 begins with, the same for every framework: drawn in NumPy, of a file, or of ImageNet."""
+"""The weights that a ResNet-18 begins with: drawn in NumPy, of a file, or torchvision's of ImageNet."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
+import os
+import pickle
+import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +18,9 @@ import numpy.typing as npt
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.networks.checkpoint import MeanSd, Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 IMAGENET = "imagenet"
 WIDTHS = (64, 128, 256, 512)
@@ -97,6 +105,73 @@ def _of_torch(weights: str) -> dict[str, npt.NDArray[np.generic]]:
             f"{what} takes torch and torchvision, which are not installed: begin with an .npz of this project, with none, or "
             "pip install 'crossxai[torch]'"
         )
-    from crossxai.studies.networks import pretrained
+    return {name: values.numpy() for name, values in state_dict_of(weights).items()}
 
-    return {name: values.numpy() for name, values in pretrained.state(weights).items()}
+
+def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
+    """Give an encoder all of a ResNet-18's weights but its last layer's.
+
+    weights: a ResNet-18 checkpoint of this project (.npz), a state_dict (.pth, .pt; read without running code from it), or
+    "imagenet" for torchvision's, downloaded once. A first convolution for three channels becomes the sum over them, which is
+    what a grey image in all three would meet. Raises `InvalidFile` if the file holds no ResNet-18, or cannot be had.
+    """
+    held = state_dict_of(weights)
+    given = {name: values for name, values in held.items() if not name.startswith("fc.")}
+    if "conv1.weight" in given and given["conv1.weight"].ndim == 4:
+        given["conv1.weight"] = given["conv1.weight"].sum(1, keepdim=True)
+    own = {name: values for name, values in encoder.state_dict().items() if not name.startswith("fc.")}
+    wrong = [name for name, values in own.items() if name not in given or given[name].shape != values.shape]
+    if wrong or set(given) - set(own):
+        named = (wrong or sorted(set(given) - set(own)))[0]
+        raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {named!r})")
+    encoder.load_state_dict(given, strict=False)
+
+
+def state_dict_of(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The state_dict of a file or of ImageNet, as `into` takes them."""
+    return _imagenet() if str(weights) == IMAGENET else _read(Path(weights))
+
+
+def freeze(encoder: nn.Module) -> None:
+    """No gradients for the encoder but for its last layer, which is new."""
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(name.startswith("fc."))
+
+
+def keep_frozen(encoder: nn.Module) -> None:
+    """Batch norms use the statistics they came with, also while the rest trains."""
+    encoder.eval()
+
+
+def _imagenet() -> dict[str, Tensor]:
+    from torchvision.models import ResNet18_Weights
+
+    try:
+        weights: dict[str, Tensor] = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise InvalidFile(
+            f"torchvision's ImageNet weights cannot be had ({error}): name a file of ResNet-18 weights, or train without any"
+        ) from error
+    return weights
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    import torch
+    from torch import Tensor
+
+    if path.suffix == ".npz":
+        return {name: torch.from_numpy(values.copy()) for name, values in checkpoint.read(path).weights.items()}
+    if path.suffix not in (".pth", ".pt"):
+        raise InvalidInput(f"weights are an .npz, .pth or .pt file, or {IMAGENET!r}; got {str(path)!r}")
+    try:
+        values: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InvalidFile(f"{path}: no such file") from error
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's advice is to load it unsafely
+            reason = "write one with torch.save(network.state_dict(), FILE)"
+        raise InvalidFile(f"{path}: not a file of plain tensors ({reason})") from error
+    if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
+        raise InvalidFile(f"{path}: holds no state_dict of tensors")
+    return values

@@ -15,9 +15,8 @@ from rich.progress import Progress
 
 from crossxai.data.fetching import length
 from crossxai.errors import InvalidFile
-from crossxai.studies.pcam.download import md5
+from crossxai.studies.pcam.download import RECORD, SPLITS, Archive, Record, md5
 from crossxai.studies.pcam.reading import CHUNK, ROWS, Part, Split, count_rows, file_name
-from crossxai.studies.pcam.record import RECORD, SPLITS, Archive, Record
 from crossxai.studies.pcam.synthetic.writing import NOTE
 
 BLOCK = 1 << 20
@@ -52,7 +51,7 @@ class Found:
         return {file.part: file for file in self.files if file.split == split}
 
 
-def check(root: str | os.PathLike[str], table: Record = RECORD, progress: bool = True) -> Found:
+def inspect_folder(root: str | os.PathLike[str], table: Record = RECORD, progress: bool = True) -> Found:
     """Read everything in a folder, memory independent of its size, and hold it against the format and the record.
 
     table: the archives as published. A missing split is a note; half a split, and a folder without any, are problems.

@@ -1,4 +1,6 @@
-"""The three sets as files: whole under their names or not there, the same bytes for the same settings."""
+"""The three sets as files: their names, how they are written, and how they are read and checked.
+
+A file is whole under its name or not there, and the same settings give the same bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files.atomic import replacing, write_text
 from crossxai.studies.medical.generating import check, collect, pool
-from crossxai.studies.medical.layout import FORMAT, IMAGES, SETTINGS, VERSION, every_file, file_name, truth_names
-from crossxai.studies.medical.samples import TASKS, Array, MedicalSet
+from crossxai.studies.medical.samples import MASKS, MODALITIES, PREFIXES, TASKS, Array, MedicalSet
 from crossxai.studies.medical.table import FEATURES
 
 CLASSES = ("benign", "malignant")
@@ -158,3 +161,105 @@ def _csv(made: MedicalSet) -> bytes:
         said = (CLASSES[label], ("left", "right")[label])
         lines.writerow([name, int(label), *said, int(pixels), *(f"{value:.6g}" for value in values)])
     return text.getvalue().encode()
+
+
+SETTINGS = "settings.json"
+CARD = "data_card.html"
+FORMAT = "crossxai medical 1"
+VERSION = 1
+"""Raised when the code changes what is generated, so that a set of the old code is written again."""
+
+IMAGES = {"ct": "images", "t1": "t1", "t2": "t2", "flair": "flair", "t1ce": "t1ce"}
+"""Modality -> what its file is called after the prefix; the array inside is called `images`."""
+
+
+def file_name(task: str, part: str, xai: bool = False) -> str:
+    """cls_images.npz, or cls_xai_images.npz; part "metadata" is a CSV."""
+    return f"{PREFIXES[task]}_{'xai_' if xai else ''}{part}.{'csv' if part == 'metadata' else 'npz'}"
+
+
+def parts(task: str) -> tuple[str, ...]:
+    """What the files of a task are called after their prefix, in the order in which they are written."""
+    images = tuple(IMAGES[m] for m in MODALITIES[task] if m in IMAGES)
+    rest = {
+        "classification": ("tabular", "metadata"),
+        "regression": ("scores",),
+        "segmentation": ("masks",),
+    }[task]
+    return (*images, *rest, "truth")
+
+
+def every_file() -> tuple[str, ...]:
+    """All data files of a folder: three tasks, training and explanation sets."""
+    return tuple(file_name(t, p, xai) for t in TASKS for xai in (False, True) for p in parts(t))
+
+
+def truth_names(task: str) -> tuple[str, ...]:
+    """The arrays of a truth file: the masks by name, then the truth by modality."""
+    return (*MASKS[task], *(m for m in MODALITIES[task] if m in IMAGES))
+
+
+def read(root: str | os.PathLike[str], task: str, xai: bool = False) -> MedicalSet:
+    """The samples of one task; xai=True reads the explanation set. Raises `InvalidFile` and `UnknownName`."""
+    if task not in TASKS:
+        raise UnknownName("task", str(task), TASKS)
+    folder = Path(root)
+    settings = settings_of(folder)
+    if settings is None:
+        raise InvalidFile(f"{folder}: no {SETTINGS} there; write the set with `crossxai data medical --out {folder}`")
+    if "files" not in settings:
+        raise InvalidFile(f"{folder}: was not finished; call `crossxai data medical --out {folder}` again")
+    inputs: dict[str, Array] = {}
+    for modality in MODALITIES[task]:
+        if modality in IMAGES:
+            path = folder / file_name(task, IMAGES[modality], xai)
+            (images,) = _arrays(path, ("images",))
+            if images.dtype != np.float32 or images.ndim != 3 or not len(images):
+                raise InvalidFile(f"{path}: images are {images.dtype} {images.shape}, not float32 (n, height, width)")
+            if not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
+                raise InvalidFile(f"{path}: images leave [0, 1]")
+            inputs[modality] = images[..., None]
+    n, height, width = next(iter(inputs.values())).shape[:3]
+    labels, ids = _labels(folder, task, xai, inputs)
+    path = folder / file_name(task, "truth", xai)
+    known = dict(zip(truth_names(task), _arrays(path, truth_names(task)), strict=True))
+    for name, mask in known.items():
+        if mask.dtype != np.bool_ or mask.shape != (n, height, width):
+            raise InvalidFile(f"{path}: {name} is {mask.dtype} {mask.shape}, not bool {(n, height, width)}")
+    for what, count in (("labels", len(labels)), ("ids", len(ids)), *((m, len(v)) for m, v in inputs.items())):
+        if count != n:
+            raise InvalidFile(f"{folder}: {task} has {n} images and {count} {what}; write the set again")
+    masks = {name: known[name] for name in MASKS[task]}
+    truth = {name: known[name] for name in MODALITIES[task] if name in known}
+    return MedicalSet(task, tuple(str(name) for name in ids), inputs, labels, masks, truth)
+
+
+def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tuple[Array, Array]:
+    """(labels, ids); adds the table to the inputs of the classification."""
+    if task == "classification":
+        path = folder / file_name(task, "tabular", xai)
+        values, features, labels, ids = _arrays(path, ("values", "features", "labels", "ids"))
+        if tuple(features.tolist()) != FEATURES or values.ndim != 2 or values.shape[1] != len(FEATURES):
+            raise InvalidFile(f"{path}: columns are {features.tolist()} {values.shape}, not {list(FEATURES)}")
+        if values.dtype != np.float32 or not np.isfinite(values).all():
+            raise InvalidFile(f"{path}: values are {values.dtype}, or not all finite; they must be finite float32")
+        inputs["table"] = values
+        return labels, ids
+    if task == "regression":
+        scores, ids = _arrays(folder / file_name(task, "scores", xai), ("scores", "ids"))
+        return scores, ids
+    _, ids = _arrays(folder / file_name(task, "masks", xai), ("masks", "ids"))
+    return np.zeros(len(ids), dtype=np.int64), ids
+
+
+def _arrays(path: Path, wanted: Iterable[str]) -> list[Array]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
+            missing = [name for name in wanted if name not in found]
+            if missing:
+                raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(found) or 'none'}")
+            return [found[name] for name in wanted]
+    except FileNotFoundError as error:
+        raise InvalidFile(f"{path}: missing; write the set again") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidFile(f"{path}: not a whole npz file ({error}); write the set again") from error
