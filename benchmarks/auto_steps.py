@@ -21,9 +21,9 @@ from rich.table import Table
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
 from crossxai import Question, Target
 from crossxai.attribution import Scores
-from crossxai.evaluation.auto import Offsets, estimate
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.evaluation.sampling import Design, Mean, mean_of
+from crossxai.evaluation.curves.auto import Offsets, estimate
+from crossxai.evaluation.curves.estimates import Design, Mean, mean_of
 from crossxai.experiment import loading
 from crossxai.experiment.models import load_model
 from crossxai.experiment.specification import Experiment, ModelSpec

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from crossxai import InvalidInput
-from crossxai.evaluation.agreement import MEASURES, cosine, matrix, pearson, per_sample, spearman, top_k
+from crossxai.evaluation.metrics.similarity import MEASURES, cosine, matrix, pearson, per_sample, spearman, top_k
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(4, 5, 6))

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 
 from crossxai import InvalidInput, Modality, Unsupported
-from crossxai.evaluation.artefacts import BorderShare, GridEnergy, border_share, grid_energy
+from crossxai.evaluation.metrics.complexity import BorderShare, GridEnergy, border_share, grid_energy
 from crossxai.model import Array
 
 SIDE = 96

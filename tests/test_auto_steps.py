@@ -5,12 +5,11 @@ import pytest
 from scipy.integrate import trapezoid
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation import get, steps
-from crossxai.evaluation.auto import estimate
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
-from crossxai.evaluation.estimates import difference
-from crossxai.evaluation.localisation import CentreShare
-from crossxai.evaluation.sampling import Design, factor_needed, mean_of
+from crossxai.evaluation import get
+from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes, steps
+from crossxai.evaluation.curves.auto import estimate
+from crossxai.evaluation.curves.estimates import Design, difference, factor_needed, mean_of
+from crossxai.evaluation.metrics.localisation import CentreShare
 
 SIDE = 12
 GREY = Modality.image(channels=("grey",))

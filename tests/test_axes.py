@@ -9,26 +9,26 @@ import pytest
 from test_curves import IMAGE, PIXELS, SIDE, Counting, answer, ask, fused, some_map
 
 from crossxai import InvalidInput, Question, Target, UnknownName, Unsupported
-from crossxai.evaluation import areas, baselines, fills, flips, imputation, steps
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
+from crossxai.evaluation.curves import Deletion, Insertion, evaluate, fills, imputation, passes, steps
+from crossxai.evaluation.statistics import rankings
 
 
 def test_areas_of_one_curve_are_related_as_the_conventions_say() -> None:
     rng = np.random.default_rng(0)
     curve, n = rng.random((5, 9)), 8
     x = np.arange(n + 1) / n
-    t, m = areas.area(curve, x, "trapezoid"), areas.area(curve, x, "mean")
-    np.testing.assert_allclose(areas.area(curve, x), t, atol=1e-15)
+    t, m = steps.area(curve, x, "trapezoid"), steps.area(curve, x, "mean")
+    np.testing.assert_allclose(steps.area(curve, x), t, atol=1e-15)
     np.testing.assert_allclose(m - t, ((curve[:, 0] + curve[:, -1]) / 2 - m) / n, atol=1e-15)
-    np.testing.assert_allclose(areas.area(curve, x, "raw"), n * t, atol=1e-14)
-    np.testing.assert_allclose(areas.area(curve, x, "over_len"), n / (n + 1) * t, atol=1e-15)
+    np.testing.assert_allclose(steps.area(curve, x, "raw"), n * t, atol=1e-14)
+    np.testing.assert_allclose(steps.area(curve, x, "over_len"), n / (n + 1) * t, atol=1e-15)
     # n intervals of which the first is dropped leave n - 1: over those, T' - T = (T - (s0 + s1) / 2) / (n - 1)
-    shorter = areas.area(curve[:, 1:], x[1:], "trapezoid")
+    shorter = steps.area(curve[:, 1:], x[1:], "trapezoid")
     np.testing.assert_allclose(shorter - t, (t - curve[:, :2].mean(axis=1)) / (n - 1), atol=1e-15)
     np.testing.assert_allclose(shorter - t, (shorter - curve[:, :2].mean(axis=1)) / n, atol=1e-15)
-    assert np.isnan(areas.area(curve[:, :1], x[:1], "trapezoid")).all()
-    np.testing.assert_array_equal(areas.area(curve[:, :1], x[:1], "mean"), curve[:, 0])
-    assert np.isnan(areas.area(curve[:, :0], x[:0], "mean")).all()
+    assert np.isnan(steps.area(curve[:, :1], x[:1], "trapezoid")).all()
+    np.testing.assert_array_equal(steps.area(curve[:, :1], x[:1], "mean"), curve[:, 0])
+    assert np.isnan(steps.area(curve[:, :0], x[:0], "mean")).all()
 
 
 def test_the_engine_s_areas_obey_them_too() -> None:
@@ -280,9 +280,7 @@ def test_blurs_and_standardised_fills() -> None:
     assert np.isclose(fills.KernelBlur(11, 5.0, folded=True).kernel().sum(), 1)
     np.testing.assert_allclose(blur(image + 1), blur(image) + 1, atol=1e-12)
     mean, sd = (0.2, 0.5, 0.7), (0.1, 0.2, 0.3)
-    np.testing.assert_allclose(
-        fills.Standardised(baselines.Zero(), mean, sd)(image), np.broadcast_to(mean, image.shape)
-    )
+    np.testing.assert_allclose(fills.Standardised(fills.Zero(), mean, sd)(image), np.broadcast_to(mean, image.shape))
     lowest = fills.Standardised(fills.Minimum(), mean, sd)(image)
     standard = (image - mean) / sd
     np.testing.assert_allclose((lowest - mean) / sd, np.full(image.shape, standard.min()))
@@ -294,23 +292,23 @@ def test_blurs_and_standardised_fills() -> None:
         {"blur": {"size": 5, "sigma": 2.0, "border": "zero", "folded": True}},
         {"standardised": {"fill": {"blur": 3.0}, "mean": mean, "sd": sd}},
     ):
-        fill = baselines.resolve(given)
-        assert baselines.resolve(baselines.describe(fill)) == fill
+        fill = fills.resolve(given)
+        assert fills.resolve(fills.describe(fill)) == fill
 
 
 def test_flips() -> None:
-    np.testing.assert_array_equal(flips.ranks([0.1, 0.3, np.nan, 0.3], True), [3, 1.5, np.nan, 1.5])
-    np.testing.assert_array_equal(flips.ranks([0.1, 0.3, 0.2], False), [1, 3, 2])
-    found = flips.flips([1, 2, 3, 4, np.nan], [1, 3, 2, 4, 5])
+    np.testing.assert_array_equal(rankings.ranks([0.1, 0.3, np.nan, 0.3], True), [3, 1.5, np.nan, 1.5])
+    np.testing.assert_array_equal(rankings.ranks([0.1, 0.3, 0.2], False), [1, 3, 2])
+    found = rankings.flips([1, 2, 3, 4, np.nan], [1, 3, 2, 4, 5])
     assert (found.flipped, found.pairs, found.share) == (1, 6, 1 / 6)
     assert np.isclose(found.tau, 1 - 2 / 6)
-    reverse = flips.flips([1, 2, 3], [3, 2, 1])
+    reverse = rankings.flips([1, 2, 3], [3, 2, 1])
     assert (reverse.tau, reverse.share) == (-1, 1)
-    assert np.isnan(flips.flips([1], [1]).share)
-    tied = flips.flips([1.5, 1.5, 3], [1, 2, 3])
+    assert np.isnan(rankings.flips([1], [1]).share)
+    tied = rankings.flips([1.5, 1.5, 3], [1, 2, 3])
     assert (tied.flipped, tied.pairs) == (0, 3)
     with pytest.raises(InvalidInput, match="rankings of the same explainers"):
-        flips.flips([1, 2], [1, 2, 3])
+        rankings.flips([1, 2], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -360,7 +358,7 @@ def test_what_cannot_be_is_refused() -> None:
         Deletion(unit="patch", modality="table")(together, both)
     with pytest.raises(Unsupported, match="imputes whole pixels"):
         Deletion(fill="noisy_linear", modality="table")(together, both)
-    wrong = fills.Standardised(baselines.Zero(), (0.5,), (1.0,))
+    wrong = fills.Standardised(fills.Zero(), (0.5,), (1.0,))
     with pytest.raises(InvalidInput, match="of 1 channels given, the inputs have 3"):
         Deletion(fill=wrong)(question, a)
     assert IMAGE.spatial

@@ -8,9 +8,8 @@ import torch
 from networks import toys, zoo
 
 from crossxai import Attribution, InvalidInput, Target, Unsupported
-from crossxai.evaluation import baselines
-from crossxai.evaluation.axiomatic import CompletenessGap, InputShift
-from crossxai.evaluation.shifted import Shifted
+from crossxai.evaluation.curves import fills
+from crossxai.evaluation.metrics.axiomatic import CompletenessGap, InputShift, Shifted
 from crossxai.explainers import get
 from crossxai.testing import Counting, check_model
 
@@ -41,7 +40,7 @@ def test_occlusion_of_everything_is_complete(asked):
     """One group: its contribution is the whole difference, also for a baseline that is named."""
     question = replace(asked, model=Counting(asked.model))
     mean = {"dataset_mean": [0.7, 0.5, 0.6]}
-    filled = baselines.filled(mean, asked.modalities[0], asked.inputs[0])
+    filled = fills.filled(mean, asked.modalities[0], asked.inputs[0])
     difference = asked.score() - asked.score((filled,), range(3))
     flat = np.broadcast_to((difference / 32**2).reshape(3, 1, 1, 1), (3, 32, 32, 1))
     answer = replace(get("controls.centre")(asked), values=(flat,))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossxai import InvalidInput, Modality, UnknownName, Unsupported
-from crossxai.evaluation.baselines import Blur, DatasetMean, Mean, Zero, describe, filled, resolve
+from crossxai.evaluation.curves.fills import Blur, DatasetMean, Mean, Zero, describe, filled, resolve
 
 IMAGE = Modality.image()
 TABLE = Modality.table(("age", "size"))

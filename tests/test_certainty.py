@@ -16,8 +16,8 @@ from test_report import findings, page, write_run
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.evaluation import friedman, power, rank_stability
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
+from crossxai.evaluation.statistics import comparison, power, rankings
 from crossxai.experiment import loading
 from crossxai.experiment.specification import Experiment, ExplainerSpec, check
 from crossxai.files import Samples, read_explanation, read_samples, write_explanation
@@ -54,7 +54,7 @@ def test_the_numbers_are_the_library_s(tmp_path: Path) -> None:
     files = {x: read_explanation(tmp_path / f"explanations/pytorch/{x}.h5") for x in FIVE}
     values = np.stack([files[p["label"]].scores["deletion"].value for p in found["places"]], axis=1)
     assert (np.diff(values.mean(axis=0)) > 0).all()
-    tested, drawn = friedman.friedman(values, False), rank_stability.resample(values, False)
+    tested, drawn = comparison.friedman(values, False), rankings.resample(values, False)
     for i, place in enumerate(found["places"]):
         assert place["rank"] == tested.ranks[i]
         assert place["first"] == drawn.best[i]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation import complexity
-from crossxai.evaluation.complexity import EffectiveArea, Entropy, Sparseness, TotalVariation
+from crossxai.evaluation.metrics import complexity
+from crossxai.evaluation.metrics.complexity import EffectiveArea, Entropy, Sparseness, TotalVariation
 
 N, SIDE = 4, 8
 MAPS = np.random.default_rng(0).normal(size=(N, SIDE, SIDE, 1))

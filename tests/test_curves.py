@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName, Unsupported
-from crossxai.evaluation import baselines, discover, get, ranking
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
-from crossxai.evaluation.localisation import CentreShare
+from crossxai.evaluation import discover, get
+from crossxai.evaluation.curves import Deletion, Insertion, evaluate, fills, passes, ranks
+from crossxai.evaluation.metrics.localisation import CentreShare
 
 IMAGE = Modality.image()
 SIDE = 6
@@ -73,7 +73,7 @@ def plain_loop(question, values, fill, steps, inserts):
 FILLS = {
     "zero": ("zero", np.zeros_like),
     "mean": ("mean", lambda x: np.broadcast_to(x.mean(axis=(1, 2), keepdims=True), x.shape)),
-    "dataset": (baselines.DatasetMean((0.7, 0.5, 0.6)), lambda x: np.full_like(x, [0.7, 0.5, 0.6])),
+    "dataset": (fills.DatasetMean((0.7, 0.5, 0.6)), lambda x: np.full_like(x, [0.7, 0.5, 0.6])),
     "callable": (lambda x: 1 - x, lambda x: 1 - x),
 }
 
@@ -217,7 +217,7 @@ def test_constant_map_is_ranked_by_the_seed_alone():
     np.testing.assert_array_equal(a.extras["degenerate"], 1)
     np.testing.assert_array_equal(a.curve, b.curve)
     assert (a.curve != c.curve).any()
-    orders = ranking.order(question, flat[..., 0], np.arange(5))
+    orders = ranks.order(question, flat[..., 0], np.arange(5))
     assert (orders[:, 0] != 0).any()  # raster order would start at the top left
 
 
@@ -233,7 +233,7 @@ def test_all_negative_map_and_boolean_map():
 
 def test_tie_rate_counts_units_that_share_their_value():
     relevance = np.array([[1, 1, 2, 3], [1, 2, 3, 4], [5, 5, 5, 5], [0.0, -0.0, 1, 1]])
-    np.testing.assert_array_equal(ranking.tie_rate(relevance), [0.5, 0, 1, 1])
+    np.testing.assert_array_equal(ranks.tie_rate(relevance), [0.5, 0, 1, 1])
 
 
 def test_more_steps_than_units_give_one_step_per_unit():

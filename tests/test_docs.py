@@ -11,8 +11,7 @@ from experiments import crossxai
 
 from crossxai.cli import explainer_table as catalogue
 from crossxai.cli import metric_table as metric_catalogue
-from crossxai.evaluation import presets
-from crossxai.evaluation.curves import Deletion
+from crossxai.evaluation.curves import Deletion, presets
 from crossxai.explainers import discover
 from crossxai.explainers.method import FAMILIES
 

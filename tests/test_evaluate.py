@@ -15,7 +15,7 @@ from rich.console import Console
 
 from crossxai import InvalidInput, files
 from crossxai.cli import tables as terminal
-from crossxai.evaluation import presets
+from crossxai.evaluation.curves import presets
 from crossxai.experiment import rankings
 from crossxai.experiment.evaluating import attribution
 from crossxai.experiment.models import LoadedModel

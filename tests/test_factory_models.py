@@ -10,8 +10,8 @@ import pytest
 
 from crossxai import Modality
 from crossxai.errors import InvalidInput
-from crossxai.evaluation import presets
-from crossxai.evaluation.baselines import DatasetMean
+from crossxai.evaluation.curves import presets
+from crossxai.evaluation.curves.fills import DatasetMean
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
 from crossxai.experiment.models import load_model

@@ -13,9 +13,9 @@ from networks.counting import IMAGE, SIDE, TABLE, answer, ask, contributions, so
 from scipy.stats import pearsonr, spearmanr
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation import get, ranking
-from crossxai.evaluation.aopc import patches
-from crossxai.evaluation.curves import Deletion, Insertion
+from crossxai.evaluation import get
+from crossxai.evaluation.curves import Deletion, Insertion, ranks
+from crossxai.evaluation.metrics.removal import patches
 from crossxai.testing import check_metric, linear_question
 
 CHEAP: dict[str, dict[str, Any]] = {
@@ -400,5 +400,5 @@ def test_attributions_of_other_samples_are_refused() -> None:
 def test_lists_from_an_experiment_file_are_as_good_as_tuples() -> None:
     assert get("sufficiency", shares=[0.1, 0.2]) == get("sufficiency", shares=(0.1, 0.2))
     question = ask()
-    assert ranking.usable(some_map(question)).all()
+    assert ranks.usable(some_map(question)).all()
     assert get("road", percentiles=[50])(question, answer(question, some_map(question))).params["percentiles"] == [50]

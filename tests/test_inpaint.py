@@ -8,9 +8,8 @@ from networks.counting import IMAGE, TABLE, answer, ask, some_map
 from skimage.restoration import inpaint_biharmonic
 
 from crossxai import InvalidInput, Unsupported, evaluation
-from crossxai.evaluation import auto, baselines
-from crossxai.evaluation.curves import Deletion, Insertion
-from crossxai.evaluation.imputation import Inpaint
+from crossxai.evaluation.curves import Deletion, Insertion, auto, fills
+from crossxai.evaluation.curves.imputation import Inpaint
 
 RNG = np.random.default_rng(0)
 
@@ -77,7 +76,7 @@ def test_where_it_cannot_be() -> None:
     with pytest.raises(InvalidInput, match="an imputation already reads the mask"):
         Deletion(2, fill="inpaint", refill=True)
     with pytest.raises(InvalidInput, match="takes no value"):
-        baselines.resolve({"inpaint": 3})
+        fills.resolve({"inpaint": 3})
     with pytest.raises(InvalidInput, match=r"paints images \(height, width, channels\)"):
         Inpaint().impute(np.zeros((2, 2, 2, 1)), np.zeros((2, 2, 2), dtype=bool), RNG)
     with pytest.raises(Unsupported, match="reads the mask has no estimate"):

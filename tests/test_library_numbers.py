@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from crossxai import Attribution, Question, Target
-from crossxai.evaluation import presets
-from crossxai.evaluation.curves import evaluate
+from crossxai.evaluation.curves import evaluate, presets
 from crossxai.explainers import get
 from crossxai.model import Array
 from crossxai.studies.networks import resnet18_keras, resnet18_torch

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName, Unsupported
-from crossxai.evaluation.localisation import (
+from crossxai.evaluation.metrics.localisation import (
     CentreShare,
     MaskShare,
     Pointing,

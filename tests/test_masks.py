@@ -10,7 +10,7 @@ import pytest
 from crossxai import Dice, Target
 from crossxai.attribution import SampleMasks
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.localisation import relevance_mass
+from crossxai.evaluation.metrics.localisation import relevance_mass
 from crossxai.target import as_mask
 
 INSIDE = np.zeros((2, 4, 4), bool)

@@ -13,8 +13,8 @@ from networks.counting import IMAGE, TABLE, answer, ask
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName, Unsupported, explainers
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
-from crossxai.evaluation.modality import agreement, drop_shares, net, shares
-from crossxai.evaluation.stability import NoiseCorrelation
+from crossxai.evaluation.metrics.modality import agreement, drop_shares, net, shares
+from crossxai.evaluation.metrics.stability import NoiseCorrelation
 from crossxai.testing.oracles import pair_question
 
 T1, T2 = Modality.image("t1", ("grey",)), Modality.image("t2", ("grey",))

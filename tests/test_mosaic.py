@@ -7,7 +7,7 @@ import pytest
 from networks import toys
 
 from crossxai import InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation.mosaic import GridPointing
+from crossxai.evaluation.metrics.grid_pointing import GridPointing
 from crossxai.explainers import get
 from crossxai.testing import colours_question
 from crossxai.testing.oracles import Oracle, anew, truth

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target
-from crossxai.evaluation import overlap
-from crossxai.evaluation.overlap import AveragePrecision, MaskDice, MaskIoU, RelevanceRank, TopK
+from crossxai.evaluation.metrics import overlap
+from crossxai.evaluation.metrics.overlap import AveragePrecision, MaskDice, MaskIoU, RelevanceRank, TopK
 
 N, SIDE = 6, 7
 RNG = np.random.default_rng(0)

@@ -11,9 +11,8 @@ import pytest
 from networks import toys
 
 from crossxai import Attribution, InvalidInput, Question, Target, UnknownName
-from crossxai.evaluation import presets
-from crossxai.evaluation.curves import Curve, Deletion, evaluate, passes
-from crossxai.evaluation.imputation import NoisyLinear
+from crossxai.evaluation.curves import Curve, Deletion, evaluate, passes, presets
+from crossxai.evaluation.curves.imputation import NoisyLinear
 from crossxai.testing import linear_question
 
 N = 4

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from beside_quantus import SIDE, N, beside, first
 
-from crossxai.evaluation import get, presets, ranking
-from crossxai.evaluation.imputation_system import Imputation
-from crossxai.evaluation.infidelity import Infidelity
+from crossxai.evaluation import get
+from crossxai.evaluation.curves import presets, ranks
+from crossxai.evaluation.curves.imputation import Imputation
+from crossxai.evaluation.metrics.correlation import Infidelity
 from crossxai.question import Question
 
 
@@ -135,7 +136,7 @@ def test_road_imputes_alike_and_counts_right_answers(quantus: Any, monkeypatch: 
     theirs = quantus.ROAD(percentages=levels, normalise=False, disable_warnings=True)(
         model=net, x_batch=first(grey), y_batch=labels, a_batch=first(values), channel_first=True, device="cpu"
     )
-    order = ranking.order(both.question, values[..., 0], np.arange(N))
+    order = ranks.order(both.question, values[..., 0], np.arange(N))
     for level in levels:
         images = grey.astype(np.float64)
         for row in range(N):

@@ -8,9 +8,9 @@ from networks import toys, zoo
 
 from crossxai import InvalidInput, Question, Target, Unsupported
 from crossxai.adapters.redrawing import redrawn
-from crossxai.evaluation import agreement
-from crossxai.evaluation.randomisation import ModelRandomisation, RandomLogit
-from crossxai.evaluation.similarity import between
+from crossxai.evaluation.metrics import similarity
+from crossxai.evaluation.metrics.randomisation import ModelRandomisation, RandomLogit
+from crossxai.evaluation.metrics.similarity import between
 from crossxai.explainers import get
 from crossxai.model import Randomisable
 from crossxai.testing import Counting, colours_question
@@ -161,7 +161,7 @@ def test_model_randomisation_by_hand(framework):
     for stage, depth in ((1, 2), (2, 3)):
         other = replace(question, model=question.model.randomised(question.inputs, depth, 3))
         moved = explainer(other).units("image")
-        np.testing.assert_allclose(found.curve[:, stage], agreement.spearman(own.units("image"), moved), atol=1e-6)
+        np.testing.assert_allclose(found.curve[:, stage], similarity.spearman(own.units("image"), moved), atol=1e-6)
     np.testing.assert_allclose(found.curve[:, 0], 1)
     np.testing.assert_allclose(found.value, found.curve[:, 1:].mean(axis=1))
     np.testing.assert_allclose(found.extras["all"], found.curve[:, -1])
@@ -180,7 +180,7 @@ def test_random_logit_by_hand():
     own = explainer(question)
     found = RandomLogit()(question, own, explainer).value
     others = [replace(question, target=Target.classes((np.arange(6) + step) % 3, 3)) for step in (1, 2)]
-    either = np.stack([agreement.spearman(own.units("image"), explainer(o).units("image")) for o in others])
+    either = np.stack([similarity.spearman(own.units("image"), explainer(o).units("image")) for o in others])
     nearest = np.abs(either - found).min(axis=0)
     np.testing.assert_allclose(nearest, 0, atol=1e-6)
     one = Question(question.model, question.inputs, Target(np.ones((6, 1))))

@@ -5,10 +5,10 @@ import pytest
 from scipy import stats
 
 from crossxai import InvalidInput
-from crossxai.evaluation.friedman import friedman
-from crossxai.evaluation.power import detectable, power_of, samples_needed, spread
-from crossxai.evaluation.rank_stability import across, resample
 from crossxai.evaluation.statistics import compare
+from crossxai.evaluation.statistics.comparison import friedman
+from crossxai.evaluation.statistics.power import detectable, power_of, samples_needed, spread
+from crossxai.evaluation.statistics.rankings import across, resample
 
 RNG = np.random.default_rng(0)
 

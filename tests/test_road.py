@@ -11,7 +11,7 @@ from networks.counting import Counting, answer, ask, some_map
 
 from crossxai import Modality, Target, Unsupported
 from crossxai.evaluation import get
-from crossxai.evaluation.imputation_system import WEIGHTS, Imputation, Imputations
+from crossxai.evaluation.curves.imputation import WEIGHTS, Imputation, Imputations
 from crossxai.question import Question
 
 
@@ -63,7 +63,8 @@ def test_masks_are_solved_once_and_forgotten_in_turn() -> None:
 
 
 def test_road_solves_each_mask_once_for_every_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai.evaluation import imputation_system, road
+    from crossxai.evaluation.curves import imputation
+    from crossxai.evaluation.metrics import road
 
     made: list[int] = []
 
@@ -72,7 +73,7 @@ def test_road_solves_each_mask_once_for_every_metric(monkeypatch: pytest.MonkeyP
             made.append(1)
             super().__init__(removed)
 
-    monkeypatch.setattr(imputation_system, "Imputation", Counted)
+    monkeypatch.setattr(imputation, "Imputation", Counted)
     monkeypatch.setattr(road, "_IMPUTATIONS", Imputations())
     question = ask(n=2)
     a = answer(question, some_map(question))

@@ -9,8 +9,8 @@ import torch
 from networks import toys
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation.again import generators
-from crossxai.evaluation.stability import (
+from crossxai.evaluation.metrics.reexplaining import generators
+from crossxai.evaluation.metrics.stability import (
     AverageSensitivity,
     LocalLipschitz,
     MaxSensitivity,

@@ -11,8 +11,7 @@ import pytest
 
 from crossxai import Attribution, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.evaluation import baselines, ranked, ranking
-from crossxai.evaluation.curves import Curve, Deletion, evaluate, passes
+from crossxai.evaluation.curves import Curve, Deletion, evaluate, fills, passes, ranks
 from crossxai.model import Array, Inputs
 
 IMAGE = (Modality.image(),)
@@ -44,7 +43,7 @@ def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable
 @pytest.mark.parametrize("steps", [6, "auto"])
 def test_memory_that_runs_out_while_a_fill_is_made(monkeypatch: pytest.MonkeyPatch, steps: int | str) -> None:
     """The batch is made again, with each sample's own fill and not that of the sample before."""
-    monkeypatch.setattr(baselines, "BLOCK", 1)
+    monkeypatch.setattr(fills, "BLOCK", 1)
     question, noise = ask(batch_size=2)
     fill: Callable[[np.ndarray], np.ndarray] = lambda values: values[:, ::-1] / 2  # noqa: E731
     expected = evaluate(question, [noise], [Deletion(steps, fill)])[0][0]
@@ -55,7 +54,7 @@ def test_memory_that_runs_out_while_a_fill_is_made(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("steps", [6, "auto"])
 def test_memory_that_runs_out_while_a_map_is_reduced(monkeypatch: pytest.MonkeyPatch, steps: int | str) -> None:
     """The batch is made again, in each sample's own order."""
-    monkeypatch.setattr(ranked, "BLOCK", 1)
+    monkeypatch.setattr(ranks, "BLOCK", 1)
     question, noise = ask(batch_size=2)
     expected = evaluate(question, [noise], [Deletion(steps)])[0][0]
     seen: list[int] = []
@@ -64,7 +63,7 @@ def test_memory_that_runs_out_while_a_map_is_reduced(monkeypatch: pytest.MonkeyP
         seen.append(args[-1].start)
         return seen.count(3) == 2  # the first time is for its digest
 
-    monkeypatch.setattr(ranking, "units", failing(ranking.units, third_time))
+    monkeypatch.setattr(ranks, "units", failing(ranks.units, third_time))
     np.testing.assert_array_equal(evaluate(question, [noise], [Deletion(steps)])[0][0].value, expected.value)
     assert seen.count(3) == 2
 

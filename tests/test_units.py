@@ -12,8 +12,8 @@ from crossxai import Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput
-from crossxai.evaluation import baselines, presets
-from crossxai.evaluation.irof import Irof
+from crossxai.evaluation.curves import fills, presets
+from crossxai.evaluation.metrics.removal import Irof
 from crossxai.explainers import get
 from crossxai.explainers.groups import groups
 from crossxai.model import Array, to_unit_interval
@@ -78,12 +78,12 @@ def test_irof_does_not_depend_on_the_unit(name: str) -> None:
 def test_grey_is_that_of_the_declared_range() -> None:
     values = np.zeros((1, 2, 2, 3), np.float32)
     for declared, grey in (((0.0, 255.0), 127.5), ((-1.0, 1.0), 0.0), ((0.0, 1.0), 0.5), (None, 0.5)):
-        assert (baselines.filled("grey", Modality.image(range=declared), values) == grey).all()
-    assert baselines.describe(baselines.resolve({"grey": 0.25})) == {"grey": 0.25}
+        assert (fills.filled("grey", Modality.image(range=declared), values) == grey).all()
+    assert fills.describe(fills.resolve({"grey": 0.25})) == {"grey": 0.25}
     with pytest.raises(InvalidInput, match="share of the range"):
-        baselines.resolve({"grey": 127})
+        fills.resolve({"grey": 127})
     deletion, _ = presets.get("interpretdl")
-    assert baselines.filled(deletion.fill, Modality.image(range=(0.0, 255.0)), values)[0, 0, 0, 0] == 127
+    assert fills.filled(deletion.fill, Modality.image(range=(0.0, 255.0)), values)[0, 0, 0, 0] == 127
 
 
 def test_an_image_of_one_value_without_a_range_has_one_segment() -> None:

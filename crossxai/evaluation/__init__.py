@@ -1,7 +1,7 @@
 """Metrics: each a frozen dataclass of parameters that judges any explainer's attribution of any framework's model.
 
 `discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs many in one stream through the model.
-A metric is added by putting its dataclass in a file of this folder, or by a package of its own (entry-point group
+A metric is added by putting its dataclass in a file of `metrics/`, or by a package of its own (entry-point group
 `crossxai.metrics`).
 """
 
@@ -37,7 +37,7 @@ class Entry:
 @cache
 def _catalogue() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
     found: dict[str, type[Any]] = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         for cls in vars(importlib.import_module(module.name)).values():
             if not _is_metric(cls) or cls.__module__ != module.name:
                 continue
@@ -55,7 +55,7 @@ def _problem(cls: Any) -> str:
 
 
 def discover() -> tuple[Entry, ...]:
-    """Every metric of this folder and of installed plug-ins, by name."""
+    """Every metric of these folders and of installed plug-ins, by name."""
     return tuple(
         Entry(
             name,

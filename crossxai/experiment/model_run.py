@@ -13,8 +13,10 @@ from rich.console import Console
 import crossxai
 from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
-from crossxai.evaluation import baselines, curves, joint
-from crossxai.evaluation.modality import DROP
+from crossxai.evaluation import curves
+from crossxai.evaluation.curves import fills
+from crossxai.evaluation.metrics import joint
+from crossxai.evaluation.metrics.modality import DROP
 from crossxai.experiment.evaluating import apart, asked, attribution, cost_of, judging_cost, stream_cost, streamed
 from crossxai.experiment.failures import Failures
 from crossxai.experiment.models import LoadedModel
@@ -210,7 +212,7 @@ class Job:
                 elif isinstance(metric, curves.Curve):
                     curves.passes(one, [probe], [metric])
                     modality, values = one.only(self._modality(metric)).one
-                    baselines.filled(metric.fill, modality, values)
+                    fills.filled(metric.fill, modality, values)
                 else:
                     metric(one, probe)
             except (Unsupported, InvalidInput) as error:

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from crossxai.attribution import Attribution
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, InvalidInput, ModelFailed, Unsupported
-from crossxai.evaluation import baselines, curves, presets, ranking, statistics
-from crossxai.evaluation.flips import flips, ranks
+from crossxai.evaluation import curves, statistics
+from crossxai.evaluation.curves import fills, presets, ranks
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.evaluating import attribution
 from crossxai.experiment.failures import Failures
@@ -235,9 +235,9 @@ def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.C
     try:
         for metric in metrics:
             curves.passes(one, [probe], [metric])
-            about = ranking.modality_of(one, metric.modality, metric.name)
+            about = ranks.modality_of(one, metric.modality, metric.name)
             place = [m.name for m in one.model.modalities].index(about.name)
-            baselines.filled(metric.fill, about, one.inputs[place])
+            fills.filled(metric.fill, about, one.inputs[place])
     except (Unsupported, InvalidInput) as error:
         return str(error)
     return ""
@@ -261,7 +261,9 @@ def _rows(
             "n": int((~np.isnan(found.value)).sum()),
             "versus_random": versus[answer.explainer],
         }
-        for answer, found, mean, rank in zip(maps, scores, means, ranks(means, metric.higher_is_better), strict=True)
+        for answer, found, mean, rank in zip(
+            maps, scores, means, statistics.ranks(means, metric.higher_is_better), strict=True
+        )
     ]
 
 
@@ -287,7 +289,7 @@ def _pairs(means: pd.DataFrame) -> pd.DataFrame:
     for (model, kind), group in means.groupby(["model", "kind"], sort=False):
         tables = {str(name): part["rank"].to_numpy() for name, part in group.groupby("preset", sort=False)}
         for a, b in combinations(tables, 2):
-            found = flips(tables[a], tables[b])
+            found = statistics.flips(tables[a], tables[b])
             entry = {"model": model, "kind": kind, "a": a, "b": b, "tau": found.tau}
             rows.append({**entry, "flipped": found.flipped, "pairs": found.pairs, "share": found.share})
     columns = ["model", "kind", "a", "b", "tau", "flipped", "pairs", "share"]

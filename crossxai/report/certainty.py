@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Scores
-from crossxai.evaluation import friedman, power, rank_stability, sampling
-from crossxai.evaluation.areas import area
+from crossxai.evaluation import statistics
+from crossxai.evaluation.curves import estimates
+from crossxai.evaluation.curves.steps import area
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
@@ -121,7 +122,7 @@ def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking 
     means = values.mean(axis=0)
     order = np.argsort(-means if higher else means, kind="stable")
     labels, values = [chosen[i].label for i in order], values[:, order]
-    tested, drawn = friedman.friedman(values, higher), rank_stability.resample(values, higher)
+    tested, drawn = statistics.friedman(values, higher), statistics.resample(values, higher)
     versus = {r.label: r.cells[metric].versus for r in chosen}
     letters = _letters(tested.groups, len(labels))
     steps, fewer = _fewer([scores[x] for x in labels], labels, complete, higher)
@@ -167,16 +168,16 @@ def _power(values: Array) -> tuple[float, int, float, int]:
     """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples
     that this needs."""
     pairs = combinations(range(values.shape[1]), 2)
-    spreads = [power.spread(values[:, i], values[:, j]) for i, j in pairs]
+    spreads = [statistics.spread(values[:, i], values[:, j]) for i, j in pairs]
     n, sd = len(values), float(np.median(spreads))
-    typical = power.detectable(n, sd).difference if math.isfinite(sd) else math.inf
+    typical = statistics.detectable(n, sd).difference if math.isfinite(sd) else math.inf
     apart = np.abs(values.mean(axis=0) - values[:, 0].mean())
     different = np.flatnonzero(apart > 1e-8 * np.abs(values).max())
     if n < 2 or not different.size:
         return typical, 0, 0.0, 0
     runner = int(different[0])
-    seen, own = float(apart[runner]), power.spread(values[:, 0], values[:, runner])
-    return typical, runner, seen, power.samples_needed(seen, own).n
+    seen, own = float(apart[runner]), statistics.spread(values[:, 0], values[:, runner])
+    return typical, runner, seen, statistics.samples_needed(seen, own).n
 
 
 def _fewer(
@@ -194,7 +195,7 @@ def _fewer(
             continue
         table = np.stack(columns, axis=1)[complete]
         whole = np.stack([f for f in full if f is not None], axis=1)[complete]
-        settings = rank_stability.across([whole, table], higher)
+        settings = statistics.across([whole, table], higher)
         best = settings.means[1] if higher else -settings.means[1]
         first = tuple(x for x, mean in zip(labels, best, strict=True) if np.isclose(mean, best.max(), rtol=1e-12))
         found.append(Fewer(steps // factor, first, settings.flip_rate))
@@ -219,7 +220,7 @@ def _estimated(scores: Sequence[Scores]) -> Estimated | None:
     for s in scores:
         known = ~np.isnan(s.value)
         variances = s.extras["step_variance"][known].astype(np.float64)
-        reach = sampling.t_quantile(variances, np.ones(len(variances), np.intp), 0.95)
+        reach = estimates.t_quantile(variances, np.ones(len(variances), np.intp), 0.95)
         halves.append(reach * float(np.sqrt(variances.sum())) / len(variances))
         points.append(s.extras["points"][known].mean())
     wish = float(asked[0].get("precision", math.nan))

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import reduce_channels
-from crossxai.evaluation import agreement, statistics
-from crossxai.evaluation.modality import DROP
+from crossxai.evaluation import statistics
+from crossxai.evaluation.metrics import similarity
+from crossxai.evaluation.metrics.modality import DROP
 from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
@@ -85,7 +86,7 @@ def compare(run: Run) -> Maps:
         members = [place for place, kind in enumerate(kinds) if shared <= kind]
         pairs = np.array([[kinds[a] & kinds[b] == shared for b in members] for a in members])
         flat = [units(run, e, shared) for e, kind in zip(usable.values(), kinds, strict=True) if shared <= kind]
-        for name, cube in agreement.per_sample(flat, TOP_SHARE).items():
+        for name, cube in similarity.per_sample(flat, TOP_SHARE).items():
             if name in cubes:
                 place = np.ix_(np.arange(run.n), np.array(members), np.array(members))
                 cubes[name][place] = np.where(pairs, cube, cubes[name][place])

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossxai.attribution import reduce_channels
-from crossxai.evaluation import modality, statistics
-from crossxai.evaluation.modality import DROP, Numbers
+from crossxai.evaluation import statistics
+from crossxai.evaluation.metrics import modality
+from crossxai.evaluation.metrics.modality import DROP, Numbers
 from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import reduce_channels
-from crossxai.evaluation.artefacts import border
-from crossxai.evaluation.localisation import pointing
+from crossxai.evaluation.metrics.complexity import border
+from crossxai.evaluation.metrics.localisation import pointing
 from crossxai.files import Explanation
 from crossxai.model import Modality
 from crossxai.report.comparison import ordering

@@ -17,7 +17,7 @@ from PIL import Image
 
 from crossxai import evaluation
 from crossxai.errors import UnknownName
-from crossxai.evaluation.modality import DROP
+from crossxai.evaluation.metrics.modality import DROP
 from crossxai.files import Explanation, Predictions
 from crossxai.files.atomic import replacing
 from crossxai.measures import predicted_region

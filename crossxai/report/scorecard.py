@@ -12,7 +12,7 @@ import pandas as pd
 from crossxai import evaluation
 from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
-from crossxai.evaluation.modality import DROP
+from crossxai.evaluation.metrics.modality import DROP
 from crossxai.report import words
 from crossxai.report.analysis import Cell, Row
 from crossxai.report.run import Run

@@ -19,7 +19,7 @@ import numpy as np
 
 from crossxai import Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.evaluation import baselines
+from crossxai.evaluation.curves import fills
 from crossxai.model import Array, Inputs
 
 SIDE, CLASSES, N = 16, 3, 3
@@ -82,13 +82,13 @@ def ask(framework: str, block: int = 1, centred: bool = False, table: bool = Fal
     return Question(make(modalities), inputs, Target.classes(labels, CLASSES), batch_size=64)
 
 
-def contributions(question: Question, fill: baselines.FillLike = "zero") -> Inputs:
+def contributions(question: Question, fill: fills.FillLike = "zero") -> Inputs:
     """The truth: what each pixel (n, height, width, 1) and column (n, 3) adds to its sample's class, against a fill."""
     labels = question.target.weights.argmax(axis=1)
     found = []
     for modality, values in zip(question.modalities, question.values, strict=True):
         of = pixels if modality.spatial else columns
-        own, other = (of(v.astype(np.float64)) for v in (values, baselines.filled(fill, modality, values)))
+        own, other = (of(v.astype(np.float64)) for v in (values, fills.filled(fill, modality, values)))
         change = np.stack([c[..., label] for c, label in zip(own - other, labels, strict=True)])
         found.append(change[..., None] if modality.spatial else change)
     return tuple(found)

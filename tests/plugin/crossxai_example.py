@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Scores
-from crossxai.evaluation import ranking
+from crossxai.evaluation.curves import ranks
 from crossxai.explainers import Method
 from crossxai.files import Samples
 from crossxai.files.fingerprints import fingerprint
@@ -59,16 +59,16 @@ class TopDrop:
     higher_is_better: ClassVar = True
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
-        modality = ranking.modality_of(question, self.modality, self.name)
-        relevance = ranking.units(question, attribution, modality)
+        modality = ranks.modality_of(question, self.modality, self.name)
+        relevance = ranks.units(question, attribution, modality)
         rows = np.arange(len(question))
-        order = ranking.order(question, relevance, rows, self.seed)  # ties are drawn, not in raster order
+        order = ranks.order(question, relevance, rows, self.seed)  # ties are drawn, not in raster order
         alone = question.only(modality.name)
         copies = alone.values[0].copy()
         flat = copies.reshape(len(copies), order.shape[1], -1)
         flat[rows[:, None], order[:, : round(self.share * order.shape[1])]] = 0
         drop = question.score() - alone.score((copies,))
-        value = np.where(ranking.usable(relevance), drop, np.nan)  # a map that is not finite is undefined, not bad
+        value = np.where(ranks.usable(relevance), drop, np.nan)  # a map that is not finite is undefined, not bad
         return Scores(self.name, value, self.higher_is_better, params={"share": self.share, "modality": modality.name})
 
 

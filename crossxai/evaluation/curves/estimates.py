@@ -1,0 +1,196 @@
+"""The mean area under many curves from a few points of each: unbiased, with the error that leaving out points makes.
+
+The area of a curve s_0 … s_K over fractions x_0 … x_K is a weighted sum of its points, sum(w_k s_k), w the trapezoid's
+weights. The ends are known. What is left is estimated from m inner points at equal distances in cumulated weight, behind one
+random offset (systematic sampling with probability proportional to weight, Madow 1949): every point is taken with
+probability m w_k / W, so m points, each counting W / m, add up to the sum on average. The straight line between the ends is
+taken out first, its area being known: what remains starts and ends at 0, and of such curves equal distances behind a random
+shift miss least (by m^-2 if smooth, where one draw per stratum misses by m^-1.5). Two or more offsets per curve, drawn apart,
+show the error by their spread.
+
+Estimated mean areas, with the error that leaving out points makes, and the difference of two of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from crossxai.attribution import Scores
+from crossxai.errors import InvalidInput
+from crossxai.model import Array
+
+Numbers = npt.NDArray[np.float64]
+Points = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Design:
+    """How inner points of curves over the same fractions (K + 1,), 0 to 1, are drawn and added up; m: points per offset."""
+
+    fractions: Numbers
+    m: int
+
+    @property
+    def inner(self) -> int:
+        """Points between the ends."""
+        return len(self.fractions) - 2
+
+    @cached_property
+    def weights(self) -> Numbers:
+        """The trapezoid's weights of the inner points (K - 1,)."""
+        return np.asarray((self.fractions[2:] - self.fractions[:-2]) / 2)
+
+    @cached_property
+    def cumulated(self) -> Numbers:
+        """Running sum of the weights (K - 1,); its last entry is the weight of all inner points."""
+        return np.cumsum(self.weights)
+
+    def draw(self, offsets: Numbers, factor: int = 1) -> Points:
+        """Numbers of inner points, 1 … K - 1, for offsets (...) uniform in [0, 1): shape (..., m · factor); may repeat.
+
+        The points of a larger factor contain those of factor 1.
+        """
+        m = self.m * factor
+        places = ((offsets * factor % 1)[..., None] + np.arange(m)) / m * self.cumulated[-1]
+        return np.asarray(np.minimum(np.searchsorted(self.cumulated, places, side="right"), self.inner - 1) + 1)
+
+    def areas(self, ends: Numbers, points: Points, scores: Numbers) -> Numbers:
+        """Unbiased areas (...) from the scores at both ends (..., 2) and the scores (..., any) at drawn points."""
+        start, end = ends[..., :1], ends[..., 1:]
+        line = start + (end - start) * self.fractions[points]
+        return np.asarray(ends.mean(axis=-1) + self.cumulated[-1] * (scores - line).mean(axis=-1))
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of the areas of n curves, and how far the points left out may have moved it.
+
+    values (n,): each curve's own estimate. variances (n,): of that estimate, from the spread of its replicates; 0 where
+    the whole curve is known. low, high: t interval for the mean *of these curves*; that they are a sample of others is not in it.
+    """
+
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    values: Numbers
+    variances: Numbers
+
+
+def mean_of(replicates: Numbers, confidence: float = 0.95) -> Mean:
+    """The mean over curves from independent unbiased areas (n, replicates), two or more per row, padded with NaN.
+
+    Rows of NaN alone are left out. Degrees of freedom as Satterthwaite (1946), with the correction of Lipsitz, Parzen and Zhao
+    (2002) for variances that are estimates themselves.
+    """
+    if not 0 < confidence < 1:
+        raise InvalidInput(f"confidence must lie between 0 and 1, got {confidence}")
+    held = ~np.isnan(replicates)
+    counts = held.sum(axis=1)
+    kept = counts > 0
+    values, variances = np.full(len(counts), np.nan), np.full(len(counts), np.nan)
+    filled = np.where(held, replicates, 0.0)
+    values[kept] = filled[kept].sum(axis=1) / counts[kept]
+    squares = np.where(held, (filled - np.where(kept, values, 0.0)[:, None]) ** 2, 0.0).sum(axis=1)
+    free = np.maximum(counts - 1, 1)
+    variances[kept] = (squares / free / np.maximum(counts, 1))[kept]
+    n = int(kept.sum())
+    if n == 0:
+        nan = float("nan")
+        return Mean(nan, nan, nan, nan, values, variances)
+    mean, error = float(values[kept].mean()), float(np.sqrt(variances[kept].sum()) / n)
+    half = error * t_quantile(variances[kept], free[kept], confidence)
+    return Mean(mean, error, mean - half, mean + half, values, variances)
+
+
+def t_quantile(variances: Numbers, free: npt.NDArray[np.intp], confidence: float) -> float:
+    """How many standard errors reach to either side, for a sum of terms with estimated variances (n,) of `free` degrees each."""
+    if variances.max() == 0:
+        return 0.0
+    return float(stats.t.ppf((1 + confidence) / 2, freedom_of(variances, free)))
+
+
+def freedom_of(variances: Numbers, free: npt.NDArray[np.intp]) -> float:
+    """Degrees of freedom of a sum of variances (n,), not all 0, each estimated with `free` (n,) degrees."""
+    scaled = variances / variances.max()
+    return max(float(scaled.sum() ** 2 / (scaled**2 / (free + 2)).sum() - 2), 1.0)
+
+
+def factor_needed(pilot: Numbers, n: int, half_width: float, confidence: float = 0.95) -> float:
+    """By how much to multiply the points of two offsets, so that the interval of a mean of n curves has `half_width`.
+
+    pilot (curves, 2): areas from the two offsets. The variance is taken to fall with the square of the points: it falls with
+    their fourth power where curves are smooth, with their first where they are noise. Its upper end (80 %) is used, so
+    that the width is mostly reached.
+    """
+    single = pilot.var(axis=1, ddof=1)
+    if single.max() == 0:
+        return 1.0
+    free = np.ones(len(single), dtype=np.intp)
+    reach, freedom = t_quantile(single, free, confidence), freedom_of(single, free)
+    variance = single.mean() * freedom / stats.chi2.ppf(0.2, freedom)
+    return float(np.sqrt(variance / (2 * n)) * reach / half_width)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean area of one attribution and metric over n samples; n_missing have a map, or a score, that is not finite.
+
+    low, high: interval of the mean that the full curves of *these* samples would give: the error of leaving out points, not
+    that of having few samples; for that, give `values` (n,), unbiased for each sample's own area, to `statistics.summarise`
+    or `statistics.compare`. variances (n,): of `values`, 0 where the whole curve was scored. points (n,): masked images used,
+    both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
+    was scored. reached: whether the interval is as narrow as asked for. replicates (n, 2): independent estimates behind
+    `values`. extras: tie rates and degenerate maps (n,).
+    """
+
+    explainer: str
+    metric: str
+    higher_is_better: bool
+    mean: float
+    standard_error: float
+    low: float
+    high: float
+    n: int
+    n_missing: int
+    passes: int
+    full_passes: int
+    reached: bool
+    values: Numbers = field(repr=False)
+    variances: Numbers = field(repr=False)
+    points: npt.NDArray[np.intp] = field(repr=False)
+    whole: npt.NDArray[np.bool_] = field(repr=False)
+    replicates: Numbers = field(repr=False)
+    extras: dict[str, Array] = field(repr=False)
+    params: dict[str, Any] = field(repr=False)
+
+    def scores(self) -> Scores:
+        """Per-sample areas as a metric's scores, without a curve; extras: their variance and the masked images used."""
+        extras = {**self.extras, "step_variance": self.variances, "points": self.points.astype(np.float64)}
+        return Scores(self.metric, self.values, self.higher_is_better, extras=extras, params=self.params)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """table[attribution][metric]; passes: forward passes really made for all of it; full_passes: of the full curves."""
+
+    table: tuple[tuple[Estimate, ...], ...]
+    passes: int
+    full_passes: int
+
+
+def difference(one: Estimate, other: Estimate, confidence: float = 0.95) -> tuple[float, float, float, float]:
+    """Mean of `one` minus mean of `other`, its standard error, and its interval, over the samples that both have.
+
+    For estimates of one call to `estimate`, whose shared offsets make this narrower than two separate intervals.
+    """
+    if one.values.shape != other.values.shape:
+        raise InvalidInput(f"estimates of {len(one.values)} and {len(other.values)} samples have no paired difference")
+    found = mean_of(one.replicates - other.replicates, confidence)
+    return found.mean, found.standard_error, found.low, found.high

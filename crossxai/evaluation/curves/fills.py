@@ -1,0 +1,344 @@
+"""Fills: what deletion and insertion put in place of a removed pixel or column, in raw input space.
+
+More fills, as libraries define them: a constant, the image's minimum, a cut blur, and any fill in standardised space.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation.curves.imputation import IMPUTING, Inpaint, NoisyLinear
+from crossxai.model import Array, Modality
+
+Fill = Callable[[Array], Array]
+"""Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
+
+FillLike = str | Mapping[str, Any] | Fill
+"""A name ("zero", "grey", "mean", "minimum", "blur", "noisy_linear", "inpaint"), a name with its value ({"blur": 3},
+{"constant": 0.5}, {"grey": 0.5}, {"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}),
+or a `Fill`. One more takes a fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero",
+"mean": […], "sd": […]}}."""
+
+
+@dataclass(frozen=True)
+class Zero:
+    """Zero in raw space: black for an image in [0, 1], which is not the zero of a standardised one."""
+
+    def __call__(self, values: Array) -> Array:
+        return np.broadcast_to(np.zeros((), values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Each image's own mean per channel; images only."""
+
+    def __call__(self, values: Array) -> Array:
+        space = tuple(range(1, values.ndim - 1))
+        return np.broadcast_to(values.mean(axis=space, keepdims=True), values.shape)
+
+
+@dataclass(frozen=True)
+class DatasetMean:
+    """One value per channel or column, measured by you on the training set, in raw units."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.values, dtype=np.float64)
+        if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+            raise InvalidInput(f"dataset_mean: expected one finite number per channel or column, got {self.values!r}")
+        object.__setattr__(self, "values", tuple(numbers.tolist()))
+
+    def __call__(self, values: Array) -> Array:
+        if len(self.values) != values.shape[-1]:
+            raise InvalidInput(
+                f"dataset_mean: {len(self.values)} values given, the inputs have {values.shape[-1]} channels or columns"
+            )
+        return np.broadcast_to(np.asarray(self.values, values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur of each channel, sigma in pixels, cut at 4 sigma, borders mirrored; images only."""
+
+    sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.sigma, int | float) and np.isfinite(self.sigma) and self.sigma > 0):
+            raise InvalidInput(f"blur: sigma must be a positive number of pixels, got {self.sigma!r}")
+        object.__setattr__(self, "sigma", float(self.sigma))
+
+    def __call__(self, values: Array) -> Array:
+        sigmas = (0.0, *[self.sigma] * (values.ndim - 2), 0.0)
+        return np.asarray(gaussian_filter(values, sigmas, mode="reflect"))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One value everywhere, in raw units."""
+
+    value: float
+
+    def __post_init__(self) -> None:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not np.isfinite(self.value):
+            raise InvalidInput(f"constant: expected one finite number, got {self.value!r}")
+
+    def __call__(self, values: Array) -> Array:
+        return np.broadcast_to(np.asarray(self.value, values.dtype), values.shape)
+
+
+@dataclass(frozen=True)
+class Grey:
+    """One value everywhere, so far up the modality's declared range, or (0, 1): 127 / 255 is InterpretDL's."""
+
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 <= self.share <= 1:
+            raise InvalidInput(f"grey: expected a share of the range in [0, 1], got {self.share!r}")
+
+    def of(self, modality: Modality) -> Constant:
+        """The grey of a modality."""
+        low, high = modality.range or (0.0, 1.0)
+        return Constant(low + self.share * (high - low))
+
+    def __call__(self, values: Array) -> Array:
+        return Constant(self.share)(values)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Each sample's own smallest value over all pixels and channels: Quantus' "black"."""
+
+    def __call__(self, values: Array) -> Array:
+        return np.broadcast_to(values.min(axis=tuple(range(1, values.ndim)), keepdims=True), values.shape)
+
+
+@dataclass(frozen=True)
+class KernelBlur:
+    """Blur of each channel by a Gaussian cut to size × size pixels, sigma in pixels; images only.
+
+    border: "zero" outside the image, "mirror" (without repeating the edge) or "reflect" (with). folded: the kernel is a Gaussian
+    filter of one bright pixel in the middle of size × size, what is cut off being folded back, as RISE makes it; else the
+    samples of a Gaussian divided by their sum, as torchvision's GaussianBlur.
+    """
+
+    size: int
+    sigma: float
+    border: Border = "mirror"
+    folded: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1 or self.size % 2 == 0:
+            raise InvalidInput(f"blur: size must be an odd number of pixels, got {self.size!r}")
+        if not (isinstance(self.sigma, int | float) and np.isfinite(self.sigma) and self.sigma > 0):
+            raise InvalidInput(f"blur: sigma must be a positive number of pixels, got {self.sigma!r}")
+        if self.border not in get_args(Border):
+            raise InvalidInput(f"blur: unknown border {self.border!r}: write {', '.join(get_args(Border))}")
+
+    def kernel(self) -> Array:
+        """The separable kernel's one factor (size,), which sums to 1."""
+        half = self.size // 2
+        if self.folded:
+            impulse = np.zeros(self.size)
+            impulse[half] = 1
+            return np.asarray(gaussian_filter1d(impulse, self.sigma, mode="reflect"))
+        samples = np.exp(-0.5 * (np.arange(-half, half + 1) / self.sigma) ** 2)
+        return np.asarray(samples / samples.sum())
+
+    def __call__(self, values: Array) -> Array:
+        kernel, blurred = self.kernel(), values.astype(np.float64)
+        mode = "constant" if self.border == "zero" else self.border
+        for axis in range(1, values.ndim - 1):
+            blurred = correlate1d(blurred, kernel, axis=axis, mode=mode)
+        return np.asarray(blurred.astype(values.dtype))
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Another fill, made of (values - mean) / sd and taken back to raw units: what a library does that is handed standardised
+    inputs. Its zero is the mean colour, its minimum the smallest standardised value, its noise has the sd's scale."""
+
+    fill: Callable[[Array], Array]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, numbers in (("mean", self.mean), ("sd", self.sd)):
+            given = np.asarray(numbers, np.float64)
+            if given.ndim != 1 or len(given) != len(self.mean) or not np.isfinite(given).all():
+                raise InvalidInput(f"standardised: {name} needs one finite number per channel, got {numbers!r}")
+            object.__setattr__(self, name, tuple(given.tolist()))
+        if min(self.sd, default=0) <= 0:
+            raise InvalidInput(f"standardised: sd must be positive, got {self.sd!r}")
+
+    def __call__(self, values: Array) -> Array:
+        mean, sd = self._constants(values)
+        return np.asarray(self.fill((values - mean) / sd) * sd + mean)
+
+    def impute(self, image: Array, hidden: Any, rng: np.random.Generator) -> Array:
+        """See `imputation.NoisyLinear.impute`; only for a fill that has it."""
+        mean, sd = self._constants(image)
+        assert isinstance(self.fill, IMPUTING)
+        return np.asarray(self.fill.impute((image - mean) / sd, hidden, rng) * sd + mean)
+
+    def _constants(self, values: Array) -> tuple[Array, Array]:
+        if len(self.mean) != values.shape[-1]:
+            raise InvalidInput(
+                f"standardised: mean and sd of {len(self.mean)} channels given, the inputs have {values.shape[-1]}"
+            )
+        return np.asarray(self.mean, values.dtype), np.asarray(self.sd, values.dtype)
+
+
+def imputes(fill: object) -> bool:
+    """Whether what a fill puts in a pixel depends on which others are hidden, so that each mask has a fill of its own."""
+    return isinstance(fill.fill if isinstance(fill, Standardised) else fill, IMPUTING)
+
+
+def _blur(value: Any) -> Fill:
+    if not isinstance(value, Mapping):
+        return Blur(value)
+    unknown = set(value) - {"size", "sigma", "border", "folded"}
+    if unknown or not {"size", "sigma"} <= set(value):
+        raise InvalidInput(
+            f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}"
+        )
+    return KernelBlur(**value)
+
+
+def _standardised(value: Any) -> Fill:
+    if not isinstance(value, Mapping) or set(value) != {"fill", "mean", "sd"}:
+        raise InvalidInput(f"standardised: write {{'fill': 'zero', 'mean': […], 'sd': […]}}, got {value!r}")
+    return Standardised(resolve(value["fill"]), tuple(value["mean"]), tuple(value["sd"]))
+
+
+_PLAIN: dict[str, Callable[[], Fill]] = {
+    "zero": Zero,
+    "mean": Mean,
+    "blur": Blur,
+    "grey": Grey,
+    "minimum": Minimum,
+    "noisy_linear": NoisyLinear,
+    "inpaint": Inpaint,
+}
+_VALUED: dict[str, Callable[[Any], Fill]] = {
+    "blur": _blur,
+    "dataset_mean": DatasetMean,
+    "constant": Constant,
+    "grey": Grey,
+    "noisy_linear": NoisyLinear,
+    "standardised": _standardised,
+}
+_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Grey, Minimum, KernelBlur, Standardised, *IMPUTING)
+
+
+def resolve(fill: FillLike) -> Fill:
+    """The function behind a fill given by name, by name and value, or as itself; raises `UnknownName`."""
+    if isinstance(fill, str):
+        if fill == "dataset_mean":
+            raise InvalidInput("fill 'dataset_mean' needs its values: write DatasetMean((0.7, 0.5, 0.7))")
+        if fill not in _PLAIN:
+            raise UnknownName("fill", fill, {*_PLAIN, *_VALUED})
+        return _PLAIN[fill]()
+    if isinstance(fill, Mapping):
+        if len(fill) != 1:
+            raise InvalidInput(f"a fill is one name with one value, such as {{'blur': 3}}; got {dict(fill)!r}")
+        name, value = next(iter(fill.items()))
+        if name in _PLAIN and name not in _VALUED:
+            raise InvalidInput(f"fill {name!r} takes no value: write fill={name!r}")
+        if name not in _VALUED:
+            raise UnknownName("fill", str(name), {*_PLAIN, *_VALUED})
+        return _VALUED[name](value)
+    if not callable(fill):
+        raise InvalidInput(f"a fill is a name or a function of values (n, *axes), got {type(fill).__name__}")
+    return fill
+
+
+def describe(fill: Fill) -> str | dict[str, Any]:
+    """Plain data that `resolve` turns back into the fill; for a function of yours, its name."""
+    if isinstance(fill, Zero):
+        return "zero"
+    if isinstance(fill, Mean):
+        return "mean"
+    if isinstance(fill, Blur):
+        return {"blur": fill.sigma}
+    if isinstance(fill, DatasetMean):
+        return {"dataset_mean": list(fill.values)}
+    if isinstance(fill, Minimum):
+        return "minimum"
+    if isinstance(fill, Constant):
+        return {"constant": fill.value}
+    if isinstance(fill, Grey):
+        return {"grey": fill.share}
+    if isinstance(fill, NoisyLinear):
+        return {"noisy_linear": fill.noise}
+    if isinstance(fill, Inpaint):
+        return "inpaint"
+    if isinstance(fill, KernelBlur):
+        return {"blur": dataclasses.asdict(fill)}
+    if isinstance(fill, Standardised):
+        return {"standardised": {"fill": describe(fill.fill), "mean": list(fill.mean), "sd": list(fill.sd)}}
+    return str(getattr(fill, "__qualname__", type(fill).__qualname__))
+
+
+def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
+    """Values (n, *axes) with everything removed: same shape and dtype, possibly a read-only view.
+
+    Raises `Unsupported` for a fill that needs space on a table, and `InvalidInput` for a fill of the wrong shape, not
+    finite, or (for dataset means) outside the modality's declared range.
+    """
+    fill = resolve(fill)
+    if isinstance(fill, Grey):
+        fill = fill.of(modality)
+    inner = fill.fill if isinstance(fill, Standardised) else fill
+    if isinstance(inner, (Mean, Blur, KernelBlur, *IMPUTING)) and not modality.spatial:
+        raise Unsupported(
+            f"fill {describe(fill)!r} needs an image, modality {modality.name!r} is a table: "
+            "write fill='zero' or fill=DatasetMean(values)"
+        )
+    if isinstance(fill, DatasetMean) and modality.range is not None:
+        low, high = modality.range
+        if min(fill.values) < low or max(fill.values) > high:
+            raise InvalidInput(
+                f"dataset_mean {fill.values} leaves the range {modality.range} of modality {modality.name!r}: "
+                "give the means in raw units"
+            )
+    # A function of the user's gets a copy, so that one working in place cannot change the question.
+    own = isinstance(fill, _OURS)
+    result = np.asarray(fill(values if own else values.copy()))
+    if result.shape != values.shape:
+        raise InvalidInput(f"fill {describe(fill)!r} turned shape {values.shape} into {result.shape}: keep the shape")
+    if not np.issubdtype(result.dtype, np.number) or not np.isfinite(result).all():
+        raise InvalidInput(f"fill {describe(fill)!r} gave values that are not finite numbers")
+    return result.astype(values.dtype, copy=False)
+
+
+BLOCK = 2**20
+"""Values that are filled, or maps that are reduced, at once: a few samples' exist at a time, never all."""
+
+
+class Filled:
+    """Samples with everything removed, made for a few of `values` (n, *axes) at a time, as `filled` does it."""
+
+    def __init__(self, fill: FillLike, modality: Modality, values: Array) -> None:
+        self.fill, self.modality, self.values = fill, modality, values
+        self.length = max(1, BLOCK // max(values[0].size, 1))
+        self._start, self._block = 0, values[:0]
+
+    def __call__(self, row: int) -> Array:
+        """One sample (*axes); the samples near it are kept for the next calls."""
+        if not self._start <= row < self._start + len(self._block):
+            start = row - row % self.length
+            # The block first: when memory runs out in it, the next try must not take the old one for it.
+            self._block, self._start = filled(self.fill, self.modality, self.values[start : start + self.length]), start
+        return np.asarray(self._block[row - self._start])
+
+
+Border = Literal["zero", "mirror", "reflect"]

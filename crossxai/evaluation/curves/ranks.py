@@ -1,0 +1,279 @@
+"""The units a metric removes (pixels with all channels, or columns), and their order by relevance.
+
+A map as an order of removal: pixels with all their channels, single elements, patches, or segments.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Attribution, Reduction, reduce_channels
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation.curves.fills import BLOCK
+from crossxai.evaluation.curves.steps import Counts, Rule
+from crossxai.model import Array, Modality
+from crossxai.question import Question
+
+Ties = Literal["seeded", "stable", "flipped", "unstable"]
+
+
+def modality_of(question: Question, name: str, metric: str) -> Modality:
+    """The modality a metric works on: the one named, else the only free one; raises `Unsupported` if several are free."""
+    if name:
+        known = {m.name: m for m in question.model.modalities}
+        if name not in known:
+            raise UnknownName("modality", name, known)
+        return known[name]
+    if len(question.modalities) != 1:
+        raise Unsupported(
+            f"{metric} judges one modality at a time, {len(question.modalities)} are free "
+            f"({', '.join(question.free)}): write modality={question.free[0]!r}"
+        )
+    return question.modalities[0]
+
+
+def space_of(question: Question, modality: Modality) -> tuple[int, ...]:
+    """Shape of one sample's units: the axes without channels for an image, the columns for a table."""
+    values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
+    return values.shape[1:-1] if modality.spatial else values.shape[1:]
+
+
+def units(
+    question: Question,
+    attribution: Attribution,
+    modality: Modality,
+    reduction: Reduction = "sum",
+    rows: slice = slice(None),
+) -> Array:
+    """One relevance per unit, (n, *space), in the question's order of samples; NaN and infinite maps pass through.
+
+    rows: only these samples'.
+
+    Raises `InvalidInput` if the attribution is about other samples, lacks the modality, or does not broadcast to the
+    inputs: maps are never resized here, because the way of resizing belongs to the explainer.
+    """
+    if attribution.ids != question.ids:
+        raise InvalidInput(
+            f"{attribution.explainer} explains samples {_some(attribution.ids)}, the question asks about "
+            f"{_some(question.ids)}: evaluate with the question that was explained, same samples in the same order"
+        )
+    names = [m.name for m in attribution.modalities]
+    if modality.name not in names:
+        raise InvalidInput(f"{attribution.explainer} holds no map of {modality.name!r}, only of {', '.join(names)}")
+    # A map with NaN or opposite infinities is the caller's to count, not worth a warning.
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = attribution.of(modality.name)[rows]
+        values = values.astype(
+            np.result_type(values, np.float32), copy=False
+        )  # a map of booleans or integers ranks too
+        reduced = reduce_channels(values, reduction) if modality.spatial else values
+    shape = (len(reduced), *space_of(question, modality))
+    if any(have not in (1, want) for have, want in zip(reduced.shape[1:], shape[1:], strict=True)):
+        raise InvalidInput(
+            f"{attribution.explainer}: map of {modality.name!r} has shape {reduced.shape[1:]}, the input has "
+            f"{shape[1:]}: resize it to the input first"
+        )
+    return np.broadcast_to(reduced, shape)
+
+
+def order(
+    question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0, ties: Ties = "seeded"
+) -> npt.NDArray[np.intp]:
+    """Unit numbers (m, units), most relevant first, for relevance (m, *space) of samples `rows` (m,).
+
+    Ties, "seeded": one permutation per sample breaks them, drawn from the sample's name and the seed, hence the same for every
+    explainer; raster order would favour the top-left corner. The others are what libraries do: "stable" keeps raster order,
+    "flipped" is NumPy's default argsort read backwards, "unstable" that of the negative; the last two depend on the
+    processor that NumPy sorts on.
+    """
+    flat = relevance.reshape(len(relevance), -1)
+    if ties == "stable":
+        return np.argsort(-flat, axis=1, kind="stable")
+    if ties == "flipped":
+        return np.argsort(flat, axis=1)[:, ::-1]
+    if ties == "unstable":
+        return np.argsort(-flat, axis=1)
+    result = np.empty(flat.shape, dtype=np.intp)
+    for i, row in enumerate(np.asarray(rows, dtype=np.intp).tolist()):
+        shuffled = question.rng(row, seed).permutation(flat.shape[1])
+        result[i] = shuffled[np.argsort(-flat[i, shuffled], kind="stable")]
+    return result
+
+
+def tie_rate(relevance: Array) -> npt.NDArray[np.float64]:
+    """Share of units whose value equals another unit's value, per sample (n,); NaN for maps that are not finite."""
+    flat = np.sort(relevance.reshape(len(relevance), -1), axis=1)
+    same = flat[:, 1:] == flat[:, :-1]
+    tied = np.zeros(flat.shape, dtype=bool)
+    tied[:, 1:] |= same
+    tied[:, :-1] |= same
+    return np.where(usable(relevance), tied.mean(axis=1), np.nan)
+
+
+def means(flat: Array, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Mean relevance of each group of units, for relevance (units,) and group numbers (units,) from 0, none missing.
+
+    Around one value of the group, so that groups of one value have exactly that, whatever their sizes: a constant map would
+    else be ranked by rounding.
+    """
+    first = flat[np.unique(labels, return_index=True)[1]].astype(np.float64)
+    return np.asarray(first + np.bincount(labels, weights=flat - first[labels]) / np.bincount(labels))
+
+
+def usable(relevance: Array) -> npt.NDArray[np.bool_]:
+    """Whether each map (n, *space) is finite everywhere, (n,)."""
+    return np.asarray(np.isfinite(relevance.reshape(len(relevance), -1)).all(axis=1))
+
+
+def degenerate(relevance: Array) -> npt.NDArray[np.float64]:
+    """1.0 for maps that rank nothing (NaN, infinite, or constant over two or more units), else 0.0; shape (n,)."""
+    flat = relevance.reshape(len(relevance), -1)
+    constant = (flat == flat[:, :1]).all(axis=1) & (flat.shape[1] > 1)
+    return np.asarray(constant | ~usable(relevance), dtype=np.float64)
+
+
+def _some(ids: tuple[str, ...]) -> str:
+    return f"({', '.join(ids[:3])}{', …' if len(ids) > 3 else ''}; {len(ids)} in all)"
+
+
+Unit = Literal["pixel", "element", "patch", "segment"]
+Order = Literal["morf", "lerf"]
+Reducing = Reduction | Literal["channels_abs_sum"]
+
+
+class Ranking(NamedTuple):
+    """One order of units: of which attribution's map, and how it was made."""
+
+    attribution: int
+    modality: str
+    reduction: Reducing
+    seed: int
+    ties: Ties = "seeded"
+    unit: Unit = "pixel"
+    size: int = 0
+    order: Order = "morf"
+
+
+Labels = npt.NDArray[np.unsignedinteger[Any]]
+
+
+class Ranked:
+    """The maps (n, *space) of one attribution as positions (pixels, columns or elements) in order of removal, per sample.
+
+    Patches and segments rank by the mean relevance of their pixels, and each comes and goes whole; the positions within one
+    keep raster order. Elements are numbered channels first, as libraries that rank them do, which decides their ties.
+    labels: segments found so far, shared by the rankings of one modality and size.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        attribution: Attribution,
+        modality: Modality,
+        key: Ranking,
+        labels: dict[int, Labels] | None = None,
+    ) -> None:
+        self.question, self.key = question, key
+        self.attribution, self.modality = attribution, modality
+        self.values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
+        if key.unit in ("patch", "segment") and not modality.spatial:
+            raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
+        first = self._relevance(slice(0, 1))
+        self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
+        self.length = max(1, BLOCK // max(self.values[0].size, 1))
+        self._start, self._block = 0, first
+        self._labels: dict[int, Labels] = {} if labels is None else labels
+
+    def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
+        """Whether each map is finite, (n,), its "tie_rate" and "degenerate", and a digest by which equal maps are known."""
+        starts = range(0, len(self.values), self.length)
+        digests: list[bytes] = []
+        columns = []
+        for relevance in (self._relevance(slice(start, start + self.length)) for start in starts):
+            columns.append((usable(relevance), tie_rate(relevance), degenerate(relevance)))
+            digests.extend(blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in relevance)
+        good, ties, flat = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return good, {"tie_rate": ties, "degenerate": flat}, digests
+
+    def _relevance(self, rows: slice) -> Array:
+        """Relevance (rows, *space) of some samples, channels included if elements are ranked."""
+        reduction = self.key.reduction
+        if reduction == "channels_abs_sum":
+            single = self.attribution.of(self.modality.name).shape[-1] == 1
+            reduction = "sum" if single and self.modality.spatial else "abs_sum"
+        reduced = units(self.question, self.attribution, self.modality, reduction, rows)
+        if self.key.unit != "element" or not self.modality.spatial:
+            return reduced
+        whole = np.broadcast_to(self.attribution.of(self.modality.name)[rows], self.values[rows].shape)
+        return whole.astype(np.result_type(whole, np.float32), copy=False)
+
+    def __call__(self, row: int) -> npt.NDArray[np.intp]:
+        """Positions (total,) of one sample in the order of removal."""
+        labels, relevance = self._grouping(row), self._of(row)
+        ranked = order(self.question, relevance[None], [row], self.key.seed, self.key.ties)[0]
+        if labels is None:
+            if self.key.unit == "element" and len(self.space) > 1:
+                channels = self.space[-1]
+                channel, pixel = np.divmod(ranked, self.total // channels)
+                return np.asarray(pixel * channels + channel)
+            return np.asarray(ranked)
+        place = np.empty(len(ranked), np.intp)
+        place[ranked] = np.arange(len(ranked))
+        return np.argsort(place[labels], kind="stable")
+
+    def counts(self, row: int, rule: Rule) -> Counts:
+        """How many positions of a sample are changed at each point."""
+        labels, relevance = self._grouping(row), self._of(row)
+        points = rule.counts(relevance)
+        if labels is None:
+            return points
+        ranked = order(self.question, relevance[None], [row], self.key.seed, self.key.ties)[0]
+        return np.concatenate([[0], np.cumsum(np.bincount(labels)[ranked])]).astype(np.intp)[points]
+
+    def _of(self, row: int) -> Array:
+        """Relevance (units,) of one sample, the first to go being the largest."""
+        if not self._start <= row < self._start + len(self._block):
+            start = row - row % self.length
+            # The block first: when memory runs out in it, the next try must not take the old one for it.
+            self._block, self._start = self._relevance(slice(start, start + self.length)), start
+        values = self._block[row - self._start]
+        if self.key.unit == "element":
+            values = np.moveaxis(values, -1, 0)
+        flat = np.ascontiguousarray(values).ravel()
+        labels = self._grouping(row)
+        if labels is not None:
+            flat = means(flat, labels)
+        return -flat if self.key.order == "lerf" else flat
+
+    def _grouping(self, row: int) -> Labels | None:
+        if self.key.unit in ("pixel", "element"):
+            return None
+        place = row if self.key.unit == "segment" else -1
+        if place not in self._labels:
+            found = _segments(self.values[row], self.key.size) if self.key.unit == "segment" else self._patches()
+            labels = np.unique(found, return_inverse=True)[1].ravel()
+            self._labels[place] = labels.astype(np.min_scalar_type(int(labels.max())))
+        return self._labels[place]
+
+    def _patches(self) -> npt.NDArray[np.intp]:
+        """Number of each pixel's patch; patches at the far borders are cut."""
+        index: Any = 0
+        for axis, length in enumerate(self.space):
+            along = np.arange(length) // self.key.size
+            shape = [1] * len(self.space)
+            shape[axis] = length
+            index = index * (along[-1] + 1) + along.reshape(shape)
+        return np.asarray(index, dtype=np.intp)
+
+
+def _segments(image: Array, wanted: int) -> npt.NDArray[np.intp]:
+    """SLIC superpixels (Achanta et al. 2012), as IROF uses them (Rieger and Hansen 2020, arXiv:2003.08747)."""
+    from skimage.segmentation import slic
+
+    low, high = float(image.min()), float(image.max())
+    scaled = (image - low) / (high - low) if high > low else np.zeros_like(image)
+    return np.asarray(slic(scaled, n_segments=wanted, start_label=0, channel_axis=-1), dtype=np.intp)

@@ -1,0 +1,252 @@
+"""Step rules: after how many units a curve has its points, as libraries count them.
+
+One number from a curve, in the ways that libraries take it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import trapezoid
+
+from crossxai.errors import InvalidInput, UnknownName
+from crossxai.model import Array
+
+Counts = npt.NDArray[np.intp]
+
+
+class Rule(Protocol):
+    """How many of a map's units are changed at each point, never falling; equal numbers are one image, scored once.
+
+    A class may say `reads = False`: then it goes by the number of units alone, and is asked once for all maps.
+    """
+
+    def counts(self, relevance: Array) -> Counts:
+        """Numbers (points,) for the relevance (units,) of one map."""
+        ...
+
+
+StepsLike = int | str | Mapping[str, Any] | Rule
+"""A number of equal intervals, or a rule by name and value: {"pixels": 224}, {"linspace": 10}, {"ceil": 20}, {"floor": 10},
+{"percentiles": [90, 50, 10]}; with more parameters, {"pixels": {"units": 10, "most": 50}}. "auto", or {"auto": {"of": 100,
+"points": 12, "precision": 0.003}}: the area of that many equal steps, estimated from a few of its points."""
+
+
+@dataclass(frozen=True)
+class Fractions:
+    """n equal intervals from nothing to everything, rounded to whole units; fewer if there are fewer units. Ours."""
+
+    intervals: int
+    reads: ClassVar[bool] = False
+
+    def counts(self, relevance: Array) -> Counts:
+        return np.unique(np.rint(np.linspace(0, len(relevance), self.intervals + 1)).astype(np.intp))
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A fixed number of units a step, the last step taking what is left (RISE, Quantus, latec).
+
+    most: at most so many intervals, by larger steps; 0 for as many as it takes.
+    """
+
+    units: int
+    most: int = 0
+    reads: ClassVar[bool] = False
+
+    def counts(self, relevance: Array) -> Counts:
+        total = len(relevance)
+        step = max(self.units, -(-total // self.most) if self.most else 1)
+        return np.append(np.arange(0, total, step), total)
+
+
+@dataclass(frozen=True)
+class Linspace:
+    """n + 1 points of an integer linspace, cut and not rounded (Xplique); with fewer units than intervals, points repeat."""
+
+    intervals: int
+    reads: ClassVar[bool] = False
+
+    def counts(self, relevance: Array) -> Counts:
+        return np.linspace(0, len(relevance), self.intervals + 1, dtype=np.intp)
+
+
+@dataclass(frozen=True)
+class Ceil:
+    """Steps of ceil(units / n), the last one shorter, so n intervals at most (torch-cam)."""
+
+    intervals: int
+    reads: ClassVar[bool] = False
+
+    def counts(self, relevance: Array) -> Counts:
+        return Pixels(-(-len(relevance) // self.intervals)).counts(relevance)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """n points with steps of floor(units / n), the last one taking the rest, more than two steps' worth (pnpxai)."""
+
+    points: int
+    reads: ClassVar[bool] = False
+
+    def counts(self, relevance: Array) -> Counts:
+        total = len(relevance)
+        step = max(total // self.points, 1)
+        inner = np.minimum(step * np.arange(self.points - 1), total)
+        return np.unique(np.append(inner, total))
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Whatever lies at or above (strict: above) each percentile of the map, falling from 100: a map of ties makes large jumps.
+
+    A point is a share of *values*, not of units (ROAD in pytorch-grad-cam, InterpretDL); nothing and everything are added to
+    the ends, for the end points.
+    """
+
+    levels: tuple[float, ...]
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        levels = np.atleast_1d(np.asarray(self.levels, np.float64))
+        if levels.ndim != 1 or not levels.size or not ((levels >= 0) & (levels <= 100)).all():
+            raise InvalidInput(f"steps: percentiles are numbers from 0 to 100, got {self.levels!r}")
+        if not isinstance(self.strict, bool):
+            raise InvalidInput(f"steps: percentiles' strict is true or false, got {self.strict!r}")
+        object.__setattr__(self, "levels", tuple(np.sort(levels)[::-1].tolist()))
+
+    def counts(self, relevance: Array) -> Counts:
+        thresholds = np.percentile(relevance, self.levels)[:, None]
+        above = relevance > thresholds if self.strict else relevance >= thresholds
+        return np.concatenate([[0], above.sum(axis=1), [len(relevance)]]).astype(np.intp)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """The area under `of` equal steps, estimated without bias from few of its points (see `auto.estimate`); no curve is kept.
+
+    points: masked images per sample and curve to begin with, both ends among them, 4 or more. precision: the half-width of the
+    95 % interval to reach, in units of the score, with more points where needed, up to max_points (None: the whole
+    curve); without it, there is no second round.
+    """
+
+    of: int = 100
+    points: int = 12
+    precision: float | None = None
+    max_points: int | None = None
+    reads: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        whole = {"of": (self.of, 1), "points": (self.points, 4)}
+        if self.max_points is not None:
+            whole["max_points"] = (self.max_points, self.points)
+        for name, (number, least) in whole.items():
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
+                why = {"points": " (two ends, two draws)", "max_points": f", points = {self.points}"}.get(name, "")
+                raise InvalidInput(
+                    f'steps = "auto": {name} must be a whole number of at least {least}{why}, got {number!r}'
+                )
+        wish = self.precision
+        if wish is not None and not (isinstance(wish, int | float) and math.isfinite(wish) and wish > 0):
+            raise InvalidInput(
+                f'steps = "auto": precision is the half-width of the interval to reach, above 0, got {wish!r}'
+            )
+
+    def counts(self, relevance: Array) -> Counts:
+        """The points of the curve whose area is estimated."""
+        return Fractions(self.of).counts(relevance)
+
+
+_NAMED: dict[str, type[Any]] = {
+    "fractions": Fractions,
+    "pixels": Pixels,
+    "linspace": Linspace,
+    "ceil": Ceil,
+    "floor": Floor,
+    "percentiles": Percentiles,
+    "auto": Auto,
+}
+
+
+def resolve(steps: StepsLike, metric: str) -> Rule:
+    """The rule behind a number of steps, a name with its value, or itself; raises `InvalidInput` or `UnknownName`."""
+    if isinstance(steps, str) and steps == "auto":
+        return Auto()
+    if isinstance(steps, int | np.integer | float | str):
+        return Fractions(_whole(steps, metric))
+    if hasattr(steps, "counts"):
+        return _checked(steps, metric)
+    if not isinstance(steps, Mapping) or len(steps) != 1:
+        raise InvalidInput(
+            f"{metric}: steps are a whole number, 'auto', or one rule, such as {{'pixels': 224}}; got {steps!r}"
+        )
+    name, value = next(iter(steps.items()))
+    if name not in _NAMED:
+        raise UnknownName("step rule", str(name), _NAMED)
+    kind = _NAMED[name]
+    known = {f.name for f in fields(kind)}
+    if isinstance(value, Mapping):
+        if not set(value) <= known:
+            raise InvalidInput(f"{metric}: step rule {name!r} has {', '.join(sorted(known))}; got {dict(value)!r}")
+        return _checked(kind(**value), metric)
+    return _checked(kind(value), metric)
+
+
+def describe(rule: Any) -> Any:
+    """Plain data that `resolve` turns back into the rule; for a rule of yours, its name."""
+    if isinstance(rule, Fractions):
+        return rule.intervals
+    if type(rule) is Auto:
+        return {"auto": {f.name: value for f in fields(rule) if (value := getattr(rule, f.name)) is not None}}
+    for name, kind in _NAMED.items():
+        if type(rule) is kind:
+            found = {f.name: getattr(rule, f.name) for f in fields(kind) if getattr(rule, f.name) != f.default}
+            plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+            return {name: plain if len(plain) > 1 else next(iter(plain.values()))}
+    return type(rule).__qualname__
+
+
+def _checked(rule: Any, metric: str) -> Rule:
+    for name in ("intervals", "units", "points"):
+        if hasattr(rule, name):
+            _whole(getattr(rule, name), metric)
+    if isinstance(rule, Floor) and rule.points < 2:
+        raise InvalidInput(f"{metric}: steps: floor needs at least 2 points, got {rule.points}")
+    if isinstance(rule, Pixels) and rule.most != 0:
+        _whole(rule.most, metric)
+    checked: Rule = rule
+    return checked
+
+
+def _whole(number: object, metric: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+        hint = ", or 'auto'" if isinstance(number, str) else ""
+        raise InvalidInput(f"{metric}: steps must be a whole number of at least 1{hint}, got {number!r}")
+    return int(number)
+
+
+Area = Literal["fractions", "trapezoid", "mean", "over_len", "raw"]
+
+
+def area(curve: Array, fractions: Array, how: Area = "fractions") -> npt.NDArray[np.float64]:
+    """Areas (n,) under curves (n, points) over fractions (points,) or (n, points), in [0, 1].
+
+    "fractions": trapezoids over the true fractions. "trapezoid": over equal intervals, summing to 1 (RISE, Xplique).
+    "mean": of the points (InterpretDL, pnpxai, ROAD). "over_len": trapezoids of width 1 / points (latec). "raw": of width 1
+    (Quantus). For n equal intervals from s0 to sn with T = "trapezoid" and M = "mean": "raw" = n·T,
+    "over_len" = n / (n + 1)·T, M - T = ((s0 + sn) / 2 - M) / n. NaN where trapezoids have fewer than two points.
+    """
+    points = curve.shape[1]
+    if how == "mean":
+        return np.asarray(curve.mean(axis=1) if points else np.full(len(curve), np.nan))
+    if points < 2:
+        return np.full(len(curve), np.nan)
+    if how == "fractions":
+        return np.asarray(trapezoid(curve, fractions, axis=1))
+    width = {"trapezoid": 1 / (points - 1), "over_len": 1 / points, "raw": 1.0}[how]
+    return np.asarray(trapezoid(curve, dx=width, axis=1))

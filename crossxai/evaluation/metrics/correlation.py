@@ -1,0 +1,320 @@
+"""Correlation over random subsets: does the relevance that a subset holds tell how far the score falls without it?
+
+Bhatt et al. 2020 (IJCAI; arXiv:2005.00631, definition 3), Ancona et al. 2018 (ICLR; arXiv:1711.06104, section 4).
+
+Infidelity: the mean squared error with which a map predicts how the score answers to perturbations.
+
+Yeh et al. 2019 (NeurIPS; arXiv:1901.09392), definition 2.1: E over I of (I · map - (score(x) - score(x - I)))².
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from crossxai.attribution import Attribution
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.curves.removal import Maker, Removal, score_copies
+from crossxai.evaluation.metrics.faithfulness import Found, Numbers, Range, UnitMetric
+from crossxai.model import Array, Inputs, Modality
+from crossxai.question import Question, Rows
+
+Masks = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subsets(UnitMetric):
+    """subsets: how many are drawn (per size). fill: what replaces a removed unit, see `baselines`.
+
+    A sample's subsets depend on its name and the seed alone, so all maps of it are judged by the same ones. NaN where either
+    side does not vary: a constant map with subsets of one size, a score that no subset moves, a single unit.
+    """
+
+    subsets: int = 100
+    fill: fills.FillLike = "zero"
+
+    invariant_to: ClassVar[str] = "scale"
+    range: ClassVar[Range] = (-1.0, 1.0)
+    higher_is_better: ClassVar[bool] = True
+    by_rank: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("subsets", 2)
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def passes(self, question: Question) -> int:
+        return 1 + self.subsets * self._groups(self._units(question)) if self._units(question) > 1 else 0
+
+    def masks(self, question: Question, row: int) -> Masks:
+        """The subsets of one sample, (subsets × sizes, units), true where units are removed."""
+        modality = ranks.modality_of(question, self.modality, self.name)
+        return self._draw(question.rng(row, self.seed), ranks.space_of(question, modality))
+
+    def _groups(self, units: int) -> int:
+        """How many sizes of subset there are, each with a correlation of its own."""
+        return 1
+
+    def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
+        raise NotImplementedError
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        removal = Removal(question, (modality,), (self.fill,))
+        if removal.units == 1:
+            return Found(np.full(len(rows), np.nan))
+        groups = self._groups(removal.units)
+        held: dict[int, Numbers] = {}
+
+        def masks(row: int) -> Masks:
+            drawn = self.masks(question, row)
+            flat = relevance[row].reshape(-1).astype(np.float64)
+            held[row] = np.array([flat[mask].sum() for mask in drawn])
+            return np.concatenate([np.zeros((1, removal.units), dtype=bool), drawn])
+
+        found = removal.scores(rows, [1 + self.subsets * groups] * len(rows), masks)
+        value = np.full(len(rows), np.nan)
+        for i, (row, scores) in enumerate(zip(rows.tolist(), found, strict=True)):
+            drops, sums = (scores[0] - scores[1:]).reshape(groups, -1), held[row].reshape(groups, -1)
+            each = [correlation(a, b, self.by_rank) for a, b in zip(sums, drops, strict=True)]
+            value[i] = np.mean([c for c in each if not np.isnan(c)]) if not np.isnan(each).all() else np.nan
+        return Found(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaithfulnessCorrelation(_Subsets):
+    """Pearson correlation of removed relevance and drop of the score, over random subsets of one size; higher is better.
+
+    share: of the units in each subset, at least one and not all.
+    """
+
+    share: float = 0.2
+
+    name: ClassVar[str] = "faithfulness_correlation"
+    source: ClassVar[str] = "Bhatt et al. 2020"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("share")
+
+    def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
+        units = int(np.prod(space))
+        return of_size(rng, self.subsets, units, min(max(1, round(self.share * units)), units - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuFidelity(_Subsets):
+    """Spearman correlation of removed relevance and drop of the score, over random patterns of a grid; higher is better.
+
+    The variant of Bhatt et al. 2020 that Xplique calls MuFidelity: each cell of a grid × grid pattern, stretched over the
+    image, is removed with probability `share`; tables have a cell per column. A correlation that is not defined is NaN
+    (Xplique: 0).
+    """
+
+    share: float = 0.2
+    grid: int = 9
+
+    name: ClassVar[str] = "mu_fidelity"
+    source: ClassVar[str] = "Bhatt et al. 2020"
+    by_rank: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("share")
+        self._whole("grid")
+
+    def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
+        if len(space) == 1:
+            return np.asarray(rng.random((self.subsets, *space)) <= self.share)
+        cells = rng.random((self.subsets, *[self.grid] * len(space))) <= self.share
+        for axis, length in enumerate(space):  # nearest, pixel centres on pixel centres
+            cells = np.take(cells, ((np.arange(length) + 0.5) * self.grid / length).astype(np.intp), axis + 1)
+        return np.asarray(cells.reshape(self.subsets, -1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityN(_Subsets):
+    """Pearson correlation of removed relevance and drop of the score, averaged over sizes of subset; higher is better.
+
+    A map that meets sensitivity-n for all n, as every complete map of a linear model does, has 1. shares: the sizes n as
+    shares of the units (1 to 80 % in the paper, which draws 100 subsets of each); a size that is undefined is left out.
+    """
+
+    shares: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
+
+    name: ClassVar[str] = "sensitivity_n"
+    source: ClassVar[str] = "Ancona et al. 2018"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._list("shares", 1)
+
+    def _groups(self, units: int) -> int:
+        return len(self._sizes(units))
+
+    def _sizes(self, units: int) -> list[int]:
+        sizes = np.rint(np.array(self.shares) * units).astype(np.intp)
+        return sorted(set(np.clip(sizes, 1, units - 1).tolist()))
+
+    def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
+        units = int(np.prod(space))
+        return np.concatenate([of_size(rng, self.subsets, units, size) for size in self._sizes(units)])
+
+
+def of_size(rng: np.random.Generator, subsets: int, units: int, size: int) -> Masks:
+    """Random masks (subsets, units) with exactly `size` units each."""
+    masks = np.zeros((subsets, units), dtype=bool)
+    for mask in masks:
+        mask[rng.choice(units, size, replace=False, shuffle=False)] = True
+    return masks
+
+
+def correlation(a: Numbers, b: Numbers, by_rank: bool = False) -> float:
+    """Pearson's r of two vectors, or Spearman's; NaN where one of them varies by no more than rounding."""
+    for values in (a, b):
+        if np.ptp(values) <= 1e-12 * np.abs(values).max():
+            return float("nan")
+    if by_rank:
+        a, b = rankdata(a), rankdata(b)
+    a, b = (v / np.abs(v).max() for v in (a - a.mean(), b - b.mean()))
+    return float(np.clip((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()), -1, 1))
+
+
+Perturbation = Literal["square", "subset", "noise"]
+Reading = Literal["contributions", "gradients"]
+Normalise = Literal["positive", "signed", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infidelity(UnitMetric):
+    """Mean squared error of the score's change that a map predicts for random perturbations; lower is better.
+
+    perturbation: "square" removes one square of pixels, its side drawn from 1 to `share` of the shorter side and its place
+    from all places; "subset" removes each unit with probability `share`; "noise" subtracts Gaussian noise of standard
+    deviation `sd`, in raw units. fill: what replaces removed units, see `baselines`. samples: perturbations per sample.
+    reading: "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where
+    I counts which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself,
+    channel by channel: such a map needs all channels. Noise needs gradients.
+    normalise: "positive" first multiplies the map by the number of at least 0 that suits it best, so that maps in other units
+    than the score's can be compared; "signed" by the best number of all (Yeh et al., their code; Captum's `normalize`), which
+    forgives a map that is upside down; "none" takes the map as it is, which only means something in the score's units. A map
+    that predicts nothing, such as zero, gets the mean square of the changes.
+    """
+
+    samples: int = 64
+    perturbation: Perturbation = "square"
+    share: float = 0.5
+    sd: float = 0.1
+    fill: fills.FillLike = "zero"
+    reading: Reading = "contributions"
+    normalise: Normalise = "positive"
+
+    name: ClassVar[str] = "infidelity"
+    higher_is_better: ClassVar[bool] = False
+    invariant_to: ClassVar[str] = "scale"
+    range: ClassVar[Range] = (0.0, None)
+    source: ClassVar[str] = "Yeh et al. 2019"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("samples")
+        self._share("share", whole=True)
+        self._one_of("perturbation", get_args(Perturbation))
+        self._one_of("reading", get_args(Reading))
+        if isinstance(self.sd, bool) or not isinstance(self.sd, int | float) or not 0 < self.sd < np.inf:
+            raise InvalidInput(f"{self.name}: sd must be a positive number, got {self.sd!r}")
+        self._one_of("normalise", get_args(Normalise))
+        if self.normalise == "none":
+            object.__setattr__(self, "invariant_to", "nothing")
+        if self.perturbation == "noise" and self.reading == "contributions":
+            raise InvalidInput(
+                f"{self.name}: noise changes inputs by amounts, which a map of contributions says nothing of: "
+                "write reading='gradients', or perturbation='subset'"
+            )
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def passes(self, question: Question) -> int:
+        return 1 + self.samples
+
+    def _relevance(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
+        relevance = ranks.units(question, attribution, modality, self.reduction)
+        if self.reading == "contributions":
+            return relevance
+        values = attribution.of(modality.name)
+        if values.shape[-1] != len(modality.features):
+            raise Unsupported(
+                f"{self.name}: reading='gradients' needs one value per channel, {attribution.explainer} gives one per "
+                "pixel: use the explainer's native profile, or write reading='contributions'"
+            )
+        return np.broadcast_to(values, question.only(modality.name).values[0].shape)
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        removal = Removal(question, (modality,), (self.fill,))
+        if self.perturbation == "square" and modality.kind != "image":
+            raise Unsupported(
+                f"{self.name} cuts squares out of 2-D images; modality {modality.name!r} is a {modality.kind}: "
+                "write perturbation='subset'"
+            )
+        predicted: dict[int, Numbers] = {}
+
+        def sample(row: int) -> Maker:
+            flat = relevance[row].reshape(-1).astype(np.float64)
+            if self.perturbation == "noise":
+                noise = self.noise(question, row)
+                predicted[row] = noise.reshape(self.samples, -1) @ flat
+                return _moved(question.values[0][row], noise)
+            masks = self.masks(question, row)
+            maker = removal.maker(row, np.concatenate([np.zeros((1, removal.units), dtype=bool), masks]))
+            if self.reading == "contributions":
+                predicted[row] = np.array([flat[mask].sum() for mask in masks])
+            else:
+                own = question.values[0][row].astype(np.float64)
+                copies = (maker(np.array([j + 1]))[0][0] for j in range(self.samples))
+                predicted[row] = np.array([(own - copy).reshape(-1) @ flat for copy in copies])
+            return maker
+
+        found = score_copies(question, rows, [1 + self.samples] * len(rows), sample)
+        value = [self._error(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), found, strict=True)]
+        return Found(np.array(value, dtype=np.float64))
+
+    def _error(self, predicted: Numbers, drops: Numbers) -> float:
+        if self.normalise != "none":
+            square = float((predicted**2).sum())
+            best = float((predicted * drops).sum()) / square if square > 0 else 0.0
+            predicted = predicted * (max(best, 0.0) if self.normalise == "positive" else best)
+        return float(((predicted - drops) ** 2).mean())
+
+    def masks(self, question: Question, row: int) -> npt.NDArray[np.bool_]:
+        """What "square" and "subset" remove of one sample, (samples, units)."""
+        modality = question.modalities[0]
+        space, rng = ranks.space_of(question, modality), question.rng(row, self.seed)
+        if self.perturbation == "subset":
+            return np.asarray(rng.random((self.samples, int(np.prod(space)))) < self.share)
+        masks = np.zeros((self.samples, *space), dtype=bool)
+        largest = max(1, round(self.share * min(space)))
+        for mask in masks:
+            side = int(rng.integers(1, largest, endpoint=True))
+            top, left = (int(rng.integers(0, length - side, endpoint=True)) for length in space)
+            mask[top : top + side, left : left + side] = True
+        return masks.reshape(self.samples, -1)
+
+    def noise(self, question: Question, row: int) -> Numbers:
+        """What "noise" subtracts from one sample, (samples, *axes)."""
+        shape = question.values[0].shape[1:]
+        return np.asarray(self.sd * question.rng(row, self.seed).standard_normal((self.samples, *shape)))
+
+
+def _moved(own: Array, noise: Numbers) -> Maker:
+    """The sample itself, then less each noise."""
+
+    def make(numbers: Rows) -> Inputs:
+        copies = np.repeat(own[None], len(numbers), axis=0)
+        moved = numbers > 0
+        copies[moved] -= noise[numbers[moved] - 1].astype(own.dtype)
+        return (copies,)
+
+    return make

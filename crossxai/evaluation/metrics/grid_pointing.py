@@ -1,0 +1,166 @@
+"""The grid pointing game: whose picture, of four put together, does a map point at?"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+
+from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
+from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, Unsupported
+from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_mass
+from crossxai.evaluation.metrics.reexplaining import Again, blocks, generators, values_of
+from crossxai.model import Array, Modality
+from crossxai.question import Question
+
+Size = Literal["same", "double"]
+CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridPointing(Again):
+    """Share of positive relevance in a sample's own cell of a 2 × 2 mosaic with samples of other classes; higher is better.
+
+    Each sample is put into a cell drawn for it; the others hold samples explained for other classes, all different where there
+    are enough, drawn from those of the question, which should be ones that the model is sure of. Chance is 1/4.
+    mosaic: "double", the published one, twice as high and wide, for models that take any size; "same", where each image is
+    halved by averaging 2 × 2 pixels, for all: the model then sees what it was not trained on, and values lie far below those of
+    the published one. extras: "hit", 1 where the own cell has more positive relevance than any other, and "pointing", 1 where
+    the most relevant pixel lies in it; ties count by fractions, and chance is 1/4 of both. NaN where the mosaic's map has no
+    positive relevance or is not finite, and where the map of the sample itself is not finite: that explainer has already
+    failed.
+    """
+
+    mosaic: Size = "double"
+
+    name: ClassVar[str] = "grid_pointing"
+    higher_is_better: ClassVar[bool] = True
+    axis: ClassVar[Axis] = "localisation"
+    range: ClassVar[Range] = (0.0, 1.0)
+    source: ClassVar[str] = "Böhle et al. 2021"
+    invariant_to: ClassVar[str] = "scale"
+    contrasts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mosaic not in get_args(Size):
+            raise InvalidInput(f"{self.name}: unknown mosaic {self.mosaic!r}: write {' or '.join(get_args(Size))}")
+
+    @property
+    def together(self) -> bool:
+        return True
+
+    def check(self, question: Question) -> None:
+        super().check(question)
+        modality = ranks.modality_of(question, self.modality, self.name)
+        if modality.kind != "image":
+            raise Unsupported(f"{self.name} puts images together; {modality.name!r} has axes {modality.axes}")
+        if question.target.weights.ndim != 2:
+            raise Unsupported(f"{self.name} needs one class per sample, the target weighs a map of outputs")
+        space = ranks.space_of(question, modality)
+        if self.mosaic == "same" and (space[0] % 2 or space[1] % 2):
+            raise Unsupported(f"{self.name} halves images, {space[0]} × {space[1]} is odd: write mosaic='double'")
+        if len(_classes(question)) and _classes(question).max() == 0:
+            raise Unsupported(f"{self.name} needs samples explained for different classes; all are of one")
+
+    def explanations(self, question: Question, explainer: Explainer) -> int:
+        return 1
+
+    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+        plan = self.plan(question)
+        value, hit, pointed = np.empty((3, len(question)))
+        for rows in blocks(question, explainer):
+            mosaics = self.mosaics(question, modality, plan[rows])
+            given = tuple(
+                mosaics if m.name == modality.name else v[rows]
+                for m, v in zip(question.model.modalities, question.inputs, strict=True)
+            )
+            asked = replace(question[rows], inputs=given)
+            relevance = self.of(asked, self._answer(explainer, asked), modality)
+            own = plan[rows] == rows[:, None]
+            mask = _cells(own, relevance.shape)
+            value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
+            hit[rows] = _hits(relevance, own)
+        usable = ranks.usable(self.of(question, attribution, modality)) & np.isfinite(value)
+        extras = {"hit": np.where(usable, hit, np.nan), "pointing": np.where(usable, pointed, np.nan)}
+        return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25), **extras)
+
+    def _answer(self, explainer: Explainer, asked: Question) -> Attribution:
+        """The explainer's answer; what a framework says of a size that its network cannot take becomes a refusal."""
+        if self.mosaic == "same":
+            return explainer(asked)
+        try:
+            return explainer(asked)
+        except _of_shapes() as error:
+            if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed):
+                raise
+            raise Unsupported(
+                f"{self.name}: model {asked.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
+                f"({str(error).partition(chr(10))[0]})"
+            ) from error
+
+    def plan(self, question: Question) -> np.typing.NDArray[np.intp]:
+        """Which sample is in which cell of each sample's mosaic, (n, 4): row by row, itself exactly once.
+
+        Samples are drawn in the order of their names, so that the order of the question does not matter.
+        """
+        classes = _classes(question)
+        named = np.array(sorted(range(len(question)), key=lambda i: question.ids[i]), dtype=np.intp)
+        plan = np.empty((len(question), 4), dtype=np.intp)
+        for row, rng in enumerate(generators(question, self.seed)):
+            others = rng.permutation(named[classes[named] != classes[row]])
+            first = np.sort(np.unique(classes[others], return_index=True)[1])
+            ordered = np.concatenate([others[first], np.delete(others, first)])
+            cell = int(rng.integers(4))
+            plan[row] = np.insert(np.resize(ordered, 3), cell, row)
+        return plan
+
+    def mosaics(self, question: Question, modality: Modality, plan: np.typing.NDArray[np.intp]) -> Array:
+        """The mosaics (m, height, width, channels) of a plan (m, 4)."""
+        values = values_of(question, modality)
+        rows = []
+        for left, right in ((0, 1), (2, 3)):
+            rows.append(np.concatenate([self._cell(values[plan[:, left]]), self._cell(values[plan[:, right]])], axis=2))
+        return np.concatenate(rows, axis=1)
+
+    def _cell(self, images: Array) -> Array:
+        if self.mosaic == "double":
+            return images
+        n, height, width, channels = images.shape
+        halves = images.reshape(n, height // 2, 2, width // 2, 2, channels)
+        return np.asarray(halves.mean(axis=(2, 4)), dtype=images.dtype)
+
+
+def _of_shapes() -> tuple[type[Exception], ...]:
+    """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model; some of
+    ours are among them."""
+    tensorflow = sys.modules.get("tensorflow")
+    found = (CrossXAIError, RuntimeError, ValueError)
+    return found if tensorflow is None else (*found, tensorflow.errors.OpError)
+
+
+def _classes(question: Question) -> np.typing.NDArray[np.intp]:
+    """A number per sample, the same for samples explained for the same class."""
+    return np.unique(question.target.weights, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _hits(relevance: Array, own: Masks) -> Array:
+    """1 where the own cell (m, 4) of each mosaic has the most positive relevance (m, height, width); of tied cells its part."""
+    m, height, width = relevance.shape
+    positive = np.maximum(relevance.astype(np.float64), 0)
+    cells = positive.reshape(m, 2, height // 2, 2, width // 2).sum(axis=(2, 4)).reshape(m, 4)
+    most = cells >= cells.max(axis=1, keepdims=True) * (1 - 1e-9)
+    return np.asarray((most & own).sum(axis=1) / np.maximum(most.sum(axis=1), 1))
+
+
+def _cells(own: Masks, shape: tuple[int, ...]) -> Masks:
+    """Masks (m, height, width) of each mosaic's own cell, from own (m, 4)."""
+    masks = np.zeros(shape, dtype=bool)
+    height, width = shape[1] // 2, shape[2] // 2
+    for i, cell in zip(*np.nonzero(own), strict=True):
+        y, x = CELLS[cell]
+        masks[i, y * height : (y + 1) * height, x * width : (x + 1) * width] = True
+    return masks

@@ -1,0 +1,186 @@
+"""Joint deletion and insertion: pixels and columns of all modalities in one ranking, for maps whose units are comparable.
+
+A pixel's relevance can only be ranked against a column's if both are in the unit of the score: if the maps add up to the
+change of the score (completeness, Sundararajan et al. 2017). A class activation map beside a gradient of the table do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from scipy.integrate import trapezoid
+
+from crossxai.attribution import Attribution, Metric, Needs, Scores
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves.fills import FillLike, describe, resolve
+from crossxai.evaluation.curves.removal import Masks, Removal, counts, first_of
+from crossxai.evaluation.metrics.faithfulness import Numbers, Range, spread
+from crossxai.evaluation.parameters import whole
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint:
+    """steps: intervals between "nothing" and "everything". fill: what replaces a removed unit of any modality; fills: that of
+    single modalities, by name. seed: ties. All free modalities are judged, each pixel with all its channels one unit, each
+    column one; pixels far outnumber columns, so the curve is about where in the order the columns come, and which.
+
+    tolerance: the largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps
+    above it, or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with
+    `Unsupported`. extras["relative_gap"] is the sample's own gap, as a share of its change.
+    """
+
+    steps: int = 24
+    fill: FillLike = "zero"
+    fills: Mapping[str, FillLike] = field(default_factory=dict)
+    tolerance: float = 0.05
+    seed: int = 0
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    needs: ClassVar[Needs] = "scores"
+    invariant_to: ClassVar[str] = "order"
+    range: ClassVar[Range] = (None, None)
+    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
+    source: ClassVar[str] = "Petsiuk et al. 2018"
+    inserts: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("seed", 0)):
+            whole(getattr(self, name), least, f"{self.name}: {name}")
+        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
+            raise InvalidInput(f"{self.name}: tolerance must be a positive share, got {self.tolerance!r}")
+        if not isinstance(self.fills, Mapping):
+            raise InvalidInput(f"{self.name}: fills is one fill per modality, {{'image': 'blur'}}; got {self.fills!r}")
+        object.__setattr__(self, "fill", resolve(self.fill))
+        object.__setattr__(self, "fills", {name: resolve(fill) for name, fill in self.fills.items()})
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""
+        gaps = completeness(question, attribution, self.name, self.tolerance)
+        removal = self._removal(question)
+        relevance = np.concatenate(
+            [ranks.units(question, attribution, m).reshape(len(question), -1) for m in removal.modalities], axis=1
+        )
+        rows = np.flatnonzero(ranks.usable(relevance))
+        points = counts(removal.units, self.steps)
+
+        def masks(row: int) -> Masks:
+            first = first_of(ranks.order(question, relevance[[row]], [row], self.seed)[0], points)
+            return ~first if self.inserts else first
+
+        found = removal.scores(rows, [len(points)] * len(rows), masks)
+        curve = spread(np.reshape(found, (len(rows), len(points))), rows, len(question))
+        extras = {
+            "degenerate": ranks.degenerate(relevance),
+            "tie_rate": ranks.tie_rate(relevance),
+            "relative_gap": gaps,
+        }
+        area = np.asarray(trapezoid(curve, points / removal.units, axis=1))
+        params = self._params(question, removal)
+        return Scores(self.name, area, self.higher_is_better, curve, points / removal.units, extras, params)
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample whose maps are finite, exactly."""
+        return len(counts(self._removal(question).units, self.steps))
+
+    def _removal(self, question: Question) -> Removal:
+        for name in self.fills:
+            if name not in question.free:
+                raise UnknownName("modality to fill", name, question.free)
+        return Removal(question, question.modalities, [self.fills.get(m.name, self.fill) for m in question.modalities])
+
+    def _params(self, question: Question, removal: Removal) -> dict[str, Any]:
+        return {
+            "steps": int(self.steps),
+            "fills": {m.name: describe(f) for m, f in zip(removal.modalities, removal.fills, strict=True)},
+            "tolerance": float(self.tolerance),
+            "seed": int(self.seed),
+            "link": question.target.link,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointDeletion(Joint):
+    """Area under the score as the most relevant units of all modalities are removed first; lower is better."""
+
+    name: ClassVar[str] = "joint_deletion"
+    higher_is_better: ClassVar[bool] = False
+    inserts: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointInsertion(Joint):
+    """Area under the score as the most relevant units of all modalities are put back first; higher is better."""
+
+    name: ClassVar[str] = "joint_insertion"
+    higher_is_better: ClassVar[bool] = True
+    inserts: ClassVar[bool] = True
+
+
+def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Attribution) -> dict[str, str]:
+    """The joint ones of these metrics that cannot judge an attribution, by name, with the reasons."""
+    found = {}
+    for name, metric in metrics.items():
+        try:
+            if isinstance(metric, Joint):
+                completeness(question, attribution, metric.name, metric.tolerance)
+        except Unsupported as error:
+            found[name] = str(error)
+    return found
+
+
+def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:
+    """|completeness gap| as a share of the change of the score, per sample (n,): how well the maps add up.
+
+    Raises `Unsupported` with the reason for maps whose units are not comparable; see `Joint`. No forward pass: the change
+    is the sum of the maps less the gap. Maps that are not finite are left out, and have NaN.
+    """
+    names = [m.name for m in question.modalities]
+    lacking = [name for name in names if name not in [m.name for m in attribution.modalities]]
+    if lacking:
+        raise Unsupported(
+            f"{metric} ranks {', '.join(names)} together; {attribution.explainer} has no map of {', '.join(lacking)}"
+        )
+    if "completeness_gap" in attribution.extras:
+        if len(attribution.modalities) > len(names):
+            raise Unsupported(
+                f"{metric}: the maps of {attribution.explainer} add up over "
+                f"{', '.join(m.name for m in attribution.modalities)} together, the question asks about "
+                f"{', '.join(names)} alone"
+            )
+        groups = {"completeness_gap": names}
+    else:
+        groups = {f"completeness_gap.{name}": [name] for name in names}
+    with np.errstate(invalid="ignore"):  # opposite infinities, which are left out below
+        totals = {
+            m.name: ranks.units(question, attribution, m).reshape(len(question), -1).sum(axis=1, dtype=np.float64)
+            for m in question.modalities
+        }
+    worst = np.zeros(len(question))
+    for key, members in groups.items():
+        if key not in attribution.extras:
+            raise Unsupported(
+                f"{metric} ranks units of all modalities together, so they must be in the unit of the score; "
+                f"{attribution.explainer} gives no {key}, which would show that its maps add up: explain with a "
+                "complete method, such as integrated gradients"
+            )
+        gap = np.asarray(attribution.extras[key], dtype=np.float64)
+        if gap.shape != (len(question),):
+            raise InvalidInput(f"{attribution.explainer}: {key} has shape {gap.shape}, one number per sample is needed")
+        change = sum((totals[name] for name in members), np.zeros(len(question))) - gap
+        known = np.isfinite(change) & np.isfinite(gap)
+        missed, explained = float(np.abs(gap[known]).sum()), float(np.abs(change[known]).sum())
+        if missed > tolerance * explained:
+            share = f"{missed / explained:.0%} of" if explained else "not zero, unlike"
+            raise Unsupported(
+                f"{metric}: the maps of {attribution.explainer} do not add up to the change of the score: the mean "
+                f"{key} is {share} it, {tolerance:.0%} are allowed: write more steps for the explainer, or tolerance=…"
+            )
+        size = np.where(change == 0, np.where(gap == 0, 1.0, np.nan), np.abs(change))
+        worst = np.maximum(worst, np.where(known, np.abs(gap) / size, np.nan))
+    return worst

@@ -1,0 +1,208 @@
+"""How much of a map lies where the evidence is known to be: inside a mask, or at the centre of a patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, SampleMasks, Scores
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.parameters import reduces
+from crossxai.model import Array, Modality
+from crossxai.question import Question
+from crossxai.target import as_mask
+
+Masks = npt.NDArray[np.bool_]
+
+
+def relevance_mass(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+    """Share of positive relevance (n, *space) inside masks (n, *space), (n,) in [0, 1]; negative relevance counts as 0.
+
+    Relevance Mass Accuracy, Arras et al. 2022 (Information Fusion 81). NaN where there is no positive relevance, the mask
+    is empty, or the map is not finite.
+    """
+    flat, inside = flattened(relevance, masks)
+    positive = np.where(defined(flat, inside)[:, None], np.maximum(flat, 0), 0)
+    positive /= np.where(positive.any(axis=1), positive.max(axis=1), 1)[:, None]  # sums of huge values stay finite
+    total = positive.sum(axis=1)
+    return np.where(total > 0, (positive * inside).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
+
+
+def pointing(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+    """Whether the largest relevance (n, *space) is inside masks (n, *space), 1 or 0; of tied maxima, the fraction inside.
+
+    Pointing game, Zhang et al. 2018 (IJCV 126), without their tolerance margin. NaN where the mask is empty or the map
+    is not finite.
+    """
+    flat, inside = flattened(relevance, masks)
+    highest = flat == flat.max(axis=1, keepdims=True)
+    hits = (highest & inside).sum(axis=1) / np.maximum(highest.sum(axis=1), 1)
+    return np.where(defined(flat, inside), hits, np.nan)
+
+
+def centre_mask(height: int, width: int, size: int) -> Masks:
+    """A (height, width) mask of the central size × size pixels; the top-left of the four middles if parities differ."""
+    if not isinstance(size, int) or not 1 <= size <= min(height, width):
+        raise InvalidInput(f"the centre of a {height} × {width} image cannot be {size!r} × {size!r} whole pixels")
+    mask = np.zeros((height, width), dtype=bool)
+    top, left = (height - size) // 2, (width - size) // 2
+    mask[top : top + size, left : left + size] = True
+    return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A metric that compares a map with a region: extras["area_share"] is the region's share of the area, which is what
+    a uniform map would get on average; extras["degenerate"] is 1 for maps that are not finite or constant.
+
+    area_as: what the region's share of the area is called in the extras: "area_share" for metrics that are a share of the
+    positive relevance, "chance" for others that chance gives it to, "mask_area" for the rest.
+    """
+
+    reduction: Reduction = "sum"
+    modality: str = ""
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "nothing"
+    axis: ClassVar[Axis] = "localisation"
+    range: ClassVar[Range] = (0.0, 1.0)
+    invariant_to: ClassVar[str] = "scale"
+    area_as: ClassVar[str] = "area_share"
+
+    def __post_init__(self) -> None:
+        reduces(self.reduction, self.name)
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Scores (n,) in [0, 1]; no forward pass."""
+        modality = ranks.modality_of(question, self.modality, self.name)
+        relevance = ranks.units(question, attribution, modality, self.reduction)
+        masks = np.broadcast_to(self._masks(question, modality), relevance.shape)
+        extras: dict[str, Array] = {
+            self.area_as: masks.reshape(len(masks), -1).mean(axis=1),
+            "degenerate": ranks.degenerate(relevance),
+        }
+        params = {"reduction": self.reduction, "modality": modality.name, **self._params()}
+        verdict = self._verdict(relevance, masks)
+        return replace(verdict, extras={**extras, **verdict.extras}, params=params)
+
+    def passes(self, question: Question) -> int:
+        """None: the map and the mask are enough."""
+        return 0
+
+    def _verdict(self, relevance: Array, masks: Masks) -> Scores:
+        return Scores(self.name, self._value(relevance, masks), self.higher_is_better)
+
+    def _value(self, relevance: Array, masks: Masks) -> Array:
+        return relevance_mass(relevance, masks)
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        raise NotImplementedError
+
+    def _params(self) -> dict[str, object]:
+        return {}
+
+
+@dataclass(frozen=True)
+class CentreShare(Region):
+    """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there.
+
+    ids: the samples that it is meant for, such as PatchCamelyon's positives, whose tumour the centre holds; others have no
+    value. All of them if empty.
+    """
+
+    size: int = 32
+    ids: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "centre_share"
+    source: ClassVar[str] = "ours; mass as in Arras et al. 2022"
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        return _centre(question, modality, self.size, self.ids, self.name)
+
+    def _params(self) -> dict[str, object]:
+        return {"size": self.size}
+
+
+@dataclass(frozen=True, eq=False)
+class Masked(Region):
+    """A metric that compares a map with each sample's own mask.
+
+    masks: (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. ids: the samples' names of
+    the masks; with them each sample finds its own mask, also in a subset or another order.
+    """
+
+    masks: npt.ArrayLike
+    ids: tuple[str, ...] = ()
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        return _given(question, modality, self.masks, self.ids, self.name)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskShare(Masked):
+    """Share of positive relevance inside each sample's mask; higher is better where the mask marks the evidence.
+
+    This is Relevance Mass Accuracy. masks and ids as for `Masked`.
+    """
+
+    name: ClassVar[str] = "mask_share"
+    source: ClassVar[str] = "Arras et al. 2022"
+
+
+@dataclass(frozen=True, eq=False)
+class Pointing(Region):
+    """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
+
+    masks and ids as for `Masked`, or, without masks, ids as for `CentreShare`. Chance gives it to the share of the area that the
+    region has, extras["area_share"]: a ninth for the centre 32 × 32 of 96 × 96.
+    """
+
+    masks: npt.ArrayLike | None = None
+    ids: tuple[str, ...] = ()
+    size: int = 32
+
+    name: ClassVar[str] = "pointing"
+    source: ClassVar[str] = "Zhang et al. 2018"
+    invariant_to: ClassVar[str] = "order"
+
+    def _value(self, relevance: Array, masks: Masks) -> Array:
+        return pointing(relevance, masks)
+
+    def _masks(self, question: Question, modality: Modality) -> Masks:
+        if self.masks is None:
+            return _centre(question, modality, self.size, self.ids, self.name)
+        return _given(question, modality, self.masks, self.ids, self.name)
+
+    def _params(self) -> dict[str, object]:
+        return {"size": self.size} if self.masks is None else {}
+
+
+def _centre(question: Question, modality: Modality, size: int, ids: tuple[str, ...], metric: str) -> Masks:
+    """The centre (n, *space) of the samples that are meant; an empty mask makes the others undefined."""
+    space = ranks.space_of(question, modality)
+    if modality.axes[:-1] != ("y", "x"):
+        raise Unsupported(f"{metric} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}")
+    meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
+    return meant[:, None, None] & centre_mask(space[0], space[1], size)
+
+
+def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:
+    return SampleMasks(masks, ids).of(question, ranks.space_of(question, modality), metric)
+
+
+def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
+    """Maps and masks (n, *space) as (n, units)."""
+    if np.shape(masks) != relevance.shape:
+        raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {np.shape(masks)}")
+    n = len(relevance)
+    return relevance.reshape(n, -1).astype(np.float64), as_mask(masks).reshape(n, -1)
+
+
+def defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:
+    """Whether each sample has a finite map and a mask that is not empty, (n,)."""
+    return np.asarray(np.isfinite(flat).all(axis=1) & inside.any(axis=1))

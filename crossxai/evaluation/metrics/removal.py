@@ -1,0 +1,273 @@
+"""Region perturbation: the mean drop of the score as the most relevant regions go, and against the least relevant going first.
+
+Samek et al. 2017 (IEEE TNNLS 28, 11; arXiv:1509.06321), section III.
+
+Sufficiency and comprehensiveness: what is left of the score with only the most relevant units, and without them.
+
+DeYoung et al. 2020 (ERASER, ACL; arXiv:1911.03429), eq. 1 and 2, averaged over several shares as in their section 4.2.
+The sufficiency of Dasgupta et al. 2022 is another thing: how often *other* samples with a like map get a like prediction.
+It depends on which samples come together, which no metric here may.
+
+IROF: iterative removal of features, a whole segment of the image at a time.
+
+Rieger and Hansen 2020 (arXiv:2003.08747), section 3: pixels of a segment stand or fall together, so single pixels that are
+missing cannot form patterns that are evidence of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import trapezoid
+from skimage.segmentation import slic
+
+from crossxai.attribution import Attribution, Scores
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.evaluation.curves import deletion, fills, ranks
+from crossxai.evaluation.curves.removal import Removal, counts, first_of
+from crossxai.evaluation.metrics.faithfulness import Found, UnitMetric
+from crossxai.model import Array, Modality, to_unit_interval
+from crossxai.question import Question, Rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aopc(UnitMetric):
+    """Mean drop of the score over the steps in which the most relevant regions are removed; higher is better.
+
+    AOPC = 1 / (L + 1) · sum over k = 0 … L of score(x0) - score(xk) (Samek et al. 2017, eq. 12), where xk lacks the k · share
+    / L most relevant part of the regions. steps: L, at most one per region. share: of the regions, removed at the end.
+    patch: side of the square regions in pixels (9 in the paper, which removed 100 of them with uniform noise); a region's
+    relevance is the sum of its pixels'. Only with patch = 1 does the map's order alone decide. fill: see `baselines`.
+    """
+
+    steps: int = 24
+    fill: fills.FillLike = "zero"
+    patch: int = 1
+    share: float = 1.0
+
+    name: ClassVar[str] = "aopc"
+    higher_is_better: ClassVar[bool] = True
+    source: ClassVar[str] = "Samek et al. 2017"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("steps")
+        self._whole("patch")
+        self._share("share", whole=True)
+        if self.patch > 1:
+            object.__setattr__(self, "invariant_to", "scale")
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def passes(self, question: Question) -> int:
+        modality = ranks.modality_of(question, self.modality, self.name)
+        return len(self._counts(patches(ranks.space_of(question, modality), self._side(modality))))
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        labels = patches(relevance.shape[1:], self._side(modality))
+        points = self._counts(labels)
+        removal = Removal(question, (modality,), (self.fill,))
+
+        def masks(row: int) -> npt.NDArray[np.bool_]:
+            total: Array = np.bincount(labels, relevance[row].reshape(-1)).astype(np.float64)
+            return first_of(ranks.order(question, total[None], [row], self.seed)[0], points)[:, labels]
+
+        curve = np.reshape(removal.scores(rows, [len(points)] * len(rows), masks), (len(rows), len(points)))
+        return Found((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
+
+    def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        return counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
+
+    def _side(self, modality: Modality) -> int:
+        return self.patch if modality.spatial else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MorfLerf(UnitMetric):
+    """Area between the curves of removing the least and the most relevant units first; higher is better.
+
+    The area of "least relevant first" minus that of "most relevant first" (orders of Samek et al. 2017; the symmetric
+    relevance gain of Blücher et al. 2024, TMLR), each a trapezoid over the fraction removed. Least relevant first, read
+    backwards, is insertion with the same fill: so the value is `insertion` - `deletion`, in [-1, 1] for probabilities.
+    extras "morf" and "lerf" are the two areas.
+    """
+
+    steps: int = 24
+    fill: fills.FillLike = "zero"
+
+    name: ClassVar[str] = "morf_lerf"
+    higher_is_better: ClassVar[bool] = True
+    source: ClassVar[str] = "Samek et al. 2017"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("steps")
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """One number per sample (n,); the two curves share their ends and one stream."""
+        given: dict[str, Any] = {
+            "steps": self.steps,
+            "fill": self.fill,
+            "reduction": self.reduction,
+            "modality": self.modality,
+            "seed": self.seed,
+        }
+        ((morf, lerf),) = deletion.evaluate(
+            question, [attribution], [deletion.Deletion(**given), deletion.Insertion(**given)]
+        )
+        extras = {**morf.extras, "morf": morf.value, "lerf": lerf.value}
+        params = self._params(question, ranks.modality_of(question, self.modality, self.name))
+        return Scores(self.name, lerf.value - morf.value, self.higher_is_better, extras=extras, params=params)
+
+    def passes(self, question: Question) -> int:
+        return 2 * (len(counts(self._units(question), self.steps)) - 1)
+
+
+def patches(space: tuple[int, ...], side: int) -> npt.NDArray[np.intp]:
+    """The number of the square patch that each unit of `space` lies in, (units,); patches at the far edges may be smaller."""
+    numbers = np.zeros(space, dtype=np.intp)
+    for axis, length in enumerate(space):
+        along = np.arange(length) // side
+        numbers = numbers * (int(along[-1]) + 1) + along.reshape(-1, *[1] * (len(space) - axis - 1))
+    return numbers.reshape(-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TopShares(UnitMetric):
+    """shares: of the units, at least one unit each; equal numbers of units are scored once. fill: see `baselines`."""
+
+    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
+    fill: fills.FillLike = "zero"
+
+    keeps: ClassVar[bool]
+    source: ClassVar[str] = "DeYoung et al. 2020"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._list("shares", 1)
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def passes(self, question: Question) -> int:
+        return 1 + len(np.unique(self._tops(self._units(question))))
+
+    def _tops(self, units: int) -> npt.NDArray[np.intp]:
+        return np.asarray(np.maximum(1, np.rint(np.array(self.shares) * units)), dtype=np.intp)
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        removal = Removal(question, (modality,), (self.fill,))
+        tops, place = np.unique(self._tops(removal.units), return_inverse=True)
+
+        def masks(row: int) -> npt.NDArray[np.bool_]:
+            top = first_of(ranks.order(question, relevance[[row]], [row], self.seed)[0], tops)
+            untouched = np.zeros((1, removal.units), dtype=bool)
+            return np.concatenate([untouched, ~top if self.keeps else top])
+
+        found = np.reshape(removal.scores(rows, [1 + len(tops)] * len(rows), masks), (len(rows), 1 + len(tops)))
+        return Found((found[:, :1] - found[:, 1:])[:, place].mean(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sufficiency(_TopShares):
+    """Mean drop of the score when only the most relevant units are kept, over shares kept; lower is better."""
+
+    name: ClassVar[str] = "sufficiency"
+    higher_is_better: ClassVar[bool] = False
+    keeps: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comprehensiveness(_TopShares):
+    """Mean drop of the score when the most relevant units are removed, over shares removed; higher is better."""
+
+    name: ClassVar[str] = "comprehensiveness"
+    higher_is_better: ClassVar[bool] = True
+    keeps: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Irof(UnitMetric):
+    """Area over the score, as a share of its start, while segments go, the most relevant first; higher is better.
+
+    1 - the trapezoid area under score(x without the first l segments) / score(x) over l / L. Segments are SLIC's, about
+    `segments` of them, `compactness` in Lab units (other channels than red, green, blue take a hundredth of it), of the image
+    with its declared range put to [0, 1]; they are ranked by their mean relevance. steps: at most so many removals, 0 for every
+    segment in turn.
+    relative: False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a
+    sample whose score does not start above 0 is NaN. The curve is of scores, on an even grid of fractions.
+    """
+
+    segments: int = 100
+    compactness: float = 10.0
+    steps: int = 0
+    fill: fills.FillLike = "mean"
+    relative: bool = True
+
+    name: ClassVar[str] = "irof"
+    higher_is_better: ClassVar[bool] = True
+    invariant_to: ClassVar[str] = "scale"
+    source: ClassVar[str] = "Rieger and Hansen 2020"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._whole("segments")
+        self._whole("steps", 0)
+        if isinstance(self.compactness, bool) or not isinstance(self.compactness, int | float) or self.compactness <= 0:
+            raise InvalidInput(f"{self.name}: compactness must be a positive number, got {self.compactness!r}")
+        if not isinstance(self.relative, bool):
+            raise InvalidInput(f"{self.name}: relative must be true or false, got {self.relative!r}")
+        object.__setattr__(self, "fill", fills.resolve(self.fill))
+
+    def passes(self, question: Question) -> int:
+        """Of the sample with the most segments; exact for each where `steps` is not above its segments."""
+        modality = ranks.modality_of(question, self.modality, self.name)
+        found = self._segments(question.only(modality.name), modality, np.arange(len(question)))
+        return max(len(self._counts(labels)) for labels in found)
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        removal = Removal(question, (modality,), (self.fill,))
+        found = self._segments(question, modality, rows)
+        labels = dict(zip(rows.tolist(), found, strict=True))
+
+        def masks(row: int) -> npt.NDArray[np.bool_]:
+            mine = labels[row]
+            flat = relevance[row].reshape(-1).astype(np.float64)
+            mean = ranks.means(flat, mine)
+            order = ranks.order(question, mean[None], [row], self.seed)[0]
+            return first_of(order, self._counts(mine))[:, mine]
+
+        scores = removal.scores(rows, [len(self._counts(mine)) for mine in found], masks)
+        grid = np.linspace(0, 1, (self.steps or self.segments) + 1)
+        value, curve = np.full(len(rows), np.nan), np.full((len(rows), len(grid)), np.nan)
+        for i, (own, mine) in enumerate(zip(scores, found, strict=True)):
+            fractions = self._counts(mine) / (int(mine.max()) + 1)
+            curve[i] = np.interp(grid, fractions, own)
+            drop = own[0] - trapezoid(own, fractions)
+            if not self.relative:
+                value[i] = drop
+            elif own[0] > 0:
+                value[i] = drop / own[0]
+        extras = {"segments": np.array([int(mine.max()) + 1.0 for mine in found])}
+        return Found(value, curve, grid, extras)
+
+    def _counts(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
+        total = int(labels.max()) + 1
+        return counts(total, self.steps or total)
+
+    def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[npt.NDArray[np.integer[Any]]]:
+        """Segment numbers 0 … L - 1 (pixels,) of each sample."""
+        if modality.kind != "image":
+            raise Unsupported(
+                f"{self.name} segments 2-D images; modality {modality.name!r} is a {modality.kind}: write 'aopc'"
+            )
+        colour = modality.features == ("red", "green", "blue")
+        compactness = self.compactness if colour else self.compactness / 100
+        found = []
+        for row in rows.tolist():
+            image = to_unit_interval(question.values[0][row], modality).astype(np.float64)
+            labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
+            numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
+            found.append(numbers.astype(np.min_scalar_type(numbers.max())))  # all samples' are held: as small as can be
+        return found

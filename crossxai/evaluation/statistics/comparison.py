@@ -1,0 +1,279 @@
+"""Means with their uncertainty, and paired comparison with a control, over samples.
+
+Several explainers on the same samples: Friedman's test on ranks, and which pairs Nemenyi's critical difference tells apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.special import ndtr, ndtri
+from scipy.stats import rankdata
+
+from crossxai.errors import InvalidInput
+
+Numbers = npt.NDArray[np.float64]
+
+Test = Literal["sign_flip", "wilcoxon"]
+
+_CHUNK = 1_000_000  # random numbers held at once
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean over n samples with its confidence interval [low, high]; n_missing samples were NaN and left out."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    n_missing: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean paired difference (values - control) over n pairs, its confidence interval, and the two-sided p-value.
+
+    better: the difference is on the good side and p < 0.05, uncorrected; for many comparisons pass the p to `holm`.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+    better: bool
+
+
+def summarise(values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Summary:
+    """Mean of per-sample values (n,) with a seeded BCa bootstrap interval (Efron 1987), NaN left out.
+
+    One value leaves the interval NaN (nothing is known of the spread); equal values make it that value; none at all
+    makes mean and interval NaN. Infinite values raise `InvalidInput`.
+    """
+    given = vector(values, "values")
+    kept = given[~np.isnan(given)]
+    low, high = _interval(kept, confidence, resamples, seed)
+    mean = float(kept.mean()) if len(kept) else float("nan")
+    return Summary(mean, low, high, len(kept), len(given) - len(kept))
+
+
+def compare(
+    values: npt.ArrayLike,
+    control: npt.ArrayLike,
+    higher_is_better: bool,
+    *,
+    test: Test = "sign_flip",
+    confidence: float = 0.95,
+    resamples: int = 9999,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two metrics' values on the same samples, (n,) each; pairs with a NaN on either side are left out.
+
+    test="sign_flip": permutation test of the mean difference. All 2^n sign patterns are used where they are at most
+    `resamples`, else that many seeded draws, p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010).
+    test="wilcoxon": signed-rank test (Wilcoxon 1945), zero differences ranked and then dropped (Pratt 1959); exact without ties
+    and zeros up to 50 pairs, else normal. It asks whether most pairs differ the same way and is deaf to a few huge
+    differences; `better` then needs mean and ranks to agree.
+    No pair gives NaN; one pair, or only zero differences, gives p = 1.
+    """
+    if test not in get_args(Test):
+        raise InvalidInput(f"unknown test {test!r}: write {' or '.join(get_args(Test))}")
+    one, other = vector(values, "values"), vector(control, "control")
+    if len(one) != len(other):
+        raise InvalidInput(f"a paired comparison needs the same samples on both sides, got {len(one)} and {len(other)}")
+    d = one - other
+    # Values that are equal on paper differ in rounding, often all the same way: that is no difference.
+    d[np.abs(d) <= 1e-12 * np.maximum(np.abs(one), np.abs(other))] = 0
+    d = d[~np.isnan(d)]
+    low, high = _interval(d, confidence, resamples, seed)
+    difference = float(d.mean()) if len(d) else float("nan")
+    p, up = (_sign_flip(d, resamples, seed), difference > 0) if test == "sign_flip" else _wilcoxon(d)
+    better = p < 0.05 and (difference > 0) == up == higher_is_better
+    return Comparison(difference, low, high, p, len(d), better)
+
+
+def holm(p_values: npt.ArrayLike) -> Numbers:
+    """P-values (m,) adjusted by Holm's step-down method (1979) for the family they form; NaN stays and does not count."""
+    p = vector(p_values, "p_values")
+    if ((p < 0) | (p > 1)).any():
+        raise InvalidInput("p-values must lie between 0 and 1")
+    tested = np.flatnonzero(~np.isnan(p))
+    ranked = tested[np.argsort(p[tested], kind="stable")]
+    adjusted = p.copy()
+    adjusted[ranked] = np.minimum(1.0, np.maximum.accumulate(p[ranked] * np.arange(len(ranked), 0, -1)))
+    return adjusted
+
+
+def vector(values: npt.ArrayLike, what: str) -> Numbers:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise InvalidInput(f"{what} must have shape (n,), one number per sample, got {numbers.shape}")
+    if np.isinf(numbers).any():
+        raise InvalidInput(f"{what} hold infinity; a missing value is NaN")
+    return numbers
+
+
+def _interval(x: Numbers, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
+    """BCa bootstrap interval of the mean; for the mean, the acceleration has a closed form (no jackknife loop)."""
+    if not 0 < confidence < 1:
+        raise InvalidInput(f"confidence must lie between 0 and 1, got {confidence}")
+    if resamples < 1:
+        raise InvalidInput(f"resamples must be at least 1, got {resamples}")
+    if len(x) < 2:
+        return float("nan"), float("nan")
+    if (x == x[0]).all():
+        return float(x[0]), float(x[0])
+    rng, n = np.random.default_rng(seed), len(x)
+    means = chunked(resamples, n, lambda size: x[rng.integers(0, n, size=(size, n))].mean(axis=1))
+    d = (x - x.mean()) / np.abs(x - x.mean()).max()
+    acceleration = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
+    below = ((means < x.mean()).mean() + (means <= x.mean()).mean()) / 2
+    bias = ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
+    z = bias + ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
+    low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)
+
+
+def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
+    n = len(d)
+    if n == 0:
+        return float("nan")
+    largest = np.abs(d).max()
+    if largest == 0:
+        return 1.0
+    d = d / largest
+    # Sums that are equal on paper differ in rounding: count them as reached.
+    reached = np.abs(d.sum()) - 1e-12 * n
+    if 2**n <= resamples:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+        return float((np.abs(signs @ d) >= reached).mean())
+    rng = np.random.default_rng(seed)
+    sums = chunked(resamples, n, lambda size: (1.0 - 2.0 * rng.integers(0, 2, size=(size, n), dtype=np.int8)) @ d)
+    return float((1 + (np.abs(sums) >= reached).sum()) / (1 + resamples))
+
+
+def _wilcoxon(d: Numbers) -> tuple[float, bool]:
+    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more."""
+    if not d.any():
+        return (1.0 if len(d) else float("nan")), False
+    d = np.round(d / np.abs(d).max(), 12)  # differences that are equal on paper tie
+    ranks = rankdata(np.abs(d))
+    size = ranks[d != 0]
+    plus = float(ranks[d > 0].sum())
+    middle, sd = size.sum() / 2, np.sqrt((size**2).sum()) / 2
+    if len(d) <= 50 and len(np.unique(np.abs(d))) == len(d) and len(size) == len(d):
+        ways = np.ones(1)  # number of sign patterns by their sum of positive ranks
+        for rank in range(1, len(d) + 1):
+            shifted = np.concatenate([np.zeros(rank), ways])
+            shifted[: len(ways)] += ways
+            ways = shifted
+        least = round(min(plus, 2 * middle - plus))
+        return min(1.0, 2 * float(ways[: least + 1].sum() / ways.sum())), plus > middle
+    return float(2 * ndtr(-abs(plus - middle) / sd)), plus > middle
+
+
+def table(scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
+    """Scores (n, k) of k explainers on the same n samples as floats, and its rows without NaN; raises `InvalidInput`."""
+    given = np.asarray(scores, dtype=np.float64)
+    if given.ndim != 2 or given.shape[1] < 2:
+        raise InvalidInput(f"scores have shape (samples, explainers) with two or more explainers, got {given.shape}")
+    if np.isinf(given).any():
+        raise InvalidInput("scores hold infinity; a missing value is NaN")
+    return given, given[~np.isnan(given).any(axis=1)]
+
+
+def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
+    """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
+    return np.concatenate([draw(size) for size in _sizes(total, max(1, _CHUNK // width))])
+
+
+def _sizes(total: int, most: int) -> Iterator[int]:
+    return (min(most, total - start) for start in range(0, total, most))
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's test of k explainers on n samples, and the comparison of each pair behind it.
+
+    ranks (k,): mean rank of each, 1 is best, ties share theirs. statistic, p: chi-square with k - 1 degrees of freedom,
+    corrected for ties. statistic_f, p_f: Iman and Davenport's F form, less cautious for few samples. critical_difference: mean
+    ranks further apart than this differ at level `alpha`, all pairs taken together. p_pairs (k, k): Nemenyi's p of each
+    pair, 1 on the diagonal. n_missing samples had a NaN and were left out.
+    """
+
+    ranks: Numbers
+    statistic: float
+    p: float
+    statistic_f: float
+    p_f: float
+    critical_difference: float
+    p_pairs: Numbers
+    alpha: float
+    n: int
+    n_missing: int
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """Largest sets of explainers whose mean ranks all lie within the critical difference, best first: the bars of a
+        critical-difference diagram. Explainers are numbered as given."""
+        order = np.argsort(self.ranks, kind="stable")
+        ranks = self.ranks[order]
+        found: list[tuple[int, ...]] = []
+        reach = -1
+        for start in range(len(order)):
+            end = int(np.searchsorted(ranks, ranks[start] + self.critical_difference, side="right"))
+            if end > reach and np.isfinite(self.critical_difference):
+                found.append(tuple(order[start:end].tolist()))
+                reach = end
+        return tuple(found)
+
+
+def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.05) -> Friedman:
+    """Compare k explainers by their scores (n, k) on the same n samples; samples with a NaN are left out.
+
+    Friedman 1937 with the correction for ties; Iman and Davenport 1980 for the F form; Nemenyi 1963 as in Demšar 2006 (JMLR 7,
+    1-30), equations 3.2: CD = q sqrt(k (k + 1) / 6n), q the studentised range over sqrt(2). No complete sample: NaN all
+    over; if every sample ties all explainers, p = 1.
+    """
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha must lie between 0 and 1, got {alpha}")
+    given, kept = table(scores)
+    n, k = kept.shape
+    if n == 0:
+        nan = float("nan")
+        return Friedman(np.full(k, nan), nan, nan, nan, nan, nan, np.full((k, k), nan), alpha, 0, len(given))
+    # Scores that are equal on paper differ in rounding: they tie.
+    tidy = np.round(kept / (np.abs(kept).max() or 1.0), 12)
+    ranked = stats.rankdata(-tidy if higher_is_better else tidy, axis=1)
+    ranks = ranked.mean(axis=0)
+    # The spread of the ranks themselves instead of k (k + 1) / 12 is the correction for ties.
+    spread = ((ranked - (k + 1) / 2) ** 2).sum() / (n * (k - 1))
+    statistic = float(n * ((ranks - (k + 1) / 2) ** 2).sum() / spread) if spread > 0 else 0.0
+    p = float(stats.chi2.sf(statistic, k - 1))
+    statistic_f, p_f = _iman_davenport(statistic, n, k)
+    scale = np.sqrt(k * (k + 1) / (12 * n))
+    critical = float(stats.studentized_range.ppf(1 - alpha, k, np.inf) * scale)
+    pairs = np.ones((k, k))
+    for i in range(k):
+        for j in range(i):
+            # scipy integrates numerically, and can end a hair outside [0, 1].
+            far = stats.studentized_range.sf(abs(ranks[i] - ranks[j]) / scale, k, np.inf)
+            pairs[i, j] = pairs[j, i] = min(max(float(far), 0.0), 1.0)
+    return Friedman(ranks, statistic, p, statistic_f, p_f, critical, pairs, alpha, n, len(given) - n)
+
+
+def _iman_davenport(statistic: float, n: int, k: int) -> tuple[float, float]:
+    """F form and its p; one sample leaves no degrees of freedom: NaN."""
+    if n == 1:
+        return float("nan"), float("nan")
+    left = n * (k - 1) - statistic
+    if left <= 1e-12 * n * k:  # every sample ranks alike
+        return float("inf"), 0.0
+    f = (n - 1) * statistic / left
+    return float(f), float(stats.f.sf(f, k - 1, (k - 1) * (n - 1)))

@@ -1,0 +1,164 @@
+"""How much the order of explainers depends on the samples drawn, and on the setting (step count, fill, convention).
+
+How often two conventions rank the same explainers differently: ranks, Kendall's tau, and the pairs that change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import kendalltau, rankdata
+
+from crossxai.errors import InvalidInput
+from crossxai.evaluation.statistics.comparison import chunked, table
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The order of k explainers when the n samples are drawn again, with replacement.
+
+    means (k,): over the samples as they are. flips (k, k): share of draws in which two explainers stand the other way round; a
+    tie on either side counts half; 0 on the diagonal. best (k,): share of draws in which each is best; ties share, it adds
+    up to 1. same_order: share of draws with exactly the order of `means`. n_missing samples had a NaN and were left out.
+    """
+
+    means: Numbers
+    flips: Numbers
+    best: Numbers
+    same_order: float
+    n: int
+    n_missing: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The order of k explainers under s settings of a metric, by mean over samples.
+
+    means (s, k). flips (k, k): share of pairs of settings that put two explainers in opposite order, a tie in one of them
+    counting half. flip_rate: its mean over pairs of explainers. agreement (s, s): Kendall's tau-b between the orders of two
+    settings, NaN if one of them ties all. best (k,): share of settings in which each is best, ties shared.
+    """
+
+    means: Numbers
+    flips: Numbers
+    flip_rate: float
+    agreement: Numbers
+    best: Numbers
+
+
+def resample(scores: npt.ArrayLike, higher_is_better: bool, *, resamples: int = 2000, seed: int = 0) -> Resampled:
+    """Draw the samples of scores (n, k) again `resamples` times, all explainers on the same draw, and rank the means.
+
+    A bootstrap of ranks (Hall and Miller 2009). `best` is how often each explainer wins, not a p-value: with two equal
+    explainers it is anywhere. No complete sample: NaN.
+    """
+    if resamples < 1:
+        raise InvalidInput(f"resamples must be at least 1, got {resamples}")
+    given, kept = table(scores)
+    n, k = kept.shape
+    means = kept.mean(axis=0) if n else np.full(k, np.nan)
+    if n == 0:
+        nan = np.full((k, k), np.nan)
+        return Resampled(means, nan, nan[0].copy(), float("nan"), 0, len(given))
+    good = kept if higher_is_better else -kept
+    rng = np.random.default_rng(seed)
+
+    def draw(size: int) -> Numbers:
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        return _tidy(counts @ good / n, good)
+
+    drawn = chunked(resamples, n + k, draw)
+    whole = _signs(_tidy(good.mean(axis=0)[None], good))[0]
+    signs = _signs(drawn)
+    flips = np.where(np.eye(k, dtype=bool), 0.0, np.abs(signs - whole).mean(axis=0) / 2)
+    same = (signs == whole).all(axis=(1, 2)).mean()
+    return Resampled(means, flips, _best(drawn).mean(axis=0), float(same), n, len(given) - n)
+
+
+def across(settings: Sequence[npt.ArrayLike], higher_is_better: bool | Sequence[bool]) -> Settings:
+    """Compare the orders of the same k explainers under two or more settings, scores (n, k) each (the n may differ).
+
+    higher_is_better: one direction for all, or one per setting. Samples with a NaN are left out, per setting.
+    """
+    tables = [table(scores)[1] for scores in settings]
+    if len(tables) < 2 or len({t.shape[1] for t in tables}) != 1:
+        raise InvalidInput(
+            f"give two or more settings of the same explainers, got {[t.shape[1] for t in tables]} explainers"
+        )
+    if not all(len(t) for t in tables):
+        raise InvalidInput("a setting has no sample without NaN: leave it out")
+    ways = [higher_is_better] * len(tables) if isinstance(higher_is_better, bool) else list(higher_is_better)
+    if len(ways) != len(tables):
+        raise InvalidInput(f"one direction per setting: {len(tables)} settings, {len(ways)} directions")
+    means = np.stack([t.mean(axis=0) for t in tables])
+    good = np.stack([_tidy(m if way else -m, t) for m, way, t in zip(means, ways, tables, strict=True)])
+    signs = _signs(good)
+    one, two = np.triu_indices(len(tables), 1)
+    flips = np.abs(signs[one] - signs[two]).mean(axis=0) / 2
+    k = means.shape[1]
+    agreement = np.eye(len(tables))
+    for i, j in zip(one.tolist(), two.tolist(), strict=True):
+        agreement[i, j] = agreement[j, i] = _tau(signs[i], signs[j])
+    return Settings(means, flips, float(flips[np.triu_indices(k, 1)].mean()), agreement, _best(good).mean(axis=0))
+
+
+def _tidy(means: Numbers, scores: Numbers) -> Numbers:
+    """Means rounded to 12 digits of the scores' size, so that sums that are equal on paper tie."""
+    largest = np.abs(scores).max()
+    return np.round(means / largest, 12) if largest > 0 else means
+
+
+def _signs(means: Numbers) -> Numbers:
+    """1 where explainer i beats j, -1 where it loses, 0 for a tie: means (m, k), higher better -> (m, k, k)."""
+    return np.sign(means[:, :, None] - means[:, None, :])
+
+
+def _best(means: Numbers) -> Numbers:
+    top = means == means.max(axis=1, keepdims=True)
+    return np.asarray(top / top.sum(axis=1, keepdims=True))
+
+
+def _tau(a: Numbers, b: Numbers) -> float:
+    """Kendall's tau-b from the signs of all pairs."""
+    norm = np.sqrt((a**2).sum() * (b**2).sum())
+    return float((a * b).sum() / norm) if norm > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Flips:
+    """tau: Kendall's tau-b of two rankings, NaN where one ranks nothing. flipped of `pairs` pairs of explainers stand in opposite
+    orders; a pair that either ranking ties is not flipped. share: flipped / pairs."""
+
+    tau: float
+    flipped: int
+    pairs: int
+
+    @property
+    def share(self) -> float:
+        return self.flipped / self.pairs if self.pairs else float("nan")
+
+
+def ranks(means: npt.ArrayLike, higher_is_better: bool) -> Numbers:
+    """Rank of each explainer (k,), the best being 1, ties sharing their mean rank, NaN staying NaN."""
+    values = np.asarray(means, dtype=np.float64)
+    result, known = np.full(values.shape, np.nan), ~np.isnan(values)
+    result[known] = rankdata(-values[known] if higher_is_better else values[known])
+    return result
+
+
+def flips(a: npt.ArrayLike, b: npt.ArrayLike) -> Flips:
+    """Compare two rankings (k,) of the same explainers (see `ranks`); those that either does not rank are left out."""
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if first.shape != second.shape or first.ndim != 1:
+        raise InvalidInput(f"rankings of the same explainers are needed, got shapes {first.shape} and {second.shape}")
+    both = ~(np.isnan(first) | np.isnan(second))
+    first, second = first[both], second[both]
+    i, j = np.triu_indices(len(first), 1)
+    flipped = int((np.sign(first[i] - first[j]) * np.sign(second[i] - second[j]) < 0).sum())
+    ranked = len(first) > 1 and np.ptp(first) > 0 and np.ptp(second) > 0
+    return Flips(float(kendalltau(first, second).statistic) if ranked else float("nan"), flipped, len(i))
