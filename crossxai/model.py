@@ -179,7 +179,7 @@ class Randomisable(Model, Protocol):
         ...
 
     def randomised(self, inputs: Inputs, depth: int, seed: int) -> Model:
-        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.adapters.redrawing`); this model stays as
+        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.adapters.checks`); this model stays as
         it is.
 
         Running statistics are kept. Raises `Unsupported` if the network cannot be copied.

@@ -187,7 +187,6 @@ CORE |= {
 # Files of the folders that need the seam and NumPy alone, which anyone may use.
 CORE |= {
     "adapters.checks",
-    "adapters.redrawing",
     "explainers.attention_tokens",
     "porting.graph",
 }

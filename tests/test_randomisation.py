@@ -7,7 +7,7 @@ import pytest
 from networks import toys, zoo
 
 from crossxai import InvalidInput, Question, Target, Unsupported
-from crossxai.adapters.redrawing import redrawn
+from crossxai.adapters.checks import redrawn
 from crossxai.evaluation.metrics import similarity
 from crossxai.evaluation.metrics.randomisation import ModelRandomisation, RandomLogit
 from crossxai.evaluation.metrics.similarity import between
@@ -70,11 +70,11 @@ def test_fused_attention_belongs_to_the_layer_around_it():
     import torch
     from torch import nn
 
-    from crossxai.adapters import torch_weights
+    from crossxai.adapters.torch_copies import weighted_layers
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)).eval()
-    found = torch_weights.layers(net, lambda: net(torch.ones(1, 3, 4)))
+    found = weighted_layers(net, lambda: net(torch.ones(1, 3, 4)))
     assert {name for names in found.values() for name in names} == {name for name, _ in net.named_parameters()}
     assert list(found)[-1] == "0"
 

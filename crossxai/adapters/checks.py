@@ -1,13 +1,15 @@
-"""What every adapter checks and prepares: inputs, outputs, and the (x - mean) / sd that belongs to the model's side."""
+"""What every adapter checks and does the same way: declarations, inputs and outputs, failures, weights drawn anew."""
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, ModelFailed, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Modality
@@ -185,3 +187,23 @@ def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -
     shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)
     words = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
     return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}{hint and f'; {hint}'}")
+
+
+def redrawn(values: npt.NDArray[Any], layer: str, number: int, seed: int) -> npt.NDArray[np.float64]:
+    """Normal draws with the mean and standard deviation of a layer's weight number `number`, same shape.
+
+    Trained scales are kept, so that a randomised network neither dies nor explodes; where all values are equal, as in a weight
+    of one number, they stay. Draws depend on the layer's name, never on how many other layers are drawn.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(layer.encode()), number])
+    exact = np.asarray(values, dtype=np.float64)
+    return rng.normal(exact.mean(), exact.std(), exact.shape)
+
+
+def check_depth(depth: int, layers: tuple[str, ...], model: str) -> None:
+    """Raise `InvalidInput` unless `depth` counts layers that there are."""
+    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or not 0 <= depth <= len(layers):
+        raise InvalidInput(
+            f"model {model!r} has {len(layers)} layers with weights: depth is a whole number from 0 to {len(layers)}, "
+            f"got {depth!r}"
+        )

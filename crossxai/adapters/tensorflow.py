@@ -13,19 +13,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters import (
-    tensorflow_attention,
-    tensorflow_axes,
-    tensorflow_ending,
-    tensorflow_exact,
-    tensorflow_hints,
-    tensorflow_weights,
+from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
+from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, check_modalities, model_failed
+from crossxai.adapters.tensorflow_calling import (
+    DataFormat,
+    Passage,
+    arranged,
+    channels_first,
+    check_data_format,
+    named,
+    original_layers,
+    symbols,
 )
-from crossxai.adapters.checks import MeanSd, check_inputs, check_modalities, model_failed
-from crossxai.adapters.redrawing import check_depth
-from crossxai.adapters.tensorflow_hooks import hooked, once
-from crossxai.adapters.tensorflow_inputs import DataFormat, arranged, channels_first, check_data_format, symbols
-from crossxai.adapters.tensorflow_passage import Passage, named, original_layers
+from crossxai.adapters.tensorflow_layers import hooked, once
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
@@ -131,9 +131,9 @@ class KerasModel:
 
     def exact(self) -> KerasModel | None:
         """This model as it is now, in float64, to measure with and to throw away; None where there is none: see
-        `tensorflow_exact`."""
+        `tensorflow_copies`."""
         with self._lock:
-            model = tensorflow_exact.exact(self.model, self._traces.kept)
+            model = tensorflow_copies.float64_copy(self.model, self._traces.kept)
         if model is None:
             return None
         twin = self._around(
@@ -143,8 +143,8 @@ class KerasModel:
         return twin
 
     def hints(self) -> Mapping[str, Any]:
-        """What the model shows of itself without a pass; see `tensorflow_hints`."""
-        return tensorflow_hints.hints(self._named().values())
+        """What the model shows of itself without a pass; see `tensorflow_layers`."""
+        return tensorflow_layers.hints(self._named().values())
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own axes.
@@ -183,7 +183,7 @@ class KerasModel:
         carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
         told = {carried[id(t)] for t in tensors if id(t) in carried}
-        return told.pop() if len(told) == 1 else tensorflow_axes.own(layers[layer])
+        return told.pop() if len(told) == 1 else tensorflow_layers.defined_axes(layers[layer])
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), in the layer's own axes."""
@@ -248,11 +248,11 @@ class KerasModel:
         return False
 
     def ending(self, inputs: Inputs) -> str | None:
-        """The last operation of a forward pass: see `tensorflow_ending`."""
+        """The last operation of a forward pass: see `tensorflow_layers`."""
         tensors = self._tensors(inputs)
         with self._asking(inputs):
             graph = self._traces.graph("predict", self._run, tensors)
-            return None if graph is None else tensorflow_ending.ending(graph.outputs[0])
+            return None if graph is None else tensorflow_layers.last_operation(graph.outputs[0])
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
@@ -300,8 +300,8 @@ class KerasModel:
         check_depth(depth, tuple(layers), self.name)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._asking(inputs):
-            twin = tensorflow_weights.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
-            tensorflow_weights.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
+            twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
+            tensorflow_copies.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
         return self._around(
             twin,
             standardise=self._constants,
@@ -333,7 +333,9 @@ class KerasModel:
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._asking(inputs):
             layers = named(self.model)
-            return tensorflow_weights.layers(self.model, layers, partial(hooked, layers), lambda: self._run(*one))
+            return tensorflow_copies.weighted_layers(
+                self.model, layers, partial(hooked, layers), lambda: self._run(*one)
+            )
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""

@@ -1,15 +1,154 @@
-"""Functions on TensorFlow tensors as graphs, made once per kind of request and anew when the model has changed."""
+"""Functions on TensorFlow tensors as graphs, made once per kind of request and anew when the model has changed.
+
+A trace holds what was read from Python while tracing: numbers, activations, layers. A snapshot of all these tells when it is
+out of date. Weights are read anew at every run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from operator import is_
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
-from crossxai.adapters.tensorflow_snapshot import Snapshot
 from crossxai.errors import CrossXAIError
 from crossxai.process import foreign
+
+LIBRARIES = frozenset({"keras", "tensorflow", "numpy", "torch", "optree", "ml_dtypes"})
+"""Whose objects and functions are told by identity; layers are looked into."""
+VALUES = (bool, int, float, complex, str, bytes, np.generic, np.dtype)
+MOST = 20_000
+"""How many objects are looked into."""
+
+Parts = list[Any]
+
+
+class Snapshot:
+    """Everything that is reachable from a model and can change: attributes of layers and of plain objects, items of lists and
+    dicts, arrays, functions with their closures and the globals that they name, methods of the user's classes."""
+
+    def __init__(self, model: Any) -> None:
+        self._kept: list[tuple[Callable[[], Parts], Parts]] = []
+        seen: set[int] = set()
+        ahead = [model]
+        while ahead and len(seen) < MOST:
+            thing = ahead.pop()
+            if id(thing) in seen or isinstance(thing, VALUES) or thing is None:
+                continue
+            seen.add(id(thing))
+            parts = _reader(thing)
+            if parts is not None:
+                now = parts()
+                if not isinstance(thing, tuple):
+                    self._kept.append((parts, now))
+                ahead += _descended(thing, now)
+
+    def holds(self) -> bool:
+        """Whether nothing has changed; a replaced value is the same if it is an equal number or word."""
+        return all(_same(parts(), before) for parts, before in self._kept)
+
+
+def _same(now: Parts, before: Parts) -> bool:
+    if len(now) != len(before):
+        return False
+    return all(map(is_, now, before)) or all(
+        a is b or (isinstance(a, VALUES) and type(a) is type(b) and bool(a == b))
+        for a, b in zip(now, before, strict=True)
+    )
+
+
+def _reader(thing: Any) -> Callable[[], Parts] | None:
+    """A function that gives what a thing is made of; None if it is told by identity."""
+    if isinstance(thing, keras.layers.Layer):
+        kind, attributes = type(thing), vars(thing)
+        return lambda: [kind, *attributes.values()]
+    if isinstance(thing, dict):
+        return lambda: [*thing, *thing.values()]
+    if isinstance(thing, list | tuple | set | frozenset):
+        return lambda: list(thing)
+    if isinstance(thing, np.ndarray):
+        return partial(_array, thing)
+    if isinstance(thing, FunctionType):
+        return None if _of_library(thing.__module__) else _function(thing)
+    if isinstance(thing, MethodType):
+        return lambda: [thing.__func__, thing.__self__]
+    if isinstance(thing, staticmethod | classmethod):
+        return lambda: [thing.__func__]
+    if isinstance(thing, property):
+        return lambda: [thing.fget]
+    if isinstance(thing, partial):
+        return lambda: [thing.func, *thing.args, *thing.keywords.values()]
+    if isinstance(thing, type):
+        return None if _of_library(thing.__module__) else lambda: [*thing.__mro__, *vars(thing).values()]
+    if isinstance(thing, ModuleType) or _of_library(type(thing).__module__):
+        return None
+    slots = [s for kind in type(thing).__mro__ for s in getattr(kind, "__slots__", ()) if s != "__dict__"]
+    if slots:
+        return lambda: [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, s, None) for s in slots)]
+    attributes = getattr(thing, "__dict__", None)
+    return (lambda: list(attributes.values())) if isinstance(attributes, dict) else None
+
+
+def _descended(thing: Any, parts: Parts) -> Iterable[Any]:
+    """Keras's own notes about a layer, such as where it was called, are told by identity."""
+    if not isinstance(thing, keras.layers.Layer):
+        return parts
+    kept = [value for name, value in vars(thing).items() if name not in _bookkeeping()]
+    return [type(thing), *thing._layers, *kept]
+
+
+@cache
+def _bookkeeping() -> frozenset[str]:
+    symbol = keras.Input((1,))
+    own = {*vars(keras.layers.Layer()), *vars(keras.Model(symbol, symbol)), *vars(keras.Sequential())}
+    return frozenset(own - {"_layers"})
+
+
+def _array(values: Any) -> Parts:
+    contents = values.tobytes() if values.dtype != object else repr(values).encode()
+    return [zlib.crc32(contents), values.shape, values.dtype.str]
+
+
+def _function(function: Any) -> Callable[[], Parts]:
+    """The code, what a closure holds, defaults, and the globals of the names in the code; of modules, their numbers alone."""
+    names = _names(function.__code__)
+    space = function.__globals__
+
+    def parts() -> Parts:
+        found: Parts = [function.__code__, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        for cell in function.__closure__ or ():
+            try:
+                found.append(cell.cell_contents)
+            except ValueError:  # not filled yet
+                found.append(None)
+        for name in names:
+            value = space.get(name)
+            if isinstance(value, ModuleType):
+                inside = [vars(value).get(n) for n in names]
+                found += [v for v in inside if isinstance(v, VALUES)]
+            else:
+                found.append(value)
+        return found
+
+    return parts
+
+
+def _names(code: CodeType) -> tuple[str, ...]:
+    inner = (name for const in code.co_consts if isinstance(const, CodeType) for name in _names(const))
+    return tuple(dict.fromkeys((*code.co_names, *inner)))
+
+
+def _of_library(module: str | None) -> bool:
+    return (
+        module is None or module.partition(".")[0] in LIBRARIES or module in ("builtins", "_thread", "threading", "abc")
+    )
+
 
 Key = tuple[str, tuple[tuple[int | None, ...], ...]]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,28 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import (
-    torch_attention,
-    torch_calls,
-    torch_ending,
-    torch_exact,
-    torch_folding,
-    torch_hints,
-    torch_layers,
-    torch_running,
-    torch_weights,
-)
+from crossxai.adapters import torch_attention, torch_copies, torch_layers, torch_running
 from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
     as_rows,
+    check_depth,
     check_inputs,
     check_modalities,
     constants,
     model_failed,
     one_output,
 )
-from crossxai.adapters.redrawing import check_depth
+from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.known import kind_of, known
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
@@ -79,7 +70,7 @@ class TorchModel:
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
         self.name = name
         self.modalities = check_modalities(modalities)
-        self.module = torch_running.unwrapped(module).to(device)
+        self.module = torch_running.unwrap(module).to(device)
         self.output_axes = output_axes
         self.output = output
         self.outputs = check_declared(outputs)
@@ -120,14 +111,14 @@ class TorchModel:
 
         outputs, gradients = self._ask(inputs, True, both)
         return outputs, tuple(
-            np.zeros(x.shape, outputs.dtype) if g is None else torch_running.array(g.movedim(1, -1) if m.spatial else g)
+            np.zeros(x.shape, outputs.dtype) if g is None else to_array(g.movedim(1, -1) if m.spatial else g)
             for m, x, g in zip(self.modalities, inputs, gradients, strict=True)
         )
 
     def exact(self) -> TorchModel | None:
-        """This model as it is now, in float64, to measure with and to throw away; None where there is none: see `torch_exact`."""
+        """This model as it is now, in float64, to measure with and to throw away; None where there is none."""
         with self._lock, torch.inference_mode(False):
-            module = torch_exact.exact(self.module)
+            module = torch_copies.float64_copy(self.module)
         return None if module is None else self._around(module)
 
     def cut(self, inputs: Inputs) -> str:
@@ -145,13 +136,13 @@ class TorchModel:
         )
 
     def hints(self) -> Mapping[str, Any]:
-        """What the module shows of itself without a pass; see `torch_hints`."""
-        return torch_hints.hints(self.module)
+        """What the module shows of itself without a pass; see `torch_layers`."""
+        return torch_layers.hints(self.module)
 
-    def calls(self, inputs: Inputs) -> torch_calls.Calls:
-        """What the module calls in one forward pass; see `torch_calls`."""
+    def calls(self, inputs: Inputs) -> torch_running.Calls:
+        """What the module calls in one forward pass; see `torch_running`."""
         with self._lock:
-            return torch_calls.listened(self.module, lambda: self.predict(inputs))
+            return torch_running.record_calls(self.module, lambda: self.predict(inputs))
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
         """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order.
@@ -169,7 +160,7 @@ class TorchModel:
             if isinstance(output, Tensor) and output.ndim >= 2:
                 self._axes[name] = seen.axes(layer, given, output)
                 if wanted is None or name in wanted:
-                    found[name] = torch_running.array(output.detach().clone())  # before an in-place ReLU comes
+                    found[name] = to_array(output.detach().clone())  # before an in-place ReLU comes
 
         self._check_layers()
         with self._lock, torch_layers.hooked(self.module, look), seen:
@@ -212,8 +203,8 @@ class TorchModel:
         outputs, (gradient,) = self._ask(inputs, True, both)
         return (
             outputs,
-            torch_running.array(seen[0].detach()),
-            torch_running.array(torch.zeros_like(seen[0]) if gradient is None else gradient),
+            to_array(seen[0].detach()),
+            to_array(torch.zeros_like(seen[0]) if gradient is None else gradient),
         )
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
@@ -228,7 +219,7 @@ class TorchModel:
             with self._replacing(layer, record):
                 return self._outputs(self._run(self._tensors(inputs)))
 
-        return self._ask(inputs, False, run), torch_running.array(seen[0])
+        return self._ask(inputs, False, run), to_array(seen[0])
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in its own order."""
@@ -241,9 +232,11 @@ class TorchModel:
         return self._ask(inputs, False, run)
 
     def ending(self, inputs: Inputs) -> str | None:
-        """The last operation of a forward pass: see `torch_ending`."""
+        """The last operation of a forward pass: see `torch_layers`."""
         return self._ask(
-            inputs, True, lambda: torch_ending.ending(self._run([t.requires_grad_() for t in self._tensors(inputs)]))
+            inputs,
+            True,
+            lambda: torch_layers.last_operation(self._run([t.requires_grad_() for t in self._tensors(inputs)])),
         )
 
     def graph(self, inputs: Inputs) -> Graph:
@@ -277,13 +270,13 @@ class TorchModel:
         check_depth(depth, tuple(weights), self.name)
         with self._lock, torch.inference_mode(False):
             chosen = {name: weights[name] for name in list(weights)[:depth]}
-            module = torch_weights.randomised(self.module, chosen, seed, self.name)
+            module = torch_copies.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)
 
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
-        with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory():
-            faster = self._around(torch_folding.folded(self.module, lambda: self._graph(inputs), self.name))
+        with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory_errors():
+            faster = self._around(torch_copies.folded_copy(self.module, lambda: self._graph(inputs), self.name))
         verify(self, faster, inputs)
         return faster
 
@@ -315,12 +308,14 @@ class TorchModel:
 
     def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
         with self._lock:
-            return torch_weights.layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
+            return torch_copies.weighted_layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
 
     def _check_mode(self) -> None:
         if "eval" in vars(self.module):  # a module of torch.export: its mode was settled when it was exported
             return
-        training = [name or "the module itself" for name, m in self.module.named_modules() if torch_hints.matters(m)]
+        training = [
+            name or "the module itself" for name, m in self.module.named_modules() if torch_layers.training_matters(m)
+        ]
         if training:
             raise InvalidInput(
                 f"the module is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): dropout and "
@@ -334,7 +329,7 @@ class TorchModel:
             torch.inference_mode(False),
             torch.set_grad_enabled(gradients),
             torch_running.eager(self.module),
-            torch_running.memory(),
+            torch_running.memory_errors(),
         ):
             try:
                 return work()
@@ -342,7 +337,7 @@ class TorchModel:
                 raise
             except foreign() as error:
                 words = str(error)
-                if isinstance(error, torch.cuda.OutOfMemoryError) or torch_running.no_memory(words):
+                if isinstance(error, torch.cuda.OutOfMemoryError) or torch_running.says_no_memory(words):
                     raise
                 if "view size is not compatible" in words and not self._contiguous:
                     self._contiguous = True
@@ -378,7 +373,7 @@ class TorchModel:
         return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _outputs(self, raw: Tensor) -> Array:
-        return torch_running.array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
+        return to_array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())
 
     def _gradients(self, raw: Tensor, at: list[Tensor], cotangent: Cotangent, outputs: Array) -> list[Tensor | None]:
         if not raw.requires_grad:
@@ -403,25 +398,5 @@ class TorchModel:
             raise UnknownName(f"layer of model {self.name!r}", layer, modules)
         return modules[layer]
 
-    @contextmanager
-    def _replacing(self, layer: str, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """Pass the layer's output through `function`; the hook is removed afterwards."""
-        module = self._layer(layer)
-        runs = 0
-
-        def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor:
-            nonlocal runs
-            runs += 1
-            if runs > 1:
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} runs more than once in a pass: name another")
-            if not isinstance(output, Tensor):
-                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {type(output).__name__}, not a tensor")
-            return function(output)
-
-        handle = module.register_forward_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-        if not runs:
-            raise Unsupported(f"layer {layer!r} of model {self.name!r} does not run in a forward pass")
+    def _replacing(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        return torch_layers.replacing(self._layer(layer), function, f"layer {layer!r} of model {self.name!r}")

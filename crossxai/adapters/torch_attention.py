@@ -1,18 +1,235 @@
-"""What a torch module attends to, as arrays, with the gradient there; `torch_recording` says how it is seen."""
+"""What a torch module attends to, recorded without touching the module: probabilities as arrays, and the gradient there.
+
+A function mode sees every call of torch within its `with`, in this thread only, so nothing is replaced that would have to be
+put back. Fused attention (`nn.MultiheadAttention`, `scaled_dot_product_attention`) is computed step by step; torch itself
+leaves the fused paths of `TransformerEncoder` while a mode is on. Attention written by hand is told by its two products: a
+softmax of what one product gave, multiplied with values along the axis that it sums to 1 over. Every other product of two
+activations that the outputs depend on is refused: a map without it would be wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from crossxai.adapters.torch_flow import version
-from crossxai.adapters.torch_recording import Recorded, Recording
+from crossxai.adapters.torch_flow import INPUTS, Flow, Past, Product, product, swapped, tensors, version
+from crossxai.adapters.torch_fused_attention import multi_head, scaled_dot_product
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
 from crossxai.model import Array
+
+_STEPS = {"multi_head_attention_forward": multi_head, "scaled_dot_product_attention": scaled_dot_product}
+_MULTIPLIES = ("mul", "multiply", "__mul__", "__rmul__")
+_PRODUCTS = (
+    "matmul",
+    "__matmul__",
+    "__rmatmul__",
+    "einsum",
+    "tensordot",
+    "inner",
+    "dot",
+    "vdot",
+    "mv",
+    "addmv",
+    "addbmm",
+)
+_LEAVES = ("numpy", "tolist", "__array__", "__dlpack__")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One layer's probabilities, part of the graph of the outputs.
+
+    order: its axes as (samples, heads, queries, keys). certain: whether the first is known to be that of the samples.
+    bit: what stands for this layer in `torch_flow.Past`.
+    """
+
+    layer: str
+    tensor: Tensor
+    order: tuple[int, ...]
+    certain: bool
+    bit: int
+    version: int
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(samples, heads, queries, keys), or as many axes as there are."""
+        return self.tensor.permute(self.order)
+
+
+@dataclass
+class _Running:
+    """A module that runs, and how many attentions of its own it has computed in this call."""
+
+    name: str
+    attentions: int = 0
+
+
+class Recording(TorchFunctionMode):
+    """While on, attention is computed so that its probabilities exist, and these are kept in `layers`.
+
+    gradients: whether the probabilities will be differentiated at. nudges: layer by layer, (heads, queries, keys) of one
+    sample, what its probabilities change by, relative to what they are. Raises `Unsupported`, from within the pass, for
+    attention that cannot be recorded.
+    """
+
+    def __init__(
+        self, module: nn.Module, inputs: Iterable[Tensor], gradients: bool, nudges: Sequence[Array] = ()
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.gradients, self.nudges = gradients, nudges
+        self.layers: list[Recorded] = []
+        self.flow = Flow(inputs)
+        self.others: dict[int, str] = {}  # products of two activations that are no attention so far: bit → layer
+        self.left = ""  # the layer where activations left torch, if any did
+        self._bit = INPUTS
+        self._running: list[_Running] = []
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Recording:
+        with ExitStack() as stack:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code calls no function of torch
+            for name, module in self.module.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    raise Unsupported(f"{name or 'the module'} is TorchScript, whose attention is out of sight")
+                stack.callback(module.register_forward_pre_hook(self._before(name)).remove)
+                stack.callback(module.register_forward_hook(self._after, with_kwargs=True).remove)
+            self._closing = stack.pop_all()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._closing.close()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(getattr(func, "overloadpacket", func), "__name__", "")  # exported modules call overloads
+        past = self.flow.past(args, kwargs)
+        if name in _STEPS:
+            outputs = _STEPS[name](self._layer, self._keep, args, kwargs)
+            self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
+            return outputs
+        if "attention" in name or name == "_transformer_encoder_layer_fwd":
+            raise Unsupported(
+                f"layer {self._here!r} calls {name}, whose probabilities cannot be recorded: a map without that layer would "
+                "be wrong"
+            )
+        factors = product(name, args, kwargs)
+        if factors is not None:
+            return self._multiply(factors, name, past, func, args, kwargs)
+        outputs = func(*args, **kwargs)
+        self._follow(name, args, kwargs, outputs, past)
+        return outputs
+
+    @property
+    def _here(self) -> str:
+        """The innermost module that runs."""
+        return (self._running[-1].name if self._running else "") or "the module itself"
+
+    @property
+    def _layer(self) -> str:
+        """What the next attention is called: the innermost module that runs, numbered if it has computed others."""
+        before = self._running[-1].attentions if self._running else 0
+        return f"{self._here} ({before + 1})" if before else self._here
+
+    def _before(self, name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _args: Any) -> None:
+            self._running.append(_Running(name))
+
+        return hook
+
+    def _after(self, _module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
+        """A module's outputs depend on its inputs even where what it does was not seen."""
+        self._running.pop()
+        past = self.flow.past(args, kwargs)
+        self.flow.set([t for t in tensors(outputs) if not self.flow.knows(t)], Past(past.all))
+
+    def _new(self) -> int:
+        self._bit <<= 1
+        return self._bit
+
+    def _keep(self, tensor: Tensor, order: tuple[int, ...] | None = None, certain: bool = False) -> Tensor:
+        layer = self._layer
+        if self.gradients and not torch.is_grad_enabled():
+            raise Unsupported(f"layer {layer!r} runs under torch.no_grad(), so there is no gradient at its attention")
+        if tensor.isnan().any():
+            raise Unsupported(f"layer {layer!r}: the masks leave a token nothing to attend to")
+        if self.gradients and not tensor.requires_grad:  # frozen weights, and inputs that need no gradient
+            tensor = tensor.detach().requires_grad_()  # not the model's own, which it may go on writing to
+        axes = tuple(range(tensor.dim())) if order is None else order
+        self.layers.append(Recorded(layer, tensor, axes, certain, self._new(), version(tensor)))
+        if self._running:
+            self._running[-1].attentions += 1
+        if not self.nudges:
+            return tensor
+        ordered = tensor.permute(axes)
+        nudge = torch.as_tensor(self.nudges[len(self.layers) - 1], dtype=tensor.dtype, device=tensor.device)
+        return (ordered * (1 + nudge.reshape(ordered.shape))).permute(
+            [axes.index(axis) for axis in range(tensor.dim())]
+        )
+
+    def _multiply(
+        self,
+        factors: Product,
+        name: str,
+        past: Past,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """A product of matrices: attention's second one, or possibly its first."""
+        both = sum(self.flow.past(t).all & INPUTS for t in factors.tensors) > 1
+        values = both or sum(t.dim() > 2 for t in factors.tensors) > 1  # else a linear map with the model's weights
+        for position, tensor in enumerate(factors.tensors):
+            weights = self.flow.weights(tensor)
+            order = None if weights is None else factors.order(position, weights.axis)
+            if weights is not None and order is not None and weights.product and values:
+                kept = self._keep(tensor, order)
+                self.others = {bit: layer for bit, layer in self.others.items() if not bit & weights.product}
+                outputs = func(*swapped(args, tensor, kept), **swapped(kwargs, tensor, kept))
+                self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
+                return outputs
+        bit = self._new()
+        if both:
+            self.others[bit] = self._here
+        outputs = func(*args, **kwargs)
+        earlier = 0 if both else past.product
+        self.flow.set(outputs, Past(past.all | bit, earlier if name == "linear" and not both else earlier | bit))
+        return outputs
+
+    def _follow(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any, past: Past) -> None:
+        """Any other call: its results depend on what its arguments do."""
+        given, results = list(tensors((args, kwargs))), list(tensors(outputs))
+        if name in _LEAVES and past.all:
+            self.left = self._here
+        if name in ("softmax", "_softmax"):
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            self.flow.set(outputs, Past(past.all))
+            if axis is not None and results[0].dim():
+                self.flow.softmax(results[0], axis, past.product)
+            return
+        softmaxes = [t for t in given if self.flow.weights(t) is not None]
+        mixes = name in _PRODUCTS or (softmaxes and name in _MULTIPLIES)
+        if mixes and sum(self.flow.past(t).all & INPUTS for t in given) > 1:
+            bit = self._new()  # values weighed and, perhaps, summed by hand
+            self.others[bit], past = self._here, Past(past.all | bit, past.product)
+        self.flow.set(outputs if results else given[:1], past)  # x[…] = y gives nothing back
+        for before in softmaxes:
+            for after in results:
+                if not self.flow.same(name, before, after) and "dropout" in name:
+                    raise Unsupported(f"layer {self._here!r} drops attention at random")
+
 
 KIND = "attention that can be recorded: torch's own, or softmax(query · key) · value written by hand"
 

@@ -1,7 +1,8 @@
-"""What torch's own layers tell about the axes of their outputs, carried along as long as a tensor stays the same."""
+"""What a torch module shows of itself: the axes of its layers' outputs, its last operation, and hints that need no pass."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from crossxai.errors import Unsupported
 
 Axes = tuple[str, ...]
 
@@ -141,6 +144,29 @@ def hooked(module: nn.Module, hook: Callable[[str, nn.Module, Any, Any], None]) 
             handle.remove()
 
 
+@contextmanager
+def replacing(layer: nn.Module, function: Callable[[Tensor], Tensor], name: str) -> Iterator[None]:
+    """Pass the layer's output through `function` inside; raises `Unsupported` unless it runs once and gives a tensor."""
+    runs = 0
+
+    def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor:
+        nonlocal runs
+        runs += 1
+        if runs > 1:
+            raise Unsupported(f"{name} runs more than once in a pass: name another")
+        if not isinstance(output, Tensor):
+            raise Unsupported(f"{name} gives {type(output).__name__}, not a tensor")
+        return function(output)
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+    if not runs:
+        raise Unsupported(f"{name} does not run in a forward pass")
+
+
 def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
     """Where the gradient of the outputs is lost, in words: the first layer that gets a gradient and passes none on.
 
@@ -168,3 +194,87 @@ def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
         if not outputs.requires_grad
         else "on a part of the way (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
     )
+
+
+KEEPING_RANGE = frozenset(
+    {
+        *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "T", "Transpose", "Permute", "Clone", "Alias"),
+        *("Slice", "Select", "Expand", "ToCopy", "UpsampleBilinear2D", "UpsampleNearest2D", "Mean", "AvgPool2D"),
+        *("AdaptiveAvgPool2D", "MaxPool2DWithIndices"),
+    }
+)
+"""Operations that keep what lies in [0, 1] there."""
+
+ENDINGS = {
+    **{"Sigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "log-softmax", "LogSigmoid": "log-sigmoid"},
+    **dict.fromkeys(("Addmm", "Mm", "Bmm", "Convolution", "NativeBatchNorm", "CudnnBatchNorm"), "linear"),
+}
+SUMS = ("Add", "Sub")
+
+
+def last_operation(outputs: Tensor) -> str | None:
+    """ "sigmoid", "softmax", "log-softmax", "log-sigmoid" or "linear" (a layer without an activation); None for anything else."""
+    return _last_operation(outputs.grad_fn)
+
+
+def _last_operation(step: Any) -> str | None:
+    while step is not None:
+        name = re.sub(r"Backward\d*$", "", step.name())
+        if name in SUMS:  # a bias, or a residual branch; but 0.5 + 0.5 * tanh(x) is a sigmoid
+            return "linear" if any(_last_operation(term) == "linear" for term, _ in step.next_functions) else None
+        if name not in KEEPING_RANGE:
+            return ENDINGS.get(name)
+        step = step.next_functions[0][0]
+    return None
+
+
+PLAIN = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Identity, nn.Flatten, nn.Hardtanh, nn.LeakyReLU)
+"""Layers that compute the same in training mode."""
+
+
+def hints(module: nn.Module) -> Mapping[str, Any]:
+    """ "norms": how many batch norms there are; "fresh norms": those that never saw a batch and were never trained; "in place":
+    names of layers that overwrite what they are given; "hooked": names of layers with hooks of someone else; "normalising": name
+    → (mean, sd) of layers that standardise by constants, averaged over channels."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    return {
+        "norms": len(norms),
+        "fresh norms": sum(_fresh(norm) for norm in norms),
+        "in place": [name for name, m in module.named_modules() if getattr(m, "inplace", False)],
+        "normalising": {name: pair for name, m in module.named_modules() if (pair := _constants(m)) is not None},
+        "hooked": [
+            name or "the module itself"
+            for name, m in module.named_modules()
+            if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+        ],
+    }
+
+
+def _constants(module: nn.Module) -> tuple[float, float] | None:
+    """The mean and sd that a module subtracts and divides by, told by what it calls them; None if it holds no such numbers."""
+    for mean, sd in (("mean", "std"), ("pixel_mean", "pixel_std"), ("image_mean", "image_std")):
+        pair = [getattr(module, name, None) for name in (mean, sd)]
+        if all(isinstance(v, torch.Tensor | list | tuple | float | int) for v in pair):
+            numbers = [torch.as_tensor(v, dtype=torch.float64).flatten() for v in pair]
+            if all(0 < n.numel() <= 4 for n in numbers) and not any(
+                p.requires_grad for p in pair if isinstance(p, torch.Tensor)
+            ):
+                return float(numbers[0].mean()), float(numbers[1].mean())
+    return None
+
+
+def training_matters(module: nn.Module) -> bool:
+    """Whether a module is in training mode, and may compute otherwise because of it.
+
+    Quantised leaves, which torch makes in training mode, and plain activations do not.
+    """
+    if not getattr(module, "training", False):
+        return False
+    return not (type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized"))
+
+
+def _fresh(norm: Any) -> bool:
+    tracked = norm.num_batches_tracked is not None and int(norm.num_batches_tracked) > 0
+    moved = bool(torch.any(norm.running_mean != 0)) or bool(torch.any(norm.running_var != 1))
+    scaled = norm.affine and bool(torch.any(norm.weight != 1) or torch.any(norm.bias != 0))
+    return not (tracked or moved or scaled)

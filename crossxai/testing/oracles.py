@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.adapters.redrawing import redrawn
+from crossxai.adapters.checks import redrawn
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.question import Question

@@ -53,7 +53,7 @@ class ModelRandomisation(_Compared):
 
     stages: depths looked at, evenly from the top layer with weights to all of them, fewer if there are fewer layers. The value
     is the mean over them. The curve runs over the share of layers drawn anew, and starts at 0 with the map itself.
-    extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.adapters.redrawing`; Adebayo et al. draw
+    extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.adapters.checks`; Adebayo et al. draw
     from the initialiser instead, which a trained network does not name.
     """
 

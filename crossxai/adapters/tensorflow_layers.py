@@ -1,13 +1,17 @@
-"""What the axes of a Keras layer's output mean, where the layer's own definition or the functional graph tells."""
+"""What Keras layers show of themselves: the axes of their outputs, norms as they were made, the last operation; hooks on them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from crossxai.adapters.checks import overridden
+from crossxai.errors import Unsupported
 from crossxai.porting.keras_kinds import HARMLESS
 
 Axes = tuple[str, ...]
@@ -41,7 +45,7 @@ POINTWISE = frozenset({
 """The same of keras.ops, by the name of their class: the classes themselves are not public."""
 
 
-def own(layer: Any) -> Axes | None:
+def defined_axes(layer: Any) -> Axes | None:
     """What a layer's definition says of its output's axes after the sample axis; None if it says nothing."""
     for kinds, pooled in ((WINDOWED, False), (GLOBAL, True)):
         known = next((kind for kind in type(layer).__mro__ if kind in kinds), None)
@@ -55,7 +59,7 @@ def own(layer: Any) -> Axes | None:
     return None
 
 
-def along(
+def axes_along(
     model: Any, inputs: Mapping[int, Axes], found: dict[int, Axes | None] | None = None
 ) -> dict[int, Axes | None]:
     """id of every symbolic tensor of a functional graph → its axes after the sample axis, carried along the graph.
@@ -73,20 +77,20 @@ def along(
             if hasattr(inner, "_nodes_by_depth"):
                 if len(operation._inbound_nodes) == 1 and len(given) == len(inner.inputs):
                     named = {id(s): axes.get(id(t)) for s, t in zip(inner.inputs, given, strict=True)}
-                    along(inner, {i: a for i, a in named.items() if a is not None}, axes)
+                    axes_along(inner, {i: a for i, a in named.items() if a is not None}, axes)
                     results: Any = [axes.get(id(s)) for s in inner.outputs]
                 else:
                     results = []
             else:
-                results = [_of(operation, given, node.output_tensors, axes)]
+                results = [_axes_of(operation, given, node.output_tensors, axes)]
             for tensor, result in zip(node.output_tensors, results, strict=False):
                 axes[id(tensor)] = result if result is None or len(result) == len(tensor.shape) - 1 else None
     return axes
 
 
-def _of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None]) -> Axes | None:
+def _axes_of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None]) -> Axes | None:
     if isinstance(operation, _K.Layer):
-        told = own(operation)
+        told = defined_axes(operation)
         if told is not None:
             return told
         dense = isinstance(operation, _K.Dense)
@@ -106,3 +110,90 @@ def _of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None
     (source,) = known if len(known) == 1 else (None,)
     # A dense layer mixes along the last axis, of which it makes another one.
     return None if dense and (source is None or source[-1] != "channel") else source
+
+
+KEEPING_RANGE = frozenset(
+    {
+        *("Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose", "Cast", "StridedSlice", "EnsureShape", "Mean"),
+        *("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "MaxPool"),
+    }
+)
+"""Operations that keep what lies in [0, 1] there."""
+
+ENDINGS = {
+    **{"Sigmoid": "sigmoid", "Softmax": "softmax", "LogSoftmax": "log-softmax"},
+    **dict.fromkeys(("BiasAdd", "MatMul", "BatchMatMulV2", "Conv2D", "FusedBatchNormV3"), "linear"),
+}
+SUMS = ("Add", "AddV2", "Sub")
+
+
+def last_operation(output: Any) -> str | None:
+    """ "sigmoid", "softmax", "log-softmax" or "linear" (a layer without an activation); None for anything else."""
+    step = output.op
+    while step.type in KEEPING_RANGE:
+        step = step.inputs[0].op
+    if step.type in SUMS:  # a bias, or a residual branch; but 0.5 + 0.5 * tanh(x) is a sigmoid
+        return "linear" if any(last_operation(term) == "linear" for term in step.inputs) else None
+    return ENDINGS.get(step.type)
+
+
+def hints(layers: Iterable[Any]) -> Mapping[str, Any]:
+    """ "norms": how many batch norms there are; "fresh norms": those whose statistics and weights are as they were made;
+    "rescaling": what a Rescaling layer multiplies by, where there is one."""
+    every = list(layers)
+    norms = [layer for layer in every if isinstance(layer, keras.layers.BatchNormalization) and layer.built]
+    rescaling = [layer.scale for layer in every if isinstance(layer, keras.layers.Rescaling)]
+    found: dict[str, Any] = {"norms": len(norms), "fresh norms": sum(_fresh(norm) for norm in norms)}
+    return found | ({"rescaling": rescaling[0]} if rescaling else {})
+
+
+def _fresh(norm: Any) -> bool:
+    pairs = ((norm.moving_mean, 0), (norm.moving_variance, 1), (norm.gamma, 1), (norm.beta, 0))
+    return all(weight is None or bool((np.asarray(weight) == start).all()) for weight, start in pairs)
+
+
+@contextmanager
+def hooked(layers: Mapping[str, Any], hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
+    """Within it, the outputs of the named layers pass through functions. layers: every layer by name."""
+    own = {name: vars(layers[name])["call"] for name in hooks if "call" in vars(layers[name])}
+    try:
+        for name, hook in hooks.items():
+            # Past Keras's own __setattr__, which would track the function as part of the model.
+            object.__setattr__(layers[name], "call", _after(layers[name].call, hook))
+        yield
+    finally:
+        for name in hooks:
+            vars(layers[name]).pop("call", None)
+        for name, call in own.items():
+            object.__setattr__(layers[name], "call", call)
+
+
+@contextmanager
+def once(
+    layers: Mapping[str, Any], layer: str, model: str, change: Callable[[Any], Any] = lambda output: output
+) -> Iterator[list[Any]]:
+    """Within it, the output of one layer passes through `change`; the list holds what came of it.
+
+    Raises `Unsupported` afterwards unless the layer ran exactly once and gave a tensor.
+    """
+    seen: list[Any] = []
+
+    def record(output: Any) -> Any:
+        seen.append(change(output) if tf.is_tensor(output) and not seen else output)
+        return seen[-1]
+
+    with hooked(layers, {layer: record}):
+        yield seen
+    if len(seen) > 1:
+        raise Unsupported(f"layer {layer!r} of model {model!r} runs more than once in a pass: name another")
+    if not seen:
+        raise Unsupported(f"layer {layer!r} of model {model!r} does not run in a forward pass")
+    if not tf.is_tensor(seen[0]):
+        raise Unsupported(f"layer {layer!r} of model {model!r} gives {type(seen[0]).__name__}, not a tensor")
+
+
+def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return hook(call(*args, **kwargs))
+
+    return wrapped
