@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from crossxai.assumptions.known import itself, kind_of, known
+from crossxai.assumptions.facts import itself, kind_of, known
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.process import foreign

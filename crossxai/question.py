@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crossxai.assumptions import trust
 from crossxai.assumptions.cam_layers import CamLayers
-from crossxai.assumptions.finite import require_finite
+from crossxai.assumptions.trust import require_finite
 from crossxai.attention import AttentionMap
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported

@@ -19,7 +19,7 @@ from crossxai.errors import OutOfMemory, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import Deletion, evaluate
 from crossxai.model import Array, Foldable, Inputs
-from crossxai.porting.folding import check
+from crossxai.porting.certificate import check_folded
 from crossxai.studies.networks import resnet18_keras, resnet18_torch
 from crossxai.testing import Counting
 
@@ -207,11 +207,11 @@ def test_folding_takes_no_more_memory_than_a_batch(size: int, few: int) -> None:
 def test_a_difference_is_not_let_through() -> None:
     """What the certificate refuses: too far for how outputs vary, whatever their size; not finite; another shape."""
     one = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    check(one, one * (1 + 5e-6), "net")
-    check(one + 1000, one + 1000 + np.float32(1.2e-4), "net")  # a rounding of 1000
+    check_folded(one, one * (1 + 5e-6), "net")
+    check_folded(one + 1000, one + 1000 + np.float32(1.2e-4), "net")  # a rounding of 1000
     for base, other in ((one, one * 1.001), (one, one * np.nan), (one, one[:, :2]), (one + 1000, one * 1.001 + 1000)):
         with pytest.raises(Unsupported, match="batch norms folded"):
-            check(base, other, "net")
+            check_folded(base, other, "net")
 
 
 def test_long_streams_are_scored_by_the_folded_copy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get, twins
-from crossxai.testing.counting import Counting
+from crossxai.testing.oracles import Counting
 
 NAMES = ["fullgrad", "shapleycam", "guided_backprop"]
 

@@ -166,21 +166,14 @@ CORE |= {
     f"assumptions.{name}"
     for name in (
         "cam_layers",
-        "companions",
-        "exact",
-        "fact",
-        "finite",
+        "facts",
         "gradients",
-        "known",
-        "layer_gradients",
+        "inputs",
         "layout",
-        "missing",
-        "passes",
         "placing",
-        "precision",
+        "probes",
         "repeating",
         "slopes",
-        "stairs",
         "trust",
     )
 }

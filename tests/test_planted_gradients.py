@@ -16,9 +16,8 @@ from torch import nn
 from crossxai import BrokenAssumption, Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.assumptions.fact import Fact
-from crossxai.assumptions.gradients import gradients
-from crossxai.assumptions.layer_gradients import at_layer
+from crossxai.assumptions.facts import Fact
+from crossxai.assumptions.gradients import gradient_at_layer, gradients
 from crossxai.explainers import get
 
 IMAGE = (Modality.image(),)
@@ -112,8 +111,8 @@ def test_a_flat_image_has_ties_and_no_fault() -> None:
 
 def test_a_layer_below_a_cut_branch() -> None:
     broken, healthy = (TorchModel(MADE["torch"]("gate", s, 0), IMAGE) for s in (0.1, 0.0))
-    assert at_layer(broken, (images(0),), "conv1").verdict == "broken"
-    assert at_layer(healthy, (images(0),), "conv1").verdict == "holds"
+    assert gradient_at_layer(broken, (images(0),), "conv1").verdict == "broken"
+    assert gradient_at_layer(healthy, (images(0),), "conv1").verdict == "holds"
 
 
 def test_underflow_is_called_so() -> None:

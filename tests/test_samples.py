@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossxai.assumptions.missing import missing_values
+from crossxai.assumptions.inputs import missing_values
 from crossxai.errors import InvalidInput
 from crossxai.files import Samples
 from crossxai.model import Modality

@@ -31,7 +31,8 @@ from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import folded, verify
+from crossxai.porting.certificate import require_same_outputs
+from crossxai.porting.graph import fold_batch_norms
 from crossxai.porting.to_keras import build
 from crossxai.process import foreign, streams_kept
 
@@ -316,11 +317,11 @@ class KerasModel:
         self._build(inputs)
         if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in self._named().values()):
             raise Unsupported(f"model {self.name!r} has no batch norm, so there is nothing to fold")
-        graph = folded(self.graph(inputs))
+        graph = fold_batch_norms(self.graph(inputs))
         with streams_kept(), self._asking(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
         faster = self._around(network)
-        verify(self, faster, inputs)
+        require_same_outputs(self, faster, inputs)
         return faster
 
     def _around(self, model: Any, **options: Any) -> KerasModel:

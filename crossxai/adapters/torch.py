@@ -25,12 +25,12 @@ from crossxai.adapters.checks import (
     one_output,
 )
 from crossxai.adapters.torch_running import to_array
-from crossxai.assumptions.known import kind_of, known
+from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.outputs import Outputs, check_declared
-from crossxai.porting.folding import verify
+from crossxai.porting.certificate import require_same_outputs
 from crossxai.process import foreign
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory_errors():
             faster = self._around(torch_copies.folded_copy(self.module, lambda: self._graph(inputs), self.name))
-        verify(self, faster, inputs)
+        require_same_outputs(self, faster, inputs)
         return faster
 
     def _graph(self, inputs: Inputs) -> Graph:

@@ -12,8 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crossxai.adapters.checks import LARGEST_COPY, redrawn
 from crossxai.errors import Unsupported
-from crossxai.porting.folding import pairs
-from crossxai.porting.graph import Graph
+from crossxai.porting.graph import Graph, foldable_norms
 from crossxai.process import foreign
 
 
@@ -48,7 +47,9 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
         raise Unsupported(nothing)
     graph = trace()
     paths = {graph.layers[path]: path for path in leaves if path in graph.layers}
-    wanted = [(paths[conv], paths[norm]) for norm, conv in pairs(graph).items() if conv in paths and norm in paths]
+    wanted = [
+        (paths[conv], paths[norm]) for norm, conv in foldable_norms(graph).items() if conv in paths and norm in paths
+    ]
     if not wanted:
         raise Unsupported(nothing)
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crossxai.assumptions import layout, placing
-from crossxai.assumptions.known import itself, kind_of, known
+from crossxai.assumptions.facts import itself, kind_of, known
 from crossxai.assumptions.layout import Layout
 from crossxai.assumptions.placing import Placed
 from crossxai.errors import UnknownName, Unsupported

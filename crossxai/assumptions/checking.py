@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions import inside, targets, training, trust, values
-from crossxai.assumptions.fact import Fact, Verdict
+from crossxai.assumptions import training, trust
+from crossxai.assumptions.facts import Fact, Verdict
+from crossxai.assumptions.inputs import target_fact, value_facts
+from crossxai.assumptions.layer_facts import layer_facts
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
@@ -79,7 +81,7 @@ def check(
     if len(given) != len(model.modalities):
         names = ", ".join(m.name for m in model.modalities)
         raise InvalidInput(f"model {model.name!r} takes {len(model.modalities)} arrays ({names}), got {len(given)}")
-    facts = [f for m, v in zip(model.modalities, given, strict=True) for f in values.values_of(model, m, v)]
+    facts = [f for m, v in zip(model.modalities, given, strict=True) for f in value_facts(model, m, v)]
     if any(f.verdict == "broken" for f in facts):
         return Check(model.name, tuple(facts))
     facts += _asked("deterministic", lambda: list(trust.scores_of(model, given)))
@@ -92,8 +94,8 @@ def check(
         facts.append(Fact("gradient", "note", found, "its adapter", "explainers that need one refuse"))
     facts += _asked("outputs", lambda: _outputs(model, given, labels))
     if target is not None:
-        facts += _asked("target", lambda: [targets.target_of(model, given, target)])
-    facts += _asked("layers", lambda: inside.inside(model, given))
+        facts += _asked("target", lambda: [target_fact(model, given, target)])
+    facts += _asked("layers", lambda: layer_facts(model, given))
     return Check(model.name, tuple(facts))
 
 

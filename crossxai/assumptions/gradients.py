@@ -1,4 +1,4 @@
-"""Does a gradient reach every modality, and is it right; and where none arrives, is there none or was the way cut."""
+"""Does a gradient reach every modality, or a layer, and is it right; where none arrives, is there none or was the way cut."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters.checks import WITHOUT_GRADIENTS
-from crossxai.assumptions import passes
-from crossxai.assumptions.companions import shuffled, two
-from crossxai.assumptions.exact import AtPrecision, finest
-from crossxai.assumptions.fact import Fact
-from crossxai.assumptions.precision import allowance, half, rounding
-from crossxai.assumptions.slopes import Rows, slopes
-from crossxai.assumptions.stairs import SEGMENTS, Stairs, stairs
+from crossxai.assumptions.facts import Fact, Verdict
+from crossxai.assumptions.probes import (
+    Answer,
+    AtPrecision,
+    allowance,
+    finest,
+    gradients_in_batches,
+    half,
+    outputs_in_batches,
+    rounding,
+    shuffled,
+    small,
+    two_samples,
+)
+from crossxai.assumptions.slopes import SEGMENTS, Rows, Score, Stairs, slopes, stairs
 from crossxai.errors import ModelFailed
-from crossxai.model import Array, Differentiable, Inputs, Modality
+from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
 
 HOW = (
     "central differences of a random mixture of all outputs, at two samples, against its gradient; in float64 where the model "
@@ -35,7 +43,7 @@ def gradients(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
     Features (columns, channels) whose gradient is zero are given other observed values, never new ones: if the outputs move, the
     gradient is looked for on the way between; if it is zero there, too, the way is cut, and if not, it is flat at these samples.
     """
-    pair = two(inputs)
+    pair = two_samples(inputs)
     probe = _Probe(model, pair)
     return {m.name: probe.fact(i, m) for i, m in enumerate(model.modalities)}
 
@@ -49,7 +57,7 @@ class _Probe:
 
     def __post_init__(self) -> None:
         self.weights = np.zeros(0)
-        self.outputs, self.gradients = passes.gradients(self.model, self.pair, self._cotangent)
+        self.outputs, self.gradients = gradients_in_batches(self.model, self.pair, self._cotangent)
         self._cotangent(self.outputs)  # where the way is cut, nobody has asked for it yet
         self.unit = rounding(self.model, self.outputs)
         self.own = AtPrecision(self.model, self.pair, self.unit)
@@ -100,7 +108,7 @@ class _Probe:
         used, (_, found) = finest(
             self.own,
             (self.outputs, self.gradients),
-            lambda at: passes.gradients(at.model, at.inputs, self._cotangent),
+            lambda at: gradients_in_batches(at.model, at.inputs, self._cotangent),
         )
         return used, found
 
@@ -111,14 +119,14 @@ class _Probe:
             other = np.stack([values[1], shuffled(values[1:])[0]])
             other[1] = other[1] if (other[1] != values[1]).any() else values[1] / 2
             deltas.append(((other - values) * moves).astype(np.float64))
-        ways, segments = (2, SEGMENTS) if passes.small(self.pair) else (1, SEGMENTS // 2)
+        ways, segments = (2, SEGMENTS) if small(self.pair) else (1, SEGMENTS // 2)
 
         def look(used: AtPrecision, rows: Rows, shares: Array) -> tuple[Array, Array]:
             inputs = tuple(
                 (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
                 for v, d in zip(used.inputs, deltas, strict=True)
             )
-            outputs, found = passes.gradients(used.model, inputs, self._cotangent)
+            outputs, found = gradients_in_batches(used.model, inputs, self._cotangent)
             slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(found, deltas, strict=True)]
             return self._mixed(outputs), np.sum(slopes, axis=0)
 
@@ -134,7 +142,7 @@ class _Probe:
         precision = half(self.model)
         if precision is None:
             return None
-        louder = passes.gradients(self.model, self.pair, lambda outputs: self._cotangent(outputs) * LOUDER)[1][at]
+        louder = gradients_in_batches(self.model, self.pair, lambda outputs: self._cotangent(outputs) * LOUDER)[1][at]
         louder, own = (v.astype(np.float64) * where for v in (louder / LOUDER, self.gradients[at]))
         if not np.isfinite(louder).all() or np.linalg.norm(louder - own) <= 0.1 * np.linalg.norm(louder):
             return None
@@ -178,7 +186,7 @@ class _Probe:
         shares = (np.arange(POINTS) + 0.5) / POINTS
         between = np.concatenate([own + (share * (end - own)).astype(own.dtype) for share in shares])
         on_way = self._full(self.pair, at, between, np.tile(np.arange(2), POINTS))
-        found_on_way = passes.gradients(self.model, on_way, self._cotangent)[1][at]
+        found_on_way = gradients_in_batches(self.model, on_way, self._cotangent)[1][at]
         if (np.abs(found_on_way) * dead).any():
             return None if not dead.all() else Fact(
                 name, "note", f"the outputs of model {self.model.name!r} are flat at these samples: no gradient at {which}", HOW,
@@ -214,15 +222,17 @@ class _Probe:
         return tuple(copies if i == at else v[rows] for i, v in enumerate(pair))
 
     def _own_score(self, at: int, copies: Array, rows: Rows) -> Array:
-        return self._mixed(passes.outputs(self.model, self._full(self.pair, at, copies, rows)))
+        return self._mixed(outputs_in_batches(self.model, self._full(self.pair, at, copies, rows)))
 
     def _score(self, at: int) -> Any:
         used = self.used
-        return lambda copies, rows: self._mixed(passes.outputs(used.model, self._full(used.inputs, at, copies, rows)))
+        return lambda copies, rows: self._mixed(
+            outputs_in_batches(used.model, self._full(used.inputs, at, copies, rows))
+        )
 
     def _gradient(self, at: int) -> Any:
         used = self.used
-        return lambda copies, rows: passes.gradients(
+        return lambda copies, rows: gradients_in_batches(
             used.model, self._full(used.inputs, at, copies, rows), self._cotangent
         )[1][at]
 
@@ -234,3 +244,87 @@ class _Probe:
         rows = values.reshape(-1, values.shape[-1]).astype(np.float64)
         spread = np.ptp(rows, axis=0)
         return np.asarray(np.where(spread > 0, spread, np.maximum(np.abs(rows).max(axis=0), 1.0)))
+
+
+HOW_AT_LAYERS = "central differences of a random mixture of all outputs as the layer's activation moves, at two samples"
+
+
+def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
+    """Whether the outputs' gradient at a layer's activation is that of replacing the activation."""
+    pair = tuple(_untied(v) for v in two_samples(inputs))
+    name = f"gradient at layer {layer}"
+    rng = np.random.default_rng(5)
+    mixture: list[Array] = []
+
+    def cotangent(outputs: Array) -> Array:
+        if not mixture:
+            mixture.append(rng.normal(size=outputs.shape[1:]))
+        return np.broadcast_to(mixture[0], outputs.shape).astype(outputs.dtype)
+
+    def score(copies: Array, rows: Rows) -> Array:
+        outputs = used.model.replace(tuple(v[rows] for v in used.inputs), layer, copies)  # type: ignore[attr-defined]
+        return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
+
+    def ask(at: AtPrecision) -> Answer:
+        outputs, *arrays = at.model.layer_vjp(at.inputs, cotangent, layer)  # type: ignore[attr-defined]
+        return outputs, tuple(arrays)
+
+    outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
+    cotangent(outputs)  # where the way is cut, nobody has asked for it yet
+    used = AtPrecision(model, pair, rounding(model, outputs))
+    if gradient.any():
+        used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), ask)
+    if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
+        return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW_AT_LAYERS)
+    # Zeros behind a ReLU, and what overlapping pools repeat, are tied in the next max-pool, where there is no one gradient: they
+    # stay. Where nearly all is repeated, as after an enlargement, only zeros do.
+    moves = activation != 0
+    free = moves & _once(activation)
+    tied = bool(free.sum() < 0.1 * moves.sum())
+    scale = (moves if tied else free) * (float(activation.std()) or 1.0)
+    unit = used.unit
+    if gradient.any():
+        found = slopes(activation, gradient, scale, score, None, unit, tied)
+        if found.right is not False:
+            verdict: Verdict = "holds" if found.right else "unknown"
+            return Fact(name, verdict, f"the gradient at layer {layer!r} is right to {found.error:.1g}", HOW_AT_LAYERS)
+        what = f"its gradient differs by {found.error:.1%} from differences"
+    elif not _moves(activation, scale, score, unit):
+        found_none = f"the outputs of model {model.name!r} do not move with layer {layer!r} at these samples"
+        return Fact(name, "note", found_none, HOW_AT_LAYERS, "maps there are zero")
+    else:
+        what = "no gradient reaches it"
+    return Fact(
+        name,
+        "broken",
+        f"the outputs of model {model.name!r} move with layer {layer!r}, and {what}: the way between them is cut, or a hook or a "
+        "backward function changes gradients",
+        HOW_AT_LAYERS,
+        "maps at this layer that use gradients would be wrong",
+        "layer=… with a later layer, or take gradcam.eigencam, gradcam.scorecam or gradcam.ablationcam, which need no gradient",
+    )
+
+
+def _untied(values: Array) -> Array:
+    """Images with so little noise that no two neighbours are the same: at ties of a later max-pool there is no one gradient."""
+    if values.ndim < 3:
+        return values
+    noise = np.random.default_rng(19).uniform(values.min(), values.max(), values.shape)
+    return np.asarray(values + 1e-3 * (noise - values), dtype=values.dtype)
+
+
+def _once(activation: Array) -> Array:
+    """Which values a sample holds once."""
+    found = []
+    for values in activation.reshape(len(activation), -1):
+        _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
+        found.append(counts[where] == 1)
+    return np.asarray(found).reshape(activation.shape)
+
+
+def _moves(activation: Array, scale: Array, score: Score, unit: float) -> bool:
+    """Whether the score moves beyond rounding as the activation does by a tenth of what it varies by."""
+    rows = np.arange(len(activation))
+    signs = np.random.default_rng(13).choice([-1.0, 1.0], size=activation.shape)
+    up, down = (score((activation + sign * 0.1 * scale * signs).astype(activation.dtype), rows) for sign in (1, -1))
+    return bool((np.abs(up - down) > 64 * unit * np.maximum(np.abs(up), np.abs(down))).any())

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.assumptions.companions import dimmed, flat, shuffled, two
-from crossxai.assumptions.fact import Fact
-from crossxai.assumptions.precision import allowance, differ
+from crossxai.assumptions.facts import Fact
+from crossxai.assumptions.probes import allowance, differ, dimmed, flat, shuffled, two_samples
 from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.model import Array, Inputs, Layered, Model
 
@@ -39,7 +38,7 @@ class Repeated:
 
 def repeating(model: Model, inputs: Inputs) -> Repeated:
     """Whether the same batch gives the same outputs twice, and a sample the same alone and beside others: four passes."""
-    pair = two(inputs)
+    pair = two_samples(inputs)
     try:
         return _measured(model, pair)
     except MemoryError:

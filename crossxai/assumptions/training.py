@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, spearmanr
 
-from crossxai.assumptions.companions import two
-from crossxai.assumptions.fact import Fact
+from crossxai.assumptions.facts import Fact
+from crossxai.assumptions.probes import two_samples
 from crossxai.errors import CrossXAIError
 from crossxai.model import Array, Differentiable, Inputs, Model, Randomisable
 
@@ -63,7 +63,7 @@ def redrawn(model: Model, inputs: Inputs) -> Fact | None:
     """Whether saliency survives that every weight is drawn anew (Adebayo et al. 2018); None where it cannot be asked."""
     if not (isinstance(model, Differentiable) and isinstance(model, Randomisable)):
         return None
-    pair = two(inputs)
+    pair = two_samples(inputs)
     try:
         other = model.randomised(pair, len(model.weighted(pair)), 0)
     except CrossXAIError:

@@ -1,17 +1,18 @@
-"""What a question relies on, asked once per model and kind of input; a broken assumption is a refusal in words."""
+"""What a question relies on, measured once per model and kind of input; a broken assumption is a refusal in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from crossxai.assumptions.fact import Fact
-from crossxai.assumptions.gradients import gradients
-from crossxai.assumptions.known import itself, kind_of, known
-from crossxai.assumptions.layer_gradients import at_layer
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.assumptions.facts import Fact, itself, kind_of, known
+from crossxai.assumptions.gradients import gradient_at_layer, gradients
 from crossxai.assumptions.repeating import LARGEST, at_size, repeating
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption
-from crossxai.model import Differentiable, Inputs, Layered, Model
+from crossxai.model import Array, Differentiable, Inputs, Layered, Model
 
 OFF = 'check="off" at the question (in experiments: check = "off") answers all the same, unchecked, and every file says so'
 
@@ -36,7 +37,7 @@ def gradients_of(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
 def layer_gradient_of(model: Layered, inputs: Inputs, layer: str) -> Fact:
     """Whether the gradient at a layer exists and is right."""
     model = itself(model)
-    return known(model, ("gradient at layer", kind_of(inputs), layer), lambda: at_layer(model, inputs, layer))
+    return known(model, ("gradient at layer", kind_of(inputs), layer), lambda: gradient_at_layer(model, inputs, layer))
 
 
 def require(facts: Iterable[Fact]) -> None:
@@ -44,3 +45,26 @@ def require(facts: Iterable[Fact]) -> None:
     for fact in facts:
         if fact.verdict == "broken":
             raise BrokenAssumption(f"{fact.sentence()} ({OFF})")
+
+
+SHOWN = 5
+
+
+def named(ids: Sequence[str], rows: npt.NDArray[np.intp]) -> str:
+    """The samples of these rows, each once, by number and id, the first few of many."""
+    which = np.unique(rows)
+    shown = ", ".join(str(row) if ids[row] == str(row) else f"{row} ({ids[row]!r})" for row in map(int, which[:SHOWN]))
+    more = f" and {len(which) - SHOWN} more" if len(which) > SHOWN else ""
+    return f"sample{'s' * (len(which) > 1)} {shown}{more}"
+
+
+def require_finite(model: str, ids: Sequence[str], scores: Array, rows: npt.NDArray[np.intp]) -> None:
+    """Raise `BrokenAssumption` that names the samples whose score, or that of a copy of them, is NaN or infinite; rows[j] is the
+    sample of scores[j]."""
+    bad = ~np.isfinite(scores)
+    if bad.any():
+        raise BrokenAssumption(
+            f"the score of model {model!r} is NaN or infinite for {named(ids, rows[bad])}, or for what an explainer makes of it: "
+            "a map of it would look like any other; mend the model (does it divide by a deviation, or take a logarithm, that can "
+            'be 0?), or leave these samples out (check="off" answers all the same)'
+        )

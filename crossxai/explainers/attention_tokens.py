@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crossxai.assumptions.known import itself, kind_of, known
+from crossxai.assumptions.facts import itself, kind_of, known
 from crossxai.assumptions.layout import GRID, cells
-from crossxai.assumptions.precision import rounding
+from crossxai.assumptions.probes import rounding
 from crossxai.attention import Streams, Tokens, declared, undeclared
 from crossxai.errors import BrokenAssumption, Unsupported
 from crossxai.model import Array, Attentive, Inputs

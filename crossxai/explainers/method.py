@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions.cam_layers import in_words
-from crossxai.assumptions.finite import named
+from crossxai.assumptions.trust import named
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions.missing import missing_values
+from crossxai.assumptions.inputs import missing_values
 from crossxai.attribution import Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing

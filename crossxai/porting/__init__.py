@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.assumptions.known import itself
+from crossxai.assumptions.facts import itself
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.model import Array, Inputs, Model, Traceable
 from crossxai.porting.certificate import Predict, gap

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crossxai.model import Array, Inputs, Modality
+from crossxai.errors import Unsupported
+from crossxai.model import Array, Inputs, Modality, Model
 
 Predict = Callable[[Inputs], Array]
+TOLERANCE = {"float32": 3e-4, "float64": 1e-10}
+"""Largest difference of an output, as a share of how far outputs vary, at which a folded network still counts as the same."""
 
 
-def probes(inputs: Inputs, modalities: tuple[Modality, ...]) -> tuple[Inputs, Inputs, Inputs]:
+def probe_inputs(inputs: Inputs, modalities: tuple[Modality, ...]) -> tuple[Inputs, Inputs, Inputs]:
     """The inputs themselves, their pixels shuffled (of a table: its rows, feature by feature), and noise in their range,
     the declared one or each channel's own."""
     rng = np.random.default_rng(0)
@@ -34,8 +37,8 @@ def probes(inputs: Inputs, modalities: tuple[Modality, ...]) -> tuple[Inputs, In
 
 
 def gap(model: Predict, other: Predict, inputs: Inputs, modalities: tuple[Modality, ...]) -> float:
-    """`difference` over the `probes` of the inputs; each network sees as many samples at once as the inputs hold."""
-    pairs = [(np.asarray(model(given)), np.asarray(other(given))) for given in probes(inputs, modalities)]
+    """`difference` over the `probe_inputs` of the inputs; each network sees as many samples at once as the inputs hold."""
+    pairs = [(np.asarray(model(given)), np.asarray(other(given))) for given in probe_inputs(inputs, modalities)]
     if any(one.shape != two.shape for one, two in pairs):
         return float("inf")
     # Noise may be beyond what a network is defined for; there both have to fail alike.
@@ -60,3 +63,23 @@ def difference(one: Array, two: Array) -> float:
     beyond = np.abs(one - two).reshape(classes).max(axis=0) - 2 * eps * size - eps**2 * size.max()
     shares = np.maximum(beyond, 0) / np.maximum(spread, np.finfo(np.float64).tiny)  # NaN stays NaN
     return float(shares.max())
+
+
+def require_same_outputs(model: Model, faster: Model, inputs: Inputs) -> None:
+    """Raise `Unsupported` unless the folded copy gives the model's outputs on these inputs, shuffled, and on noise."""
+    given = probe_inputs(inputs, model.modalities)
+    one, other = (np.concatenate([m.predict(values) for values in given]) for m in (model, faster))
+    check_folded(one, other, model.name)
+
+
+def check_folded(one: Array, other: Array, model: str) -> None:
+    """Raise `Unsupported` unless the outputs of a folded network are those of the network itself to `TOLERANCE`."""
+    limit = TOLERANCE["float64" if one.dtype == np.float64 else "float32"]
+    if one.shape != other.shape:
+        raise Unsupported(f"model {model!r} with its batch norms folded gives {other.shape}, not {one.shape}")
+    largest = difference(one, other)
+    if not largest <= limit:  # NaN included
+        raise Unsupported(
+            f"model {model!r} with its batch norms folded differs by {largest:.1e} of how far its outputs vary, more than "
+            f"{limit:.0e}"
+        )

@@ -15,10 +15,10 @@ from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.from_keras_layers import LAYERS, OPERATIONS
 from crossxai.porting.from_keras_ops import Call, Ref
-from crossxai.porting.from_keras_tables import LAYERS, OPERATIONS
 from crossxai.porting.graph import Graph
-from crossxai.porting.keras_kinds import HARMLESS
+from crossxai.porting.keras_layers import HARMLESS
 
 
 def graph_of(

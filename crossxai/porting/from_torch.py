@@ -13,8 +13,8 @@ from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.from_torch_layers import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.from_torch_ops import Call, Ref
-from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.graph import Graph
 
 # While torch.fx traces, calls of all modules of the process go through its tracer: two traces at once would leave it there.

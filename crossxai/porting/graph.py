@@ -29,13 +29,14 @@ are (n, y, x, c), tables (n, c), tokens (n, t, c); axes count the sample axis. `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array
 
 ACTIVATIONS = frozenset(
@@ -94,3 +95,36 @@ class Graph:
         """The dtype of the weights; float32 without any."""
         found = {values.dtype for node in self.nodes for values in node.weights.values()}
         return np.result_type(*found) if found else np.dtype(np.float32)
+
+
+def foldable_norms(graph: Graph) -> dict[str, str]:
+    """Batch norm -> the convolution it can be folded into: the one whose output it reads, and nothing else does."""
+    nodes = {node.name: node for node in graph.nodes}
+    readers = Counter([*(name for node in graph.nodes for name in node.inputs), graph.output])
+    return {
+        node.name: node.inputs[0]
+        for node in graph.nodes
+        if node.op == "batch_norm" and nodes[node.inputs[0]].op == "conv2d" and readers[node.inputs[0]] == 1
+    }
+
+
+def fold_batch_norms(graph: Graph) -> Graph:
+    """The graph with those batch norms gone; layer names are not kept. Raises `Unsupported` if there are none."""
+    found = foldable_norms(graph)
+    if not found:
+        raise Unsupported("no batch norm follows a convolution, so there is nothing to fold")
+    made: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node.name in found:
+            made[found[node.name]] = _merged(made[found[node.name]], node)
+        else:
+            made[node.name] = replace(node, inputs=tuple(found.get(name, name) for name in node.inputs))
+    return Graph(graph.inputs, tuple(made.values()), found.get(graph.output, graph.output))
+
+
+def _merged(conv: Node, norm: Node) -> Node:
+    weights = {name: values.astype(np.float64) for name, values in norm.weights.items()}
+    scale = weights["gamma"] / np.sqrt(weights["variance"] + norm.settings["eps"])
+    bias = (conv.weights.get("bias", 0.0) - weights["mean"]) * scale + weights["beta"]
+    kernel = conv.weights["kernel"]
+    return replace(conv, weights={"kernel": (kernel * scale).astype(kernel.dtype), "bias": bias.astype(kernel.dtype)})

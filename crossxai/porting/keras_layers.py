@@ -106,3 +106,10 @@ def interpolation(n: int, factor: int) -> Array:
     matrix[rows, below] = 1 - (place - below)
     matrix[rows, np.minimum(below + 1, n - 1)] += place - below
     return matrix
+
+
+HARMLESS = frozenset({
+    "__init__", "__new__", "__repr__", "__str__", "__reduce__", "build", "quantize", "get_config", "from_config",
+    "get_build_config", "build_from_config", "compute_output_shape", "compute_output_spec", "save_own_variables",
+    "load_own_variables", "count_params", "summary", "get_weights", "set_weights",
+})  # fmt: skip

@@ -3,10 +3,9 @@
 Each raises `AssertionError` with a sentence on what is broken, and returns what could not be checked, or was refused, in words.
 """
 
-from crossxai.testing.counting import Counting
 from crossxai.testing.explainers import check_explainer
 from crossxai.testing.metrics import check_metric
 from crossxai.testing.models import check_model
-from crossxai.testing.oracles import colours_question, linear_question
+from crossxai.testing.oracles import Counting, colours_question, linear_question
 
 __all__ = ["Counting", "check_explainer", "check_metric", "check_model", "colours_question", "linear_question"]

@@ -13,7 +13,7 @@ from crossxai.attribution import Attribution, Needs
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import FAMILIES, Method
 from crossxai.question import Question
-from crossxai.testing.counting import Counting
+from crossxai.testing.oracles import Counting
 from crossxai.testing.state import require, require_same, require_untouched, snapshot
 
 

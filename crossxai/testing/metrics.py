@@ -14,7 +14,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array
 from crossxai.question import Question
 from crossxai.testing import oracles
-from crossxai.testing.counting import Counting
+from crossxai.testing.oracles import Counting
 from crossxai.testing.state import require, require_same, require_untouched, snapshot
 
 

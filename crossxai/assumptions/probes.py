@@ -1,0 +1,170 @@
+"""What a model is measured with: samples and altered copies of them, batches, its copy in float64, and allowed rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crossxai.batching import batched
+from crossxai.errors import CrossXAIError
+from crossxai.model import Array, Cotangent, Differentiable, Inputs, Model
+
+
+def two_samples(inputs: Inputs, seed: int = 0) -> Inputs:
+    """Two samples that show something: the images that vary most, the first row of a table and the one farthest from it.
+
+    Where there is one sample only, it and a shuffled copy of it.
+    """
+    if len(inputs[0]) == 1:
+        return tuple(np.concatenate([values, shuffled(values, seed)]) for values in inputs)
+    images = [values for values in inputs if values.ndim > 2]
+    if images:
+        vivid = sum(v.reshape(len(v), -1).std(axis=1) / max(float(v.std()), 1e-12) for v in images)
+        rows = np.sort(np.argsort(-np.round(vivid, 1), kind="stable")[:2])
+    else:
+        away = sum(np.abs(v - v[:1]).reshape(len(v), -1).sum(axis=1) for v in inputs)
+        rows = np.array([0, max(1, int(np.argmax(away)))])
+    return tuple(values[rows] for values in inputs)
+
+
+def shuffled(values: Array, seed: int = 0) -> Array:
+    """Samples (n, *space, features) with the places of each in another order; tables as they are."""
+    if values.ndim < 3:
+        return values.copy()
+    order = np.random.default_rng([seed, 7]).permutation(int(np.prod(values.shape[1:-1])))
+    return np.ascontiguousarray(values.reshape(len(values), len(order), -1)[:, order].reshape(values.shape))
+
+
+def flat(values: Array) -> Array:
+    """Samples (n, *space, features) that show nothing: each feature's smallest value everywhere."""
+    lowest = values.min(axis=tuple(range(values.ndim - 1)))
+    return np.broadcast_to(lowest, values.shape).astype(values.dtype, copy=True)
+
+
+def dimmed(values: Array) -> Array:
+    """Samples half as strong: half-way to each feature's smallest value; tables as they are."""
+    return values.copy() if values.ndim < 3 else ((values + flat(values)) / 2).astype(values.dtype)
+
+
+AT_ONCE = 8
+SMALL = 3 * 64 * 64
+"""Samples of at most so many numbers go through a model all at once."""
+
+
+def small(inputs: Inputs) -> bool:
+    """Whether samples are so small that many copies cost little."""
+    return bool(sum(v[0].size for v in inputs) <= SMALL)
+
+
+def outputs_in_batches(model: Model, inputs: Inputs) -> Array:
+    """The model's outputs (n, *out)."""
+    parts = batched(len(inputs[0]), _size(inputs), lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
+    return np.concatenate(parts)
+
+
+def gradients_in_batches(model: Differentiable, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
+    """Outputs (n, *out) and the gradient at each input."""
+    parts = batched(len(inputs[0]), _size(inputs), lambda part: model.vjp(tuple(v[part] for v in inputs), cotangent))
+    every, slopes = zip(*parts, strict=True)
+    return np.concatenate(every), tuple(np.concatenate(column) for column in zip(*slopes, strict=True))
+
+
+def _size(inputs: Inputs) -> int:
+    return 8 * AT_ONCE if small(inputs) else AT_ONCE
+
+
+def rounding(model: Any, outputs: Array) -> float:
+    """The relative error of one operation in the precision that the model computes in, as far as it says."""
+    stated = _stated(model, outputs.dtype)
+    if "bfloat16" in stated:
+        return 2.0**-8
+    if "float16" in stated or "half" in stated:
+        return 2.0**-11
+    return float(np.finfo(outputs.dtype).eps) if np.issubdtype(outputs.dtype, np.floating) else 1e-7
+
+
+def half(model: Any) -> str | None:
+    """The name of the half precision that a model computes in; None for any other."""
+    stated = _stated(model)
+    return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated else None
+
+
+def _stated(model: Any, otherwise: Any = "") -> str:
+    return str(getattr(model, "computes", getattr(model, "dtype", otherwise)))
+
+
+def allowance(model: Any, outputs: Array) -> Array:
+    """The largest difference, per output (…, *out), that order of summation explains; (n, *out) → an array that broadcasts.
+
+    Rounding is a share of the outputs' size, and more where large numbers cancel inside, which shows in how they vary.
+    """
+    rows = outputs.reshape(len(outputs), -1).astype(np.float64)
+    finite = np.where(np.isfinite(rows), rows, 0.0)
+    size, spread = np.abs(finite).max(initial=0.0), np.ptp(finite, axis=0).max(initial=0.0)
+    unit = rounding(model, outputs)
+    return np.asarray(256 * unit * size + 2048 * unit * spread + np.finfo(np.float64).tiny)
+
+
+def differ(one: Array, other: Array, allowed: Array) -> bool:
+    """Whether two arrays are further apart than allowed anywhere; NaN equals NaN."""
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(one.astype(np.float64) - other.astype(np.float64)) > allowed
+    return bool((apart | (np.isnan(one) != np.isnan(other))).any())
+
+
+OUTPUTS, GRADIENTS = 1e-3, 0.25
+"""A copy whose outputs, or gradients, are further from the model's than this share of them is another network. Where values are
+tied, as in a flat sky before a max-pool, rounding picks another: gradients of torchvision's networks then differ by 2 to 10 %,
+else by a millionth."""
+
+
+Answer = tuple[Array, Inputs]
+"""A model's outputs, and the arrays that were asked for beside them: gradients, a layer's activation."""
+
+
+@dataclass(frozen=True)
+class AtPrecision:
+    """A model to measure with, inputs in its precision, and its relative rounding."""
+
+    model: Differentiable
+    inputs: Inputs
+    unit: float
+
+
+def finest(own: AtPrecision, answer: Answer, ask: Callable[[AtPrecision], Answer]) -> tuple[AtPrecision, Answer]:
+    """A model's copy in float64 and its answer, where there is one that computes the same; else the model and its own answer."""
+    twin = _copy(own)
+    if twin is None:
+        return own, answer
+    try:
+        theirs = ask(twin)
+    except (CrossXAIError, MemoryError):  # its code may know float32 alone
+        return own, answer
+    return (twin, theirs) if _agree(own.model, answer, theirs) else (own, answer)
+
+
+def _copy(own: AtPrecision) -> AtPrecision | None:
+    """The model in float64; None where it computes in float64 itself, or has no such copy."""
+    twin = own.model.exact() if own.unit > 1e-12 and hasattr(own.model, "exact") else None
+    if twin is None:
+        return None
+    return AtPrecision(twin, tuple(v.astype(np.float64) for v in own.inputs), float(np.finfo(np.float64).eps))
+
+
+def _agree(model: Differentiable, own: Answer, theirs: Answer) -> bool:
+    """Whether a copy's answer is the model's."""
+    loose = max(1.0, rounding(model, own[0]) / 1e-5)
+    return _same(own[0], theirs[0], min(OUTPUTS * loose, 0.05)) and all(
+        _same(one, other, GRADIENTS) for one, other in zip(own[1], theirs[1], strict=True)
+    )
+
+
+def _same(own: Array, exact: Array, tolerance: float) -> bool:
+    """Whether an array of the model is that of its copy, up to a share of its size."""
+    if own.shape != exact.shape or not (np.isfinite(own).all() and np.isfinite(exact).all()):
+        return False
+    apart = float(np.linalg.norm(own.astype(np.float64) - exact))
+    return bool(apart <= tolerance * float(np.linalg.norm(exact)))
