@@ -18,12 +18,14 @@ from PIL import Image
 from crossxai import InvalidInput, UnknownName
 from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
-from crossxai.report import analysis, comparison, galleries, modalities, overlays, room, run_figures, scorecard
+from crossxai.report import analysis, comparison, modalities, room, run_figures, scorecard
 from crossxai.report.contents import find
 from crossxai.report.html import _environment
 from crossxai.report.modalities import small
-from crossxai.report.modality_charts import modality_shares, table_bars
 from crossxai.report.modality_findings import findings
+from crossxai.report.plots import decomposition, modality_shares, overlay, pair, table_bars
+from crossxai.report.plots.grids import representative_samples
+from crossxai.report.plots.style import number, see_through
 from crossxai.report.run import Run, load
 
 HOSTILE = "<script>alert(1)</script>"
@@ -290,32 +292,32 @@ def test_broken_maps_are_not_drawn(tmp_path: Path) -> None:
 
 
 def test_which_samples_a_gallery_shows() -> None:
-    assert galleries.chosen("classification", np.array([1, 0, 0, 1, 0, 0, 0.0])) == [1, 2, 4, 5, 0, 3]
-    assert galleries.chosen("regression", np.array([3.0, 1, 2, 9, 5, 4, 8, 7])) == [1, 2, 5, 4, 6, 3]
-    assert galleries.chosen("segmentation", np.zeros(3), np.array([30.0, 10, 20])) == [1, 2, 0]
+    assert representative_samples("classification", np.array([1, 0, 0, 1, 0, 0, 0.0])) == [1, 2, 4, 5, 0, 3]
+    assert representative_samples("regression", np.array([3.0, 1, 2, 9, 5, 4, 8, 7])) == [1, 2, 5, 4, 6, 3]
+    assert representative_samples("segmentation", np.zeros(3), np.array([30.0, 10, 20])) == [1, 2, 0]
 
 
 def test_scales_are_symmetric_and_say_their_ends() -> None:
     image = np.random.default_rng(0).random((20, 24))
     relevance = np.linspace(-2, 1, 480).reshape(20, 24)
-    figure = overlays.overlay(image, relevance, image > 2, limit=(0, 1))  # an empty truth is no line and no caption
+    figure = overlay(image, relevance, image > 2, limit=(0, 1))  # an empty truth is no line and no caption
     ticks = [t.get_text() for t in figure.axes[-1].get_yticklabels()]
     assert ticks == ["−1.97", "−0.985", "0", "0.985", "1.97"]
     assert figure.get_supxlabel() == ""
-    parts = overlays.decomposition(image, relevance)
+    parts = decomposition(image, relevance)
     sums = [axes.get_title().partition("\n")[2] for axes in parts.axes[:3]]
     signs = np.maximum(relevance, 0).sum(), np.minimum(relevance, 0).sum(), relevance.sum()
-    assert sums == [f"sum {overlays.number(float(total))}" for total in signs]
-    assert overlays.number(-320.4) == "−320"
+    assert sums == [f"sum {number(float(total))}" for total in signs]
+    assert number(-320.4) == "−320"
     scales = {axes.images[1].get_clim() for axes in parts.axes[:3]}
     assert len(scales) == 1
-    two = overlays.pair({"t1": image, "t2": image}, {"t1": relevance, "t2": relevance * 3})
+    two = pair({"t1": image, "t2": image}, {"t1": relevance, "t2": relevance * 3})
     assert {axes.images[1].get_clim() for axes in two.axes[2:4]} == {two.axes[2].images[1].get_clim()}
-    table = overlays.colours()(np.linspace(0, 1, 256))
+    table = see_through()(np.linspace(0, 1, 256))
     np.testing.assert_allclose(table[:, 3], table[::-1, 3])
     assert table[127, 3] < 0.02
     with pytest.raises(InvalidInput, match="does not lie over an image"):
-        overlays.overlay(image, relevance[:5])
+        overlay(image, relevance[:5])
 
 
 def test_table_bars_are_ordered_by_size_and_coloured_by_sign() -> None:

@@ -32,8 +32,9 @@ from crossxai.files import (
     write_samples,
 )
 from crossxai.model import Modality
-from crossxai.report import figures, write_report
+from crossxai.report import write_report
 from crossxai.report.analysis import area_share
+from crossxai.report.plots import pictures, style
 from crossxai.report.words import listing
 
 LABELS = (
@@ -371,16 +372,16 @@ def test_csv_round_trip(report: Path) -> None:
 
 def test_signed_maps_have_symmetric_limits() -> None:
     values = np.random.default_rng(0).normal(0.5, 1.0, (40, 40))
-    low, high = figures.limits(values, figures.is_signed(values))
+    low, high = style.limits(values, style.is_signed(values))
     assert low == -high == -np.percentile(np.abs(values), 99)
-    assert figures.limits(np.abs(values), figures.is_signed(np.abs(values)))[0] == 0
-    assert figures.colour(0.0, low, high, True) == figures.colour(0.0, -1, 1, True)
+    assert style.limits(np.abs(values), style.is_signed(np.abs(values)))[0] == 0
+    assert pictures.colour(0.0, low, high, True) == pictures.colour(0.0, -1, 1, True)
 
 
 def test_undershoot_of_upsampling_is_not_a_sign() -> None:
     values = np.ones((10, 10))
     values[0, 0] = -0.1
-    assert not figures.is_signed(values)
+    assert not style.is_signed(values)
 
 
 CASES: dict[str, dict[str, Any]] = {

@@ -12,8 +12,8 @@ from fused_run import PAIRS, run
 from crossxai import Attribution, InvalidInput, Scores
 from crossxai.model import Array
 from crossxai.report import analysis
-from crossxai.report.galleries import chosen
-from crossxai.report.score_charts import mean_curves
+from crossxai.report.plots import plot_curves
+from crossxai.report.plots.grids import representative_samples
 from crossxai.report.scorecard import frames, scorecards
 from crossxai.studies import medical
 from crossxai.studies.medical import exploratory
@@ -39,7 +39,7 @@ def test_a_gallery_of_a_medical_set(task: str) -> None:
     )
     said = [axes.get_title() for axes in figure.axes if axes.get_title()]
     sizes = None if region is None else region.sum(axis=(1, 2))
-    rows = chosen(task, samples.labels, sizes)
+    rows = representative_samples(task, samples.labels, sizes)
     assert said == [f"{samples.ids[i]}\nno. {i}" for i in rows]
     labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel() and axes.get_ylabel() != "attribution"]
     prediction = ["prediction"] if task == "segmentation" else []
@@ -52,22 +52,22 @@ def scores(curve: Array, fractions: Array | None) -> Scores:
     return Scores("deletion", curve.mean(axis=1), False, curve, fractions)
 
 
-def test_mean_curves_are_means_over_usable_samples() -> None:
+def test_curves_are_means_over_usable_samples() -> None:
     curve = np.array([[1, 0.5, 0], [0, 0.5, 1], [np.nan] * 3])
     own = np.tile([0, 0.5, 1], (3, 1))
-    figure = mean_curves(
+    figure = plot_curves(
         {"one": {"a": scores(curve[:2], own[0]), "b": scores(curve, own)}, "two": {"a": scores(curve, own)}}
     )
     first, second = figure.axes
-    assert (first.get_title(), second.get_title()) == ("one", "two")
+    assert (first.get_title(), second.get_title()) == ("One", "Two")
     for line in first.lines:
         np.testing.assert_allclose(line.get_xydata(), [[0, 0.5], [0.5, 0.5], [1, 0.5]])
     assert [text.get_text() for text in first.get_legend().get_texts()] == ["a  0.50", "b  0.50"]
     with pytest.raises(InvalidInput, match="no curve"):
-        mean_curves({"one": {"a": Scores("pointing", np.ones(3), True)}})
+        plot_curves({"one": {"a": Scores("pointing", np.ones(3), True)}})
     for nothing in ({}, {"one": {}}):
-        with pytest.raises(InvalidInput, match="no curve to draw"):
-            mean_curves(nothing)
+        with pytest.raises(InvalidInput, match="nothing to draw"):
+            plot_curves(nothing)
 
 
 def test_a_scorecard_as_data_frames(tmp_path: Path) -> None:

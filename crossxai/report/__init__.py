@@ -1,10 +1,40 @@
-"""From a run directory to a report: `write_report` reads the files and writes HTML, Markdown, CSV and JSON beside them."""
+"""From a run directory to a report: `write_report` reads the files and writes HTML, Markdown, CSV and JSON beside them.
+
+The figures of `crossxai.report.plots` can be imported from here, too; matplotlib loads when the first of them is asked for.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["write_report"]
+if TYPE_CHECKING:
+    from crossxai.report.plots import (
+        decomposition,
+        gallery,
+        modality_shares,
+        overlay,
+        pair,
+        plot_curves,
+        plot_grid,
+        plot_map,
+        plot_ranking,
+        table_bars,
+    )
+
+__all__ = [
+    "decomposition",
+    "gallery",
+    "modality_shares",
+    "overlay",
+    "pair",
+    "plot_curves",
+    "plot_grid",
+    "plot_map",
+    "plot_ranking",
+    "table_bars",
+    "write_report",
+]
 
 
 def write_report(directory: Path) -> Path:
@@ -21,3 +51,11 @@ def write_report(directory: Path) -> Path:
     contents = gather(directory)
     write_exports(contents)
     return write_page(contents)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from crossxai.report import plots
+
+    return getattr(plots, name)

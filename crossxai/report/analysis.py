@@ -124,20 +124,22 @@ def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
 
 def against(run: Run, model: str, metric: str, control: str, libraries_only: bool = False) -> dict[str, Test]:
     """Every other explainer of a model against one of them, on the same samples; one family for Holm's correction."""
-    explanations = run.of(model)
-    reference = explanations.get(control)
-    if reference is None or metric not in reference.scores:
+    scores = {
+        label: e.scores[metric]
+        for label, e in run.of(model).items()
+        if metric in e.scores and (label == control or not (libraries_only and is_control(e)))
+    }
+    return compared(scores, control)
+
+
+def compared(scores: Mapping[str, Scores], control: str) -> dict[str, Test]:
+    """Every explainer's scores of one metric against the control's, on the same samples; nothing where it has none."""
+    if control not in scores:
         return {}
-    labels = [
-        label
-        for label, e in explanations.items()
-        if label != control and metric in e.scores and not (libraries_only and is_control(e))
-    ]
-    higher = reference.scores[metric].higher_is_better
-    baseline = reference.scores[metric].value
-    return _family(
-        labels, [statistics.compare(explanations[x].scores[metric].value, baseline, higher) for x in labels], higher
-    )
+    baseline = scores[control]
+    others = {label: s for label, s in scores.items() if label != control}
+    comparisons = [statistics.compare(s.value, baseline.value, baseline.higher_is_better) for s in others.values()]
+    return _family(list(others), comparisons, baseline.higher_is_better)
 
 
 def _against_area(explanations: Mapping[str, Explanation], metric: str) -> dict[str, Test]:

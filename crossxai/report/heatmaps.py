@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossxai.report import figures, words
+from crossxai.report import words
 from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
+from crossxai.report.plots import pictures
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ def _matrix(contents: Contents, measure: str, below: str, above: str) -> Matrix:
     else:
         reading = f"Below the diagonal: {below}. Above it: {above}. On it: the same explainer, {below} against {above}."
     limits = (words.number(low, 0), "1")
-    return Matrix(measure, title, meaning, reading, labels, tuple(rows), figures.scale(signed), *limits)
+    return Matrix(measure, title, meaning, reading, labels, tuple(rows), pictures.scale(signed), *limits)
 
 
 def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -> Entry:
     if not math.isfinite(value):
         return Entry("", "#f3f4f6", "#6b7280", f"{where}: undefined", diagonal)
-    shade = figures.colour(value, low, 1.0, signed)
+    shade = pictures.colour(value, low, 1.0, signed)
     red, green, blue = (int(shade[k : k + 2], 16) for k in (1, 3, 5))
     dark = float(np.dot((0.299, 0.587, 0.114), (red, green, blue))) < 140
     text = words.number(value, 2)

@@ -14,7 +14,6 @@ from crossxai.files.atomic import write_text
 from crossxai.report import (
     axes,
     certainty,
-    figures,
     heatmaps,
     modalities,
     panels,
@@ -27,6 +26,7 @@ from crossxai.report import (
 )
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings
+from crossxai.report.plots import pictures, style
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -143,9 +143,9 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
         "samples": tiles.samples(contents.run),
         "centre": tiles.centre(contents.run),
-        "scale_signed": figures.scale(True),
-        "scale_positive": figures.scale(False),
-        "percentile": figures.PERCENTILE,
+        "scale_signed": pictures.scale(True),
+        "scale_positive": pictures.scale(False),
+        "percentile": style.PERCENTILE,
         "bars": tiles.BARS,
     }
 

@@ -12,9 +12,10 @@ import numpy as np
 from crossxai import evaluation
 from crossxai.evaluation import statistics
 from crossxai.files import Explanation
-from crossxai.report import figures, words
+from crossxai.report import words
 from crossxai.report.analysis import Row, Test, mean_curve
 from crossxai.report.contents import Contents
+from crossxai.report.plots import pictures, style
 from crossxai.report.regions import region
 from crossxai.report.run import CONTROLS, CURVES, RANDOM, Run
 
@@ -136,22 +137,22 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
     explanations = run.of(model)
     rows = {r.label: r for r in contents.rows if r.model == model}
     found = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
-    control = [_line(*found[RANDOM], style=0, shaded=True)] if RANDOM in found else []
+    control = [_line(*found[RANDOM], number=0, shaded=True)] if RANDOM in found else []
     panels = []
     for library in dict.fromkeys(explanations[label].library for label in found):
         chosen = _by_area([x for x in found if explanations[x].library == library and x != RANDOM], rows, metric)
         if not chosen:
             continue
         faint = [x for x in found if explanations[x].library not in (library, CONTROLS)]
-        lines = [_line(*found[x], style=i, shaded=i == 0) for i, x in enumerate(chosen)]
-        others = [_line(*found[x], style=0, shaded=False) for x in faint]
+        lines = [_line(*found[x], number=i, shaded=i == 0) for i, x in enumerate(chosen)]
+        others = [_line(*found[x], number=0, shaded=False) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
         panels.append(
             {
                 "title": title,
-                "image": figures.curves(lines, control, others, f"{share} {done}", "mean score", limits),
+                "image": pictures.curves(lines, control, others, f"{share} {done}", "mean score", limits),
                 "alt": _alt(title, metric, model, chosen, rows),
                 "legend": [_legend(explanations[x], i, rows[x], metric) for i, x in enumerate(chosen)],
             }
@@ -170,16 +171,16 @@ def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[s
     return sorted(labels, key=key)
 
 
-def _line(grid: Any, curves: Any, style: int, shaded: bool) -> figures.Line:
+def _line(grid: Any, curves: Any, number: int, shaded: bool) -> pictures.Line:
     if not shaded or len(curves) < 2:
-        return figures.Line(grid, curves.mean(axis=0), style)
+        return pictures.Line(grid, curves.mean(axis=0), number)
     bounds = [statistics.summarise(point, resamples=RESAMPLES) for point in curves.T]
     low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
-    return figures.Line(grid, curves.mean(axis=0), style, low, high)
+    return pictures.Line(grid, curves.mean(axis=0), number, low, high)
 
 
-def _legend(explanation: Explanation, style: int, row: Row, metric: str) -> dict[str, str]:
-    shade, dash = figures.line_style(style)
+def _legend(explanation: Explanation, number: int, row: Row, metric: str) -> dict[str, str]:
+    shade, dash = style.line_style(number)
     pattern = "" if dash == "solid" else " ".join(str(3 * part) for part in dash[1])
     mean = words.number(row.cells[metric].summary.mean)
     return {"label": explanation.label, "colour": shade, "dash": pattern, "area": mean}

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossxai.report import figures, words
+from crossxai.report import words
 from crossxai.report.places import CENTRE, GRID, NAMES, Numbers, Place, Places
+from crossxai.report.plots import pictures, style
 from crossxai.report.run import Run
 from crossxai.report.wording import names
 
@@ -79,7 +80,7 @@ def _card(where: Places, found: Sequence[Place]) -> Card:
 
 def _picture(where: Places, place: Place) -> Picture:
     shares, small = place.shares, _small(place.mean)
-    low, high = figures.limits(small, False)
+    low, high = style.limits(small, False)
     lines = [("centre", words.percent(shares[CENTRE]), words.percent(where.area[CENTRE]))]
     lines += [("peak in the centre", words.percent(place.points), words.percent(where.area[CENTRE]))]
     lines += [("border", words.percent(place.border), words.percent(where.border))]
@@ -87,7 +88,7 @@ def _picture(where: Places, place: Place) -> Picture:
     few = f"{len(place.tiles)} of {place.of} maps: the rest are zero or not finite"
     return Picture(
         place.group.name,
-        figures.heat(small, low, high, False),
+        pictures.heat(small, low, high, False),
         f"mean share of the relevance of {place.label} on {place.model}, {place.group.name} samples",
         tuple(words.percent(share) for share in shares),
         tuple(lines),

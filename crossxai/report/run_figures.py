@@ -22,8 +22,10 @@ from crossxai.files import Explanation, Predictions
 from crossxai.files.atomic import replacing
 from crossxai.measures import predicted_region
 from crossxai.model import Array
-from crossxai.report import analysis, galleries, modalities, overlays
-from crossxai.report.modality_charts import modality_shares, table_bars
+from crossxai.report import analysis, modalities
+from crossxai.report.plots import decomposition, gallery, modality_shares, overlay, pair, table_bars
+from crossxai.report.plots.grids import Panel, representative_samples
+from crossxai.report.plots.maps import Mask, flat
 from crossxai.report.run import Run, is_control, ok
 
 DPI = 130
@@ -147,15 +149,15 @@ def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
         suffix = "" if len(images) == 1 else f"_{m.name}"
         given: dict[str, Any] = {"truth": _truth(run, m.name, i), "title": title, "limit": m.range}
         if len(images) == 1:
-            made = overlays.overlay(image, relevance, name=m.name, **given)
+            made = overlay(image, relevance, name=m.name, **given)
             found.append(Drawn("overlay", "Overlay", f"One sample and its map by {who}.", made))
-        if _two_signs(overlays.flat(relevance, image)) and number == 0:
-            parts = overlays.decomposition(image, relevance, **given)
+        if _two_signs(flat(relevance, image)) and number == 0:
+            parts = decomposition(image, relevance, **given)
             meaning = f"What speaks for the score and what against it, and both: {m.name} of one sample."
             found.append(Drawn(f"parts{suffix}", "Positive and negative parts", meaning, parts))
     if len(images) > 1:
         one_each = {m.name: data.inputs[m.name][i] for m in images}
-        made = overlays.pair(
+        made = pair(
             one_each,
             {m.name: explanation.values[m.name][i] for m in images},
             {m.name: t for m in images if (t := _truth(run, m.name, i)) is not None},
@@ -173,7 +175,7 @@ def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
         found.append(Drawn(m.name, "Features", f"What each column of {m.name} adds, of one sample.", bars, False))
     if images:
         panels = [_panel(run, explanation, j, task, [m.name for m in images]) for j in rows]
-        made = galleries.gallery(panels, who, {m.name: m.range for m in images})
+        made = gallery(panels, who, {m.name: m.range for m in images})
         found.append(Drawn("gallery", "Gallery", f"{_gallery(task)}, with maps by {who}, on one scale.", made))
     return found
 
@@ -187,14 +189,14 @@ def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
     if task == "segmentation":
         regions = [_whole(run, i) for i in fine.tolist()]
         sizes = np.array([0.0 if region is None else float(region.sum()) for region in regions])
-    return [int(fine[i]) for i in galleries.chosen(task, labels, sizes)] if len(fine) else []
+    return [int(fine[i]) for i in representative_samples(task, labels, sizes)] if len(fine) else []
 
 
-def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> galleries.Panel:
+def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> Panel:
     truth = {name: t for name in names if (t := _truth(run, name, i)) is not None}
     found = run.predictions.get(explanation.model)
     predicted = _region(found, i) if task == "segmentation" else None
-    return galleries.Panel(
+    return Panel(
         f"{run.samples.ids[i]}\n{_said(run, explanation.model, i, task)}",
         {name: run.samples.inputs[name][i] for name in names},
         {name: explanation.values[name][i] for name in names},
@@ -227,7 +229,7 @@ def _said(run: Run, model: str, i: int, task: str) -> str:
     return f"{name}, {'recognised' if guess == label else f'taken for {data.classes[guess]}'}"
 
 
-def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
+def _region(found: Predictions | None, i: int) -> Mask | None:
     """The predicted region of a segmentation: of its one class, or of all but the first; None where its threshold is unknown."""
     kind = str(found.info.get("outputs", "logits")) if found is not None else ""
     if found is None or found.outputs.ndim != 4 or (kind == "unknown" and found.outputs.shape[-1] == 1):
@@ -236,14 +238,14 @@ def _region(found: Predictions | None, i: int) -> overlays.Mask | None:
     return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
 
 
-def _whole(run: Run, i: int) -> overlays.Mask | None:
+def _whole(run: Run, i: int) -> Mask | None:
     """The true region: the mask called tumour, else the first, as `Samples` has it."""
     masks = run.samples.masks
     name = "tumour" if "tumour" in masks else next(iter(masks), "")
     return masks[name][i] if name else None
 
 
-def _truth(run: Run, name: str, i: int) -> overlays.Mask | None:
+def _truth(run: Run, name: str, i: int) -> Mask | None:
     return run.samples.truth[name][i] if name in run.samples.truth else None
 
 

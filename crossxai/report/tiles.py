@@ -10,7 +10,8 @@ import numpy as np
 
 from crossxai.files import Explanation
 from crossxai.model import Array, Modality
-from crossxai.report import figures, words
+from crossxai.report import words
+from crossxai.report.plots import pictures, style
 from crossxai.report.run import Run, is_control, ok
 
 BUDGET = 6_500_000  # characters of embedded pictures; with the rest, the page stays below 10 MB
@@ -74,7 +75,7 @@ class Sample:
 
 def samples(run: Run) -> list[Sample]:
     """As many samples as fit in the page, in their order."""
-    signs = {key: figures.is_signed(values) for key, values in _all_values(run).items()}
+    signs = {key: style.is_signed(values) for key, values in _all_values(run).items()}
     shown: list[Sample] = []
     spent = 0
     for i in range(run.n):
@@ -117,23 +118,23 @@ def _map(explanation: Explanation, modality: Modality) -> Array:
 
 def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     data = run.samples
-    inputs = {m.name: figures.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
+    inputs = {m.name: pictures.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
     features = tuple(
         (feature, words.brief(float(value)))
         for m in data.modalities
         if not m.spatial
         for feature, value in zip(m.features, data.inputs[m.name][i], strict=True)
     )
-    outlines = {name: figures.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
+    outlines = {name: pictures.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
     tiles = [
         tile
         for label in run.labels
         for modality in data.modalities
         if (tile := _tile(run, label, modality, i, signs.get((label, modality.name), False))) is not None
     ]
-    shape = next((figures.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
-    pictures = sum(len(text) for text in (*inputs.values(), *outlines.values()))
-    pictures += sum(len(d.image) for t in tiles for d in t.drawings)
+    shape = next((pictures.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
+    characters = sum(len(text) for text in (*inputs.values(), *outlines.values()))
+    characters += sum(len(d.image) for t in tiles for d in t.drawings)
     return Sample(
         i,
         data.ids[i],
@@ -144,8 +145,8 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
         tuple(_prediction(run, model, i) for model in run.models if model in run.predictions),
         tuple(tiles),
         f"{shape[1]} / {shape[0]}",
-        {m.name: cut for m in data.modalities if (cut := figures.slice_shown(m, data.inputs[m.name][i]))},
-        pictures,
+        {m.name: cut for m in data.modalities if (cut := pictures.slice_shown(m, data.inputs[m.name][i]))},
+        characters,
     )
 
 
@@ -189,7 +190,7 @@ def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Til
     one = next(iter(answers.values()))
     maps = {m: _map(e, modality)[i] for m, e in answers.items() if modality.name in e.values}
     # One scale for all models, so that equal colours mean equal values.
-    low, high = figures.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
+    low, high = style.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
     drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in answers.items())
     sided = _one_sided(maps) if signed else ""
     scale = (
@@ -197,7 +198,7 @@ def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Til
         if any(d.alt for d in drawings)
         else ""
     )
-    scale = ", ".join(filter(None, (scale, figures.slice_shown(modality, run.samples.inputs[modality.name][i]))))
+    scale = ", ".join(filter(None, (scale, pictures.slice_shown(modality, run.samples.inputs[modality.name][i]))))
     return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
 
 
@@ -220,7 +221,7 @@ def _drawing(
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
     if modality.spatial:
-        return Drawing(explanation.model, alt, image=figures.heat(values, *scale))
+        return Drawing(explanation.model, alt, image=pictures.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
 
 

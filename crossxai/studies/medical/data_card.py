@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 import crossxai
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
-from crossxai.report.figures import uri
 from crossxai.report.html import _environment
+from crossxai.report.plots.pictures import uri
 from crossxai.studies.medical import ct, exploratory, exploratory_table, mri
 from crossxai.studies.medical.samples import TASKS, MedicalSet
 from crossxai.studies.medical.table import COLUMNS

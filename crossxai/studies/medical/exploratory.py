@@ -12,8 +12,9 @@ from scipy.stats import beta
 
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput
-from crossxai.report.galleries import Panel, chosen, gallery
-from crossxai.report.overlays import Mask
+from crossxai.report.plots.grids import Panel, gallery, representative_samples
+from crossxai.report.plots.maps import Mask
+from crossxai.report.plots.style import INK, SOFT, bare, dress
 from crossxai.studies.medical.mri import TUMOUR_AREA
 from crossxai.studies.medical.noise import UNIT
 from crossxai.studies.medical.samples import MedicalSet
@@ -22,7 +23,6 @@ CLASSES = ("benign", "malignant")
 COLOURS = ("#0072B2", "#D55E00")
 """Okabe and Ito's blue and vermilion, as everywhere in reports: benign and malignant, or the first and the second image."""
 TITLES = {"ct": "CT", "t1": "T1", "t2": "T2", "flair": "FLAIR", "t1ce": "T1ce"}
-INK, SOFT = "#16202c", "#4a5563"
 
 
 def montage(shown: MedicalSet, n: int = 8) -> Figure:
@@ -73,29 +73,6 @@ def _caption(shown: MedicalSet, row: int) -> str:
     if shown.task == "regression":
         return f"score {shown.labels[row]:.1f}"
     return f"{int(shown.masks['tumour'][row].sum())} pixels"
-
-
-def bare(axes: Any) -> None:
-    """No ticks and no frame, but room for a label."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-
-
-def dress(axes: Any, x: str = "", y: str = "", title: str = "") -> None:
-    """The look of every plot: light grid, no box, small labels."""
-    axes.set_xlabel(x, fontsize=9, color=SOFT)
-    axes.set_ylabel(y, fontsize=9, color=SOFT)
-    if title:
-        axes.set_title(title, fontsize=10, color=INK, loc="left")
-    axes.tick_params(labelsize=8, colors=SOFT, length=3)
-    axes.grid(axis="y", color="#eceef1", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#9ca3af")
 
 
 def needs(shown: MedicalSet, task: str) -> None:
@@ -245,7 +222,7 @@ def set_gallery(
     predicted: Mask | None = None,
     title: str = "",
 ) -> Figure:
-    """The gallery of a medical set: maps of all its samples, and which of them are shown as `chosen` says.
+    """The gallery of a medical set: maps of all its samples, and which of them are shown as `representative_samples` says.
 
     said: a line about each sample, such as what the model answered. predicted: (n, y, x), the regions that it found.
     """
@@ -264,6 +241,6 @@ def set_gallery(
             None if predicted is None else predicted[i],
             None if predicted is None or tumours is None else tumours[i],
         )
-        for i in chosen(shown.task, shown.labels, sizes)
+        for i in representative_samples(shown.task, shown.labels, sizes)
     ]
     return gallery(panels, title, dict.fromkeys(images, (0.0, 1.0)))

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from crossxai.studies.medical.exploratory import CLASSES, COLOURS, INK, SOFT, dress, needs
+from crossxai.report.plots.style import INK, SOFT, dress
+from crossxai.studies.medical.exploratory import CLASSES, COLOURS, needs
 from crossxai.studies.medical.samples import MedicalSet
 from crossxai.studies.medical.table import COLUMNS, Feature
 

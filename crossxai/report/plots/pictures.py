@@ -1,8 +1,4 @@
-"""Pictures as data URIs: maps, inputs, outlines, colour scales and curves; the only file that draws.
-
-Nothing touches pyplot, so no global state changes. Every function returns a `data:` URI, so that a report that holds it
-asks nobody for anything.
-"""
+"""What the page embeds, as data URIs: maps, inputs, outlines, colour scales and curves."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,20 +15,12 @@ from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from crossxai.model import Array, Modality
+from crossxai.report.plots.style import FAINT, GREY, POSITIVE, SIGNED, dress, line_style
 
 Bytes = npt.NDArray[np.uint8]
 
-SIGNED = "RdBu_r"  # blue below zero, white at zero, red above; safe for the common colour blindnesses
-POSITIVE = "YlOrBr"  # pale at zero, brown at the top
-PERCENTILE = 99.0
 LEVELS = 128  # 128 colours look like 256 and compress better
 MAX_PIXELS = 160  # larger maps are averaged down: they are shown a hundred or two pixels wide
-
-# Okabe and Ito's colours, told apart by readers with any of the common colour blindnesses.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B4BB5", "#7A5C2E")
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)))
-GREY = "#6b7280"
-FAINT = "#d4d7dd"
 
 
 def uri(data: bytes, kind: str) -> str:
@@ -41,14 +28,14 @@ def uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def plane(values: Array) -> Array:
+def plane(values: Array, shrink: bool = True) -> Array:
     """A two-dimensional view of one sample's map: the middle slice of a volume, a strip of a series, itself otherwise."""
     while values.ndim > 2:
         values = values[len(values) // 2]
     if values.ndim == 1:
         values = np.repeat(values[None], max(1, len(values) // 6), axis=0)
     step = -(-max(values.shape) // MAX_PIXELS)
-    if step > 1:
+    if step > 1 and shrink:
         height, width = (size // step * step for size in values.shape)
         if height and width:
             values = values[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
@@ -60,21 +47,6 @@ def slice_shown(modality: Modality, values: Array) -> str:
     sizes = dict(zip(modality.axes, values.shape, strict=False)) if modality.spatial else {}
     cut = [f"{axis} = {n // 2 + 1} of {n}" for axis, n in list(sizes.items())[:-3]]
     return f"slice {', '.join(cut)}" if cut else ""
-
-
-def is_signed(values: Array) -> bool:
-    """Whether maps go below zero: more than 1% of their mass is negative (bicubic up-sampling undershoots by less)."""
-    finite = values[np.isfinite(values)]
-    total = float(np.abs(finite).sum())
-    return total > 0 and float(-finite[finite < 0].sum()) > 0.01 * total
-
-
-def limits(values: Array, signed: bool) -> tuple[float, float]:
-    """(low, high) of the colour scale: the 99th percentile of |values|, symmetric about zero for signed maps."""
-    size = np.abs(values[np.isfinite(values)])
-    top = float(np.percentile(size, PERCENTILE)) if size.size else 0.0
-    top = top or (float(size.max()) if size.size else 0.0) or 1.0
-    return (-top, top) if signed else (0.0, top)
 
 
 def heat(values: Array, low: float, high: float, signed: bool) -> str:
@@ -148,11 +120,6 @@ class Line:
     high: Array | None = None
 
 
-def line_style(style: int) -> tuple[str, Any]:
-    """(colour, dash) number `style`: colours first, then the same colours dashed."""
-    return PALETTE[style % len(PALETTE)], DASHES[style // len(PALETTE) % len(DASHES)]
-
-
 def curves(
     lines: Sequence[Line], controls: Sequence[Line], others: Sequence[Line], x: str, y: str, limits: tuple[float, float]
 ) -> str:
@@ -172,17 +139,8 @@ def curves(
         axes.plot(line.x, line.y, color=shade, linewidth=1.7, linestyle=dash, zorder=3)
     axes.set_xlim(0, 1)
     axes.set_ylim(*limits)
-    axes.set_xlabel(x, fontsize=8.5, color="#374151")
-    axes.set_ylabel(y, fontsize=8.5, color="#374151")
+    dress(axes, x, y)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
-    axes.tick_params(labelsize=8, colors="#4b5563", length=3, width=0.7)
-    axes.grid(axis="y", color="#eceef1", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color("#9ca3af")
-        axes.spines[side].set_linewidth(0.8)
     figure.subplots_adjust(left=0.2, right=0.94, top=0.97, bottom=0.2)
     return _svg(figure)
 

@@ -1,0 +1,344 @@
+"""Maps over their images: one map, one image beside its map, several images on one scale, and a map's two signs apart.
+
+Arrays in, `matplotlib.figure.Figure` out; nothing touches pyplot. Colour bars say what their ends are; a map is the more opaque
+the further from zero, and its bar is drawn on a grey image's grey, so that colours can be read off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from crossxai.errors import InvalidInput
+from crossxai.model import Array, Modality
+from crossxai.report import words
+from crossxai.report.plots.pictures import plane
+from crossxai.report.plots.style import (
+    INK,
+    NEGATIVE_INK,
+    POSITIVE_INK,
+    SOFT,
+    bare,
+    caption,
+    dress,
+    heading,
+    is_signed,
+    layout,
+    limits,
+    number,
+    see_through,
+)
+
+Mask = npt.NDArray[np.bool_]
+TRUTH = "#2dd4bf"
+PREDICTED = "#facc15"
+BACKGROUND = "#808080"
+WIDTH = 3.0  # inches of one panel
+MOST_BARS = 24  # of a table in one panel; more cannot be read
+
+
+def plot_map(
+    values: Array,
+    image: Array | None = None,
+    modality: Modality | None = None,
+    *,
+    ax: Axes | None = None,
+    title: str = "",
+) -> Figure:
+    """One sample's map over its image in the image's own colours; of a table, a bar per column.
+
+    Parameters
+    ----------
+    values
+        The map of one sample: (y, x), (y, x, channels) with the channels summed, a volume, of which the middle slice is
+        shown, or (features,) of a table. Without `image` the map alone is drawn.
+    image
+        The sample's input, (y, x), (y, x, 1) or (y, x, 3); of a table its values (features,), written beside the names.
+    modality
+        Says the input's range and the names of a table's columns. By default an image in [0, 1] is shown as it is, any other
+        from its smallest to its largest value.
+    ax
+        The axes to draw in; by default a new figure.
+    title
+        Above the map.
+
+    Returns
+    -------
+    Figure
+        The figure with the map and its colour bar: blue to red, symmetric about zero, for maps with both signs; else a
+        colour scale that starts at zero. Its ends are the 99th percentile of the absolute values.
+
+    Raises
+    ------
+    InvalidInput
+        Where the map does not fit the image.
+    """
+    spatial = values.ndim > 1
+    if ax is None:
+        height = WIDTH if spatial else 0.9 + 0.3 * min(len(values), MOST_BARS)
+        figure = Figure(figsize=(WIDTH + 1.1 if spatial else 5.4, height + 0.3), layout=layout())
+        ax = figure.subplots()
+    else:
+        figure = ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure
+    if spatial:
+        draw_map(ax, values, image, modality)
+        heading(ax, title)
+    else:
+        draw_bars(ax, values, image, modality)
+        ax.set_xlabel("attribution", fontsize=9, color=SOFT)
+        heading(ax, title)
+    return figure
+
+
+def draw_map(
+    axes: Axes, values: Array, image: Array | None, modality: Modality | None, signed: bool | None = None
+) -> None:
+    """A map over its image in the image's own colours, on the map's own scale; with a colour bar unless `signed` is given."""
+    shown = None if image is None else own_colours(image, modality)
+    one = channels_summed(values, modality, image)
+    one = one if shown is None else flat(one, shown)
+    scale, signed = signed is None, is_signed(one) if signed is None else signed
+    low, high = limits(one, signed)
+    if shown is not None:
+        axes.imshow(shown, interpolation="nearest")
+    colours = see_through(signed)
+    axes.set_facecolor(BACKGROUND if shown is None and signed else "white")
+    axes.imshow(one, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
+    bare(axes)
+    note = "the map is not finite" if not np.isfinite(one).any() else "the map is zero" if not np.any(one) else ""
+    if note:
+        write_on(axes, note)
+    if scale:
+        figure = axes.figure
+        bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), ax=axes, shrink=0.86, aspect=22, pad=0.02)
+        finish_bar(bar, np.linspace(low, high, 5))
+
+
+def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modality | None) -> None:
+    """A table's map as bars, the columns with the largest values on top: red above zero, blue below."""
+    features = feature_names(modality, len(values))
+    if len(features) != len(values) or (inputs is not None and inputs.shape != values.shape):
+        raise InvalidInput(f"one value per feature: {len(features)} features, values of shape {values.shape}")
+    size = np.abs(np.where(np.isfinite(values), values, 0))
+    order = np.argsort(-size, kind="stable")[:MOST_BARS][::-1]
+    chosen, places = values[order], np.arange(len(order))
+    axes.barh(places, chosen, color=[POSITIVE_INK if v >= 0 else NEGATIVE_INK for v in chosen], height=0.7)
+    axes.axvline(0, color="#6b7280", linewidth=0.9)
+    dress(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    reach = float(size.max(initial=0.0)) or 1.0
+    negative, positive = bool((chosen < 0).any()), bool((chosen > 0).any())
+    axes.set_xlim(
+        -1.22 * reach if negative else -0.02 * reach, 1.22 * reach if positive or not negative else 0.02 * reach
+    )
+    labels = [features[i] if inputs is None else f"{features[i]} = {plain(float(inputs[i]))}" for i in order]
+    axes.set_yticks(places, labels, fontsize=9, color=INK)
+    for place, value in zip(places, chosen.tolist(), strict=True):
+        side = 1 if value >= 0 else -1
+        align = "left" if side > 0 else "right"
+        beside = value + side * 0.015 * reach
+        axes.text(beside, float(place), words.brief(value), ha=align, va="center", fontsize=8, color=SOFT)
+
+
+def feature_names(modality: Modality | None, n: int) -> tuple[str, ...]:
+    """The names of a table's n columns, or their numbers."""
+    return modality.features if modality is not None else tuple(f"column {i + 1}" for i in range(n))
+
+
+def own_colours(image: Array, modality: Modality | None = None) -> Array:
+    """One sample's input as RGB in [0, 1] (y, x, 3): three channels as colours, else grey; of a volume the middle slice."""
+    if image.ndim == 2:
+        image = image[..., None]
+    while image.ndim > 3:
+        image = image[len(image) // 2]
+    if image.ndim != 3:
+        raise InvalidInput(f"an image has shape (y, x) or (y, x, channels), got {image.shape}")
+    rgb = image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    unit = float(rgb.min()) >= 0 and float(rgb.max()) <= 1
+    low, high = (modality and modality.range) or ((0.0, 1.0) if unit else (float(rgb.min()), float(rgb.max())))
+    return np.asarray(np.clip((rgb - low) / ((high - low) or 1.0), 0, 1))
+
+
+def channels_summed(values: Array, modality: Modality | None = None, image: Array | None = None) -> Array:
+    """A spatial map as (y, x): channels summed, of a volume the middle slice."""
+    if modality is not None:
+        channels = values.ndim == len(modality.axes)
+    else:
+        channels = values.ndim > 2 and (image is None or image.ndim == values.ndim)
+    return plane(
+        np.asarray(values, np.float64).sum(axis=-1) if channels else np.asarray(values, np.float64), shrink=False
+    )
+
+
+def write_on(axes: Axes, note: str) -> None:
+    """A note on a panel without any colour, which would look as if something were missing."""
+    style = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    axes.text(0.5, 0.06, note, fontsize=8, color=INK, bbox=style, ha="center", va="center", transform=axes.transAxes)
+
+
+def plain(value: float) -> str:
+    """An input's value, whole numbers without decimals."""
+    return f"{value:.4g}".replace("-", words.MINUS) if np.isfinite(value) else words.NONE
+
+
+def grey(image: Array) -> Array:
+    """An image (y, x) or (y, x, channels) as (y, x), channels averaged."""
+    if image.ndim not in (2, 3):
+        raise InvalidInput(f"an image has shape (y, x) or (y, x, channels), got {image.shape}")
+    return image if image.ndim == 2 else np.asarray(image.mean(axis=-1))
+
+
+def flat(relevance: Array, image: Array) -> Array:
+    """A map (y, x) or (y, x, channels) as (y, x) of the image's size, channels summed."""
+    summed = relevance if relevance.ndim == 2 else np.asarray(relevance.sum(axis=-1))
+    if any(have not in (1, want) for have, want in zip(summed.shape, image.shape[:2], strict=True)):
+        raise InvalidInput(f"a map of shape {summed.shape} does not lie over an image of {image.shape[:2]}")
+    return np.broadcast_to(summed, image.shape[:2])
+
+
+def scale_of(maps: Sequence[Array]) -> float:
+    """The end of the symmetric scale of these maps: the 99th percentile of the absolute values, together."""
+    return limits(np.concatenate([m.ravel() for m in maps]), True)[1]
+
+
+def show(axes: Any, image: Array, limit: tuple[float, float] | None = None) -> None:
+    """The image in grey, without ticks."""
+    low, high = limit or (float(image.min()), float(image.max()))
+    axes.imshow(grey(image), cmap="gray", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
+    bare(axes)
+
+
+def lay_over(axes: Any, image: Array, relevance: Array, top: float, limit: tuple[float, float] | None = None) -> None:
+    """The image in grey with a map over it, on the scale from -top to top."""
+    show(axes, image, limit)
+    axes.imshow(flat(relevance, image), cmap=see_through(), vmin=-top, vmax=top, interpolation="nearest")
+    if not np.any(relevance):
+        write_on(axes, "the map is zero")
+
+
+def outline(axes: Any, mask: Mask | None, colour: str = TRUTH, width: float = 1.3, dashed: bool = False) -> None:
+    """The edge of a mask; nothing for an empty one. A dashed line lets what is under it show."""
+    if mask is None or not mask.any():
+        return
+    padded = np.pad(mask.astype(float), 1)  # so that the edge of a mask that touches the border is closed
+    place = np.arange(-1, mask.shape[1] + 1), np.arange(-1, mask.shape[0] + 1)
+    drawn = axes.contour(*place, padded, levels=[0.5], colors=[colour], linewidths=width)
+    if dashed:
+        drawn.set_linestyle((0, (2, 2)))
+    else:
+        drawn.set_path_effects([withStroke(linewidth=1.8 * width, foreground="#111827")])
+    axes.set_xlim(-0.5, mask.shape[1] - 0.5)
+    axes.set_ylim(mask.shape[0] - 0.5, -0.5)
+
+
+def bar(figure: Figure, axes: Any, top: float, label: str = "attribution", **options: Any) -> None:
+    """The symmetric colour bar, zero and both ends labelled, on the images' grey."""
+    drawn = figure.colorbar(ScalarMappable(Normalize(-top, top), see_through()), ax=axes, **options)
+    finish_bar(drawn, np.linspace(-top, top, 5), label)
+
+
+def finish_bar(bar: Any, ticks: Array, label: str = "attribution") -> None:
+    """A colour bar's ticks and label, on a grey image's grey."""
+    bar.ax.set_facecolor(BACKGROUND)
+    bar.set_ticks(ticks, labels=[number(float(t)) for t in ticks])
+    bar.ax.tick_params(labelsize=8, colors=SOFT, length=3)
+    bar.set_label(label, fontsize=9, color=SOFT)
+    bar.outline.set_visible(False)
+
+
+def overlay(
+    image: Array,
+    relevance: Array,
+    truth: Mask | None = None,
+    title: str = "",
+    name: str = "input",
+    limit: tuple[float, float] | None = None,
+) -> Figure:
+    """The input, and the map over it. image, relevance: (y, x) or (y, x, channels); truth: (y, x); limit: the input's range."""
+    top = scale_of([flat(relevance, image)])
+    figure = Figure(figsize=(2 * WIDTH + 0.9, WIDTH + 0.75), layout=layout())
+    left, right = figure.subplots(1, 2)
+    show(left, image, limit)
+    lay_over(right, image, relevance, top, limit)
+    outline(left, truth)
+    outline(right, truth)
+    heading(left, name)
+    heading(right, "attribution")
+    bar(figure, [right], top, shrink=0.86, aspect=22, pad=0.02)
+    caption(figure, title, _truth_line([truth]))
+    return figure
+
+
+def pair(
+    images: Mapping[str, Array],
+    relevance: Mapping[str, Array],
+    truth: Mapping[str, Mask] | None = None,
+    title: str = "",
+    limit: Mapping[str, tuple[float, float] | None] | None = None,
+) -> Figure:
+    """Several images of one sample and their maps, all on one scale, so that equal colours are equal numbers."""
+    shown = [name for name in images if name in relevance]
+    if not shown:
+        raise InvalidInput(
+            f"maps of {', '.join(relevance) or 'nothing'} for images of {', '.join(images) or 'nothing'}"
+        )
+    known = truth or {}
+    top = scale_of([flat(relevance[name], images[name]) for name in shown])
+    figure = Figure(figsize=(len(shown) * WIDTH + 0.9, 2 * WIDTH + 0.75), layout=layout())
+    grid = figure.subplots(2, len(shown), squeeze=False)
+    for column, name in enumerate(shown):
+        ends = (limit or {}).get(name)
+        show(grid[0, column], images[name], ends)
+        lay_over(grid[1, column], images[name], relevance[name], top, ends)
+        for axes in grid[:, column]:
+            outline(axes, known.get(name))
+        heading(grid[0, column], name)
+        heading(grid[1, column], f"attribution of {name}")
+    # Taken from both rows, so that the panels of a column stay one below the other; it stands beside the lower one.
+    bar(
+        figure,
+        list(grid.ravel()),
+        top,
+        "attribution, one scale for all",
+        shrink=0.42,
+        aspect=22,
+        pad=0.02,
+        anchor=(0, 0),
+    )
+    caption(figure, title, _truth_line([known.get(name) for name in shown]))
+    return figure
+
+
+def decomposition(
+    image: Array,
+    relevance: Array,
+    truth: Mask | None = None,
+    title: str = "",
+    limit: tuple[float, float] | None = None,
+) -> Figure:
+    """A map's positive part, its negative part, and both together, on one scale, each with its sum."""
+    whole = flat(relevance, image)
+    top = scale_of([whole])
+    parts = {"positive part": np.maximum(whole, 0), "negative part": np.minimum(whole, 0), "both": whole}
+    figure = Figure(figsize=(3 * WIDTH + 0.9, WIDTH + 0.95), layout=layout())
+    row = figure.subplots(1, 3)
+    for axes, (name, part) in zip(row, parts.items(), strict=True):
+        lay_over(axes, image, part, top, limit)
+        outline(axes, truth)
+        heading(axes, f"{name}\nsum {number(float(part.sum()))}")
+    bar(figure, list(row), top, shrink=0.86, aspect=22, pad=0.02)
+    caption(figure, title, _truth_line([truth]))
+    return figure
+
+
+def _truth_line(masks: Sequence[Mask | None]) -> list[str]:
+    return ["turquoise line: the planted truth"] if any(m is not None and m.any() for m in masks) else []
