@@ -219,7 +219,7 @@ def test_estimated_areas_and_the_oracle_from_an_experiment_file(tmp_path: Path) 
     assert "Deletion on own" not in text
     assert "of 65 points a sample on average" in words(folder)
     assert "the precision asked for, 0.02, is reached by 2 of 2 explainers" in words(folder)
-    assert findings(folder)["Oracle"]["headline"].startswith("The known truth beats random")
+    assert findings(folder)["known_truth"]["tone"] == "good"
     assert "masks 10 × 16 × 16, sha256" in json.dumps(
         read_explanation(paths["controls.oracle"]).params, ensure_ascii=False
     )
@@ -279,12 +279,15 @@ def test_an_oracle_that_does_not_beat_random_is_a_warning(tmp_path: Path) -> Non
     labels = (*FIVE[:2], "controls.random", "controls.oracle")
     write_run(tmp_path, labels, ONE, n=12, size=18, deletion={FIVE[0]: 0.1}, insertion={"controls.oracle": 0.8})
     page(tmp_path)
-    found = findings(tmp_path)["Oracle"]
-    assert found["headline"].startswith("The known truth itself is not shown to beat random in deletion:")
-    assert found["tone"] == "warning"
-    assert any(p.startswith(f"Better than the oracle in deletion: `{FIVE[0]}`.") for p in found["points"])
-    assert any("better than random; all 2 explainers do worse than it, none better." in p for p in found["points"])
-    assert "controls.oracle" not in findings(tmp_path).get("Simple controls", {"headline": ""})["headline"]
+    found = findings(tmp_path)
+    truth = found["known_truth"]
+    assert truth["tone"] == "warning"
+    deletion, insertion = (truth["facts"]["scores"][metric]["pytorch"] for metric in ("deletion", "insertion"))
+    assert (deletion["versus"], deletion["better"], deletion["total"]) == ("not told apart", [FIVE[0]], 2)
+    assert (insertion["versus"], insertion["better"], insertion["worse"]) == ("better", [], 2)
+    assert "deletion" in truth["headline"]
+    assert "insertion" not in truth["headline"]
+    assert "simple_controls" not in found  # an oracle is none
 
 
 def test_what_is_no_better_than_random_is_said_beside_a_share(tmp_path: Path) -> None:

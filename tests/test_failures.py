@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from experiments import crossxai, toml
+from test_report import findings
 
 from crossxai import files
 from crossxai.evaluation import curves
@@ -126,10 +127,17 @@ def test_models_that_fail_are_rows_and_the_healthy_one_is_reported(tmp_path: Pat
     assert done.exit_code == 3, (done.output, done.exception)
     healthy = explanation(tmp_path, "healthy", "captum.occlusion")
     assert np.isfinite(healthy.scores["deletion"].value).all()
-    text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    assert "**no_weights, no_shape and nan could not be explained at all.**" in text
-    assert "RuntimeError: mat1 and mat2 shapes cannot be multiplied (traceback: failures/no_shape" in text
-    assert "`captum.saliency` on cut: the score moves with the input, and its gradient is cut" in text
+    found = findings(tmp_path / "out")
+    failed = found["failed"]["facts"]
+    assert list(failed["lost"]) == found["verdict"]["facts"]["lost"] == ["no_weights", "no_shape", "nan"]
+    assert (
+        "RuntimeError: mat1 and mat2 shapes cannot be multiplied (traceback: failures/no_shape"
+        in failed["lost"]["no_shape"]
+    )
+    (cut,) = failed["reasons"]
+    assert (cut["labels"], cut["models"]) == (["captum.saliency"], ["cut"])
+    assert "the score moves with the input, and its gradient is cut" in cut["reason"]
+    assert any(cut["reason"] in point for point in found["failed"]["points"])
     for model in broken:
         row = explanation(tmp_path, model, "captum.saliency")
         assert (row.status, row.values) == ("failed", {})
@@ -222,7 +230,8 @@ def test_ctrl_c_says_what_is_done_and_the_report_what_is_missing(tmp_path: Path)
         text = (out / page).read_text(encoding="utf-8")
         assert f"This run was stopped before its end: {said}." in text
         assert "no scores yet of" in text
-        assert "assumptions were not checked, as asked" in text
+    assert {"stopped", "unchecked"} < set(findings(out))
+    assert findings(out)["verdict"]["facts"]["stopped"]
     assert explanation(tmp_path, "slow", "captum.occlusion").check == "off"
     assert "no map yet of `lime of mine`, `controls.random`, `controls.centre` and `controls.edges`" in (
         out / "report.md"

@@ -18,7 +18,7 @@ from PIL import Image
 from crossxai import InvalidInput, UnknownName
 from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
-from crossxai.report import analysis, comparison, modalities, room, run_figures, scorecard
+from crossxai.report import analysis, comparison, modalities, run_figures, scorecard
 from crossxai.report.contents import find
 from crossxai.report.html import _environment
 from crossxai.report.modalities import small
@@ -27,6 +27,7 @@ from crossxai.report.plots import decomposition, modality_shares, overlay, pair,
 from crossxai.report.plots.grids import representative_samples
 from crossxai.report.plots.style import number, see_through
 from crossxai.report.run import Run, load
+from crossxai.report.score_findings import Steady
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -396,22 +397,26 @@ def test_a_regression_that_leaves_its_scale_says_so(tmp_path: Path) -> None:
     labels = np.linspace(0.8, 5.7, made.n)
     scored = replace(made.samples, task="regression", labels=labels)
     bent = replace(made, samples=scored, explanations=explanations)
-    (scale,) = room.off_scale(bent, "deletion").values()
+    (scale,) = analysis.off_scale(bent, "deletion").values()
     assert (scale.low, scale.high, scale.highest) == (2, 4, 59)
-    assert not room.off_scale(replace(bent, samples=made.samples), "deletion")
+    assert not analysis.off_scale(replace(bent, samples=made.samples), "deletion")
 
 
 def test_who_stays_under_noise_is_a_finding(tmp_path: Path) -> None:
     made = run(tmp_path)
-    found = [f for f in find(made, analysis.table(made), comparison.compare(made)) if f.topic == "Stability"]
-    assert [f.headline.partition(":")[0] for f in found] == ["Noise correlation of ct", "Noise correlation of table"]
+    found = [f for f in find(made, analysis.table(made), comparison.compare(made)) if f.key == "steady"]
+    facts = [f.facts for f in found]
+    assert [f.metric for f in facts if isinstance(f, Steady)] == [
+        "noise_correlation of ct",
+        "noise_correlation of table",
+    ]
     rows = {r.label: r for r in analysis.table(made) if not r.control}
     metric = "noise_correlation of ct"
     above = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.low >= 0.95]
     below = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.high < 0.95]
     assert above or below
-    said = " ".join(found[0].points)
-    for label in above:
-        assert f"`{label}`" in said.partition("Below")[0]
-    for label in below:
-        assert f"`{label}`" in said.partition("Below")[2]
+    assert isinstance(facts[0], Steady)
+    assert facts[0].reaching == {"fused": above}
+    assert facts[0].below == {"fused": below}
+    for label in (*above, *below):
+        assert any(f"`{label}`" in p for p in found[0].points)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
-from test_report import write_run
+from test_report import findings, write_run
 
 from crossxai import Attribution, Modality
 from crossxai.attribution import Scores
@@ -30,11 +31,23 @@ def test_notes_go_through_files_into_the_report(tmp_path: Path) -> None:
         explanation = replace(read_explanation(path), **changes)
         write_explanation(path, explanation)
         assert read_explanation(path).notes == explanation.notes
-    text = write_report(tmp_path).with_suffix(".md").read_text(encoding="utf-8")
-    assert "`gradcam.gradcam` on pytorch: layer features.7 (y, x, channel as measured), grid 7 × 7." in text
-    assert "`captum.saliency` on pytorch: the score does not depend on image as measured: its map is zero" in text
-    assert "the gradient of the score of 1 of 4 samples is zero everywhere" in text
-    assert "not checked" not in text
+    write_report(tmp_path)
+    found = findings(tmp_path)
+    assert found["notes"]["facts"]["notes"] == [
+        note("captum.saliency", kind="unreached", modality="image", samples=4, n=4),
+        note("captum.saliency", kind="zero_gradient", samples=1, n=4),
+        note("gradcam.gradcam", text="layer features.7 (y, x, channel as measured), grid 7 × 7"),
+    ]
+    said = found["notes"]["points"]
+    assert len(said) == 3
+    assert "of 1 of 4 samples" in said[1]
+    assert "`gradcam.gradcam` on pytorch: layer features.7 (y, x, channel as measured), grid 7 × 7." in said
+    assert "unchecked" not in found
+
+
+def note(label: str, **fields: Any) -> dict[str, Any]:
+    empty = {"text": "", "kind": "", "modality": "", "samples": 0, "n": 0}
+    return {"labels": [label], "models": ["pytorch"], **empty, **fields}
 
 
 def test_files_without_notes_are_read(tmp_path: Path) -> None:
@@ -50,8 +63,10 @@ def test_a_report_says_that_nothing_was_checked(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "check": "off"}))
     page = write_report(tmp_path)
-    assert "assumptions were not checked, as asked" in page.read_text(encoding="utf-8")
-    assert "assumptions were not checked, as asked" in page.with_suffix(".md").read_text(encoding="utf-8")
+    finding = findings(tmp_path)["unchecked"]
+    assert finding["tone"] == "warning"
+    for path in (page, page.with_suffix(".md")):
+        assert finding["headline"].partition("`")[0] in path.read_text(encoding="utf-8")
 
 
 def test_answers_show_themselves_in_one_line(tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ def test_findings_follow_the_numbers(tmp_path: Path, winner: str, other: str) ->
         assert f"`{winner}`" in finding["points"][0]
     assert found["verdict"]["facts"]["beat"] == [winner]
     assert found["verdict"]["facts"]["best"] == winner
-    assert f"best mean `{winner}`" in found["Best explainers"]["points"][0]
+    assert found["best_explainers"]["facts"]["leaders"]["deletion"]["keras"]["label"] == winner
+    assert f"`{winner}`" in found["best_explainers"]["points"][0]
 
 
 def test_worse_than_random_is_said(report: Path) -> None:
@@ -273,8 +274,13 @@ def test_worse_than_random_is_said(report: Path) -> None:
 
 def test_a_control_that_beats_explainers_makes_the_headline(tmp_path: Path) -> None:
     write_report(write_run(tmp_path, n=12, size=18, deletion={"controls.centre": 0.1}))
-    text = "`controls.centre`, a map that ignores the model, scores better than all 5 explainers in deletion on both models."
-    assert findings(tmp_path)["Simple controls"]["headline"] == text
+    finding = findings(tmp_path)["simple_controls"]
+    assert finding["weight"] > 88
+    assert finding["tone"] == "warning"
+    assert all(text in finding["headline"] for text in ("`controls.centre`", "all 5 explainers", "deletion"))
+    (centre, *_) = finding["facts"]["comparisons"]
+    assert (centre["metric"], centre["control"]) == ("deletion", "controls.centre")
+    assert [len(centre["models"][m]["worse"]) for m in MODELS] == [5, 5]
 
 
 def test_too_few_samples_are_said(tmp_path: Path) -> None:
@@ -309,23 +315,36 @@ def test_area_counts_only_samples_that_a_share_is_defined_for() -> None:
 
 def test_libraries_and_frameworks(report: Path) -> None:
     found = findings(report)
-    libraries = " ".join(found["Libraries"]["points"])
-    assert "Captum gives one signed value per channel, Xplique one signed value per pixel" in libraries
-    assert "method gausslegendre against trapezoid" in libraries
-    assert re.search(r"Spearman 0\.\d+ with the libraries' defaults, 1\.000 with the canonical profile", libraries)
-    frameworks = found["Frameworks"]
-    assert (
-        "5 of 5 deterministic explainers with usable maps rank the pixels alike to 3 decimals" in frameworks["headline"]
-    )
-    assert any("`xplique.rise`" in p and "it draws random numbers" in p for p in frameworks["points"])
-    assert not any(p.startswith("Differs") for p in frameworks["points"])
+    pairs = {(p["model"], p["profile"]): p for p in found["libraries_agree"]["facts"]["pairs"]}
+    native, canonical = pairs["pytorch", "native"], pairs["pytorch", "canonical"]
+    assert native["differences"]["kinds"] == [{"signed": True, "per": "channel"}, {"signed": True, "per": "pixel"}]
+    assert native["differences"]["parameters"] == [["method", "gausslegendre", "trapezoid"]]
+    assert native["spearman"]["mean"] < 0.999 < canonical["spearman"]["mean"]
+    said = " ".join(found["libraries_agree"]["points"])
+    assert "signed value per channel" in said
+    assert re.search(r"0\.\d{3} with the libraries’ defaults, 1\.000 with the canonical profile", said)
+    frameworks = found["frameworks_agree"]
+    fixed = [p for p in frameworks["facts"]["pairs"] if not p["stochastic"]]
+    assert len(fixed) == 5
+    assert all(p["spearman_min"] > 0.9995 for p in fixed)
+    assert frameworks["facts"]["weights"] == "same"
+    assert "all 5 deterministic explainers" in frameworks["headline"]
+    assert any("`xplique.rise`" in p for p in frameworks["points"])
 
 
 def test_degenerate_ties_and_unsupported_are_findings(report: Path) -> None:
     found = findings(report)
-    assert found["Degenerate maps"]["headline"].startswith("24 of 216 maps are degenerate (11.1%)")
-    assert "`gradcam.gradcam` 86%" in found["Ties"]["points"][0]
-    assert "`captum.deep_lift` on both models: it rewrites <b>modules</b>" in found["Unsupported"]["points"][0]
+    degenerate = found["degenerate"]
+    assert degenerate["facts"]["maps"] == 216
+    assert [(b["label"], b["kinds"]) for b in degenerate["facts"]["broken"]] == [
+        ("gradcam.gradcam", {"constant": 12})
+    ] * 2
+    assert "24 of 216 maps (11.1%)" in degenerate["headline"]
+    assert found["ties"]["facts"]["rates"]["keras"] == {"gradcam.gradcam": pytest.approx(0.86)}
+    (reason,) = found["unsupported"]["facts"]["reasons"]
+    assert (reason["labels"], reason["models"]) == (["captum.deep_lift"], list(MODELS))
+    assert reason["reason"] == "it rewrites <b>modules</b>"
+    assert reason["reason"] in found["unsupported"]["points"][0]
     text = (report / "report.html").read_text(encoding="utf-8")
     assert "Unsupported: it rewrites &lt;b&gt;modules&lt;/b&gt;" in text
     assert "Degenerate: constant" in text
@@ -407,7 +426,7 @@ def test_unusual_runs(tmp_path: Path, case: str) -> None:
     text = page(write_run(tmp_path, **{"n": 3, "size": 18, **CASES[case]}))
     assert "Findings" in text
     assert ">nan" not in text
-    assert "None" not in re.sub(r"base64,[^\"')]*", "", text)
+    assert not re.search(r"\bNone\b(?! of )", re.sub(r"base64,[^\"')]*", "", text))
     json.loads((tmp_path / "report.json").read_text(encoding="utf-8"), parse_constant=pytest.fail)
     if case.startswith("all "):
         assert "Unsupported: no gradient" in text or "42 of 42" in text
@@ -418,7 +437,7 @@ def test_unusual_runs(tmp_path: Path, case: str) -> None:
         assert finding["facts"] is None or finding["key"]
         for said in (finding["topic"], finding["headline"], *finding["points"]):
             assert said.strip() == said != ""
-            assert not re.search(r"\bnan\b|None|  |\{|\}|\(\)|\.\.| [.,;:)]", said), said
+            assert not re.search(r"\bnan\b|\bNone\b(?! of )|  |\{|\}|\(\)|\.\.| [.,;:)]", said), said
 
 
 def test_bare_manifest(tmp_path: Path) -> None:
@@ -480,7 +499,7 @@ def test_many_metrics_have_a_table_per_axis(tmp_path: Path) -> None:
         assert len({line.count("|") for line in rows}) == 1
     assert scores.count("degenerate | tie rate | time") == 1
     assert "to be worse than random is no fault here" in scores
-    assert findings(tmp_path)["No value"]["headline"] == "No map has a value of `irof`: it is defined for no sample."
+    assert findings(tmp_path)["no_value"]["facts"]["metrics"] == ["irof"]
 
 
 def test_the_terminal_shows_what_fits(tmp_path: Path) -> None:
@@ -532,5 +551,7 @@ def test_degenerate_maps_say_of_which_class_they_are(tmp_path: Path) -> None:
     e, labels = read_explanation(path), read_samples(tmp_path / "samples.h5").labels
     write_explanation(path, replace(e, degenerate=tuple("zero" if label else "" for label in labels)))
     write_report(tmp_path)
-    points = findings(tmp_path)["Degenerate maps"]["points"]
-    assert any("`captum.saliency`" in p and "(0 of 2 " in p and " and 2 of 2 " in p for p in points), points
+    finding = findings(tmp_path)["degenerate"]
+    (broken,) = [b for b in finding["facts"]["broken"] if b["label"] == "captum.saliency"]
+    assert broken["classes"] == [["normal", 0, 2], ["tumour", 2, 2]]
+    assert any("(0 of 2 normal and 2 of 2 tumour)" in p for p in finding["points"])

@@ -35,8 +35,30 @@ SAME = {
 
 
 @dataclass(frozen=True)
+class Kind:
+    """What a library's maps hold: signed values or none below zero, per "channel" or "pixel"."""
+
+    signed: bool
+    per: str
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How one method differs in two libraries; the first library's side first, and nothing where they are alike.
+
+    conventions: what each says that it does. kinds: what their maps hold. parameters: name and both values of those that both
+    have, and own, by side, name and value of those that only one has.
+    """
+
+    conventions: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    parameters: tuple[tuple[str, str, str], ...] = ()
+    own: tuple[tuple[tuple[str, str], ...], ...] = ((), ())
+
+
+@dataclass(frozen=True)
 class LibraryPair:
-    """One method from two libraries on one model. notes: how the two answers and their parameters differ."""
+    """One method from two libraries on one model."""
 
     model: str
     method: str
@@ -44,8 +66,13 @@ class LibraryPair:
     second: str
     profile: str
     spearman: Summary
-    notes: tuple[str, ...]
+    differences: Differences
     stochastic: bool
+
+    @property
+    def libraries(self) -> tuple[str, str]:
+        """The two libraries' names."""
+        return self.first.split(".")[0], self.second.split(".")[0]
 
 
 @dataclass(frozen=True)
@@ -134,39 +161,24 @@ def _library_pairs(
         spearman = statistics.summarise(cube[:, index[one], index[two]])
         stochastic = is_stochastic(a) or is_stochastic(b)
         name = a.explainer.split(".", 1)[-1]
-        pairs.append(LibraryPair(a.model, name, a.label, b.label, a.profile, spearman, tuple(_notes(a, b)), stochastic))
+        pairs.append(LibraryPair(a.model, name, a.label, b.label, a.profile, spearman, _differences(a, b), stochastic))
     return tuple(pairs)
 
 
-def _notes(a: Explanation, b: Explanation) -> list[str]:
-    """How two answers to one question differ in kind and in parameters."""
-    kinds = [_kind(e) for e in (a, b)]
-    names = [words.library(e.library) for e in (a, b)]
-    notes = []
-    if a.convention and b.convention and a.convention != b.convention:
-        notes.append(f"{names[0]}: {a.convention}; {names[1]}: {b.convention}")
-    elif kinds[0] != kinds[1]:
-        notes.append(f"{names[0]} gives {kinds[0]}, {names[1]} {kinds[1]}")
-    shared = [k for k in a.params if k != "profile" and k in b.params and a.params[k] != b.params[k]]
-    if shared:
-        listed = [f"{key} {words.value(a.params[key])} against {words.value(b.params[key])}" for key in shared]
-        notes.append(f"parameters differ: {'; '.join(listed)}")
-    for e, other, name in ((a, b, names[0]), (b, a, names[1])):
-        own = [
-            f"{key} {words.value(item)}"
-            for key, item in e.params.items()
-            if key not in other.params and key != "profile"
-        ]
-        if own:
-            notes.append(f"only {name} has {words.listing(own, 4)}")
-    return notes
+def _differences(a: Explanation, b: Explanation) -> Differences:
+    """How two libraries' maps of one method differ in convention or kind, and in parameters."""
+    conventions = (a.convention, b.convention) if a.convention and b.convention and a.convention != b.convention else ()
+    kinds = (_kind(a), _kind(b)) if not conventions and _kind(a) != _kind(b) else ()
+    one, two = ({key: words.value(v) for key, v in e.params.items() if key != "profile"} for e in (a, b))
+    shared = tuple((key, one[key], two[key]) for key in one if key in two and a.params[key] != b.params[key])
+    own = tuple(tuple((key, v) for key, v in x.items() if key not in y) for x, y in ((one, two), (two, one)))
+    return Differences(conventions, kinds, shared, own)
 
 
-def _kind(explanation: Explanation) -> str:
+def _kind(explanation: Explanation) -> Kind:
     values = next(iter(explanation.values.values()))
     finite = values[np.isfinite(values)]
-    sign = "signed" if finite.size and finite.min() < 0 else "non-negative"
-    return f"one {sign} value per {'channel' if values.shape[-1] > 1 else 'pixel'}"
+    return Kind(bool(finite.size and finite.min() < 0), "channel" if values.shape[-1] > 1 else "pixel")
 
 
 def _model_pairs(

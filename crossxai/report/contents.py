@@ -14,10 +14,11 @@ from crossxai.report import (
     analysis,
     certainty,
     comparison,
-    missing,
+    map_findings,
     modality_findings,
     places,
-    remarks,
+    region_findings,
+    run_findings,
     score_findings,
     shortcuts,
     wording,
@@ -59,13 +60,11 @@ def gather(directory: Path) -> Contents:
 
 def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
     """Everything worth saying, most important first."""
-    found = [
-        *map(wording.write, score_findings.facts(run, rows)),
-        *score_findings.findings(run, rows, maps),
-        *shortcuts.shortcuts(run, where),
-        *missing.unsupported(run, rows),
-        *remarks.remarks(run),
-        *missing.valueless(run, rows),
-        *modality_findings.findings(run, rows),
+    facts = [
+        *score_findings.facts(run, rows),
+        *region_findings.facts(run, rows),
+        *map_findings.facts(run, rows, maps),
+        *run_findings.facts(run, rows),
     ]
+    found = [*map(wording.write, facts), *shortcuts.shortcuts(run, where), *modality_findings.findings(run, rows)]
     return tuple(sorted(found, key=lambda f: -f.weight))

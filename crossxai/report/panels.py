@@ -16,7 +16,7 @@ from crossxai.report import words
 from crossxai.report.analysis import Row, Test, mean_curve
 from crossxai.report.contents import Contents
 from crossxai.report.plots import pictures, style
-from crossxai.report.regions import region
+from crossxai.report.region_findings import region
 from crossxai.report.run import CONTROLS, CURVES, RANDOM, Run
 
 RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits

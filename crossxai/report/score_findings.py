@@ -11,17 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.stats import spearmanr
 
-from crossxai.report import analysis, planted, steady, words
-from crossxai.report.agreeing import frameworks, libraries
-from crossxai.report.analysis import Row, Test, Verdict, scored
-from crossxai.report.comparison import Maps
-from crossxai.report.oracle import oracle
-from crossxai.report.regions import where_it_goes
-from crossxai.report.room import Ends, Scale, alike_ends, changed, off_scale, units
+from crossxai.report import analysis
+from crossxai.report.analysis import Ends, Row, Scale, Verdict, alike_ends, changed, off_scale, scored, units
 from crossxai.report.run import CONTROLS, CURVES, ORACLE, RANDOM, Run
-from crossxai.report.wording import Fact, Finding, Tone, by_models, code, names, per_model, tally, together
-
-MANY_TIES = 0.5
+from crossxai.report.scorecard import STEADY
+from crossxai.report.wording import Fact, Tone
 
 
 @dataclass(frozen=True)
@@ -44,8 +38,8 @@ class BeatsRandom(Fact):
     """Whether explainers beat a random map by a curve. comparisons: by model, the largest difference first.
 
     family, n, smallest_p: the comparisons that are corrected together, their samples, and the smallest p that one of them can
-    have; NaN if it can be significant. alike_ends, off_scale: models whose curves say little, see `room`. units, changed: what is
-    ranked, and what happens to it.
+    have; NaN if it can be significant. alike_ends, off_scale: models whose curves say little, see `analysis`. units: what is
+    ranked, and changed, what happens to it.
     """
 
     key: ClassVar[str] = "beats_random"
@@ -108,22 +102,236 @@ class BeatsRandom(Fact):
         return [v for v in every if v.label in labels and v.verdict == verdict]
 
 
+@dataclass(frozen=True)
+class Against:
+    """Explainers against one control by a metric on a model: those that are better, and those that are worse."""
+
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class AgainstControl:
+    """One control and one metric, by model."""
+
+    metric: str
+    control: str
+    models: Mapping[str, Against]
+
+    @property
+    def losing(self) -> dict[str, Against]:
+        """Models on which more than half of the explainers are worse than the control."""
+        return {m: x for m, x in self.models.items() if 2 * len(x.worse) > x.total}
+
+    @property
+    def better(self) -> dict[str, tuple[str, ...]]:
+        """Model → the explainers that are better."""
+        return {m: x.better for m, x in self.models.items()}
+
+
+@dataclass(frozen=True)
+class SimpleControls(Fact):
+    """Explainers against maps that ignore the model and are no noise either. able: whether n samples can show any difference."""
+
+    key: ClassVar[str] = "simple_controls"
+    n: int
+    able: bool
+    comparisons: tuple[AgainstControl, ...]
+
+    @property
+    def weight(self) -> float:
+        """Just below the comparisons with random where a control is better than most."""
+        return 88.5 if self.strongest else 80
+
+    @property
+    def tone(self) -> Tone:
+        """Plain where at least half of the explainers beat every control."""
+        return "warning" if self.strongest or self.few or not self.able else "plain"
+
+    @property
+    def controls(self) -> list[str]:
+        """Every control once."""
+        return list(dict.fromkeys(c.control for c in self.comparisons))
+
+    @property
+    def few(self) -> bool:
+        """Whether fewer than half of the explainers beat some control."""
+        return any(2 * len(x.better) < x.total for c in self.comparisons for x in c.models.values())
+
+    @property
+    def strongest(self) -> AgainstControl | None:
+        """The comparison in which the largest share of explainers, and more than half, is worse than a control."""
+        losing = [c for c in self.comparisons if c.losing]
+        return max(losing, key=lambda c: max(len(x.worse) / x.total for x in c.losing.values()), default=None)
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The explainer with the best mean of a metric on a model, and those that are not told apart from it."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    level: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Order:
+    """How far deletion and insertion order n explainers alike: the rank correlation of their means."""
+
+    n: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class BestExplainers(Fact):
+    """The best explainer by metric and model. orders: by pair of metrics and model."""
+
+    key: ClassVar[str] = "best_explainers"
+    leaders: Mapping[str, Mapping[str, Leader]]
+    orders: tuple[tuple[str, str, Mapping[str, Order]], ...]
+
+    @property
+    def weight(self) -> float:
+        """After the comparisons with controls."""
+        return 75
+
+    @property
+    def unclear(self) -> list[str]:
+        """Metrics by which others are not told apart from the best, on some model."""
+        return [metric for metric, found in self.leaders.items() if any(x.level for x in found.values())]
+
+
+@dataclass(frozen=True)
+class TruthScore:
+    """The mean of the known truth, its verdict against random ("" without one), and explainers better and worse than it."""
+
+    mean: float
+    versus: str
+    better: tuple[str, ...]
+    worse: int
+    total: int
+
+
+@dataclass(frozen=True)
+class KnownTruth(Fact):
+    """Whether metrics can tell the known truth from noise, by metric and model."""
+
+    key: ClassVar[str] = "known_truth"
+    control: str
+    scores: Mapping[str, Mapping[str, TruthScore]]
+
+    @property
+    def weight(self) -> float:
+        """Higher where a metric cannot."""
+        return 79 if self.blind else 76
+
+    @property
+    def tone(self) -> Tone:
+        """A warning where a metric cannot."""
+        return "warning" if self.blind else "good"
+
+    @property
+    def blind(self) -> dict[str, list[str]]:
+        """Metric → the models on which the truth is not shown to beat random; metrics without such a model left out."""
+        found = {
+            metric: [m for m, x in scores.items() if x.versus not in ("", "better")]
+            for metric, scores in self.scores.items()
+        }
+        return {metric: models for metric, models in found.items() if models}
+
+    def better(self, metric: str) -> dict[str, tuple[str, ...]]:
+        """Model → explainers better than the truth."""
+        return {m: x.better for m, x in self.scores[metric].items()}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """An explainer's mean and its interval."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Steady(Fact):
+    """Whose maps stay alike under noise: means of a correlation by model, and the mark that an interval must reach."""
+
+    key: ClassVar[str] = "steady"
+    mark: ClassVar[float] = STEADY
+    metric: str
+    means: Mapping[str, tuple[Mean, ...]]
+
+    @property
+    def weight(self) -> float:
+        """Below what scores say of correctness."""
+        return 52
+
+    @property
+    def tone(self) -> Tone:
+        """A warning where a whole interval is below the mark."""
+        return "warning" if any(self.below.values()) else "plain"
+
+    @property
+    def one(self) -> bool:
+        """Whether at most one explainer of each model reaches the mark."""
+        return all(len(labels) < 2 for labels in self.reaching.values())
+
+    @property
+    def reaching(self) -> dict[str, list[str]]:
+        """Model → explainers whose whole interval reaches the mark."""
+        return {m: [x.label for x in found if x.low >= STEADY] for m, found in self.means.items()}
+
+    @property
+    def below(self) -> dict[str, list[str]]:
+        """Model → explainers whose whole interval is below the mark."""
+        return {m: [x.label for x in found if x.high < STEADY] for m, found in self.means.items()}
+
+
 def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     """What scores say of explainers."""
-    return [
-        BeatsRandom(
-            models=run.models,
-            metric=metric,
-            place=place,
-            comparisons=_comparisons(run, rows, metric),
-            **_family(run, metric),
-            units=units(run, metric),
-            changed=changed(run, metric),
-            alike_ends=alike_ends(run, metric),
-            off_scale=off_scale(run, metric),
+    found: list[Fact] = [_beats_random(run, rows, metric, place) for place, metric in enumerate(run.curves)]
+    controls = _simple_controls(run)
+    if controls:
+        able = any(_able(run, c.metric, c.control) for c in controls)
+        found.append(SimpleControls(models=run.models, n=run.n, able=able, comparisons=controls))
+    if truth := _known_truth(run, rows):
+        found.append(KnownTruth(models=run.models, control=ORACLE, scores=truth))
+    if leaders := _leaders(run, rows):
+        found.append(BestExplainers(models=run.models, leaders=leaders, orders=_orders(run, rows)))
+    for metric in (m for m in run.metrics if run.kinds[m] == "noise_correlation"):
+        if means := means_of(run, rows, metric):
+            found.append(Steady(models=run.models, metric=metric, means=means))
+    return found
+
+
+def means_of(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean, ...]]:
+    """Model → the means of its explainers by a metric; models without any left out."""
+    means = {
+        model: tuple(
+            Mean(r.label, s.mean, s.low, s.high) for r in scored(rows, model, metric) if (s := r.cells[metric].summary)
         )
-        for place, metric in enumerate(run.curves)
-    ]
+        for model in run.models
+    }
+    return {model: found for model, found in means.items() if found}
+
+
+def _beats_random(run: Run, rows: Sequence[Row], metric: str, place: int) -> BeatsRandom:
+    return BeatsRandom(
+        models=run.models,
+        metric=metric,
+        place=place,
+        comparisons=_comparisons(run, rows, metric),
+        **_family(run, metric),
+        units=units(run, metric),
+        changed=changed(run, metric),
+        alike_ends=alike_ends(run, metric),
+        off_scale=off_scale(run, metric),
+    )
 
 
 def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
@@ -161,183 +369,88 @@ def _family(run: Run, metric: str) -> dict[str, Any]:
     return {"family": 0, "n": 0, "smallest_p": math.nan}
 
 
-def findings(run: Run, rows: Sequence[Row], maps: Maps) -> list[Finding]:
-    """Everything else that scores and maps say."""
-    found: list[Finding] = []
-    if not any(r.status == "ok" for r in rows):
-        found.append(Finding("Nothing to judge", "No explainer gave a map in this run.", (), 100, "warning"))
-    found += _simple_controls(run, rows)
-    found += [*planted.planted(run, rows), *oracle(run, rows), *_leaders(run, rows)]
-    found += [*libraries(run, maps), *frameworks(run, maps)]
-    for metric in run.metrics:
-        found += where_it_goes(run, rows, metric)
-    return [*found, *_degenerate(run, rows), *_ties(run, rows), *_completeness(run), *steady.steady(run, rows)]
-
-
-def _with(tests: dict[str, Test], verdict: Verdict) -> list[str]:
-    """Labels with a verdict, the largest difference first."""
-    chosen = [label for label, test in tests.items() if test.verdict == verdict]
-    return sorted(chosen, key=lambda label: -abs(tests[label].difference))
-
-
-def _simple_controls(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """Against every control but random and oracles: a map that ignores the model and is no noise either."""
-    points, few, able, strong = [], False, False, list[tuple[float, str]]()
+def _simple_controls(run: Run) -> tuple[AgainstControl, ...]:
+    """Against every control but random and oracles."""
     oracles = {e.label for e in run.explanations if e.explainer == ORACLE}
     controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, *oracles)]
+    found = []
     for metric in run.curves:
         for control in controls:
-            counts, winners, losers, share = {}, {}, {}, 0.0
-            for model in run.models:
-                tests = analysis.against(run, model, metric, control, libraries_only=True)
-                tests = {x: t for x, t in tests.items() if t.verdict != "no test"}
-                if tests:
-                    able = able or analysis.smallest_p(max(t.n for t in tests.values()), len(tests)) < analysis.ALPHA
-                    winners[model] = _with(tests, "better")
-                    worse = len(_with(tests, "worse"))
-                    counts[model] = f"{tally(len(winners[model]), len(tests))} beat {code(control)}"
-                    counts[model] += f" and {worse} {'does' if worse == 1 else 'do'} worse" if worse else ""
-                    if 2 * worse > len(tests):
-                        losers[model], share = tally(worse, len(tests)), max(share, worse / len(tests))
-                    few = few or 2 * len(winners[model]) < len(tests)
-            if counts:
-                groups = by_models(winners, run.models)
-                listed = [names(x) + (where if len(groups) > 1 else "") for where, x in groups]
-                tail = f": {'; '.join(listed)}" if listed else ""
-                points.append(f"{metric.capitalize()}: {per_model(counts, run.models)}{tail}.")
-            if losers:
-                where = per_model(losers, run.models, f" in {metric}")
-                strong.append((share, f"{code(control)}, a map that ignores the model, scores better than {where}."))
-    if not points:
-        return []
-    if strong:
-        text = max(strong, key=lambda s: s[0])[1]
-        return [Finding("Simple controls", text, tuple(points), 88.5, "warning")]
-    if not able:
-        text = f"{words.count(run.n, 'sample')} cannot show whether any explainer beats a map that ignores the model: "
-        return [Finding("Simple controls", f"{text}{names(controls)}.", tuple(points), 80, "warning")]
-    text = f"Maps that ignore the model but are not noise ({names(controls)}) are "
-    text += (
-        "hard to beat: in at least one comparison fewer than half of the explainers do."
-        if few
-        else ("beaten by at least half of the explainers.")
-    )
-    return [Finding("Simple controls", text, tuple(points), 80, "warning" if few else "plain")]
+            models = {
+                model: against for model in run.models if (against := _against(run, model, metric, control)).total
+            }
+            if models:
+                found.append(AgainstControl(metric, control, models))
+    return tuple(found)
 
 
-def _leaders(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    """The best explainer by each curve, those that cannot be told apart from it, and whether the curves agree."""
-    points, tied = [], False
+def _against(run: Run, model: str, metric: str, control: str) -> Against:
+    tests = analysis.against(run, model, metric, control, libraries_only=True)
+    tests = {label: test for label, test in tests.items() if test.verdict != "no test"}
+    ordered = sorted(tests, key=lambda label: -abs(tests[label].difference))
+    better, worse = (tuple(x for x in ordered if tests[x].verdict == verdict) for verdict in ("better", "worse"))
+    return Against(better, worse, len(tests))
+
+
+def _able(run: Run, metric: str, control: str) -> bool:
+    """Whether any comparison with a control can be significant, with so many samples and comparisons."""
+    for model in run.models:
+        tests = [
+            t
+            for t in analysis.against(run, model, metric, control, libraries_only=True).values()
+            if t.verdict != "no test"
+        ]
+        if tests and analysis.smallest_p(max(t.n for t in tests), len(tests)) < analysis.ALPHA:
+            return True
+    return False
+
+
+def _known_truth(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, TruthScore]]:
+    found: dict[str, dict[str, TruthScore]] = {}
     for metric in run.curves:
-        texts: dict[str, str] = {}
+        for row in (r for r in rows if r.label == ORACLE and metric in r.cells):
+            tests = analysis.against(run, row.model, metric, ORACLE, libraries_only=True)
+            if tests:
+                cell, verdicts = row.cells[metric], {x: t.verdict for x, t in tests.items()}
+                better = tuple(x for x, v in verdicts.items() if v == "better")
+                worse = sum(v == "worse" for v in verdicts.values())
+                versus = cell.versus.verdict if cell.versus else ""
+                found.setdefault(metric, {})[row.model] = TruthScore(
+                    cell.summary.mean, versus, better, worse, len(tests)
+                )
+    return found
+
+
+def _leaders(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
+    """The best explainer by each curve, and those that cannot be told apart from it."""
+    found: dict[str, dict[str, Leader]] = {}
+    for metric in run.curves:
         for model in run.models:
             leader = analysis.best([r for r in rows if r.model == model], metric)
-            if leader is None:
-                continue
-            tests = analysis.against(run, model, metric, leader.label, libraries_only=True)
-            same = [label for label in tests if tests[label].verdict == "not told apart"]
-            if not tests:
-                continue
-            cell = leader.cells[metric].summary
-            between = words.interval(cell.low, cell.high)
-            text = f"{metric.capitalize()}{{where}}: best mean {code(leader.label)}, {words.number(cell.mean)}"
-            text += f" ({between}); " if between else "; "
-            tied = tied or bool(same)
-            text += f"not told apart from it: {names(same)}." if same else "all others are told apart from it."
-            texts[model] = text
-        points += together(texts, run.models)
-    if not points:
-        return []
-    kinds = {kind: [m for m in run.curves if run.kinds[m] == kind] for kind in CURVES}
-    for deletion, insertion in product(*kinds.values()):
-        if run.modality(deletion) == run.modality(insertion):
-            points += together(_orders(run, rows, deletion, insertion), run.models)
-    headline = "On each score, one explainer is told apart from all others."
-    if tied:
-        headline = "On at least one score, the best explainer is not told apart from others."
-    return [Finding("Best explainers", headline, tuple(points), 75)]
-
-
-def _orders(run: Run, rows: Sequence[Row], deletion: str, insertion: str) -> dict[str, str]:
-    """Per model, how far the two kinds of curves of one modality order explainers alike."""
-    orders = {}
-    for model in run.models:
-        both = [r for r in scored(rows, model, deletion) if r in scored(rows, model, insertion)]
-        if len(both) > 3:
-            means = [[sign * r.cells[m].summary.mean for r in both] for m, sign in ((deletion, -1), (insertion, 1))]
-            constant = any(np.ptp(x) == 0 for x in means)  # of which there is no rank correlation
-            rank = math.nan if constant else float(spearmanr(*means).statistic)
-            if math.isfinite(rank):
-                orders[model] = (
-                    f"{words.capital(words.metric(deletion))} and {words.metric(insertion)} order the {len(both)} explainers"
-                    f"{{where}} with a rank correlation of {words.number(rank, 2)} (1: same order, 0: unrelated, "
-                    f"{words.MINUS}1: reversed)."
+            tests = analysis.against(run, model, metric, leader.label, libraries_only=True) if leader else {}
+            if leader and tests:
+                mean, level = (
+                    leader.cells[metric].summary,
+                    tuple(x for x, t in tests.items() if t.verdict == "not told apart"),
                 )
-    return orders
+                found.setdefault(metric, {})[model] = Leader(leader.label, mean.mean, mean.low, mean.high, level)
+    return found
 
 
-def _degenerate(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    maps = sum(r.maps for r in rows)
-    bad = sum(sum(r.degenerate.values()) for r in rows)
-    if not maps:
-        return []
-    if not bad:
-        text = f"No degenerate map among {maps}: none is constant, zero or not finite."
-        return [Finding("Degenerate maps", text, (), 20, "good")]
-    points = []
-    for row in sorted(rows, key=lambda r: -sum(r.degenerate.values())):
-        if row.degenerate:
-            listed = [f"{n} {words.kind(kind)}" for kind, n in row.degenerate.items()]
-            whose = _classes(run, row)
-            points.append(
-                f"{code(row.label)} on {row.model}: {words.listing(listed)} of {words.count(row.maps, 'map')}{whose}."
-            )
-    share = bad / maps
-    verb = "is" if bad == 1 else "are"
-    text = f"{bad} of {maps} maps {verb} degenerate ({words.percent(share, 1)}): constant, zero or not finite."
-    return [Finding("Degenerate maps", text, tuple(points), 50 + 60 * share, "warning")]
-
-
-def _classes(run: Run, row: Row) -> str:
-    """Of which classes the degenerate maps are: an explainer that fails on one class alone says so."""
-    classes = run.samples.classes
-    if getattr(run.samples, "task", "classification") != "classification" or len(classes) < 2:
-        return ""
-    bad = np.array([bool(kind) for kind in run.of(row.model)[row.label].degenerate])
-    labels = np.asarray(run.samples.labels)
-    if bad.shape != labels.shape:
-        return ""  # an explainer of several modalities counts each map
-    counts = [(name, int((bad & (labels == k)).sum()), int((labels == k).sum())) for k, name in enumerate(classes)]
-    return f" ({words.listing([f'{n} of {all_of} {name}' for name, n, all_of in counts if all_of])})"
-
-
-def _ties(run: Run, rows: Sequence[Row]) -> list[Finding]:
-    high = {m: [r.label for r in rows if r.model == m and not r.control and r.tie_rate > MANY_TIES] for m in run.models}
-    groups = by_models(high, run.models)
-    if not groups:
-        return []
-    points = []
-    for where, labels in groups:
-        rates = {r.label: words.percent(r.tie_rate) for r in rows if r.label in labels}
-        points.append(f"{words.listing([f'{code(x)} {rates[x]}' for x in labels])}{where}.")
-    many = {x for _, group in groups for x in group}
-    text = f"{words.count(len(many), 'explainer')} {'gives' if len(many) == 1 else 'give'} most units of a map a value "
-    text += "that another unit has too; a seeded draw, the same for all explainers, puts those in order."
-    return [Finding("Ties", text, tuple(points), 30)]
-
-
-def _completeness(run: Run) -> list[Finding]:
-    """How far the maps that promise it are from adding up to the change of the score."""
-    gaps: dict[str, dict[str, str]] = {}
-    for explanation in run.explanations:
-        if "completeness_gap" in explanation.extras:
-            gap = float(np.abs(explanation.extras["completeness_gap"]).mean())
-            gaps.setdefault(explanation.label, {})[explanation.model] = words.number(gap)
-    if not gaps:
-        return []
-    largest = words.number(max(float(gap) for found in gaps.values() for gap in found.values()))
-    points = [f"{code(label)}: {per_model(found, run.models)}." for label, found in gaps.items()]
-    text = (
-        f"Maps that are meant to add up to the change of the explained score miss it by at most {largest} on average."
-    )
-    return [Finding("Completeness", text, tuple(points), 20)]
+def _orders(run: Run, rows: Sequence[Row]) -> tuple[tuple[str, str, Mapping[str, Order]], ...]:
+    """How far the two kinds of curves of one modality order explainers alike."""
+    kinds = {kind: [m for m in run.curves if run.kinds[m] == kind] for kind in CURVES}
+    found = []
+    for deletion, insertion in product(*kinds.values()):
+        orders = {}
+        for model in run.models if run.modality(deletion) == run.modality(insertion) else ():
+            both = [r for r in scored(rows, model, deletion) if r in scored(rows, model, insertion)]
+            if len(both) > 3:
+                means = [[sign * r.cells[m].summary.mean for r in both] for m, sign in ((deletion, -1), (insertion, 1))]
+                constant = any(np.ptp(x) == 0 for x in means)  # of which there is no rank correlation
+                correlation = math.nan if constant else float(spearmanr(*means).statistic)
+                if math.isfinite(correlation):
+                    orders[model] = Order(len(both), correlation)
+        if orders:
+            found.append((deletion, insertion, orders))
+    return tuple(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, pass_context
 from jinja2.runtime import Context
 
 from crossxai.report import words
@@ -108,7 +108,7 @@ def _environment() -> Environment:
 
 def _printable(value: Any) -> str:
     """What a template may print, on one line."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, str | int | Undefined):
         raise TypeError(f"a finding prints {value!r}, which no filter made into words")
     return re.sub(r"\s+", " ", str(value))
 
@@ -148,7 +148,7 @@ def per_model(texts: Mapping[str, str], every: Sequence[str], rest: str = "") ->
     parts = []
     for i, (text, models) in enumerate(groups.items()):
         where = on(models, every)
-        if text.startswith("none") and " and " not in text and len(models) == len(every) > 1:
+        if text.startswith(("none ", "no ")) and " and " not in text and len(models) == len(every) > 1:
             where = " on either model" if len(every) == 2 else " on any model"
         parts.append(f"{text}{rest if i == 0 else ''}{where}")
     return ", ".join(parts)
@@ -163,9 +163,11 @@ def together(texts: Mapping[str, str], every: Sequence[str]) -> list[str]:
 
 
 def tally(n: int, total: int, noun: str = "explainer") -> str:
-    """`9 of 12 explainers`, `none of 12 explainers`, `all 12 explainers`."""
+    """`9 of 12 explainers`, `none of 12 explainers`, `all 12 explainers`, `the one explainer`, `no explainer`."""
     if total and n == total:
         return f"all {words.count(total, noun)}" if total > 1 else f"the one {noun}"
+    if total == 1:
+        return f"no {noun}"
     return f"{n or 'none'} of {words.count(total, noun)}"
 
 

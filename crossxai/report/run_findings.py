@@ -1,0 +1,220 @@
+"""Findings about the run itself: what stopped, failed or was refused, what has no value, and what explainers note."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.files import Explanation
+from crossxai.report.analysis import Row
+from crossxai.report.run import CONTROLS, Run, is_control, ok
+from crossxai.report.wording import Fact, Tone
+
+UNREACHED = "unreached."
+"""Extras of this name and a modality: of which samples the score does not depend on it, as measured."""
+ZERO = "zero_gradient"
+
+
+@dataclass(frozen=True)
+class _Warning(Fact):
+    """A fact that calls for caution, with a fixed place among the findings."""
+
+    place: ClassVar[float]
+
+    @property
+    def weight(self) -> float:
+        """Its place."""
+        return self.place
+
+    @property
+    def tone(self) -> Tone:
+        """Always a warning."""
+        return "warning"
+
+
+@dataclass(frozen=True)
+class Stopped(_Warning):
+    """A run that was stopped before its end: how far it came, and by model what it lacks."""
+
+    key: ClassVar[str] = "stopped"
+    place: ClassVar[float] = 101
+    done: str
+    lacking: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NoMaps(_Warning):
+    """A run without any map."""
+
+    key: ClassVar[str] = "no_maps"
+    place: ClassVar[float] = 100
+
+
+@dataclass(frozen=True)
+class Unchecked(_Warning):
+    """A run whose models were not checked, as its experiment asked."""
+
+    key: ClassVar[str] = "unchecked"
+    place: ClassVar[float] = 99
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why explainers, or a metric of explainers, have nothing on some models. labels: none means all; metric: "" for maps."""
+
+    reason: str
+    labels: tuple[str, ...]
+    models: tuple[str, ...]
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Failed(_Warning):
+    """What raised, or a model that breaks an assumption: a mistake somewhere, not a property of a method. lost: models that
+    failed as a whole, and why; count: explanations and scores that failed."""
+
+    key: ClassVar[str] = "failed"
+    place: ClassVar[float] = 96
+    lost: Mapping[str, str]
+    count: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class Unsupported(_Warning):
+    """Explainers that do not support a model, and metrics that do not support a map. count: explainers; metrics: metrics."""
+
+    key: ClassVar[str] = "unsupported"
+    place: ClassVar[float] = 25
+    explainers: int
+    metrics: int
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True)
+class NoValue(_Warning):
+    """Metrics without a value of any sample, such as one over masks of a class that the data lack."""
+
+    key: ClassVar[str] = "no_value"
+    place: ClassVar[float] = 60
+    metrics: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What explainers say of their maps on some models. text: their own words; else the kind "unreached" or "zero_gradient" of
+    `samples` of `n` samples, and the modality."""
+
+    labels: tuple[str, ...]
+    models: tuple[str, ...]
+    text: str = ""
+    kind: str = ""
+    modality: str = ""
+    samples: int = 0
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class Notes(Fact):
+    """What explainers say of their own maps."""
+
+    key: ClassVar[str] = "notes"
+    notes: tuple[Note, ...]
+
+    @property
+    def weight(self) -> float:
+        """Among the last."""
+        return 22
+
+
+def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
+    """What happened in the run."""
+    found: list[Fact] = []
+    if run.stopped:
+        found.append(Stopped(models=run.models, done=run.stopped, lacking=run.lacking))
+    if not any(r.status == "ok" for r in rows):
+        found.append(NoMaps(models=run.models))
+    if run.manifest.get("check", "on") == "off":
+        found.append(Unchecked(models=run.models))
+    found += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
+    cells = {m: [r.cells[m] for r in rows if m in r.cells] for m in run.metrics}
+    empty = tuple(m for m, held in cells.items() if not any(c.summary.n for c in held))
+    if empty:
+        found.append(NoValue(models=run.models, metrics=empty))
+    if said := _notes(run):
+        found.append(Notes(models=run.models, notes=said))
+    return found
+
+
+def _failed(run: Run, rows: Sequence[Row]) -> list[Failed]:
+    scores = [f for f in run.manifest.get("failures", []) if f.get("metric")]
+    if not rows and not scores:
+        return []
+    lost = {str(m["name"]): str(m["failed"]) for m in run.manifest.get("models", []) if m.get("failed")}
+    reasons = _reasons([r for r in rows if r.model not in lost])
+    reasons += [Reason(f["reason"], (f["explainer"],), (f["model"],), f["metric"]) for f in scores]
+    return [Failed(models=run.models, lost=lost, count=len(rows) + len(scores), reasons=tuple(reasons))]
+
+
+def _unsupported(run: Run, rows: Sequence[Row]) -> list[Unsupported]:
+    missing, metrics = [r for r in rows if r.status not in ("ok", "failed")], _refused_metrics(run)
+    if not missing and not metrics:
+        return []
+    reasons, labels = (*_reasons(missing), *metrics), {r.label for r in missing}
+    return [Unsupported(models=run.models, explainers=len(labels), metrics=len(metrics), reasons=reasons)]
+
+
+def _reasons(rows: Sequence[Row]) -> list[Reason]:
+    """Each reason once, with the explainers and the models that it is of."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        reasons.setdefault(row.reason, {}).setdefault(row.label, []).append(row.model)
+    return [Reason(reason, who, models) for reason, labels in reasons.items() for models, who in _alike(labels)]
+
+
+def _alike(labels: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(models, labels): labels of the same models together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for label, models in labels.items():
+        groups.setdefault(tuple(models), []).append(label)
+    return [(models, tuple(who)) for models, who in groups.items()]
+
+
+def _refused_metrics(run: Run) -> list[Reason]:
+    """Metrics that do not support a map, one reason for all explainers and models of a metric: the first one's."""
+    found: dict[str, tuple[list[str], list[str], str]] = {}
+    for entry in run.manifest.get("models", []):
+        for key, reason in entry.get("refused", {}).items():
+            label = max((x for x in run.labels if key.endswith(f" of {x}")), key=len, default="")
+            metric = key.removesuffix(f" of {label}") if label else key
+            if label.startswith(f"{CONTROLS}."):  # which nobody expects to add up
+                continue
+            labels, models, _ = found.setdefault(metric, ([], [], reason))
+            labels += [label] if label and label not in labels else []
+            models += [entry["name"]] if entry.get("name") not in models else []
+    return [Reason(why, tuple(labels), tuple(models), metric) for metric, (labels, models, why) in found.items()]
+
+
+def _notes(run: Run) -> tuple[Note, ...]:
+    """The notes of explainers, each once with who says it."""
+    said: dict[tuple[tuple[str, Any], ...], dict[str, list[str]]] = {}
+    for explanation in filter(ok, run.explanations):
+        if not is_control(explanation):
+            for note in notes(explanation):
+                said.setdefault(tuple(note.items()), {}).setdefault(explanation.label, []).append(explanation.model)
+    return tuple(Note(who, models, **dict(note)) for note, labels in said.items() for models, who in _alike(labels))
+
+
+def notes(explanation: Explanation) -> list[dict[str, Any]]:
+    """An explanation's own notes, and those that its extras amount to, as fields of `Note`."""
+    found: list[dict[str, Any]] = [{"text": note.rstrip(".")} for note in explanation.notes]
+    for name, values in explanation.extras.items():
+        rows = [bool(np.any(value)) for value in values] if name.startswith((UNREACHED, ZERO)) else []
+        if any(rows):
+            modality = name.removeprefix(UNREACHED) if name.startswith(UNREACHED) else ""
+            kind = "unreached" if modality else "zero_gradient"
+            found.append({"kind": kind, "modality": modality, "samples": sum(rows), "n": len(rows)})
+    return [note for i, note in enumerate(found) if note not in found[:i]]
