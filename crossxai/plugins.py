@@ -21,30 +21,40 @@ class Broken:
         return f"plug-in {self.name!r} of package {self.package}: {self.reason}"
 
 
+def entries(group: str) -> list[EntryPoint]:
+    """The entry points of a group, by the alphabet of their packages; reading them imports nothing."""
+    return sorted(entry_points(group=group), key=lambda entry: (_package(entry), entry.name))
+
+
+def load(entry: EntryPoint, problem: Callable[[Any], str]) -> Any:
+    """The object of an entry point, or why it cannot be used (`Broken`); problem says what is wrong with one, "" if nothing."""
+    try:
+        loaded = entry.load()
+    except Exception as error:  # whatever another package's module does while it is imported
+        return Broken(entry.name, _package(entry), f"cannot be loaded: {type(error).__name__}: {error}")
+    reason = problem(loaded)
+    return Broken(entry.name, _package(entry), reason) if reason else loaded
+
+
 def add(group: str, found: dict[str, Any], problem: Callable[[Any], str], by_entry: bool = False) -> tuple[Broken, ...]:
     """Add the objects of an entry-point group to `found`, by their `name`, or their entry's; returns those that cannot be used.
 
-    problem: what is wrong with a loaded object, "" if nothing. A name that is taken stays with whom it belongs to: first
-    ours, then plug-ins by the alphabet of their packages.
+    A name that is taken stays with whom it belongs to: first ours, then plug-ins by the alphabet of their packages.
     """
     broken: list[Broken] = []
     own = set(found)
-    for entry in sorted(entry_points(group=group), key=lambda e: (_package(e), e.name)):
-        package = _package(entry)
-        try:
-            kind = entry.load()
-        except Exception as error:  # whatever another package's module does while it is imported
-            broken.append(Broken(entry.name, package, f"cannot be loaded: {type(error).__name__}: {error}"))
+    for entry in entries(group):
+        loaded = load(entry, problem)
+        if isinstance(loaded, Broken):
+            broken.append(loaded)
             continue
-        reason = problem(kind)
-        name = "" if reason else entry.name if by_entry else kind.name
-        if not reason and name in found:
-            whose = "CrossXAI" if name in own else found[name].__module__
-            reason = f"{name!r} is a name that {whose} uses already: choose another"
-        if reason:
-            broken.append(Broken(entry.name, package, reason))
+        name = entry.name if by_entry else loaded.name
+        if name in found:
+            owner = "CrossXAI" if name in own else found[name].__module__
+            reason = f"{name!r} is a name that {owner} uses already: choose another"
+            broken.append(Broken(entry.name, _package(entry), reason))
         else:
-            found[name] = kind
+            found[name] = loaded
     return tuple(broken)
 
 
@@ -54,12 +64,6 @@ def lacks(kind: Any, methods: Sequence[str]) -> str:
         return "is no class with a name: name: ClassVar[str] = '…'"
     missing = [method for method in methods if not callable(getattr(kind, method, None))]
     return f"class {kind.__name__} lacks {', '.join(missing)}" if missing else ""
-
-
-def commands(group: str) -> tuple[dict[str, Any], tuple[Broken, ...]]:
-    """The functions and Typer applications of an entry-point group, by the entries' names; and those that cannot be used."""
-    found: dict[str, Any] = {}
-    return found, add(group, found, lambda command: "" if callable(command) else "is no function", by_entry=True)
 
 
 def _package(entry: EntryPoint) -> str:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import crossxai
+from crossxai.data import fetching
+from crossxai.data.fetching import cache_folder
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam import reading as pcam
@@ -227,7 +229,18 @@ def test_gz_in_a_read_only_folder_goes_to_the_cache(
 
 def test_the_cache_folder_follows_the_convention(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert pcam._cache_folder() == tmp_path / "crossxai" / "pcam"
+    assert cache_folder() == tmp_path / "crossxai"
+
+
+def test_without_a_variable_the_cache_is_where_it_was_or_where_the_system_has_caches(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(fetching, "user_cache_path", lambda name, appauthor: tmp_path / "Caches" / name)
+    assert cache_folder() == tmp_path / "Caches" / "crossxai"
+    (tmp_path / ".cache" / "crossxai").mkdir(parents=True)
+    assert cache_folder() == tmp_path / ".cache" / "crossxai"
 
 
 def test_truncated_gz_leaves_no_file(root: Path) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from crossxai.errors import InvalidInput
+from crossxai.experiment import specification
+
 HERE = Path(__file__).parent
 PLUGIN = HERE / "plugin"
 DOCS = HERE.parent / "docs" / "plugins.md"
@@ -191,3 +194,20 @@ def test_the_documented_example_is_the_tested_one() -> None:
     assert (PLUGIN / "pyproject.toml").read_text(encoding="utf-8") in blocks
     assert (PLUGIN / "crossxai_example.py").read_text(encoding="utf-8") in blocks
     assert (PLUGIN / "test_example.py").read_text(encoding="utf-8") in blocks
+
+
+def test_registered_commands_are_imported_when_they_are_called() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom crossxai.cli import app\n"
+        "for words in (['--version'], ['--help'], ['data', 'medical', '--help']):\n"
+        "    assert CliRunner().invoke(app, words).exit_code == 0, words\n"
+        "    print(sorted(m for m in sys.modules if m.startswith('crossxai.studies.') and m.endswith('.cli')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.splitlines() == ["[]", "[]", "['crossxai.studies.medical.cli']"], done.stderr
+
+
+def test_a_source_without_tasks_refuses_one_in_its_own_words() -> None:
+    for name in ("embedded", "pcam"):
+        with pytest.raises(InvalidInput, match=f"source = '{name}' is a classification of patches and takes no task"):
+            specification.check({"data": {"source": name, "task": "regression", "root": "."}})

@@ -52,6 +52,11 @@ def test_what_is_missing_is_named(copy: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     for name in ("'embedded'", "'trained'", "'data.medical'"):
         assert f"Left out: plug-in {name} of package crossxai: cannot be loaded" in listed.stdout
+    helped = run(copy, "crossxai", "data", "--help")
+    assert "Left out" in helped.stdout, helped.stderr
+    called = run(copy, "crossxai", "data", "medical", "--out", "somewhere")
+    assert called.returncode == 2
+    assert "plug-in 'data.medical' of package crossxai: cannot be loaded: ModuleNotFoundError" in called.stderr
     demo = run(copy, "crossxai", "demo")
     assert demo.returncode == 2
     assert "no source is called 'embedded'" in demo.stderr

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="crossxai",
+    cls=registered.Commands,
     help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and judge "
     "every answer by the same rule.",
     no_args_is_help=True,
@@ -24,7 +25,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(checking.check)
-BROKEN = registered.add(app)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 
@@ -148,7 +148,7 @@ def list_(
     if not metrics:
         _list_explainers(console)
     _list_metrics(console)
-    others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *BROKEN)
+    others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *registered.broken())
     for plugin in (*others, *evaluation.broken()):
         console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)
 

@@ -1,10 +1,20 @@
-"""Commands that packages register, our studies among them: an entry "data.medical" is `crossxai data medical`."""
+"""Commands that packages register, our studies among them: an entry "data.medical" is `crossxai data medical`.
+
+A command's module is imported when the command is called or described, never to start the command line.
+"""
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+from typing import Any
+
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
 from crossxai import plugins
+from crossxai.cli.reporting_errors import clear_errors
+from crossxai.errors import InvalidInput
 
 GROUP = "crossxai.commands"
 """Entry points: a function with Typer's annotations, or a Typer application, by the command's words with dots between."""
@@ -14,22 +24,65 @@ HELP = {
 }
 
 
-def add(app: typer.Typer) -> tuple[plugins.Broken, ...]:
-    """Add every registered command to the command line; returns those that cannot be used."""
-    found, broken = plugins.commands(GROUP)
-    groups = {"": app}
-    for name, command in found.items():
-        group, _, word = name.rpartition(".")
-        if group not in groups:
-            groups[group] = typer.Typer(name=group, help=HELP.get(group), no_args_is_help=True)
-            groups[group].callback()(_nothing)
-            app.add_typer(groups[group])
-        if isinstance(command, typer.Typer):
-            groups[group].add_typer(command, name=word)
-        else:
-            groups[group].command(word)(command)
-    return broken
+class Commands(TyperGroup):
+    """A group whose own commands are followed by those that packages register below its words."""
+
+    words = ""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of our own commands, then of registered ones."""
+        start = f"{self.words}." if self.words else ""
+        below = (name.removeprefix(start) for name in _entries() if name.startswith(start))
+        return list(dict.fromkeys([*super().list_commands(ctx), *(name.partition(".")[0] for name in below)]))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Our own command, a registered one, or the group of registered ones."""
+        words = f"{self.words}.{cmd_name}" if self.words else cmd_name
+        if (own := super().get_command(ctx, cmd_name)) is not None:
+            return own
+        if words in (entries := _entries()):
+            return _command(entries[words], cmd_name)
+        if not any(name.startswith(f"{words}.") for name in entries):
+            return None
+        group = Commands(name=cmd_name, help=HELP.get(words), no_args_is_help=True)
+        group.words = words
+        return group
 
 
-def _nothing() -> None:
-    """A group stays one with a single command."""
+def broken() -> tuple[plugins.Broken, ...]:
+    """The registered commands that cannot be used; imports all of them."""
+    return plugins.add(GROUP, {}, _problem, by_entry=True)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    entries: dict[str, EntryPoint] = {}
+    for entry in plugins.entries(GROUP):
+        entries.setdefault(entry.name, entry)
+    return entries
+
+
+def _problem(command: Any) -> str:
+    return "" if callable(command) else "is no function"
+
+
+def _command(entry: EntryPoint, name: str) -> Any:
+    """The command of an entry; of a broken one, a command that says why."""
+    loaded = plugins.load(entry, _problem)
+    if isinstance(loaded, plugins.Broken):
+        return _refusal(loaded, name)
+    if isinstance(loaded, typer.Typer):
+        command: Any = get_group(loaded)
+        command.name = name
+        return command
+    alone = typer.Typer(add_completion=False)
+    alone.command(name)(loaded)
+    return get_command(alone)
+
+
+def _refusal(reason: plugins.Broken, name: str) -> TyperCommand:
+    def refuse() -> None:
+        with clear_errors():
+            raise InvalidInput(str(reason))
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return TyperCommand(name, callback=refuse, help=f"Left out: {reason}", context_settings=anything)

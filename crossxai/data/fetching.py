@@ -1,4 +1,6 @@
-"""One file over HTTP, resumed where an earlier attempt or process stopped; what it is worth is its caller's to verify.
+"""One file over HTTP, resumed where an earlier attempt or process stopped, and the folder of what can be fetched or made again.
+
+The caller verifies what came.
 
 The bytes grow in `part`; beside it, `part.tag` keeps the server's validator (ETag, or Last-Modified), so that a file that
 has changed since is fetched anew (RFC 9110, sections 13.1.5 If-Range and 14 Range requests).
@@ -6,6 +8,7 @@ has changed since is fetched anew (RFC 9110, sections 13.1.5 If-Range and 14 Ran
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from platformdirs import user_cache_path
+
 import crossxai
 from crossxai.errors import InvalidFile
 from crossxai.files.atomic import sweep, write_text
@@ -28,6 +33,18 @@ GZIP = b"\x1f\x8b"
 """What every gzip file begins with (RFC 1952); a page that says "try later" with status 200 does not."""
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Answers that another attempt may change; any other error is final."""
+
+
+def cache_folder() -> Path:
+    """Where files are that can be made again: `crossxai` in $XDG_CACHE_HOME, or else in the system's folder for caches.
+
+    Until 0.5 it was ~/.cache/crossxai on every system; a folder that is there is used on.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(root) / "crossxai"
+    if os.environ.get("XDG_CACHE_HOME") or folder.is_dir():
+        return folder
+    return user_cache_path("crossxai", appauthor=False)
 
 
 @dataclass(frozen=True)

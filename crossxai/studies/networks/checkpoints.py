@@ -34,8 +34,8 @@ class Trained:
 
 def embedded_checkpoint(progress: bool = True) -> Path:
     """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
+    from crossxai.data.fetching import cache_folder
     from crossxai.studies.pcam import histology
-    from crossxai.studies.pcam.reading import cache_folder
     from crossxai.studies.training import TrainSettings, fit
 
     root = histology.build(cache_folder() / "histology")

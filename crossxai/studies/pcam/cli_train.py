@@ -59,10 +59,10 @@ def pcam(
         quiet()
         from pydantic import ValidationError
 
+        from crossxai.data.fetching import cache_folder
         from crossxai.errors import InvalidInput
         from crossxai.studies.networks import checkpoint
         from crossxai.studies.pcam import histology
-        from crossxai.studies.pcam.reading import cache_folder
         from crossxai.studies.training import TrainSettings, fit
 
         try:

@@ -25,9 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from crossxai.data.fetching import cache_folder
 from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
-from crossxai.studies.pcam.reading import ROWS, PCam, Split, cache_folder
+from crossxai.studies.pcam.reading import ROWS, PCam, Split
 
 Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.data.fetching import cache_folder
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files.atomic import replacing
 
@@ -53,7 +54,7 @@ class PCam:
             raise UnknownName("split", split, get_args(Split))
         self.root = Path(root)
         self.split = split
-        spare = _cache_folder() if cache is None else Path(cache)
+        spare = cache_folder() / "pcam" if cache is None else Path(cache)
         self._paths: dict[Part, Path] = {}
         for part in ROWS:
             path = _find(self.root / file_name(split, part), spare, optional=part == "mask")
@@ -198,15 +199,6 @@ def write_split(
             temporary = stack.enter_context(replacing(folder / file_name(split, part)))
             with h5py.File(temporary, "w") as file:
                 file.create_dataset(part, data=values)
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: $XDG_CACHE_HOME/crossxai, ~/.cache/crossxai by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossxai"
-
-
-def _cache_folder() -> Path:
-    return cache_folder() / "pcam"
 
 
 def _find(path: Path, cache: Path, optional: bool) -> Path | None:

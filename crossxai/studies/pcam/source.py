@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.data.fetching import cache_folder
 from crossxai.data.sources import balanced
 from crossxai.errors import InvalidFile
 from crossxai.experiment.specification import Data, Experiment
@@ -18,7 +19,7 @@ from crossxai.files.fingerprints import fingerprint
 from crossxai.model import Modality
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.folder import read_note
-from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, cache_folder
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam
 
 
 class Embedded:
@@ -28,7 +29,7 @@ class Embedded:
 
     def problem(self, data: Data) -> str:
         """Nothing is needed."""
-        return _without_task(data)
+        return _without_task(self.name, data)
 
     def samples(self, experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         """The patches, built in the cache if they are not there."""
@@ -42,15 +43,17 @@ class PatchCamelyon:
 
     def problem(self, data: Data) -> str:
         """The folder is needed."""
-        return _without_task(data) or ("" if data.root else "source = 'pcam' needs root = 'folder of the .h5 files'")
+        return _without_task(self.name, data) or (
+            "" if data.root else "source = 'pcam' needs root = 'folder of the .h5 files'"
+        )
 
     def samples(self, experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         """The patches of a split."""
         return _of_folder(experiment, experiment.folder / (experiment.data.root or ""))
 
 
-def _without_task(data: Data) -> str:
-    return "task belongs to source = 'medical'; Samples of your own name theirs" if data.task else ""
+def _without_task(source: str, data: Data) -> str:
+    return f"source = {source!r} is a classification of patches and takes no task: leave task out" if data.task else ""
 
 
 def _of_folder(experiment: Experiment, root: Path) -> tuple[Samples, dict[str, Any]]:
