@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,15 +23,17 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The checkpoint of the embedded set, trained here; commands run by the tests find it in XDG_CACHE_HOME."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     from crossxai.studies.networks.checkpoints import embedded_checkpoint
 
-    yield embedded_checkpoint(progress=False)
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    own = tmp_path_factory.getbasetemp()
+    # The first worker trains, the others wait for it.
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with pytest.MonkeyPatch.context() as patch, (shared / "training.lock").open("w") as lock:
+        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        checkpoint = embedded_checkpoint(progress=False)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        yield checkpoint
 
 
 @pytest.fixture

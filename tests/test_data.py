@@ -132,6 +132,7 @@ def test_pickling_carries_no_handle(root: Path) -> None:
 
 
 # Python 3.12 warns of any fork while threads run, and an earlier test may have left a framework's.
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_opens_its_own_files(root: Path) -> None:
@@ -154,6 +155,7 @@ def test_a_forked_child_opens_its_own_files(root: Path) -> None:
     np.testing.assert_array_equal(data.images([5, 1]), expected)
 
 
+@pytest.mark.process
 def test_spawned_process_reads_the_same(root: Path) -> None:
     data = PCam(root, "test")
     expected = data.images([5, 1])
@@ -180,6 +182,7 @@ class TorchDataset:
         return self.data.images([i])[0], int(self.data.labels([i])[0])
 
 
+@pytest.mark.process
 def test_data_loader_with_two_workers(root: Path) -> None:
     import torch
 
@@ -518,6 +521,7 @@ def test_a_class_too_small_is_taken_whole_and_stays_balanced(tmp_path: Path) -> 
     assert (labels == 0).sum() == (labels == 1).sum() > 0
 
 
+@pytest.mark.process
 def test_reading_data_loads_no_framework() -> None:
     import subprocess
     import sys

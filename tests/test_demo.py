@@ -93,6 +93,7 @@ class Links(HTMLParser):
                 self.fetched.append(value or "")
 
 
+@pytest.mark.process
 def test_the_demo_s_page(folder: Path) -> None:
     page = (folder / "out" / "demo" / "report.html").read_text(encoding="utf-8")
     links = Links()
@@ -109,6 +110,7 @@ def test_the_demo_s_page(folder: Path) -> None:
         assert (folder / "out" / "demo" / name).stat().st_size > 500
 
 
+@pytest.mark.process
 def test_the_demo_s_numbers(folder: Path, embedded: Path) -> None:
     """The model is right, something beats random and looks at the centre, and the frameworks agree."""
     assert checkpoint.read(embedded).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
@@ -133,6 +135,7 @@ def test_the_demo_s_numbers(folder: Path, embedded: Path) -> None:
     }
 
 
+@pytest.mark.process
 def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     """docs/report.md: black is evidence for this model, the training mean is not; the centre wins; one map under two names."""
     out = folder / "out" / "demo"
@@ -163,6 +166,7 @@ def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     np.testing.assert_allclose(*cams, atol=1e-4)
 
 
+@pytest.mark.process
 def test_what_the_docs_say_of_the_ranking_of_explainers(folder: Path) -> None:
     """docs/evaluation.md: black instead of the mean colour turns the ranking round, another step rule does not."""
     frame = pd.read_csv(folder / "out" / "demo" / "preset_flips.csv").set_index(["kind", "a", "b"])
@@ -177,6 +181,7 @@ def test_what_the_docs_say_of_the_ranking_of_explainers(folder: Path) -> None:
     assert verdicts == {"ours": "better", "pnpxai": "better", "xplique": "not told apart"}
 
 
+@pytest.mark.process
 def test_areas_and_curves_in_the_files_fit_the_table(folder: Path) -> None:
     out = folder / "out" / "demo"
     frame = pd.read_csv(out / "summary.csv").set_index(["model", "label"])

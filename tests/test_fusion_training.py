@@ -195,6 +195,7 @@ fit_fusion(data, split(24), sys.argv[1], FusionSettings(epochs=6, batch_size=8),
 """
 
 
+@pytest.mark.process
 def test_killed_and_gone_on_with_gives_the_same_weights(
     data: dict[str, MedicalSet], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -338,6 +339,7 @@ def test_a_last_batch_of_one_joins_the_one_before() -> None:
 # The command
 
 
+@pytest.mark.process
 def test_the_command(tmp_path: Path) -> None:
     write(tmp_path / "data", n=8, xai_n=1, workers=1, progress=False)
     run = CliRunner()

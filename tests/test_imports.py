@@ -25,6 +25,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "code",
     [
@@ -45,6 +46,7 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
 STEP = "p = torch.zeros(1, requires_grad=True); p.sum().backward(); torch.optim.Adam([p]).step()"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "imports",
     [
@@ -65,6 +67,7 @@ def test_no_import_order_crashes(imports: str) -> None:
     assert "ALIVE 3.0" in done.stdout
 
 
+@pytest.mark.process
 def test_one_core_is_enough() -> None:
     """Xplique's graph calls Python, which runs a Keras graph; with one TensorFlow thread they would wait for each other."""
     done = python(
@@ -75,6 +78,7 @@ def test_one_core_is_enough() -> None:
     assert "ALIVE (3, 32, 32, 1)" in done.stdout, done.stderr[-2000:]
 
 
+@pytest.mark.process
 def test_openmp_waits_passively_unless_told() -> None:
     code = "import crossxai, os; print(os.environ['OMP_WAIT_POLICY'])"
     environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
@@ -83,6 +87,7 @@ def test_openmp_waits_passively_unless_told() -> None:
     assert python(code, OMP_WAIT_POLICY="active").stdout.strip() == "active"
 
 
+@pytest.mark.process
 def test_another_keras_backend_is_named() -> None:
     code = (
         "from crossxai.adapters.tensorflow import KerasModel; from crossxai import Modality; import keras\n"
@@ -106,6 +111,7 @@ sys.meta_path[:] = map(Hiding, sys.meta_path)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("blocked", "name", "extra"),
     [
@@ -125,6 +131,7 @@ def test_a_missing_library_is_named_with_its_extra(blocked: str, name: str, extr
     assert f"SAID {name} needs {blocked}, which is not installed: pip install 'crossxai[{extra}]'" in done.stdout, done
 
 
+@pytest.mark.process
 def test_the_torch_half_runs_without_tensorflow_and_the_other_way_round() -> None:
     for blocked, model, names in (
         ({"tensorflow", "keras", "xplique"}, "torch_model", ("captum.saliency", "gradcam.gradcam", "lime.image")),
@@ -248,6 +255,7 @@ def test_the_core_imports_nothing_above_it() -> None:
             assert not any(name.split(".")[0] in ("cli", "studies") for name in imported(path)), path
 
 
+@pytest.mark.process
 def test_the_command_line_as_a_module() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "crossxai", "--version"], capture_output=True, text=True, timeout=60, check=True

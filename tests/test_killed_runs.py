@@ -15,6 +15,8 @@ from crossxai import files
 from crossxai.experiment import run as runs
 from crossxai.experiment.specification import check
 
+pytestmark = pytest.mark.process
+
 EXPERIMENT = {
     **SMALL,
     "explainers": [

@@ -202,6 +202,7 @@ def test_masks_alone_are_those_of_the_set(sets: dict[str, MedicalSet]) -> None:
             np.testing.assert_array_equal(mask, sets["segmentation"].masks[name][number])
 
 
+@pytest.mark.process
 def test_any_number_of_workers_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     other = medical.write(tmp_path / "two", 6, 3, 4, 9, workers=2, progress=False, size=SIZE)
     assert contents(other) == contents(folder)

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 IMAGE = 224 * 224 * 3 * 4 / 2**20  # MiB of one float32 copy: 0.57; 16 images × 500 steps would be 4.6 GiB
 
 CODE = """

@@ -279,6 +279,7 @@ def test_write_refuses_what_read_would(tmp_path: Path) -> None:
         checkpoint.write(tmp_path / "model.npz", {}, MEAN, SD, {"architecture": "resnet18"})
 
 
+@pytest.mark.process
 def test_a_checkpoint_is_read_without_a_framework(saved: Path) -> None:
     code = (
         "import sys, crossxai.studies.networks.checkpoint as c; c.read(sys.argv[1])\n"

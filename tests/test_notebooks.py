@@ -74,6 +74,7 @@ def patches(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Any:
     return executed(PATCHES, PATCHES_RESULTS, tmp_path_factory.mktemp("patches"))
 
 
+@pytest.mark.process
 def test_the_fusion_notebook_runs_and_finds_what_it_tells_of(fusion: Any) -> None:
     """A cell that raises ends the run; what is asserted here no training of three epochs can spoil."""
     found = json.loads(fusion.cells[-1].outputs[-1].text)
@@ -92,6 +93,7 @@ def test_the_fusion_notebook_runs_and_finds_what_it_tells_of(fusion: Any) -> Non
     assert found["reports"] == 3
 
 
+@pytest.mark.process
 def test_the_notebook_on_patches_runs_and_finds_what_it_tells_of(patches: Any) -> None:
     found = json.loads(patches.cells[-1].outputs[-1].text)
     assert Path(found["package"]).is_relative_to(ROOT)
@@ -106,6 +108,7 @@ def test_the_notebook_on_patches_runs_and_finds_what_it_tells_of(patches: Any) -
     assert found["page"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9)])
 def test_the_notebooks_show_figures_and_tables(
     name: str, figures: int, tables: int, request: pytest.FixtureRequest

@@ -214,6 +214,7 @@ def big(folder: Path, split: Split, n: int) -> None:
                 data[start : start + 1000] = np.full((1000, *row), start // 1000 % 2, np.uint8)
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from crossxai.studies.pcam.inspection import inspect_folder\n"
@@ -230,6 +231,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     assert peaks[1] < peaks[0] + 20  # MB; the larger set has 276 more
 
 
+@pytest.mark.process
 def test_what_the_killed_leave_is_swept(tmp_path: Path) -> None:
     path = tmp_path / "a[1].h5"
     code = "import os, sys; from pathlib import Path; from crossxai.files.atomic import replacing\n"

@@ -62,6 +62,7 @@ def killed(out: Path, server: Server, table: Record, when: Callable[[], bool], s
         process.wait()
 
 
+@pytest.mark.process
 def test_kill_during_the_download(
     get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_kill_during_the_download(
     assert [served.condition for served in server.log if served.name == X] == [None, '"1"', '"1"']
 
 
+@pytest.mark.process
 def test_kill_during_the_download_and_the_file_changes(
     get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ def test_kill_during_the_download_and_the_file_changes(
     same(get(), published)
 
 
+@pytest.mark.process
 def test_kill_during_decompression(
     get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
 ) -> None:
@@ -100,6 +103,7 @@ def test_kill_during_decompression(
     assert [served.name for served in server.log] == [Y]
 
 
+@pytest.mark.process
 def test_killed_between_unpacking_and_tidying(
     get: Callable[..., Path], server: Server, published: Published, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_a_patch_depends_on_seed_epoch_and_row_alone(data: Path) -> None:
         dataset[32]
 
 
+@pytest.mark.process
 def test_workers_change_no_byte_and_hold_no_more_than_they_said(data: Path) -> None:
     dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation())
     parts = [np.arange(start, start + 4) for start in range(0, 32, 4)]

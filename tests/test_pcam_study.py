@@ -17,6 +17,8 @@ from experiments import crossxai
 from crossxai.report import run as runs
 from crossxai.studies.networks import checkpoint
 
+pytestmark = pytest.mark.process
+
 LESS = ((r"^n = \d+$", "n = 4"), (r"steps = 100\b", "steps = 5"), (r"samples = \d+", "samples = 20"))
 
 

@@ -186,6 +186,7 @@ def test_what_is_written_is_what_was_generated(folder: Path) -> None:
     assert all(0.5 <= v["surround_rule"] < 0.8 for v in note["splits"].values())
 
 
+@pytest.mark.process
 def test_any_number_of_workers_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     assert contents(write(tmp_path, 200, 5, workers=2, progress=False)) == contents(folder)
 
@@ -288,6 +289,7 @@ def running(process: int) -> bool:
         return False
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_and_started_again(how: signal.Signals, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -338,6 +340,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 @pytest.mark.deep
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
     """Peaks of the writing process and of its largest worker, ten times as many patches: 500 MB more to write."""

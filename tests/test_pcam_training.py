@@ -175,6 +175,7 @@ def test_a_checkpoint_holds_how_it_came_about_and_both_frameworks_load_it(data: 
     assert not fitted.with_suffix(".training.npz").exists()
 
 
+@pytest.mark.process
 def test_workers_change_no_weight(data: Path, fitted: Path, tmp_path: Path) -> None:
     assert same(fit(data, TINY, tmp_path / "a.npz", False, workers=3), fitted)
 
@@ -214,6 +215,7 @@ def progress_of(state: Path) -> dict[str, Any]:
         return dict(json.loads(str(archive["meta"]))["progress"])
 
 
+@pytest.mark.process
 def test_a_training_killed_within_an_epoch_ends_with_the_same_weights(
     data: Path, fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +288,7 @@ def test_what_would_be_lost_or_found_out_too_late_is_refused_at_once(data: Path,
         fit(root, TINY, tmp_path / "new.npz", progress=False)
 
 
+@pytest.mark.process
 def test_the_command(data: Path, tmp_path: Path) -> None:
     words = ["train", "pcam", "--data", str(data), "--out", str(tmp_path), "--epochs", "1", "--batch-size", "8"]
     words += ["--fraction", "0.5", "--workers", "2"]
@@ -321,6 +324,7 @@ def test_without_tensorflow_the_extra_is_named(data: Path, tmp_path: Path, monke
 KERAS = TINY.model_copy(update={"framework": "tensorflow"})
 
 
+@pytest.mark.process
 @pytest.mark.deep
 def test_keras_ends_with_the_same_weights_after_a_kill_and_is_as_good(data: Path, fitted: Path, tmp_path: Path) -> None:
     whole = fit(data, KERAS, tmp_path / "whole.npz", progress=False)
@@ -331,6 +335,7 @@ def test_keras_ends_with_the_same_weights_after_a_kill_and_is_as_good(data: Path
     assert first == pytest.approx(second, rel=0.05)
 
 
+@pytest.mark.process
 @pytest.mark.deep
 def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
     words = ["crossxai", "train", "pcam", "--data", str(data), "--out", str(tmp_path), "--framework", "tensorflow"]
@@ -354,6 +359,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
+@pytest.mark.process
 @pytest.mark.deep
 def test_memory_does_not_grow_with_the_set(fitted: Path, tmp_path: Path) -> None:
     peaks = []
@@ -374,11 +380,20 @@ def test_the_embedded_model_is_trained_by_what_is_installed(installed: str, monk
     from crossxai.studies.networks import checkpoints
     from crossxai.studies.pcam import histology
 
-    asked: list[TrainSettings] = []
+    trained: list[tuple[TrainSettings, int]] = []
     monkeypatch.setattr(
         checkpoints.importlib.util, "find_spec", lambda name: object() if installed == "torch" else None
     )
     monkeypatch.setattr(histology, "build", lambda folder: folder)
-    monkeypatch.setattr(training, "fit", lambda root, settings, *rest: asked.append(settings))
-    checkpoints.embedded_checkpoint(progress=False)
-    assert asked == [TrainSettings(framework=installed)]  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        training, "fit", lambda root, settings, *rest: trained.append((settings, torch.get_num_threads()))
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        checkpoints.embedded_checkpoint(progress=False)
+        # The network of torch depends on the number of threads: always two, so that it is the same on every machine.
+        assert trained == [(TrainSettings(framework=installed), 2 if installed == "torch" else 5)]  # type: ignore[arg-type]
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)

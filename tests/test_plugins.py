@@ -56,6 +56,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@pytest.mark.process
 def test_a_plugin_is_listed(site: Path) -> None:
     done = python(site, *LIST)
     assert done.returncode == 0, done.stderr
@@ -65,6 +66,7 @@ def test_a_plugin_is_listed(site: Path) -> None:
     assert "Left out" not in done.stdout
 
 
+@pytest.mark.process
 def test_a_plugin_is_used_by_name_and_its_own_tests_pass(site: Path, tmp_path: Path) -> None:
     code = (
         "from crossxai import evaluation, explainers; from crossxai.testing import linear_question\n"
@@ -79,6 +81,7 @@ def test_a_plugin_is_used_by_name_and_its_own_tests_pass(site: Path, tmp_path: P
     assert "2 passed" in done.stdout, done.stdout
 
 
+@pytest.mark.process
 def test_a_data_source_is_used_by_name(site: Path) -> None:
     code = (
         "from crossxai.experiment import loading, specification\n"
@@ -142,6 +145,7 @@ class Mute:
 """
 
 
+@pytest.mark.process
 def test_broken_plugins_are_named_and_break_nothing_else(
     site: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

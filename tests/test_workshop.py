@@ -21,6 +21,8 @@ from crossxai.studies.training import FusionSettings, fit_fusion
 from crossxai.studies.training.fusion import predicted
 from crossxai.studies.training.tasks import BY_NAME
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 TASKS = medical.TASKS
 IMAGES = {"classification": ("ct",), "regression": ("t1", "t2"), "segmentation": ("flair", "t1ce")}

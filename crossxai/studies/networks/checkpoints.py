@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +34,11 @@ class Trained:
         return LoadedModel(held.model, spec.framework, held.digest, *about)
 
 
+THREADS = 2
+"""torch sums in another order with another number of threads, and a training then ends in another network. With a fixed number
+the demo's network, and what the documentation says of it, do not depend on the machine's cores."""
+
+
 def embedded_checkpoint(progress: bool = True) -> Path:
     """The ResNet-18 of the embedded set: from the cache, else trained now (a minute or two); in Keras without torch."""
     from crossxai.data.fetching import cache_folder
@@ -41,4 +48,17 @@ def embedded_checkpoint(progress: bool = True) -> Path:
     root = histology.build(cache_folder() / "histology")
     torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
     settings = TrainSettings(framework="torch" if torch else "tensorflow")
-    return fit(root, settings, cache_folder() / "models", progress)
+    with _threads_of_torch(THREADS) if torch else nullcontext():
+        return fit(root, settings, cache_folder() / "models", progress)
+
+
+@contextmanager
+def _threads_of_torch(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
