@@ -140,13 +140,17 @@ class Method:
             ids=question.ids,
             explainer=self.name,
             profile=self.profile,
-            params=asdict(self),
+            params=self.parameters(),
             extras=extras,
             seconds=time.perf_counter() - start,
             notes=()
             if self.needs == "nothing"
             else (*no_map, *dict.fromkeys(n for part in parts for n in self.notes(part))),
         )
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, as an attribution records them."""
+        return asdict(self)
 
     def notes(self, question: Question) -> tuple[str, ...]:
         """What a reader of the maps of one part should know: where they were drawn, and what the model was found to do."""

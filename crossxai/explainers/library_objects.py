@@ -1,0 +1,298 @@
+"""Classes and objects of Captum, pytorch-grad-cam and Xplique as explainers: the library's own call on the model's network."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.explainers.functions import RULE, Brought, as_maps, library_of
+from crossxai.explainers.library_globals import patched, seeded
+from crossxai.explainers.method import Answer
+from crossxai.explainers.native import (
+    class_labels,
+    given_network,
+    keras_network,
+    layers_left_alone,
+    left_alone,
+    standardised,
+    tensor,
+    torch_network,
+)
+from crossxai.model import Array
+from crossxai.process import ALONE
+from crossxai.question import Question
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Object(Brought):
+    """A library's class, a function that makes an object of the network, or an object that is made already.
+
+    Samples are asked one by one, so that none can depend on the others, and draws from global generators start from the
+    sample's name. What the object's network gives must be the question's score.
+    """
+
+    verb: ClassVar[str]
+    """The library's method that explains."""
+
+    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The library's object, and the options of the call."""
+        if not inspect.isclass(self.given) and library_of(self.given):
+            if len(question.free) < len(question.model.modalities):
+                raise Unsupported(
+                    f"{self.name} was made on the whole network and cannot hold a modality: give its class"
+                )
+            return self.given, options
+        if not inspect.isclass(self.given):
+            return self.given(network), options
+        kind: Any = self.given
+        ours = list(inspect.signature(kind).parameters)
+        if ours[:1] not in (["forward_func"], ["model"]) or not hasattr(kind, self.verb):
+            raise Unsupported(
+                f"{self.name} is made of something else than a network: write lambda m: … that makes it of one"
+            )
+        call = inspect.signature(getattr(kind, self.verb)).parameters
+        for option in options:
+            if option not in (*ours, *call):
+                raise UnknownName(f"parameter of {self.name}", option, {*ours, *call} - {"self"})
+        first = {key: value for key, value in options.items() if key in ours}
+        return kind(network, **first), {key: value for key, value in options.items() if key not in first}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OnTorch(_Object):
+    forward: ClassVar[str]
+    """The object's attribute that is its network."""
+
+    def explain(self, question: Question) -> Answer:
+        torch, model = sys.modules.get("torch"), question.model
+        if torch is None or not isinstance(getattr(model, "module", None), torch.nn.Module):
+            raise Unsupported(
+                f"{self.name} runs on a torch module, and model {model.name!r} is none: the names of `crossxai list` run on any"
+            )
+        labels, scores, network = class_labels(question, self.name), question.score(), torch_network(question)
+        maps, extras = [], []
+        with left_alone(network), _quiet():
+            made, options = self.made(network, question, dict(self.options))
+            own = getattr(made, self.forward)
+            if self.differentiates(made):
+                question.trusted(gradients=True)
+            with left_alone(*([own] if isinstance(own, torch.nn.Module) else [])):
+                for row, label in enumerate(labels):
+                    if network is not model.module:  # type: ignore[attr-defined]
+                        network.row = row
+                    tensors = self._tensors(own, question, row, int(label), float(scores[row]))
+                    with seeded(int(question.rng(row, 0).integers(2**31))):
+                        found, extra = self.asked(made, tensors, int(label), options)
+                    rows = tuple(v[row : row + 1] for v in question.values)
+                    maps.append(as_maps(found, question.modalities, rows, self.name))
+                    extras.append(extra)
+                self.released(made)
+        values = tuple(np.concatenate(column) for column in zip(*maps, strict=True))
+        return values, {key: np.concatenate([extra[key] for extra in extras]) for key in extras[0]}
+
+    def _tensors(self, own: Any, question: Question, row: int, label: int, score: float) -> list[Any]:
+        """One sample's tensors, raw or standardised, whichever the object's network gives the question's score for."""
+        import torch
+
+        raw = [
+            tensor(v[row : row + 1], m, question.model)
+            for m, v in zip(question.modalities, question.values, strict=True)
+        ]
+        seen = []
+        for tensors in (raw, standardised(raw, question)):
+            with torch.no_grad():
+                outputs = own(*tensors)
+            if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and label < outputs.shape[1]:
+                seen.append(float(outputs[0, label]))
+                if abs(seen[-1] - score) <= 1e-3 * abs(score) + 1e-5:
+                    return tensors
+        gives = f"{seen[0]:.6g}" if seen else "no scores of classes"
+        raise Unsupported(
+            f"{self.name} explains another number: its network gives {gives} for output {label} of sample "
+            f"{question.ids[row]!r}, the score is {score:.6g} (link {question.target.link!r}): make it of the module that the "
+            "model wraps, or give its class; for a probability, make it of a network that ends in one"
+        )
+
+    def differentiates(self, made: Any) -> bool:
+        """Whether the object takes gradients of its network."""
+        raise NotImplementedError
+
+    def asked(
+        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Array]]:
+        """Maps of one sample, one per free modality, channels last, and extras."""
+        raise NotImplementedError
+
+    def released(self, made: Any) -> None:
+        """Let go of what the object holds of its calls."""
+
+
+def _layer(question: Question, name: str) -> Any:
+    """A layer of the user's module."""
+    layers = dict(question.model.module.named_modules())  # type: ignore[attr-defined]
+    if name not in layers:
+        raise UnknownName(f"layer of model {question.model.name!r}", name, layers)
+    return layers[name]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Captum's reminders that it is about to set hooks."""
+    with ALONE, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
+        yield
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Captum(_OnTorch):
+    library: ClassVar[str] = "captum"
+    verb: ClassVar = "attribute"
+    forward: ClassVar = "forward_func"
+
+    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if isinstance(options.get("layer"), str):
+            options["layer"] = _layer(question, options["layer"])
+        return super().made(network, question, options)
+
+    def differentiates(self, made: Any) -> bool:
+        import captum.attr
+
+        return isinstance(getattr(made, "attribution_method", made), captum.attr.GradientAttribution)
+
+    def asked(
+        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Array]]:
+        if self.differentiates(made):
+            tensors = [t.requires_grad_() for t in tensors]
+        found = made.attribute(tuple(tensors) if len(tensors) > 1 else tensors[0], target=label, **options)
+        extras: dict[str, Array] = {}
+        if options.get("return_convergence_delta"):
+            found, delta = found
+            extras["convergence_delta"] = delta.detach().cpu().numpy().reshape(1, -1)[:, :1]
+        every = found if isinstance(found, tuple) else (found,)
+        return [v.movedim(1, -1) if v.ndim > 3 else v for v in every], extras
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _GradCam(_OnTorch):
+    library: ClassVar[str] = "gradcam"
+    joint: ClassVar = False
+    verb: ClassVar = "__call__"
+    forward: ClassVar = "model"
+
+    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        from pytorch_grad_cam.base_cam import BaseCAM
+
+        if inspect.isclass(self.given):
+            if not issubclass(self.given, BaseCAM):
+                raise Unsupported(
+                    f"{self.name} is no activation map of its own: see the names gradcam.… of `crossxai list`"
+                )
+            if "target_layers" not in options:
+                options["target_layers"] = [_layer(question, question.cam_layer(options.pop("layer", "")))]
+        made, call = super().made(network, question, options)
+        known = {id(module) for module in network.modules()} | {id(m) for m in made.model.modules()}
+        if not all(id(layer) in known for layer in made.target_layers):
+            raise Unsupported(f"{self.name}: target_layers are no layers of the network that is explained")
+        return made, call
+
+    def differentiates(self, made: Any) -> bool:
+        return bool(made.uses_gradients)
+
+    def asked(
+        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Array]]:
+        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+        (image,) = tensors
+        if not any(parameter.requires_grad for parameter in made.model.parameters()):
+            image.requires_grad_()  # a frozen network has gradients at layers only so
+        module = sys.modules[type(made).__module__]
+        bars = {"tqdm": _Bars} if "tqdm" in vars(module) else {}
+        with patched([module], **bars):
+            found = made(image, [ClassifierOutputTarget(label)], **options)
+        # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
+        made.activations_and_grads.activations = made.activations_and_grads.gradients = []
+        return [found], {}
+
+    def released(self, made: Any) -> None:
+        if made is not self.given:
+            made.activations_and_grads.release()
+
+
+class _Bars:
+    """In place of the module of progress bars."""
+
+    @staticmethod
+    def tqdm(steps: Any, **_options: Any) -> Any:
+        return steps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Xplique(_Object):
+    library: ClassVar[str] = "xplique"
+    verb: ClassVar = "explain"
+
+    def explain(self, question: Question) -> Answer:
+        model: Any = question.model
+        if not hasattr(getattr(model, "model", None), "trainable_weights") or len(model.modalities) > 1:
+            raise Unsupported(
+                f"{self.name} runs on a Keras model of one input, and model {model.name!r} is none: the names of `crossxai list` "
+                "run on any"
+            )
+        if "output_layer" in self.options:
+            raise InvalidInput(
+                f"{self.name}: output_layer explains another number: wrap the network up to that layer instead"
+            )
+        labels, network = class_labels(question, self.name), keras_network(model)
+        (values,) = question.values
+        targets = np.eye(question.target.out[0], dtype=np.float32)[labels]
+        with layers_left_alone(network):
+            made, options = self.made(network, question, dict(self.options))
+            try:
+                return self._asked_of(made, question, values, targets, options)
+            finally:
+                kept = type(made)._cache_models  # every model, for ever
+                for key in [key for key, one in kept.items() if one is network and network is not model.model]:
+                    del kept[key]
+
+    def _asked_of(
+        self, made: Any, question: Question, values: Array, targets: Array, options: dict[str, Any]
+    ) -> Answer:
+        if hasattr(made, "_set_channel_reducer"):
+            question.trusted(gradients=True)
+        own = np.asarray(made.inference_function(made.model, values.copy(), targets)).reshape(len(values), -1)
+        scores = question.score()
+        if own.shape[1] != 1 or not np.allclose(own[:, 0], scores, rtol=1e-3, atol=1e-5):
+            raise Unsupported(
+                f"{self.name} explains another number: its model gives {own[0]}, the score is {scores[0]:.6g} "
+                f"(link {question.target.link!r}): make it of the model that is wrapped, or give its class"
+            )
+        found = np.asarray(made.explain(values.copy(), targets, **options))
+        return as_maps([found], question.modalities, question.values, self.name), {}
+
+
+KINDS: dict[str, type[Brought]] = {"captum": _Captum, "gradcam": _GradCam, "xplique": _Xplique}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Factory(Brought):
+    """A function of the network that returns a library's object; which library, its first call shows."""
+
+    def explain(self, question: Question) -> Answer:
+        network = given_network(question)
+        with left_alone(*([network] if hasattr(network, "modules") else [])):
+            library = library_of(self.given(network))
+        if library not in KINDS:
+            raise InvalidInput(f"{self.name} returned no attribution object: {RULE}")
+        kind = KINDS[library](given=self.given, options=self.options, label=self.label)
+        answers = [kind.explain(part) for part in kind.parts(question)]
+        return tuple(v for maps, _ in answers for v in maps), answers[0][1] if len(answers) == 1 else {}
