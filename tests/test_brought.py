@@ -11,7 +11,7 @@ import pytest
 import pytorch_grad_cam
 import torch
 import torchvision
-import toys
+from networks import toys
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
