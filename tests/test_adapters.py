@@ -9,7 +9,7 @@ import pytest
 from networks import toys
 from torch import nn
 
-from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
+from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported, check
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
@@ -303,3 +303,38 @@ def test_wrong_modalities() -> None:
             TorchModel(toys.torch_net(), given)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="different names"):
         TorchModel(toys.torch_net(), (toys.IMAGE, toys.IMAGE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_describes_and_checks_itself(kind: str) -> None:
+    net, x = model(kind), toys.images(4)
+    declared, measured = dict(net.describe().lines), dict(net.describe(x).lines)
+    assert type(net.network).__name__ in declared["network"]
+    assert net.framework in declared["network"]
+    assert "1,443" in declared["network"]
+    assert "values 0 to 1" in declared["input image"]
+    assert "mean 0.4, 0.5, 0.6 and sd 0.2, 0.25, 0.3" in declared["input image"]
+    assert "not declared" in declared["outputs"]
+    assert measured["outputs"].startswith("(n, class), logits: ")
+    assert "16 × 16 places" in measured["activation maps of image"]
+    assert str(net.describe(x)).count("\n") == len(measured)
+    assert "<th>outputs</th>" in net.describe(x)._repr_html_()
+    assert repr(net).startswith(type(net).__name__)
+    assert "\n" not in repr(net)
+    assert net.check(x).facts == net.check((x,)).facts == check(net, x).facts
+    assert not net.check(x, Target.classes([0, 1, 2, 0], 3), [0, 1, 2, 0]).broken
+
+
+def test_a_function_says_that_it_has_no_gradients() -> None:
+    net = FunctionModel(lambda x: x.mean(axis=(1, 2)), (Modality.image(),), outputs="values", name="mean colour")
+    lines = dict(net.describe().lines)
+    assert "none" in lines["gradients"]
+    assert lines["outputs"] == "(n, class), values as declared"
+    assert not any(subject.startswith("activation maps") for subject in lines)
+
+
+def test_what_cannot_be_measured_is_said_in_the_description() -> None:
+    net = TorchModel(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval(), (Modality.image(),))
+    lines = dict(net.describe(np.random.default_rng(0).random((2, 2, 2, 3), np.float32)).lines)
+    assert "layer" in lines["activation maps of image"]
+    assert "drawn at" not in lines["activation maps of image"]

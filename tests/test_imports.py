@@ -198,7 +198,7 @@ SHARED = {
 """What explainers share: the files of their folder that name no explainer themselves. A library's folder is its own."""
 MAY: dict[str, set[str]] = {
     "adapters": CORE
-    | {"porting"}
+    | {"porting", "adapters.describing", "assumptions.checking", "assumptions.layer_facts"}
     | {f"adapters.{path.stem}" for path in (PACKAGE / "adapters").glob("*.py") if "_" in path.stem},
     "explainers": CORE | {"porting"} | SHARED,
     "assumptions": CORE | {"assumptions", "porting"},

@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters.checks import check_inputs, check_modalities, check_outputs, model_failed
+from crossxai.adapters.describing import Described
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality
 from crossxai.outputs import Outputs, check_declared
 from crossxai.process import foreign
 
 
-class FunctionModel:
+class FunctionModel(Described):
     """A function of one array per modality that returns outputs (n, *out), class axis last, such as `predict_proba`.
 
     output_axes: the axes of the outputs after the sample axis. outputs: what they are, measured if not declared.
     """
+
+    framework = "a function of NumPy arrays"
 
     def __init__(
         self,
@@ -36,6 +39,11 @@ class FunctionModel:
         self.output_axes = output_axes
         self.outputs = check_declared(outputs)
         self.name = name
+
+    @property
+    def network(self) -> Callable[..., Any]:
+        """The function."""
+        return self.function
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""

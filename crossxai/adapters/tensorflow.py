@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
 from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, check_modalities, model_failed
+from crossxai.adapters.describing import Described
 from crossxai.adapters.tensorflow_calling import (
     DataFormat,
     Passage,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from crossxai.porting.graph import Graph
 
 
-class KerasModel:
+class KerasModel(Described):
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality.
 
     Several modalities go to the inputs of their names, or into a list (a subclassed model's arguments) in order. standardise:
@@ -51,6 +52,8 @@ class KerasModel:
     tokens. Always runs with training=False, in graph mode where the model's code allows it, one trace per input shape. The model
     may change between calls.
     """
+
+    framework = "Keras on TensorFlow"
 
     def __init__(
         self,
@@ -95,6 +98,17 @@ class KerasModel:
         self._lock = threading.RLock()  # hooks belong to the model, so one request at a time
         self._cotangent: Cotangent | None = None
         self._failure: Exception | None = None
+
+    @property
+    def network(self) -> Any:
+        """The Keras model."""
+        return self.model
+
+    @property
+    def size(self) -> str:
+        """Number and dtype of the weights; only the dtype of a subclassed model before its first call."""
+        count = f"{self.model.count_params():,} weights, " if self.model.built else ""
+        return f"{count}{self.dtype.name}"
 
     @property
     def standardise(self) -> dict[str, MeanSd]:

@@ -24,6 +24,7 @@ from crossxai.adapters.checks import (
     model_failed,
     one_output,
 )
+from crossxai.adapters.describing import Described
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class TorchModel:
+class TorchModel(Described):
     """A torch module in evaluation mode, taking one tensor per modality, images and volumes channels first.
 
     standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
@@ -51,6 +52,8 @@ class TorchModel:
     Runs in the dtype of the module's parameters. Compiled and data-parallel modules are asked without their wrapper. The module
     is never moved or changed, but for `device`. Raises `InvalidInput` if it is in training mode.
     """
+
+    framework = "PyTorch"
 
     def __init__(
         self,
@@ -90,6 +93,17 @@ class TorchModel:
             pair = tuple(torch.tensor(v.reshape(shape), dtype=self.dtype, device=self.device) for v in (mean, sd))
             self._standardise.append(None if plain else (pair[0], pair[1]))
         self._check_mode()
+
+    @property
+    def network(self) -> nn.Module:
+        """The torch module."""
+        return self.module
+
+    @property
+    def size(self) -> str:
+        """Number and dtype of the parameters, and the device."""
+        count = sum(weights.numel() for weights in self.module.parameters())
+        return f"{count:,} parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}"
 
     @property
     def standardise(self) -> dict[str, MeanSd]:

@@ -26,16 +26,22 @@ def layer_facts(model: Model, inputs: Inputs) -> list[Fact]:
     return facts
 
 
-def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:
-    name, how = f"activation maps of {modality}", "the layers' definitions, and sixteen passes with a cell replaced"
+def drawn_at(model: Layered, inputs: Inputs, modality: str) -> str:
+    """The layer where activation maps of a modality are drawn, its axes and its grid, in words.
+
+    Raises `Unsupported` where no layer has space that the modality reaches.
+    """
     few = tuple(v[:2] for v in inputs)
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
-    target = Target(np.broadcast_to(mixture, outputs.shape))
+    question = Question(model, few, Target(np.broadcast_to(mixture, outputs.shape))).only(modality)
+    return in_words(question, question.cam_layer())
+
+
+def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:
+    name, how = f"activation maps of {modality}", "the layers' definitions, and sixteen passes with a cell replaced"
     try:
-        question = Question(model, few, target).only(modality)
-        layer = question.cam_layer()
-        return Fact(name, "holds", in_words(question, layer), how)
+        return Fact(name, "holds", drawn_at(model, inputs, modality), how)
     except CrossXAIError as error:
         return Fact(name, "note", str(error), how, "Grad-CAM and its like refuse")
 

@@ -1,0 +1,163 @@
+"""What every adapter tells of the model that it wraps: a description, a check, and one line."""
+
+from __future__ import annotations
+
+import html
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy.typing as npt
+
+from crossxai.adapters.checks import MeanSd
+from crossxai.assumptions.checking import Check, check
+from crossxai.assumptions.layer_facts import drawn_at
+from crossxai.errors import CrossXAIError
+from crossxai.measures import Measure
+from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Modality
+from crossxai.outputs import Outputs, kind
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an adapter took a model for. lines: (subject, words) in order; shown as text, and as a table in a notebook."""
+
+    model: str
+    lines: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"model {self.model!r}", *(f"  {subject}: {words}" for subject, words in self.lines)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{html.escape(s)}</th><td>{html.escape(w)}</td></tr>" for s, w in self.lines)
+        return f"<table><caption>{html.escape(self.model)}</caption>{rows}</table>"
+
+
+class Described(ABC):
+    """An adapter that describes and checks its model. framework and network say what it wraps."""
+
+    framework: ClassVar[str]
+    name: str
+    modalities: tuple[Modality, ...]
+    output_axes: tuple[str, ...]
+    outputs: Outputs | None
+    recognised: Any = None
+    """What `crossxai.wrap` recognised, which says so in `lines()`; None for an adapter made by hand."""
+
+    @property
+    @abstractmethod
+    def network(self) -> Any:
+        """The object that the adapter wraps."""
+
+    @abstractmethod
+    def predict(self, inputs: Inputs) -> Array:
+        """Outputs (n, *out), class axis last."""
+
+    @property
+    def size(self) -> str:
+        """How large the network is, in words; "" where it does not tell."""
+        return ""
+
+    def check(
+        self, inputs: Inputs | Array, target: Measure | None = None, labels: npt.ArrayLike | None = None
+    ) -> Check:
+        """Measure what explainers and metrics rely on in this model.
+
+        Parameters
+        ----------
+        inputs : tuple of arrays (n, *axes)
+            One per modality, a few samples; an array alone for one modality.
+        target : Target or another measure, optional
+            What will be explained: says whether its scores are saturated or have no gradient on these samples.
+        labels : (n,) whole numbers, optional
+            The true classes: says whether the model is better than chance.
+
+        Returns
+        -------
+        Check
+            One fact per row: what was found, how, what it breaks and what to write instead.
+
+        Raises
+        ------
+        InvalidInput
+            If the inputs do not fit the modalities of the model.
+        """
+        return check(self, inputs, target, labels)
+
+    def describe(self, inputs: Inputs | Array | None = None) -> Description:
+        """Say what the model was taken for: framework, inputs, outputs, and what explainers can use.
+
+        Parameters
+        ----------
+        inputs : tuple of arrays (n, *axes), optional
+            One per modality, two samples are enough; an array alone for one modality. With them, what is not declared is
+            measured: what the outputs are, and the layer where activation maps are drawn.
+
+        Returns
+        -------
+        Description
+            A few lines of text.
+        """
+        given = inputs if isinstance(inputs, tuple) or inputs is None else (inputs,)
+        differentiable = isinstance(self, Differentiable)
+        constants = dict(getattr(self, "standardise", {}))
+        lines = [("network", ", ".join(part for part in (_class_of(self.network), self.framework, self.size) if part))]
+        lines += [(f"input {m.name}", _input(m, constants)) for m in self.modalities]
+        lines.append(("outputs", f"(n, {', '.join(self.output_axes)}), {_kind(self, given)}"))
+        lines.append(("gradients", "yes" if differentiable else "none: explainers that need them refuse"))
+        if isinstance(self, Layered):
+            lines += [(f"activation maps of {m.name}", _layer(self, given, m)) for m in self.modalities if m.spatial]
+        if isinstance(self, Attentive) and self.streams is not None:
+            lines.append(("tokens", ", ".join(f"{name} {tokens.grid}" for name, tokens in self.streams.tokens.items())))
+        lines += [("recognised", line) for line in (self.recognised.lines() if self.recognised is not None else ())]
+        return Description(self.name, tuple(lines))
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{m.name} ({', '.join(m.axes)})" for m in self.modalities)
+        return f"{type(self).__name__}({self.name}: {type(self.network).__name__}, {inputs} → {', '.join(self.output_axes)})"
+
+
+def _kind(model: Described, inputs: Inputs | None) -> str:
+    if model.outputs is not None:
+        return f"{model.outputs} as declared"
+    if inputs is None:
+        return "not declared: describe(inputs) measures what they are"
+
+    def measured() -> str:
+        known = kind(model, tuple(values[:2] for values in inputs))
+        return f"{known.kind}: {known.how}"
+
+    return _or_reason(measured)
+
+
+def _layer(model: Any, inputs: Inputs | None, modality: Modality) -> str:
+    if inputs is None:
+        return "describe(inputs) measures at which layer"
+    return _or_reason(lambda: drawn_at(model, inputs, modality.name))
+
+
+def _or_reason(words: Callable[[], str]) -> str:
+    """The words, or why there are none."""
+    try:
+        return words()
+    except CrossXAIError as error:
+        return str(error)
+
+
+def _class_of(network: Any) -> str:
+    kind = network if isinstance(network, type) or hasattr(network, "__qualname__") else type(network)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def _input(modality: Modality, constants: Mapping[str, MeanSd]) -> str:
+    names = ", ".join(modality.features[:4]) + (f" … ({len(modality.features)})" if len(modality.features) > 4 else "")
+    values = "any values" if modality.range is None else f"values {modality.range[0]:g} to {modality.range[1]:g}"
+    parts = [f"(n, {', '.join(modality.axes)}) with {names}", values]
+    if modality.name in constants:
+        mean, sd = (", ".join(f"{v:.4g}" for v in list(part)[:4]) for part in constants[modality.name])
+        parts.append(f"standardised by the adapter with mean {mean} and sd {sd}")
+    return "; ".join(parts)
