@@ -21,13 +21,14 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, comparison, modalities, run_figures, scorecard
 from crossxai.report.contents import find
 from crossxai.report.html import _environment
-from crossxai.report.modalities import small
-from crossxai.report.modality_findings import findings
+from crossxai.report.modality_findings import HardlyUsed, LeadingModality, Uninformative, facts
 from crossxai.report.plots import decomposition, modality_shares, overlay, pair, table_bars
 from crossxai.report.plots.grids import representative_samples
 from crossxai.report.plots.style import number, see_through
 from crossxai.report.run import Run, load
 from crossxai.report.score_findings import Steady
+from crossxai.report.wording import Finding, write
+from crossxai.report.words import small
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -38,12 +39,9 @@ def rendered(template: str, **context: Any) -> str:
     return environment.get_template(template).render(context)
 
 
-def text_of(found: list[Any]) -> str:
-    return "\n".join("\n".join([f.topic, f.headline, *f.points]) for f in found)
-
-
-def found_by(made: Run) -> list[Any]:
-    return findings(made, analysis.table(made))
+def found_by(made: Run) -> dict[str, Finding]:
+    """What a run says of its modalities, by key."""
+    return {fact.key: write(fact) for fact in facts(made, analysis.table(made))}
 
 
 def test_shares_of_a_run_are_those_of_its_maps(tmp_path: Path) -> None:
@@ -86,15 +84,19 @@ def test_maps_of_one_number_per_pixel_or_of_one_in_all_count_alike(tmp_path: Pat
 
 def test_explainers_that_disagree_with_the_model_are_named(tmp_path: Path) -> None:
     made = run(tmp_path, share={"fused": 0.2})  # the model goes by ct, the maps' means by the table
-    said = text_of(found_by(made))
-    assert "by at least one convention: all 2 explainers." in said
-    assert "`captum.integrated_gradients`: table by the mean (99" in said
-    assert "Ablation: ct, 8" in said
+    finding = found_by(made)["leading_modality"]
+    assert isinstance(finding.facts, LeadingModality)
+    leading = finding.facts.leading["fused"]
+    assert (leading.modality, leading.asked, len(leading.other)) == ("ct", 2, 2)
+    answers = leading.other["captum.integrated_gradients"]
+    assert [(a.of, a.modality) for a in answers] == [("mean", "table"), ("sum", "table")]
+    assert answers[0].share.mean > 0.99
+    assert "both explainers" in finding.headline
+    assert any("`captum.integrated_gradients`" in p and "table by the mean (99" in p for p in finding.points)
     (table,) = modalities.tables(made)
-    assert any(s.startswith("`captum.saliency` puts table first by the mean") for s in table.sentences)
+    assert any("`captum.saliency`" in s and "table first by the mean" in s for s in table.sentences)
     agreeing = run(tmp_path, share={"fused": 0.9})
-    (finding,) = [f for f in found_by(agreeing) if f.topic == "Which modality?"]
-    assert finding.tone == "good"
+    assert found_by(agreeing)["leading_modality"].tone == "good"
 
 
 def test_a_leader_must_be_told_apart() -> None:
@@ -109,34 +111,48 @@ def test_a_leader_must_be_told_apart() -> None:
 @pytest.mark.parametrize("how", ["by design", "in training"])
 def test_a_modality_that_tells_nothing(tmp_path: Path, how: str) -> None:
     given: dict[str, Any] = {"structure": {"table": "uninformative"}} if how == "by design" else {"without": "table"}
-    said = text_of(found_by(run(tmp_path, share={"fused": 0.02}, **given)))
-    assert "Table tells nothing, and still" in said
-    assert f"Table is {'uninformative by the data’s design' if how == 'by design' else 'shuffled in training'}." in said
-    assert re.search(r"At most 5%, with its whole interval: ablation of the model [23]% \[", said)
-    assert "More than 5%, the interval excludes it: `captum.integrated_gradients` by the mean" in said
-    assert "hardly uses table" not in said  # nobody expects it to
+    found = found_by(run(tmp_path, share={"fused": 0.02}, **given))
+    finding = found["uninformative_modality"]
+    assert finding.tone == "warning"
+    assert isinstance(finding.facts, Uninformative)
+    (silent,) = finding.facts.silent
+    assert (silent.model, silent.modality) == ("fused", "table")
+    assert silent.why == ("design" if how == "by design" else "training")
+    (ablation,) = [a for a in silent.answers if not a.label]
+    assert (ablation.of, ablation.limit) == ("ablation", "at most")
+    assert 0.015 < ablation.share.mean < 0.035
+    limits = {(a.label, a.of): a.limit for a in silent.answers}
+    assert limits["captum.integrated_gradients", "mean"] == "more"
+    assert any("ablation of the model" in p and "at most 5%" in p.lower() for p in finding.points)
+    assert "hardly_used_modality" not in found  # nobody expects it to
 
 
 def test_where_nothing_tells_anything_no_share_can_be_small(tmp_path: Path) -> None:
     nothing = dict.fromkeys(("ct", "table"), "uninformative")
-    assert not [f for f in found_by(run(tmp_path, structure=nothing)) if f.topic == "Uninformative modality"]
+    assert "uninformative_modality" not in found_by(run(tmp_path, structure=nothing))
 
 
 def test_what_the_model_hardly_uses_and_how_it_was_found_out(tmp_path: Path) -> None:
     made = run(tmp_path, share={"fused": 0.97, "variant": 0.03}, second=True, without="table")
-    (finding,) = [f for f in found_by(made) if f.topic == "Hardly used modality"]
-    assert finding.headline.startswith("The model fused hardly uses ct")
-    said = "\n".join(finding.points)
-    assert "Trained with shuffled table, variant has to use ct: there, replacing ct takes 9" in said
-    means = [
-        np.mean(made.of(m)["captum.integrated_gradients"].scores["pointing of ct"].value) for m in ("fused", "variant")
-    ]
-    named = "(`captum.integrated_gradients`)"
-    assert f"Best pointing of ct: {means[0]:.2f} on fused {named} and {means[1]:.2f} on variant {named}." in said
-    alone = run(tmp_path, share={"fused": 0.97})
-    (finding,) = [f for f in found_by(alone) if f.topic == "Hardly used modality"]
-    assert "A second model whose other modality was shuffled in training would show" in finding.points[1]
-    assert not [f for f in found_by(run(tmp_path, share={"fused": 0.6})) if f.topic == "Hardly used modality"]
+    finding = found_by(made)["hardly_used_modality"]
+    assert isinstance(finding.facts, HardlyUsed)
+    assert (finding.facts.modality, list(finding.facts.shares)) == ("ct", ["fused"])
+    (variant,) = finding.facts.variants
+    assert (variant.model, variant.shuffled) == ("variant", "table")
+    assert variant.share is not None
+    assert variant.share.mean > 0.9
+    means = {
+        m: np.mean(made.of(m)["captum.integrated_gradients"].scores["pointing of ct"].value)
+        for m in ("fused", "variant")
+    }
+    (best,) = [sides for metric, *sides in variant.best if metric == "pointing"]
+    assert [(b.model, b.label) for b in best] == [(m, "captum.integrated_gradients") for m in means]
+    np.testing.assert_allclose([b.mean for b in best], list(means.values()))
+    assert any(all(f"{mean:.2f} on {m}" in p for m, mean in means.items()) for p in finding.points)
+    alone = found_by(run(tmp_path, share={"fused": 0.97}))["hardly_used_modality"].facts
+    assert isinstance(alone, HardlyUsed)
+    assert alone.variants == ()
+    assert "hardly_used_modality" not in found_by(run(tmp_path, share={"fused": 0.6}))
 
 
 def cards(made: Run) -> list[scorecard.Scorecard]:
@@ -405,8 +421,8 @@ def test_a_regression_that_leaves_its_scale_says_so(tmp_path: Path) -> None:
 def test_who_stays_under_noise_is_a_finding(tmp_path: Path) -> None:
     made = run(tmp_path)
     found = [f for f in find(made, analysis.table(made), comparison.compare(made)) if f.key == "steady"]
-    facts = [f.facts for f in found]
-    assert [f.metric for f in facts if isinstance(f, Steady)] == [
+    noise = [f.facts for f in found]
+    assert [f.metric for f in noise if isinstance(f, Steady)] == [
         "noise_correlation of ct",
         "noise_correlation of table",
     ]
@@ -415,8 +431,8 @@ def test_who_stays_under_noise_is_a_finding(tmp_path: Path) -> None:
     above = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.low >= 0.95]
     below = [x for x, r in rows.items() if metric in r.cells and r.cells[metric].summary.high < 0.95]
     assert above or below
-    assert isinstance(facts[0], Steady)
-    assert facts[0].reaching == {"fused": above}
-    assert facts[0].below == {"fused": below}
+    assert isinstance(noise[0], Steady)
+    assert noise[0].reaching == {"fused": above}
+    assert noise[0].below == {"fused": below}
     for label in (*above, *below):
         assert any(f"`{label}`" in p for p in found[0].points)

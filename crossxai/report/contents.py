@@ -65,6 +65,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()
         *region_findings.facts(run, rows),
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
+        *modality_findings.facts(run, rows),
     ]
-    found = [*map(wording.write, facts), *shortcuts.shortcuts(run, where), *modality_findings.findings(run, rows)]
+    found = [*map(wording.write, facts), *shortcuts.shortcuts(run, where)]
     return tuple(sorted(found, key=lambda f: -f.weight))

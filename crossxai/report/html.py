@@ -57,7 +57,7 @@ def _environment(escaped: bool) -> Environment:
         "interval": words.interval,
         "p": words.p_value,
         "percent": words.percent,
-        "small": modalities.small,
+        "small": words.small,
         "seconds": words.seconds,
         "library": words.library,
         "framework": words.framework,

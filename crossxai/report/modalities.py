@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,21 +18,7 @@ from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.run import Run, is_control, ok
-from crossxai.report.wording import code, tally
-
-UNLIKE = (
-    "The mean divides by the number of units: {units}. A modality of few units then needs little to get a large share.",
-    "The sum counts every unit, the noise of many pixels included, so a large image gets a share for its size alone.",
-)
-ALIKE = (
-    "Mean and sum are the same here, of equally many units: {units}. Noise on every pixel draws all shares together.",
-)
-WHY = (
-    "Ablation asks the model: it replaces a whole modality{baseline} and looks what the score loses. Of two modalities that "
-    "say the same, each can be replaced while the other still speaks, so both lose little and their shares say little; where "
-    "only both together decide, the score falls as far with either gone.",
-    "All of them depend on what stands for “nothing”, the baseline: another one can give other shares.",
-)
+from crossxai.report.wording import Fact, write
 
 
 @dataclass(frozen=True)
@@ -52,6 +39,40 @@ class Shares:
         first = max(known, key=lambda m: known[m].mean)
         low = known[first].low if math.isfinite(known[first].low) else known[first].mean
         return first if all(low > s.high for m, s in known.items() if m != first and math.isfinite(s.high)) else ""
+
+
+@dataclass(frozen=True)
+class WhichModality(Fact):
+    """What a model's table of shares says, and what its shares depend on.
+
+    units: (how many, of what kind, modality). baseline, baselines: what ablation puts in place of a modality, for all and by
+    name. standard_units: tables that the model sees in standard units. ablation: each modality's share of the drops, empty
+    without it, and leader the one that clearly comes first. leading: explainer → convention → the one that comes first, or "".
+    """
+
+    key: ClassVar[str] = "which_modality"
+    units: tuple[tuple[int, str, str], ...]
+    baseline: Any
+    baselines: Mapping[str, Any]
+    standard_units: tuple[str, ...]
+    ablation: Mapping[str, Summary]
+    leader: str
+    leading: Mapping[str, Mapping[str, str]]
+
+    @property
+    def weight(self) -> float:
+        """None: it stands by its table."""
+        return 0
+
+    @property
+    def equal(self) -> bool:
+        """Whether all modalities have equally many units."""
+        return len({n for n, _, _ in self.units}) == 1
+
+    @property
+    def other(self) -> dict[str, Mapping[str, str]]:
+        """Explainers that do not put the leading modality first by every convention."""
+        return {label: by for label, by in self.leading.items() if set(by.values()) != {self.leader}}
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,7 @@ def tables(run: Run) -> list[Table]:
         rows = [_row(run, e) for e in run.of(model).values() if ok(e)]
         rows.sort(key=lambda r: (not r.ablation, r.control))
         if any(r.answers for r in rows):
-            found.append(Table(model, names, tuple(rows), tuple(_sentences(run, model, rows)), why(run, model)))
+            found.append(_table(run, model, names, rows))
     return found
 
 
@@ -144,29 +165,34 @@ def _shares(names: Sequence[str], found: Numbers, parts: Numbers | None = None) 
     return Shares(summaries(found), found, {} if parts is None else summaries(parts))
 
 
-def why(run: Run, model: str) -> str:
-    """Why the answers need not agree, with this run's numbers of units and its baseline."""
+def _table(run: Run, model: str, names: tuple[str, ...], rows: Sequence[Row]) -> Table:
+    """The table of one model, and its words."""
+    table = Table(model, names, tuple(rows), (), "")
+    truth = table.ablation
+    asked = [r for r in rows if r.answers and not r.control and not r.ablation]
     sizes = [
         math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
         for m in run.samples.modalities
     ]
     kinds = ["pixels" if m.spatial else "columns" for m in run.samples.modalities]
-    counts = [f"{n:,} {kind} of {m.name}" for n, kind, m in zip(sizes, kinds, run.samples.modalities, strict=True)]
     ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.extras), None)
     params = ablated.params if ablated is not None else {}
     others = params.get("baselines")
     own = dict(others) if isinstance(others, Mapping) else {}
-    fills = [f"{words.value(params['baseline'])}"] if "baseline" in params and len(own) < len(sizes) else []
-    fills += [
-        f"{name} by {'numbers of its own' if isinstance(v, list | tuple) else words.value(v)}"
-        for name, v in own.items()
-    ]
     entries = [m for m in run.manifest.get("models", []) if m.get("name") == model]
-    tables = [name for m in entries for name in m.get("standard_units", [])]
-    units = f"the training mean, for {words.listing(tables)}, which is in standard units" if tables else "in raw units"
-    baseline = f" by {words.listing(fills)}{' (' if tables else ', '}{units}{')' if tables else ','}" if fills else ""
-    first = ALIKE if len(set(sizes)) == 1 else UNLIKE
-    return " ".join((*first, *WHY)).format(units=words.listing(counts), baseline=baseline)
+    words = write(
+        WhichModality(
+            models=run.models,
+            units=tuple(zip(sizes, kinds, names, strict=True)),
+            baseline=params.get("baseline") if len(own) < len(sizes) else None,
+            baselines=own,
+            standard_units=tuple(name for entry in entries for name in entry.get("standard_units", [])),
+            ablation=truth.shares if truth else {},
+            leader=truth.leader if truth else "",
+            leading={r.label: {of: s.leader for of, s in r.answers.items()} for r in asked},
+        )
+    )
+    return replace(table, sentences=words.points, why=words.headline)
 
 
 def disagreeing(table: Table) -> dict[str, dict[str, str]]:
@@ -181,47 +207,3 @@ def disagreeing(table: Table) -> dict[str, dict[str, str]]:
             if other:
                 found[row.label] = other
     return found
-
-
-def _sentences(run: Run, model: str, rows: Sequence[Row]) -> list[str]:
-    """What the table says: who leads by ablation, who else leads by another convention, and why they need not agree."""
-    table = Table(model, tuple(m.name for m in run.samples.modalities), tuple(rows), ())
-    truth, said = table.ablation, []
-    if truth is None:
-        said.append("This run has no ablation of whole modalities (`captum.modality_ablation`): only maps answer here.")
-    elif not truth.leader:
-        each = [f"{name} {small(share.mean)}{_between(share)}" for name, share in truth.shares.items()]
-        said.append(f"By ablation no modality clearly comes first: {words.listing(each)}.")
-    else:
-        share = truth.shares[truth.leader]
-        said.append(
-            f"By ablation the model goes by {truth.leader} most: {small(share.mean)} of the drops{_between(share)}."
-        )
-        asked = [r for r in rows if r.answers and not r.control and not r.ablation]
-        leading = {r.label: {of: s.leader for of, s in r.answers.items()} for r in asked}
-        for label, by in leading.items():
-            if set(by.values()) != {truth.leader}:
-                said.append(f"{code(label)} puts {_first(by)}.")
-        if leading and all(set(by.values()) == {truth.leader} for by in leading.values()):
-            all_of = words.capital(tally(len(asked), len(asked)))
-            said.append(f"{all_of} {'put' if len(asked) > 1 else 'puts'} it first, too, by mean and by sum.")
-    return said
-
-
-def _first(by: Mapping[str, str]) -> str:
-    """Which modality is first by which convention: `table first by the mean and by the sum`."""
-    if len(set(by.values())) == 1:
-        return f"{next(iter(by.values())) or 'none clearly'} first by the {' and by the '.join(by)}"
-    return words.listing([f"{led or 'none clearly'} first by the {of}" for of, led in by.items()])
-
-
-def small(share: float) -> str:
-    """A share in percent, with a decimal below 1% and above 99%, so that little is not written as nothing."""
-    if 0 < share < 0.0005 or 0.9995 < share < 1:
-        return "<0.1%" if share < 1 / 2 else ">99.9%"
-    return words.percent(share, 0 if 0.01 <= share <= 0.99 or share in (0, 1) else 1)
-
-
-def _between(share: Summary) -> str:
-    between = words.interval(share.low * 100, share.high * 100, 0 if 0.01 <= share.mean <= 0.99 else 1)
-    return f" (95% interval {between})" if between else ""

@@ -60,11 +60,6 @@ class InRegion(Fact):
         """Model → the explainer with the highest share."""
         return {m: found[0] for m, found in self.shares.items()}
 
-    @property
-    def one_more(self) -> bool:
-        """Whether at most one explainer of each model has more than the area."""
-        return all(len(labels) < 2 for labels in self.labels("better").values())
-
     def labels(self, verdict: Verdict) -> dict[str, list[str]]:
         """Model → the explainers with this verdict against the area."""
         return {m: [x.label for x in found if x.verdict == verdict] for m, found in self.shares.items()}

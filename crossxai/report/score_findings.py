@@ -71,11 +71,6 @@ class BeatsRandom(Fact):
         return any(self.labels("better").values())
 
     @property
-    def one_better(self) -> bool:
-        """Whether it is one explainer on every model."""
-        return all(len(labels) == 1 for labels in self.labels("better").values())
-
-    @property
     def too_few(self) -> bool:
         """Whether no comparison can be significant, for want of samples."""
         return math.isfinite(self.smallest_p)
@@ -275,11 +270,6 @@ class Steady(Fact):
     def tone(self) -> Tone:
         """A warning where a whole interval is below the mark."""
         return "warning" if any(self.below.values()) else "plain"
-
-    @property
-    def one(self) -> bool:
-        """Whether at most one explainer of each model reaches the mark."""
-        return all(len(labels) < 2 for labels in self.reaching.values())
 
     @property
     def reaching(self) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ important first. It sees the fact as `f`. It prints strings and whole numbers; o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, pass_context
 from jinja2.runtime import Context
 
+from crossxai.evaluation.statistics import Summary
 from crossxai.report import words
 
 Tone = Literal["plain", "good", "warning"]
@@ -88,6 +90,9 @@ def _environment() -> Environment:
         "interval": words.interval,
         "p": words.p_value,
         "percent": words.percent,
+        "small": words.small,
+        "share": _share,
+        "value": words.value,
         "count": words.count,
         "listing": words.listing,
         "metric": words.metric,
@@ -163,9 +168,9 @@ def together(texts: Mapping[str, str], every: Sequence[str]) -> list[str]:
 
 
 def tally(n: int, total: int, noun: str = "explainer") -> str:
-    """`9 of 12 explainers`, `none of 12 explainers`, `all 12 explainers`, `the one explainer`, `no explainer`."""
+    """`9 of 12 explainers`, `none of 12 explainers`, `all 12 explainers`, `both explainers`, `the one explainer`, `no explainer`."""
     if total and n == total:
-        return f"all {words.count(total, noun)}" if total > 1 else f"the one {noun}"
+        return f"all {words.count(total, noun)}" if total > 2 else f"both {noun}s" if total == 2 else f"the one {noun}"
     if total == 1:
         return f"no {noun}"
     return f"{n or 'none'} of {words.count(total, noun)}"
@@ -186,6 +191,14 @@ def by_models(found: Mapping[str, Sequence[str]], every: Sequence[str]) -> list[
     for label, models in places.items():
         groups.setdefault(tuple(models), []).append(label)
     return [(on(models, every), labels) for models, labels in sorted(groups.items(), key=lambda g: -len(g[0]))]
+
+
+def _share(share: Summary) -> str:
+    """A mean share in percent with its interval in square brackets."""
+    between = (
+        f" [{words.small(share.low)} to {words.small(share.high)}]" if math.isfinite(share.low + share.high) else ""
+    )
+    return f"{words.small(share.mean)}{between}"
 
 
 @pass_context

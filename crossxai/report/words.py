@@ -72,6 +72,13 @@ def percent(share: float, digits: int = 0) -> str:
     return f"{share * 100:.{digits}f}%".replace("-", MINUS) if math.isfinite(share) else NONE
 
 
+def small(share: float) -> str:
+    """A share in percent, with a decimal below 1% and above 99%, so that little is not written as nothing."""
+    if 0 < share < 0.0005 or 0.9995 < share < 1:
+        return "<0.1%" if share < 1 / 2 else ">99.9%"
+    return percent(share, 0 if 0.01 <= share <= 0.99 or share in (0, 1) else 1)
+
+
 def seconds(value: float) -> str:
     """A duration: 0.42 s, 12 s, 3 min 20 s."""
     if not math.isfinite(value):

@@ -16,7 +16,6 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.model import Array, Modality
 from crossxai.report import words
 from crossxai.report.analysis import Test, compared
-from crossxai.report.modalities import small
 from crossxai.report.plots.maps import draw_bars
 from crossxai.report.plots.style import (
     FAINT,
@@ -29,6 +28,7 @@ from crossxai.report.plots.style import (
     layout,
     line_style,
 )
+from crossxai.report.words import small
 
 Panels = Mapping[str, Scores] | Mapping[str, Mapping[str, Scores]]
 """Explainer to its scores of one metric, or a panel's title to such a mapping."""
