@@ -42,9 +42,9 @@ def discover() -> tuple[dict[str, type[Source]], tuple[plugins.Broken, ...]]:
 
 def get(name: str) -> Source:
     """The source of this name; raises `UnknownName` with those that there are."""
-    found, _ = discover()
+    found, broken = discover()
     if name not in found:
-        raise UnknownName("source", name, found)
+        raise UnknownName("source", name, found, [str(plugin) for plugin in broken])
     return found[name]()
 
 
