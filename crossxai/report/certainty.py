@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from string import ascii_uppercase
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,12 @@ from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
 from crossxai.report.run import Run
+from crossxai.report.wording import Fact, write
+
+FIRM = 0.95
+FEWEST = 6
+"""Samples below which no sign-flip test can be significant."""
+MANY = 100_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,11 @@ class Estimated:
     reached: int
     of: int
 
+    @property
+    def asked(self) -> bool:
+        """Whether a precision was asked for."""
+        return math.isfinite(self.precision)
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -95,6 +106,61 @@ class Ranking:
         """Letter → explainers that are not told apart by rank."""
         letters = sorted({letter for place in self.places for letter in place.groups})
         return {x: tuple(p.label for p in self.places if x in p.groups) for x in letters}
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Those whose mean is the best one."""
+        best = self.places[0].mean
+        return tuple(p.label for p in self.places if math.isclose(p.mean, best, rel_tol=1e-12, abs_tol=1e-15))
+
+    @property
+    def stays(self) -> float:
+        """The share of resamples in which one of them is first."""
+        return sum(p.first for p in self.places if p.label in self.first)
+
+    @property
+    def rival(self) -> Place:
+        """The one that is first most often, besides the best."""
+        return max(self.places[1:], key=lambda p: p.first)
+
+    @property
+    def top(self) -> tuple[Place, ...]:
+        """Those with the best mean rank."""
+        best = min(p.rank for p in self.places)
+        return tuple(p for p in self.places if math.isclose(p.rank, best, rel_tol=1e-9))
+
+    def top_group(self, together: bool) -> tuple[str, ...]:
+        """The others that are not told apart from the best by rank, or those that are."""
+        letters, top = set(self.top[0].groups), {p.label for p in self.top}
+        return tuple(p.label for p in self.places if p.label not in top and bool(set(p.groups) & letters) == together)
+
+    @property
+    def about_needed(self) -> int:
+        """`needed` rounded up to two digits: more than the spread of so few samples is known to."""
+        unit = int(10 ** max(0, len(str(self.needed)) - 2))
+        return -(-self.needed // unit) * unit
+
+
+@dataclass(frozen=True)
+class Certainty(Fact):
+    """How sure the rankings by one metric are, by model."""
+
+    key: ClassVar[str] = "certainty"
+    firm: ClassVar[float] = FIRM
+    fewest: ClassVar[int] = FEWEST
+    many: ClassVar[int] = MANY
+    metric: str
+    rankings: Mapping[str, Ranking]
+
+    @property
+    def weight(self) -> float:
+        """None: it stands by its table."""
+        return 0
+
+
+def sentences(run: Run, metric: str, rankings: Sequence[Ranking]) -> tuple[str, ...]:
+    """What the rankings by one metric say in words, models together where they say the same; the firmness of the order first."""
+    return write(Certainty(models=run.models, metric=metric, rankings={r.model: r for r in rankings})).points
 
 
 def metrics(run: Run) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ from crossxai.report import (
     place_cards,
     run_figures,
     scorecard,
-    sureness,
     tiles,
     words,
 )
@@ -127,7 +126,7 @@ def _certainty(contents: Contents) -> list[dict[str, Any]]:
     for metric in certainty.metrics(contents.run):
         found = [r for r in contents.rankings if r.metric == metric]
         if found:
-            said = sureness.sentences(contents.run, found)
+            said = certainty.sentences(contents.run, metric, found)
             groups.append({"metric": words.metric(metric), "sentences": said, "rankings": found})
     return groups
 

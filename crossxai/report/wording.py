@@ -168,7 +168,7 @@ def together(texts: Mapping[str, str], every: Sequence[str]) -> list[str]:
 
 
 def tally(n: int, total: int, noun: str = "explainer") -> str:
-    """`9 of 12 explainers`, `none of 12 explainers`, `all 12 explainers`, `both explainers`, `the one explainer`, `no explainer`."""
+    """`9 of 12 explainers`, `none of 12 …`, `all 12 explainers`, `both explainers`, `the one explainer` or `no explainer`."""
     if total and n == total:
         return f"all {words.count(total, noun)}" if total > 2 else f"both {noun}s" if total == 2 else f"the one {noun}"
     if total == 1:
@@ -219,9 +219,11 @@ def _per_model(context: Context, items: Mapping[str, Any], macro: Macro, rest: s
 
 @pass_context
 def _together(context: Context, items: Mapping[str, Any], macro: Macro) -> Iterator[tuple[str, Any]]:
-    """(where, item): the first item of the models of which a macro says the same, and on which models that is."""
+    """(where, item): the first item of the models of which a macro says the same, and on which models that is; nothing where it
+    says nothing."""
     groups: dict[str, list[str]] = {}
     for model, item in items.items():
-        groups.setdefault(macro(item), []).append(model)
+        if text := macro(item).strip():
+            groups.setdefault(text, []).append(model)
     for models in groups.values():
         yield on(models, context["f"].models), items[models[0]]
