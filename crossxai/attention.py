@@ -93,13 +93,13 @@ class Streams:
 
     def named(self, count: int, layer: str) -> str:
         """The stream that has this many tokens, "" for all streams joined; `Unsupported` if none or several have."""
-        found = [name for name, tokens in self.tokens.items() if tokens.count == count]
+        fitting = [name for name, tokens in self.tokens.items() if tokens.count == count]
         if self.joined and len(self.tokens) > 1 and count == self.count:
-            found.append("")
-        if len(found) == 1:
-            return found[0]
+            fitting.append("")
+        if len(fitting) == 1:
+            return fitting[0]
         counts = ", ".join(f"{name!r} {tokens.count}" for name, tokens in self.tokens.items())
-        if not found:
+        if not fitting:
             raise Unsupported(
                 f"layer {layer!r} attends over {count} tokens, the declared streams have {counts}"
                 f"{f', {self.count} joined' if self.joined else ''}: declare what these tokens are in streams=Streams(…)"
@@ -120,12 +120,12 @@ class Streams:
             axes = known[name].axes if name in known else ()
             expected = max(1, len(axes) - 1) if axes else 0
             if len(tokens.grid) != expected:
-                what = (
+                mismatch = (
                     f"modality {name!r} has axes {', '.join(axes)}: its grid has {expected} of them"
                     if axes
                     else f"{name!r} is no modality of the model ({', '.join(known)}): learned tokens have grid=()"
                 )
-                raise InvalidInput(f"streams: {what}, got grid={tokens.grid}")
+                raise InvalidInput(f"streams: {mismatch}, got grid={tokens.grid}")
         return self
 
 

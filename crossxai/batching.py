@@ -51,7 +51,7 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
     sample does not fit. measure: replace a size that nobody gave by the fastest one, found on the first batches without a pass
     more.
     """
-    found: list[T] = []
+    results: list[T] = []
     done = 0
 
     def step(size: int) -> int:
@@ -60,7 +60,7 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
         while True:
             part = np.arange(done, min(done + size, n))
             try:
-                found.append(work(part))
+                results.append(work(part))
             except MemoryError as error:
                 if len(part) == 1:
                     raise OutOfMemory(f"not even one sample at a time fits into memory: {error}") from error
@@ -76,7 +76,7 @@ def batched(n: int, size: int, work: Callable[[Rows], T], measure: bool = False)
         size = fastest(step)
     while done < n:
         size = step(size)
-    return found
+    return results
 
 
 def fastest(step: Callable[[int], int]) -> int:

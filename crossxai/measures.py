@@ -65,8 +65,8 @@ def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt
     Not given, outputs outside of [0, 1] are logits. Raises `InvalidInput` where that decides and cannot be told.
     """
     if outputs.shape[-1] == 1:
-        found = seen(outputs) if kind is None else None
-        kind = found.kind if found is not None else kind
+        measured = seen(outputs) if kind is None else None
+        kind = measured.kind if measured is not None else kind
         if kind is None or kind == "unknown":
             raise InvalidInput(
                 "all outputs lie in [0, 1], so that it cannot be told whether they are logits, which are an answer above 0, or "
@@ -275,5 +275,5 @@ def _check_probabilities(outputs: Array, n_classes: int) -> None:
         )
 
 
-def _no_weights(what: str) -> Unsupported:
-    return Unsupported(f"{what} is no weighted sum of outputs, which is asked for here: ask about a Target")
+def _no_weights(measure: str) -> Unsupported:
+    return Unsupported(f"{measure} is no weighted sum of outputs, which is asked for here: ask about a Target")

@@ -65,15 +65,15 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
 
 
 def _measured(model: Model, few: Inputs, outputs: Array) -> Kind:
-    found = seen(outputs)
-    if found is not None and (found.kind != "logits" or outputs.min() < 0 < outputs.max()):
-        return found
+    shown = seen(outputs)
+    if shown is not None and (shown.kind != "logits" or outputs.min() < 0 < outputs.max()):
+        return shown
     last = known(model, ("ending", kind_of(few)), lambda: _of_ending(model, few))
-    if found is not None and outputs.max() <= 0:  # a log-sigmoid's show it by no sum
-        return last if last is not None and last.kind == "log_probabilities" else found
-    if found is not None:  # none is negative, some are above 1: logits, or probabilities in percent
+    if shown is not None and outputs.max() <= 0:  # a log-sigmoid's show it by no sum
+        return last if last is not None and last.kind == "log_probabilities" else shown
+    if shown is not None:  # none is negative, some are above 1: logits, or probabilities in percent
         bounded = None if last is not None else known(model, ("bounded", kind_of(few)), lambda: _of_bounds(model, few))
-        return bounded or found
+        return bounded or shown
     return last or known(model, ("extremes", kind_of(few)), lambda: _of_extremes(model, few))
 
 
@@ -124,26 +124,26 @@ def sums_to_one(outputs: Array, logarithms: bool = False) -> bool:
     return alike and off <= (4e-3 if len(rows) >= 8 else 1e-5)
 
 
-def check_known(found: Kind, model: str, decides: str) -> None:
+def check_known(known: Kind, model: str, decides: str) -> None:
     """Raise `InvalidInput`, which says how to declare it, where what the outputs are is unknown. decides: what depends on it."""
-    if found.kind == "unknown":
+    if known.kind == "unknown":
         raise InvalidInput(
-            f"model {model!r}: {found.how}, so that it cannot be told whether they are logits or probabilities, which decides "
+            f"model {model!r}: {known.how}, so that it cannot be told whether they are logits or probabilities, which decides "
             f"{decides}; {DECLARE}"
         )
 
 
 def probability_link(
-    found: Kind, n_classes: int, model: str, link: str = "auto"
+    known: Kind, n_classes: int, model: str, link: str = "auto"
 ) -> Literal["identity", "softmax", "sigmoid"]:
     """The link that makes probabilities of the outputs: "identity" where they are some. link: "softmax" or "sigmoid" for logits;
     "auto" is softmax, but sigmoid for one output. Raises `InvalidInput` where it is unknown what the outputs are."""
-    check_known(found, model, "what their probabilities are")
-    if found.kind in ("probabilities", "values"):
+    check_known(known, model, "what their probabilities are")
+    if known.kind in ("probabilities", "values"):
         return "identity"
-    if found.kind == "log_probabilities" and (n_classes == 1 or link == "sigmoid"):
+    if known.kind == "log_probabilities" and (n_classes == 1 or link == "sigmoid"):
         raise InvalidInput(
-            f"model {model!r} gives log-probabilities ({found.how}), of which a softmax over several classes makes "
+            f"model {model!r} gives log-probabilities ({known.how}), of which a softmax over several classes makes "
             f"probabilities; asked for is {link} over {n_classes} output{'s' * (n_classes > 1)}"
         )
     if link == "auto":
@@ -151,23 +151,23 @@ def probability_link(
     return "sigmoid" if link == "sigmoid" else "softmax"
 
 
-def check_link(link: str, found: Kind, model: str, name: str = "link") -> None:
+def check_link(link: str, known: Kind, model: str, name: str = "link") -> None:
     """Raise `InvalidInput` for a link (a `Target`'s, or the probability of a measure) that these outputs have been through
     already, or may have been, or that they cannot go through. name: that of the parameter."""
     if link != "identity":
-        check_known(found, model, f'what {name}="{link}" makes of them')
-    if found.kind == "probabilities" and link in ("softmax", "sigmoid"):
+        check_known(known, model, f'what {name}="{link}" makes of them')
+    if known.kind == "probabilities" and link in ("softmax", "sigmoid"):
         raise InvalidInput(
-            f"model {model!r} gives probabilities already ({found.how}): a second {link} would flatten every score; "
+            f"model {model!r} gives probabilities already ({known.how}): a second {link} would flatten every score; "
             f'write {name}="identity"'
         )
-    if found.kind == "log_probabilities" and link == "sigmoid":
+    if known.kind == "log_probabilities" and link == "sigmoid":
         raise InvalidInput(
-            f'model {model!r} gives log-probabilities ({found.how}): write {name}="softmax", which gives the probabilities'
+            f'model {model!r} gives log-probabilities ({known.how}): write {name}="softmax", which gives the probabilities'
         )
-    if found.kind in ("logits", "values") and link == "log_odds":
+    if known.kind in ("logits", "values") and link == "log_odds":
         raise InvalidInput(
-            f"model {model!r} gives {found.kind} ({found.how}), log-odds are those of probabilities: "
+            f"model {model!r} gives {known.kind} ({known.how}), log-odds are those of probabilities: "
             'link="identity" explains the logit'
         )
 
@@ -265,8 +265,8 @@ def _away(modality: Modality, values: Array, noise: Array, times: tuple[float, .
     return np.asarray(((low + high) / 2 + half * scale * noise).astype(values.dtype))
 
 
-def _codes_kept(modality: Modality, values: Array, found: Array) -> Array:
+def _codes_kept(modality: Modality, values: Array, moved: Array) -> Array:
     if not modality.spatial:  # whole numbers may be codes, of which a network knows those that there are
         codes = (values == np.round(values)).reshape(-1, values.shape[-1]).all(axis=0)
-        found[..., codes] = values[:1][..., codes]
-    return np.asarray(found)
+        moved[..., codes] = values[:1][..., codes]
+    return np.asarray(moved)

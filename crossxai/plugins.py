@@ -36,25 +36,25 @@ def load(entry: EntryPoint, problem: Callable[[Any], str]) -> Any:
     return Broken(entry.name, _package(entry), reason) if reason else loaded
 
 
-def add(group: str, found: dict[str, Any], problem: Callable[[Any], str], by_entry: bool = False) -> tuple[Broken, ...]:
+def add(group: str, known: dict[str, Any], problem: Callable[[Any], str], by_entry: bool = False) -> tuple[Broken, ...]:
     """Add the objects of an entry-point group to `found`, by their `name`, or their entry's; returns those that cannot be used.
 
     A name that is taken stays with whom it belongs to: first ours, then plug-ins by the alphabet of their packages.
     """
     broken: list[Broken] = []
-    own = set(found)
+    own = set(known)
     for entry in entries(group):
         loaded = load(entry, problem)
         if isinstance(loaded, Broken):
             broken.append(loaded)
             continue
         name = entry.name if by_entry else loaded.name
-        if name in found:
-            owner = "CrossXAI" if name in own else found[name].__module__
+        if name in known:
+            owner = "CrossXAI" if name in own else known[name].__module__
             reason = f"{name!r} is a name that {owner} uses already: choose another"
             broken.append(Broken(entry.name, _package(entry), reason))
         else:
-            found[name] = loaded
+            known[name] = loaded
     return tuple(broken)
 
 

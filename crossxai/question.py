@@ -330,9 +330,9 @@ class Question:
             outputs, maps = model.attention_vjp(full, weigh)
             return self.target.score(outputs, part), maps
 
-        scores, found = zip(*batched(len(self), self.batch_size, work), strict=True)
+        scores, maps = zip(*batched(len(self), self.batch_size, work), strict=True)
         every = self.finite(np.concatenate(scores), np.arange(len(self)))
-        return every, tuple(AttentionMap.concatenate(column) for column in zip(*found, strict=True))
+        return every, tuple(AttentionMap.concatenate(column) for column in zip(*maps, strict=True))
 
     def finite(self, scores: Array, rows: Rows) -> Array:
         """The scores; raises `BrokenAssumption` where one is NaN or infinite, beside which a gradient may look ordinary."""

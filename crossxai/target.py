@@ -119,7 +119,7 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
         )
 
 
-def as_mask(values: npt.ArrayLike, what: str = "masks") -> Masks:
+def as_mask(values: npt.ArrayLike, name: str = "masks") -> Masks:
     """A mask given as booleans, or as the numbers 0 and 1.
 
     Raises `InvalidInput`, which says what to write instead, for anything else: of a label map, a mask of 0 and 255, or a soft
@@ -129,23 +129,23 @@ def as_mask(values: npt.ArrayLike, what: str = "masks") -> Masks:
     if given.dtype == bool:
         return given
     if given.dtype.kind not in "uif":
-        raise InvalidInput(f"{what} are booleans, or the numbers 0 and 1; got {given.dtype}")
+        raise InvalidInput(f"{name} are booleans, or the numbers 0 and 1; got {given.dtype}")
     inside = given == 1
     if (inside | (given == 0)).all():
         return np.asarray(inside)
     if not np.isfinite(given).all():
         raise InvalidInput(
-            f"{what} are booleans, or 0 and 1, and none of them NaN or infinite: write False or True for each pixel"
+            f"{name} are booleans, or 0 and 1, and none of them NaN or infinite: write False or True for each pixel"
         )
     others = np.unique(given)
     others = others[others != 0]
     shown = ", ".join(f"{v:g}" for v in others[:5]) + (" …" if len(others) > 5 else "")
     if (others != np.round(others)).any():
-        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold fractions ({shown}): write mask > 0.5")
+        raise InvalidInput(f"{name} are booleans, or 0 and 1; these hold fractions ({shown}): write mask > 0.5")
     if len(others) == 1:
-        raise InvalidInput(f"{what} are booleans, or 0 and 1; these hold 0 and {shown}: write mask == {others[0]:g}")
+        raise InvalidInput(f"{name} are booleans, or 0 and 1; these hold 0 and {shown}: write mask == {others[0]:g}")
     raise InvalidInput(
-        f"{what} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
+        f"{name} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
         f"label_map == {others[0]:g}, for the region of label k"
     )
 
@@ -208,8 +208,8 @@ def _through_log_odds(outputs: Array, slope: Array) -> Array:
     others = np.divide(slope, rest, out=np.zeros(p.shape), where=used)
     if outputs.shape[-1] > 1 and (logarithms or sums_to_one(outputs)):
         others = -_sum_of_others(others)
-    found = own + others
-    return np.asarray(found * p if logarithms else found, outputs.dtype)
+    slopes = own + others
+    return np.asarray(slopes * p if logarithms else slopes, outputs.dtype)
 
 
 def _odds(outputs: Array) -> tuple[Array, Array, bool]:

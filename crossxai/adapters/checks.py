@@ -36,7 +36,7 @@ def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modali
     for name in given:
         if name not in {m.name for m in modalities}:
             raise UnknownName("modality to standardise", name, [m.name for m in modalities])
-    found: list[tuple[Array, Array]] = []
+    pairs: list[tuple[Array, Array]] = []
     for modality in modalities:
         size = len(modality.features)
         pair = given.get(modality.name, (np.zeros(size), np.ones(size)))
@@ -48,8 +48,8 @@ def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modali
             raise InvalidInput(
                 f"standardise[{modality.name!r}] needs (mean, sd) with {size} finite numbers each and sd > 0, got {pair}"
             )
-        found.append((mean, sd))
-    return found
+        pairs.append((mean, sd))
+    return pairs
 
 
 def check_modalities(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
@@ -183,10 +183,10 @@ def _method(value: object) -> bool:
 def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -> ModelFailed:
     """The error of a model whose own code raised: what it said first, without the frameworks' frames, and what may help."""
     lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
-    said = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
+    message = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
     shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)
-    words = f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
-    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {words}{hint and f'; {hint}'}")
+    cause = f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__
+    return ModelFailed(f"the code of model {model!r} failed on inputs of shape {shapes}: {cause}{hint and f'; {hint}'}")
 
 
 def redrawn(values: npt.NDArray[Any], layer: str, number: int, seed: int) -> npt.NDArray[np.float64]:

@@ -27,7 +27,7 @@ class Description:
     lines: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return "\n".join([f"model {self.model!r}", *(f"  {subject}: {words}" for subject, words in self.lines)])
+        return "\n".join([f"model {self.model!r}", *(f"  {label}: {words}" for label, words in self.lines)])
 
     def __repr__(self) -> str:
         return str(self)

@@ -118,7 +118,7 @@ class KerasModel(Described):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         tensors = self._tensors(inputs)
-        with self._asking(inputs):
+        with self._guarded(inputs):
             return _array(self._traces.run("predict", self._run, tensors))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
@@ -148,7 +148,7 @@ class KerasModel(Described):
         """This model as it is now, in float64, to measure with and to throw away; None where there is none: see
         `tensorflow_copies`."""
         with self._lock:
-            model = tensorflow_copies.float64_copy(self.model, self._traces.kept)
+            model = tensorflow_copies.float64_copy(self.model, self._traces.cached)
         if model is None:
             return None
         twin = self._around(
@@ -166,20 +166,20 @@ class KerasModel(Described):
 
         A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
         """
-        found: dict[str, Array] = {}
+        activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
         def record(name: str, output: Any) -> Any:
             runs[name] = runs.get(name, 0) + 1
             if tf.is_tensor(output) and len(output.shape) >= 2 and (layers is None or name in layers):
-                found[name] = _array(output)
+                activations[name] = _array(output)
             return output
 
         self._build(inputs)
         layers = named(self.model)
-        with self._asking(inputs), hooked(layers, {name: partial(record, name) for name in layers}):
+        with self._guarded(inputs), hooked(layers, {name: partial(record, name) for name in layers}):
             self._run(*self._tensors(inputs))
-        once_run = {name: activation for name, activation in found.items() if runs[name] == 1}
+        once_run = {name: activation for name, activation in activations.items() if runs[name] == 1}
         original = original_layers(self.model)
         return {name: once_run[own] for name, own in original.items() if own in once_run} if original else once_run
 
@@ -195,10 +195,10 @@ class KerasModel(Described):
                 raise UnknownName(f"layer of model {self.name!r}", name, layers)
         if layer in self.layer_axes:
             return tuple(self.layer_axes[layer])
-        carried = self._traces.kept("axes", lambda: self._passage.axes(self.model))
+        carried = self._traces.cached("axes", lambda: self._passage.axes(self.model))
         tensors = [t for node in layers[layer]._inbound_nodes for t in node.output_tensors]
-        told = {carried[id(t)] for t in tensors if id(t) in carried}
-        return told.pop() if len(told) == 1 else tensorflow_layers.defined_axes(layers[layer])
+        known = {carried[id(t)] for t in tensors if id(t) in carried}
+        return known.pop() if len(known) == 1 else tensorflow_layers.defined_axes(layers[layer])
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), in the layer's own axes."""
@@ -229,7 +229,7 @@ class KerasModel(Described):
             return outputs, seen[0]
 
         tensors = self._tensors(inputs)
-        with self._asking(inputs):
+        with self._guarded(inputs):
             outputs, activation = self._traces.run(f"read {layer}", both, tensors)
             return _array(outputs), _array(activation)
 
@@ -242,7 +242,7 @@ class KerasModel(Described):
                 return self._run(*tensors)
 
         tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
-        with self._asking(inputs):
+        with self._guarded(inputs):
             return _array(self._traces.run(f"replace {layer}", swapped, tensors))
 
     def traced_matches(self, inputs: Inputs) -> bool:
@@ -252,7 +252,7 @@ class KerasModel(Described):
         this finds. False means that the two differ after that, too: the code draws at random or keeps a state.
         """
         tensors = self._tensors(inputs)
-        with self._asking(inputs):
+        with self._guarded(inputs):
             eager = _array(self._run(*tensors))
             for _ in range(2):
                 traced = _array(self._traces.run("predict", self._run, tensors))
@@ -265,7 +265,7 @@ class KerasModel(Described):
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `tensorflow_layers`."""
         tensors = self._tensors(inputs)
-        with self._asking(inputs):
+        with self._guarded(inputs):
             graph = self._traces.graph("predict", self._run, tensors)
             return None if graph is None else tensorflow_layers.last_operation(graph.outputs[0])
 
@@ -314,7 +314,7 @@ class KerasModel(Described):
         layers = self._weighted(inputs)
         check_depth(depth, tuple(layers), self.name)
         one = self._tensors(tuple(v[:1] for v in inputs))
-        with self._asking(inputs):
+        with self._guarded(inputs):
             twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
             tensorflow_copies.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
         return self._around(
@@ -332,7 +332,7 @@ class KerasModel(Described):
         if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in self._named().values()):
             raise Unsupported(f"model {self.name!r} has no batch norm, so there is nothing to fold")
         graph = fold_batch_norms(self.graph(inputs))
-        with streams_kept(), self._asking(inputs):  # layers draw weights when they are made, before they get these
+        with streams_kept(), self._guarded(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
         faster = self._around(network)
         require_same_outputs(self, faster, inputs)
@@ -346,7 +346,7 @@ class KerasModel(Described):
     def _weighted(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)
         one = self._tensors(tuple(v[:1] for v in inputs))
-        with self._asking(inputs):
+        with self._guarded(inputs):
             layers = named(self.model)
             return tensorflow_copies.weighted_layers(
                 self.model, layers, partial(hooked, layers), lambda: self._run(*one)
@@ -355,7 +355,7 @@ class KerasModel(Described):
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
         if not self.model.built:
-            with self._asking(inputs):
+            with self._guarded(inputs):
                 self._run(*(tensor[:1] for tensor in self._tensors(inputs)))
 
     def _named(self) -> dict[str, Any]:
@@ -377,10 +377,10 @@ class KerasModel(Described):
 
     def _weights(self, outputs: Any) -> Any:
         """The cotangent of these outputs, computed in Python in the middle of the graph, so that one pass is enough."""
-        weights = tf.numpy_function(self._ask, [outputs], outputs.dtype, stateful=True)
+        weights = tf.numpy_function(self._cotangent_of, [outputs], outputs.dtype, stateful=True)
         return tf.ensure_shape(weights, outputs.shape)
 
-    def _ask(self, outputs: Array) -> Array:
+    def _cotangent_of(self, outputs: Array) -> Array:
         assert self._cotangent is not None
         raised: tuple[type[Exception], ...] = (CrossXAIError, *foreign())
         try:
@@ -399,7 +399,7 @@ class KerasModel(Described):
     ) -> Any:
         """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
-        with self._asking(inputs):
+        with self._guarded(inputs):
             self._cotangent, self._failure = cotangent, None
             try:
                 return self._traces.run(kind, function, tensors)
@@ -407,7 +407,7 @@ class KerasModel(Described):
                 self._cotangent = None
 
     @contextmanager
-    def _asking(self, inputs: Inputs) -> Iterator[None]:
+    def _guarded(self, inputs: Inputs) -> Iterator[None]:
         """One request at a time; what the model's code raises becomes `ModelFailed` or `OutOfMemory`."""
         raised: tuple[type[Exception], ...] = foreign()
         with self._lock:

@@ -35,22 +35,25 @@ def traced(
 
     def both(*given: Any) -> Any:
         tensors, nudges = given[:count], given[count:]
-        with tf.GradientTape(watch_accessed_variables=False) as tape, recording(named(), tape, model, nudges) as found:
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            recording(named(), tape, model, nudges) as recorded,
+        ):
             outputs = run(*tensors)
-        other = None if nudges else unread(tensors, outputs, [p for _, p in found])
+        other = None if nudges else unread(tensors, outputs, [p for _, p in recorded])
         if other is not None:
             raise Unsupported(
                 f"model {model!r} mixes activations in {other!r}, outside the layers whose attention can be recorded ({KIND}): "
                 "attention methods would miss what this does"
             )
         # Shapes are known while tracing, but for the number of samples.
-        check_recorded([(name, tuple(p.shape)) for name, p in found], None, model, NONE)
-        names, probabilities = tf.constant([name for name, _ in found]), [p for _, p in found]
+        check_recorded([(name, tuple(p.shape)) for name, p in recorded], None, model, NONE)
+        names, probabilities = tf.constant([name for name, _ in recorded]), [p for _, p in recorded]
         if weigh is None:
             return outputs, names, probabilities, []
         gradients = tape.gradient(outputs, probabilities, weigh(outputs))
         reached = ancestors(outputs)
-        for (name, p), gradient in zip(found, gradients, strict=True):
+        for (name, p), gradient in zip(recorded, gradients, strict=True):
             if gradient is None and p.op in reached:
                 raise Unsupported(
                     f"the outputs depend on layer {name!r}, but the gradient's way to it is cut (tf.stop_gradient): only "
@@ -64,10 +67,10 @@ def traced(
 
 def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> tuple[AttentionMap, ...]:
     """What a traced function gave, as arrays."""
-    found = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
-    check_recorded([(name, p.shape) for name, p in found], n, model, NONE)
-    at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(found)
-    return tuple(AttentionMap(name, p, g) for (name, p), g in zip(found, at, strict=True))
+    recorded = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
+    check_recorded([(name, p.shape) for name, p in recorded], n, model, NONE)
+    at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(recorded)
+    return tuple(AttentionMap(name, p, g) for (name, p), g in zip(recorded, at, strict=True))
 
 
 @contextmanager
@@ -79,7 +82,7 @@ def recording(
     Asking a layer for its scores is the one public way past Keras's fused kernel; no switch of the process is touched.
     Raises `Unsupported` afterwards for attention that would be missing from what was recorded.
     """
-    found: list[tuple[str, Any]] = []
+    recorded: list[tuple[str, Any]] = []
     ran: list[str] = []
     missed: list[str] = []
 
@@ -91,12 +94,12 @@ def recording(
 
         return wrapped
 
-    def kept(name: str, softmax: Callable[..., Any]) -> Callable[..., Any]:
+    def record(name: str, softmax: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             probabilities = tf.identity(softmax(*args, **kwargs))
             tape.watch(probabilities)
-            found.append((name, probabilities))
-            return probabilities * (1 + nudges[len(found) - 1]) if nudges else probabilities
+            recorded.append((name, probabilities))
+            return probabilities * (1 + nudges[len(recorded) - 1]) if nudges else probabilities
 
         return wrapped
 
@@ -109,14 +112,14 @@ def recording(
 
     ours: list[tuple[str, Any, str, Callable[..., Any]]] = []
     ours += [(n, x, "call", scored) for n, x in layers.items() if isinstance(x, RECORDED)]
-    ours += [(n, x, "_masked_softmax", kept) for n, x in layers.items() if isinstance(x, RECORDED)]
+    ours += [(n, x, "_masked_softmax", record) for n, x in layers.items() if isinstance(x, RECORDED)]
     ours += [(n, x, "call", noted) for n, x in layers.items() if isinstance(x, OTHERS)]
     own = [(x, method, vars(x)[method]) for _, x, method, _ in ours if method in vars(x)]
     try:
         for name, layer, method, wrap in ours:
             # Past Keras's own __setattr__, which would track the function as part of the model.
             object.__setattr__(layer, method, wrap(name, getattr(layer, method)))
-        yield found
+        yield recorded
     finally:
         for _, layer, method, _ in ours:
             vars(layer).pop(method, None)
@@ -127,7 +130,7 @@ def recording(
             f"layer {missed[0]!r} of model {model!r} has attention that cannot be recorded, only {KIND}'s can: a map without "
             "that layer would be wrong"
         )
-    if ran != [name for name, _ in found]:
+    if ran != [name for name, _ in recorded]:
         raise Unsupported(
             f"an attention layer of model {model!r} ({', '.join(ran)}) forms its probabilities its own way"
         )
@@ -146,13 +149,13 @@ _CALLS = ("PartitionedCall", "StatefulPartitionedCall", "While", "StatelessWhile
 
 def ancestors(tensor: Any) -> set[Any]:
     """All operations that a tensor was computed by."""
-    found, waiting = set(), [tensor.op]
+    operations, waiting = set(), [tensor.op]
     while waiting:
         operation = waiting.pop()
-        if operation not in found:
-            found.add(operation)
+        if operation not in operations:
+            operations.add(operation)
             waiting += [t.op for t in operation.inputs]
-    return found
+    return operations
 
 
 def unread(inputs: Iterable[Any], outputs: Any, probabilities: Iterable[Any]) -> str | None:
@@ -181,13 +184,13 @@ def unread(inputs: Iterable[Any], outputs: Any, probabilities: Iterable[Any]) ->
 
 def _before(operation: Any) -> Iterator[Any]:
     """The nearest products of matrices that an operation's inputs come from."""
-    found, waiting = {operation}, [operation]
+    visited, waiting = {operation}, [operation]
     while waiting:
         for tensor in waiting.pop().inputs:
             if tensor.op.type in _PRODUCTS:
                 yield tensor.op
-            elif tensor.op not in found:
-                found.add(tensor.op)
+            elif tensor.op not in visited:
+                visited.add(tensor.op)
                 waiting.append(tensor.op)
 
 

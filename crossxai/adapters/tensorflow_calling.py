@@ -66,18 +66,18 @@ def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any]
 def channels_first(model: Any, modalities: tuple[Modality, ...], data_format: DataFormat | None) -> tuple[bool, ...]:
     """Whether the model wants each modality's channels first: as declared, else as its inputs and then its layers declare."""
     structure = symbols(model)
-    found = []
+    first = []
     for i, modality in enumerate(modalities):
         if not modality.spatial or data_format is not None:
-            found.append(modality.spatial and data_format == "channels_first")
+            first.append(modality.spatial and data_format == "channels_first")
             continue
         shape = _shape(structure, i, modality, len(modalities))
         n = len(modality.features)
         if len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n):
-            found.append(shape[0] == n)
+            first.append(shape[0] == n)
         else:
-            found.append(_first_format(model) == "channels_first")
-    return tuple(found)
+            first.append(_first_format(model) == "channels_first")
+    return tuple(first)
 
 
 def symbols(model: Any) -> Any:
@@ -156,13 +156,13 @@ def _words(names: Any) -> str:
 
 def named(model: Any) -> dict[str, Any]:
     """Name → layer, nested ones included; the path of those whose name is taken."""
-    found: dict[str, Any] = {}
+    layers: dict[str, Any] = {}
     for layer in model._flatten_layers(include_self=False):
-        name = layer.name if layer.name not in found else layer.path.replace("/", ".")
-        while name in found:
+        name = layer.name if layer.name not in layers else layer.path.replace("/", ".")
+        while name in layers:
             name += "_"
-        found[name] = layer
-    return found
+        layers[name] = layer
+    return layers
 
 
 def original_layers(model: Any) -> Mapping[str, str]:
@@ -212,8 +212,8 @@ class Passage:
         """Whether maps come with their classes first: as the functional graph tells, otherwise as the images go in."""
         network = getattr(model, "_functional", None) or model
         symbolic = getattr(network, "_outputs_struct", None)
-        told = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
-        return otherwise if told is None else told[0] == "channel"
+        axes = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
+        return otherwise if axes is None else axes[0] == "channel"
 
     def chosen(self, returned: Any) -> Any:
         """The tensor, or symbolic tensor, that counts."""

@@ -29,13 +29,13 @@ def float64_copy(model: Any, keep: Callable[[str, Callable[[], Any]], Any]) -> A
     size = 8 * model.count_params() if model.built else 0
     if not model.built or size > LARGEST_COPY:
         return None
-    twin = keep("exact", lambda: _made(model)) if size <= KEPT else _made(model)
+    twin = keep("exact", lambda: _copy(model)) if size <= KEPT else _copy(model)
     if twin is not None:
         twin.set_weights([np.asarray(w) for w in model.get_weights()])
     return twin
 
 
-def _made(model: Any) -> Any | None:
+def _copy(model: Any) -> Any | None:
     """A copy, or None; its weights are still to be set.
 
     A copy that shares a variable with the model, or has other ones, is none.
@@ -54,12 +54,12 @@ def _made(model: Any) -> Any | None:
 
 
 def _model(model: Any) -> Any | None:
-    made: dict[int, Any] = {}
+    copies: dict[int, Any] = {}
 
     def layer(own: Any) -> Any:
-        if id(own) not in made:
-            made[id(own)] = _layer(own)
-        return made[id(own)]
+        if id(own) not in copies:
+            copies[id(own)] = _layer(own)
+        return copies[id(own)]
 
     if isinstance(model, keras.Sequential):
         ends = [keras.Input(batch_shape=model.input_shape, dtype="float64", name=model.inputs[0].name)]
@@ -123,17 +123,17 @@ def owned(layer: Any) -> list[Any]:
 
 def weighted_layers(model: Any, named: Mapping[str, Any], hooked: Hooked, run: Callable[[], object]) -> dict[str, Any]:
     """Layer name → layer with weights of its own, the one that `run` ends last first; the model's own, of no layer, last."""
-    found = {name: layer for name, layer in named.items() if owned(layer)}
+    weighted = {name: layer for name, layer in named.items() if owned(layer)}
     ended: dict[str, None] = {}
 
     def record(name: str, output: Any) -> Any:
         ended.setdefault(name)
         return output
 
-    with hooked({name: partial(record, name) for name in found}):
+    with hooked({name: partial(record, name) for name in weighted}):
         run()
     own = {ITSELF: model} if owned(model) else {}
-    return {name: found[name] for name in reversed(ended)} | own
+    return {name: weighted[name] for name in reversed(ended)} | own
 
 
 def copied(model: Any, run: Any, name: str) -> Any:

@@ -21,8 +21,8 @@ _K = keras.layers
 
 def _kinds(*names: str) -> dict[Any, int]:
     """Layer → its number of axes of space, for the names that this version of Keras has in 1-D, 2-D and 3-D."""
-    found = {getattr(_K, f"{name}{n}D", None): n for name in names for n in SPACE}
-    return {kind: n for kind, n in found.items() if kind is not None}
+    kinds = {getattr(_K, f"{name}{n}D", None): n for name in names for n in SPACE}
+    return {kind: n for kind, n in kinds.items() if kind is not None}
 
 
 WINDOWED = _kinds(
@@ -60,13 +60,13 @@ def defined_axes(layer: Any) -> Axes | None:
 
 
 def axes_along(
-    model: Any, inputs: Mapping[int, Axes], found: dict[int, Axes | None] | None = None
+    model: Any, inputs: Mapping[int, Axes], known: dict[int, Axes | None] | None = None
 ) -> dict[int, Axes | None]:
     """id of every symbolic tensor of a functional graph → its axes after the sample axis, carried along the graph.
 
     inputs: id of the model's symbolic inputs → their axes. Nested functional models that are called once are gone into.
     """
-    axes: dict[int, Axes | None] = {} if found is None else found
+    axes: dict[int, Axes | None] = {} if known is None else known
     axes.update(inputs)
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
@@ -90,9 +90,9 @@ def axes_along(
 
 def _axes_of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes | None]) -> Axes | None:
     if isinstance(operation, _K.Layer):
-        told = defined_axes(operation)
-        if told is not None:
-            return told
+        defined = defined_axes(operation)
+        if defined is not None:
+            return defined
         dense = isinstance(operation, _K.Dense)
         kind = next((k for k in type(operation).__mro__ if k in KEEPING or k is _K.Dense), None)
         scaled = type(operation).__module__ == "keras.src.applications.convnext"  # a factor per channel, a random depth
@@ -143,8 +143,8 @@ def hints(layers: Iterable[Any]) -> Mapping[str, Any]:
     every = list(layers)
     norms = [layer for layer in every if isinstance(layer, keras.layers.BatchNormalization) and layer.built]
     rescaling = [layer.scale for layer in every if isinstance(layer, keras.layers.Rescaling)]
-    found: dict[str, Any] = {"norms": len(norms), "fresh norms": sum(_fresh(norm) for norm in norms)}
-    return found | ({"rescaling": rescaling[0]} if rescaling else {})
+    shown: dict[str, Any] = {"norms": len(norms), "fresh norms": sum(_fresh(norm) for norm in norms)}
+    return shown | ({"rescaling": rescaling[0]} if rescaling else {})
 
 
 def _fresh(norm: Any) -> bool:

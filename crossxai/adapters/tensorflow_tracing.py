@@ -34,24 +34,24 @@ class Snapshot:
     dicts, arrays, functions with their closures and the globals that they name, methods of the user's classes."""
 
     def __init__(self, model: Any) -> None:
-        self._kept: list[tuple[Callable[[], Parts], Parts]] = []
+        self._parts: list[tuple[Callable[[], Parts], Parts]] = []
         seen: set[int] = set()
         ahead = [model]
         while ahead and len(seen) < MOST:
-            thing = ahead.pop()
-            if id(thing) in seen or isinstance(thing, VALUES) or thing is None:
+            item = ahead.pop()
+            if id(item) in seen or isinstance(item, VALUES) or item is None:
                 continue
-            seen.add(id(thing))
-            parts = _reader(thing)
+            seen.add(id(item))
+            parts = _reader(item)
             if parts is not None:
                 now = parts()
-                if not isinstance(thing, tuple):
-                    self._kept.append((parts, now))
-                ahead += _descended(thing, now)
+                if not isinstance(item, tuple):
+                    self._parts.append((parts, now))
+                ahead += _descended(item, now)
 
     def holds(self) -> bool:
         """Whether nothing has changed; a replaced value is the same if it is an equal number or word."""
-        return all(_same(parts(), before) for parts, before in self._kept)
+        return all(_same(parts(), before) for parts, before in self._parts)
 
 
 def _same(now: Parts, before: Parts) -> bool:
@@ -63,44 +63,44 @@ def _same(now: Parts, before: Parts) -> bool:
     )
 
 
-def _reader(thing: Any) -> Callable[[], Parts] | None:
+def _reader(item: Any) -> Callable[[], Parts] | None:
     """A function that gives what a thing is made of; None if it is told by identity."""
-    if isinstance(thing, keras.layers.Layer):
-        kind, attributes = type(thing), vars(thing)
+    if isinstance(item, keras.layers.Layer):
+        kind, attributes = type(item), vars(item)
         return lambda: [kind, *attributes.values()]
-    if isinstance(thing, dict):
-        return lambda: [*thing, *thing.values()]
-    if isinstance(thing, list | tuple | set | frozenset):
-        return lambda: list(thing)
-    if isinstance(thing, np.ndarray):
-        return partial(_array, thing)
-    if isinstance(thing, FunctionType):
-        return None if _of_library(thing.__module__) else _function(thing)
-    if isinstance(thing, MethodType):
-        return lambda: [thing.__func__, thing.__self__]
-    if isinstance(thing, staticmethod | classmethod):
-        return lambda: [thing.__func__]
-    if isinstance(thing, property):
-        return lambda: [thing.fget]
-    if isinstance(thing, partial):
-        return lambda: [thing.func, *thing.args, *thing.keywords.values()]
-    if isinstance(thing, type):
-        return None if _of_library(thing.__module__) else lambda: [*thing.__mro__, *vars(thing).values()]
-    if isinstance(thing, ModuleType) or _of_library(type(thing).__module__):
+    if isinstance(item, dict):
+        return lambda: [*item, *item.values()]
+    if isinstance(item, list | tuple | set | frozenset):
+        return lambda: list(item)
+    if isinstance(item, np.ndarray):
+        return partial(_array, item)
+    if isinstance(item, FunctionType):
+        return None if _of_library(item.__module__) else _function(item)
+    if isinstance(item, MethodType):
+        return lambda: [item.__func__, item.__self__]
+    if isinstance(item, staticmethod | classmethod):
+        return lambda: [item.__func__]
+    if isinstance(item, property):
+        return lambda: [item.fget]
+    if isinstance(item, partial):
+        return lambda: [item.func, *item.args, *item.keywords.values()]
+    if isinstance(item, type):
+        return None if _of_library(item.__module__) else lambda: [*item.__mro__, *vars(item).values()]
+    if isinstance(item, ModuleType) or _of_library(type(item).__module__):
         return None
-    slots = [s for kind in type(thing).__mro__ for s in getattr(kind, "__slots__", ()) if s != "__dict__"]
+    slots = [s for kind in type(item).__mro__ for s in getattr(kind, "__slots__", ()) if s != "__dict__"]
     if slots:
-        return lambda: [*getattr(thing, "__dict__", {}).values(), *(getattr(thing, s, None) for s in slots)]
-    attributes = getattr(thing, "__dict__", None)
+        return lambda: [*getattr(item, "__dict__", {}).values(), *(getattr(item, s, None) for s in slots)]
+    attributes = getattr(item, "__dict__", None)
     return (lambda: list(attributes.values())) if isinstance(attributes, dict) else None
 
 
-def _descended(thing: Any, parts: Parts) -> Iterable[Any]:
+def _descended(item: Any, parts: Parts) -> Iterable[Any]:
     """Keras's own notes about a layer, such as where it was called, are told by identity."""
-    if not isinstance(thing, keras.layers.Layer):
+    if not isinstance(item, keras.layers.Layer):
         return parts
-    kept = [value for name, value in vars(thing).items() if name not in _bookkeeping()]
-    return [type(thing), *thing._layers, *kept]
+    attributes = [value for name, value in vars(item).items() if name not in _bookkeeping()]
+    return [type(item), *item._layers, *attributes]
 
 
 @cache
@@ -121,20 +121,20 @@ def _function(function: Any) -> Callable[[], Parts]:
     space = function.__globals__
 
     def parts() -> Parts:
-        found: Parts = [function.__code__, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        values: Parts = [function.__code__, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
         for cell in function.__closure__ or ():
             try:
-                found.append(cell.cell_contents)
+                values.append(cell.cell_contents)
             except ValueError:  # not filled yet
-                found.append(None)
+                values.append(None)
         for name in names:
             value = space.get(name)
             if isinstance(value, ModuleType):
                 inside = [vars(value).get(n) for n in names]
-                found += [v for v in inside if isinstance(v, VALUES)]
+                values += [v for v in inside if isinstance(v, VALUES)]
             else:
-                found.append(value)
-        return found
+                values.append(value)
+        return values
 
     return parts
 
@@ -166,7 +166,7 @@ class Traces:
 
     def __init__(self, model: Any, eager: bool = False) -> None:
         self._model, self._eager = model, eager
-        self._made: dict[Key, Any] = {}
+        self._cache: dict[Key, Any] = {}
         self._snapshot: Snapshot | None = None
         self._version = 0
 
@@ -184,25 +184,25 @@ class Traces:
         for known in (False, True):
             specs = [tf.TensorSpec(tuple(t.shape) if known else (None, *t.shape[1:]), t.dtype) for t in tensors]
             key = kind, tuple(tuple(s.shape) for s in specs)
-            if key not in self._made:
-                self._made[key] = _traced(function, specs)
+            if key not in self._cache:
+                self._cache[key] = _traced(function, specs)
                 self._snapshot = Snapshot(self._model)
-            if self._made[key] is not None:
-                return self._made[key](*tensors)
+            if self._cache[key] is not None:
+                return self._cache[key](*tensors)
         return function(*tensors)
 
     def graph(self, kind: str, function: Callable[..., Any], tensors: Sequence[Any]) -> Any | None:
         """The graph that `run` would run, for any number of samples; None if there can be none."""
         self.run(kind, function, tensors)
-        return self._made.get((kind, tuple((None, *t.shape[1:]) for t in tensors)))
+        return self._cache.get((kind, tuple((None, *t.shape[1:]) for t in tensors)))
 
-    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+    def cached(self, key: str, make: Callable[[], Any]) -> Any:
         """make(), kept until the model changes."""
         self._refresh()
-        if (key, ()) not in self._made:
-            self._made[key, ()] = make()
+        if (key, ()) not in self._cache:
+            self._cache[key, ()] = make()
             self._snapshot = self._snapshot or Snapshot(self._model)
-        return self._made[key, ()]
+        return self._cache[key, ()]
 
     def _refresh(self) -> None:
         if self._snapshot is not None and not self._snapshot.holds():
@@ -210,7 +210,7 @@ class Traces:
 
     def forget(self) -> None:
         """Trace everything anew at the next request."""
-        self._made.clear()
+        self._cache.clear()
         self._snapshot = None
         self._version += 1
 

@@ -112,7 +112,7 @@ class TorchModel(Described):
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
-        return self._ask(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
+        return self._guarded(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass; zeros where none arrives."""
@@ -123,7 +123,7 @@ class TorchModel(Described):
             outputs = self._outputs(raw)
             return outputs, self._gradients(raw, tensors, cotangent, outputs)
 
-        outputs, gradients = self._ask(inputs, True, both)
+        outputs, gradients = self._guarded(inputs, True, both)
         return outputs, tuple(
             np.zeros(x.shape, outputs.dtype) if g is None else to_array(g.movedim(1, -1) if m.spatial else g)
             for m, x, g in zip(self.modalities, inputs, gradients, strict=True)
@@ -141,7 +141,7 @@ class TorchModel(Described):
         def run() -> Tensor:
             return self._run([t.requires_grad_() for t in self._tensors(inputs)])
 
-        return self._ask(inputs, True, lambda: torch_layers.cut(self.module, run))
+        return self._guarded(inputs, True, lambda: torch_layers.cut(self.module, run))
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
@@ -165,7 +165,7 @@ class TorchModel(Described):
         """
         original = torch_layers.original_layers(self.module)
         wanted = None if layers is None else {original.get(name, name) for name in layers}
-        found: dict[str, Array] = {}
+        activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
         seen = torch_layers.Seen()
 
@@ -174,12 +174,12 @@ class TorchModel(Described):
             if isinstance(output, Tensor) and output.ndim >= 2:
                 self._axes[name] = seen.axes(layer, given, output)
                 if wanted is None or name in wanted:
-                    found[name] = to_array(output.detach().clone())  # before an in-place ReLU comes
+                    activations[name] = to_array(output.detach().clone())  # before an in-place ReLU comes
 
         self._check_layers()
         with self._lock, torch_layers.hooked(self.module, look), seen:
             self.predict(inputs)
-        once = {name: activation for name, activation in found.items() if runs[name] == 1}
+        once = {name: activation for name, activation in activations.items() if runs[name] == 1}
         return {name: once[own] for name, own in original.items() if own in once} if original else once
 
     def axes_of(self, layer: str) -> torch_layers.Axes | None:
@@ -214,7 +214,7 @@ class TorchModel(Described):
             outputs = self._outputs(raw)
             return outputs, self._gradients(raw, seen, cotangent, outputs)
 
-        outputs, (gradient,) = self._ask(inputs, True, both)
+        outputs, (gradient,) = self._guarded(inputs, True, both)
         return (
             outputs,
             to_array(seen[0].detach()),
@@ -233,7 +233,7 @@ class TorchModel(Described):
             with self._replacing(layer, record):
                 return self._outputs(self._run(self._tensors(inputs)))
 
-        return self._ask(inputs, False, run), to_array(seen[0])
+        return self._guarded(inputs, False, run), to_array(seen[0])
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in its own order."""
@@ -243,11 +243,11 @@ class TorchModel(Described):
             with self._replacing(layer, lambda output: given.to(output.dtype).clone()):
                 return self._outputs(self._run(self._tensors(inputs)))
 
-        return self._ask(inputs, False, run)
+        return self._guarded(inputs, False, run)
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `torch_layers`."""
-        return self._ask(
+        return self._guarded(
             inputs,
             True,
             lambda: torch_layers.last_operation(self._run([t.requires_grad_() for t in self._tensors(inputs)])),
@@ -272,7 +272,7 @@ class TorchModel(Described):
             )
             return self._outputs(raw), maps
 
-        return self._ask(inputs, gradients, run)
+        return self._guarded(inputs, gradients, run)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have parameters and run, the one nearest to the output first."""
@@ -336,7 +336,7 @@ class TorchModel(Described):
                 "batch norm would make every explanation random; write module.eval() first"
             )
 
-    def _ask(self, inputs: Inputs, gradients: bool, work: Callable[[], T]) -> T:
+    def _guarded(self, inputs: Inputs, gradients: bool, work: Callable[[], T]) -> T:
         """What `work` gives, one request at a time; what the module raises becomes an error of ours."""
         with (
             self._lock,
@@ -362,7 +362,7 @@ class TorchModel(Described):
                     ) from error
                 else:
                     raise model_failed(error, self.name, inputs) from error
-            return self._ask(inputs, gradients, work)
+            return self._guarded(inputs, gradients, work)
 
     def _tensors(self, inputs: Inputs, shared: bool = False) -> list[Tensor]:
         """shared: the tensors may be the arrays' own memory, which `_run` does not write to."""

@@ -195,9 +195,9 @@ class Recording(TorchFunctionMode):
             weights = self.flow.weights(tensor)
             order = None if weights is None else factors.order(position, weights.axis)
             if weights is not None and order is not None and weights.product and values:
-                kept = self._keep(tensor, order)
+                recorded = self._keep(tensor, order)
                 self.others = {bit: layer for bit, layer in self.others.items() if not bit & weights.product}
-                outputs = func(*swapped(args, tensor, kept), **swapped(kwargs, tensor, kept))
+                outputs = func(*swapped(args, tensor, recorded), **swapped(kwargs, tensor, recorded))
                 self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
                 return outputs
         bit = self._new()
@@ -296,7 +296,7 @@ def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: 
                 f"model {model!r} checkpoints its activations, so attention has no gradient: switch that off, such as by "
                 "set_grad_checkpointing(False) or gradient_checkpointing_disable()"
             ) from error
-    found = []
+    maps = []
     for recorded, value, gradient in zip(layers, values, at, strict=True):
         if gradient is None and recorded.bit & reached:
             raise Unsupported(
@@ -306,8 +306,8 @@ def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: 
         full = (
             torch.zeros_like(value) if gradient is None else _with_heads(gradient.permute(recorded.order), len(outputs))
         )
-        found.append(AttentionMap(recorded.layer, _array(value), _array(full)))
-    return tuple(found)
+        maps.append(AttentionMap(recorded.layer, _array(value), _array(full)))
+    return tuple(maps)
 
 
 def _with_heads(probabilities: Tensor, n: int) -> Tensor:
@@ -318,5 +318,5 @@ def _with_heads(probabilities: Tensor, n: int) -> Tensor:
 
 
 def _array(tensor: Tensor) -> Array:
-    kept = tensor.detach()
-    return (kept if kept.dtype in (torch.float32, torch.float64) else kept.float()).cpu().numpy().copy()
+    detached = tensor.detach()
+    return (detached if detached.dtype in (torch.float32, torch.float64) else detached.float()).cpu().numpy().copy()

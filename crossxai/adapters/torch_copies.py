@@ -92,14 +92,14 @@ def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, l
     finally:
         for handle in handles:
             handle.remove()
-    found: dict[str, list[str]] = {name: [] for name in reversed(started)}
+    owned: dict[str, list[str]] = {name: [] for name in reversed(started)}
     for name, parameter in module.named_parameters():
         owner = name.rpartition(".")[0]
-        while owner not in found:
+        while owner not in owned:
             owner = owner.rpartition(".")[0]
         if parameter.is_floating_point():
-            found[owner].append(name)
-    return {name or ITSELF: parameters for name, parameters in found.items() if parameters}
+            owned[owner].append(name)
+    return {name or ITSELF: parameters for name, parameters in owned.items() if parameters}
 
 
 def randomised_copy(module: nn.Module, weights: dict[str, list[str]], seed: int, model: str) -> nn.Module:

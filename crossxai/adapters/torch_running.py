@@ -92,7 +92,7 @@ class _Listening(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found, self.running, self.weighed = Calls(), [("", False)], False
+        self.calls, self.running, self.weighed = Calls(), [("", False)], False
         self.inside = False
 
     def __torch_function__(
@@ -101,7 +101,7 @@ class _Listening(TorchFunctionMode):
         name = getattr(func, "__name__", "").strip("_")
         layer, own = self.running[-1]
         if self.inside and not own and name in ACTIVATIONS:
-            self.found.functional.setdefault(layer or "the module itself", []).append(name)
+            self.calls.functional.setdefault(layer or "the module itself", []).append(name)
         self.weighed |= self.inside and name in WEIGHING
         if self.inside and not self.weighed and args and isinstance(args[0], Tensor) and args[0].is_floating_point():
             self._before(name, args)
@@ -111,9 +111,9 @@ class _Listening(TorchFunctionMode):
         """What is done to floating-point values before anything is weighed."""
         numbers = [float(a) for a in args[1:] if isinstance(a, Real) or (isinstance(a, Tensor) and a.numel() == 1)]
         if name in SCALES and numbers and numbers[0]:
-            self.found.scales.append(numbers[0] ** SCALES[name])
+            self.calls.scales.append(numbers[0] ** SCALES[name])
         if name in MOVES and args[0].ndim == 4:
-            self.found.moved.append(f"{name}({', '.join(map(str, args[1:]))})")
+            self.calls.moved.append(f"{name}({', '.join(map(str, args[1:]))})")
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def _named(module: nn.Module, listening: _Listening) -> Iterator[None]:
         for handle in handles:
             handle.remove()
     leaves = {n: m for n, m in module.named_modules() if n and not list(m.children()) and not list(m.parameters())}
-    listening.found.twice = {n: count for n, count in runs.items() if count > 1 and n in leaves}
+    listening.calls.twice = {n: count for n, count in runs.items() if count > 1 and n in leaves}
 
 
 def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
@@ -153,4 +153,4 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
     listening = _Listening()
     with _named(module, listening):
         run()
-    return listening.found
+    return listening.calls

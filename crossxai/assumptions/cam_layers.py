@@ -49,7 +49,7 @@ class CamLayers:
         if not isinstance(model, Layered):
             raise Unsupported(f"needs inner layers, which model {model.name!r} does not give")
         self.question, self.model = question, model
-        self.asked: Any = itself(model)  # finding out counts for no explainer
+        self.plain: Any = itself(model)  # finding out counts for no explainer
         self.one: Inputs = tuple(v[:1] for v in question.inputs)
         self.layers: Layers = known(model, ("layers", kind_of(question.inputs)), self._shapes)
 
@@ -64,18 +64,18 @@ class CamLayers:
     def layout(self, layer: str) -> Layout:
         """How to read the layer's activation; raises `Unsupported`, with the declaration to write, where nothing tells."""
         self._check_runs(layer)
-        found, words = self._layout(layer)
-        if found is None:
+        known, words = self._layout(layer)
+        if known is None:
             raise layout.refusal(layer, self.model.name, self.layers.shapes[layer], words)
-        if found.how != "the layer's definition" or self.question.check == "off":
-            return found
+        if known.how != "the layer's definition" or self.question.check == "off":
+            return known
         place = self._placed(layer)
         if place.verdict != "wrong":
-            return found
+            return known
         # Where y and x are clearly exchanged, and nothing else, the measurement tells how to read it.
         measured, _ = self._measured(layer)
         if measured is None:
-            raise placing.refusal(layer, self.model.name, found.axes, place.words)
+            raise placing.refusal(layer, self.model.name, known.axes, place.words)
         return measured
 
     def require_plain(self, layer: str, purpose: str) -> None:
@@ -158,25 +158,25 @@ class CamLayers:
             raise Unsupported(f"model {self.model.name!r} has no layer {layer!r} that modality {free.name!r} reaches")
 
     def _drawable(self, layer: str) -> bool:
-        found, _ = self._layout(layer)
-        if found is None:
+        known, _ = self._layout(layer)
+        if known is None:
             return False
-        y, x, channel = found.size(self.layers.shapes[layer])
+        y, x, channel = known.size(self.layers.shapes[layer])
         # A segmentation network's last layers give the output itself, which explains nothing.
         return y * x > 1 and (y, x, channel) != self.question.target.out
 
     def _layout(self, layer: str) -> tuple[Layout | None, str]:
         shape = self.layers.shapes[layer]
         free, _ = self.question.one
-        streams = getattr(self.asked, "streams", None)
+        streams = getattr(self.plain, "streams", None)
         tokens = None if streams is None else streams.tokens.get(free.name)
-        stated = dict(getattr(self.asked, "layer_axes", None) or {}).get(layer)
+        stated = dict(getattr(self.plain, "layer_axes", None) or {}).get(layer)
         if stated is not None:
             return layout.declared(stated, shape, tokens, layer), "declared"
         axes = self._axes(layer)
-        told = layout.defined(axes, shape) or layout.streamed(shape, tokens)
-        if told is not None:
-            return told, told.how
+        known = layout.defined(axes, shape) or layout.streamed(shape, tokens)
+        if known is not None:
+            return known, known.how
         if axes is not None and len(axes) == len(shape):
             return None, f"its axes are ({', '.join(axes)})"
         if len(shape) not in (2, 3):
@@ -202,7 +202,7 @@ class CamLayers:
         free, values = self.question.one
         at = [m.name for m in self.model.modalities].index(free.name)
         shapes = {n: s for n, s in self.layers.shapes.items() if len(s) in (2, 3) and math.prod(s) > 1}
-        before = self.asked.activations(self.one, list(shapes))
+        before = self.plain.activations(self.one, list(shapes))
         responses = {n: layout.Responses.empty(shapes[n]) for n in shapes if n in before}
         copies = layout.cells(values[0])
         step = max(1, min(len(copies), ROOM // max(1, sum(a.nbytes for a in before.values()))))
@@ -210,40 +210,40 @@ class CamLayers:
             part = copies[start : start + step]
             inputs = list(np.repeat(v, len(part), axis=0) for v in self.one)
             inputs[at] = part
-            for name, after in self.asked.activations(tuple(inputs), list(responses)).items():
+            for name, after in self.plain.activations(tuple(inputs), list(responses)).items():
                 if name in responses and after.shape == (len(part), *before[name].shape[1:]):
                     responses[name].add(before[name], after)
         aspect = values.shape[1] / values.shape[2]
-        found: dict[str, tuple[Layout | None, str]] = {}
+        measured: dict[str, tuple[Layout | None, str]] = {}
         own: dict[str, Placed] = {}
         for name, seen in responses.items():
-            told = layout.defined(self._axes(name), shapes[name])
-            if told is None:
-                found[name] = seen.layout(shapes[name], aspect)
+            defined = layout.defined(self._axes(name), shapes[name])
+            if defined is None:
+                measured[name] = seen.layout(shapes[name], aspect)
                 continue
             linear = bool((before[name] < 0).any())
-            own[name] = seen.placed(told.axes, linear)
-            found[name] = None, own[name].words
+            own[name] = seen.placed(defined.axes, linear)
+            measured[name] = None, own[name].words
             if own[name].verdict != "right":
                 # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
-                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in told.axes)
-                measured, _ = seen.layout(shapes[name], aspect)
-                if measured is not None and measured.axes == swapped:
+                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in defined.axes)
+                reading, _ = seen.layout(shapes[name], aspect)
+                if reading is not None and reading.axes == swapped:
                     exchanged = seen.placed(swapped, linear).verdict != "wrong"
-                    found[name] = (Layout(swapped) if exchanged else None), own[name].words
-        self.layers.measured[free.name], self.layers.placed[free.name] = found, placing.carried(own)
+                    measured[name] = (Layout(swapped) if exchanged else None), own[name].words
+        self.layers.measured[free.name], self.layers.placed[free.name] = measured, placing.carried(own)
 
     def _check_runs(self, layer: str) -> None:
         """Raise what the model says of a layer that it does not have, or that does not run once and give one array."""
         if layer not in self.layers.shapes:
-            self.asked.read(self.one, layer)
+            self.plain.read(self.one, layer)
             raise UnknownName(f"layer of model {self.model.name!r}", layer, self.layers.shapes)
 
     def _axes(self, layer: str) -> tuple[str, ...] | None:
-        return self.asked.axes_of(layer) if hasattr(self.asked, "axes_of") else None
+        return self.plain.axes_of(layer) if hasattr(self.plain, "axes_of") else None
 
     def _kind(self, layer: str) -> str:
-        return str(self.asked.kind_of(layer)) if hasattr(self.asked, "kind_of") else ""
+        return str(self.plain.kind_of(layer)) if hasattr(self.plain, "kind_of") else ""
 
     def _projects(self, layer: str) -> bool:
         """Whether a layer is a projection, or a part of one, such as a step between the stream and its queries."""
@@ -251,10 +251,10 @@ class CamLayers:
         return any(self._kind(".".join(parts[:end])) in PROJECTIONS for end in range(1, len(parts) + 1))
 
     def _weighted(self) -> tuple[str, ...]:
-        return tuple(reversed(self.asked.weighted(self.one))) if hasattr(self.asked, "weighted") else ()
+        return tuple(reversed(self.plain.weighted(self.one))) if hasattr(self.plain, "weighted") else ()
 
     def _shapes(self) -> Layers:
-        before = self.asked.activations(self.one)
+        before = self.plain.activations(self.one)
         return Layers({name: activation.shape[1:] for name, activation in before.items() if len(activation) == 1})
 
     def _reached(self, modality: str) -> frozenset[str]:
@@ -266,7 +266,7 @@ class CamLayers:
                 if declared.name == modality:
                     low, high = declared.range or (float(self.one[i].min()) - 1, float(self.one[i].max()) + 1)
                     changed[i] = noise.uniform(low, high, self.one[i].shape).astype(self.one[i].dtype)
-            before, after = self.asked.activations(self.one), self.asked.activations(tuple(changed))
+            before, after = self.plain.activations(self.one), self.plain.activations(tuple(changed))
             moved = (n for n in before if n in after and not np.array_equal(before[n], after[n]))
             self.layers.reached[modality] = frozenset(moved)
         return self.layers.reached[modality]
@@ -281,10 +281,10 @@ class CamLayers:
     def _moved(self, layer: str) -> bool:
         how = self.layout(layer)
         inputs = tuple(np.repeat(v, 3, axis=0) for v in self.one)
-        _, own = self.asked.read(self.one, layer)
+        _, own = self.plain.read(self.one, layer)
         space = how.space(own)
         changed = np.concatenate([space, space * 0, 2 * space + space.std()]).astype(own.dtype)
-        outputs = self.asked.replace(inputs, layer, how.restored(changed, np.repeat(own, 3, axis=0)))
+        outputs = self.plain.replace(inputs, layer, how.restored(changed, np.repeat(own, 3, axis=0)))
         scores = self.question.target.score(outputs, np.zeros(3, np.intp)).astype(np.float64)
         return bool(not np.isfinite(scores).all() or np.ptp(scores) > 1e-6 * np.abs(scores).max())
 

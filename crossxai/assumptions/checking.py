@@ -84,25 +84,25 @@ def check(
     facts = [f for m, v in zip(model.modalities, given, strict=True) for f in value_facts(model, m, v)]
     if any(f.verdict == "broken" for f in facts):
         return Check(model.name, tuple(facts))
-    facts += _asked("deterministic", lambda: list(trust.scores_of(model, given)))
+    facts += _facts_or_error("deterministic", lambda: list(trust.scores_of(model, given)))
     if any(f.verdict == "broken" for f in facts):  # nothing else can be measured of such a model
         return Check(model.name, tuple(facts))
     if isinstance(model, Differentiable):
-        facts += _asked("gradient", lambda: list(trust.gradients_of(model, given).values()))
+        facts += _facts_or_error("gradient", lambda: list(trust.gradients_of(model, given).values()))
     else:
-        found = f"model {model.name!r} gives none"
-        facts.append(Fact("gradient", "note", found, "its adapter", "explainers that need one refuse"))
-    facts += _asked("outputs", lambda: _outputs(model, given, labels))
+        without = f"model {model.name!r} gives none"
+        facts.append(Fact("gradient", "note", without, "its adapter", "explainers that need one refuse"))
+    facts += _facts_or_error("outputs", lambda: _outputs(model, given, labels))
     if target is not None:
-        facts += _asked("target", lambda: [target_fact(model, given, target)])
-    facts += _asked("layers", lambda: layer_facts(model, given))
+        facts += _facts_or_error("target", lambda: [target_fact(model, given, target)])
+    facts += _facts_or_error("layers", lambda: layer_facts(model, given))
     return Check(model.name, tuple(facts))
 
 
-def _asked(name: str, ask: Callable[[], list[Fact]]) -> list[Fact]:
+def _facts_or_error(name: str, measure: Callable[[], list[Fact]]) -> list[Fact]:
     """The facts, or that the model refused to be asked."""
     try:
-        return ask()
+        return measure()
     except CrossXAIError as error:
         return [Fact(name, "broken", str(error), "asking the model", "every answer")]
 

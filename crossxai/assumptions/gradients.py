@@ -64,7 +64,7 @@ class _Probe:
         self.used, self.slopes = self._finest()
         self.live = [np.abs(g).reshape(-1, g.shape[-1]).max(axis=0) > 0 for g in self.gradients]
         finite = all(np.isfinite(g).all() for g in self.gradients)
-        self.stepped = finite and any(v.any() for v in self.live) and self._stairs(self.live).found
+        self.stepped = finite and any(v.any() for v in self.live) and self._stairs(self.live).stepped
 
     def fact(self, at: int, modality: Modality) -> Fact:
         name = f"gradient at {modality.name}"
@@ -76,20 +76,20 @@ class _Probe:
             return dead
         scale = self._scale(at, modality) * features
         used = self.used
-        found = slopes(used.inputs[at], self.slopes[at], scale, self._score(at), self._gradient(at), used.unit)
-        if found.right is None:
+        compared = slopes(used.inputs[at], self.slopes[at], scale, self._score(at), self._gradient(at), used.unit)
+        if compared.right is None:
             return Fact(name, "unknown", f"the outputs beside these samples hold NaN: modality {modality.name!r}", HOW)
-        if not found.right:
+        if not compared.right:
             return self._underflow(at, modality, ~np.zeros_like(features)) or self._broken(
                 name,
                 modality,
-                f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {found.error:.1%} "
+                f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {compared.error:.1%} "
                 f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a hook or a "
                 "backward function changes gradients",
             )
         if self.stepped:
             alone = self._stairs([live & (i == at) for i, live in enumerate(self.live)])
-            if alone.found:
+            if alone.stepped:
                 return self._broken(
                     name,
                     modality,
@@ -98,7 +98,7 @@ class _Probe:
                     "the largest",
                 )
         return dead or Fact(
-            name, "holds", f"the gradient at modality {modality.name!r} is right to {found.error:.1g}", HOW
+            name, "holds", f"the gradient at modality {modality.name!r} is right to {compared.error:.1g}", HOW
         )
 
     def _finest(self) -> tuple[AtPrecision, Inputs]:
@@ -126,14 +126,14 @@ class _Probe:
                 (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
                 for v, d in zip(used.inputs, deltas, strict=True)
             )
-            outputs, found = gradients_in_batches(used.model, inputs, self._cotangent)
-            slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(found, deltas, strict=True)]
+            outputs, gradients = gradients_in_batches(used.model, inputs, self._cotangent)
+            slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(gradients, deltas, strict=True)]
             return self._mixed(outputs), np.sum(slopes, axis=0)
 
         rows, shares = np.repeat(np.arange(ways), segments + 1), np.tile(np.linspace(0, 1, segments + 1), ways)
         try:
-            scores, found = (v.reshape(ways, -1) for v in look(self.own, rows, shares))
-            return stairs(scores, found, self.unit, partial(look, self.used), self.used.unit)
+            scores, along = (v.reshape(ways, -1) for v in look(self.own, rows, shares))
+            return stairs(scores, along, self.unit, partial(look, self.used), self.used.unit)
         except ModelFailed:  # what lies between samples may be nothing to a model, codes for one
             return Stairs(False, 0.0)
 
@@ -177,11 +177,11 @@ class _Probe:
             if (lost := self._underflow(at, modality, dead)) is not None:
                 return lost
             how = "other observed values there, and shuffled ones"
-            found = (
+            reason = (
                 f"at the samples looked at, model {self.model.name!r} does not depend on {which}: its gradient and its relevance "
                 "are zero there"
             )
-            return Fact(name, "note", found, how, "maps there are zero")
+            return Fact(name, "note", reason, how, "maps there are zero")
         end = moved[int(change[1:].argmax())]
         shares = (np.arange(POINTS) + 0.5) / POINTS
         between = np.concatenate([own + (share * (end - own)).astype(own.dtype) for share in shares])
@@ -199,11 +199,11 @@ class _Probe:
             f"way is cut {self._cut()}",
         )
 
-    def _broken(self, name: str, modality: Modality, found: str) -> Fact:
+    def _broken(self, name: str, modality: Modality, reason: str) -> Fact:
         rest = [m.name for m in self.model.modalities if m.name != modality.name]
         alone = f"; the rest can be explained by question.only({', '.join(map(repr, rest))})" if rest else ""
         breaks = "maps that use gradients would be wrong"
-        return Fact(name, "broken", found, HOW, breaks, f"a model whose gradients arrive; {WITHOUT_GRADIENTS}{alone}")
+        return Fact(name, "broken", reason, HOW, breaks, f"a model whose gradients arrive; {WITHOUT_GRADIENTS}{alone}")
 
     def _cut(self) -> str:
         if not hasattr(self.model, "cut"):
@@ -265,7 +265,7 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
         outputs = used.model.replace(tuple(v[rows] for v in used.inputs), layer, copies)  # type: ignore[attr-defined]
         return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
 
-    def ask(at: AtPrecision) -> Answer:
+    def at_precision(at: AtPrecision) -> Answer:
         outputs, *arrays = at.model.layer_vjp(at.inputs, cotangent, layer)  # type: ignore[attr-defined]
         return outputs, tuple(arrays)
 
@@ -273,7 +273,7 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     cotangent(outputs)  # where the way is cut, nobody has asked for it yet
     used = AtPrecision(model, pair, rounding(model, outputs))
     if gradient.any():
-        used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), ask)
+        used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), at_precision)
     if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
         return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW_AT_LAYERS)
     # Zeros behind a ReLU, and what overlapping pools repeat, are tied in the next max-pool, where there is no one gradient: they
@@ -284,21 +284,23 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     scale = (moves if tied else free) * (float(activation.std()) or 1.0)
     unit = used.unit
     if gradient.any():
-        found = slopes(activation, gradient, scale, score, None, unit, tied)
-        if found.right is not False:
-            verdict: Verdict = "holds" if found.right else "unknown"
-            return Fact(name, verdict, f"the gradient at layer {layer!r} is right to {found.error:.1g}", HOW_AT_LAYERS)
-        what = f"its gradient differs by {found.error:.1%} from differences"
+        compared = slopes(activation, gradient, scale, score, None, unit, tied)
+        if compared.right is not False:
+            verdict: Verdict = "holds" if compared.right else "unknown"
+            return Fact(
+                name, verdict, f"the gradient at layer {layer!r} is right to {compared.error:.1g}", HOW_AT_LAYERS
+            )
+        difference = f"its gradient differs by {compared.error:.1%} from differences"
     elif not _moves(activation, scale, score, unit):
         found_none = f"the outputs of model {model.name!r} do not move with layer {layer!r} at these samples"
         return Fact(name, "note", found_none, HOW_AT_LAYERS, "maps there are zero")
     else:
-        what = "no gradient reaches it"
+        difference = "no gradient reaches it"
     return Fact(
         name,
         "broken",
-        f"the outputs of model {model.name!r} move with layer {layer!r}, and {what}: the way between them is cut, or a hook or a "
-        "backward function changes gradients",
+        f"the outputs of model {model.name!r} move with layer {layer!r}, and {difference}: the way between them is cut, or a "
+        "hook or a backward function changes gradients",
         HOW_AT_LAYERS,
         "maps at this layer that use gradients would be wrong",
         "layer=… with a later layer, or take gradcam.eigencam, gradcam.scorecam or gradcam.ablationcam, which need no gradient",
@@ -315,11 +317,11 @@ def _untied(values: Array) -> Array:
 
 def _once(activation: Array) -> Array:
     """Which values a sample holds once."""
-    found = []
+    unique = []
     for values in activation.reshape(len(activation), -1):
         _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-        found.append(counts[where] == 1)
-    return np.asarray(found).reshape(activation.shape)
+        unique.append(counts[where] == 1)
+    return np.asarray(unique).reshape(activation.shape)
 
 
 def _moves(activation: Array, scale: Array, score: Score, unit: float) -> bool:

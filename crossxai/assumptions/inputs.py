@@ -42,19 +42,19 @@ def _range(model: Model, modality: Modality, values: Array, name: str) -> Fact:
     if modality.range is None:
         return Fact(name, "holds", f"from {low:g} to {high:g}; no range is declared", how)
     width = modality.range[1] - modality.range[0]
-    found = f"from {low:g} to {high:g} of {modality.range}"
+    limits = f"from {low:g} to {high:g} of {modality.range}"
     scale = float(hints["rescaling"]) if np.isscalar(hints.get("rescaling")) else 1.0
     if modality.spatial and 0 < abs(scale) < 0.05 and width <= 1:
         return Fact(
-            name, "note", f"{found}, and the network itself multiplies by {scale:.4g}: it expects 0 to 255", how,
+            name, "note", f"{limits}, and the network itself multiplies by {scale:.4g}: it expects 0 to 255", how,
             "the network sees nearly black images", "Modality.image(range=(0, 255)) and images of 0 to 255",
         )  # fmt: skip
     if 0 < high - low < NARROW * width:
         return Fact(
-            name, "note", f"{found}: {(high - low) / width:.1%} of the range", how, "fills and noise are shares of the range",
+            name, "note", f"{limits}: {(high - low) / width:.1%} of the range", how, "fills and noise are shares of the range",
             "the range that the values have, or values that were not divided twice",
         )  # fmt: skip
-    return Fact(name, "holds", found, how)
+    return Fact(name, "holds", limits, how)
 
 
 SENTINELS = (-1.0, *(sign * (10.0**digits - 1) for digits in range(1, 7) for sign in (1, -1)))
@@ -95,18 +95,18 @@ def missing_values(values: Array, modality: Modality) -> tuple[Missing, ...]:
     """
     if modality.spatial:
         return ()
-    found = []
+    missing = []
     for name, column in zip(modality.features, np.asarray(values, np.float64).T, strict=True):
         absent = int(np.isnan(column).sum())
         if absent:
-            found.append(Missing(name, float("nan"), absent, len(column)))
-        found += [Missing(name, v, count, len(column)) for v, count in _sentinels(column[np.isfinite(column)])]
-    return tuple(found)
+            missing.append(Missing(name, float("nan"), absent, len(column)))
+        missing += [Missing(name, v, count, len(column)) for v, count in _sentinels(column[np.isfinite(column)])]
+    return tuple(missing)
 
 
 def _sentinels(column: npt.NDArray[np.float64]) -> list[tuple[float, int]]:
     """(value, how often) at either end of a column; several, such as 98 and 99, are taken off one by one."""
-    found: list[tuple[float, int]] = []
+    sentinels: list[tuple[float, int]] = []
     different, counts = np.unique(column, return_counts=True)
     for end, next_to in ((-1, -2), (0, 1)):
         if len(different) <= FEWEST_VALUES:
@@ -116,9 +116,9 @@ def _sentinels(column: npt.NDArray[np.float64]) -> list[tuple[float, int]]:
         gap, usual = abs(value - float(different[next_to])), float(np.median(np.diff(rest)))
         far = gap > 10 * usual or (value == -1 and rest[0] >= 0)
         if value in SENTINELS and count >= max(2, 0.01 * len(column)) and far:
-            found.append((value, count))
+            sentinels.append((value, count))
             different, counts = rest, np.delete(counts, end)
-    return found
+    return sentinels
 
 
 SAMPLES = 16
@@ -146,15 +146,15 @@ def target_fact(model: Model, inputs: Inputs, target: Measure) -> Fact:
     bounded = target.link in ("softmax", "sigmoid")
     saturated = int((np.minimum(scores, 1 - scores) < NEARLY).sum()) if bounded else 0
     dead = int((size == 0).sum())
-    found = f"scores from {scores.min():.3g} to {scores.max():.3g}"
+    scored = f"scores from {scores.min():.3g} to {scores.max():.3g}"
     if dead:
         return Fact(
-            name, "note", f"{found}; {dead} of {len(rows)} samples have no gradient at all", how, "their gradient maps are zero",
+            name, "note", f"{scored}; {dead} of {len(rows)} samples have no gradient at all", how, "their gradient maps are zero",
             "a target that moves there, or an explainer that asks for scores: occlusion, RISE, LIME, KernelSHAP",
         )  # fmt: skip
     if saturated:
         return Fact(
-            name, "note", f"{found}; {saturated} of {len(rows)} are within {NEARLY} of 0 or 1", how,
+            name, "note", f"{scored}; {saturated} of {len(rows)} are within {NEARLY} of 0 or 1", how,
             "their gradients are tiny, and a curve hardly moves until it drops", 'the logit: link="identity"',
         )  # fmt: skip
-    return Fact(name, "holds", found, how)
+    return Fact(name, "holds", scored, how)

@@ -67,11 +67,11 @@ def _reused(model: Model) -> list[Fact]:
 def _translated(model: Traceable, inputs: Inputs) -> Fact:
     name, how = "twin", "the network read as a graph, rebuilt in torch, and compared on real, shuffled and noise inputs"
     try:
-        made = twin(model, tuple(v[:2] for v in inputs), "torch")
+        copy = twin(model, tuple(v[:2] for v in inputs), "torch")
     except CrossXAIError as error:
         breaks = "DeepLIFT, LRP, guided backpropagation and their like refuse"
         return Fact(name, "note", str(error), how, breaks, "explainers that read no layers")
-    return Fact(name, "holds", f"its outputs are within {made.gap:.1g} of what they vary by", how)
+    return Fact(name, "holds", f"its outputs are within {copy.gap:.1g} of what they vary by", how)
 
 
 RECORDED = "one forward pass with every call recorded"

@@ -205,8 +205,10 @@ class Responses:
                     last = prefix > 0 and _clear(profiles[:, : count - prefix], grid)[0] > clear + LATER
                     if clear > best and not last:
                         best, chosen = clear, (axis, Tokens(grid, prefix))
-                    what = f"axis {axis + 1} as {grid[0]} × {grid[1]} tokens {'before' if last else 'after'} {prefix}"
-                    words.append((own, what))
+                    reading = (
+                        f"axis {axis + 1} as {grid[0]} × {grid[1]} tokens {'before' if last else 'after'} {prefix}"
+                    )
+                    words.append((own, reading))
         if chosen is None:
             nearest = max(words, default=(0.0, "no grid of tokens has the image's aspect ratio"))
             return None, f"{nearest[1]} follows rows and columns by {nearest[0]:.2f}" if words else nearest[1]

@@ -71,7 +71,7 @@ def placed(rows: Array, columns: Array, grid: int, follow: tuple[float, float], 
         )
     if min(rows.shape[1], columns.shape[1]) < PLACES:
         return Placed("unclear")
-    return _seen(rows, columns, grid)
+    return _located(rows, columns, grid)
 
 
 def _dead(none: npt.NDArray[np.bool_]) -> str:
@@ -83,14 +83,14 @@ def _dead(none: npt.NDArray[np.bool_]) -> str:
     return f"nothing that is changed in the {', '.join(sides)} quarter of the image changes it, as if cropped away"
 
 
-def _seen(rows: Array, columns: Array, grid: int) -> Placed:
+def _located(rows: Array, columns: Array, grid: int) -> Placed:
     clear = _concentrated(rows) & _concentrated(columns)
     if clear.sum() < CLEAR:
         return Placed("unclear")
     cells = np.stack(np.divmod(np.arange(grid * grid), grid))[:, clear]
     expected = (cells + 0.5) / grid
-    found = np.stack([_centres(p[clear]) for p in (rows, columns)])
-    away = np.abs(found - expected).max(axis=0)
+    centres = np.stack([_centres(p[clear]) for p in (rows, columns)])
+    away = np.abs(centres - expected).max(axis=0)
     if (away > AWAY).sum() > MOST:
         return Placed(
             "wrong",
@@ -99,7 +99,7 @@ def _seen(rows: Array, columns: Array, grid: int) -> Placed:
         )
     if min(rows.shape[1], columns.shape[1]) < FINE:
         return Placed("unclear")
-    for axis, at, cell in zip("yx", found, expected, strict=True):
+    for axis, at, cell in zip("yx", centres, expected, strict=True):
         slope, start = np.polyfit(cell, at, 1)
         if max(abs(start), abs(start + slope - 1)) > BORDERS:
             return Placed(
@@ -122,13 +122,13 @@ def _centres(profiles: Array) -> Array:
     return np.asarray(profiles @ places / profiles.sum(axis=1))
 
 
-def carried(found: Mapping[str, Placed]) -> dict[str, Placed]:
+def carried(placed_layers: Mapping[str, Placed]) -> dict[str, Placed]:
     """The same, in order of execution, where a layer that is unclear has what the last clear one before it shows.
 
     Sides that change nothing behind a ReLU are so because they were cropped away if they are before it, too.
     """
     last, result = Placed("unclear"), {}
-    for layer, own in found.items():
+    for layer, own in placed_layers.items():
         if own.verdict == "unclear":
             result[layer] = last
             continue

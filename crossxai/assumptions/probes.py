@@ -111,8 +111,8 @@ def allowance(model: Any, outputs: Array) -> Array:
 def differ(one: Array, other: Array, allowed: Array) -> bool:
     """Whether two arrays are further apart than allowed anywhere; NaN equals NaN."""
     with np.errstate(invalid="ignore"):
-        apart = np.abs(one.astype(np.float64) - other.astype(np.float64)) > allowed
-    return bool((apart | (np.isnan(one) != np.isnan(other))).any())
+        beyond = np.abs(one.astype(np.float64) - other.astype(np.float64)) > allowed
+    return bool((beyond | (np.isnan(one) != np.isnan(other))).any())
 
 
 OUTPUTS, GRADIENTS = 1e-3, 0.25
@@ -134,16 +134,16 @@ class AtPrecision:
     unit: float
 
 
-def finest(own: AtPrecision, answer: Answer, ask: Callable[[AtPrecision], Answer]) -> tuple[AtPrecision, Answer]:
+def finest(own: AtPrecision, result: Answer, measure: Callable[[AtPrecision], Answer]) -> tuple[AtPrecision, Answer]:
     """A model's copy in float64 and its answer, where there is one that computes the same; else the model and its own answer."""
     twin = _copy(own)
     if twin is None:
-        return own, answer
+        return own, result
     try:
-        theirs = ask(twin)
+        theirs = measure(twin)
     except (CrossXAIError, MemoryError):  # its code may know float32 alone
-        return own, answer
-    return (twin, theirs) if _agree(own.model, answer, theirs) else (own, answer)
+        return own, result
+    return (twin, theirs) if _agree(own.model, result, theirs) else (own, result)
 
 
 def _copy(own: AtPrecision) -> AtPrecision | None:
@@ -166,5 +166,5 @@ def _same(own: Array, exact: Array, tolerance: float) -> bool:
     """Whether an array of the model is that of its copy, up to a share of its size."""
     if own.shape != exact.shape or not (np.isfinite(own).all() and np.isfinite(exact).all()):
         return False
-    apart = float(np.linalg.norm(own.astype(np.float64) - exact))
-    return bool(apart <= tolerance * float(np.linalg.norm(exact)))
+    distance = float(np.linalg.norm(own.astype(np.float64) - exact))
+    return bool(distance <= tolerance * float(np.linalg.norm(exact)))

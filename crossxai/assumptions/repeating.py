@@ -33,7 +33,7 @@ class Repeated:
     pair: Inputs
     outputs: Array
     same: Fact
-    apart: Fact
+    independent: Fact
 
 
 def repeating(model: Model, inputs: Inputs) -> Repeated:
@@ -47,12 +47,12 @@ def repeating(model: Model, inputs: Inputs) -> Repeated:
         return Repeated(pair, np.zeros(0), *unknown)
 
 
-def at_size(model: Model, inputs: Inputs, found: Repeated, size: int) -> Fact | None:
+def at_size(model: Model, inputs: Inputs, repeated: Repeated, size: int) -> Fact | None:
     """What goes wrong with the two samples at the end of a batch of this size, after as many others as there are, in turn.
 
     Where so many do not fit into memory, it is unknown what they do.
     """
-    pair, first = found.pair, found.outputs
+    pair, first = repeated.pair, repeated.outputs
     rows = np.arange(1, size - 1) % len(inputs[0])
     batch = tuple(np.concatenate([values[rows], two_of]) for values, two_of in zip(inputs, pair, strict=True))
     how = f"{HOW}, and of {size}"

@@ -91,22 +91,22 @@ def slopes(
     steps = _steps(unit)
     if unit < 1e-12 and (error := _agrees(at, gradient, direction, score, steps)) is not None:
         return Slopes(True, error)
-    found = _compare(at, np.arange(len(at)), gradient, direction, score, steps, unit)
-    if not np.isfinite(found.relative).all():
+    compared = _compare(at, np.arange(len(at)), gradient, direction, score, steps, unit)
+    if not np.isfinite(compared.relative).all():
         return Slopes(None, float("nan"))
     # Where nothing moves beyond rounding, no gradient says so.
-    if not found.wrong.any() and (found.clear | found.flat).all():
-        return Slopes(True, float(found.relative[found.clear].max(initial=0.0)))
+    if not compared.wrong.any() and (compared.clear | compared.flat).all():
+        return Slopes(True, float(compared.relative[compared.clear].max(initial=0.0)))
     if again is None and unit < 1e-12 and not tied:
         return _other_directions(at, gradient, scale, score, steps, unit)
     if again is None:
-        return _more_directions(at, gradient, scale, score, steps.second, max(unit, found.unit))
+        return _more_directions(at, gradient, scale, score, steps.second, max(unit, compared.unit))
     if unit < 1e-12:
         beside = _beside(at, direction, scale, score, again, steps, unit)
         if beside.right is not None:
             return beside
-        return _second_look(at, direction, 1e-2, score, again, max(unit, found.unit))
-    return _second_look(at, direction, steps.first, score, again, max(unit, found.unit))
+        return _second_look(at, direction, 1e-2, score, again, max(unit, compared.unit))
+    return _second_look(at, direction, steps.first, score, again, max(unit, compared.unit))
 
 
 def _agrees(at: Array, gradient: Array, direction: Array, score: Score, steps: _Steps) -> float | None:
@@ -160,10 +160,10 @@ def _beside(
     wrong, relative = np.ones(len(at), bool), np.zeros(len(at))
     for _ in range(BESIDE):
         moved = at + 1e-3 * scale * rng.uniform(-1, 1, at.shape)
-        found = _compare(moved, rows, again(moved, rows), direction, score, steps, unit)
-        if not found.wrong.any() and (found.clear | found.flat).all():
-            return Slopes(True, float(found.relative.max()))
-        wrong, relative = wrong & found.wrong, np.maximum(relative, found.relative)
+        compared = _compare(moved, rows, again(moved, rows), direction, score, steps, unit)
+        if not compared.wrong.any() and (compared.clear | compared.flat).all():
+            return Slopes(True, float(compared.relative.max()))
+        wrong, relative = wrong & compared.wrong, np.maximum(relative, compared.relative)
     # A fault shows wherever one looks, a kink within a step at one point of many.
     return Slopes(False, float(relative[wrong].max())) if wrong.any() else Slopes(None, float("nan"))
 
@@ -172,9 +172,9 @@ def _other_directions(at: Array, gradient: Array, scale: Array, score: Score, st
     """Whether a gradient in float64 is right along any of a few more directions; wrong if it is right along none."""
     rows, wrong, relative = np.arange(len(at)), [], []
     for seed in range(12, 12 + DIRECTIONS):
-        found = _compare(at, rows, gradient, _direction(at, gradient, scale, seed), score, steps, unit)
-        wrong.append(found.wrong)
-        relative.append(found.relative)
+        compared = _compare(at, rows, gradient, _direction(at, gradient, scale, seed), score, steps, unit)
+        wrong.append(compared.wrong)
+        relative.append(compared.relative)
     everywhere = np.all(wrong, axis=0)
     if everywhere.any():
         return Slopes(False, float(np.max(np.array(relative)[:, everywhere])))
@@ -261,9 +261,9 @@ WORST = 4
 
 @dataclass(frozen=True)
 class Stairs:
-    """found: whether there are steps. share: of the score's way up and down, what no gradient sees."""
+    """stepped: whether there are steps. share: of the score's way up and down, what no gradient sees."""
 
-    found: bool
+    stepped: bool
     share: float
 
 

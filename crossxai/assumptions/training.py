@@ -29,9 +29,9 @@ def norms(model: Model) -> Fact | None:
     if not hints.get("norms"):
         return None
     fresh, every = hints["fresh norms"], hints["norms"]
-    found = f"{fresh} of {every} batch norms have mean 0, variance 1, scale 1 and saw no batch"
+    counted = f"{fresh} of {every} batch norms have mean 0, variance 1, scale 1 and saw no batch"
     how = "statistics and weights of the batch norms"
-    return Fact(NAME, "note", found, how, BREAKS, WRITE) if fresh == every else Fact(NAME, "holds", found, how)
+    return Fact(NAME, "note", counted, how, BREAKS, WRITE) if fresh == every else Fact(NAME, "holds", counted, how)
 
 
 def outputs(values: Array) -> Fact | None:
@@ -40,9 +40,9 @@ def outputs(values: Array) -> Fact | None:
         return None
     between_classes = float(values.mean(axis=0).std())
     share = float(values.std(axis=0).mean()) / max(between_classes, np.finfo(np.float64).tiny)
-    found = f"outputs differ between samples by {share:.2f} of what they differ by between classes"
+    compared = f"outputs differ between samples by {share:.2f} of what they differ by between classes"
     how = f"standard deviations over {len(values)} samples and {values.shape[1]} classes"
-    return Fact(NAME, "note" if share < LEVEL else "holds", found, how, *((BREAKS, WRITE) if share < LEVEL else ()))
+    return Fact(NAME, "note" if share < LEVEL else "holds", compared, how, *((BREAKS, WRITE) if share < LEVEL else ()))
 
 
 def accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> Fact | None:
@@ -52,10 +52,16 @@ def accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> Fact | None
     right, classes = int((values.argmax(axis=1) == labels).sum()), len(np.unique(labels))
     by_chance = max(np.bincount(labels).max() / len(labels), 1 / max(classes, 2))
     p = binomtest(right, len(labels), min(by_chance, 1.0), alternative="greater").pvalue
-    found = f"{right} of {len(labels)} samples are right; the commonest class alone gives {by_chance:.0%} (p = {p:.2g})"
+    counted = (
+        f"{right} of {len(labels)} samples are right; the commonest class alone gives {by_chance:.0%} (p = {p:.2g})"
+    )
     bad = p > 0.05 and right < len(labels)
     return Fact(
-        NAME, "note" if bad else "holds", found, "largest output against the labels", *((BREAKS, WRITE) if bad else ())
+        NAME,
+        "note" if bad else "holds",
+        counted,
+        "largest output against the labels",
+        *((BREAKS, WRITE) if bad else ()),
     )
 
 
@@ -74,6 +80,10 @@ def redrawn(model: Model, inputs: Inputs) -> Fact | None:
     if not (np.ptp(one) and np.ptp(another)):
         return None
     correlation = float(spearmanr(one, another).statistic)
-    found = f"saliency correlates by {correlation:.2f} with that of a copy whose weights are all drawn anew"
+    correlated = f"saliency correlates by {correlation:.2f} with that of a copy whose weights are all drawn anew"
     how = "Spearman correlation of absolute gradients of the sum of outputs, two samples"
-    return Fact(NAME, "note", found, how, BREAKS, WRITE) if correlation > ALIKE else Fact(NAME, "holds", found, how)
+    return (
+        Fact(NAME, "note", correlated, how, BREAKS, WRITE)
+        if correlation > ALIKE
+        else Fact(NAME, "holds", correlated, how)
+    )

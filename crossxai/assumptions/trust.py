@@ -21,11 +21,11 @@ def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT_BATCH_SIZE
     """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
     this size."""
     model, size = itself(model), min(batch_size, LARGEST)
-    found = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
-    if found.apart.verdict != "holds" or size <= len(found.pair[0]):
-        return found.same, found.apart
-    sized = known(model, ("batches of", kind_of(inputs), size), lambda: at_size(model, inputs, found, size))
-    return found.same, sized or found.apart
+    repeated = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))
+    if repeated.independent.verdict != "holds" or size <= len(repeated.pair[0]):
+        return repeated.same, repeated.independent
+    sized = known(model, ("batches of", kind_of(inputs), size), lambda: at_size(model, inputs, repeated, size))
+    return repeated.same, sized or repeated.independent
 
 
 def gradients_of(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:

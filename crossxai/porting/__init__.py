@@ -62,14 +62,14 @@ def twin(
     raised: tuple[type[Exception], ...] = foreign()
     try:
         with streams_kept():  # layers draw weights when they are made, before they get the model's
-            module, layers, answer = (_torch if framework == "torch" else _keras)(graph, dtype)
-        difference = gap(itself(model).predict, answer, samples, model.modalities)
+            module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype)
+        difference = gap(itself(model).predict, predict, samples, model.modalities)
     except CrossXAIError:
         raise
     except raised as error:
-        said = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise Unsupported(
-            f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {said}"
+            f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {reason}"
         ) from error
     exact = (dtype or graph.dtype.name) == graph.dtype.name == "float64"
     limit = 1e-8 if exact else 1e-3
@@ -107,13 +107,13 @@ def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predic
     module = build(graph, dtype)
     like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
 
-    def answer(samples: Inputs) -> Array:
+    def predict(samples: Inputs) -> Array:
         tensors = [torch.tensor(values, dtype=like) for values in samples]
         with torch.inference_mode(False), torch.no_grad():
             outputs = module(*(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors))
         return (outputs.movedim(1, -1) if outputs.ndim == 4 else outputs).contiguous().numpy()  # type: ignore[no-any-return]
 
-    return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, answer
+    return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, predict
 
 
 def _keras(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
@@ -121,8 +121,8 @@ def _keras(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predic
 
     module, names = build(graph, dtype)
 
-    def answer(samples: Inputs) -> Array:
+    def predict(samples: Inputs) -> Array:
         given = [values.astype(dtype or graph.dtype) for values in samples]
         return np.asarray(module(given[0] if len(given) == 1 else given, training=False))
 
-    return module, {layer: names[node] for layer, node in graph.layers.items()}, answer
+    return module, {layer: names[node] for layer, node in graph.layers.items()}, predict

@@ -88,8 +88,10 @@ class Builder:
             if name not in needed or name in self.inputs:
                 needed.add(name)
                 ahead += [i for i in nodes[name].inputs if i not in needed]
-        kept = tuple(node for name, node in nodes.items() if name in needed)
-        return Graph(self.inputs, kept, output, {layer: node for layer, node in layers.items() if node in needed})
+        needed_nodes = tuple(node for name, node in nodes.items() if name in needed)
+        return Graph(
+            self.inputs, needed_nodes, output, {layer: node for layer, node in layers.items() if node in needed}
+        )
 
     def _padded(self, node: Node) -> Node:
         """A convolution after zeros, or a maximum after minus infinity, pads by itself: the layer libraries know."""

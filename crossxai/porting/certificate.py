@@ -42,8 +42,8 @@ def gap(model: Predict, other: Predict, inputs: Inputs, modalities: tuple[Modali
     if any(one.shape != two.shape for one, two in pairs):
         return float("inf")
     # Noise may be beyond what a network is defined for; there both have to fail alike.
-    kept = [pairs[0], *(p for p in pairs[1:] if np.isfinite(p[0]).all() or np.isfinite(p[1]).all())]
-    one, two = (np.concatenate(column) for column in zip(*kept, strict=True))
+    compared = [pairs[0], *(p for p in pairs[1:] if np.isfinite(p[0]).all() or np.isfinite(p[1]).all())]
+    one, two = (np.concatenate(column) for column in zip(*compared, strict=True))
     return difference(one, two)
 
 

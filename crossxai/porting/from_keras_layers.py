@@ -90,10 +90,10 @@ def dense(c: Call, layer: Any, x: Ref) -> Ref:
     kernel = array(layer.kernel)
     if len(c.check(x, 2, 3, 4).shape) == 4:  # on an image: a convolution of one pixel
         weights = _weights(layer, kernel=kernel[None, None])
-        made = c.node("conv2d", x, weights=weights, strides=(1, 1), dilation=(1, 1), groups=1, padding=NONE)
+        node = c.node("conv2d", x, weights=weights, strides=(1, 1), dilation=(1, 1), groups=1, padding=NONE)
     else:
-        made = c.node("dense", x, weights=_weights(layer, kernel=kernel))
-    return c.activated(made, layer.activation)
+        node = c.node("dense", x, weights=_weights(layer, kernel=kernel))
+    return c.activated(node, layer.activation)
 
 
 def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:

@@ -93,8 +93,8 @@ class Graph:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the weights; float32 without any."""
-        found = {values.dtype for node in self.nodes for values in node.weights.values()}
-        return np.result_type(*found) if found else np.dtype(np.float32)
+        dtypes = {values.dtype for node in self.nodes for values in node.weights.values()}
+        return np.result_type(*dtypes) if dtypes else np.dtype(np.float32)
 
 
 def foldable_norms(graph: Graph) -> dict[str, str]:
@@ -110,16 +110,16 @@ def foldable_norms(graph: Graph) -> dict[str, str]:
 
 def fold_batch_norms(graph: Graph) -> Graph:
     """The graph with those batch norms gone; layer names are not kept. Raises `Unsupported` if there are none."""
-    found = foldable_norms(graph)
-    if not found:
+    folded = foldable_norms(graph)
+    if not folded:
         raise Unsupported("no batch norm follows a convolution, so there is nothing to fold")
-    made: dict[str, Node] = {}
+    nodes: dict[str, Node] = {}
     for node in graph.nodes:
-        if node.name in found:
-            made[found[node.name]] = _merged(made[found[node.name]], node)
+        if node.name in folded:
+            nodes[folded[node.name]] = _merged(nodes[folded[node.name]], node)
         else:
-            made[node.name] = replace(node, inputs=tuple(found.get(name, name) for name in node.inputs))
-    return Graph(graph.inputs, tuple(made.values()), found.get(graph.output, graph.output))
+            nodes[node.name] = replace(node, inputs=tuple(folded.get(name, name) for name in node.inputs))
+    return Graph(graph.inputs, tuple(nodes.values()), folded.get(graph.output, graph.output))
 
 
 def _merged(conv: Node, norm: Node) -> Node:

@@ -36,15 +36,15 @@ class TorchGraph(nn.Module):
                 shown[node.name] = zeros.movedim(-1, 1) if len(shape) == 4 else zeros
                 if node.name not in named:  # a module that does nothing stops libraries that want a rule for each
                     continue
-                made: nn.Module = nn.Identity()
+                module: nn.Module = nn.Identity()
             else:
-                made = _module(node, [shown[i] for i in node.inputs]).to(dtype).eval().requires_grad_(False)
+                module = _module(node, [shown[i] for i in node.inputs]).to(dtype).eval().requires_grad_(False)
                 with torch.no_grad():
-                    shown[node.name] = made(*(shown[i] for i in node.inputs))
+                    shown[node.name] = module(*(shown[i] for i in node.inputs))
             attribute = node.name.replace(".", "_").replace("/", "_")
             while hasattr(self, attribute):
                 attribute += "_"
-            self.add_module(attribute, made)
+            self.add_module(attribute, module)
             self.submodules[node.name] = attribute
             self._steps.append((node.name, attribute, node.inputs))
         self.crossxai_layers = {layer: self.submodules[node] for layer, node in graph.layers.items()}
@@ -155,22 +155,22 @@ def _conv_transpose(s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tenso
     values, crop = (w["kernel"].numpy(), crop) if fits else widened(w["kernel"].numpy(), crop)
     kernel = torch.from_numpy(values).permute(3, 2, 0, 1).contiguous()
     inside, out, high, wide = kernel.shape
-    made = nn.ConvTranspose2d(inside, out, (high, wide), s["strides"], padding, extra, bias="bias" in w)
-    _give(made, weight=kernel, bias=w.get("bias"))
-    return made if fits else nn.Sequential(made, nn.ZeroPad2d(_pads([[-a, -b] for a, b in crop])))
+    module = nn.ConvTranspose2d(inside, out, (high, wide), s["strides"], padding, extra, bias="bias" in w)
+    _give(module, weight=kernel, bias=w.get("bias"))
+    return module if fits else nn.Sequential(module, nn.ZeroPad2d(_pads([[-a, -b] for a, b in crop])))
 
 
 def _dense(s: Mapping[str, Any], w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
-    made = nn.Linear(w["kernel"].shape[0], w["kernel"].shape[1], bias="bias" in w)
-    _give(made, weight=w["kernel"].T.contiguous(), bias=w.get("bias"))
-    return made
+    module = nn.Linear(w["kernel"].shape[0], w["kernel"].shape[1], bias="bias" in w)
+    _give(module, weight=w["kernel"].T.contiguous(), bias=w.get("bias"))
+    return module
 
 
 def _batch_norm(s: Mapping[str, Any], w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
-    made = (nn.BatchNorm2d if x[0].ndim == 4 else nn.BatchNorm1d)(len(w["mean"]), eps=s["eps"])
-    _give(made, weight=w["gamma"], bias=w["beta"])
-    made.running_mean, made.running_var = w["mean"], w["variance"]
-    return made
+    module = (nn.BatchNorm2d if x[0].ndim == 4 else nn.BatchNorm1d)(len(w["mean"]), eps=s["eps"])
+    _give(module, weight=w["gamma"], bias=w["beta"])
+    module.running_mean, module.running_var = w["mean"], w["variance"]
+    return module
 
 
 def _give(module: nn.Module, **parameters: Tensor | None) -> None:

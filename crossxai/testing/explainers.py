@@ -32,14 +32,14 @@ def check_explainer(explainer: Method, question: Question, *, tolerance: float =
         raise InvalidInput("the contract compares samples: ask a question of at least two")
     who = f"{explainer.name}, profile {explainer.profile},"
     _check_description(explainer)
-    answer = _first(explainer, question, who)
-    if isinstance(answer, Unsupported):
-        return answer
-    _check_metadata(explainer, question, answer, who)
-    _check_maps(question, answer, who)
-    _check_passes(explainer, question, answer, who)
-    _check_independence(explainer, question, answer, who, tolerance)
-    return answer
+    attribution = _first(explainer, question, who)
+    if isinstance(attribution, Unsupported):
+        return attribution
+    _check_metadata(explainer, question, attribution, who)
+    _check_maps(question, attribution, who)
+    _check_passes(explainer, question, attribution, who)
+    _check_independence(explainer, question, attribution, who, tolerance)
+    return attribution
 
 
 def _first(explainer: Method, question: Question, who: str) -> Attribution | Unsupported:
@@ -53,16 +53,16 @@ def _first(explainer: Method, question: Question, who: str) -> Attribution | Uns
         loaded = len(sys.modules)
         before = snapshot(question.model)
         try:
-            answer: Attribution | Unsupported = explainer(question)
+            attribution: Attribution | Unsupported = explainer(question)
         except Unsupported as refusal:
             require(
                 str(refusal).strip(), f"{who} raised Unsupported without a reason: say what cannot be done, and why"
             )
-            answer = refusal
+            attribution = refusal
         after = snapshot(question.model)
     require_same(before, after, who)
     require_untouched(inputs, question.inputs, who)
-    return answer
+    return attribution
 
 
 def _check_description(explainer: Method) -> None:
@@ -83,27 +83,32 @@ def _check_description(explainer: Method) -> None:
     require(same == explainer, f"{name}: made again from its parameters, it is not equal to itself")
 
 
-def _check_metadata(explainer: Method, question: Question, answer: Attribution, who: str) -> None:
+def _check_metadata(explainer: Method, question: Question, attribution: Attribution, who: str) -> None:
     free = [m.name for m in question.modalities if m.kind in explainer.kinds]
-    given = [m.name for m in answer.modalities]
+    given = [m.name for m in attribution.modalities]
     require(
         given and given == [name for name in free if name in given],
         f"{who} answers for modalities {given}; free, and of its kinds, are {free}, in this order",
     )
-    require(answer.ids == question.ids, f"{who} answers about samples {answer.ids}, asked about {question.ids}")
-    require(answer.explainer == explainer.name, f"{who} signs its answer as {answer.explainer!r}")
-    require(answer.profile == explainer.profile, f"{who} says its answer has profile {answer.profile!r}")
+    require(
+        attribution.ids == question.ids, f"{who} answers about samples {attribution.ids}, asked about {question.ids}"
+    )
+    require(attribution.explainer == explainer.name, f"{who} signs its answer as {attribution.explainer!r}")
+    require(attribution.profile == explainer.profile, f"{who} says its answer has profile {attribution.profile!r}")
     params = dataclasses.asdict(explainer)
-    require(dict(answer.params) == params, f"{who} says that its parameters are {dict(answer.params)}, not {params}")
-    require(answer.seconds > 0, f"{who} took {answer.seconds} seconds")
-    for name, extra in answer.extras.items():
+    require(
+        dict(attribution.params) == params,
+        f"{who} says that its parameters are {dict(attribution.params)}, not {params}",
+    )
+    require(attribution.seconds > 0, f"{who} took {attribution.seconds} seconds")
+    for name, extra in attribution.extras.items():
         shape = np.shape(extra)
         require(shape[:1] == (len(question),), f"{who} extra {name!r} has shape {shape}: the sample axis comes first")
 
 
-def _check_maps(question: Question, answer: Attribution, who: str) -> None:
+def _check_maps(question: Question, attribution: Attribution, who: str) -> None:
     inputs = {m.name: v for m, v in zip(question.modalities, question.values, strict=True)}
-    for modality, values in zip(answer.modalities, answer.values, strict=True):
+    for modality, values in zip(attribution.modalities, attribution.values, strict=True):
         wanted = inputs[modality.name].shape
         fits = len(values.shape) == len(wanted) and all(a in (1, b) for a, b in zip(values.shape, wanted, strict=True))
         require(
@@ -114,24 +119,26 @@ def _check_maps(question: Question, answer: Attribution, who: str) -> None:
         require(np.isfinite(values).all(), f"{who} map of {modality.name!r} holds NaN or infinity")
 
 
-def _check_passes(explainer: Method, question: Question, answer: Attribution, who: str) -> None:
+def _check_passes(explainer: Method, question: Question, attribution: Attribution, who: str) -> None:
     """A second call, counted; it must also give the same answer to the last bit."""
     counting = Counting(question.model)
     again = explainer(replace(question, model=counting))
-    for modality, a, b in zip(answer.modalities, answer.values, again.values, strict=True):
+    for modality, a, b in zip(attribution.modalities, attribution.values, again.values, strict=True):
         require(np.array_equal(a, b), f"{who} gives two maps of {modality.name!r} for one seed: draw from question.rng")
     announced = tuple(len(question) * count for count in explainer.cost(question))
-    made = (counting.forward, counting.backward)
-    seen = zip(made, announced, strict=True)
+    counted = (counting.forward, counting.backward)
+    seen = zip(counted, announced, strict=True)
     holds = all(a <= b if explainer.needs == "module" else a == b for a, b in seen)
     require(
         holds,
-        f"{who} made {made} (forward, backward) passes through the model for {len(question)} samples, and announced "
+        f"{who} made {counted} (forward, backward) passes through the model for {len(question)} samples, and announced "
         f"{announced}: mend passes()",
     )
 
 
-def _check_independence(explainer: Method, question: Question, answer: Attribution, who: str, tolerance: float) -> None:
+def _check_independence(
+    explainer: Method, question: Question, attribution: Attribution, who: str, tolerance: float
+) -> None:
     """Everything changes at once; if that matters, one after the other, to say what it was."""
     batch = replace(question, batch_size=2 if question.batch_size != 2 else 3)
     rows = np.arange(len(question))
@@ -139,7 +146,7 @@ def _check_independence(explainer: Method, question: Question, answer: Attributi
     if getattr(explainer, "contrasts", False):
         cases: list[tuple[str, Question, Any]] = [("the batch size", batch, rows)]
     else:
-        if _same(explainer(batch[fewer]), answer, fewer, tolerance):
+        if _same(explainer(batch[fewer]), attribution, fewer, tolerance):
             return
         cases = [
             ("the batch size", batch, rows),
@@ -147,12 +154,12 @@ def _check_independence(explainer: Method, question: Question, answer: Attributi
             ("the other samples", question[fewer[::-1]], fewer[::-1]),
             ("the batch size, the order and the other samples together", batch[fewer], fewer),
         ]
-    for what, asked, kept in cases:
-        require(_same(explainer(asked), answer, kept, tolerance), f"{who} gives maps that depend on {what}")
+    for change, changed, chosen in cases:
+        require(_same(explainer(changed), attribution, chosen, tolerance), f"{who} gives maps that depend on {change}")
 
 
-def _same(found: Attribution, answer: Attribution, rows: Any, tolerance: float) -> bool:
+def _same(maps: Attribution, expected: Attribution, rows: Any, tolerance: float) -> bool:
     return all(
         a.shape == b[rows].shape and np.allclose(a, b[rows], rtol=0, atol=tolerance * float(np.abs(b).max()))
-        for a, b in zip(found.values, answer.values, strict=True)
+        for a, b in zip(maps.values, expected.values, strict=True)
     )

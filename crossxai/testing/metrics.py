@@ -45,28 +45,28 @@ def check_metric(
     who = f"metric {metric.name!r}"
     trial = _trial(metric, question, truth, explainer)
     question, truth = trial.question, trial.truth
-    found = tuple(v.copy() for v in (*question.values, *truth.values))
+    inputs = tuple(v.copy() for v in (*question.values, *truth.values))
     before = snapshot(question.model)
     try:
-        best = trial.judge()
+        best = trial.evaluate()
     except Unsupported as refusal:
         require(str(refusal).strip(), f"{who} raised Unsupported without a reason")
         return refusal
     require_same(before, snapshot(question.model), who)
-    require_untouched(found, (*question.values, *truth.values), who)
+    require_untouched(inputs, (*question.values, *truth.values), who)
     _check_scores(metric, question, best, who)
     left_out: list[str] = []
-    _require_equal(trial.judge().value, best.value, f"{who} gives two values for one map")
+    _require_equal(trial.evaluate().value, best.value, f"{who} gives two values for one map")
     if getattr(metric, "contrasts", False):
         left_out.append("independence of the other samples: the class says contrasts = True")
     else:
         rows = np.arange(len(question))[::-2]
-        _require_equal(trial.of(rows).judge().value, best.value[rows], f"{who} depends on the other samples")
+        _require_equal(trial.of(rows).evaluate().value, best.value[rows], f"{who} depends on the other samples")
     _check_passes(trial, who)
     _check_invariance(trial, best, who, left_out)
     _check_order(trial, best, who)
     _check_curve(trial, best, who, left_out)
-    broken = trial.judge(lambda maps: np.full_like(maps, np.nan))
+    broken = trial.evaluate(lambda maps: np.full_like(maps, np.nan))
     require(np.isnan(broken.value).all(), f"{who} gives {broken.value[0]} for a map of NaN: give NaN, which is counted")
     return tuple(left_out)
 
@@ -80,15 +80,15 @@ class _Trial:
     truth: Attribution
     explainer: Explainer
 
-    def judge(self, change: Callable[[Array], Array] = lambda maps: maps) -> Scores:
+    def evaluate(self, change: Callable[[Array], Array] = lambda maps: maps) -> Scores:
         """The metric's scores where every true map, also of inputs like these, is changed by a function."""
         explainer = oracles.Oracle(lambda question, _seed: change(self.explainer(question).values[0]))
         changed = replace(self.truth, values=tuple(change(values) for values in self.truth.values))
         return apply_metric(self.metric, self.question, changed, explainer)
 
-    def rival(self, answer: Callable[[Question, int], Array]) -> Scores:
+    def rival(self, relevance: Callable[[Question, int], Array]) -> Scores:
         """The metric's scores of another explainer."""
-        explainer = oracles.Oracle(answer)
+        explainer = oracles.Oracle(relevance)
         return apply_metric(self.metric, self.question, explainer(self.question), explainer)
 
     def of(self, rows: Any) -> _Trial:
@@ -126,18 +126,18 @@ def _trial(
     return _Trial(metric, question, truth, explainer or oracles.Oracle(oracles.truth))
 
 
-def _check_scores(metric: Metric | ExplainingMetric, question: Question, found: Scores, who: str) -> None:
-    require(found.metric == metric.name, f"{who} signs its scores as {found.metric!r}")
+def _check_scores(metric: Metric | ExplainingMetric, question: Question, scores: Scores, who: str) -> None:
+    require(scores.metric == metric.name, f"{who} signs its scores as {scores.metric!r}")
     require(
-        found.higher_is_better == metric.higher_is_better,
-        f"{who} says higher_is_better = {metric.higher_is_better}, its scores say {found.higher_is_better}",
+        scores.higher_is_better == metric.higher_is_better,
+        f"{who} says higher_is_better = {metric.higher_is_better}, its scores say {scores.higher_is_better}",
     )
-    require(found.value.shape == (len(question),), f"{who} gives values of shape {found.value.shape}")
-    require(np.isfinite(found.value).all(), f"{who} gives NaN or infinity for the true map")
+    require(scores.value.shape == (len(question),), f"{who} gives values of shape {scores.value.shape}")
+    require(np.isfinite(scores.value).all(), f"{who} gives NaN or infinity for the true map")
     low, high = getattr(metric, "range", (None, None))
-    inside = (low is None or found.value.min() >= low - 1e-9) and (high is None or found.value.max() <= high + 1e-9)
-    require(inside, f"{who} gives {found.value.min():.4g} to {found.value.max():.4g}, its range is {low} to {high}")
-    for name, extra in found.extras.items():
+    inside = (low is None or scores.value.min() >= low - 1e-9) and (high is None or scores.value.max() <= high + 1e-9)
+    require(inside, f"{who} gives {scores.value.min():.4g} to {scores.value.max():.4g}, its range is {low} to {high}")
+    for name, extra in scores.extras.items():
         shape = np.shape(extra)
         require(shape == (len(question),), f"{who} extra {name!r} has shape {shape}: one number per sample is needed")
 
@@ -146,21 +146,21 @@ def _check_passes(trial: _Trial, who: str) -> None:
     metric: Any = trial.metric
     if not hasattr(metric, "passes"):
         return
-    counting, asked = Counting(trial.question.model), 0
+    counting, explained = Counting(trial.question.model), 0
     counted = replace(trial, question=replace(trial.question, model=counting))
 
-    def answer(question: Question, _seed: int) -> Array:
-        nonlocal asked
-        asked += len(question)
+    def explain(question: Question, _seed: int) -> Array:
+        nonlocal explained
+        explained += len(question)
         return np.asarray(np.random.default_rng(0).random((*question.values[0].shape[:-1], 1)))
 
-    explainer, n = oracles.Oracle(answer), len(trial.question)
+    explainer, n = oracles.Oracle(explain), len(trial.question)
     apply_metric(metric, counted.question, trial.truth, explainer)
     announced = sum(metric.passes(trial.question[[i]]) for i in range(n))
     require(counting.forward == announced, f"{who} makes {counting.forward} forward passes, and announces {announced}")
     if needs_explainer(trial.metric):
         announced = n * trial.metric.explanations(trial.question, explainer)
-        require(asked == announced, f"{who} has {asked} samples explained again, and announces {announced}")
+        require(explained == announced, f"{who} has {explained} samples explained again, and announces {announced}")
 
 
 def _check_invariance(trial: _Trial, best: Scores, who: str, left_out: list[str]) -> None:
@@ -169,12 +169,12 @@ def _check_invariance(trial: _Trial, best: Scores, who: str, left_out: list[str]
     if kind == "nothing":
         left_out.append("invariance: the class says invariant_to = 'nothing'")
         return
-    _require_equal(trial.judge(lambda maps: 8 * maps).value, best.value, f"{who} changes with a map's scale")
+    _require_equal(trial.evaluate(lambda maps: 8 * maps).value, best.value, f"{who} changes with a map's scale")
     if kind == "scale":
         left_out.append("invariance to a monotone rescaling of the map: the class says invariant_to = 'scale'")
         return
     largest = np.abs(trial.truth.values[0]).max()
-    bent = trial.judge(lambda maps: np.exp(2 * maps / largest))
+    bent = trial.evaluate(lambda maps: np.exp(2 * maps / largest))
     message = f"{who} changes when a map's order stays: if it is meant to, write invariant_to = 'scale' in the class"
     _require_equal(bent.value, best.value, message)
 
@@ -183,19 +183,19 @@ def _check_order(trial: _Trial, best: Scores, who: str) -> None:
     metric = trial.metric
     axis = getattr(metric, "axis", "faithfulness")
     again = needs_explainer(metric)
-    found = {"the truth": best}
+    ranked = {"the truth": best}
     if axis == "randomisation":
-        found["maps that see neither model nor class"] = trial.rival(oracles.brightness)
+        ranked["maps that see neither model nor class"] = trial.rival(oracles.brightness)
     elif again and axis in ("stability", "axiomatic"):
-        found["maps drawn anew for every input"] = trial.rival(oracles.anew)
+        ranked["maps drawn anew for every input"] = trial.rival(oracles.anew)
     else:
-        found["random maps"] = trial.judge(
+        ranked["random maps"] = trial.evaluate(
             lambda maps: np.random.default_rng(1).random(maps.shape).astype(maps.dtype, copy=False)
         )
     if axis in ("faithfulness", "localisation"):
-        found["the truth upside down"] = trial.judge(lambda maps: maps.max(axis=(1, 2, 3), keepdims=True) - maps)
+        ranked["the truth upside down"] = trial.evaluate(lambda maps: maps.max(axis=(1, 2, 3), keepdims=True) - maps)
     sign = 1 if metric.higher_is_better else -1
-    means = {name: sign * float(np.nanmean(judged.value)) for name, judged in found.items()}
+    means = {name: sign * float(np.nanmean(scores.value)) for name, scores in ranked.items()}
     for better, worse in pairwise(means):
         require(
             means[better] > means[worse],
@@ -221,11 +221,11 @@ def _check_curve(trial: _Trial, best: Scores, who: str, left_out: list[str]) -> 
         np.isclose(ends, untouched, rtol=1e-5).all(axis=0).any(),
         f"{who}: neither end of the curve is the score of the untouched input",
     )
-    other = trial.judge(lambda maps: maps.max() - maps)
+    other = trial.evaluate(lambda maps: maps.max() - maps)
     assert other.curve is not None
     _require_equal(other.curve[:, [0, -1]], ends, f"{who}: the ends of the curve depend on the map")
 
 
-def _require_equal(found: Any, expected: Any, message: str) -> None:
-    gap = np.abs(found - expected).max()
-    require(np.allclose(found, expected, rtol=1e-6, atol=1e-9), f"{message}: the largest difference is {gap:.3g}")
+def _require_equal(actual: Any, expected: Any, message: str) -> None:
+    gap = np.abs(actual - expected).max()
+    require(np.allclose(actual, expected, rtol=1e-6, atol=1e-9), f"{message}: the largest difference is {gap:.3g}")

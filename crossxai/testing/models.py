@@ -66,34 +66,34 @@ class _Check:
     def score(self, outputs: Array) -> float:
         return float((self.weights * outputs**2).sum())
 
-    def same(self, found: Array, expected: Array, what: str) -> None:
-        require(found.shape == expected.shape, f"{self.who}: {what}: shape {found.shape}, not {expected.shape}")
-        gap, scale = float(np.abs(found - expected).max()), float(np.abs(expected).max())
+    def same(self, actual: Array, expected: Array, name: str) -> None:
+        require(actual.shape == expected.shape, f"{self.who}: {name}: shape {actual.shape}, not {expected.shape}")
+        gap, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
         require(
-            gap <= self.tolerance * scale, f"{self.who}: {what}: the largest difference is {gap:.2g} of {scale:.2g}"
+            gap <= self.tolerance * scale, f"{self.who}: {name}: the largest difference is {gap:.2g} of {scale:.2g}"
         )
 
     def outputs(self) -> None:
-        found, n = self.expected, len(self.inputs[0])
-        shape = getattr(found, "shape", ())
-        require(len(shape) >= 2 and len(found) == n, f"{self.who} gives outputs of shape {shape} for {n} samples")
-        require(np.issubdtype(found.dtype, np.floating), f"{self.who} gives outputs of {found.dtype}")
-        require(np.isfinite(found).all(), f"{self.who} gives NaN or infinity")
-        self.same(self.predict(self.inputs), found, "the same inputs give other outputs the second time")
+        actual, n = self.expected, len(self.inputs[0])
+        shape = getattr(actual, "shape", ())
+        require(len(shape) >= 2 and len(actual) == n, f"{self.who} gives outputs of shape {shape} for {n} samples")
+        require(np.issubdtype(actual.dtype, np.floating), f"{self.who} gives outputs of {actual.dtype}")
+        require(np.isfinite(actual).all(), f"{self.who} gives NaN or infinity")
+        self.same(self.predict(self.inputs), actual, "the same inputs give other outputs the second time")
         single = [self.predict(tuple(v[i : i + 1] for v in self.inputs)) for i in range(n)]
-        self.same(np.concatenate(single), found, "a batch is not its rows one by one")
+        self.same(np.concatenate(single), actual, "a batch is not its rows one by one")
 
     def gradients(self, model: Differentiable) -> None:
-        outputs, found = model.vjp(self.inputs, self.cotangent)
+        outputs, gradients = model.vjp(self.inputs, self.cotangent)
         self.same(outputs, self.expected, "vjp gives other outputs than predict")
-        require(len(found) == len(self.inputs), f"{self.who}: vjp gives {len(found)} gradients")
-        for modality, gradient, values in zip(model.modalities, found, self.inputs, strict=True):
-            what = f"vjp's gradient at {modality.name!r}"
+        require(len(gradients) == len(self.inputs), f"{self.who}: vjp gives {len(gradients)} gradients")
+        for modality, gradient, values in zip(model.modalities, gradients, self.inputs, strict=True):
+            name = f"vjp's gradient at {modality.name!r}"
             require(
-                gradient.shape == values.shape, f"{self.who}: {what} has shape {gradient.shape}, not {values.shape}"
+                gradient.shape == values.shape, f"{self.who}: {name} has shape {gradient.shape}, not {values.shape}"
             )
         _, single = model.vjp(tuple(v[1:2] for v in self.inputs), lambda y: 2 * self.weights[1:2].astype(y.dtype) * y)
-        for gradient, one in zip(found, single, strict=True):
+        for gradient, one in zip(gradients, single, strict=True):
             self.same(one, gradient[1:2], "vjp of a batch is not that of its rows")
         if not self.exact:
             self.left_out.append(
@@ -105,9 +105,9 @@ class _Check:
             def moved(values: Array, place: int = i) -> Array:
                 return self.predict((*self.inputs[:place], values, *self.inputs[place + 1 :]))
 
-            self._quotient(moved, self.inputs[i], found[i], f"vjp's gradient at {modality.name!r}")
+            self._quotient(moved, self.inputs[i], gradients[i], f"vjp's gradient at {modality.name!r}")
 
-    def _quotient(self, function: Any, values: Array, gradient: Array, what: str) -> None:
+    def _quotient(self, function: Any, values: Array, gradient: Array, name: str) -> None:
         """Along one random direction: the slope of the score against gradient · direction.
 
         Values that are exactly 0 stay: behind a ReLU they are ties of a max-pool, where there is no one slope.
@@ -115,11 +115,11 @@ class _Check:
         direction = self.rng.normal(size=values.shape) * (values != 0)
         step = STEP * max(float(np.abs(values).max()), 1e-3)
         ends = [self.score(function(values + sign * step * direction)) for sign in (1, -1)]
-        slope, found = (ends[0] - ends[1]) / (2 * step), float((gradient * direction).sum())
+        slope, product = (ends[0] - ends[1]) / (2 * step), float((gradient * direction).sum())
         scale = max(abs(slope), abs(self.score(self.expected)), 1e-12)
         require(
-            abs(slope - found) <= 1e-4 * scale,
-            f"{self.who}: {what} says {found:.6g} in a direction in which the score has slope {slope:.6g}",
+            abs(slope - product) <= 1e-4 * scale,
+            f"{self.who}: {name} says {product:.6g} in a direction in which the score has slope {slope:.6g}",
         )
 
     def layers(self, model: Layered) -> None:
@@ -134,25 +134,28 @@ class _Check:
             )
 
     def _layer(self, model: Layered, layer: str, activation: Array) -> None:
-        what = f"layer {layer!r}"
-        require(len(activation) == len(self.inputs[0]), f"{self.who}: {what} has shape {activation.shape}")
+        name = f"layer {layer!r}"
+        require(len(activation) == len(self.inputs[0]), f"{self.who}: {name} has shape {activation.shape}")
         try:
-            outputs, found, gradient = model.layer_vjp(self.inputs, self.cotangent, layer)
-            replaced = model.replace(self.inputs, layer, activation)
+            outputs, again, gradient = model.layer_vjp(self.inputs, self.cotangent, layer)
+            replaced = model.replace(self.inputs, layer, again)
             beside, read = model.read(self.inputs, layer)
         except Unsupported as refusal:
-            require(str(refusal).strip(), f"{self.who}: {what} is refused without a reason")
-            self.left_out.append(f"{what}: {refusal}")
+            require(str(refusal).strip(), f"{self.who}: {name} is refused without a reason")
+            self.left_out.append(f"{name}: {refusal}")
             return
-        self.same(outputs, self.expected, f"layer_vjp at {what} gives other outputs than predict")
-        self.same(found, activation, f"layer_vjp at {what} gives another activation than activations")
-        self.same(beside, self.expected, f"read at {what} gives other outputs than predict")
-        self.same(read, activation, f"read at {what} gives another activation than activations")
-        require(gradient.shape == found.shape, f"{self.who}: the gradient at {what} has shape {gradient.shape}")
-        self.same(replaced, self.expected, f"{what} replaced by itself changes the outputs")
+        self.same(outputs, self.expected, f"layer_vjp at {name} gives other outputs than predict")
+        self.same(again, activation, f"layer_vjp at {name} gives another activation than activations")
+        self.same(beside, self.expected, f"read at {name} gives other outputs than predict")
+        self.same(read, activation, f"read at {name} gives another activation than activations")
+        require(gradient.shape == again.shape, f"{self.who}: the gradient at {name} has shape {gradient.shape}")
+        self.same(replaced, self.expected, f"{name} replaced by itself changes the outputs")
         if self.exact:
             self._quotient(
-                lambda values: model.replace(self.inputs, layer, values), found, gradient, f"the gradient at {what}"
+                lambda values: model.replace(self.inputs, layer, values),
+                again,
+                gradient,
+                f"the gradient at {name}",
             )
 
     def graph(self, model: Traceable) -> None:

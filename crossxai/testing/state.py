@@ -23,18 +23,18 @@ def require(holds: object, message: str) -> None:
 
 def snapshot(model: Model) -> dict[str, Any]:
     """Name → value of everything that a call must leave alone; frameworks count only if they are loaded."""
-    found: dict[str, Any] = {
+    state: dict[str, Any] = {
         "python's random stream": random.getstate(),
         "NumPy's random stream": _of_numpy(),
         "NumPy's error handling": np.geterr(),
     }
     if "torch" in sys.modules:
-        found |= _of_torch(sys.modules["torch"])
+        state |= _of_torch(sys.modules["torch"])
     if "tensorflow" in sys.modules:
-        found |= _of_tensorflow(sys.modules["tensorflow"])
+        state |= _of_tensorflow(sys.modules["tensorflow"])
     for name, network in _networks(model):
-        found |= network_state(name, network)
-    return found
+        state |= network_state(name, network)
+    return state
 
 
 def require_same(before: Mapping[str, Any], after: Mapping[str, Any], who: str) -> None:
@@ -77,7 +77,7 @@ def _of_tensorflow(tf: Any) -> dict[str, Any]:
 
     state = vars(context.context())
     stream = state.get("_rng")
-    found = {
+    state = {
         "TensorFlow's eager switch": tf.config.functions_run_eagerly(),
         "TensorFlow's seed": state.get("_seed"),
         "TensorFlow's number of threads": (
@@ -86,12 +86,12 @@ def _of_tensorflow(tf: Any) -> dict[str, Any]:
         ),
     }
     if stream is not None:
-        found["TensorFlow's random stream"] = stream.getstate()
+        state["TensorFlow's random stream"] = stream.getstate()
     if "keras" in sys.modules:
         keras = sys.modules["keras"]
-        found["Keras's float type"] = keras.config.floatx()
-        found["Keras's dtype policy"] = keras.config.dtype_policy().name
-    return found
+        state["Keras's float type"] = keras.config.floatx()
+        state["Keras's dtype policy"] = keras.config.dtype_policy().name
+    return state
 
 
 def _networks(model: Any, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
@@ -112,19 +112,19 @@ def network_state(name: str, network: Any) -> dict[str, Any]:
 
 
 def _of_module(name: str, module: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for path, part in module.named_modules():
         where = f"{name}.{path}".rstrip(".")
-        found[f"the training mode of {where}"] = part.training
-        found[f"the hooks of {where}"] = [tuple(map(id, getattr(part, kind).values())) for kind in HOOKS]
-        found[f"the forward method of {where}"] = id(vars(part).get("forward"))
+        state[f"the training mode of {where}"] = part.training
+        state[f"the hooks of {where}"] = [tuple(map(id, getattr(part, kind).values())) for kind in HOOKS]
+        state[f"the forward method of {where}"] = id(vars(part).get("forward"))
     for path, values in module.named_parameters():
-        found[f"requires_grad of {name}.{path}"] = values.requires_grad
-        found[f"the weights {name}.{path}"] = _digest(values)
-        found[f"the gradient of {name}.{path}"] = None if values.grad is None else _digest(values.grad)
+        state[f"requires_grad of {name}.{path}"] = values.requires_grad
+        state[f"the weights {name}.{path}"] = _digest(values)
+        state[f"the gradient of {name}.{path}"] = None if values.grad is None else _digest(values.grad)
     for path, values in module.named_buffers():
-        found[f"the buffer {name}.{path}"] = _digest(values)
-    return found
+        state[f"the buffer {name}.{path}"] = _digest(values)
+    return state
 
 
 def _digest(tensor: Any) -> tuple[int, str]:
@@ -135,12 +135,12 @@ def _digest(tensor: Any) -> tuple[int, str]:
 
 
 def _of_keras(name: str, model: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    state: dict[str, Any] = {}
     for layer in model._flatten_layers():
         where = f"{name}.{layer.path}"
-        found[f"the call method of {where}"] = id(vars(layer).get("call"))
-        found[f"the activation of {where}"] = id(getattr(layer, "activation", None))
-        found[f"the trainable flag of {where}"] = layer.trainable
+        state[f"the call method of {where}"] = id(vars(layer).get("call"))
+        state[f"the activation of {where}"] = id(getattr(layer, "activation", None))
+        state[f"the trainable flag of {where}"] = layer.trainable
     for weight in model.weights:
-        found[f"the weights {name}.{weight.path}"] = zlib.crc32(np.ascontiguousarray(weight.numpy()).tobytes())
-    return found
+        state[f"the weights {name}.{weight.path}"] = zlib.crc32(np.ascontiguousarray(weight.numpy()).tobytes())
+    return state
