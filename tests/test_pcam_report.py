@@ -17,7 +17,8 @@ from experiments import crossxai, toml
 from crossxai import InvalidFile, InvalidInput
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
-from crossxai.report import place_cards, places, shortcuts
+from crossxai.report import analysis, comparison, place_cards, places, shortcuts
+from crossxai.report.contents import find
 from crossxai.report.places import CENTRE
 from crossxai.report.run import Run, load
 from crossxai.studies.pcam import source
@@ -77,33 +78,38 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
     assert {(s.model, s.tile) for s in suspected(told)} == {("shortcut", 0)}
     assert (found.model, found.group.name, found.tile) == ("shortcut", "tumour", 0)
     assert found.share > 0.8 > 0.1 > found.centre
-    page = (told.directory / "report.html").read_text(encoding="utf-8")
-    text = (told.directory / "report.md").read_text(encoding="utf-8")
-    for said in (page, text):
-        assert re.search(
-            r"On shortcut, explanations of tumour samples put \d+% of their relevance into the top left ninth \(11% of the "
-            r"area\) and [0-9]% into the centre \(11%\): look there",
-            said,
-        )
-    assert re.search(r"On honest, the same explainers put [0-9]% there and [6-9]\d% into the centre", text)
-    assert "On honest, explanations" not in text
-    assert re.search(r"and in (all 8|at least [1-7] of 8) samples more than into any other ninth", text)
-    assert text.count("look there") == 1  # of normal samples it is a point
+    (finding,) = shortcut_findings(told)
+    fact = finding.facts
+    assert (fact.model, fact.group, fact.tile) == ("shortcut", "tumour", "top left")
+    assert fact.share == found.share
+    assert fact.centre == found.centre
+    assert {round(fact.area, 2), round(fact.centre_area, 2)} == {0.11}
+    (honest,) = fact.elsewhere
+    assert (honest.name, honest.share < 0.1, honest.centre > 0.6) == ("honest", True, True)
+    assert {p.n for p in fact.agreeing} == {8}
     # The window that is named overlaps the box that was planted, rows and columns 4 to 11.
-    rows = re.search(r"most into rows (\d+)–(\d+) and columns (\d+)–(\d+): ", text)
-    assert rows is not None
-    top, bottom, left, right = map(int, rows.groups())
-    assert max(top, left) <= 6
-    assert min(bottom, right) >= 9
-    assert re.search(
-        r"The model confirms it: with exactly what `controls.shortcut` marks there deleted, the mean score falls from 0.9\d to "
-        r"0.[0-4]\d",
-        text,
-    )
-    # It has no map of negatives, where there is no mark: none of its maps has gone wrong.
-    assert not re.search(r"`controls\.shortcut` on \w+: \d+ .* maps", text)
-    assert re.search(r"With all that should decide deleted \(`controls.oracle`\), the mean score hardly moves", text)
-    assert re.search(r"takes the mean score from 0.9\d to 0.[0-4]\d; as many at random, to 0.9", text)
+    window = fact.window
+    assert max(window.top, window.left) <= 6
+    assert min(window.bottom, window.right) >= 9
+    inside, truth = fact.deleted
+    assert (inside.label, inside.inside, inside.falls) == ("controls.shortcut", True, True)
+    assert inside.before > 0.9 > 0.5 > inside.after
+    assert (truth.label, truth.inside, truth.moves) == ("controls.oracle", False, False)
+    assert fact.steepest is not None
+    assert fact.steepest.before > 0.9 > 0.5 > fact.steepest.after
+    assert fact.steepest.random > 0.9
+    report = json.loads((told.directory / "report.json").read_text(encoding="utf-8"))
+    assert [f["facts"]["tile"] for f in report["findings"] if f["key"] == "shortcut"] == ["top left"]
+    for name in ("report.html", "report.md"):
+        text = (told.directory / name).read_text(encoding="utf-8")
+        assert re.search(r"On shortcut, explanations of tumour samples put \d+% .* top left ninth \(11%", text)
+        # The control has no map of negatives, where there is no mark: none of its maps has gone wrong.
+        assert not re.search(r"`controls\.shortcut` on \w+: \d+ .* maps", text)
+
+
+def shortcut_findings(run: Run) -> list[Any]:
+    where = tuple(places.places(run))
+    return [f for f in find(run, analysis.table(run), comparison.compare(run), where) if f.key == "shortcut"]
 
 
 def test_it_needs_no_mask_to_find_it(marked: Path) -> None:
@@ -116,9 +122,9 @@ def test_it_needs_no_mask_to_find_it(marked: Path) -> None:
     assert not run.samples.masks
     assert not run.samples.truth
     assert {(s.model, s.tile) for s in suspected(run)} == {("shortcut", 0)}
-    text = (run.directory / "report.md").read_text(encoding="utf-8")
-    assert "On shortcut, explanations of tumour samples put" in text
-    assert "The model confirms it" not in text  # nobody could delete exactly the mark
+    (finding,) = shortcut_findings(run)
+    assert (finding.facts.model, finding.facts.tile) == ("shortcut", "top left")
+    assert finding.facts.deleted == ()  # nobody could delete exactly the mark
 
 
 def test_the_numbers_are_those_of_the_maps(told: Run) -> None:

@@ -66,6 +66,6 @@ def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
         *modality_findings.facts(run, rows),
+        *shortcuts.facts(run, where),
     ]
-    found = [*map(wording.write, facts), *shortcuts.shortcuts(run, where)]
-    return tuple(sorted(found, key=lambda f: -f.weight))
+    return tuple(sorted(map(wording.write, facts), key=lambda f: -f.weight))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
 from crossxai.files import Explanation
-from crossxai.report import places, words
+from crossxai.report import places
 from crossxai.report.comparison import method
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
 from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
-from crossxai.report.wording import Finding, code, tally
+from crossxai.report.wording import Fact, Tone
 
 Rows = npt.NDArray[np.int64]
 
@@ -28,6 +29,8 @@ FEWEST = 4
 """Samples below which nothing is said: two of three in one tile is no pattern."""
 WINDOW = 8
 """The side of the window that narrows a place down is the image's over this: 12 pixels of 96."""
+MOVES = 0.05
+"""By how much a mean score must change to count."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,122 @@ class Suspect:
     def centre(self) -> float:
         """Likewise of the centre."""
         return _mean(self.agreeing, CENTRE)
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """An explainer that points at a place: its mean share there, and in how many of n samples the tile is its largest."""
+
+    label: str
+    share: float
+    first: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows top–bottom and columns left–right: their share of the relevance, and that over their share of the area."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    share: float
+    times: float
+
+
+@dataclass(frozen=True)
+class MaskShare:
+    """What a mask of the data gets by explainer, and its share of the area."""
+
+    mask: str
+    area: float
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What the same explainers give the tile and the centre on another model, or for another group of samples."""
+
+    name: str
+    share: float
+    centre: float
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """The mean score before and after everything that a control marks is deleted. inside: it marks the place itself."""
+
+    label: str
+    before: float
+    after: float
+    inside: bool
+
+    @property
+    def falls(self) -> bool:
+        """Whether the score falls."""
+        return self.before - self.after > MOVES
+
+    @property
+    def moves(self) -> bool:
+        """Whether the score changes at all."""
+        return abs(self.before - self.after) >= MOVES
+
+
+@dataclass(frozen=True)
+class Steepest:
+    """The first step of a deletion by one explainer: the fraction deleted, how much of that lies in the place, the mean score
+    before and after, and after as many units at random."""
+
+    label: str
+    fraction: float
+    inside: float
+    before: float
+    after: float
+    random: float
+
+
+@dataclass(frozen=True)
+class Shortcut(Fact):
+    """A place off the centre that most explainers of a model point at in most samples of a group.
+
+    tile: its name; area: its share of the area; share, centre: mean shares of those that agree; asked: explainers looked at.
+    modality: "" if there is only one. group: "" for all samples. window: narrows the place down. elsewhere, groups: the same
+    explainers on the other models, and for the other groups. deleted, steepest: what the model's score says.
+    """
+
+    key: ClassVar[str] = "shortcut"
+    model: str
+    group: str
+    modality: str
+    tile: str
+    area: float
+    share: float
+    centre: float
+    centre_area: float
+    agreeing: tuple[Pointer, ...]
+    asked: int
+    window: Window
+    masks: tuple[MaskShare, ...]
+    elsewhere: tuple[Elsewhere, ...]
+    groups: tuple[Elsewhere, ...]
+    deleted: tuple[Deleted, ...]
+    steepest: Steepest | None
+
+    @property
+    def weight(self) -> float:
+        """Above the scores: they may reward it."""
+        return 96
+
+    @property
+    def tone(self) -> Tone:
+        """Always a warning."""
+        return "warning"
+
+    @property
+    def rarest(self) -> Pointer:
+        """The one that agrees in the fewest samples."""
+        return min(self.agreeing, key=lambda p: p.first / p.n)
 
 
 def suspects(run: Run, where: Places) -> list[Suspect]:
@@ -79,43 +198,49 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
     return found
 
 
-def shortcuts(run: Run, found: Sequence[Places]) -> list[Finding]:
-    """One finding per model and place; nothing where explanations look where they should, or anywhere else by turns."""
-    said = []
+def facts(run: Run, found: Sequence[Places]) -> list[Fact]:
+    """One fact per model and place; nothing where explanations look where they should, or anywhere else by turns."""
+    said: list[Fact] = []
     for where in found:
         # A place that several classes share is told of the first, the positives; the others are a point of it.
         once = {(s.model, s.tile): s for s in reversed(suspects(run, where))}
-        said += [_finding(run, where, suspect) for suspect in reversed(once.values())]
+        said += [_shortcut(run, where, suspect) for suspect in reversed(once.values())]
     return said
 
 
-def _finding(run: Run, where: Places, suspect: Suspect) -> Finding:
-    name, area = NAMES[suspect.tile], words.percent(where.area[suspect.tile])
-    samples = "samples" if suspect.group.name == "all" else f"{suspect.group.name} samples"
-    who = f"On {suspect.model}, explanations" if len(run.models) > 1 else "Explanations"
-    image = f" of {where.modality}" if len(run.samples.modalities) > 1 else ""
-    text = (
-        f"{who} of {samples} put {words.percent(suspect.share)} of their relevance into the {name} ninth{image} ({area} of the "
-        f"area) and {words.percent(suspect.centre)} into the centre ({words.percent(where.area[CENTRE])}): look there. A mark, a "
-        "caption, an artefact?"
+def _shortcut(run: Run, where: Places, suspect: Suspect) -> Shortcut:
+    tile, labels = suspect.tile, {p.label for p in suspect.agreeing}
+    ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[tile])
+    metric = next((m for m in run.curves if run.kinds[m] == "deletion" and run.modality(m) in ("", where.modality)), "")
+
+    def elsewhere(name: str, model: str, group: str) -> list[Elsewhere]:
+        same = [p for p in where.of(model, group) if p.label in labels]
+        return [Elsewhere(name, _mean(same, tile), _mean(same, CENTRE))] if same else []
+
+    return Shortcut(
+        models=run.models,
+        model=suspect.model,
+        group="" if suspect.group.name == "all" else suspect.group.name,
+        modality=where.modality if len(run.samples.modalities) > 1 else "",
+        tile=NAMES[tile],
+        area=float(where.area[tile]),
+        share=suspect.share,
+        centre=suspect.centre,
+        centre_area=float(where.area[CENTRE]),
+        agreeing=tuple(
+            Pointer(p.label, float(p.shares[tile]), round(p.first[tile] * len(p.tiles)), len(p.tiles)) for p in ordered
+        ),
+        asked=len(suspect.asked),
+        window=_window(where, suspect),
+        masks=_masks(suspect),
+        elsewhere=tuple(x for m in run.models if m != suspect.model for x in elsewhere(m, m, suspect.group.name)),
+        groups=tuple(x for g in where.groups if g != suspect.group for x in elsewhere(g.name, suspect.model, g.name)),
+        deleted=_deleted(run, where, suspect, metric),
+        steepest=_steepest(run, where, suspect, metric),
     )
-    ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[suspect.tile])
-    each = words.listing([f"{code(p.label)} {words.percent(p.shares[suspect.tile])}" for p in ordered])
-    few = min(ordered, key=lambda p: p.first[suspect.tile])
-    often, of = round(few.first[suspect.tile] * len(few.tiles)), words.count(len(few.tiles), "sample")
-    agree = f"{words.capital(tally(len(suspect.agreeing), len(suspect.asked)))} agree"
-    alone = "One explainer alone says so (ask others before believing it)"
-    least = "at least " if len(ordered) > 1 else ""
-    how_often = f"all {of}" if often == len(few.tiles) else f"{least}{often} of {of}"
-    points = [
-        f"{agree if len(suspect.asked) > 1 else alone}: {each}, and in {how_often} more than into any other ninth."
-    ]
-    points += [_narrowed(where, suspect), *_masks(suspect), *_elsewhere(run, where, suspect)]
-    points += _confirmed(run, where, suspect)
-    return Finding("Shortcut?", text, tuple(points), 96, "warning")
 
 
-def _narrowed(where: Places, suspect: Suspect) -> str:
+def _window(where: Places, suspect: Suspect) -> Window:
     """The window in the tile that all the explainers together give most: where to look in the images.
 
     Together, because each coarse map spreads over what is beside the place in its own way.
@@ -125,78 +250,31 @@ def _narrowed(where: Places, suspect: Suspect) -> str:
     inside = together * places.tile(where.height, where.width, suspect.tile)
     held = uniform_filter(inside, side, mode="constant", origin=-(side // 2)) * side * side
     held = held[: where.height - side + 1, : where.width - side + 1]
-    top, left = divmod(int(held.argmax()), held.shape[1])
+    top, left = (int(x) for x in divmod(int(held.argmax()), held.shape[1]))
     share, area = float(together[top : top + side, left : left + side].sum()), side * side / together.size
-    who = "all explainers together put" if len(suspect.asked) > 1 else "the explainer puts"
-    return (
-        f"There, {who} most into rows {top}–{top + side - 1} and columns {left}–{left + side - 1}: {words.percent(share)}, "
-        f"{words.number(share / area, 1)} times its share of the area."
-    )
+    return Window(top, top + side - 1, left, left + side - 1, share, share / area)
 
 
-def _masks(suspect: Suspect) -> list[str]:
+def _masks(suspect: Suspect) -> tuple[MaskShare, ...]:
     """What the data's own masks get of those that agree, beside their area."""
-    said = []
-    for name in {name for p in suspect.agreeing for name in p.masks}:
-        shares = {p.label: p.masks[name][0] for p in suspect.agreeing if name in p.masks}
-        area = next(p.masks[name][1] for p in suspect.agreeing if name in p.masks)
-        listed = words.listing([f"{code(label)} {words.percent(share)}" for label, share in shares.items()])
-        said.append(f"In the {name} mask of the data ({words.percent(area, 1)} of the area): {listed}.")
-    return sorted(said)
+    found = []
+    for name in sorted({name for p in suspect.agreeing for name in p.masks}):
+        held = {p.label: p.masks[name] for p in suspect.agreeing if name in p.masks}
+        area = next(iter(held.values()))[1]
+        found.append(MaskShare(name, area, {label: share for label, (share, _) in held.items()}))
+    return tuple(found)
 
 
-def _elsewhere(run: Run, where: Places, suspect: Suspect) -> list[str]:
-    """What the same explainers say of the other models on the same samples, and what they say of the other classes."""
-    labels, said = {p.label for p in suspect.agreeing}, []
-    for model in run.models:
-        if model != suspect.model:
-            same = [p for p in where.of(model, suspect.group.name) if p.label in labels]
-            if same:
-                said.append(
-                    f"On {model}, the same explainers put {words.percent(_mean(same, suspect.tile))} there and "
-                    f"{words.percent(_mean(same, CENTRE))} into the centre."
-                )
-    for group in where.groups:
-        if group != suspect.group:
-            same = [p for p in where.of(suspect.model, group.name) if p.label in labels]
-            if same:
-                said.append(f"Of {group.name} samples, they put {words.percent(_mean(same, suspect.tile))} there.")
-    return said
-
-
-def _confirmed(run: Run, where: Places, suspect: Suspect) -> list[str]:
-    """What the model's own score does when the place goes, from the deletion curves that the run holds."""
-    metric = next(
-        (m for m in run.curves if run.kinds[m] == "deletion" and run.modality(m) in ("", where.modality)),
-        "",
-    )
-    explanations = run.of(suspect.model)
-    rows = np.array(suspect.group.rows)
-    said = []
+def _deleted(run: Run, where: Places, suspect: Suspect, metric: str) -> tuple[Deleted, ...]:
+    """What the model's own score does when the place goes, or what should decide, from the deletion curves that the run holds."""
+    rows, found = np.array(suspect.group.rows), []
     # A control that marks the place itself deletes it and nothing else; the known truth of the label, what should decide.
-    for e in explanations.values():
+    for e in run.of(suspect.model).values():
         if is_control(e) and e.explainer == ORACLE and ok(e) and metric in e.scores:
-            at = _after(run, where, e, metric, rows)
-            if at is None:
-                continue
-            before, after, inside = at
-            if inside[suspect.tile] > 0.5:
-                said.append(
-                    f"The model confirms it: with exactly what {code(e.label)} marks there deleted, the mean score falls from "
-                    f"{words.number(before, 2)} to {words.number(after, 2)}."
-                    if before - after > 0.05
-                    else f"The model does not confirm it: with exactly what {code(e.label)} marks there deleted, the mean "
-                    f"score goes from {words.number(before, 2)} to {words.number(after, 2)}."
-                )
-            else:
-                stays = abs(before - after) < 0.05
-                moves = "hardly moves, from" if stays else "goes from"
-                said.append(
-                    f"With all that should decide deleted ({code(e.label)}), the mean score {moves} {words.number(before, 2)} to "
-                    f"{words.number(after, 2)}."
-                )
-    best = _steepest(run, where, suspect, metric)
-    return sorted(said, key=lambda text: not text.startswith("The model")) + ([best] if best else [])
+            after = _after(run, where, e, metric, rows)
+            if after is not None:
+                found.append(Deleted(e.label, after[0], after[1], bool(after[2][suspect.tile] > 0.5)))
+    return tuple(sorted(found, key=lambda d: not d.inside))
 
 
 def _after(
@@ -221,16 +299,16 @@ def _after(
     return float(curve[:, 0].mean()), float(curve[np.arange(len(chosen)), step].mean()), np.asarray(inside)
 
 
-def _steepest(run: Run, where: Places, suspect: Suspect, metric: str) -> str:
+def _steepest(run: Run, where: Places, suspect: Suspect, metric: str) -> Steepest | None:
     """The agreeing explainer whose first deleted pixels, most of which lie in the place, cost the score most; beside random."""
     explanations = run.of(suspect.model)
     random = explanations.get(RANDOM)
     if random is None or metric not in random.scores:
-        return ""
+        return None
     modality = next(m for m in run.samples.modalities if m.name == where.modality)
     window, rows = 1 / WINDOW**2, np.array(suspect.group.rows)
     inside = places.tile(where.height, where.width, suspect.tile).reshape(-1)
-    best: tuple[float, str] | None = None
+    best: Steepest | None = None
     for place in suspect.agreeing:
         e = explanations[place.label]
         here, noise = (_curve_at(x, metric, rows, window) for x in (e, random))
@@ -240,14 +318,9 @@ def _steepest(run: Run, where: Places, suspect: Suspect, metric: str) -> str:
         maps = maps[np.isfinite(maps).all(axis=1)]
         top = np.argsort(-maps, axis=1, kind="stable")[:, : max(1, round(here[0] * maps.shape[1]))]
         there = float(inside[top].mean())
-        if there >= 0.5 and (best is None or here[2] < best[0]):
-            text = (
-                f"Deleting the {words.percent(here[0], 1)} of pixels that {code(place.label)} finds most relevant, "
-                f"{words.percent(there)} of them there, takes the mean score from {words.number(here[1], 2)} to "
-                f"{words.number(here[2], 2)}; as many at random, to {words.number(noise[2], 2)}."
-            )
-            best = (here[2], text)
-    return best[1] if best else ""
+        if there >= 0.5 and (best is None or here[2] < best.after):
+            best = Steepest(place.label, here[0], there, here[1], here[2], noise[2])
+    return best
 
 
 def _curve_at(explanation: Explanation, metric: str, rows: Rows, share: float) -> tuple[float, float, float] | None:

@@ -50,9 +50,9 @@ class Finding:
     headline: str
     points: tuple[str, ...]
     weight: float
-    tone: Tone = "plain"
-    key: str = ""
-    facts: Fact | None = None
+    tone: Tone
+    key: str
+    facts: Fact
 
 
 def write(fact: Fact) -> Finding:
@@ -159,14 +159,6 @@ def per_model(texts: Mapping[str, str], every: Sequence[str], rest: str = "") ->
     return ", ".join(parts)
 
 
-def together(texts: Mapping[str, str], every: Sequence[str]) -> list[str]:
-    """Sentences of several models, said once where they are the same; `{where}` in them becomes `on pytorch`."""
-    groups: dict[str, list[str]] = {}
-    for model, text in texts.items():
-        groups.setdefault(text, []).append(model)
-    return [text.replace("{where}", on(models, every)) for text, models in groups.items()]
-
-
 def tally(n: int, total: int, noun: str = "explainer") -> str:
     """`9 of 12 explainers`, `none of 12 …`, `all 12 explainers`, `both explainers`, `the one explainer` or `no explainer`."""
     if total and n == total:
@@ -174,11 +166,6 @@ def tally(n: int, total: int, noun: str = "explainer") -> str:
     if total == 1:
         return f"no {noun}"
     return f"{n or 'none'} of {words.count(total, noun)}"
-
-
-def sentence(text: str) -> str:
-    """The same text, its first letter a capital."""
-    return text[:1].upper() + text[1:]
 
 
 def by_models(found: Mapping[str, Sequence[str]], every: Sequence[str]) -> list[tuple[str, list[str]]]:
