@@ -24,7 +24,7 @@ GROUP = "crossxai.explainers"
 
 @cache
 def _catalogue() -> tuple[dict[str, type[Method]], tuple[plugins.Broken, ...]]:
-    found: dict[str, type[Method]] = {}
+    catalogue: dict[str, type[Method]] = {}
     modules = [importlib.import_module(info.name) for info in pkgutil.walk_packages(__path__, f"{__name__}.")]
     classes = [
         member
@@ -33,11 +33,11 @@ def _catalogue() -> tuple[dict[str, type[Method]], tuple[plugins.Broken, ...]]:
         if member.__module__ == module.__name__ and issubclass(member, Method) and "name" in vars(member)
     ]
     for kind in classes:
-        if kind.name in found:
-            raise InvalidInput(f"two explainers are called {kind.name!r}: {found[kind.name]} and {kind}")
-        found[kind.name] = kind
-    unusable = plugins.add(GROUP, found, _problem)
-    return dict(sorted(found.items())), unusable
+        if kind.name in catalogue:
+            raise InvalidInput(f"two explainers are called {kind.name!r}: {catalogue[kind.name]} and {kind}")
+        catalogue[kind.name] = kind
+    unusable = plugins.add(GROUP, catalogue, _problem)
+    return dict(sorted(catalogue.items())), unusable
 
 
 def _problem(kind: Any) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from crossxai.attention import AttentionMap, Streams
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.attention_tokens import check_gradient, check_readout, in_words, measured
+from crossxai.explainers.attention_tokens import check_gradient, check_readout, describe_streams, measure_streams
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.model import Array, Attentive, Modality
 from crossxai.question import Question
 
@@ -36,8 +36,8 @@ class _Attention(Method):
         """Every layer's maps are held at once, so no more than one batch of samples is."""
         return 4
 
-    def answerable(self, question: Question) -> Question:
-        question = super().answerable(question)
+    def explainable(self, question: Question) -> Question:
+        question = super().explainable(question)
         model = question.model
         if not isinstance(model, Attentive) or model.streams is None:
             return question  # what is asked next says so
@@ -49,10 +49,10 @@ class _Attention(Method):
             )
         return question.only(*names)
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         model = question.model
         assert isinstance(model, Attentive)
-        streams = measured(model, question.inputs) if model.streams is None else model.streams
+        streams = measure_streams(model, question.inputs) if model.streams is None else model.streams
         for modality, values in zip(question.modalities, question.values, strict=True):
             _check_grid(modality, streams, values)
         if question.check != "off":
@@ -72,7 +72,7 @@ class _Attention(Method):
     def notes(self, question: Question) -> tuple[str, ...]:
         model = question.model
         assert isinstance(model, Attentive)
-        return in_words(model, question.inputs) + super().notes(question)
+        return describe_streams(model, question.inputs) + super().notes(question)
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         """What each layer attends to, with the gradient there unless the method needs none."""

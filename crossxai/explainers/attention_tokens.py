@@ -94,7 +94,7 @@ def _error(model: Attentive, inputs: Inputs) -> float:
     return worst
 
 
-def measured(model: Attentive, inputs: Inputs) -> Streams:
+def measure_streams(model: Attentive, inputs: Inputs) -> Streams:
     """The streams of a model that declares none, measured once on the first sample: 17 passes forward, 1 backward.
 
     One cell of the image after the other is replaced: in the first attention layer, only keys of patches in that cell may
@@ -121,9 +121,9 @@ def measured(model: Attentive, inputs: Inputs) -> Streams:
     return Streams({modality: tokens}, (modality, min(read.tokens)))
 
 
-def in_words(model: Attentive, inputs: Inputs) -> tuple[str, ...]:
+def describe_streams(model: Attentive, inputs: Inputs) -> tuple[str, ...]:
     """Which layers were taken, and which tokens they run over, for the reader of a map."""
-    streams = measured(model, inputs) if model.streams is None else model.streams
+    streams = measure_streams(model, inputs) if model.streams is None else model.streams
     how = "measured" if model.streams is None else "declared"
     try:
         layers = _read(model, inputs, streams).layers
@@ -145,7 +145,7 @@ def _grid(tokens: Tokens) -> str:
 def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
     """Tokens are numbered over all streams. After its last attention, a token moves nothing but itself."""
 
-    def find_out() -> Read:
+    def measure() -> Read:
         _, maps = itself(model).attention_vjp(tuple(v[:SAMPLES] for v in inputs), _mixed)
         read = Read(tuple(m.layer for m in maps), "", frozenset())
         for recorded in maps:
@@ -157,7 +157,7 @@ def _read(model: Attentive, inputs: Inputs, streams: Streams) -> Read:
         return read
 
     shape = tuple((name, tokens.count) for name, tokens in streams.tokens.items())
-    return known(model, ("readout", kind_of(inputs), shape, streams.readout[0], streams.joined), find_out)
+    return known(model, ("readout", kind_of(inputs), shape, streams.readout[0], streams.joined), measure)
 
 
 def _mixed(outputs: Array) -> Array:

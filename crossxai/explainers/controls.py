@@ -12,7 +12,7 @@ from skimage.filters import sobel
 
 from crossxai.attribution import Profile, SampleMasks
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.method import Maps, Method
 from crossxai.question import Question
 
 
@@ -29,7 +29,7 @@ class Random(Method):
 
     seed: int = 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         modality, values = question.one
         shape = (*values.shape[1:-1], 1) if modality.spatial else values.shape[1:]
         return (np.stack([question.rng(i, self.seed).random(shape, np.float32) for i in range(len(question))]),), {}
@@ -54,7 +54,7 @@ class Centre(Method):
         if self.sd <= 0:
             raise InvalidInput(f"{self.name}: sd must be positive, got {self.sd}")
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, values = question.one
         bump = np.ones(values.shape[1:-1], np.float32)
         for axis, size in enumerate(values.shape[1:-1]):
@@ -77,7 +77,7 @@ class Edges(Method):
     kinds: ClassVar = ("image", "volume")
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, values = question.one
         return (np.stack([sobel(image.mean(axis=-1))[..., None] for image in values]).astype(np.float32),), {}
 
@@ -116,8 +116,8 @@ class Oracle(Method):
     def _held(self, masks: Any) -> SampleMasks:
         return masks if isinstance(masks, SampleMasks) else SampleMasks(masks, self.ids)
 
-    def answerable(self, question: Question) -> Question:
-        question = super().answerable(question)
+    def explainable(self, question: Question) -> Question:
+        question = super().explainable(question)
         if not isinstance(self.masks, Mapping):
             return question
         known = [m.name for m in question.modalities if m.name in self.masks]
@@ -126,7 +126,7 @@ class Oracle(Method):
             raise Unsupported(f"{self.name} knows the truth of {', '.join(self.masks) or 'nothing'}, not of {free}")
         return question.only(*known)
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         if self.masks is None:
             raise Unsupported(
                 f"{self.name} needs the truth, and none is known here: give masks=… with the pixels that decide each label; "
@@ -139,5 +139,5 @@ class Oracle(Method):
         maps[~maps.reshape(len(maps), -1).any(axis=1)] = np.nan
         return (maps[..., None],), {}
 
-    def _in_chunks(self, question: Question) -> Answer:
+    def _in_chunks(self, question: Question) -> Maps:
         return self.explain(question)  # nothing is computed, and masks without names go by the question's own order

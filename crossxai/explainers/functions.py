@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.explainers.native import class_labels, given_network, left_alone
 from crossxai.model import Inputs, Modality
 from crossxai.question import Question
@@ -35,10 +35,10 @@ def library_of(given: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Brought(Method):
+class UserExplainer(Method):
     """given: what the user brought. options: its keyword arguments. label: its name in tables."""
 
-    library: ClassVar[str] = "yours"
+    library: ClassVar[str] = "user"
     summary: ClassVar = "brought by the user"
     needs: ClassVar[Needs] = "module"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
@@ -60,26 +60,26 @@ class Brought(Method):
         raise Unsupported(f"how many passes {self.name} makes is not known")
 
     def parameters(self) -> dict[str, Any]:
-        return {"profile": self.profile, **{key: _written(value) for key, value in self.options.items()}}
+        return {"profile": self.profile, **{key: _recordable(value) for key, value in self.options.items()}}
 
 
-def _written(value: Any) -> Any:
+def _recordable(value: Any) -> Any:
     """A parameter as a file can hold it."""
     if isinstance(value, str | int | float | bool | None):
         return value
     if isinstance(value, list | tuple):
-        return [_written(entry) for entry in value]
+        return [_recordable(entry) for entry in value]
     return getattr(value, "__name__", type(value).__name__)
 
 
-def as_maps(found: Sequence[Any], modalities: Sequence[Modality], values: Inputs, who: str) -> Inputs:
+def as_maps(returned: Sequence[Any], modalities: Sequence[Modality], values: Inputs, who: str) -> Inputs:
     """Maps in the shape of an `Attribution`, (n, *axes) or with one channel; raises `InvalidInput` for what does not fit."""
-    if len(found) != len(modalities):
+    if len(returned) != len(modalities):
         raise InvalidInput(
-            f"{who} returned {len(found)} maps for {len(modalities)} modalities: return one for each, in a tuple"
+            f"{who} returned {len(returned)} maps for {len(modalities)} modalities: return one for each, in a tuple"
         )
     maps = []
-    for one, modality, own in zip(found, modalities, values, strict=True):
+    for one, modality, own in zip(returned, modalities, values, strict=True):
         array = np.asarray(one.detach().cpu().numpy() if hasattr(one, "detach") else one)
         fits = (*own.shape[:-1], "1 or " * modality.spatial + str(own.shape[-1]))
         if array.dtype.kind not in "fiub":
@@ -104,22 +104,22 @@ def as_maps(found: Sequence[Any], modalities: Sequence[Modality], values: Inputs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Function(Brought):
+class Function(UserExplainer):
     """A function from NumPy arrays, channels last, to maps; it gets a batch of samples at most, and all modalities."""
 
     needs: ClassVar[Needs] = "scores"
     arity: int
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         copies = tuple(v.copy() for v in question.inputs)
         images = copies if len(copies) > 1 else copies[0]
         arguments = (images,) if self.arity == 1 else (images, class_labels(question, self.name))
         model: Any = question.model
         module = getattr(model, "module", None)
         with left_alone(*([module] if hasattr(module, "modules") else [])):
-            found = self.given(*([given_network(question)] if self.arity == 3 else []), *arguments, **self.options)
-        if library_of(found):
-            raise InvalidInput(f"{self.name} returned an object of {library_of(found)}, not maps: {RULE}")
-        every = found if isinstance(found, tuple) else (found,)
+            returned = self.given(*([given_network(question)] if self.arity == 3 else []), *arguments, **self.options)
+        if library_of(returned):
+            raise InvalidInput(f"{self.name} returned an object of {library_of(returned)}, not maps: {RULE}")
+        every = returned if isinstance(returned, tuple) else (returned,)
         maps = as_maps(every, model.modalities, question.inputs, self.name)
         return tuple(v for v, m in zip(maps, model.modalities, strict=True) if m.name in question.free), {}

@@ -38,14 +38,14 @@ def groups(
     or under "modality/id" where there are several images. Segments are those of the image with its declared range put to
     [0, 1], or, where none is declared, its own smallest and largest value: no unit changes them.
     """
-    found: list[Labels] = []
+    numbered: list[Labels] = []
     count = 0
     for modality, values in zip(question.modalities, question.values, strict=True):
         labels = _labels(modality, values[row], question.ids[row], segmentation, patch, seed)
         _, numbers = np.unique(labels, return_inverse=True)
-        found.append(numbers.reshape(labels.shape).astype(np.int64) + count)
-        count = int(found[-1].max()) + 1
-    return tuple(found)
+        numbered.append(numbers.reshape(labels.shape).astype(np.int64) + count)
+        count = int(numbered[-1].max()) + 1
+    return tuple(numbered)
 
 
 def group_count(question: Question, segmentation: str, patch: int) -> int:

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.explainers.functions import RULE, Brought, as_maps, library_of
+from crossxai.explainers.functions import RULE, UserExplainer, as_maps, library_of
 from crossxai.explainers.library_globals import patched, seeded
-from crossxai.explainers.method import Answer
+from crossxai.explainers.method import Maps
 from crossxai.explainers.native import (
     class_labels,
     given_network,
@@ -32,8 +32,8 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Object(Brought):
-    """A library's class, a function that makes an object of the network, or an object that is made already.
+class _Object(UserExplainer):
+    """A library's class, a function that makes an object of the network, or an object that exists already.
 
     Samples are asked one by one, so that none can depend on the others, and draws from global generators start from the
     sample's name. What the object's network gives must be the question's score.
@@ -42,12 +42,12 @@ class _Object(Brought):
     verb: ClassVar[str]
     """The library's method that explains."""
 
-    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def build(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The library's object, and the options of the call."""
         if not inspect.isclass(self.given) and library_of(self.given):
             if len(question.free) < len(question.model.modalities):
                 raise Unsupported(
-                    f"{self.name} was made on the whole network and cannot hold a modality: give its class"
+                    f"{self.name} was built on the whole network and cannot hold a modality: give its class"
                 )
             return self.given, options
         if not inspect.isclass(self.given):
@@ -56,7 +56,7 @@ class _Object(Brought):
         ours = list(inspect.signature(kind).parameters)
         if ours[:1] not in (["forward_func"], ["model"]) or not hasattr(kind, self.verb):
             raise Unsupported(
-                f"{self.name} is made of something else than a network: write lambda m: … that makes it of one"
+                f"{self.name} is built of something else than a network: write lambda m: … that makes it of one"
             )
         call = inspect.signature(getattr(kind, self.verb)).parameters
         for option in options:
@@ -71,7 +71,7 @@ class _OnTorch(_Object):
     forward: ClassVar[str]
     """The object's attribute that is its network."""
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         torch, model = sys.modules.get("torch"), question.model
         if torch is None or not isinstance(getattr(model, "module", None), torch.nn.Module):
             raise Unsupported(
@@ -80,9 +80,9 @@ class _OnTorch(_Object):
         labels, scores, network = class_labels(question, self.name), question.score(), torch_network(question)
         maps, extras = [], []
         with left_alone(network), _quiet():
-            made, options = self.made(network, question, dict(self.options))
-            own = getattr(made, self.forward)
-            if self.differentiates(made):
+            method, options = self.build(network, question, dict(self.options))
+            own = getattr(method, self.forward)
+            if self.differentiates(method):
                 question.trusted(gradients=True)
             with left_alone(*([own] if isinstance(own, torch.nn.Module) else [])):
                 for row, label in enumerate(labels):
@@ -90,11 +90,11 @@ class _OnTorch(_Object):
                         network.row = row
                     tensors = self._tensors(own, question, row, int(label), float(scores[row]))
                     with seeded(int(question.rng(row, 0).integers(2**31))):
-                        found, extra = self.asked(made, tensors, int(label), options)
+                        attributed, extra = self.attribute(method, tensors, int(label), options)
                     rows = tuple(v[row : row + 1] for v in question.values)
-                    maps.append(as_maps(found, question.modalities, rows, self.name))
+                    maps.append(as_maps(attributed, question.modalities, rows, self.name))
                     extras.append(extra)
-                self.released(made)
+                self.release(method)
         values = tuple(np.concatenate(column) for column in zip(*maps, strict=True))
         return values, {key: np.concatenate([extra[key] for extra in extras]) for key in extras[0]}
 
@@ -121,17 +121,17 @@ class _OnTorch(_Object):
             "model wraps, or give its class; for a probability, make it of a network that ends in one"
         )
 
-    def differentiates(self, made: Any) -> bool:
+    def differentiates(self, method: Any) -> bool:
         """Whether the object takes gradients of its network."""
         raise NotImplementedError
 
-    def asked(
-        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    def attribute(
+        self, method: Any, tensors: list[Any], label: int, options: dict[str, Any]
     ) -> tuple[list[Any], dict[str, Array]]:
         """Maps of one sample, one per free modality, channels last, and extras."""
         raise NotImplementedError
 
-    def released(self, made: Any) -> None:
+    def release(self, method: Any) -> None:
         """Let go of what the object holds of its calls."""
 
 
@@ -157,27 +157,27 @@ class _Captum(_OnTorch):
     verb: ClassVar = "attribute"
     forward: ClassVar = "forward_func"
 
-    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def build(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if isinstance(options.get("layer"), str):
             options["layer"] = _layer(question, options["layer"])
-        return super().made(network, question, options)
+        return super().build(network, question, options)
 
-    def differentiates(self, made: Any) -> bool:
+    def differentiates(self, method: Any) -> bool:
         import captum.attr
 
-        return isinstance(getattr(made, "attribution_method", made), captum.attr.GradientAttribution)
+        return isinstance(getattr(method, "attribution_method", method), captum.attr.GradientAttribution)
 
-    def asked(
-        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    def attribute(
+        self, method: Any, tensors: list[Any], label: int, options: dict[str, Any]
     ) -> tuple[list[Any], dict[str, Array]]:
-        if self.differentiates(made):
+        if self.differentiates(method):
             tensors = [t.requires_grad_() for t in tensors]
-        found = made.attribute(tuple(tensors) if len(tensors) > 1 else tensors[0], target=label, **options)
+        attributed = method.attribute(tuple(tensors) if len(tensors) > 1 else tensors[0], target=label, **options)
         extras: dict[str, Array] = {}
         if options.get("return_convergence_delta"):
-            found, delta = found
+            attributed, delta = attributed
             extras["convergence_delta"] = delta.detach().cpu().numpy().reshape(1, -1)[:, :1]
-        every = found if isinstance(found, tuple) else (found,)
+        every = attributed if isinstance(attributed, tuple) else (attributed,)
         return [v.movedim(1, -1) if v.ndim > 3 else v for v in every], extras
 
 
@@ -188,7 +188,7 @@ class _GradCam(_OnTorch):
     verb: ClassVar = "__call__"
     forward: ClassVar = "model"
 
-    def made(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def build(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         from pytorch_grad_cam.base_cam import BaseCAM
 
         if inspect.isclass(self.given):
@@ -198,34 +198,34 @@ class _GradCam(_OnTorch):
                 )
             if "target_layers" not in options:
                 options["target_layers"] = [_layer(question, question.cam_layer(options.pop("layer", "")))]
-        made, call = super().made(network, question, options)
-        known = {id(module) for module in network.modules()} | {id(m) for m in made.model.modules()}
-        if not all(id(layer) in known for layer in made.target_layers):
+        method, call = super().build(network, question, options)
+        known = {id(module) for module in network.modules()} | {id(m) for m in method.model.modules()}
+        if not all(id(layer) in known for layer in method.target_layers):
             raise Unsupported(f"{self.name}: target_layers are no layers of the network that is explained")
-        return made, call
+        return method, call
 
-    def differentiates(self, made: Any) -> bool:
-        return bool(made.uses_gradients)
+    def differentiates(self, method: Any) -> bool:
+        return bool(method.uses_gradients)
 
-    def asked(
-        self, made: Any, tensors: list[Any], label: int, options: dict[str, Any]
+    def attribute(
+        self, method: Any, tensors: list[Any], label: int, options: dict[str, Any]
     ) -> tuple[list[Any], dict[str, Array]]:
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
         (image,) = tensors
-        if not any(parameter.requires_grad for parameter in made.model.parameters()):
+        if not any(parameter.requires_grad for parameter in method.model.parameters()):
             image.requires_grad_()  # a frozen network has gradients at layers only so
-        module = sys.modules[type(made).__module__]
+        module = sys.modules[type(method).__module__]
         bars = {"tqdm": _Bars} if "tqdm" in vars(module) else {}
         with patched([module], **bars):
-            found = made(image, [ClassifierOutputTarget(label)], **options)
+            attributed = method(image, [ClassifierOutputTarget(label)], **options)
         # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
-        made.activations_and_grads.activations = made.activations_and_grads.gradients = []
-        return [found], {}
+        method.activations_and_grads.activations = method.activations_and_grads.gradients = []
+        return [attributed], {}
 
-    def released(self, made: Any) -> None:
-        if made is not self.given:
-            made.activations_and_grads.release()
+    def release(self, method: Any) -> None:
+        if method is not self.given:
+            method.activations_and_grads.release()
 
 
 class _Bars:
@@ -241,7 +241,7 @@ class _Xplique(_Object):
     library: ClassVar[str] = "xplique"
     verb: ClassVar = "explain"
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         model: Any = question.model
         if not hasattr(getattr(model, "model", None), "trainable_weights") or len(model.modalities) > 1:
             raise Unsupported(
@@ -256,43 +256,41 @@ class _Xplique(_Object):
         (values,) = question.values
         targets = np.eye(question.target.out[0], dtype=np.float32)[labels]
         with layers_left_alone(network):
-            made, options = self.made(network, question, dict(self.options))
+            method, options = self.build(network, question, dict(self.options))
             try:
-                return self._asked_of(made, question, values, targets, options)
+                return self._explain(method, question, values, targets, options)
             finally:
-                kept = type(made)._cache_models  # every model, for ever
-                for key in [key for key, one in kept.items() if one is network and network is not model.model]:
-                    del kept[key]
+                cache = type(method)._cache_models  # every model, for ever
+                for key in [key for key, one in cache.items() if one is network and network is not model.model]:
+                    del cache[key]
 
-    def _asked_of(
-        self, made: Any, question: Question, values: Array, targets: Array, options: dict[str, Any]
-    ) -> Answer:
-        if hasattr(made, "_set_channel_reducer"):
+    def _explain(self, method: Any, question: Question, values: Array, targets: Array, options: dict[str, Any]) -> Maps:
+        if hasattr(method, "_set_channel_reducer"):
             question.trusted(gradients=True)
-        own = np.asarray(made.inference_function(made.model, values.copy(), targets)).reshape(len(values), -1)
+        own = np.asarray(method.inference_function(method.model, values.copy(), targets)).reshape(len(values), -1)
         scores = question.score()
         if own.shape[1] != 1 or not np.allclose(own[:, 0], scores, rtol=1e-3, atol=1e-5):
             raise Unsupported(
                 f"{self.name} explains another number: its model gives {own[0]}, the score is {scores[0]:.6g} "
                 f"(link {question.target.link!r}): make it of the model that is wrapped, or give its class"
             )
-        found = np.asarray(made.explain(values.copy(), targets, **options))
-        return as_maps([found], question.modalities, question.values, self.name), {}
+        attributed = np.asarray(method.explain(values.copy(), targets, **options))
+        return as_maps([attributed], question.modalities, question.values, self.name), {}
 
 
-KINDS: dict[str, type[Brought]] = {"captum": _Captum, "gradcam": _GradCam, "xplique": _Xplique}
+KINDS: dict[str, type[UserExplainer]] = {"captum": _Captum, "gradcam": _GradCam, "xplique": _Xplique}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Factory(Brought):
+class Factory(UserExplainer):
     """A function of the network that returns a library's object; which library, its first call shows."""
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         network = given_network(question)
         with left_alone(*([network] if hasattr(network, "modules") else [])):
             library = library_of(self.given(network))
         if library not in KINDS:
             raise InvalidInput(f"{self.name} returned no attribution object: {RULE}")
         kind = KINDS[library](given=self.given, options=self.options, label=self.label)
-        answers = [kind.explain(part) for part in kind.parts(question)]
-        return tuple(v for maps, _ in answers for v in maps), answers[0][1] if len(answers) == 1 else {}
+        explained = [kind.explain(part) for part in kind.parts(question)]
+        return tuple(v for maps, _ in explained for v in maps), explained[0][1] if len(explained) == 1 else {}

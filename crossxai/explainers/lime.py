@@ -13,7 +13,7 @@ from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.explainers.groups import groups, lime_samples
 from crossxai.explainers.library_globals import patched
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question
@@ -68,7 +68,7 @@ class Image(Method):
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("lime.lime_image", "lime", self.name)
         _, values = question.one
         maps = np.zeros((*values.shape[:3], 1), np.float32)
@@ -195,7 +195,7 @@ class Tabular(Method):
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("lime.lime_tabular", "lime", self.name)
         modality, values = question.one
         explainer = self._explainer(library, self._background(values), modality.features) if self.background else None

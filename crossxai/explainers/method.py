@@ -34,7 +34,7 @@ FAMILIES = (
     "control",
 )
 
-Answer = tuple[Inputs, Mapping[str, Array]]
+Maps = tuple[Inputs, Mapping[str, Array]]
 """Maps, one per free modality, and extras by name: arrays (n, …) with the sample axis first."""
 
 
@@ -81,7 +81,7 @@ class Method:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
         return 1
 
-    def answerable(self, question: Question) -> Question:
+    def explainable(self, question: Question) -> Question:
         """The question about those free modalities that this method has answers for; `Unsupported` if there is none."""
         names = [m.name for m in question.modalities if m.kind in self.kinds]
         if not names:
@@ -96,20 +96,20 @@ class Method:
 
     def cost(self, question: Question) -> Passes:
         """(forward, backward) passes through the model per sample, all parts together; tests count them."""
-        each = [self.passes(part) for part in self.parts(self.answerable(question))]
+        each = [self.passes(part) for part in self.parts(self.explainable(question))]
         return sum(forward for forward, _ in each), sum(backward for _, backward in each)
 
     def passes(self, question: Question) -> Passes:
         """(forward, backward) passes per sample that one call of `explain` makes."""
         return (1, 1) if self.needs in ("gradients", "layers", "attention") else (0, 0)
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""
         raise NotImplementedError
 
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
-        question = self.answerable(question)
+        question = self.explainable(question)
         protocols: dict[str, type] = {
             "gradients": Differentiable,
             "layers": Layered,
@@ -125,14 +125,14 @@ class Method:
         question = finite(question, self.name) if self.fits else question
         parts = self.parts(question)
         with differentiating():
-            answers = [self._asked(part) for part in parts]
-        values = tuple(v for maps, _ in answers for v in maps)
+            explained = [self._explain_in_words(part) for part in parts]
+        values = tuple(v for maps, _ in explained for v in maps)
         lost = np.flatnonzero(~np.all([np.isfinite(v).reshape(len(v), -1).all(axis=1) for v in values], axis=0))
         no_map = (f"no map of {named(question.ids, lost)}: NaN or infinite",) if len(lost) else ()
-        extras = dict(answers[0][1]) if len(parts) == 1 else {
+        extras = dict(explained[0][1]) if len(parts) == 1 else {
             f"{key}.{part.free[0]}": extra
-            for part, (_, found) in zip(parts, answers, strict=True)
-            for key, extra in found.items()
+            for part, (_, of_part) in zip(parts, explained, strict=True)
+            for key, extra in of_part.items()
         }  # fmt: skip
         return Attribution(
             values=values,
@@ -166,7 +166,7 @@ class Method:
         """The layers that the maps of one part are drawn at."""
         return [question.cam_layer(getattr(self, "layer", ""))] if self.needs == "layers" else ()
 
-    def _asked(self, question: Question) -> Answer:
+    def _explain_in_words(self, question: Question) -> Maps:
         """The answer; what the library raises becomes an error of ours, with its place."""
         try:
             return self._in_chunks(question)
@@ -180,13 +180,13 @@ class Method:
                 f"{'/'.join(frame.filename.split('/')[-3:])}, line {frame.lineno})"
             ) from error
 
-    def _in_chunks(self, question: Question) -> Answer:
+    def _in_chunks(self, question: Question) -> Maps:
         size = max(1, 4 * question.batch_size // self.copies)
-        found = [self.explain(question[start : start + size]) for start in range(0, len(question), size)]
-        if len(found) == 1:
-            return found[0]
-        maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in found), strict=True))
-        return maps, {key: np.concatenate([extras[key] for _, extras in found]) for key in found[0][1]}
+        pieces = [self.explain(question[start : start + size]) for start in range(0, len(question), size)]
+        if len(pieces) == 1:
+            return pieces[0]
+        maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in pieces), strict=True))
+        return maps, {key: np.concatenate([extras[key] for _, extras in pieces]) for key in pieces[0][1]}
 
 
 def _fits(value: object, hint: Any) -> bool:

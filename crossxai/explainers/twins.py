@@ -17,7 +17,7 @@ class TorchTwinScores:
 
     inputs: the free modalities, images channels first unless `channels_last`; rows: the sample that each copy was made from,
     which recovers its held modalities and its target's weights. Everything on the way is a submodule of its own: the twin,
-    the target's softmax or sigmoid, and the weighing. `found`: the twin; `seen`: the scores of every forward pass, in
+    the target's softmax or sigmoid, and the weighing. `rebuilt`: the twin; `seen`: the scores of every forward pass, in
     order. Raises `Unsupported` for a model that gives no graph.
     """
 
@@ -26,8 +26,8 @@ class TorchTwinScores:
 
         check_link(question)
         self.question, self.channels_last = question, channels_last
-        self.found: Twin = twin(question.model, question.inputs, "torch")
-        self.dtype = getattr(torch, str(self.found.graph.dtype))
+        self.rebuilt: Twin = twin(question.model, question.inputs, "torch")
+        self.dtype = getattr(torch, str(self.rebuilt.graph.dtype))
         self.module: Any = _module(self)
         self.seen: list[Array] = []
         self._lost: list[tuple[Array, Rows]] = []  # scores that are NaN or infinite, and whose they are
@@ -70,8 +70,8 @@ class TorchTwinScores:
         beside it may look ordinary, or say zero.
         """
         own, rows = self.question.score(), np.arange(len(self.question))
-        found = [(scores, rows), (own, rows), *self._lost]
-        every, whose = (np.concatenate(column) for column in zip(*found, strict=True))
+        pairs = [(scores, rows), (own, rows), *self._lost]
+        every, whose = (np.concatenate(column) for column in zip(*pairs, strict=True))
         self.question.finite(every, whose)
         return np.asarray(np.abs(scores - own))
 
@@ -89,13 +89,13 @@ def _module(owner: TorchTwinScores) -> Any:
     import torch
     from torch import nn
 
-    question, found = owner.question, owner.found
+    question, rebuilt = owner.question, owner.rebuilt
     spatial_output = question.target.weights.ndim == 4
     axis = 1 if spatial_output else -1
     weights = torch.tensor(question.target.weights, dtype=owner.dtype)
     weights = weights.movedim(-1, 1) if spatial_output else weights
-    names = dict(zip(found.graph.inputs, (m.name for m in question.model.modalities), strict=True))
-    lost = {names[node] for node in unread(found.graph)}
+    names = dict(zip(rebuilt.graph.inputs, (m.name for m in question.model.modalities), strict=True))
+    lost = {names[node] for node in unread(rebuilt.graph)}
 
     class Weigh(nn.Module):
         """sum(weights · outputs), one weight array per row."""
@@ -108,7 +108,7 @@ def _module(owner: TorchTwinScores) -> Any:
     class Scored(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = found.module
+            self.network = rebuilt.module
             link = {"softmax": nn.Softmax(axis), "sigmoid": nn.Sigmoid()}.get(question.target.link)
             if link is not None:
                 self.link = link
@@ -142,7 +142,7 @@ def _module(owner: TorchTwinScores) -> Any:
 class KerasTwinScores:
     """A question's scores by the twin of its model, or by a copy of the twin: flat, ordinary layers, in float32.
 
-    `found`: the twin. `operator`: (a network like the twin, copies of the one free modality, targets) → scores, where the
+    `rebuilt`: the twin. `operator`: (a network like the twin, copies of the one free modality, targets) → scores, where the
     first column of targets is the row that each copy was made from, which recovers its held modalities and its target's
     weights. `seen` (n,): the score of every row's last copy, as that network gave it.
     Raises `Unsupported` for a model that gives no graph.
@@ -153,7 +153,7 @@ class KerasTwinScores:
 
         check_link(question)
         self.question = question
-        self.found: Twin = twin(question.model, question.inputs, "keras", "float32")
+        self.rebuilt: Twin = twin(question.model, question.inputs, "keras", "float32")
         self.seen = np.full(len(question), np.nan, np.float32)
         self._inputs = [tf.constant(values, tf.float32) for values in question.inputs]
         self._weights = tf.constant(question.target.weights, tf.float32)

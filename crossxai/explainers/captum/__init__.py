@@ -36,9 +36,9 @@ def forward(question: Question) -> Any:
             arrays = tuple(x.detach().numpy() for x in inputs)
             if not wanted:
                 return torch.from_numpy(question.score(arrays, rows.numpy()))
-            scores, gradients = question.score_and_grad(arrays, rows.numpy())
+            values, gradients = question.score_and_grad(arrays, rows.numpy())
             ctx.gradients = [torch.from_numpy(g) for g in gradients]
-            return torch.from_numpy(scores)
+            return torch.from_numpy(values)
 
         @staticmethod
         @torch.autograd.function.once_differentiable  # second order is refused, never silently wrong
@@ -46,12 +46,12 @@ def forward(question: Question) -> Any:
             scaled = [g * upstream.reshape(-1, *[1] * (g.ndim - 1)).to(g.dtype) for g in ctx.gradients]
             return (None, None, *scaled)
 
-    def ask(*arguments: Any) -> Any:
+    def scores(*arguments: Any) -> Any:
         *inputs, rows = arguments
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         return Scores.apply(wanted, rows, *inputs)
 
-    return ask
+    return scores
 
 
 def attribute(
@@ -62,8 +62,8 @@ def attribute(
 
     index = np.arange(len(question)) if rows is None else rows
     inputs = tuple(torch.tensor(v[index], requires_grad=gradients) for v in question.values)
-    found = attribution.attribute(inputs, additional_forward_args=(torch.from_numpy(index),), **arguments)
-    return [tensor.detach().numpy() for tensor in found] if isinstance(found, tuple) else [found.detach().numpy()]
+    maps = attribution.attribute(inputs, additional_forward_args=(torch.from_numpy(index),), **arguments)
+    return [tensor.detach().numpy() for tensor in maps] if isinstance(maps, tuple) else [maps.detach().numpy()]
 
 
 def room(question: Question, rows: int) -> int:
@@ -105,8 +105,8 @@ class GroupMethod(Method):
 
     def labels(self, question: Question, row: int) -> tuple[tuple[Labels, ...], int]:
         """The group numbers of one sample's entries, and how many groups there are."""
-        found = groups(question, row, self.segmentation, self.patch, getattr(self, "seed", 0))
-        return found, 1 + max(int(labels.max()) for labels in found)
+        labels = groups(question, row, self.segmentation, self.patch, getattr(self, "seed", 0))
+        return labels, 1 + max(int(numbers.max()) for numbers in labels)
 
     def baselines(self, question: Question) -> tuple[float, ...]:
         """One fill per free modality, as Captum takes them."""

@@ -11,7 +11,7 @@ from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import PathMethod, bilinear
 from crossxai.explainers.library_globals import seeded
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.question import Question
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -33,7 +33,7 @@ class Saliency(Method):
     reference: ClassVar = "Simonyan et al. 2013"
     joint: ClassVar = True
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).Saliency(forward(question)), question)
         if self.profile == "canonical":
             by_modality = zip(question.modalities, maps, strict=True)
@@ -54,7 +54,7 @@ class InputXGradient(Method):
     reference: ClassVar = "Shrikumar et al. 2016"
     joint: ClassVar = True
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).InputXGradient(forward(question)), question)
         return signed(self, question, maps), {}
 
@@ -98,7 +98,7 @@ class IntegratedGradients(PathMethod):
     def copies(self) -> int:
         return 1  # Captum walks the path in pieces
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         method = captum(self.name).IntegratedGradients(forward(question))
         canonical = self.profile == "canonical"
         maps = attribute(
@@ -151,15 +151,15 @@ class GradientShap(Method):
     def passes(self, question: Question) -> Passes:
         return self.samples, self.samples
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         import torch
 
         method = captum(self.name).GradientShap(forward(question))
         baselines = tuple(torch.from_numpy(np.full_like(v[:1], self.baseline)) for v in question.values)
-        found = []
+        per_sample = []
         for row in range(len(question)):
             with seeded(seed_of(question, row, self.seed)):
-                found.append(
+                per_sample.append(
                     attribute(
                         method,
                         question,
@@ -169,7 +169,7 @@ class GradientShap(Method):
                         stdevs=float(self.stdev),
                     )
                 )
-        return signed(self, question, [np.concatenate(column) for column in zip(*found, strict=True)]), {}
+        return signed(self, question, [np.concatenate(column) for column in zip(*per_sample, strict=True)]), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,7 @@ class LayerGradCam(Method):
 
     layer: str = ""
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         import torch
 
         library = captum(self.name)

@@ -11,7 +11,7 @@ from crossxai.errors import InvalidInput, UnknownName
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import noise
 from crossxai.explainers.library_globals import seeded
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.question import Question
 
 BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrated_gradients": "IntegratedGradients"}
@@ -58,7 +58,7 @@ class _Tunnel(Method):
         each = self.samples * (self.steps if self.over == "integrated_gradients" else 1)
         return each, each
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = captum(self.name)
         batch = min(self.samples, room(question, len(question)))
         options: dict[str, Any] = {}

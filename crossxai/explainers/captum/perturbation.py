@@ -14,7 +14,7 @@ from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room
 from crossxai.explainers.families import WindowMethod
 from crossxai.explainers.groups import Labels
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.model import Array, Inputs
 from crossxai.question import Question, Rows
 
@@ -46,7 +46,7 @@ class Occlusion(WindowMethod):
             total += math.prod(windows) if modality.spatial else values.shape[-1]
         return total, 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         self.check_space(question)
         windows, strides = [], []
         for modality, values in zip(question.modalities, question.values, strict=True):
@@ -81,10 +81,10 @@ def _ablated(method: Method, question: Question, rows: Rows, labels: tuple[Label
     return narrow(maps, labels)
 
 
-def _in_place(found: list[tuple[Rows, Inputs]]) -> Inputs:
+def _in_place(parts: list[tuple[Rows, Inputs]]) -> Inputs:
     """Maps of sets of samples, put in the order of the samples."""
-    order = np.argsort(np.concatenate([rows for rows, _ in found]))
-    return tuple(np.concatenate(column)[order] for column in zip(*(maps for _, maps in found), strict=True))
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return tuple(np.concatenate(column)[order] for column in zip(*(maps for _, maps in parts), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +108,12 @@ class FeatureAblation(GroupMethod):
     def passes(self, question: Question) -> Passes:
         return 1 + self.group_count(question), 0
 
-    def explain(self, question: Question) -> Answer:
-        found = [
+    def explain(self, question: Question) -> Maps:
+        parts = [
             (rows, _ablated(self, question, rows, labels, baselines=self.baselines(question)))
             for rows, labels in self.alike(question)
         ]
-        return _in_place(found), {}
+        return _in_place(parts), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class ModalityAblation(Method):
     def passes(self, question: Question) -> Passes:
         return 1 + len(question.modalities), 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         whole = [
             np.full((len(question), *v.shape[1:-1], 1 if m.spatial else v.shape[-1]), number, np.int64)
             for number, (m, v) in enumerate(zip(question.modalities, question.values, strict=True))
@@ -163,7 +163,7 @@ class ModalityAblation(Method):
         """One fill per free modality, as Captum takes them: a number, or a tensor of one sample."""
         import torch
 
-        given, found = dict(self.baselines or {}), list[Any]()
+        given, fills = dict(self.baselines or {}), list[Any]()
         known = [m.name for m in question.model.modalities]
         for name in given:
             if name not in known:
@@ -175,10 +175,10 @@ class ModalityAblation(Method):
                     f"{self.name}: {len(fill)} baselines for {modality.name!r}, which has {len(modality.features)} "
                     f"{modality.axes[-1]}s: write one number, or one per {modality.axes[-1]}"
                 )
-            found.append(
+            fills.append(
                 torch.from_numpy(np.broadcast_to(fill, (1, *values.shape[1:])).copy()) if fill.ndim else float(fill)
             )
-        return tuple(found)
+        return tuple(fills)
 
 
 def _numbers(fill: object) -> bool:
@@ -214,19 +214,19 @@ class FeaturePermutation(GroupMethod):
     def passes(self, question: Question) -> Passes:
         return 1 + self.group_count(question), 0
 
-    def _in_chunks(self, question: Question) -> Answer:
+    def _in_chunks(self, question: Question) -> Maps:
         return self.explain(question)  # the donors are all samples; `explain` takes the copies in pieces
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         if len(question) < 2:
             raise Unsupported(f"{self.name} swaps entries between samples, and there is only one: ask about several")
-        found = []
+        parts = []
         for rows, labels in self.alike(question):
             pieces = -(-len(rows) // (4 * question.batch_size))
             for some in np.array_split(np.arange(len(rows)), pieces):
                 numbers = labels[0][some]
-                found.append((rows[some], self._swapped(question, rows[some], numbers)))
-        return _in_place(found), {}
+                parts.append((rows[some], self._swapped(question, rows[some], numbers)))
+        return _in_place(parts), {}
 
     def _swapped(self, question: Question, rows: Rows, labels: Labels) -> Inputs:
         import torch

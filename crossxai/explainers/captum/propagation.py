@@ -23,7 +23,7 @@ from crossxai.explainers.captum.rules import (
     rescaling,
     split_shared_activations,
 )
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.process import ALONE
@@ -40,7 +40,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _ask(method: Any, twin: TorchTwinScores, rows: Rows, **options: Any) -> Any:
+def _attribute(method: Any, twin: TorchTwinScores, rows: Rows, **options: Any) -> Any:
     with _quiet():
         return method.attribute(twin.inputs(rows), additional_forward_args=(twin.rows(rows),), **options)
 
@@ -50,14 +50,14 @@ def _in_pieces(
 ) -> tuple[list[Array], Array]:
     """Maps and the twin's scores of all samples, batch by batch; prepare: what to do before each."""
     size, n = twin.question.batch_size, len(twin.question)
-    found, scores = [], []
+    pieces, scores = [], []
     for start in range(0, n, size):
         if prepare is not None:
             prepare()
         twin.seen.clear()
-        found.append(twin.arrays(_ask(method, twin, np.arange(start, min(start + size, n)))))
+        pieces.append(twin.arrays(_attribute(method, twin, np.arange(start, min(start + size, n)))))
         scores.append(twin.seen[0])
-    return [np.concatenate(column) for column in zip(*found, strict=True)], np.concatenate(scores)
+    return [np.concatenate(column) for column in zip(*pieces, strict=True)], np.concatenate(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class _Hooked(Method):
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
         maps, scores = _in_pieces(self._method(captum(self.name), twin), twin)
         return signed(self, question, maps), {"twin_gap": twin.gap(scores)}
@@ -139,12 +139,12 @@ class GuidedGradCam(_Hooked):
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         name = twin.question.twin_layer(self.layer, self.name)
-        if name not in twin.found.layers:
+        if name not in twin.rebuilt.layers:
             raise Unsupported(
                 f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"
             )
         hookable_relus(twin, self.name)
-        return library.GuidedGradCam(twin.module, twin.found.layers[name])
+        return library.GuidedGradCam(twin.module, twin.rebuilt.layers[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,19 +174,19 @@ class DeepLift(_Hooked):
     def passes(self, question: Question) -> Passes:
         return 3, 2
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
         method = rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
-        found, scores, gaps = [], [], []
+        per_sample, scores, gaps = [], [], []
         for row in range(len(question)):
             twin.seen.clear()
             baselines = tuple(twin.tensor(b) for b in self._baselines(question))
-            maps = twin.arrays(_ask(method, twin, np.array([row]), baselines=baselines))
+            maps = twin.arrays(_attribute(method, twin, np.array([row]), baselines=baselines))
             ours, theirs = np.split(twin.seen[0], 2)  # the sample beside each of its baselines
-            found.append(maps)
+            per_sample.append(maps)
             scores.append(ours[0])
             gaps.append(sum(float(v.sum()) for v in maps) - float((ours - theirs).mean()))
-        arrays = [np.concatenate(column) for column in zip(*found, strict=True)]
+        arrays = [np.concatenate(column) for column in zip(*per_sample, strict=True)]
         extras = {"completeness_gap": np.array(gaps), "twin_gap": twin.gap(np.array(scores))}
         return signed(self, question, arrays), extras
 
@@ -223,14 +223,14 @@ class DeepLiftShap(DeepLift):
         return 2 * self.baselines + 1, 2 * self.baselines
 
     def _baselines(self, question: Question) -> list[Array]:
-        found = []
+        baselines = []
         for modality, values in zip(question.modalities, question.values, strict=True):
             low, high = modality.range or (self.baseline, self.baseline)
             levels = np.linspace(low, high, self.baselines).astype(values.dtype)
-            found.append(
+            baselines.append(
                 np.broadcast_to(levels.reshape(-1, *[1] * (values.ndim - 1)), (len(levels), *values.shape[1:]))
             )
-        return found
+        return baselines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +263,7 @@ class Lrp(_Hooked):
     def passes(self, question: Question) -> Passes:
         return 3, 1
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
         split_shared_activations(twin)
         arrays, score = _in_pieces(

@@ -70,9 +70,9 @@ def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
             if not ours or not self.satisfies_attribute_criteria(module):
                 return super()._backward_hook(module, grad_input, grad_output)
             rule = _max_pool if isinstance(module, nn.MaxPool2d) else nonlinear
-            found = rule(module, module.input, module.output, grad_input, grad_output, eps=self.eps)
+            multipliers = rule(module, module.input, module.output, grad_input, grad_output, eps=self.eps)
             del module.input, module.output
-            return found
+            return multipliers
 
     method = Rescaling(twin.module)
     if complete:
@@ -113,7 +113,7 @@ def split_shared_activations(twin: TorchTwinScores) -> None:
     """
     from torch import nn
 
-    network, nodes = twin.found.module, twin.found.graph.nodes
+    network, nodes = twin.rebuilt.module, twin.rebuilt.graph.nodes
     readers = Counter(source for node in nodes for source in node.inputs)
     for node in nodes:
         if node.op in ACTIVATIONS and readers[node.inputs[0]] > 1:

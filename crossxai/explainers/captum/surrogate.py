@@ -15,7 +15,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
 from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
 from crossxai.explainers.library_globals import seeded
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -58,10 +58,12 @@ class _Fitted(GroupMethod):
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
         raise NotImplementedError
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         require("sklearn.linear_model", "lime", self.name)
-        found = [spread(self._weights(question, row), self.labels(question, row)[0]) for row in range(len(question))]
-        return tuple(np.stack(column) for column in zip(*found, strict=True)), {}
+        per_sample = [
+            spread(self._weights(question, row), self.labels(question, row)[0]) for row in range(len(question))
+        ]
+        return tuple(np.stack(column) for column in zip(*per_sample, strict=True)), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,9 +201,9 @@ class ShapleyValueSampling(GroupMethod):
     def passes(self, question: Question) -> Passes:
         return 1 + self.samples * self.group_count(question), 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         method = captum(self.name).ShapleyValueSampling(forward(question))
-        found = []
+        per_sample = []
         for row in range(len(question)):
             labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
             with seeded(seed_of(question, row, self.seed)):
@@ -215,5 +217,5 @@ class ShapleyValueSampling(GroupMethod):
                     n_samples=self.samples,
                     perturbations_per_eval=room(question, 1),
                 )
-            found.append(narrow(maps, labels))
-        return tuple(np.concatenate(column) for column in zip(*found, strict=True)), {}
+            per_sample.append(narrow(maps, labels))
+        return tuple(np.concatenate(column) for column in zip(*per_sample, strict=True)), {}

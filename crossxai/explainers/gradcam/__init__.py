@@ -18,7 +18,7 @@ import numpy as np
 from crossxai.attribution import Needs
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.library_globals import patched
-from crossxai.explainers.method import Answer, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -56,7 +56,7 @@ class CamMethod(Method):
     def passes(self, question: Question) -> Passes:
         return 1, int(self.gradients)
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         layer = question.cam_layer(self.layer)
         if self.gradients:

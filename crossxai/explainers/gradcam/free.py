@@ -12,7 +12,7 @@ from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
 from crossxai.explainers.library_globals import seeded
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -41,7 +41,7 @@ class _Drawing(CamMethod):
 
     gradients: ClassVar = False
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         _, activation = question.layer_score(question.cam_layer(self.layer))
         maps = []
@@ -139,7 +139,7 @@ class _PerChannel(SmoothCam):
     def passes(self, question: Question) -> Passes:
         return 1 + question.cam_size(self.layer)[-1], 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         layer = question.cam_layer(self.layer)
         scores, activation = question.layer_score(layer)
@@ -205,9 +205,9 @@ class ScoreCAM(_PerChannel):
             masks = (masks - low) / np.where(high > low, high - low, 1)
             return ((images[rows[part]] * masks[..., None]).astype(images.dtype),)
 
-        found = question.score_stream(rows, masked).reshape(len(images), count).astype(np.float64)
-        found = np.exp(found - found.max(axis=1, keepdims=True))
-        return np.asarray((found / found.sum(axis=1, keepdims=True)).astype(activation.dtype))
+        seen = question.score_stream(rows, masked).reshape(len(images), count).astype(np.float64)
+        shares = np.exp(seen - seen.max(axis=1, keepdims=True))
+        return np.asarray((shares / shares.sum(axis=1, keepdims=True)).astype(activation.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)

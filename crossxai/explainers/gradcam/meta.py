@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.gradcam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one
 from crossxai.process import require
@@ -38,7 +38,7 @@ class FinerCAM(SmoothCam):
 
     alpha: float = 1.0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         require("pytorch_grad_cam", "gradcam", self.name)
         weights = question.target.weights
         label = _labels(weights, self.name)
@@ -122,7 +122,7 @@ class RefineCAM(CamMethod):
         count = len(self._chosen(question))
         return count, count
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         import torch
 
@@ -182,7 +182,7 @@ class SESS(SmoothCam):
         windows = sum((-(-step * i // side) + 1) ** 2 for i in range(self.sizes))
         return 2 * windows, windows
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         height, width = question.values[0].shape[1:3]
         if height != width:

@@ -14,7 +14,7 @@ import numpy as np
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.gradcam import SmoothCam, nchw
-from crossxai.explainers.method import Answer, Method, Passes, channel_sum
+from crossxai.explainers.method import Maps, Method, Passes, channel_sum
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.porting.graph import Graph
@@ -31,19 +31,19 @@ class _TwinCam(SmoothCam):
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
         twin = TorchTwinScores(question)
-        made = self.prepare(library, twin)
+        cam = self.prepare(library, twin)
         maps, scores = [], []
         for start in range(0, len(question), self.piece(question)):
             part = question[start : start + self.piece(question)]
-            made.model.rows = np.arange(start, start + len(part))
+            cam.model.rows = np.arange(start, start + len(part))
             twin.seen.clear()
-            maps.append(self.maps(made, part))
+            maps.append(self.maps(cam, part))
             scores.append(twin.seen[0])
             # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
-            made.activations_and_grads.activations = made.activations_and_grads.gradients = []
+            cam.activations_and_grads.activations = cam.activations_and_grads.gradients = []
         return (np.concatenate(maps),), {"twin_gap": twin.gap(np.concatenate(scores))}
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
@@ -95,13 +95,13 @@ class FullGrad(_TwinCam):
             raise InvalidInput(f"{self.name} adds up all layers: leave layer empty, got {self.layer!r}")
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
-        graph = twin.found.graph
+        graph = twin.rebuilt.graph
         _, values = twin.question.one
         start = graph.inputs[[m.name for m in twin.question.model.modalities].index(twin.question.free[0])]
         # In the order in which they run, which is the one in which the library pairs biases with gradients.
-        made = self.make(library, _scoring(twin, [twin.found.module.layer(node) for node in _reached(graph, start)]))
-        made.get_target_width_height = lambda _x: (values.shape[2], values.shape[1])
-        return made
+        cam = self.make(library, _scoring(twin, [twin.rebuilt.module.layer(node) for node in _reached(graph, start)]))
+        cam.get_target_width_height = lambda _x: (values.shape[2], values.shape[1])
+        return cam
 
     def piece(self, question: Question) -> int:
         return 1  # it enlarges every channel of every layer to the size of the image
@@ -134,13 +134,13 @@ class ShapleyCAM(_TwinCam):
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         layer = twin.question.twin_layer(self.layer, self.name)
-        if layer not in twin.found.layers:
+        if layer not in twin.rebuilt.layers:
             known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
             raise Unsupported(f"{self.name}: layer {layer!r} cannot be differentiated twice: {known}")
-        twin.found.module.requires_grad_(
+        twin.rebuilt.module.requires_grad_(
             True
         )  # the second derivative is asked of gradients that depend on nothing otherwise
-        return library.ShapleyCAM(_scoring(twin), [twin.found.layers[layer]])
+        return library.ShapleyCAM(_scoring(twin), [twin.rebuilt.layers[layer]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +163,12 @@ class GuidedBackprop(Method):
     def passes(self, question: Question) -> Passes:
         return 2, 1
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         import torch
 
         library = require("pytorch_grad_cam", "gradcam", self.name)
         twin = TorchTwinScores(question)
-        if not any(isinstance(layer, torch.nn.ReLU) for layer in twin.found.module.modules()):
+        if not any(isinstance(layer, torch.nn.ReLU) for layer in twin.rebuilt.module.modules()):
             raise Unsupported(
                 f"{self.name}: model {question.model.name!r} has no ReLU to guide: it would be the gradient"
             )
@@ -190,7 +190,7 @@ class GuidedBackprop(Method):
         for row in range(len(question)):
             model.rows = np.array([row])
             maps.append(guided(nchw(question.values[0][row : row + 1]).to(twin.dtype), 0))
-        found = np.stack(maps)
-        return (found if self.profile == "native" else channel_sum(found),), {
+        stacked = np.stack(maps)
+        return (stacked if self.profile == "native" else channel_sum(stacked),), {
             "twin_gap": twin.gap(np.concatenate(twin.seen))
         }

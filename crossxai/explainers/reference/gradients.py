@@ -10,7 +10,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import PathMethod, bilinear, noise
-from crossxai.explainers.method import Answer, Passes, channel_sum
+from crossxai.explainers.method import Maps, Passes, channel_sum
 from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
@@ -27,7 +27,7 @@ class Saliency(Referee):
     reference: ClassVar = "Simonyan et al. 2013"
     conventions: ClassVar = {"canonical": "largest absolute gradient over channels"}
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
         maps = [np.abs(g) for g in gradients]
         pairs = zip(question.modalities, maps, strict=True)
@@ -45,7 +45,7 @@ class GradientXInput(Referee):
     reference: ClassVar = "Shrikumar et al. 2016"
     conventions: ClassVar = {"canonical": "summed over channels"}
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
         return _summed(question, [x * g for x, g in zip(question.values, gradients, strict=True)]), {}
 
@@ -68,7 +68,7 @@ class IntegratedGradients(Referee, PathMethod):
     def passes(self, question: Question) -> Passes:
         return self.steps, self.steps  # the ends of the path give the two scores of the completeness gap
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         alphas = np.linspace(0, 1, self.steps)
         weights = np.full(self.steps, 1 / (self.steps - 1))
         weights[[0, -1]] /= 2
@@ -114,7 +114,7 @@ class SmoothGrad(Referee):
     def passes(self, question: Question) -> Passes:
         return self.samples, self.samples
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         drawn = [noise(question, row, self.samples, self.seed) for row in range(len(question))]
         widths = [1.0 if m.range is None else m.range[1] - m.range[0] for m in question.modalities]
         points = tuple(
@@ -143,7 +143,7 @@ class GradCAM(Referee):
 
     layer: str = ""
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, values = question.one
         _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
         weights = gradient.mean(axis=(1, 2))

@@ -19,7 +19,7 @@ from crossxai.explainers.groups import (
     shap_coalitions,
     spread,
 )
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.reference import Referee
 from crossxai.model import Array
 from crossxai.question import Question
@@ -46,7 +46,7 @@ class _Groups(Referee):
         if self.patch < 1:
             raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         columns: list[tuple[Array, ...]] = []
         for row in range(len(question)):
             labels = self._labels(question, row)
@@ -151,7 +151,7 @@ class Shapley(_Groups):
             )
         return 2**count, 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         self.passes(question)
         return super().explain(question)
 
@@ -162,11 +162,11 @@ class Shapley(_Groups):
         scores = self._scores(question, row, labels, shown)
         sizes = shown.sum(axis=1)
         share = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
-        found = np.zeros(count)
+        values = np.zeros(count)
         for group in range(count):
             without = coalitions[shown[:, group] == 0]
-            found[group] = (share[sizes[without]] * (scores[without | 1 << group] - scores[without])).sum()
-        return found
+            values[group] = (share[sizes[without]] * (scores[without | 1 << group] - scores[without])).sum()
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)

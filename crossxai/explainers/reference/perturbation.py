@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import WindowMethod, bilinear
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
@@ -38,7 +38,7 @@ class Occlusion(Referee, WindowMethod):
         pairs = zip(question.modalities, question.values, strict=True)
         return 1 + sum(len(self._windows(modality, values)) for modality, values in pairs), 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         self.check_space(question)
         n, untouched = len(question), question.score()
         maps: list[Array] = []
@@ -104,7 +104,7 @@ class Rise(Referee):
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
 
-    def explain(self, question: Question) -> Answer:
+    def explain(self, question: Question) -> Maps:
         _, values = question.one
         maps = np.zeros((*values.shape[:3], 1), values.dtype)
         for row, image in enumerate(values):

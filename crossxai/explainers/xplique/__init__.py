@@ -20,20 +20,20 @@ import numpy as np
 from crossxai.attribution import Needs
 from crossxai.errors import CrossXAIError
 from crossxai.explainers.library_globals import patched
-from crossxai.explainers.method import Answer, Method
+from crossxai.explainers.method import Maps, Method
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
 
-class Asking:
+class NumberedQuestion:
     """A question under a number that rides in `targets`; what the question raises is kept for the caller."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
         self.failure: CrossXAIError | None = None
         self.number = next(_NUMBERS) % 2**24  # float32 holds these exactly
-        _ASKED[self.number] = self
+        _BY_NUMBER[self.number] = self
 
     @property
     def rows(self) -> Array:
@@ -41,24 +41,24 @@ class Asking:
         rows = np.arange(len(self.question), dtype=np.float32)
         return np.stack([rows, np.full_like(rows, self.number)], axis=1)
 
-    def ask(self, ask: Callable[..., Any], x: Array, targets: Array) -> Any:
+    def call(self, verb: Callable[..., Any], x: Array, targets: Array) -> Any:
         """Scores, or scores and gradients, of copies x of the rows that the targets name."""
         try:
-            return ask((x.astype(self.question.values[0].dtype, copy=False),), targets[:, 0].astype(np.intp))
+            return verb((x.astype(self.question.values[0].dtype, copy=False),), targets[:, 0].astype(np.intp))
         except CrossXAIError as error:
             self.failure = error
             raise
 
 
 _NUMBERS = count()
-_ASKED: WeakValueDictionary[int, Asking] = WeakValueDictionary()
+_BY_NUMBER: WeakValueDictionary[int, NumberedQuestion] = WeakValueDictionary()
 
 
 def score(_model: Any, inputs: Any, targets: Any) -> Any:
     """Xplique's operator for perturbation methods: scores alone."""
     import tensorflow as tf
 
-    return tf.ensure_shape(tf.numpy_function(_ask, [inputs, targets], tf.float32), (inputs.shape[0],))
+    return tf.ensure_shape(tf.numpy_function(_scores, [inputs, targets], tf.float32), (inputs.shape[0],))
 
 
 def gradient(_model: Any, inputs: Any, targets: Any) -> Any:
@@ -67,30 +67,30 @@ def gradient(_model: Any, inputs: Any, targets: Any) -> Any:
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def scores(x: Any) -> Any:
-        found, gradients = tf.numpy_function(_ask_both, [x, targets], (tf.float32, tf.float32))
+        values, gradients = tf.numpy_function(_scores_and_gradients, [x, targets], (tf.float32, tf.float32))
         gradients = tf.ensure_shape(gradients, x.shape)
 
         def backward(upstream: Any) -> Any:
             return gradients * tf.reshape(upstream, (-1, *[1] * (len(x.shape) - 1)))
 
-        return tf.ensure_shape(found, (x.shape[0],)), backward
+        return tf.ensure_shape(values, (x.shape[0],)), backward
 
     return scores(inputs)
 
 
-def _ask(x: Array, targets: Array) -> Array:
-    asking = _ASKED[int(targets[0, 1])]
-    return np.asarray(asking.ask(asking.question.score, x, targets), np.float32)
+def _scores(x: Array, targets: Array) -> Array:
+    numbered = _BY_NUMBER[int(targets[0, 1])]
+    return np.asarray(numbered.call(numbered.question.score, x, targets), np.float32)
 
 
-def _ask_both(x: Array, targets: Array) -> tuple[Array, Array]:
-    asking = _ASKED[int(targets[0, 1])]
-    scores, (gradients,) = asking.ask(asking.question.score_and_grad, x, targets)
+def _scores_and_gradients(x: Array, targets: Array) -> tuple[Array, Array]:
+    numbered = _BY_NUMBER[int(targets[0, 1])]
+    scores, (gradients,) = numbered.call(numbered.question.score_and_grad, x, targets)
     return scores.astype(np.float32, copy=False), gradients.astype(np.float32, copy=False)
 
 
 def differentiating(kind: Any, **options: Any) -> Any:
-    """One of Xplique's gradient methods, asking through `gradient`.
+    """One of Xplique's gradient methods, numbered through `gradient`.
 
     Every instance makes a tf.function of its operator, to be traced again (measured: 20 ms, a batch of a small network);
     the operator is always the same here, so the instances share the one that the library made of it.
@@ -114,19 +114,19 @@ class XpliqueMethod(Method):
     needs: ClassVar[Needs]
     kinds: ClassVar[tuple[str, ...]] = ("image", "table")
 
-    def explain(self, question: Question) -> Answer:
-        asking = Asking(question)
+    def explain(self, question: Question) -> Maps:
+        numbered = NumberedQuestion(question)
         library = require("xplique.attributions", "xplique", self.name)
         import tensorflow as tf
 
         try:
-            return self._explain(library, question, asking.rows)
+            return self._explain(library, question, numbered.rows)
         except tf.errors.OpError as error:
-            if asking.failure is not None:
-                raise asking.failure from error
+            if numbered.failure is not None:
+                raise numbered.failure from error
             raise
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         raise NotImplementedError
 
 
@@ -145,8 +145,8 @@ def seeded(owner: Any, seed: int) -> Iterator[None]:
     import tensorflow as tf
     from tensorflow.python.eager import context
 
-    found = {} if owner is None else {name: getattr(owner, name) for name in vars(owner)}
-    eager = {name: f.python_function for name, f in found.items() if hasattr(f, "python_function")}
+    functions = {} if owner is None else {name: getattr(owner, name) for name in vars(owner)}
+    eager = {name: f.python_function for name, f in functions.items() if hasattr(f, "python_function")}
     # Seeding restarts TensorFlow's own stream of seeds: keep its place, or the user's next draw would be an old one.
     state = vars(context.context())
     with swapped(owner, **eager):

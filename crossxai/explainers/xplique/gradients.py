@@ -10,7 +10,7 @@ import numpy as np
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import PathMethod, noise
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.xplique import XpliqueMethod, differentiating, swapped
 from crossxai.model import Array
 from crossxai.process import require
@@ -28,7 +28,7 @@ class Saliency(XpliqueMethod):
     conventions: ClassVar = {p: "largest absolute gradient over channels" for p in ("native", "canonical")}
     needs: ClassVar = "gradients"
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         method = differentiating(library.Saliency, batch_size=question.batch_size)
         return (method(question.values[0], rows).numpy(),), {}
 
@@ -44,7 +44,7 @@ class GradientInput(XpliqueMethod):
     conventions: ClassVar = {"native": "mean over channels", "canonical": "summed over channels"}
     needs: ClassVar = "gradients"
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         reducer = "mean" if self.profile == "native" else "sum"
         method = differentiating(library.GradientInput, batch_size=question.batch_size, reducer=reducer)
         return (method(question.values[0], rows).numpy(),), {}
@@ -70,7 +70,7 @@ class IntegratedGradients(PathMethod, XpliqueMethod):
     }
     needs: ClassVar = "gradients"
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
         native = self.profile == "native"
         method = differentiating(
@@ -110,7 +110,7 @@ class ForGrad(XpliqueMethod):
         if self.sigma < 1:
             raise InvalidInput(f"{self.name}: sigma must be at least 1, got {self.sigma}")
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
         height, width = values.shape[1:3]
         if height != width:
@@ -151,7 +151,7 @@ class _Noisy(XpliqueMethod):
     def passes(self, question: Question) -> Passes:
         return self.samples, self.samples
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
         native = self.profile == "native"
         low, high = (0.0, 1.0) if native or modality.range is None else modality.range
@@ -238,6 +238,6 @@ class VarGrad(_Noisy):
     }
     statistic: ClassVar = "VarGrad"
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (maps,), extras = super()._explain(library, question, rows)
         return (maps if self.profile == "native" else maps * np.float32((self.samples - 1) / self.samples),), extras

@@ -16,7 +16,7 @@ import numpy as np
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.twins import KerasTwinScores
 from crossxai.explainers.xplique import XpliqueMethod
 from crossxai.model import Array
@@ -35,7 +35,7 @@ class _Cam(XpliqueMethod):
 
     layer: str = ""
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         import tensorflow as tf
 
         _, values = question.one
@@ -132,11 +132,11 @@ class FEM(XpliqueMethod):
     def passes(self, question: Question) -> Passes:
         return 1, 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         import tensorflow as tf
 
         _, values = question.one
-        _, found = question.layer_score(question.cam_layer(self.layer))
+        _, activation = question.layer_score(question.cam_layer(self.layer))
         parts = iter(range(0, len(values), question.batch_size))
 
         class Fed(library.FEM):  # type: ignore[misc]
@@ -147,7 +147,7 @@ class FEM(XpliqueMethod):
 
             def model(self, images: Any) -> Any:
                 start = next(parts)
-                return tf.constant(found[start : start + len(images)], tf.float32)
+                return tf.constant(activation[start : start + len(images)], tf.float32)
 
         return (Fed(self.k).explain(values).numpy(),), {}
 
@@ -167,10 +167,10 @@ class _Rewritten(XpliqueMethod):
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (values,) = question.values
         scores = KerasTwinScores(question)
-        network = scores.found.module
+        network = scores.rebuilt.module
         overriding = require("xplique.commons.model_override", "xplique", self.name)
         batching = require("xplique.commons.operators_operations", "xplique", self.name).operator_batching
         if not any(overriding.is_relu(layer) for layer in network.layers):
@@ -192,12 +192,12 @@ class _Rewritten(XpliqueMethod):
 @contextmanager
 def _forgotten(library: Any, network: Any) -> Iterator[None]:
     """Xplique keeps every Keras model it has seen, for ever, in a class: not this one."""
-    kept = library.Saliency._cache_models
+    cache = library.Saliency._cache_models
     try:
         yield
     finally:
-        for key in [key for key, model in kept.items() if model is network]:
-            del kept[key]
+        for key in [key for key, model in cache.items() if model is network]:
+            del cache[key]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import WindowMethod
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array
 from crossxai.question import Question
@@ -50,7 +50,7 @@ class Occlusion(WindowMethod, XpliqueMethod):
         space, patch, stride = self._window(question)
         return 1 + math.prod((size - patch) // stride + 1 for size in space), 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
         space, patch, stride = self._window(question)
         self.check_space(question, tables=self.profile == "native")
@@ -105,7 +105,7 @@ class Rise(XpliqueMethod):
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (values,) = question.values
         method = library.Rise(
             None,

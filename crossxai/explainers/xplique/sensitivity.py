@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.explainers.method import Answer
+from crossxai.explainers.method import Maps
 from crossxai.explainers.xplique import XpliqueMethod, score
 from crossxai.model import Array
 from crossxai.process import require
@@ -72,7 +72,7 @@ class _Sensitivity(XpliqueMethod):
                 'write sampler = "scipy_sobol"'
             )
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         _, values = question.one
         sampler = f"{SAMPLERS[self.sampler]}{self.replicated}"
         if self.sampler != "latin_hypercube":

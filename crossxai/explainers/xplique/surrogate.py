@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crossxai.attribution import Needs
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.groups import check_segmentation, constrained_values, groups, lime_samples, shap_coalitions
-from crossxai.explainers.method import Answer, Passes
+from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
@@ -52,7 +52,7 @@ class _Surrogate(XpliqueMethod):
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Answer:
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         import tensorflow as tf
 
         modality, values = question.one

@@ -275,7 +275,7 @@ def test_maps_that_do_not_fit_and_code_that_fails(net: Any) -> None:
             as_explainer(given, **options)(question)
         require_same(before, snapshot(question.model), "a failure")
     for given in (captum.attr.NoiseTunnel, pytorch_grad_cam.FinerCAM):
-        with pytest.raises(Unsupported, match=r"made of something else|of its own"):
+        with pytest.raises(Unsupported, match=r"built of something else|of its own"):
             as_explainer(given)(question)
 
 
