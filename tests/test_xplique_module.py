@@ -74,7 +74,7 @@ def test_the_twin_s_operator_is_the_question(inputs: str, link: Any) -> None:
         x = tf.constant(part.values[0][rows] * np.float32(0.9))
         with tf.GradientTape() as tape:
             tape.watch(x)
-            found = scores.operator(scores.found.module, x, rows[:, None].astype(np.float32))
+            found = scores.operator(scores.rebuilt.module, x, rows[:, None].astype(np.float32))
         expected, (gradient,) = part.score_and_grad((x.numpy(),), rows)
         close(found.numpy(), expected)
         close(tape.gradient(found, x).numpy(), gradient, 1e-3)
