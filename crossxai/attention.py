@@ -16,8 +16,13 @@ from crossxai.model import Array, Modality
 class Tokens:
     """How one stream becomes tokens: `prefix` tokens that stand for no place (a class token), then a grid in raster order.
 
-    grid: (4, 4) for an image cut into 4 × 4 patches, (features,) for a table whose columns are tokens, () for a stream
-    of learned tokens that belongs to no modality.
+    Parameters
+    ----------
+    grid : tuple of int
+        (14, 14) for an image cut into 14 × 14 patches, (features,) for a table whose columns are tokens, () for a stream of
+        learned tokens that belongs to no modality.
+    prefix : int
+        Tokens before the grid.
     """
 
     grid: tuple[int, ...]
@@ -41,12 +46,23 @@ class Tokens:
 class Streams:
     """Which tokens a model's attention runs over, and where its output is read; declared, never guessed.
 
-    tokens: modality name → its tokens; a name that is no modality's is a stream of learned tokens, with grid=().
-    readout: the stream that the output is computed from and the number of the token in it; several numbers for their mean,
-    as in a distilled DeiT (0, 1); None for the mean of all.
-    joined: some layers attend within one sequence of all streams, one after another in the order of `tokens`.
-    parallel: two cross-attentions in a row, in opposite directions, both read what came before them (as in LXMERT);
-    otherwise the second one reads what the first one wrote.
+    Parameters
+    ----------
+    tokens : mapping of str to Tokens
+        Modality name → its tokens; a name that is no modality's is a stream of learned tokens, with grid=().
+    readout : (str, int, tuple of int or None)
+        The stream that the output is computed from and the number of the token in it; several numbers for their mean, as in a
+        distilled DeiT (0, 1); None for the mean of all.
+    joined : bool
+        Whether some layers attend within one sequence of all streams, one after another in the order of `tokens`.
+    parallel : bool
+        Whether two cross-attentions in a row, in opposite directions, both read what came before them (as in LXMERT); otherwise
+        the second one reads what the first one wrote.
+
+    Raises
+    ------
+    InvalidInput
+        If tokens or readout are none; `UnknownName` if the readout names no stream.
     """
 
     tokens: Mapping[str, Tokens]

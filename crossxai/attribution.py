@@ -22,11 +22,33 @@ Reduction = Literal["sum", "mean", "abs_sum", "abs_max"]
 
 @dataclass(frozen=True)
 class Attribution:
-    """One map per free modality, broadcastable to the inputs: (n, *axes), or with a last axis of 1 for per-pixel maps.
+    """One map per free modality, broadcastable to the inputs.
 
-    params: the explainer's parameters as used. profile: "native" (the library's defaults) or "canonical" (the
-    documented definition on which libraries meet). extras: what else the explainer learnt. seconds: time it took.
-    notes: short sentences for the reader of the maps, such as the layer and the grid they were drawn at.
+    Parameters
+    ----------
+    values : tuple of arrays (n, *axes)
+        One per modality, or with a last axis of 1 for maps per pixel.
+    modalities : tuple of Modality
+        The modalities that were explained, in the same order.
+    ids : tuple of n str
+        The samples.
+    explainer : str
+        The name of the explainer.
+    profile : {"native", "canonical"}
+        "native" (the library's defaults) or "canonical" (the documented definition on which libraries agree).
+    params : mapping
+        The explainer's parameters as used.
+    extras : mapping
+        What else the explainer learnt.
+    seconds : float
+        Time it took.
+    notes : tuple of str
+        Sentences for the reader of the maps, such as the layer and the grid they were drawn at.
+
+    Raises
+    ------
+    InvalidInput
+        If the shapes do not agree.
     """
 
     values: Inputs
@@ -101,7 +123,19 @@ def reduce_channels(values: Array, reduction: Reduction = "sum") -> Array:
 
 
 class Explainer(Protocol):
-    """A frozen dataclass of parameters that answers questions; see `crossxai.explainers`."""
+    """A frozen dataclass of parameters that answers a question with maps; see `crossxai.explainers`.
+
+    Attributes
+    ----------
+    name : str
+        Such as "captum.saliency"; different for every explainer.
+    library : str
+        The library that computes the maps.
+    needs : {"scores", "gradients", "layers", "module", "attention", "nothing"}
+        What it needs of the model.
+    profiles : tuple of {"native", "canonical"}
+        The profiles that it knows.
+    """
 
     name: ClassVar[str]
     library: ClassVar[str]
@@ -123,10 +157,29 @@ Range = tuple[float | None, float | None]
 
 @dataclass(frozen=True)
 class Scores:
-    """value (n,): one number per sample, NaN where the metric is undefined for that sample.
+    """One number per sample that a metric gives for an attribution.
 
-    curve (n, points) over fractions (n, points) or (points,), for metrics that have one. extras: per-sample arrays (n,),
-    such as the tie rate. params: the metric's parameters as used. higher_is_better: the direction of `value`.
+    Parameters
+    ----------
+    metric : str
+        The name of the metric.
+    value : array (n,)
+        One number per sample, NaN where the metric is undefined for that sample.
+    higher_is_better : bool
+        The direction of `value`.
+    curve : array (n, points), optional
+        For metrics that have one.
+    fractions : array (n, points) or (points,), optional
+        Where the curve was measured.
+    extras : mapping of str to array (n,)
+        More numbers per sample, such as the tie rate.
+    params : mapping
+        The metric's parameters as used.
+
+    Raises
+    ------
+    InvalidInput
+        If the shapes do not agree.
     """
 
     metric: str
@@ -152,7 +205,15 @@ class Scores:
 
 
 class Metric(Protocol):
-    """A frozen dataclass of parameters that judges an attribution; see `crossxai.evaluation`."""
+    """A frozen dataclass of parameters that measures an attribution; see `crossxai.evaluation`.
+
+    Attributes
+    ----------
+    name : str
+        Such as "deletion"; different for every metric.
+    higher_is_better : bool
+        The direction of its scores.
+    """
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
@@ -163,7 +224,16 @@ class Metric(Protocol):
 class ExplainingMetric(Protocol):
     """A metric that has maps made again: of other inputs, another class, another model.
 
-    asks: "explainer". It is called with the question as it was explained, the map, and the explainer that made it.
+    It is called with the question as it was explained, the attribution, and the explainer that made it.
+
+    Attributes
+    ----------
+    name : str
+        Different for every metric.
+    higher_is_better : bool
+        The direction of its scores.
+    asks : str
+        "explainer", which tells it from a `Metric`.
     """
 
     name: ClassVar[str]

@@ -80,11 +80,25 @@ def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt
 class Dice:
     """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.
 
-    masks: (n, *space), booleans or 0 and 1, none empty. label: the class, of n_classes on the outputs' last axis. Soft, with p
-    the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient (Milletari et al. 2016, V-Net,
-    with sums of p instead of p², as in Drozdzal et al. 2016). hard: p is 1 where the class is the largest of all, or, for
-    probability="sigmoid" and for one class, above 1/2, and 0 elsewhere (Dice 1945); without a gradient.
-    probability: "softmax" or "sigmoid" of the outputs, or "identity" for a model that gives probabilities.
+    Soft, with p the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient.
+
+    Parameters
+    ----------
+    masks : (n, *space) booleans, or 0 and 1
+        The reference mask of each sample, none empty.
+    label : int
+        The class, in 0 … n_classes - 1.
+    n_classes : int
+        The length of the outputs' last axis.
+    probability : {"softmax", "sigmoid", "identity"}
+        How outputs become probabilities; "identity" for a model that gives probabilities.
+    hard : bool
+        p is 1 where the class is the largest of all, or, for probability="sigmoid" and for one class, above 1/2, and 0 elsewhere;
+        without a gradient.
+
+    References
+    ----------
+    Dice 1945 (hard); Milletari et al. 2016, V-Net (soft), with sums of p instead of p² as in Drozdzal et al. 2016.
     """
 
     masks: npt.ArrayLike
@@ -160,7 +174,16 @@ class Dice:
 class Largest:
     """The largest probability of any class: the confidence in whatever is predicted at each step, for n samples.
 
-    probability: "softmax", "sigmoid", or "identity" for the largest output. Without a gradient, since the class may change.
+    Without a gradient, since the class may change.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    n_classes : int
+        The length of the outputs' last axis.
+    probability : {"softmax", "sigmoid", "identity"}
+        How outputs become probabilities; "identity" for the largest output.
     """
 
     n: int
@@ -206,9 +229,16 @@ class Largest:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """1 where the largest output is that of the sample's own class, else 0; labels (n,) are integers in 0 … n_classes - 1.
+    """1 where the largest output is that of the sample's own class, else 0; without a gradient.
 
-    Of tied outputs the first counts, as in NumPy's argmax; an output of NaN gives NaN. Without a gradient.
+    Of tied outputs the first counts, as in NumPy's argmax; an output of NaN gives NaN.
+
+    Parameters
+    ----------
+    labels : (n,) whole numbers
+        The classes, in 0 … n_classes - 1.
+    n_classes : int
+        The length of the outputs' last axis, at least 2.
     """
 
     labels: npt.ArrayLike

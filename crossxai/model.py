@@ -28,8 +28,21 @@ softmax or sigmoid link depends on the outputs, and a second forward pass to lea
 class Modality:
     """One input of a model, declared and never inferred from an array's shape.
 
-    axes: the axes after the sample axis, ending with "channel" (images, volumes) or "feature" (tables).
-    features: the names along that last axis. range: the smallest and largest legal value, or None for any.
+    Parameters
+    ----------
+    name : str
+        Different for each modality of a model.
+    axes : tuple of str
+        The axes after the sample axis, ending with "channel" (images, volumes) or "feature" (tables).
+    features : tuple of str
+        The names along that last axis.
+    range : (float, float), optional
+        The smallest and largest legal value; None for any.
+
+    Raises
+    ------
+    InvalidInput
+        If the axes do not end with "channel" or "feature", or names or range are none.
     """
 
     name: str

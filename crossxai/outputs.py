@@ -47,13 +47,26 @@ def check_declared(outputs: str | None) -> Outputs | None:
 
 
 def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
-    """What the model's outputs are, in this order: as declared; by rows that sum to 1, or values outside of [0, 1]; by its last
-    operation; by its outputs on extreme inputs.
+    """What the model's outputs are: declared, or measured and said how.
 
-    inputs: some samples; outputs: the model's on them, if they are known. Costs a pass of two samples without outputs, one of one
-    sample if none of them is negative, and one of four if that does not tell, once per model. Logits and the values of a
-    regression are not told apart: what is no probability is "logits". "unknown" is what may be either: all in [0, 1] and no
-    sigmoid is seen, or probabilities on a scale of their own, such as percent.
+    Measured in this order: rows that sum to 1, or values outside of [0, 1]; the last operation; outputs on extreme inputs.
+    Logits and the values of a regression are not told apart: what is no probability is "logits". "unknown" is what may be
+    either: all in [0, 1] and no sigmoid is seen, or probabilities on a scale of their own, such as percent.
+
+    Parameters
+    ----------
+    model : Model
+        It is run on two samples without outputs, on one if no output is negative, and on four if that does not tell, once per
+        model.
+    inputs : tuple of arrays (n, *axes)
+        Some samples.
+    outputs : array (n, *out), optional
+        The model's on them, if they are known.
+
+    Returns
+    -------
+    Kind
+        The kind, and in words how it is known.
     """
     declared = getattr(model, "outputs", None)
     if declared is not None:

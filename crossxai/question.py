@@ -28,15 +28,32 @@ Rows = npt.NDArray[np.intp]
 class Question:
     """A model, its inputs and a target; explainers and metrics ask it for scores and gradients, and nothing else.
 
-    inputs: one array (n, *axes) per modality of the model, raw values, float32 or float64. target: a `Target`, or another
-    measure of `measures`. ids: stable sample names, which seed every random draw. free: names of the modalities being
-    explained; the others keep their own values.
-    batch_size: the most samples a model sees at once, which bounds memory; all batching happens here. Halved when memory
-    runs out. Not given, it is 32, and in a metric's long streams what measures fastest, up to 64.
-    check: what an answer relies on (the model answers the same twice, samples do not see each other, gradients are right) is
-    measured once per model, kind of input and batch size, by nine passes on two samples and one of a whole batch, and for a
-    target with a link what its outputs are, by one or two more; "off" answers unchecked.
-    Raises `InvalidInput` if the inputs do not fit the modalities or the target.
+    What its scores rely on (the model gives the same outputs twice, samples do not see each other, gradients are right) is
+    measured once per model, kind of input and batch size, by nine passes on two samples and one of a whole batch; for a target
+    with a link, what the outputs are, by one or two more.
+
+    Parameters
+    ----------
+    model : Model
+        Such as a `TorchModel`, a `KerasModel` or a `FunctionModel`.
+    inputs : tuple of arrays (n, *axes)
+        One per modality of the model, raw values, float32 or float64.
+    target : Target or another measure
+        What is explained or measured, one score per sample; see `measures`.
+    ids : tuple of n str, optional
+        Stable sample names, which seed every random draw; "0" … "n - 1" if not given.
+    free : tuple of str, optional
+        Names of the modalities that are explained, all if not given; the others keep their own values.
+    batch_size : int
+        The most samples that a model sees at once, which bounds memory; halved when memory runs out. Not given, it is 32, and
+        in a metric's long streams what measures fastest, up to 64.
+    check : {"on", "off"}
+        "off" does not measure what scores rely on, and every result says so.
+
+    Raises
+    ------
+    InvalidInput
+        If the inputs do not fit the modalities or the target.
     """
 
     model: Model

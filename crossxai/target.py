@@ -23,9 +23,19 @@ class Target:
 
     What is no such sum, a Dice coefficient or an accuracy, is in `measures`.
 
-    weights: (n, *out), class axis last. link: "identity" explains the raw output (logit), "softmax" the probability
-    over the last axis, "sigmoid" the probability of each output alone; "log_odds", of a model that gives probabilities,
-    log(p / (1 - p)), which is the logit before a sigmoid, and before a softmax how far the logit is above all others together.
+    Parameters
+    ----------
+    weights : array (n, *out)
+        The weight of every output of every sample, class axis last.
+    link : {"identity", "softmax", "sigmoid", "log_odds"}
+        "identity" explains the raw output (logit), "softmax" the probability over the last axis, "sigmoid" the probability of
+        each output alone; "log_odds", of a model that gives probabilities, log(p / (1 - p)), which is the logit before a
+        sigmoid, and before a softmax how far the logit is above all others together.
+
+    Raises
+    ------
+    InvalidInput
+        If the weights have no class axis, or the link is unknown or a softmax over one output.
     """
 
     weights: npt.NDArray[Any]
@@ -44,7 +54,22 @@ class Target:
 
     @classmethod
     def classes(cls, labels: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
-        """The output of class labels[i] for sample i; labels (n,) are integers in 0 … n_classes - 1."""
+        """The output of class labels[i] for sample i.
+
+        Parameters
+        ----------
+        labels : (n,) whole numbers
+            In 0 … n_classes - 1.
+        n_classes : int
+            The length of the outputs' class axis.
+        link : str
+            As of `Target`.
+
+        Returns
+        -------
+        Target
+            With weights (n, n_classes).
+        """
         index = np.asarray(labels)
         if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
             raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
@@ -59,12 +84,46 @@ class Target:
 
     @classmethod
     def outputs(cls, index: int, n: int, n_outputs: int, link: Link = "identity") -> Target:
-        """Output number `index` (a regression value, say) for each of n samples."""
+        """Output number `index` (a regression value, say) for each of n samples.
+
+        Parameters
+        ----------
+        index : int
+            In 0 … n_outputs - 1.
+        n : int
+            Number of samples.
+        n_outputs : int
+            The length of the outputs' last axis.
+        link : str
+            As of `Target`.
+
+        Returns
+        -------
+        Target
+            With weights (n, n_outputs).
+        """
         return cls.classes(np.full(n, index, dtype=np.int64), n_outputs, link)
 
     @classmethod
     def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
-        """Mean output of class `label` over each sample's region; masks (n, *space) of booleans, or of 0 and 1."""
+        """Mean output of class `label` over each sample's region.
+
+        Parameters
+        ----------
+        masks : (n, *space) booleans, or 0 and 1
+            The region of each sample, none empty.
+        label : int
+            The class, in 0 … n_classes - 1.
+        n_classes : int
+            The length of the outputs' class axis.
+        link : str
+            As of `Target`.
+
+        Returns
+        -------
+        Target
+            With weights (n, *space, n_classes) that sum to 1 for each sample.
+        """
         inside = as_mask(masks)
         if not 0 <= label < n_classes:
             raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")

@@ -18,7 +18,23 @@ from crossxai.process import foreign
 class FunctionModel(Described):
     """A function of one array per modality that returns outputs (n, *out), class axis last, such as `predict_proba`.
 
-    output_axes: the axes of the outputs after the sample axis. outputs: what they are, measured if not declared.
+    Parameters
+    ----------
+    function : callable
+        Called with one array (n, *axes) per modality, copies that it may keep; it gives no gradients.
+    modalities : tuple of Modality
+        The inputs in the order of the function's arguments.
+    output_axes : tuple of str
+        The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class").
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
+        What the outputs are; measured if not given.
+    name : str
+        The name in messages, files and reports.
+
+    Raises
+    ------
+    InvalidInput
+        If the function cannot be called, or a declaration does not fit.
     """
 
     framework = "a function of NumPy arrays"

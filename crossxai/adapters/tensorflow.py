@@ -44,13 +44,36 @@ if TYPE_CHECKING:
 class KerasModel(Described):
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality.
 
-    Several modalities go to the inputs of their names, or into a list (a subclassed model's arguments) in order. standardise:
-    (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis, ("class",) or ("y",
-    "x", "class"). output: the name or position of the tensor that counts, where the model returns several; the only one with
-    these axes if not given. data_format: "channels_first" for a model that wants images so; told by its inputs and layers if not
-    given. layer_axes: layer → what its output's axes after the sample axis mean, where it cannot tell. streams: a transformer's
-    tokens. Always runs with training=False, in graph mode where the model's code allows it, one trace per input shape. The model
-    may change between calls.
+    Always runs with training=False, in graph mode where the model's code allows it, one trace per input shape. The model may
+    change between calls.
+
+    Parameters
+    ----------
+    model : keras.Model
+        On the TensorFlow backend.
+    modalities : tuple of Modality
+        Several go to the inputs of their names, or into a list (a subclassed model's arguments) in order.
+    standardise : mapping of str to (mean, sd), optional
+        By modality name, one number per channel: subtracted and divided by before the model, so that maps stay in raw values.
+    output_axes : tuple of str
+        The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class").
+    output : str or int, optional
+        Name or position of the tensor that counts, where the model returns several; the only one with these axes if not given.
+    data_format : {"channels_last", "channels_first"}, optional
+        How the model takes images; told by its inputs and layers if not given.
+    layer_axes : mapping of str to tuple of str, optional
+        Meaning of the axes of layers' outputs after the sample axis, where a layer cannot tell.
+    streams : Streams, optional
+        A transformer's tokens.
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
+        What the outputs are; measured if not given.
+    name : str
+        The name in messages, files and reports.
+
+    Raises
+    ------
+    InvalidInput
+        If Keras runs on another backend, or names and declarations do not fit the model.
     """
 
     framework = "Keras on TensorFlow"

@@ -43,14 +43,35 @@ T = TypeVar("T")
 class TorchModel(Described):
     """A torch module in evaluation mode, taking one tensor per modality, images and volumes channels first.
 
-    standardise: (mean, sd) per modality name, applied on the model's side. output_axes: the axes after the sample axis,
-    ("class",) or ("y", "x", "class"), the class axis being torch's axis 1. output: which of several outputs it is, a key or a
-    position; found by itself where one alone has these axes. outputs: what they are, measured if not declared. streams: a
-    transformer's tokens. layer_axes: what the axes of layers' outputs after the sample axis mean, in torch's own order, such as
-    {"features.7": ("y", "x", "channel")}, where neither the layer nor a measurement tells.
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode; it is never moved or changed, but for `device`. Compiled and data-parallel modules are run without
+        their wrapper. Runs in the dtype of its parameters.
+    modalities : tuple of Modality
+        The inputs in the order of the module's arguments. Arrays are channels last; the adapter gives torch its own order.
+    device : str or torch.device
+        Where the module runs; the CPU by default.
+    standardise : mapping of str to (mean, sd), optional
+        By modality name, one number per channel: subtracted and divided by before the module, so that maps stay in raw values.
+    output_axes : tuple of str
+        The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class"); the class axis is torch's axis 1.
+    streams : Streams, optional
+        A transformer's tokens.
+    output : str or int, optional
+        Key or position of the tensor that counts, where the module returns several; the only one with these axes if not given.
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
+        What the outputs are; measured if not given.
+    layer_axes : mapping of str to tuple of str, optional
+        Meaning of the axes of layers' outputs after the sample axis, in torch's own order, such as
+        {"features.7": ("y", "x", "channel")}, where neither the layer nor a measurement tells.
+    name : str
+        The name in messages, files and reports.
 
-    Runs in the dtype of the module's parameters. Compiled and data-parallel modules are asked without their wrapper. The module
-    is never moved or changed, but for `device`. Raises `InvalidInput` if it is in training mode.
+    Raises
+    ------
+    InvalidInput
+        If the module is in training mode, or a declaration does not fit.
     """
 
     framework = "PyTorch"

@@ -20,13 +20,29 @@ from crossxai.testing.state import require, require_same, require_untouched, sna
 def check_explainer(explainer: Method, question: Question, *, tolerance: float = 1e-5) -> Attribution | Unsupported:
     """Hold an explainer to its contract on a question of at least two samples; four calls.
 
-    The answer says who gave it and how, broadcasts to the inputs and is finite; the same seed gives the same answer; neither
-    batch size, order nor the other samples change it by more than `tolerance` of its largest value (the other samples
-    may, where the class says `contrasts = True`); inputs, networks and process are left as found; the model is asked
-    as often as `cost` says. Passes inside a twin (needs "module") are not seen here, and the model then counts at most that.
+    The attribution says who made it and how, broadcasts to the inputs and is finite; the same seed gives the same maps; neither
+    batch size, order nor the other samples change them by more than `tolerance` (the other samples may, where the class says
+    `contrasts = True`); inputs, networks and process are left as they were; the model is called as often as `cost` says. Passes
+    inside a twin (needs "module") are not counted, and the model then counts at most that.
 
-    Returns the answer, or the `Unsupported` it was refused with, whose reason is not empty. Raises `AssertionError` with
-    what is broken.
+    Parameters
+    ----------
+    explainer : Method
+        The explainer, with the parameters to test.
+    question : Question
+        At least two samples.
+    tolerance : float
+        As a share of the largest value.
+
+    Returns
+    -------
+    Attribution or Unsupported
+        The maps, or the refusal, whose reason is not empty.
+
+    Raises
+    ------
+    AssertionError
+        With a sentence on what is broken.
     """
     if len(question) < 2:
         raise InvalidInput("the contract compares samples: ask a question of at least two")

@@ -24,23 +24,40 @@ def check_metric(
     truth: Attribution | None = None,
     explainer: Explainer | None = None,
 ) -> tuple[str, ...] | Unsupported:
-    """Hold a metric to its contract, on `linear_question()` unless you give a question and its true map; one of the axis
-    "cross-modal" on `pair_question()`; one that has maps made again (`asks = "explainer"`) on `colours_question()`, unless you
-    give the explainer that made the true map, too.
+    """Hold a metric to its contract on a question whose true map is known.
 
     One number per sample, in the declared direction and range, the same every time, whatever the other samples (but where the
-    class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as found; of each sample as
+    class says `contrasts = True`); of a map that is not finite NaN; inputs, map and process left as they were; of each sample as
     many forward passes as `passes` announces, and as many explanations as `explanations` does.
 
     The truth beats what the metric's `axis` is meant to tell from it: random maps, and those beat the truth upside down, for
     faithfulness, localisation and no axis; maps drawn anew for every input for stability; maps that see neither model nor
     class for randomisation; random ones for the rest.
-    A map that only ranks alike gets the same value; if the class says `invariant_to = "scale"`, only a multiple does; if
+    A map with the same ranks gets the same value; if the class says `invariant_to = "scale"`, only a multiple does; if
     "nothing", none need. A curve goes from fraction 0 to 1, and one end of it is the score of the untouched input, unless
     `curve_over` says that it runs over something else than removed units.
 
-    Returns what was not checked, and why, one sentence each, or the `Unsupported` that the metric refused with. Raises
-    `AssertionError` with what is broken.
+    Parameters
+    ----------
+    metric : Metric or ExplainingMetric
+        The metric, with the parameters to test.
+    question : Question, optional
+        `linear_question()` if not given; `pair_question()` for the axis "cross-modal", and `colours_question()` for a metric
+        that has maps made again (`asks = "explainer"`).
+    truth : Attribution, optional
+        The true map of that question.
+    explainer : Explainer, optional
+        The explainer that made the true map, for a metric that has maps made again.
+
+    Returns
+    -------
+    tuple of str or Unsupported
+        What was not checked, and why, one sentence each, or the refusal of the metric.
+
+    Raises
+    ------
+    AssertionError
+        With a sentence on what is broken.
     """
     who = f"metric {metric.name!r}"
     trial = _trial(metric, question, truth, explainer)

@@ -17,12 +17,27 @@ STEP = 1e-6
 def check_model(model: Model, inputs: Inputs, *, tolerance: float = 0.0) -> tuple[str, ...]:
     """Hold a model to its contract on inputs of at least two samples.
 
-    A batch is its rows one by one; the same inputs give the same outputs; inputs, network and process are left as found;
-    gradients equal difference quotients; a layer replaced by itself changes nothing, and its gradient is that of replacing
-    it. tolerance: of values that should be equal, as a share of the largest; 0 stands for 1e-5, or 1e-9 in float64.
+    A batch is its rows one by one; the same inputs give the same outputs; inputs, network and process are left as they were;
+    gradients equal difference quotients; a layer replaced by itself changes nothing, and its gradient is that of replacing it.
 
-    Returns what was not checked, and why, one sentence each: gradients need a model that computes in float64. Raises
-    `AssertionError` with what is broken.
+    Parameters
+    ----------
+    model : Model
+        With whatever verbs it has: gradients, layers, a graph.
+    inputs : tuple of arrays (n, *axes)
+        One per modality, at least two samples.
+    tolerance : float
+        Of values that should be equal, as a share of the largest; 0 stands for 1e-5, or 1e-9 in float64.
+
+    Returns
+    -------
+    tuple of str
+        What was not checked, and why, one sentence each: gradients need a model that computes in float64.
+
+    Raises
+    ------
+    AssertionError
+        With a sentence on what is broken.
     """
     if len(inputs[0]) < 2:
         raise InvalidInput("the contract compares samples: give at least two")

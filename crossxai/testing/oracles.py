@@ -119,8 +119,22 @@ class Colours:
 
 
 def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]:
-    """Dark images (n, size, size, 3) with a bright square of size / 2 in the middle, the only place a linear model looks at,
-    and the true map: weight times input, summed over channels, positive inside the square and zero elsewhere."""
+    """A question about a linear model, and its true map: weight times input, positive inside a square and zero elsewhere.
+
+    Dark images (n, size, size, 3) with a bright square of size / 2 in the middle, the only place that the model looks at.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    (Question, Attribution)
+        The true map is summed over channels.
+    """
     rng = np.random.default_rng(0)
     middle = slice(size // 4, size // 4 + size // 2)
     images = rng.uniform(0.1, 0.2, (n, size, size, 3))
@@ -162,8 +176,22 @@ def pair_question(n: int = 12, size: int = 8) -> tuple[Question, Attribution]:
 
 
 def colours_question(n: int = 12, size: int = 16) -> Question:
-    """Dark images (n, size, size, 3) of three classes in turn, each with a square in the middle that is bright in the
-    channel of its class, the only one that a linear model of three classes looks at for it."""
+    """A question about a linear model of three classes, each of which looks at its own colour in a square in the middle.
+
+    Dark images (n, size, size, 3) of the classes in turn; the square is bright in the channel of the image's class.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    size : int
+        Height and width in pixels.
+
+    Returns
+    -------
+    Question
+        Whose model can be redrawn, for metrics that have maps made again.
+    """
     rng = np.random.default_rng(0)
     labels, middle = np.arange(n) % 3, slice(size // 4, size // 4 + size // 2)
     images = rng.uniform(0.1, 0.3, (n, size, size, 3))
