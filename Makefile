@@ -5,15 +5,19 @@ BIN := $(VENV)/bin
 EXTRAS := torch,captum,gradcam,lime,xplique-cpu,dev
 HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 INSTALLED := $(VENV)/.installed-$(HASH)
+# Processes that share the tests of `make test`; each takes up to 3 GB of memory.
+WORKERS ?= 2
 
-.PHONY: help install demo medical pcam test test-all lint format bench clean
+.PHONY: help install demo medical pcam check test test-process test-deep test-all format bench clean
 
 help:
 	@echo "make demo      compare four libraries on one network in two frameworks; ends with the path of the report"
 	@echo "make medical   three fusion tasks: data, networks in both frameworks, three reports in out/ (twelve minutes)"
 	@echo "make pcam      the PatchCamelyon study on embedded and on drawn patches, and a network that looks at a pen mark"
-	@echo "make test      lint, types and the test suite (make test-all adds the slow, deep checks)"
-	@echo "make lint      ruff and mypy"
+	@echo "make test      make check, and the tests that need no process of their own, with two workers (WORKERS=… says how many)"
+	@echo "make test-process   whole programs: the demo, notebooks, commands of the documentation, killed runs"
+	@echo "make test-all  both, and the slow, deep checks"
+	@echo "make check     ruff and mypy"
 	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
 	@echo "make install   the environment alone"
 
@@ -60,16 +64,24 @@ pcam: install
 	$(BIN)/crossxai train pcam --data data/pcam-shortcut --out models/pcam-shortcut.npz --fraction 0.1
 	$(BIN)/crossxai compare examples/pcam/shortcut.toml --out out/shortcut
 
-test: lint
-	$(BIN)/pytest -m "not deep"
-
-test-all: lint
-	$(BIN)/pytest
-
-lint: install
+check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A file's tests stay in one worker, as they share networks.
+test: check
+	$(BIN)/pytest -m "not process and not deep" --numprocesses $(WORKERS) --dist loadfile
+
+# One after the other and with all cores: what they start is parallel by itself, or measures time or memory.
+test-process: install
+	$(BIN)/pytest -m "process and not deep"
+
+test-deep: install
+	$(BIN)/pytest -m deep
+
+test-all: test
+	$(MAKE) test-process test-deep
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+# Workers share the cores; set before NumPy or a framework reads it.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    threads = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        os.environ.setdefault(variable, str(threads))
+
 import numpy as np
 import pytest
 from pcam_server import get, published, server  # noqa: F401 - fixtures of the tests of PatchCamelyon's files

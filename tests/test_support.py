@@ -3,6 +3,7 @@ says. `python tests/test_support.py` writes that page from what it finds; the te
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -88,6 +89,23 @@ def row(name: str) -> tuple[str, str]:
     return f"| `{name}` | {maps} | {' | '.join(cells)} |", why
 
 
+DIAGONAL = tuple(zip(zoo.INPUTS, zoo.TASKS, strict=True))
+
+
+@pytest.mark.parametrize("name", discover())
+def test_the_page_s_diagonal(name: str) -> None:
+    """A third of the cells: each kind of input once and each kind of output once, in both frameworks."""
+    line = next(line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` "))
+    marks = dict(zip(itertools.product(FRAMEWORKS, zoo.INPUTS), line.split("|")[3:-1], strict=True))
+    for at, (inputs, task) in enumerate(DIAGONAL):
+        both = [answer(name, framework, inputs, task) for framework in FRAMEWORKS]
+        for framework, one in zip(FRAMEWORKS, both, strict=True):
+            assert (marks[framework, inputs].split()[at] == GREEN) == isinstance(one, Attribution), one
+        if all(isinstance(one, Attribution) for one in both):
+            close(*both)  # type: ignore[arg-type]
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("name", discover())
 def test_the_page_tells_the_truth(name: str) -> None:
     lines = ["", *PAGE.read_text(encoding="utf-8").splitlines()]
