@@ -114,9 +114,10 @@ def test_undefined_and_bad_parameters(asked):
             InputShift(shift=shift)
 
 
-def test_baselines_are_made_batch_by_batch():
+def test_baselines_are_made_a_few_samples_at_a_time(monkeypatch):
     """A set of blurred images beside the images would double what 10,000 of them take."""
     question = toys.question(toys.torch_model(), n=7, batch_size=3)
+    monkeypatch.setattr(fills, "BLOCK", 3 * question.inputs[0][0].size)
     answer = Attribution((question.inputs[0],), question.modalities, question.ids, "test")
     sizes = []
 

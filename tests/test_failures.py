@@ -179,14 +179,14 @@ def test_an_explainer_that_raises_is_one_row_and_is_tried_again(tmp_path: Path) 
 
 
 def test_a_metric_that_raises_leaves_the_others_their_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = curves.Deletion.judge
+    original = curves.Deletion.measure
 
     def failing(self: curves.Curve, *arguments: Any) -> Any:
         if isinstance(self, curves.Insertion):
             raise np.linalg.LinAlgError("Singular matrix")
         return original(self, *arguments)
 
-    monkeypatch.setattr(curves.Curve, "judge", failing)
+    monkeypatch.setattr(curves.Curve, "measure", failing)
     names = ["deletion", "insertion", "centre_share"]
     metrics: list[dict[str, Any]] = [
         {"name": name, "params": {"steps": 3} if name != "centre_share" else {"size": 4}} for name in names

@@ -16,8 +16,7 @@ from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.errors import OutOfMemory, Unsupported
-from crossxai.evaluation import curves
-from crossxai.evaluation.curves import Deletion, evaluate
+from crossxai.evaluation.curves import Deletion, deletion, evaluate
 from crossxai.model import Array, Foldable, Inputs
 from crossxai.porting.certificate import check_folded
 from crossxai.studies.networks import resnet18_keras, resnet18_torch
@@ -216,7 +215,7 @@ def test_a_difference_is_not_let_through() -> None:
 
 def test_long_streams_are_scored_by_the_folded_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of `LONG` numbers go through it, shorter ones do not; curves agree, and passes are counted as before."""
-    monkeypatch.setattr(curves, "LONG", 24 * 25 * 16 * 16 * 3)
+    monkeypatch.setattr(deletion, "LONG", 24 * 25 * 16 * 16 * 3)
     module = net()
     calls: list[int] = []
     module.head.register_forward_hook(lambda _m, args, _o: calls.append(len(args[0])))

@@ -2,10 +2,8 @@
 
 `scores` is what `curves.evaluate` asks for such metrics; `estimate` gives more, for curves with a number of steps, too.
 Twelve masked images per sample instead of a hundred, chosen at random so that the mean area of the full curves is met on
-average (see `sampling`), both ends and identical maps scored once for all curves, more images only where a requested
+average (see `estimates`), both ends and identical maps scored once for all curves, more images only where a requested
 precision asks for them.
-
-Which curves have an area that can be estimated from a few points: those of the default convention, with the reasons.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +18,16 @@ from scipy.integrate import trapezoid
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.estimates import Design, Estimate, Estimates, factor_needed, mean_of
-from crossxai.evaluation.curves.masked import Bank, Masked
+from crossxai.evaluation.curves.fills import describe as describe_fill
+from crossxai.evaluation.curves.fills import resolve
+from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps, counts
+from crossxai.evaluation.curves.options import CurveOptions
+from crossxai.evaluation.curves.ranks import Ranking
 from crossxai.evaluation.curves.steps import Auto, describe
-from crossxai.question import Question
+from crossxai.question import Question, Rows
 
-if TYPE_CHECKING:
-    from crossxai.evaluation.curves.deletion import Curve
-
-
-import dataclasses
-from typing import TYPE_CHECKING, get_args
-
-from crossxai.attribution import Reduction
-from crossxai.evaluation.curves.fills import imputes
-
-if TYPE_CHECKING:
-    from crossxai.evaluation.curves.deletion import Curve
 Numbers = npt.NDArray[np.float64]
 
 _FEW = 8  # usable samples below which a pilot says too little, and a requested precision takes the whole curve
@@ -46,17 +35,17 @@ _FEW = 8  # usable samples below which a pilot says too little, and a requested 
 
 @dataclass
 class _Line:
-    """One curve of one attribution: what is asked of the bank."""
+    """One curve of one attribution: its order, its fill, and the points that are drawn of it."""
 
     explainer: str
-    metric: Curve
+    metric: CurveOptions
     rule: Auto
     draws: _Draws
-    rank: int
+    maps: RankedMaps
     fill: int
     counts: npt.NDArray[np.intp]
     design: Design
-    rows: npt.NDArray[np.intp]
+    rows: Rows
     factor: npt.NDArray[
         np.intp
     ]  # (n,): how many times the design's points each sample takes; 0: none, -1: the whole curve
@@ -65,7 +54,7 @@ class _Line:
 def estimate(
     question: Question,
     attributions: Sequence[Attribution],
-    metrics: Sequence[Curve],
+    metrics: Sequence[CurveOptions],
     *,
     precision: float | None = None,
     points: int = 12,
@@ -89,41 +78,37 @@ def estimate(
     """
     _check(metrics)
     plan = Auto(points=points, precision=precision, max_points=max_points)
-    bank = Bank(question, progress)
+    masking = Masking(question)
     draws = _Draws(question, seed)
-    lines = _lines(bank, attributions, metrics, plan, lambda _: draws)
-    found = _estimates(bank, lines, confidence)
+    lines = _lines(masking, question, attributions, metrics, plan, lambda _: draws)
+    estimates = _estimates(masking, lines, confidence, progress)
     width = len(metrics)
-    table = tuple(tuple(found[i * width : (i + 1) * width]) for i in range(len(attributions)))
-    return Estimates(table, bank.made, _full_passes(bank, lines))
+    table = tuple(tuple(estimates[i * width : (i + 1) * width]) for i in range(len(attributions)))
+    return Estimates(table, len(masking.known), len(_full(masking, lines)))
 
 
 def scores(
     question: Question,
     attributions: Sequence[Attribution],
-    metrics: Sequence[Curve],
+    metrics: Sequence[CurveOptions],
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[list[Scores]]:
     """Scores [attribution][metric] of curves with `steps="auto"`, without curves; each metric's seed is that of its draws."""
-    bank = Bank(question, progress)
-    lines = _asked(bank, attributions, metrics)
-    found = iter(_estimates(bank, lines, 0.95))
-    return [[next(found).scores() for _ in metrics] for _ in attributions]
+    masking = Masking(question)
+    lines = _own_lines(masking, question, attributions, metrics)
+    estimates = iter(_estimates(masking, lines, 0.95, progress))
+    return [[next(estimates).scores() for _ in metrics] for _ in attributions]
 
 
-def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> int:
+def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]) -> int:
     """Forward passes that `scores` spends: exact without a precision; with one, the most it may take."""
-    bank = Bank(question)
-    lines = _asked(bank, attributions, metrics)
-    images: set[Masked] = set()
-    for line in lines:
-        if line.rule.precision is None:
-            images.update(_images(bank, line))
-    wished = [line for line in lines if line.rule.precision is not None]
-    if not wished:
-        return len(images)
-    most = sum(len(line.rows) * _most(line) for line in wished)
-    return len(images) + min(most, _full_passes(bank, wished))
+    masking = Masking(question)
+    lines = _own_lines(masking, question, attributions, metrics)
+    drawn = [_copies(masking, line) for line in lines if line.rule.precision is None]
+    own = len(np.unique(np.concatenate(drawn))) if drawn else 0
+    precise = [line for line in lines if line.rule.precision is not None]
+    most = sum(len(line.rows) * _most(line) for line in precise)
+    return own + min(most, len(_full(masking, precise)))
 
 
 def _most(line: _Line) -> int:
@@ -141,20 +126,26 @@ class _Draws:
         self.seed, self.offsets, self.half = seed, Offsets(question, seed), _halves(question, seed)
 
 
-def _asked(bank: Bank, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> list[_Line]:
+def _own_lines(
+    masking: Masking, question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]
+) -> list[_Line]:
     """The lines of metrics that say themselves how they are to be estimated."""
-    drawn = {seed: _Draws(bank.question, seed) for seed in {int(m.seed) for m in metrics}}
-    return _lines(bank, attributions, metrics, Auto(), lambda m: drawn[int(m.seed)])
+    drawn = {seed: _Draws(question, seed) for seed in {int(m.seed) for m in metrics}}
+    return _lines(masking, question, attributions, metrics, Auto(), lambda m: drawn[int(m.seed)])
 
 
-def _estimates(bank: Bank, lines: Sequence[_Line], confidence: float) -> list[Estimate]:
+def _estimates(
+    masking: Masking, lines: Sequence[_Line], confidence: float, progress: Callable[[int], object]
+) -> list[Estimate]:
     """Both rounds of all lines; passes are shared between them."""
-    bank.ask(image for line in lines for image in _images(bank, line))
-    wished = [line for line in lines if line.rule.precision is not None]
-    for line in wished:
-        line.factor = _plan(line, _replicates(bank, line), confidence)
-    bank.ask(image for line in wished for image in _images(bank, line))
-    return [_estimate(bank, line, confidence) for line in lines]
+    precise = [line for line in lines if line.rule.precision is not None]
+    if lines:
+        masking.score(np.concatenate([_copies(masking, line) for line in lines]), progress)
+    for line in precise:
+        line.factor = _plan(line, _replicates(masking, line), confidence)
+    if precise:
+        masking.score(np.concatenate([_copies(masking, line) for line in precise]), progress)
+    return [_estimate(masking, line, confidence) for line in lines]
 
 
 class Offsets:
@@ -180,33 +171,38 @@ def _halves(question: Question, seed: int) -> npt.NDArray[np.bool_]:
 
 
 def _lines(
-    bank: Bank,
+    masking: Masking,
+    question: Question,
     attributions: Sequence[Attribution],
-    metrics: Sequence[Curve],
+    metrics: Sequence[CurveOptions],
     plan: Auto,
-    draws: Callable[[Curve], _Draws],
+    draws: Callable[[CurveOptions], _Draws],
 ) -> list[_Line]:
     """A line per attribution and metric; `plan` is that of metrics which give a number of steps."""
-    question, lines = bank.question, []
+    lines = []
     for attribution in attributions:
         for metric in metrics:
-            rule = metric.rule if isinstance(metric.rule, Auto) else replace(plan, of=steps_of(metric))
+            rule = metric.rule if isinstance(metric.rule, Auto) else replace(plan, of=metric.equal_steps())
             modality = ranks.modality_of(question, metric.modality, metric.name)
-            rank = bank.rank(attribution, modality, reduction_of(metric), int(metric.seed))
-            units = int(np.prod(ranks.space_of(question, modality)))
-            counts = np.unique(np.rint(np.linspace(0, units, rule.of + 1)).astype(np.intp))
-            usable = bank.rankings[rank].usable
-            factor = np.where(usable, 1 if len(counts) > rule.points else -1, 0)
-            design = Design(counts / units, (rule.points - 2) // 2)
-            fill, rows = bank.fill(modality, metric.fill), np.flatnonzero(usable)
+            maps = masking.rank(attribution, modality, Ranking(modality.name, metric.reduction, int(metric.seed)))
+            points = counts(maps.ranked.total, rule.of)
+            factor = np.where(maps.usable, 1 if len(points) > rule.points else -1, 0)
+            design = Design(points / maps.ranked.total, (rule.points - 2) // 2)
+            fill, rows = masking.fill({modality.name: metric.fill}), np.flatnonzero(maps.usable)
             name = attribution.explainer
-            lines.append(_Line(name, metric, rule, draws(metric), rank, fill, counts, design, rows, factor))
+            lines.append(_Line(name, metric, rule, draws(metric), maps, fill, points, design, rows, factor))
     return lines
 
 
-def _images(bank: Bank, line: _Line) -> list[Masked]:
-    """Every masked image that a line wants, the known ones included."""
-    return [image for row in line.rows.tolist() for image in _named(bank, line, row, _used(line, row))]
+def _copies(masking: Masking, line: _Line) -> Codes:
+    """Codes (m,) of every copy that a line wants, sample by sample."""
+    used = [_used(line, row) for row in line.rows.tolist()]
+    points = np.concatenate([np.zeros(0, np.intp), *used])
+    return _coded(masking, line, np.repeat(line.rows, [len(own) for own in used]), line.counts[points][:, None])[:, 0]
+
+
+def _coded(masking: Masking, line: _Line, rows: Rows, counts: npt.NDArray[np.intp]) -> Codes:
+    return masking.codes(rows, line.maps.order, line.fill, counts, line.metric.inserts)
 
 
 def _used(line: _Line, row: int) -> npt.NDArray[np.intp]:
@@ -217,26 +213,23 @@ def _used(line: _Line, row: int) -> npt.NDArray[np.intp]:
     return np.unique(np.concatenate([[0, last], line.design.draw(line.draws.offsets(row), factor).ravel()]))
 
 
-def _named(bank: Bank, line: _Line, row: int, points: npt.NDArray[np.intp]) -> list[Masked]:
-    counts = line.counts[points].tolist()
-    return [bank.image(row, line.fill, line.rank, line.metric.inserts, k) for k in counts]
-
-
-def _replicates(bank: Bank, line: _Line) -> Numbers:
+def _replicates(masking: Masking, line: _Line) -> Numbers:
     """Two independent estimates of each area (n, 2), NaN where there is none; the area itself, twice, where it is known."""
-    found = np.full((len(line.factor), 2), np.nan)
+    areas = np.full((len(line.factor), 2), np.nan)
+    scores, start = masking.read(_copies(masking, line)), 0
     for row in line.rows.tolist():
         used = _used(line, row)
         curve = np.full(len(line.counts), np.nan)
-        curve[used] = [bank.scores[image] for image in _named(bank, line, row, used)]
+        curve[used] = scores[start : start + len(used)]
+        start += len(used)
         if not np.isfinite(curve[used]).all():
             continue
         if line.factor[row] < 0:
-            found[row] = trapezoid(curve, line.design.fractions)
+            areas[row] = trapezoid(curve, line.design.fractions)
         else:
             drawn = line.design.draw(line.draws.offsets(row), int(line.factor[row]))
-            found[row] = line.design.areas(np.tile(curve[[0, -1]], (2, 1)), drawn, curve[drawn])
-    return found
+            areas[row] = line.design.areas(np.tile(curve[[0, -1]], (2, 1)), drawn, curve[drawn])
+    return areas
 
 
 def _plan(line: _Line, pilot: Numbers, confidence: float) -> npt.NDArray[np.intp]:
@@ -265,9 +258,8 @@ def _cap(line: _Line) -> int:
     return max(((line.rule.max_points or len(line.counts)) - 2) // (2 * line.design.m), 1)
 
 
-def _estimate(bank: Bank, line: _Line, confidence: float) -> Estimate:
-    precision, held = line.rule.precision, bank.rankings[line.rank]
-    replicates = _replicates(bank, line)
+def _estimate(masking: Masking, line: _Line, confidence: float) -> Estimate:
+    precision, replicates = line.rule.precision, _replicates(masking, line)
     mean = mean_of(replicates, confidence)
     points = np.zeros(len(line.factor), dtype=np.intp)
     for row in line.rows.tolist():
@@ -276,12 +268,12 @@ def _estimate(bank: Bank, line: _Line, confidence: float) -> Estimate:
     params = {
         "steps": describe(line.rule),
         "of_steps": line.rule.of,
-        "fill": fills.describe(fills.resolve(line.metric.fill)),
+        "fill": describe_fill(resolve(line.metric.fill)),
         "reduction": line.metric.reduction,
-        "modality": held.modality,
+        "modality": line.maps.ranked.modality.name,
         "seed": int(line.metric.seed),
         "auto_seed": line.draws.seed,
-        "link": bank.question.target.link,
+        "link": masking.question.target.link,
     }
     return Estimate(
         explainer=line.explainer,
@@ -301,28 +293,21 @@ def _estimate(bank: Bank, line: _Line, confidence: float) -> Estimate:
         points=points,
         whole=line.factor < 0,
         replicates=replicates,
-        extras=held.extras,
+        extras=line.maps.extras,
         params=params,
     )
 
 
-def _full_passes(bank: Bank, lines: Sequence[_Line]) -> int:
-    """Distinct masked images of the full curves."""
-    ends: set[Masked] = set()
-    inner: dict[tuple[int, int, int, bool], set[int]] = {}  # image apart from its units -> the lines that are about it
-    for number, line in enumerate(lines):
-        first = bank.rankings[line.rank].first.tolist()
-        for row in line.rows.tolist():
-            ends.update(_named(bank, line, row, np.array([0, len(line.counts) - 1])))
-            inner.setdefault((row, first[row], line.fill, line.metric.inserts), set()).add(number)
-    sizes: dict[frozenset[int], int] = {}
-    for group in map(frozenset, inner.values()):
-        if group not in sizes:
-            sizes[group] = len(set().union(*(lines[i].counts[1:-1].tolist() for i in group)))
-    return len(ends) + sum(sizes[frozenset(group)] for group in inner.values())
+def _full(masking: Masking, lines: Sequence[_Line]) -> Codes:
+    """Codes of the copies of the full curves, each once."""
+
+    def wanted(rows: Rows) -> list[Codes]:
+        return [_coded(masking, line, rows[line.maps.usable[rows]], line.counts) for line in lines]
+
+    return masking.distinct(wanted, sum(len(line.counts) for line in lines))
 
 
-def _check(metrics: Sequence[Curve]) -> None:
+def _check(metrics: Sequence[CurveOptions]) -> None:
     if not metrics:
         raise InvalidInput("name a metric to estimate, such as Deletion(100)")
     for metric in metrics:
@@ -331,42 +316,4 @@ def _check(metrics: Sequence[Curve]) -> None:
                 f"only deletion and insertion have an area to estimate, not {getattr(metric, 'name', metric)!r}: "
                 "call it, or `curves.evaluate`"
             )
-        check(metric)
-
-
-PLAIN = {"steps", "fill", "reduction", "modality", "seed"}
-
-
-def check(metric: Curve) -> None:
-    """Raise `Unsupported` for a deletion or insertion whose mean area has no estimate, saying what to write instead."""
-    name, instead = type(metric).name, f"write a number of steps, such as steps={steps_of(metric)}, for the whole curve"
-    # More options may come; those that change what the curve is are refused until they are estimated too.
-    for option in dataclasses.fields(metric):
-        if option.name not in PLAIN and getattr(metric, option.name) != option.default:
-            raise Unsupported(
-                f"{name}: only curves of the default convention are estimated, not {option.name}="
-                f"{getattr(metric, option.name)!r}: {instead}"
-            )
-    reduction_of(metric)
-    if imputes(metric.fill):
-        raise Unsupported(f"{name}: a fill that reads the mask has no estimate: {instead}")
-
-
-def steps_of(metric: Curve) -> int:
-    """The number of equal steps of the curve to estimate; `Unsupported` for another rule."""
-    if isinstance(metric.rule, Auto):
-        return int(metric.rule.of)
-    if isinstance(metric.steps, bool) or not isinstance(metric.steps, int | np.integer):
-        raise Unsupported(f"{metric.name}: only a number of equal steps is estimated, not steps={metric.steps!r}")
-    return int(metric.steps)
-
-
-def reduction_of(metric: Curve) -> Reduction:
-    """The reduction, if estimates know it."""
-    known: Reduction
-    for known in get_args(Reduction):
-        if known == metric.reduction:
-            return known
-    raise Unsupported(
-        f"{metric.name}: no estimate for reduction={metric.reduction!r}: write a number of steps for the whole curve"
-    )
+        metric.require_estimable()

@@ -7,124 +7,33 @@ region perturbation in general. Everything asked for at once runs as one stream 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Reduction, Scores
+from crossxai.attribution import Attribution, Metric, Scores
 from crossxai.batching import LADDER, AutoBatchSize
-from crossxai.errors import InvalidInput
-from crossxai.evaluation.curves import auto, fills, ranks
-from crossxai.evaluation.curves import steps as rules
-from crossxai.evaluation.curves.fills import imputes
-from crossxai.evaluation.curves.ranks import Order, Reducing, Unit
-from crossxai.evaluation.curves.steps import Area, StepsLike
-from crossxai.evaluation.curves.steps import area as area_of
-from crossxai.evaluation.curves.stream import Line, Stream
-from crossxai.evaluation.parameters import whole
-from crossxai.model import Array, Modality
-from crossxai.question import Question
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.evaluation.curves import auto, ranks
+from crossxai.evaluation.curves.fills import BLOCK, FillLike, describe, imputes, resolve
+from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps
+from crossxai.evaluation.curves.options import CurveOptions
+from crossxai.evaluation.curves.ranks import Ranking
+from crossxai.model import Modality
+from crossxai.question import Question, Rows
 
 LONG = 10**8
 """Numbers in all masked inputs from which on making a faster copy of the model pays (see `Question.folded`)."""
-Endpoints = Literal["both", "no_start", "no_end", "neither"]
-Score = Literal["score", "ratio", "change", "drop"]
-Aggregation = Literal["per_sample", "mean_curve"]
 
 
-@dataclass(frozen=True)
-class Curve:
-    """What deletion and insertion share: the axes on which implementations differ, each a named option.
+class Curve(CurveOptions):
+    """What deletion and insertion share: their options, and being called."""
 
-    steps: intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
-    `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
-    fill: what replaces a removed unit, see `baselines`. reduction: how channels become one relevance per pixel
-    ("channels_abs_sum": the sum of absolute values, a map of one channel being taken as it is).
-    modality: the one perturbed, "" for the only free one; the others keep each sample's own values. seed: ties, and noise.
-    unit: what goes at once, a "pixel" with its channels, an "element" of one channel, a "patch" of size × size pixels, a
-    "segment" of about `size` SLIC superpixels. ties: see `ranking.order`. endpoints: which ends the curve has. refill: each step
-    fills from the image as the one before left it. score: "score", "ratio" to the untouched image's, "change" from it
-    (after - before), "drop" (before - after). area: see `areas.area`. aggregation: whether `total` is the mean of areas or the
-    area of the mean curve. order: most relevant first, or least.
-    The value is, by default, the trapezoid area over the true fractions of units. The score is the question's target: areas
-    lie in [0, 1] for probabilities (link="softmax" or "sigmoid"), and anywhere for logits or regression.
-    A map that is not finite gives NaN and costs no forward pass; a constant one is ranked by the seed alone. Both have
-    extras["degenerate"] = 1. extras["tie_rate"] is the share of units whose value another unit has too. A ratio to a score
-    of exactly zero is NaN.
-    """
-
-    steps: StepsLike = 24
-    fill: fills.FillLike = "zero"
-    reduction: Reducing = "sum"
-    modality: str = ""
-    seed: int = 0
-    unit: Unit = "pixel"
-    size: int = 8
-    ties: ranks.Ties = "seeded"
-    endpoints: Endpoints = "both"
-    refill: bool = False
-    score: Score = "score"
-    area: Area = "fractions"
-    aggregation: Aggregation = "per_sample"
-    order: Order = "morf"
-
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool]
-    needs: ClassVar[Needs] = "scores"
-    axis: ClassVar[Axis] = "faithfulness"
-    range: ClassVar[Range] = (None, None)
-    source: ClassVar[str] = "Petsiuk et al. 2018"
-    inserts: ClassVar[bool]
-
-    def __post_init__(self) -> None:
-        rules.resolve(self.steps, self.name)
-        options: dict[str, tuple[str, ...]] = {
-            "reduction": (*get_args(Reduction), "channels_abs_sum"),
-            "unit": get_args(Unit),
-            "ties": get_args(ranks.Ties),
-            "endpoints": get_args(Endpoints),
-            "score": get_args(Score),
-            "area": get_args(Area),
-            "aggregation": get_args(Aggregation),
-            "order": get_args(Order),
-        }
-        for option, known in options.items():
-            if getattr(self, option) not in known:
-                raise InvalidInput(f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}")
-        for option, least in (("seed", 0), ("size", 1)):
-            whole(getattr(self, option), least, f"{self.name}: {option}")
-        if not isinstance(self.refill, bool):
-            raise InvalidInput(f"{self.name}: refill is true or false, got {self.refill!r}")
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
-        if self.refill and (self.inserts or imputes(self.fill)):
-            why = (
-                "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
-            )
-            raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
-        if self.auto:
-            auto.check(self)
-        # The other order, or the other sign, turns the direction round; the name says so where the curve is another one.
-        if self.order == "lerf":
-            object.__setattr__(self, "name", f"{type(self).name}_lerf")
-        if (self.order == "lerf") != (self.score == "drop"):
-            object.__setattr__(self, "higher_is_better", not type(self).higher_is_better)
-
-    @property
-    def rule(self) -> rules.Rule:
-        """The step rule behind `steps`."""
-        return rules.resolve(self.steps, self.name)
-
-    @property
-    def auto(self) -> bool:
-        """Whether the area is estimated from a few points, and there is no curve."""
-        return isinstance(self.rule, rules.Auto)
-
-    def ends(self, counts: rules.Counts) -> rules.Counts:
-        """A rule's points without the ends that this curve does not have."""
-        first = self.endpoints in ("no_start", "neither")
-        last = len(counts) - (self.endpoints in ("no_end", "neither"))
-        return counts[int(first) : max(last, int(first))]
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Per-sample curves (n, points), both endpoints included unless told otherwise, and their areas (n,)."""
+        return evaluate(question, [attribution], [self])[0][0]
 
     def passes(self, question: Question) -> int:
         """Forward passes that one map without ties costs per sample, both ends included; on the first sample's segments."""
@@ -133,40 +42,6 @@ class Curve:
         values = one.inputs[[m.name for m in one.model.modalities].index(modality.name)]
         ramp = np.arange(values.size, dtype=np.float64).reshape(values.shape)
         return passes(one, [Attribution((ramp,), (modality,), one.ids, "a map without ties")], [self])
-
-    def total(self, scores: Scores) -> float:
-        """The number for all samples: the mean of their values, or the area of their mean curve; samples of NaN left out."""
-        good = ~np.isnan(scores.value)
-        if not good.any():
-            return float("nan")
-        if self.aggregation == "per_sample":
-            return float(scores.value[good].mean())
-        assert scores.curve is not None
-        assert scores.fractions is not None
-        fractions = np.broadcast_to(scores.fractions, scores.curve.shape)[good].mean(axis=0)
-        curve = scores.curve[good]
-        if self.score == "ratio":  # a ratio of means, not a mean of ratios
-            start = scores.extras["start"][good]
-            curve = curve * (start / start.mean())[:, None]
-        return float(area_of(curve.mean(axis=0, keepdims=True), fractions, self.area)[0])
-
-    def judge(self, curve: Array, start: Array, fractions: Array, lengths: rules.Counts) -> tuple[Array, Array]:
-        """Curves (n, points) of scores become curves of what is asked for, and their areas (n,)."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self.score == "ratio":
-                curve = np.where(start[:, None] == 0, np.nan, curve / start[:, None])
-        if self.score in ("change", "drop"):
-            curve = (curve - start[:, None]) * (-1 if self.score == "drop" else 1)
-        values = np.full(len(curve), np.nan)
-        wide = np.broadcast_to(fractions, curve.shape)
-        for length in np.unique(lengths):
-            rows = lengths == length
-            values[rows] = area_of(curve[rows, :length], wide[rows, :length], self.area)
-        return curve, values
-
-    def __call__(self, question: Question, attribution: Attribution) -> Scores:
-        """Per-sample curves (n, points), both endpoints included unless told otherwise, and their areas (n,)."""
-        return evaluate(question, [attribution], [self])[0][0]
 
 
 @dataclass(frozen=True)
@@ -183,7 +58,7 @@ class Insertion(Curve):
     """Area under the score as the most relevant units are put back first; higher is better."""
 
     # Petsiuk et al. start from a blurred image: a black canvas adds edges that are evidence of their own.
-    fill: fills.FillLike = "blur"
+    fill: FillLike = "blur"
 
     name: ClassVar[str] = "insertion"
     higher_is_better: ClassVar[bool] = True
@@ -202,20 +77,14 @@ def evaluate(
     attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the
     model is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
-    asked = [m for m in metrics if isinstance(m, Curve) and not m.auto]
-    stream = Stream(question, attributions, asked)
+    plan = _Plan(question, attributions, _whole(metrics))
+    copies = plan.copies()
     others = {id(m): _cost(question, m) for m in metrics if not isinstance(m, Curve) or m.auto}
-    count = len(stream.jobs) + len(attributions) * sum(others.values())
-    numbers = count * sum(values[0].size for values in question.inputs)
+    numbers = (len(copies) + len(attributions) * sum(others.values())) * sum(v[0].size for v in question.inputs)
     quick = question.folded() if numbers >= LONG else question
-    table = stream.table(quick, progress)
+    plan.masking.score(copies, progress, quick)
     estimated = iter([s for row in auto.scores(quick, attributions, _auto(metrics), progress) for s in row])
-    curves = iter(
-        [
-            _scores(stream, table, line, asked[i % len(asked)], stream.modalities[i % len(asked)])
-            for i, line in enumerate(stream.lines)
-        ]
-    )
+    curves = iter([plan.scores(line) for line in plan.lines])
 
     def one(metric: Metric, attribution: Attribution) -> Scores:
         if isinstance(metric, Curve):
@@ -231,19 +100,9 @@ def evaluate(
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
     """Forward passes (single images, not batches) that `evaluate` spends: exact for curves; at most, for `steps="auto"` with a
     precision; as they announce them, for other metrics, for maps that are all finite."""
-    whole = [m for m in metrics if isinstance(m, Curve) and not m.auto]
     others = sum(_cost(question, m) for m in metrics if not isinstance(m, Curve))
-    own = len(Stream(question, attributions, whole).jobs) + len(attributions) * others
+    own = len(_Plan(question, attributions, _whole(metrics)).copies()) + len(attributions) * others
     return own + auto.passes(question, attributions, _auto(metrics))
-
-
-def _cost(question: Question, metric: Metric) -> int:
-    """Forward passes that a metric announces for one map of every sample."""
-    return len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
-
-
-def _auto(metrics: Sequence[Metric]) -> list[Curve]:
-    return [m for m in metrics if isinstance(m, Curve) and m.auto]
 
 
 def memory(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
@@ -257,55 +116,146 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
     1000 · n for each. A fill of yours takes what it takes, and so do fills that read the mask.
     `benchmarks/memory.py` measures beside it.
     """
-    whole = [m for m in metrics if isinstance(m, Curve) and not m.auto]
-    estimated, found = _auto(metrics), 0
+    whole, estimated, size = _whole(metrics), _auto(metrics), 0
     if whole:
-        stream = Stream(question, attributions, whole)
-        points, images = sum(len(line.columns) for line in stream.lines), len(stream.images)
-        own = 16 * images if stream.same is not None else 0
-        labels = sum(int(labels.nbytes) for found in stream.labels.values() for labels in found.values())
-        found += _built(stream) + len(question) * (64 * images + 24 * points + own) + labels
+        plan = _Plan(question, attributions, whole)
+        images = len(plan.copies())
+        points = sum(line.counts.shape[1] for line in plan.lines)
+        own = 16 * images if any(len(line.counts) > 1 for line in plan.lines) else 0
+        labels = sum(int(labels.nbytes) for found in plan.masking.labels.values() for labels in found.values())
+        size += _built(plan) + 64 * images + len(question) * 24 * points + own + labels
     if estimated:
         images = auto.passes(question, attributions, estimated)
         curves = len(attributions) * len(estimated)
-        found += _built(Stream(question, attributions, estimated)) + 400 * images + 1000 * len(question) * curves
-    return found
+        size += _built(_Plan(question, attributions, estimated)) + 400 * images + 1000 * len(question) * curves
+    return size
 
 
-def _built(stream: Stream) -> int:
+class _Line(NamedTuple):
+    """One curve of one attribution: its order, the counts (1 or n, points) of units at its points, how many points each sample
+    has, the rest repeating the last, and the fill's number, or one per point where each step fills anew."""
+
+    metric: Curve
+    modality: Modality
+    maps: RankedMaps
+    counts: npt.NDArray[np.intp]
+    lengths: npt.NDArray[np.intp]
+    fills: list[int]
+
+
+class _Plan:
+    """The curves of attributions × metrics, and the copies that they need."""
+
+    def __init__(self, question: Question, attributions: Sequence[Attribution], metrics: Sequence[Curve]) -> None:
+        self.question, self.masking = question, Masking(question)
+        self.lines = [self._line(attribution, metric) for attribution in attributions for metric in metrics]
+
+    def copies(self) -> Codes:
+        """Codes of all copies, each once, sorted."""
+
+        def wanted(rows: Rows) -> list[Codes]:
+            return [self._codes(line, rows[line.maps.usable[rows]]) for line in self.lines]
+
+        return self.masking.distinct(wanted, sum(line.counts.shape[1] + 1 for line in self.lines))
+
+    def scores(self, line: _Line) -> Scores:
+        """One curve's scores, from copies that are scored."""
+        metric, n = line.metric, len(self.question)
+        rows = np.flatnonzero(line.maps.usable)
+        read = self.masking.read(self._codes(line, rows))
+        curve, start = np.full((n, line.counts.shape[1]), np.nan), np.full(n, np.nan)
+        curve[rows] = read[:, : curve.shape[1]]
+        extras = dict(line.maps.extras)
+        if metric.score != "score":
+            start[rows] = read[:, -1]
+            extras["start"] = start
+        fractions = line.counts / line.maps.ranked.total
+        curve, values = metric.measure(curve, start, fractions, line.lengths)
+        params = metric.described(line.modality, self.question.target.link)
+        return Scores(
+            metric.name,
+            values,
+            metric.higher_is_better,
+            curve,
+            fractions[0] if len(fractions) == 1 else fractions,
+            extras,
+            params,
+        )
+
+    def _codes(self, line: _Line, rows: Rows) -> Codes:
+        """Codes (m, points) of samples, and behind them, for scores relative to it, that of the untouched sample."""
+        counts = line.counts if len(line.counts) == 1 else line.counts[rows]
+        if len(line.fills) == 1:
+            parts = [self.masking.codes(rows, line.maps.order, line.fills[0], counts, line.metric.inserts)]
+        else:
+            parts = [
+                self.masking.codes(rows, line.maps.order, fill, counts[:, [point]])
+                for point, fill in enumerate(line.fills)
+            ]
+        if line.metric.score != "score":
+            parts.append(self.masking.untouched(rows))
+        return np.concatenate(parts, axis=1)
+
+    def _line(self, attribution: Attribution, metric: Curve) -> _Line:
+        """The orders, counts and fills of a curve."""
+        modality = ranks.modality_of(self.question, metric.modality, metric.name)
+        size = metric.size if metric.unit in ("patch", "segment") else 0
+        key = Ranking(modality.name, metric.reduction, int(metric.seed), metric.ties, metric.unit, size, metric.order)
+        maps = self.masking.rank(attribution, modality, key)
+        fill = resolve(metric.fill)
+        if imputes(fill) and (modality.kind != "image" or metric.unit == "element"):
+            raise Unsupported(f"fill {describe(fill)!r} imputes whole pixels of 2-D images")
+        counts, lengths = _counts(maps, metric)
+        if metric.refill and (len(counts) > 1 or getattr(metric.rule, "reads", True)):
+            raise InvalidInput(
+                f"{metric.name}: refill needs the same points for every sample, not percentiles, segments or unequal patches"
+            )
+        trails: list[tuple[int, ...]] = [()]
+        if metric.refill:
+            steps = [np.unique(counts[0, : point + 1]).tolist() for point in range(counts.shape[1])]
+            trails = [tuple(count for count in own if count) for own in steps]
+        numbers = [self.masking.fill({modality.name: fill}, int(metric.seed), trail) for trail in trails]
+        return _Line(metric, modality, maps, counts, lengths, numbers)
+
+
+def _counts(maps: RankedMaps, metric: Curve) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Units changed at each point, (1, points) where all samples agree, else (n, points), and the numbers of points (n,)."""
+    ranked, rule = maps.ranked, metric.rule
+    if ranked.total < 1:
+        raise InvalidInput("there is no unit to remove: the input is empty")
+    rows = np.flatnonzero(maps.usable)
+    if not getattr(rule, "reads", True) and metric.unit in ("pixel", "element"):
+        rows = rows[:1]
+    own = [metric.ends(ranked.counts(int(row), rule)) for row in rows] or [metric.ends(np.array([0, ranked.total]))]
+    most = max(len(points) for points in own)
+    # A sample of one segment may have no point at all beside samples that have some: its length is 0 then.
+    padded = np.stack([np.pad(p, (0, most - len(p)), mode="edge" if len(p) else "constant") for p in own])
+    lengths = np.full(len(maps.usable), most)
+    if (padded == padded[0]).all() and all(len(p) == most for p in own):
+        return padded[:1], lengths
+    counts = np.zeros((len(maps.usable), most), np.intp)
+    counts[rows], lengths[rows] = padded, [len(p) for p in own]
+    return counts, lengths
+
+
+def _whole(metrics: Sequence[Metric]) -> list[Curve]:
+    return [m for m in metrics if isinstance(m, Curve) and not m.auto]
+
+
+def _auto(metrics: Sequence[Metric]) -> list[Curve]:
+    return [m for m in metrics if isinstance(m, Curve) and m.auto]
+
+
+def _cost(question: Question, metric: Metric) -> int:
+    """Forward passes that a metric announces for one map of every sample."""
+    return len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
+
+
+def _built(plan: _Plan) -> int:
     """Bytes of what exists of a few samples at a time: copies, and blocks of fills and reduced maps."""
-    inputs = stream.question.inputs
-    size = stream.question.batch_size
+    inputs, size = plan.question.inputs, plan.question.batch_size
     batch = LADDER[-1] if isinstance(size, AutoBatchSize) else size
-    values = max(fills.BLOCK, *(int(v[0].size) for v in inputs))
-    filled = len({(image.modality, image.fill) for image in stream.images if image.modality})
-    blocks = values * (32 + 8 * filled + 16 * len(stream.ranked))
-    return 3 * int(batch) * sum(int(v[0].nbytes) for v in inputs) + blocks + 300 * len(inputs[0]) * len(stream.ranked)
-
-
-def _scores(stream: Stream, table: Array, line: Line, metric: Curve, modality: Modality) -> Scores:
-    scored, start = stream.read(table, line)
-    curve, values = metric.judge(scored, start, line.fractions, line.lengths)
-    extras = dict(stream.extras[line.ranking])
-    if line.start >= 0:
-        extras["start"] = start
-    fractions = line.fractions[0] if len(line.fractions) == 1 else line.fractions
-    params = _params(metric, modality, stream.question.target.link)
-    return Scores(metric.name, values, metric.higher_is_better, curve, fractions, extras, params)
-
-
-def _params(metric: Curve, modality: Modality, link: str) -> dict[str, Any]:
-    """What was used; of the newer axes, what differs from the default."""
-    found: dict[str, Any] = {
-        "steps": rules.describe(metric.rule),
-        "fill": fills.describe(fills.resolve(metric.fill)),
-        "reduction": metric.reduction,
-        "modality": modality.name,
-        "seed": int(metric.seed),
-        "link": link,
-    }
-    for field in fields(Curve)[5:]:
-        value = getattr(metric, field.name)
-        if value != field.default and (field.name != "size" or metric.unit in ("patch", "segment")):
-            found[field.name] = value
-    return found
+    values = max(BLOCK, *(int(v[0].size) for v in inputs))
+    rankings = len(plan.masking.orders)
+    blocks = values * (32 + 8 * len(plan.masking.fills) + 16 * rankings)
+    return 3 * int(batch) * sum(int(v[0].nbytes) for v in inputs) + blocks + 300 * len(inputs[0]) * rankings

@@ -146,9 +146,8 @@ Reducing = Reduction | Literal["channels_abs_sum"]
 
 
 class Ranking(NamedTuple):
-    """One order of units: of which attribution's map, and how it was made."""
+    """How a map of a modality becomes an order of units."""
 
-    attribution: int
     modality: str
     reduction: Reducing
     seed: int

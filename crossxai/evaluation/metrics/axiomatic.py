@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Axis, Explainer, Needs, Range, Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.curves.masking import Masking
 from crossxai.evaluation.metrics import similarity
 from crossxai.evaluation.metrics.reexplaining import Again
 from crossxai.model import Array, Inputs, Modality, Model
@@ -61,19 +63,11 @@ class CompletenessGap:
             usable = ranks.usable(relevance)
             total += np.where(usable, np.where(usable[:, None], relevance, 0).sum(axis=1), np.nan)
         (fill, described), names = self._fill(attribution.params), {m.name for m in maps}
-        everything = question.only(*(m.name for m in question.model.modalities))
-
-        def make(part: Any) -> Inputs:
-            """Inputs at even positions, their baselines at odd ones, of one batch alone: a blurred set would be a second set."""
-            copies, empty = [], part % 2 == 1
-            for modality, values in zip(question.model.modalities, question.inputs, strict=True):
-                own = values[part // 2]
-                if modality.name in names and empty.any():
-                    own[empty] = fills.filled(fill, modality, own[empty])
-                copies.append(own)
-            return tuple(copies)
-
-        scores = everything.score_stream(np.arange(2 * n) // 2, make).reshape(n, 2).astype(np.float64)
+        masking, rows = Masking(question), np.arange(n)
+        empty = {m.name: partial(fills.filled, fill, m) for m in question.model.modalities if m.name in names}
+        codes = np.concatenate([masking.untouched(rows), masking.everything(rows, masking.fill(empty))], axis=1)
+        masking.score(codes)
+        scores = masking.read(codes)
         difference = scores[:, 0] - scores[:, 1]
         gap = np.abs(total - difference)
         if self.relative:

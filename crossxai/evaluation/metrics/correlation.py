@@ -19,7 +19,8 @@ from scipy.stats import rankdata
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
-from crossxai.evaluation.curves.removal import Maker, Removal, score_copies
+from crossxai.evaluation.curves.fills import filled
+from crossxai.evaluation.curves.masking import Subsets, plain, scores_without
 from crossxai.evaluation.metrics.faithfulness import Found, Numbers, Range, UnitMetric
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
@@ -64,21 +65,22 @@ class _Subsets(UnitMetric):
         raise NotImplementedError
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
-        removal = Removal(question, (modality,), (self.fill,))
-        if removal.units == 1:
+        fill, units = plain(self.fill), int(np.prod(relevance.shape[1:]))
+        if units == 1:
             return Found(np.full(len(rows), np.nan))
-        groups = self._groups(removal.units)
+        groups = self._groups(units)
         held: dict[int, Numbers] = {}
 
-        def masks(row: int) -> Masks:
+        def subsets(row: int) -> Subsets:
             drawn = self.masks(question, row)
             flat = relevance[row].reshape(-1).astype(np.float64)
             held[row] = np.array([flat[mask].sum() for mask in drawn])
-            return np.concatenate([np.zeros((1, removal.units), dtype=bool), drawn])
+            return Subsets(drawn)
 
-        found = removal.scores(rows, [1 + self.subsets * groups] * len(rows), masks)
+        number = self.subsets * groups
+        scored = scores_without(question, {modality: fill}, rows, subsets, np.arange(number + 1), number + 1)
         value = np.full(len(rows), np.nan)
-        for i, (row, scores) in enumerate(zip(rows.tolist(), found, strict=True)):
+        for i, (row, scores) in enumerate(zip(rows.tolist(), scored, strict=True)):
             drops, sums = (scores[0] - scores[1:]).reshape(groups, -1), held[row].reshape(groups, -1)
             each = [correlation(a, b, self.by_rank) for a, b in zip(sums, drops, strict=True)]
             value[i] = np.mean([c for c in each if not np.isnan(c)]) if not np.isnan(each).all() else np.nan
@@ -253,33 +255,56 @@ class Infidelity(UnitMetric):
         return np.broadcast_to(values, question.only(modality.name).values[0].shape)
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
-        removal = Removal(question, (modality,), (self.fill,))
+        fill = plain(self.fill)
         if self.perturbation == "square" and modality.kind != "image":
             raise Unsupported(
                 f"{self.name} cuts squares out of 2-D images; modality {modality.name!r} is a {modality.kind}: "
                 "write perturbation='subset'"
             )
         predicted: dict[int, Numbers] = {}
+        if self.perturbation == "noise":
+            scores = self._scores_of_noise(question, relevance, rows, predicted)
+        else:
 
-        def sample(row: int) -> Maker:
-            flat = relevance[row].reshape(-1).astype(np.float64)
-            if self.perturbation == "noise":
-                noise = self.noise(question, row)
-                predicted[row] = noise.reshape(self.samples, -1) @ flat
-                return _moved(question.values[0][row], noise)
-            masks = self.masks(question, row)
-            maker = removal.maker(row, np.concatenate([np.zeros((1, removal.units), dtype=bool), masks]))
-            if self.reading == "contributions":
-                predicted[row] = np.array([flat[mask].sum() for mask in masks])
-            else:
-                own = question.values[0][row].astype(np.float64)
-                copies = (maker(np.array([j + 1]))[0][0] for j in range(self.samples))
-                predicted[row] = np.array([(own - copy).reshape(-1) @ flat for copy in copies])
-            return maker
+            def subsets(row: int) -> Subsets:
+                masks, flat = self.masks(question, row), relevance[row].reshape(-1).astype(np.float64)
+                if self.reading == "contributions":
+                    predicted[row] = np.array([flat[mask].sum() for mask in masks])
+                else:
+                    own = question.values[0][row].astype(np.float64)
+                    change = (own - filled(fill, modality, question.values[0][row : row + 1])[0]).reshape(
+                        len(masks[0]), -1
+                    )
+                    predicted[row] = np.array([(change * mask[:, None]).reshape(-1) @ flat for mask in masks])
+                return Subsets(masks)
 
-        found = score_copies(question, rows, [1 + self.samples] * len(rows), sample)
-        value = [self._error(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), found, strict=True)]
+            counts = np.arange(self.samples + 1)
+            scores = scores_without(question, {modality: fill}, rows, subsets, counts, self.samples + 1)
+        value = [self._error(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), scores, strict=True)]
         return Found(np.array(value, dtype=np.float64))
+
+    def _scores_of_noise(
+        self, question: Question, relevance: Array, rows: Rows, predicted: dict[int, Numbers]
+    ) -> npt.NDArray[np.float64]:
+        """Scores (m, 1 + samples) of samples and of what is left of them less each noise; fills in what the maps predict."""
+        held: dict[int, Numbers] = {}
+        each = np.repeat(rows, 1 + self.samples)
+
+        def make(part: Rows) -> Inputs:
+            copies = question.values[0][each[part]]
+            for copy, row, number in zip(
+                copies, each[part].tolist(), (part % (1 + self.samples)).tolist(), strict=True
+            ):
+                if row not in held:
+                    held.clear()  # so that two samples' noise never exists at once
+                    held[row] = self.noise(question, row)
+                    predicted[row] = held[row].reshape(self.samples, -1) @ relevance[row].reshape(-1).astype(np.float64)
+                if number:
+                    copy -= held[row][number - 1].astype(copy.dtype)
+            return (copies,)
+
+        scores = question.score_stream(each, make).astype(np.float64)
+        return scores.reshape(len(rows), 1 + self.samples)
 
     def _error(self, predicted: Numbers, drops: Numbers) -> float:
         if self.normalise != "none":
@@ -306,15 +331,3 @@ class Infidelity(UnitMetric):
         """What "noise" subtracts from one sample, (samples, *axes)."""
         shape = question.values[0].shape[1:]
         return np.asarray(self.sd * question.rng(row, self.seed).standard_normal((self.samples, *shape)))
-
-
-def _moved(own: Array, noise: Numbers) -> Maker:
-    """The sample itself, then less each noise."""
-
-    def make(numbers: Rows) -> Inputs:
-        copies = np.repeat(own[None], len(numbers), axis=0)
-        moved = numbers > 0
-        copies[moved] -= noise[numbers[moved] - 1].astype(own.dtype)
-        return (copies,)
-
-    return make

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.integrate import trapezoid
@@ -16,10 +16,11 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Metric, Needs, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.fills import FillLike, describe, resolve
-from crossxai.evaluation.curves.removal import Masks, Removal, counts, first_of
+from crossxai.evaluation.curves.fills import Fill, FillLike, describe, resolve
+from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
 from crossxai.evaluation.metrics.faithfulness import Numbers, Range, spread
 from crossxai.evaluation.parameters import whole
+from crossxai.model import Modality
 from crossxai.question import Question
 
 
@@ -62,46 +63,45 @@ class Joint:
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""
         gaps = completeness(question, attribution, self.name, self.tolerance)
-        removal = self._removal(question)
+        own = self._fills(question)
         relevance = np.concatenate(
-            [ranks.units(question, attribution, m).reshape(len(question), -1) for m in removal.modalities], axis=1
+            [ranks.units(question, attribution, m).reshape(len(question), -1) for m in own], axis=1
         )
         rows = np.flatnonzero(ranks.usable(relevance))
-        points = counts(removal.units, self.steps)
+        units = relevance.shape[1]
+        points = counts(units, self.steps)
 
-        def masks(row: int) -> Masks:
-            first = first_of(ranks.order(question, relevance[[row]], [row], self.seed)[0], points)
-            return ~first if self.inserts else first
+        def order(row: int) -> Order:
+            return Order(ranks.order(question, relevance[[row]], [row], self.seed)[0])
 
-        found = removal.scores(rows, [len(points)] * len(rows), masks)
-        curve = spread(np.reshape(found, (len(rows), len(points))), rows, len(question))
+        scores = scores_without(question, own, rows, order, points, units, self.inserts)
+        curve = spread(scores, rows, len(question))
         extras = {
             "degenerate": ranks.degenerate(relevance),
             "tie_rate": ranks.tie_rate(relevance),
             "relative_gap": gaps,
         }
-        area = np.asarray(trapezoid(curve, points / removal.units, axis=1))
-        params = self._params(question, removal)
-        return Scores(self.name, area, self.higher_is_better, curve, points / removal.units, extras, params)
-
-    def passes(self, question: Question) -> int:
-        """Forward passes per sample whose maps are finite, exactly."""
-        return len(counts(self._removal(question).units, self.steps))
-
-    def _removal(self, question: Question) -> Removal:
-        for name in self.fills:
-            if name not in question.free:
-                raise UnknownName("modality to fill", name, question.free)
-        return Removal(question, question.modalities, [self.fills.get(m.name, self.fill) for m in question.modalities])
-
-    def _params(self, question: Question, removal: Removal) -> dict[str, Any]:
-        return {
+        area = np.asarray(trapezoid(curve, points / units, axis=1))
+        params = {
             "steps": int(self.steps),
-            "fills": {m.name: describe(f) for m, f in zip(removal.modalities, removal.fills, strict=True)},
+            "fills": {m.name: describe(fill) for m, fill in own.items()},
             "tolerance": float(self.tolerance),
             "seed": int(self.seed),
             "link": question.target.link,
         }
+        return Scores(self.name, area, self.higher_is_better, curve, points / units, extras, params)
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample whose maps are finite, exactly."""
+        units = sum(int(np.prod(ranks.space_of(question, modality))) for modality in self._fills(question))
+        return len(counts(units, self.steps))
+
+    def _fills(self, question: Question) -> dict[Modality, Fill]:
+        """What replaces the units of each free modality."""
+        for name in self.fills:
+            if name not in question.free:
+                raise UnknownName("modality to fill", name, question.free)
+        return {m: plain(self.fills.get(m.name, self.fill)) for m in question.modalities}
 
 
 @dataclass(frozen=True, kw_only=True)

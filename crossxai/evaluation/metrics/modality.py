@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from functools import partial
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,9 @@ from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Sco
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, filled, resolve
+from crossxai.evaluation.curves.masking import Masking
 from crossxai.evaluation.parameters import reduces
-from crossxai.model import Array, Inputs, Modality
+from crossxai.model import Array, Modality
 from crossxai.question import Question
 
 Numbers = npt.NDArray[np.float64]
@@ -205,19 +207,14 @@ class ModalityAgreement(_OfModalities):
 
     def drops(self, question: Question) -> Numbers:
         """How much the score falls when each modality alone is replaced, (n, modalities)."""
-        n, count = len(question), 1 + len(question.modalities)
-
-        def make(part: Any) -> Inputs:
-            """Copies number 0 of a sample are as they are, number k lacks modality k."""
-            copies = []
-            for number, (modality, values) in enumerate(zip(question.modalities, question.values, strict=True), 1):
-                own, gone = values[part // count], part % count == number
-                if gone.any():
-                    own[gone] = filled(self._fill(modality), modality, own[gone])
-                copies.append(own)
-            return tuple(copies)
-
-        scores = question.score_stream(np.arange(n * count) // count, make).reshape(n, count).astype(np.float64)
+        masking, rows = Masking(question), np.arange(len(question))
+        copies = [masking.untouched(rows)]
+        for modality in question.modalities:
+            fill = masking.fill({modality.name: partial(filled, self._fill(modality), modality)})
+            copies.append(masking.everything(rows, fill))
+        codes = np.concatenate(copies, axis=1)
+        masking.score(codes)
+        scores = masking.read(codes)
         return np.asarray(scores[:, :1] - scores[:, 1:])
 
     def _fill(self, modality: Modality) -> Fill:

@@ -27,7 +27,7 @@ from skimage.segmentation import slic
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
-from crossxai.evaluation.curves.removal import Removal, counts, first_of
+from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
 from crossxai.evaluation.metrics.faithfulness import Found, UnitMetric
 from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
@@ -68,13 +68,12 @@ class Aopc(UnitMetric):
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
         labels = patches(relevance.shape[1:], self._side(modality))
         points = self._counts(labels)
-        removal = Removal(question, (modality,), (self.fill,))
 
-        def masks(row: int) -> npt.NDArray[np.bool_]:
+        def order(row: int) -> Order:
             total: Array = np.bincount(labels, relevance[row].reshape(-1)).astype(np.float64)
-            return first_of(ranks.order(question, total[None], [row], self.seed)[0], points)[:, labels]
+            return in_groups(ranks.order(question, total[None], [row], self.seed)[0], labels)
 
-        curve = np.reshape(removal.scores(rows, [len(points)] * len(rows), masks), (len(rows), len(points)))
+        curve = scores_without(question, {modality: plain(self.fill)}, rows, order, points, int(labels.max()) + 1)
         return Found((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
 
     def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
@@ -126,6 +125,14 @@ class MorfLerf(UnitMetric):
         return 2 * (len(counts(self._units(question), self.steps)) - 1)
 
 
+def in_groups(ranked: npt.NDArray[np.intp], labels: npt.NDArray[np.integer[Any]]) -> Order:
+    """The order in which whole groups go, of their numbers in order of removal and the group (units,) of each position."""
+    place = np.empty(len(ranked), np.intp)
+    place[ranked] = np.arange(len(ranked))
+    ends = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=len(ranked))[ranked])])
+    return Order(np.argsort(place[labels], kind="stable"), ends.astype(np.intp))
+
+
 def patches(space: tuple[int, ...], side: int) -> npt.NDArray[np.intp]:
     """The number of the square patch that each unit of `space` lies in, (units,); patches at the far edges may be smaller."""
     numbers = np.zeros(space, dtype=np.intp)
@@ -151,22 +158,24 @@ class _TopShares(UnitMetric):
         object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:
-        return 1 + len(np.unique(self._tops(self._units(question))))
+        tops = np.unique(self._tops(self._units(question)))
+        return 1 + int((tops < self._units(question)).sum() if self.keeps else len(tops))
 
     def _tops(self, units: int) -> npt.NDArray[np.intp]:
         return np.asarray(np.maximum(1, np.rint(np.array(self.shares) * units)), dtype=np.intp)
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
-        removal = Removal(question, (modality,), (self.fill,))
-        tops, place = np.unique(self._tops(removal.units), return_inverse=True)
+        units = int(np.prod(relevance.shape[1:]))
+        tops, place = np.unique(self._tops(units), return_inverse=True)
 
-        def masks(row: int) -> npt.NDArray[np.bool_]:
-            top = first_of(ranks.order(question, relevance[[row]], [row], self.seed)[0], tops)
-            untouched = np.zeros((1, removal.units), dtype=bool)
-            return np.concatenate([untouched, ~top if self.keeps else top])
+        def order(row: int) -> Order:
+            return Order(ranks.order(question, relevance[[row]], [row], self.seed)[0])
 
-        found = np.reshape(removal.scores(rows, [1 + len(tops)] * len(rows), masks), (len(rows), 1 + len(tops)))
-        return Found((found[:, :1] - found[:, 1:])[:, place].mean(axis=1))
+        # With the least relevant removed, `units` kept ones are what insertion leaves.
+        untouched = units if self.keeps else 0
+        counts = [untouched, *tops.tolist()]
+        scores = scores_without(question, {modality: plain(self.fill)}, rows, order, counts, units, self.keeps)
+        return Found((scores[:, :1] - scores[:, 1:])[:, place].mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,29 +236,30 @@ class Irof(UnitMetric):
         return max(len(self._counts(labels)) for labels in found)
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
-        removal = Removal(question, (modality,), (self.fill,))
-        found = self._segments(question, modality, rows)
-        labels = dict(zip(rows.tolist(), found, strict=True))
+        segments = self._segments(question, modality, rows)
+        labels = dict(zip(rows.tolist(), segments, strict=True))
 
-        def masks(row: int) -> npt.NDArray[np.bool_]:
-            mine = labels[row]
-            flat = relevance[row].reshape(-1).astype(np.float64)
-            mean = ranks.means(flat, mine)
-            order = ranks.order(question, mean[None], [row], self.seed)[0]
-            return first_of(order, self._counts(mine))[:, mine]
+        def order(row: int) -> Order:
+            mean = ranks.means(relevance[row].reshape(-1).astype(np.float64), labels[row])
+            return in_groups(ranks.order(question, mean[None], [row], self.seed)[0], labels[row])
 
-        scores = removal.scores(rows, [len(self._counts(mine)) for mine in found], masks)
+        points = [self._counts(own) for own in segments]
+        totals = np.zeros(len(question), np.intp)
+        totals[rows] = [own[-1] for own in points]
+        most = max(map(len, points), default=1)
+        padded = np.reshape([np.pad(own, (0, most - len(own)), mode="edge") for own in points], (len(rows), most))
+        scores = scores_without(question, {modality: plain(self.fill)}, rows, order, padded, totals)
         grid = np.linspace(0, 1, (self.steps or self.segments) + 1)
         value, curve = np.full(len(rows), np.nan), np.full((len(rows), len(grid)), np.nan)
-        for i, (own, mine) in enumerate(zip(scores, found, strict=True)):
-            fractions = self._counts(mine) / (int(mine.max()) + 1)
+        for i, counted in enumerate(points):
+            own, fractions = scores[i, : len(counted)], counted / counted[-1]
             curve[i] = np.interp(grid, fractions, own)
             drop = own[0] - trapezoid(own, fractions)
             if not self.relative:
                 value[i] = drop
             elif own[0] > 0:
                 value[i] = drop / own[0]
-        extras = {"segments": np.array([int(mine.max()) + 1.0 for mine in found])}
+        extras = {"segments": np.array([float(own[-1]) for own in points])}
         return Found(value, curve, grid, extras)
 
     def _counts(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:

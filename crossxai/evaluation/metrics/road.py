@@ -14,16 +14,28 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.imputation import Imputations
-from crossxai.evaluation.curves.removal import Maker, score_copies
+from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
+from crossxai.evaluation.curves.masking import Subsets, scores_without
 from crossxai.evaluation.metrics.faithfulness import Found, UnitMetric
-from crossxai.model import Array, Inputs, Modality
+from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 
 Cut = Literal["ranks", "thresholds"]
 End = Literal["morf", "lerf"]
 
 _IMPUTATIONS = Imputations()
+
+
+class Debiased(NoisyLinear):
+    """Noisy linear imputation with one field of noise per sample, whatever the mask; an image with no pixel left is 0."""
+
+    def impute(self, image: Array, hidden: npt.NDArray[np.bool_], rng: np.random.Generator) -> Array:
+        """A copy of an image (height, width, channels) with its hidden pixels (height, width) imputed."""
+        result = image.copy()
+        if hidden.any():
+            noise = self.noise * rng.standard_normal(image.shape)
+            result[hidden] = (0.0 if hidden.all() else _IMPUTATIONS(hidden)(image)) + noise[hidden]
+        return result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,33 +72,19 @@ class _Road(UnitMetric):
                 f"{self.name} imputes pixels of 2-D images; modality {modality.name!r} is a {modality.kind}: "
                 "write 'aopc' or 'deletion'"
             )
-        copies = self.passes(question)
-        found = score_copies(
-            question, rows, [copies] * len(rows), lambda row: self._maker(question, relevance[row], row)
-        )
-        return Found(self._value(np.reshape(found, (len(rows), copies))))
+
+        def subsets(row: int) -> Subsets:
+            masks = [self.masks(question, relevance[row], row, end) for end in self.ends]
+            return Subsets(np.concatenate(masks).reshape(-1, relevance[row].size))
+
+        number = len(self.ends) * len(self.percentiles)
+        counts = [*range(1, number + 1), 0][: self.passes(question)]
+        fill = Debiased(self.noise)
+        scores = scores_without(question, {modality: fill}, rows, subsets, counts, number + 1, seed=self.seed)
+        return Found(self._value(scores))
 
     def _value(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray((scores[:, :-1] - scores[:, -1:]).mean(axis=1))
-
-    def _maker(self, question: Question, relevance: Array, row: int) -> Maker:
-        """Imputed copies of one sample, first end first, and the untouched one last."""
-        (values,) = question.values
-        image = values[row]
-        noise = self.noise * question.rng(row, self.seed).standard_normal(image.shape)
-        masks = [mask for end in self.ends for mask in self.masks(question, relevance, row, end)]
-
-        def make(numbers: Rows) -> Inputs:
-            copies = np.repeat(image[None], len(numbers), axis=0)
-            for copy, number in zip(copies, numbers.tolist(), strict=True):
-                if number == len(masks) or not masks[number].any():
-                    continue
-                removed = masks[number]
-                imputed = 0.0 if removed.all() else _IMPUTATIONS(removed)(image)
-                copy[removed] = imputed + noise[removed]
-            return (copies,)
-
-        return make
 
     def masks(self, question: Question, relevance: Array, row: int, end: End) -> npt.NDArray[np.bool_]:
         """The pixels that are imputed at each percentile, (percentiles, height, width), for a map (height, width)."""

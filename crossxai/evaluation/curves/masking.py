@@ -1,0 +1,392 @@
+"""The masking engine: every masked copy of a sample that a metric needs, built in batches, and scored once.
+
+A copy is five numbers (`Copy`), and in arrays one (its code), so that millions of them are sorted and compared at once. `Masking`
+gives orders and fills their numbers, builds the copies of a batch, and streams them through the question.
+Memory beyond the question's arrays: one batch of copies; of one sample its orders and masks; fills of a few samples; about 32
+bytes per copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.attribution import Attribution
+from crossxai.errors import Unsupported
+from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves.fills import BLOCK, Fill, Filled, FillLike, describe, filled, imputes, resolve
+from crossxai.evaluation.curves.ranks import Labels, Ranked, Ranking
+from crossxai.model import Array, Inputs, Modality
+from crossxai.question import Question, Rows
+
+Masks = npt.NDArray[np.bool_]
+Positions = npt.NDArray[np.intp]
+Codes = npt.NDArray[np.int64]
+
+SAMPLE = 2**40
+"""Codes that one sample has, all its copies together."""
+
+
+class Copy(NamedTuple):
+    """One masked copy of one sample.
+
+    The first `units` units of the order hold their fill, or, if it inserts, all but those. No order (-1): all units do. No fill
+    (-1): none does. Of `Subsets`, `units` is the number of a subset. Orders and fills by their numbers in `Masking`.
+    """
+
+    row: int
+    order: int
+    units: int
+    inserts: bool
+    fill: int
+
+
+class Order(NamedTuple):
+    """Positions (units,) in order of removal; ends (groups + 1,): how many of them the first groups hold, where groups go."""
+
+    positions: Positions
+    ends: Positions | None = None
+
+    @property
+    def total(self) -> int:
+        """Number of positions."""
+        return len(self.positions)
+
+    def hidden(self, count: int, inserts: bool) -> Positions:
+        """The positions that the fill replaces."""
+        end = count if self.ends is None else int(self.ends[count])
+        return self.positions[end:] if inserts else self.positions[:end]
+
+
+class Subsets(NamedTuple):
+    """Masks (subsets, units) that are no order's beginnings; a copy's `units` is the number of its subset, from 1."""
+
+    masks: Masks
+
+    @property
+    def total(self) -> int:
+        """Number of positions."""
+        return int(self.masks.shape[1])
+
+    def hidden(self, count: int, inserts: bool) -> Positions:
+        """The positions that the fill replaces."""
+        return np.flatnonzero(self.masks[count - 1] ^ inserts)
+
+
+Source = Callable[[int], Order | Subsets]
+"""A sample's number → its order; asked once per sample, in order of samples, and again where memory ran out."""
+
+
+class RankedMaps(NamedTuple):
+    """The order of an attribution's maps. usable (n,): finite; extras (n,): "tie_rate" and "degenerate"."""
+
+    order: int
+    ranked: Ranked
+    usable: Masks
+    extras: dict[str, Array]
+
+
+class _Order(NamedTuple):
+    """Where an order's units lie, how many there are (of each sample, if they differ), and each sample's equal order."""
+
+    places: tuple[int, ...]
+    source: Source
+    units: int | Positions
+    equal: Positions | None = None
+
+
+class _Kind(NamedTuple):
+    """A fill of one modality, and its samples with everything replaced."""
+
+    place: int
+    fill: Fill
+    filled: Filled
+
+
+class _Filling(NamedTuple):
+    """What replaces units, one kind per modality. trail: the counts of the steps so far, where every step fills anew."""
+
+    kinds: tuple[int, ...]
+    seed: int
+    trail: tuple[int, ...]
+
+
+class Masking:
+    """Copies of a question's samples and their scores; `known` are the codes that are scored, sorted, and `scores` theirs."""
+
+    def __init__(self, question: Question) -> None:
+        # All modalities are given, whichever is masked, so that metrics of different modalities share a stream.
+        self.question = question.only(*(m.name for m in question.model.modalities))
+        self.known, self.scores = np.zeros(0, np.int64), np.zeros(0)
+        self.orders: list[_Order] = []
+        self.fills: list[_Filling] = []
+        self._places = {m.name: i for i, m in enumerate(question.model.modalities)}
+        self._families: dict[
+            tuple[int, int, bool], int
+        ] = {}  # (order, fill, inserts) -> its first code, that of count 0
+        self._specs, self._starts, self._next = (
+            [(-1, -1, False)],
+            np.zeros(1, np.int64),
+            1,
+        )  # code 0 is the sample itself
+        self._maps: dict[tuple[int, Ranking], RankedMaps] = {}
+        self._attributions: list[Attribution] = []  # kept, because maps are known by identity
+        self._digests: dict[tuple[Ranking, int, bytes], int] = {}
+        self.labels: dict[tuple[str, str, int], dict[int, Labels]] = {}
+        self._kinds: list[_Kind] = []
+        self._buffers: tuple[Array, ...] = ()
+        self._row, self._own = -1, dict[int, Order | Subsets]()
+        self._refills: dict[tuple[int, int], tuple[tuple[int, ...], Array]] = {}
+
+    # What copies are made of.
+
+    def fill(self, fills: Mapping[str, FillLike], seed: int = 0, trail: tuple[int, ...] = ()) -> int:
+        """The number of what replaces the units of these modalities; raises as `fills.filled` does where a fill does not fit."""
+        kinds = tuple(self._kind(self._places[name], resolve(fill)) for name, fill in fills.items())
+        entry = _Filling(kinds, seed if any(imputes(self._kinds[kind].fill) for kind in kinds) else 0, trail)
+        if entry not in self.fills:
+            self.fills.append(entry)
+        return self.fills.index(entry)
+
+    def _kind(self, place: int, fill: Fill) -> int:
+        for number, kind in enumerate(self._kinds):
+            if (kind.place, kind.fill) == (place, fill):
+                return number
+        modality, values = self.question.model.modalities[place], self.question.inputs[place]
+        filled(fill, modality, values[:1])  # refused before any pass
+        self._kinds.append(_Kind(place, fill, Filled(fill, modality, values)))
+        return len(self._kinds) - 1
+
+    def order(self, modalities: Sequence[Modality], source: Source, units: int | Positions) -> int:
+        """The number of an order of removal over the units of these modalities, numbered one after the other."""
+        self.orders.append(_Order(tuple(self._places[m.name] for m in modalities), source, units))
+        return len(self.orders) - 1
+
+    def rank(self, attribution: Attribution, modality: Modality, key: Ranking) -> RankedMaps:
+        """The order of an attribution's maps; equal maps of a sample share their copies."""
+        known = (id(attribution), key)
+        if known not in self._maps:
+            labels = self.labels.setdefault((modality.name, key.unit, key.size), {})
+            ranked = Ranked(self.question, attribution, modality, key, labels)
+            usable, extras, digests = ranked.quality()
+            number, alike = len(self.orders), key._replace(reduction="sum")
+            first = [self._digests.setdefault((alike, row, digest), number) for row, digest in enumerate(digests)]
+            equal = np.array(first, np.intp) if any(other != number for other in first) else None
+            place = (self._places[modality.name],)
+            self.orders.append(_Order(place, lambda row: Order(ranked(row)), ranked.total, equal))
+            self._attributions.append(attribution)
+            self._maps[known] = RankedMaps(number, ranked, usable, extras)
+        return self._maps[known]
+
+    # Codes: row * SAMPLE + a number for order, fill and direction + the count.
+
+    def untouched(self, rows: Rows) -> Codes:
+        """Codes (m, 1) of the samples themselves."""
+        return np.asarray(rows, np.int64)[:, None] * SAMPLE
+
+    def everything(self, rows: Rows, fill: int) -> Codes:
+        """Codes (m, 1) of the samples with every unit of the fill's modalities replaced."""
+        return self.untouched(rows) + self._family(-1, fill, False, 1)
+
+    def codes(self, rows: Rows, order: int, fill: int, counts: npt.ArrayLike, inserts: bool = False) -> Codes:
+        """Codes (m, points) of samples without the first counts (points,) or (m, points) units of an order, or with those alone.
+
+        Copies that are equal have the same code: both ends, and maps that are the same.
+        """
+        own = self.orders[order]
+        units = own.units if isinstance(own.units, int) else own.units[rows][:, None]
+        number = np.broadcast_to(np.asarray(counts, np.int64), (len(rows), np.shape(counts)[-1]))
+        most = int(np.max(own.units, initial=1)) + 1
+        if own.equal is None:
+            first: Any = self._family(order, fill, inserts, most)
+        else:
+            different, which = np.unique(own.equal[rows], return_inverse=True)
+            families = [self._family(int(one), fill, inserts, most) for one in different]
+            first = np.array(families, np.int64)[which.reshape(-1)][:, None]
+        inner = first + number
+        none, all_of_it = (number == units, number == 0) if inserts else (number == 0, number == units)
+        if not self.fills[fill].trail:
+            inner = np.where(all_of_it, self._family(-1, fill, False, 1), inner)
+        return self.untouched(rows) + np.where(none, 0, inner)
+
+    def decode(self, codes: Codes) -> Iterable[Copy]:
+        """The copies behind codes (m,)."""
+        rows, rest = np.divmod(codes, SAMPLE)
+        families = np.searchsorted(self._starts, rest, side="right") - 1
+        counts = rest - self._starts[families]
+        for row, family, count in zip(rows.tolist(), families.tolist(), counts.tolist(), strict=True):
+            order, fill, inserts = self._specs[family]
+            yield Copy(row, order, count, inserts, fill)
+
+    def _family(self, order: int, fill: int, inserts: bool, size: int) -> int:
+        key = (order, fill, inserts)
+        if key not in self._families:
+            self._families[key] = self._next
+            self._specs.append(key)
+            self._starts = np.append(self._starts, self._next)
+            self._next += size
+        return self._families[key]
+
+    # Scores.
+
+    def distinct(self, wanted: Callable[[Rows], Sequence[Codes]], points: int) -> Codes:
+        """All codes, each once, sorted, of which `wanted` gives those of a few samples at a time, about `points` of each."""
+        n, few = len(self.question), max(1, BLOCK // max(points, 1))
+        parts = [np.zeros(0, np.int64)]
+        for start in range(0, n, few):
+            codes = wanted(np.arange(start, min(start + few, n)))
+            parts.extend([np.unique(np.concatenate([part.reshape(-1) for part in codes]))] if codes else [])
+        return np.concatenate(parts)
+
+    def score(
+        self, codes: Codes, progress: Callable[[int], object] | None = None, question: Question | None = None
+    ) -> int:
+        """Score the copies that are not known yet, in one stream of full batches; how many that were.
+
+        question: who is asked, the same but for a faster copy of the model.
+        """
+        new = np.unique(codes)
+        if len(self.known):
+            new = np.setdiff1d(new, self.known, assume_unique=True)
+        asked = self.question
+        if question is not None:
+            asked = replace(asked, model=question.model, check=question.check)
+        scores = asked.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
+        if not len(self.known):
+            self.known, self.scores = new, scores.astype(np.float64)
+        elif len(new):
+            places = np.searchsorted(self.known, new)
+            self.known, self.scores = np.insert(self.known, places, new), np.insert(self.scores, places, scores)
+        return len(new)
+
+    def read(self, codes: Codes) -> npt.NDArray[np.float64]:
+        """The scores of copies, in the shape of their codes."""
+        return np.asarray(self.scores[np.searchsorted(self.known, codes)])
+
+    # Building. An accelerator may do it on the device instead: one `where` over the ranks that an order gives.
+
+    def build(self, codes: Codes) -> Inputs:
+        """One batch of copies, sorted by sample, in arrays that the next batch uses again."""
+        if not self._buffers or len(self._buffers[0]) < len(codes):
+            self._buffers = tuple(np.empty((len(codes), *v.shape[1:]), v.dtype) for v in self.question.inputs)
+        rows = (codes // SAMPLE).astype(np.intp)
+        inputs = tuple(
+            np.take(v, rows, axis=0, out=buffer[: len(codes)], mode="clip")
+            for v, buffer in zip(self.question.inputs, self._buffers, strict=True)
+        )
+        for j, copy in enumerate(self.decode(codes)):
+            if copy.fill >= 0:
+                self._mask(tuple(values[j] for values in inputs), copy)
+        return inputs
+
+    def _mask(self, values: Inputs, copy: Copy) -> None:
+        """Overwrite one copy's hidden positions in place."""
+        filling = self.fills[copy.fill]
+        if copy.order < 0:
+            for kind in filling.kinds:
+                self._replace(values[self._kinds[kind].place], copy.row, kind, filling.seed)
+            return
+        own = self._order(copy)
+        positions = own.hidden(copy.units, copy.inserts)
+        if filling.trail:
+            (kind,) = filling.kinds
+            values[self._kinds[kind].place][...] = self._refilled(copy, own, kind, filling.trail)
+            return
+        places = self.orders[copy.order].places
+        if len(places) == 1:
+            self._replace(values[places[0]], copy.row, filling.kinds[0], filling.seed, positions, own.total)
+            return
+        start = 0
+        for kind in filling.kinds:  # units of several modalities, numbered one after the other
+            place = self._kinds[kind].place
+            units = int(np.prod(ranks.space_of(self.question, self.question.model.modalities[place])))
+            inside = positions[(positions >= start) & (positions < start + units)] - start
+            self._replace(values[place], copy.row, kind, filling.seed, inside, units)
+            start += units
+
+    def _replace(
+        self, values: Array, row: int, kind: int, seed: int, hidden: Positions | None = None, units: int = 0
+    ) -> None:
+        """Fill one sample's hidden positions, of `units`, or everything."""
+        _, fill, filled = self._kinds[kind]
+        if imputes(fill):
+            mask = np.full(values.shape[:-1], hidden is None)
+            if hidden is not None:
+                mask.flat[hidden] = True
+            values[...] = fill.impute(values, mask, self.question.rng(row, seed))  # type: ignore[attr-defined]
+        elif hidden is None:
+            values[...] = filled(row)
+        else:
+            _by_unit(values, units)[hidden] = _by_unit(filled(row), units)[hidden]
+
+    def _refilled(self, copy: Copy, own: Order | Subsets, kind: int, trail: tuple[int, ...]) -> Array:
+        """The copy after the steps of its trail, each filling from the copy as the one before left it."""
+        place, fill, _ = self._kinds[kind]
+        untouched: tuple[tuple[int, ...], Array] = ((), self.question.inputs[place][copy.row])
+        before, state = self._refills.get((copy.order, kind), untouched)
+        if before != trail[: len(before)]:
+            before, state = untouched
+        hidden = own.hidden(before[-1], False) if before else np.zeros(0, np.intp)
+        for count in trail[len(before) :]:
+            new = filled(fill, self.question.model.modalities[place], state[None])[0]
+            hidden, done, state = own.hidden(count, False), len(hidden), np.array(state)
+            _by_unit(state, own.total)[hidden[done:]] = _by_unit(new, own.total)[hidden[done:]]
+        self._refills[copy.order, kind] = (trail, state)
+        return state
+
+    def _order(self, copy: Copy) -> Order | Subsets:
+        """A sample's order; only the current sample's are kept, since the stream goes sample by sample."""
+        if copy.row != self._row:
+            self._row, self._own, self._refills = copy.row, {}, {}
+        if copy.order not in self._own:
+            self._own[copy.order] = self.orders[copy.order].source(copy.row)
+        return self._own[copy.order]
+
+
+def _by_unit(values: Array, units: int) -> npt.NDArray[np.void]:
+    """One opaque item per unit, so that NumPy moves whole pixels at once, which is 2.5 times faster than by channel."""
+    rows = np.ascontiguousarray(values.reshape(units, -1))
+    return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+
+
+def scores_without(
+    question: Question,
+    fills: Mapping[Modality, FillLike],
+    rows: Rows,
+    source: Source,
+    counts: npt.ArrayLike,
+    units: int | Positions,
+    inserts: bool = False,
+    seed: int = 0,
+) -> npt.NDArray[np.float64]:
+    """Scores (m, points) of samples without the first counts (points,) or (m, points) units of their orders, or with those alone.
+
+    fills: what replaces the units of each modality. units: how many there are, of each sample of the question if they differ, and
+    of subsets one more than there are. seed: of fills that draw.
+    """
+    masking = Masking(question)
+    fill = masking.fill({modality.name: fill for modality, fill in fills.items()}, seed)
+    order = masking.order(tuple(fills), source, units)
+    codes = masking.codes(rows, order, fill, counts, inserts)
+    masking.score(codes)
+    return masking.read(codes)
+
+
+def plain(fill: FillLike) -> Fill:
+    """The fill; raises `Unsupported` for one that reads the mask."""
+    resolved = resolve(fill)
+    if imputes(resolved):
+        raise Unsupported(
+            f"fill {describe(resolved)!r} makes hidden pixels of those that are left, which deletion, insertion and "
+            "ROAD do: write a fill that is the same for every mask, such as 'zero', 'mean' or 'blur'"
+        )
+    return resolved
+
+
+def counts(units: int, steps: int) -> Positions:
+    """Numbers of units removed at each point: 0 … units, evenly spaced, distinct, at most steps + 1 of them."""
+    return np.unique(np.rint(np.linspace(0, units, steps + 1)).astype(np.intp))
