@@ -12,15 +12,14 @@ from markupsafe import Markup, escape
 
 from crossxai.files.atomic import write_text
 from crossxai.report import (
-    axes,
     certainty,
-    heatmaps,
     modalities,
     panels,
     place_cards,
     run_figures,
+    samples,
     scorecard,
-    tiles,
+    tables,
     words,
 )
 from crossxai.report.contents import Contents
@@ -105,7 +104,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "findings": contents.findings,
         "conclusion": contents.verdict,
         "facts": facts(contents),
-        "tables": axes.tables(panels.columns(contents)),
+        "tables": tables.tables(tables.columns(contents)),
         "modality_tables": modalities.tables(run),
         "place_sections": place_cards.sections(run, contents.places),
         "scorecards": scorecard.scorecards(run, contents.rows),
@@ -115,8 +114,8 @@ def _context(contents: Contents) -> dict[str, Any]:
         "maps": contents.maps,
         "meanings": meanings(run),
         "settings": words.settings(manifest.get("settings", {})),
-        "mark": panels.mark,
-        "verdict": panels.verdict,
+        "mark": tables.mark,
+        "verdict": tables.verdict,
     }
 
 
@@ -138,14 +137,14 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "curveless": [
             words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
         ],
-        "matrices": heatmaps.matrices(contents),
+        "matrices": panels.matrices(contents),
         "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
-        "samples": tiles.samples(contents.run),
-        "centre": tiles.centre(contents.run),
+        "samples": samples.samples(contents.run),
+        "centre": samples.centre(contents.run),
         "scale_signed": pictures.scale(True),
         "scale_positive": pictures.scale(False),
         "percentile": style.PERCENTILE,
-        "bars": tiles.BARS,
+        "bars": samples.BARS,
     }
 
 

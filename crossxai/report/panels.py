@@ -1,4 +1,4 @@
-"""What the page shows of scores: the table's cells with their interval marks, and the panels of curves."""
+"""Panels of the page: mean curves, one panel per library, and matrices of agreement as tables of coloured numbers."""
 
 from __future__ import annotations
 
@@ -9,96 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from crossxai import evaluation
 from crossxai.evaluation import statistics
 from crossxai.files import Explanation
 from crossxai.report import words
-from crossxai.report.analysis import Row, Test, mean_curve
+from crossxai.report.analysis import Row, mean_curve
+from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
 from crossxai.report.plots import pictures, style
-from crossxai.report.region_findings import region
-from crossxai.report.run import CONTROLS, CURVES, RANDOM, Run
+from crossxai.report.run import CONTROLS, RANDOM, Run
 
 RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A difference with its interval as places on a line from 0 to 100, with no difference at 50."""
-
-    dot: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Column:
-    """One metric in the table, by its label; kind: its own name.
-
-    compared: whether it has a column for the difference to random. limits: what it can be.
-    """
-
-    metric: str
-    kind: str
-    title: str
-    hint: str
-    better: str
-    compared: bool
-    reach: float
-    digits: int
-    limits: str
-
-
-def columns(contents: Contents) -> list[Column]:
-    """The metrics of a run as columns of its table."""
-    found = []
-    ranges = {entry.name: getattr(entry.metric, "range", (None, None)) for entry in evaluation.discover()}
-    for metric in contents.run.metrics:
-        cells = [r.cells[metric] for r in contents.rows if metric in r.cells]
-        tests = [c.versus for c in cells if c.versus is not None]
-        ends = [abs(x) for t in tests for x in (t.low, t.high, t.difference) if math.isfinite(x)]
-        areas = [c.area for c in cells if math.isfinite(c.area)]
-        shares = bool(areas)
-        name = region(contents.run, metric) if shares else words.metric(metric)
-        name = name.removeprefix("the ")
-        title = words.capital(words.metric(metric)) + (" area" if metric in CURVES else "")
-        found.append(
-            Column(
-                metric,
-                contents.run.kinds[metric],
-                f"{title}{of_modality(contents.run, metric)}",
-                f"{name}, area {words.percent(areas[0])}" if shares else "",
-                "higher is better" if cells[0].higher_is_better else "lower is better",
-                bool(tests) and not shares,
-                max(ends, default=1.0) or 1.0,
-                0 if shares else 3,
-                words.limits(*ranges.get(contents.run.kinds[metric], (None, None))),
-            )
-        )
-    return found
-
-
-def of_modality(run: Run, metric: str) -> str:
-    """Whose maps a metric judges, where there are several modalities: ` of image`; else nothing."""
-    name = run.modality(metric)
-    # A label that the experiment gives says what there is to say.
-    return f" of {name}" if name and run.kinds[metric] == metric and len(run.samples.modalities) > 1 else ""
-
-
-def mark(test: Test | None, reach: float) -> Mark | None:
-    """A test as places on a line; None if there is nothing to draw."""
-    if test is None or not math.isfinite(test.difference):
-        return None
-
-    def place(value: float) -> float:
-        return round(50 + 46 * value / reach, 2) if math.isfinite(value) else 50 + 46 * test.difference / reach
-
-    return Mark(place(test.difference), place(test.low), place(test.high))
-
-
-def verdict(test: Test | None) -> str:
-    """A test's verdict as one of the page's class names."""
-    return {"better": "better", "worse": "worse"}.get(test.verdict, "same") if test else "same"
 
 
 def curve_groups(contents: Contents) -> list[dict[str, Any]]:
@@ -189,3 +109,84 @@ def _legend(explanation: Explanation, number: int, row: Row, metric: str) -> dic
 def _alt(title: str, metric: str, model: str, labels: Sequence[str], rows: dict[str, Row]) -> str:
     areas = [f"{x} {words.number(rows[x].cells[metric].summary.mean)}" for x in labels]
     return f"Mean {metric} curves of {title} on {model}; areas: {words.listing(areas)}."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One coloured cell of a matrix."""
+
+    text: str
+    background: str
+    ink: str
+    title: str
+    diagonal: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One measure between all explainers. reading: how its halves are to be read."""
+
+    measure: str
+    title: str
+    meaning: str
+    reading: str
+    labels: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    scale: str
+    low: str
+    high: str
+
+
+MEANINGS = {
+    "spearman": ("Spearman rank correlation", "1: same order of pixels, 0: unrelated orders, −1: reversed"),
+    "cosine": ("Cosine similarity", "1: same direction, 0: unrelated, −1: opposite sign"),
+    "top_k": (
+        f"Overlap of the top {words.percent(TOP_SHARE)}",
+        f"1: the same top pixels, 0: none in common; chance gives about {TOP_SHARE:g}",
+    ),
+}
+
+
+def matrices(contents: Contents) -> list[Matrix]:
+    """Every measure; with two models one matrix holds both, one below and the other above the diagonal."""
+    models = [m for m in contents.run.models if any(key[0] == m for key in contents.maps.index)]
+    sides = [(models[0], models[1])] if len(models) == 2 else [(model, model) for model in models]
+    return [_matrix(contents, measure, *side) for side in sides for measure in MEANINGS]
+
+
+def _matrix(contents: Contents, measure: str, below: str, above: str) -> Matrix:
+    index, means = contents.maps.index, contents.maps.means[measure]
+    labels = tuple(x for x in contents.run.labels if (below, x) in index or (above, x) in index)
+    signed = measure != "top_k"
+    low = -1.0 if signed else 0.0
+    rows = []
+    for i, one in enumerate(labels):
+        row = []
+        for j, two in enumerate(labels):
+            # Below the diagonal both maps come from `below`, above it from `above`, on it one from each.
+            a, b = ((below, one), (below, two)) if i > j else ((above, one), (above, two))
+            if i == j:
+                a, b = (below, one), (above, one)
+            known = a in index and b in index and not (i == j and below == above)
+            value = float(means[index[a], index[b]]) if known else math.nan
+            models = below if i > j else above if i < j else f"{below} and {above}"
+            row.append(_entry(value, low, signed, f"{one} and {two}, {models}", i == j))
+        rows.append(tuple(row))
+    title, meaning = MEANINGS[measure]
+    if below == above:
+        reading = f"Mean over samples, maps of {below}." if len(contents.run.models) > 1 else "Mean over samples."
+    else:
+        reading = f"Below the diagonal: {below}. Above it: {above}. On it: the same explainer, {below} against {above}."
+    limits = (words.number(low, 0), "1")
+    return Matrix(measure, title, meaning, reading, labels, tuple(rows), pictures.scale(signed), *limits)
+
+
+def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -> Entry:
+    if not math.isfinite(value):
+        return Entry("", "#f3f4f6", "#6b7280", f"{where}: undefined", diagonal)
+    shade = pictures.colour(value, low, 1.0, signed)
+    red, green, blue = (int(shade[k : k + 2], 16) for k in (1, 3, 5))
+    dark = float(np.dot((0.299, 0.587, 0.114), (red, green, blue))) < 140
+    text = words.number(value, 2)
+    text = text.replace("0.", ".", 1) if text.lstrip(words.MINUS).startswith("0.") else text
+    return Entry(text, shade, "#ffffff" if dark else "#111827", f"{where}: {words.number(value, 3)}", diagonal)
