@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from crossxai.files.atomic import write_text
 from crossxai.report import (
     certainty,
+    front,
     modalities,
     panels,
     place_cards,
@@ -25,6 +26,7 @@ from crossxai.report import (
 from crossxai.report.contents import Contents
 from crossxai.report.facts import facts, meanings
 from crossxai.report.plots import pictures, style
+from crossxai.report.run import CONTROLS
 
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -132,14 +134,19 @@ def _certainty(contents: Contents) -> list[dict[str, Any]]:
 
 def _pictures(contents: Contents) -> dict[str, Any]:
     """What only the page has."""
+    shown = samples.samples(contents.run)
     return {
+        "forest": front.forest(contents),
+        "strip": front.strip(contents, shown),
+        "most_bars": front.MOST_BARS,
+        "libraries": [x for x in dict.fromkeys(r.library for r in contents.rows) if x != CONTROLS],
         "curve_groups": panels.curve_groups(contents),
         "curveless": [
             words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
         ],
         "matrices": panels.matrices(contents),
         "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
-        "samples": samples.samples(contents.run),
+        "samples": shown,
         "centre": samples.centre(contents.run),
         "scale_signed": pictures.scale(True),
         "scale_positive": pictures.scale(False),
