@@ -210,8 +210,7 @@ def _axis(
     values = sorted({min(ends, default=0.0), max(ends, default=1.0), *([0.0] if compared else [])})
     # A tick too close to zero would write over its 0.
     values = [v for v in values if not compared or v == 0 or abs(v) > 0.3 * (high - low)]
-    write = words.signed if compared else words.number
-    ticks = tuple((_place(v, low, high - low), "0" if v == 0 else write(v, 2)) for v in values)
+    ticks = tuple((_place(v, low, high - low), ("+" if compared and v > 0 else "") + words.brief(v)) for v in values)
     return Axis(title, better, _place(0.0, low, high - low) if compared else None, ticks), low, high - low
 
 
