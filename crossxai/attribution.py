@@ -67,7 +67,8 @@ class Attribution:
         for modality, values in zip(self.modalities, self.values, strict=True):
             if values.ndim != len(modality.axes) + 1 or values.shape[-1] not in (1, len(modality.features)):
                 raise InvalidInput(
-                    f"{self.explainer}: map of {modality.name!r} has shape {values.shape}, axes {modality.axes}"
+                    f"{self.explainer}: map of {modality.name!r} has shape {values.shape}; it needs the axes (sample, "
+                    f"{', '.join(modality.axes)}), the last of length 1 or {len(modality.features)}"
                 )
             if len(values) != len(self.ids):
                 raise InvalidInput(f"{self.explainer}: {len(values)} maps for {len(self.ids)} samples")

@@ -7,12 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
+from crossxai import Modality, Question
+from crossxai.data import sources
 from crossxai.errors import InvalidInput
-from crossxai.experiment import specification
+from crossxai.experiment import loading, specification
+from crossxai.explainers import Method
+from crossxai.files import Samples
+from crossxai.files.fingerprints import fingerprint
+from crossxai.testing import linear_question
 
 HERE = Path(__file__).parent
 PLUGIN = HERE / "plugin"
@@ -215,3 +224,71 @@ def test_a_source_without_tasks_refuses_one_in_its_own_words() -> None:
     for name in ("embedded", "pcam"):
         with pytest.raises(InvalidInput, match=f"source = '{name}' is a classification of patches and takes no task"):
             specification.check({"data": {"source": name, "task": "regression", "root": "."}})
+
+
+def mistaken(returned: object) -> type[Method]:
+    """An explainer whose `explain` returns this."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Mistaken(Method):
+        name: ClassVar = "mistaken"
+        library: ClassVar = "mine"
+        summary: ClassVar = "wrong"
+        needs: ClassVar = "nothing"
+
+        def explain(self, question: Question) -> Any:
+            return returned
+
+    return Mistaken
+
+
+@pytest.mark.parametrize("returned", [np.zeros((12, 8, 8, 1)), (np.zeros((12, 8, 8, 1)),), ((), {}), None])
+def test_an_explainer_that_does_not_return_maps_and_extras_is_told_what_to_write(returned: object) -> None:
+    question, _ = linear_question()
+    with pytest.raises(InvalidInput, match=re.escape("explain must return (maps, extras)")):
+        mistaken(returned)()(question)
+
+
+class Source:
+    """A data source as a newcomer writes it."""
+
+    def __init__(self, given: object) -> None:
+        self.given = given
+
+    def problem(self, data: object) -> str:
+        return ""
+
+    def samples(self, experiment: object) -> object:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+def drawn(given: object, monkeypatch: pytest.MonkeyPatch) -> tuple[Samples, dict[str, Any]]:
+    monkeypatch.setattr(sources, "get", lambda name: Source(given))
+    return loading.samples(specification.check(EXPERIMENT))
+
+
+EXPERIMENT = {
+    "data": {"source": "mine"},
+    "models": [{"name": "m"}],
+    "explainers": [{"name": "controls.random"}],
+    "metrics": [{"name": "deletion"}],
+}
+
+
+def test_a_source_may_return_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = {"image": np.zeros((2, 8, 8, 3), np.float32)}
+    given = Samples(["a", "b"], [Modality.image()], images, np.array([0, 1]), ["no", "yes"])  # type: ignore[arg-type]
+    samples, about = drawn(given, monkeypatch)
+    assert (samples.ids, samples.classes) == (("a", "b"), ("no", "yes"))
+    assert about == {"source": "mine", "split": "", "n": 2, "description": "", "fingerprint": fingerprint(samples)}
+    assert drawn((given, {"of": 9}), monkeypatch)[1]["of"] == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [(None, "must return"), (KeyError("label"), "raises KeyError: 'label' (test_")]
+)
+def test_a_source_s_mistake_is_named(given: object, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match=re.escape("source 'mine'") + ".*" + re.escape(words)):
+        drawn(given, monkeypatch)

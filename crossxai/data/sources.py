@@ -28,8 +28,8 @@ class Source(Protocol):
         """What is wrong with an experiment's `[data]` for this source, and what to write; "" if nothing."""
         ...
 
-    def samples(self, experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
-        """`data.n` samples, and what the manifest says of them: source, split, n, of, fingerprint, description."""
+    def samples(self, experiment: Experiment) -> Samples | tuple[Samples, dict[str, Any]]:
+        """`data.n` samples, alone or with what the run says of them beyond its defaults: source, split, of, description."""
         ...
 
 

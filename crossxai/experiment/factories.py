@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,17 @@ def call(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
         sys.path.remove(str(folder.resolve()))
     if not callable(function):
         raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
+    return guarded(function, f"factory {factory!r}", kind)
+
+
+def guarded(function: Callable[[], Any], name: str, kind: type[CrossXAIError]) -> Any:
+    """What a function of the user's returns; what its own code raises becomes an error of this kind, which says where."""
     try:
         return function()
     except CrossXAIError:
         raise
     except RAISED as error:
-        raise kind(f"factory {factory!r} raises {_where(error)}") from error
+        raise kind(f"{name} raises {_where(error)}") from error
 
 
 def _where(error: BaseException) -> str:

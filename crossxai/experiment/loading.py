@@ -33,7 +33,15 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         about = {"source": data.factory, "split": "", "description": data.description}
         return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
     source = sources.get(data.source)
-    return source.samples(experiment)
+    given = factories.guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
+    found, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    if not isinstance(found, Samples) or not isinstance(about, Mapping):
+        raise InvalidInput(
+            f"source {data.source!r}: samples() must return crossxai.files.Samples, alone or with a dict of what the run says of "
+            f"them; got {type(given).__name__}"
+        )
+    known = {"source": data.source, "split": "", "n": len(found.ids), "description": data.description}
+    return found, {**known, **about, "fingerprint": fingerprint(found)}
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:

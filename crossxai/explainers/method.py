@@ -182,11 +182,22 @@ class Method:
 
     def _in_chunks(self, question: Question) -> Maps:
         size = max(1, 4 * question.batch_size // self.copies)
-        pieces = [self.explain(question[start : start + size]) for start in range(0, len(question), size)]
+        pieces = [self._checked(question[start : start + size]) for start in range(0, len(question), size)]
         if len(pieces) == 1:
             return pieces[0]
         maps = tuple(np.concatenate(column) for column in zip(*(maps for maps, _ in pieces), strict=True))
         return maps, {key: np.concatenate([extras[key] for _, extras in pieces]) for key in pieces[0][1]}
+
+    def _checked(self, question: Question) -> Maps:
+        """What `explain` returns; raises `InvalidInput` if it is not maps and extras."""
+        pair: Any = self.explain(question)
+        whole = isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Mapping)
+        if not whole or not isinstance(pair[0], Sequence) or len(pair[0]) != len(question.free):
+            raise InvalidInput(
+                f"{self.name}: explain must return (maps, extras): a tuple of one array for each of {', '.join(question.free)}, "
+                f"and a dict, which may be empty; write return (maps,), {{}}. It returned {type(pair).__name__}"
+            )
+        return tuple(pair[0]), pair[1]
 
 
 def _fits(value: object, hint: Any) -> bool:

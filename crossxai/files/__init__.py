@@ -52,6 +52,8 @@ class Samples:
     task: Task = "classification"
 
     def __post_init__(self) -> None:
+        for name in ("ids", "modalities", "classes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
         columns |= {f"truth of {name}": values for name, values in self.truth.items()}

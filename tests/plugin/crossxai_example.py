@@ -11,7 +11,6 @@ from crossxai import Attribution, InvalidInput, Modality, Question, Scores
 from crossxai.evaluation.curves import ranks
 from crossxai.explainers import Method
 from crossxai.files import Samples
-from crossxai.files.fingerprints import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +86,5 @@ class Stripes:
         images[labels == 0, 8] = 1
         images[labels == 1, :, 8] = 1
         ids = tuple(f"stripe {i}" for i in range(n))
-        found = Samples(ids, (Modality.image(),), {"image": images}, labels, ("lies", "stands"))
-        about = {"source": "stripes", "split": "", "n": n, "description": "Noise with a bright line."}
-        return found, {**about, "fingerprint": fingerprint(found)}
+        samples = Samples(ids, (Modality.image(),), {"image": images}, labels, ("lies", "stands"))
+        return samples, {"description": "Noise with a bright line."}

@@ -12,7 +12,6 @@ from crossxai.data.sources import balanced
 from crossxai.errors import InvalidInput
 from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
-from crossxai.files.fingerprints import fingerprint
 from crossxai.model import Modality
 from crossxai.studies import medical
 from crossxai.studies.medical.files import settings_of
@@ -60,10 +59,8 @@ class Medical:
         return found, {
             "source": f"procedural medical set, {data.task}",
             "split": "explanation set",
-            "n": len(rows),
             "of": len(whole.ids),
             "structure": structure(root, data.task),
-            "fingerprint": fingerprint(found),
             "description": data.description or said + PROCEDURAL,
         }
 

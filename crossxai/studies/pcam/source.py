@@ -15,7 +15,6 @@ from crossxai.data.sources import balanced
 from crossxai.errors import InvalidFile
 from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
-from crossxai.files.fingerprints import fingerprint
 from crossxai.model import Modality
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.folder import read_note
@@ -64,9 +63,7 @@ def _of_folder(experiment: Experiment, root: Path) -> tuple[Samples, dict[str, A
     return found, {
         "source": kind.source,
         "split": data.split,
-        "n": len(rows),
         "of": len(split),
-        "fingerprint": fingerprint(found),
         "description": data.description or kind.description,
     }
 
