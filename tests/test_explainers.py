@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from networks import toys
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
+from crossxai.explainers.documentation import PAPERS
 
 
 def test_the_list() -> None:
@@ -41,6 +43,22 @@ def test_the_list() -> None:
         assert kind.summary
         assert (kind.__doc__ or "").strip()
         assert kind.profiles in (("native", "canonical"), ("native",), ("canonical",))
+
+
+def test_every_parameter_is_documented_with_its_default_and_every_paper_in_full() -> None:
+    for name, kind in discover().items():
+        lines = (kind.__doc__ or "").splitlines()
+        for field in dataclasses.fields(kind):
+            (header,) = [line for line in lines if line.startswith(f"{field.name} : ")]
+            assert header.endswith(f", default {field.default!r}"), (name, header)
+            assert lines[lines.index(header) + 1].startswith("    ")
+        assert ("References" in lines) == bool(kind.reference), name
+        assert not kind.reference or kind.reference in PAPERS or kind.reference in OPEN, name
+        assert {f"Profile {p!r}: {kind.conventions[p]}." for p in kind.profiles if p in kind.conventions} <= set(lines)
+
+
+OPEN = ("Chung & Ying 2025", "arXiv 2605.14641, 2026")
+"""Papers that the library names without a title."""
 
 
 @pytest.mark.parametrize(

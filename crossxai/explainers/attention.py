@@ -87,10 +87,18 @@ class _Attention(Method):
 class Rollout(_Attention):
     """Attention rollout (Abnar & Zuidema 2020, eq. 1): the product over layers of (1 - residual) A + residual I.
 
-    heads: how the heads' probabilities become one matrix A: "mean", "max" or "min"; rows are scaled to sum to 1, which
-    changes nothing for the mean. residual: the share that bypasses the layer. start: the first attention layer taken.
-    Knows nothing of the target, so it answers the same for every class. Raises `Unsupported` where streams meet in
+    Knows nothing of the target, so the map is the same for every class. Raises `Unsupported` where streams meet in
     cross-attention, which the paper does not define.
+
+    Parameters
+    ----------
+    heads : str, default 'mean'
+        How the heads' probabilities become one matrix A: "mean", "max" or "min"; rows are scaled to sum to 1, which changes
+        nothing for the mean.
+    residual : float, default 0.5
+        The share that bypasses the layer, at least 0 and below 1.
+    start : int, default 0
+        The first attention layer taken.
     """
 
     name: ClassVar = "attention.rollout"

@@ -18,7 +18,13 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Method):
-    """Uniform noise in [0, 1), drawn per sample from its name and the seed."""
+    """Uniform noise in [0, 1), drawn per sample from its name and the seed.
+
+    Parameters
+    ----------
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
 
     name: ClassVar = "controls.random"
     library: ClassVar = "controls"
@@ -37,7 +43,13 @@ class Random(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Centre(Method):
-    """A Gaussian bump in the middle of the image; sd is a fraction of each side."""
+    """A Gaussian bump in the middle of the image.
+
+    Parameters
+    ----------
+    sd : float, default 0.25
+        Its standard deviation, as a share of each side of the image.
+    """
 
     name: ClassVar = "controls.centre"
     library: ClassVar = "controls"
@@ -86,10 +98,15 @@ class Edges(Method):
 class Oracle(Method):
     """The known truth: 1 on the pixels that decide a sample's label, 0 elsewhere; what a map of the data's own rule would be.
 
-    masks: (n, *space) in the question's order, or (*space) for all samples, booleans or 0 and 1; a mapping from modality to
-    masks where there are several. ids: the samples' names of the masks, in a subset or another order each then finds its own.
     A sample whose mask is empty has no known truth: its map is NaN, and metrics leave it out. It says what decides the
     *label*; a model may go by something else, and then others score better.
+
+    Parameters
+    ----------
+    masks : array or mapping, default None
+        (n, *space) in the question's order, or (*space) for all samples, booleans or 0 and 1; by modality if several.
+    ids : sequence of str, default ()
+        The samples' names of the masks: a subset, or another order, then finds each its own.
     """
 
     name: ClassVar = "controls.oracle"

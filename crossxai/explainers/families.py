@@ -14,7 +14,15 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class PathMethod(Method):
-    """steps: points on the path. baseline: one value for every input entry, in raw input space (0 is black)."""
+    """What integrated gradients share, whichever library walks the path.
+
+    Parameters
+    ----------
+    steps : int, default 50
+        Points on the path, at least 2.
+    baseline : float, default 0.0
+        Where the path starts: one value for every input entry, in raw input units (0 is black).
+    """
 
     steps: int = 50
     baseline: float = 0.0
@@ -39,7 +47,17 @@ class PathMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowMethod(Method):
-    """patch, stride: pixels along each side (columns, for tables). baseline: what a window is filled with, in raw space."""
+    """What occlusion shares, whichever library slides the window.
+
+    Parameters
+    ----------
+    patch : int, default 16
+        Side of the window in pixels (columns, for tables).
+    stride : int, default 8
+        Step of the window in pixels, at most `patch`.
+    baseline : float, default 0.0
+        What a window is filled with, in raw input units (0 is black).
+    """
 
     patch: int = 16
     stride: int = 8

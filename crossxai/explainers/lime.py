@@ -27,10 +27,22 @@ class Image(Method):
 
     Native: the library's quickshift(4, 200, 0.2), 1000 samples, hidden segments filled with their own mean colour, cosine
     distance of the binary samples, width 0.25, Ridge(1). Canonical: the same distance, kernel and regression, segments and
-    binary samples that depend on the sample's name and the seed alone, hidden segments filled with `fill` (0, black, unless
-    given), no feature selection. segmentation: quickshift, slic, felzenszwalb, grid or the path of a .npz file, with `patch`
-    as in `crossxai.explainers.groups`. lime itself takes 1 or 3 channels; with other numbers its segmentation and its mean
-    colours, which know three, are ours for all. The extra `r2` (n,) is the weighted fit of the linear model.
+    binary samples that depend on the sample's name and the seed alone, no feature selection. lime itself takes 1 or 3 channels;
+    with other numbers its segmentation and its mean colours, which know three, are ours for all. The extra `r2` (n,) is the
+    weighted fit of the linear model.
+
+    Parameters
+    ----------
+    samples : int, default 1000
+        Perturbed copies of each sample.
+    segmentation : str, default 'quickshift'
+        "quickshift", "slic", "felzenszwalb", "grid" or the path of a .npz file; see `crossxai.explainers.groups.groups`.
+    patch : int, default 16
+        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
+    fill : float or None, default None
+        What hidden segments are filled with, in raw input units; None is the segment's mean colour (native) or 0 (canonical).
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "lime.image"
@@ -157,12 +169,23 @@ def _mean_filled(kind: Any) -> Any:
 class Tabular(Method):
     """Weights of a linear model over columns that are drawn anew (Ribeiro et al. 2016), for the score as a number.
 
-    lime needs training data and has no default for it. background: the path of a .npy file (rows, columns); lime then cuts
-    each column into the background's quartiles, and a weight says what it means to be in the sample's quartile. Without one,
-    columns are drawn from a normal distribution around the sample, and a weight is the effect of one `sd`: so many units of
-    the column, or this share of the modality's range where it declares one. Either way an answer depends on nothing but the
-    sample, its name and the seed. features: the most columns that get a weight, chosen as lime chooses them; the others get
-    0. The extra `r2` (n,) is the weighted fit of the linear model.
+    With a background, lime cuts each column into its quartiles, and a weight says what it means to be in the sample's quartile.
+    Without one, columns are drawn from a normal distribution around the sample, and a weight is the effect of one `sd`. Either
+    way a map depends on nothing but the sample, its name and the seed. The extra `r2` (n,) is the weighted fit of the linear
+    model.
+
+    Parameters
+    ----------
+    samples : int, default 5000
+        Perturbed copies of each sample.
+    features : int, default 10
+        The most columns that get a weight, chosen as lime chooses them; the others get 0.
+    background : str, default ''
+        The path of a .npy file (rows, columns) of training data, for which lime has no default; "" is none.
+    sd : float, default 1.0
+        Standard deviation around the sample, in units of the column, or as a share of the modality's declared range.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "lime.tabular"

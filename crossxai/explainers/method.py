@@ -15,6 +15,7 @@ from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.trust import named
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
+from crossxai.explainers.documentation import complete
 from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
 from crossxai.process import differentiating, foreign
 from crossxai.question import Question, Rows
@@ -42,8 +43,10 @@ Maps = tuple[Inputs, Mapping[str, Array]]
 class Method:
     """A frozen dataclass of parameters; subclasses name themselves, say what they need and implement `explain`.
 
-    joint: whether one call answers for all free modalities; others are asked once per modality, the rest held fixed.
-    profile: "native", the library's own defaults, or "canonical", the documented definition on which libraries meet.
+    Parameters
+    ----------
+    profile : str, default 'native'
+        "native", the library's own defaults, or "canonical", the documented definition on which libraries meet.
     """
 
     name: ClassVar[str]
@@ -58,12 +61,17 @@ class Method:
     """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
+    """Whether one call explains all free modalities; others are called once per modality, the rest held fixed."""
     fits: ClassVar[bool] = False
     """Whether it fits a model to the scores of copies, which must be finite for that."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
     profile: Profile = "native"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        complete(cls)
 
     def __post_init__(self) -> None:
         if self.profile not in self.profiles:
@@ -198,6 +206,9 @@ class Method:
                 f"and a dict, which may be empty; write return (maps,), {{}}. It returned {type(pair).__name__}"
             )
         return tuple(pair[0]), pair[1]
+
+
+complete(Method)
 
 
 def _fits(value: object, hint: Any) -> bool:

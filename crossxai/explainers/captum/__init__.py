@@ -85,8 +85,17 @@ def seed_of(question: Question, row: int, seed: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupMethod(Method):
-    """segmentation, patch: what is switched on and off together, see `crossxai.explainers.groups`. baseline: what switched
-    off entries are filled with, in raw input space (0 is black).
+    """What methods share that switch groups of entries on and off.
+
+    Parameters
+    ----------
+    segmentation : str, default 'grid'
+        How entries are grouped: "grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities", or the path of a .npz
+        file; see `crossxai.explainers.groups.groups`.
+    patch : int, default 16
+        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
     """
 
     segmentation: str = "grid"

@@ -63,9 +63,14 @@ class InputXGradient(Method):
 class IntegratedGradients(PathMethod):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
-    quadrature: one of Captum's rules, by its name; "gausslegendre" if not given. Native: that rule, per channel. Canonical:
-    the trapezoid rule on `steps` points from 0 to 1, summed over channels. The extra `completeness_gap` (n,) says how far
-    the map is from adding up. However many the steps, about four batches of copies exist at once.
+    Native: Gauss-Legendre quadrature, per channel. Canonical: the trapezoid rule on `steps` points from 0 to 1, summed over
+    channels. The extra `completeness_gap` (n,) says how far the map is from adding up. However many the steps, about four
+    batches of copies exist at once.
+
+    Parameters
+    ----------
+    quadrature : str or None, default None
+        One of Captum's rules, by its name; None takes the profile's own.
     """
 
     name: ClassVar = "captum.integrated_gradients"
@@ -119,10 +124,20 @@ class IntegratedGradients(PathMethod):
 class GradientShap(Method):
     """Mean of (input - baseline) · gradient at random points between the two (Lundberg & Lee 2017; Erion et al. 2021).
 
-    Captum asks for a distribution of baselines and has no default; ours is the one constant `baseline` (0 is black). Each
-    of `samples` copies gets noise of standard deviation `stdev` and its own point on the line. Captum draws these points
+    Captum asks for a distribution of baselines and has no default; ours is one constant. Captum draws the points on the line
     from NumPy's global generator and the noise from torch's: both are seeded for each sample by its name and `seed`.
     Native: per channel. Canonical: the same draws, summed over channels.
+
+    Parameters
+    ----------
+    samples : int, default 5
+        Copies of each sample, each at its own point on the line.
+    stdev : float, default 0.0
+        Standard deviation of the noise on each copy, in raw input units.
+    baseline : float, default 0.0
+        Where the line starts, in raw input units (0 is black).
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.gradient_shap"
@@ -174,10 +189,15 @@ class GradientShap(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerGradCam(Method):
-    """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at `layer`; "" takes the last layer with space.
+    """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at a layer.
 
     Native: no ReLU, so that it is signed; nearest-neighbour interpolation to the input's size, which is what Captum's own
     `LayerAttribution.interpolate` does. Canonical: ReLU, bilinear resize, no rescale.
+
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     name: ClassVar = "captum.layer_grad_cam"

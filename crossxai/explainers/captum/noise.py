@@ -19,13 +19,28 @@ BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrat
 
 @dataclass(frozen=True, kw_only=True)
 class _Tunnel(Method):
-    """over: the method that is smoothed: "saliency", "input_x_gradient" or "integrated_gradients" (with its `steps` and
-    `baseline`). samples: noisy copies. sd: standard deviation of the noise, absolute (native), or as a share of each
-    modality's declared range (canonical; absolute where none is declared).
+    """What Captum's statistics under noise share.
 
-    Native: Captum's defaults: 5 copies, sd 1.0, over absolute gradients, per channel; torch draws the noise, seeded for each
-    sample. Canonical: signed gradients, the noise of `crossxai.explainers.families`, the statistic per channel and then
-    summed over channels.
+    Parameters
+    ----------
+    over : str, default 'saliency'
+        The method that is smoothed: "saliency", "input_x_gradient" or "integrated_gradients".
+    samples : int, default 5
+        Noisy copies of each sample.
+    sd : float, default 1.0
+        Standard deviation of the noise: absolute, in raw input units (native), or a share of each modality's declared range
+        (canonical; absolute where none is declared).
+    steps : int, default 50
+        Points on the path of "integrated_gradients".
+    baseline : float, default 0.0
+        Start of the path of "integrated_gradients", in raw input units.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+
+    Notes
+    -----
+    Native: Captum's defaults, over absolute gradients, per channel; torch draws the noise, seeded for each sample. Canonical:
+    signed gradients, the noise of `crossxai.explainers.families`, the statistic per channel and then summed over channels.
     """
 
     library: ClassVar = "captum"
@@ -112,9 +127,7 @@ def _given(library: Any, draws: list[Any]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(_Tunnel):
-    __doc__ = f"""Mean of gradients of noisy copies of the input (Smilkov et al. 2017).
-
-    {_Tunnel.__doc__}"""
+    """Mean of gradients of noisy copies of the input (Smilkov et al. 2017)."""
 
     name: ClassVar = "captum.smooth_grad"
     summary: ClassVar = "mean of gradients under noise"
@@ -128,9 +141,7 @@ class SmoothGrad(_Tunnel):
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGradSq(_Tunnel):
-    __doc__ = f"""Mean of squared gradients of noisy copies of the input (Hooker et al. 2019).
-
-    {_Tunnel.__doc__}"""
+    """Mean of squared gradients of noisy copies of the input (Hooker et al. 2019)."""
 
     name: ClassVar = "captum.smooth_grad_sq"
     summary: ClassVar = "mean of squared gradients under noise"
@@ -144,11 +155,10 @@ class SmoothGradSq(_Tunnel):
 
 @dataclass(frozen=True, kw_only=True)
 class VarGrad(_Tunnel):
-    __doc__ = f"""Variance of gradients of noisy copies of the input (Adebayo et al. 2018), divided by n, not by n - 1.
+    """Variance of gradients of noisy copies of the input (Adebayo et al. 2018), divided by n, not by n - 1.
 
     Captum subtracts the squared mean from the mean square: in float32 a variance near 0 can come out just below it.
-
-    {_Tunnel.__doc__}"""
+    """
 
     name: ClassVar = "captum.var_grad"
     summary: ClassVar = "variance of gradients under noise"

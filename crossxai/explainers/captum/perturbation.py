@@ -118,12 +118,18 @@ class FeatureAblation(GroupMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class ModalityAblation(Method):
-    """Drop of the score when one whole modality at a time is replaced by `baseline` (in raw input space, 0 is black).
+    """Drop of the score when one whole modality at a time is replaced by `baseline`.
 
-    baselines: other fills of single modalities, by name: a number, or one per channel or column, such as the training set's
-    means; a table of zeros (age 0, weight 0) is far from anything that a model has seen.
     Captum's FeatureAblation with one group per modality: which modality the model uses, from 1 + modalities passes. The map
     of a modality holds one number everywhere; the extra `modality_drop` (n, modalities) holds the same numbers once.
+
+    Parameters
+    ----------
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
+    baselines : mapping or None, default None
+        Other fills of single modalities, by name: a number, or one per channel or column, such as the training set's means; a
+        table of zeros (age 0, weight 0) is far from anything that a model has seen.
     """
 
     name: ClassVar = "captum.modality_ablation"
@@ -197,6 +203,11 @@ class FeaturePermutation(GroupMethod):
     question's other samples has in the same place. Which one is drawn, group by group, from the sample's own name and
     `seed` among the other names in alphabetical order: the answer depends on the set of samples alone. Captum does the
     rest, through its `perm_func`. One sample alone is `Unsupported`. The parameter `baseline` has no meaning here.
+
+    Parameters
+    ----------
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.feature_permutation"

@@ -120,10 +120,15 @@ class Deconvolution(_Hooked):
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedGradCam(_Hooked):
-    """Guided backpropagation times Grad-CAM at `layer` (Selvaraju et al. 2017, section 3.2); "" takes the last with space.
+    """Guided backpropagation times Grad-CAM at a layer (Selvaraju et al. 2017, section 3.2).
 
     Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does. Native: per channel. Canonical: summed
     over channels.
+
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     name: ClassVar = "captum.guided_grad_cam"
@@ -159,6 +164,11 @@ class DeepLift(_Hooked):
     holds directly after an activation too (where Captum's gets lost) and counts overlapping windows all (Captum keeps one of
     them), and a softmax is not centred. The extra `completeness_gap` (n,) is the sum of the map minus score(input) -
     score(baseline); a product of two activations leaves one in either profile.
+
+    Parameters
+    ----------
+    baseline : float, default 0.0
+        What differences are taken from: one value for every entry, in raw input units (0 is black).
     """
 
     name: ClassVar = "captum.deep_lift"
@@ -203,6 +213,11 @@ class DeepLiftShap(DeepLift):
     highest value of each modality's declared range: with 3, black, grey and white. A modality that declares none has
     `baseline` in all of them. Rules, profiles and extras as for `captum.deep_lift`; the gap is against the mean score of the
     baselines.
+
+    Parameters
+    ----------
+    baselines : int, default 3
+        Constant inputs, evenly spaced over each modality's declared range, at least 2.
     """
 
     name: ClassVar = "captum.deep_lift_shap"
@@ -237,13 +252,19 @@ class DeepLiftShap(DeepLift):
 class Lrp(_Hooked):
     """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
-    rule: of convolutions: "epsilon", Captum's default, with which the map of a network of ReLUs and max-pools is input ×
-    gradient (Ancona et al. 2018); "gamma" (0.25, Montavon et al. 2019) and "alpha1_beta0" favour positive weights. Other
-    layers follow the epsilon rule. What has no rule in Captum gets one: other linear steps (standardising, flattening,
-    padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax and sigmoid of the target
-    included, pass relevance unchanged; a product shares it equally between its factors. The extra `completeness_gap` (n,) is
-    the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map is w · x.
-    Native: per channel. Canonical: summed over channels.
+    Layers other than convolutions follow the epsilon rule. What has no rule in Captum gets one: other linear steps
+    (standardising, flattening, padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax
+    and sigmoid of the target included, pass relevance unchanged; a product shares it equally between its factors. The extra
+    `completeness_gap` (n,) is the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map
+    is w · x. Native: per channel. Canonical: summed over channels.
+
+    Parameters
+    ----------
+    rule : str, default 'epsilon'
+        Of convolutions: "epsilon", Captum's default, with which the map of a network of ReLUs and max-pools is input × gradient
+        (Ancona et al. 2018); "gamma" (0.25, Montavon et al. 2019) and "alpha1_beta0" favour positive weights.
+    epsilon : float, default 1e-09
+        Added to denominators by the epsilon rule.
     """
 
     name: ClassVar = "captum.lrp"

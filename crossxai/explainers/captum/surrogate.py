@@ -22,7 +22,15 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Fitted(GroupMethod):
-    """samples: how many times the groups are switched on and off. seed: seeds each sample's draws, with its name."""
+    """What methods share that fit a model to groups shown or hidden.
+
+    Parameters
+    ----------
+    samples : int, default 25
+        How often groups are drawn to be shown or hidden.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
 
     library: ClassVar = "captum"
     needs: ClassVar = "scores"
@@ -179,6 +187,13 @@ class ShapleyValueSampling(GroupMethod):
 
     Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add
     up to score(input) - score(baseline) exactly. Native and canonical would be the same. Captum answers in float32.
+
+    Parameters
+    ----------
+    samples : int, default 25
+        Random orders.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.shapley_value_sampling"

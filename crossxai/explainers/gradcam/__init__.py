@@ -32,10 +32,12 @@ SIGNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CamMethod(Method):
-    """layer: the layer to draw the map at; "" takes the last one with space.
+    """What class activation maps share.
 
-    Native: ReLU, min-max to [0, 1], bilinear resize, min-max again, per image. Canonical: ReLU, bilinear resize, no rescale;
-    where there is a principal component, it is turned so that its largest value is positive.
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     library: ClassVar = "gradcam"
@@ -81,8 +83,14 @@ class CamMethod(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothCam(CamMethod):
-    """eigen_smooth: the first principal component of the weighted channels instead of their sum; natively rounding decides its
-    sign, and with it which half of the map is cut off."""
+    """What class activation maps share whose channels are weighted.
+
+    Parameters
+    ----------
+    eigen_smooth : bool, default False
+        Take the first principal component of the weighted channels instead of their sum; natively rounding decides its sign,
+        and with it which half of the map is cut off.
+    """
 
     eigen_smooth: bool = False
 

@@ -57,9 +57,15 @@ class _Drawing(CamMethod):
 class KPCACAM(_Drawing):
     """First kernel principal component of the activations (Karmani et al. 2024), whatever the target.
 
-    kernel: one of scikit-learn's; gamma: its width, one over the number of channels if not given. The sign is set by
-    scikit-learn (the largest entry is positive), and what is negative is cut off. On layers of more than 200 places
-    scikit-learn starts its search at random, which shows in the last digits only.
+    The sign is set by scikit-learn (the largest entry is positive), and what is negative is cut off. On layers of more than
+    200 places scikit-learn starts its search at random, which shows in the last digits only.
+
+    Parameters
+    ----------
+    kernel : str, default 'sigmoid'
+        One of scikit-learn's: "linear", "poly", "rbf", "sigmoid" or "cosine".
+    gamma : float or None, default None
+        Width of the kernel; None is one over the number of channels.
     """
 
     name: ClassVar = "gradcam.kpca_cam"
@@ -85,10 +91,15 @@ class KPCACAM(_Drawing):
 
 @dataclass(frozen=True, kw_only=True)
 class FEM(CamMethod):
-    """Where channels are above their mean by `k` standard deviations (Fuad et al. 2020), whatever the target.
+    """Where channels are well above their mean (Fuad et al. 2020), whatever the target.
 
     Native: activations weighted by the share of such places, ReLU. Canonical, the paper: the places themselves (1 or 0),
     weighted by the channel's mean activation.
+
+    Parameters
+    ----------
+    k : float, default 2.0
+        How many standard deviations above the mean a place has to be.
     """
 
     name: ClassVar = "gradcam.fem"
@@ -117,7 +128,15 @@ class FEM(CamMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomCAM(_Drawing):
-    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample."""
+    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample.
+
+    Parameters
+    ----------
+    eigen_smooth : bool, default False
+        As of Grad-CAM.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
 
     name: ClassVar = "gradcam.randomcam"
     summary: ClassVar = "activation map with random channel weights"

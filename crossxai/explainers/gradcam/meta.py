@@ -29,6 +29,11 @@ class FinerCAM(SmoothCam):
     Similar are the classes next in score, up to three, weighted by their probabilities. It explains this difference, whatever
     link the target has; for a region of a segmentation map, of each class's mean over that region. The target must be a
     class among several.
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        Weight of the similar classes.
     """
 
     name: ClassVar = "gradcam.finer_cam"
@@ -100,8 +105,13 @@ class _Finer(Target):
 class RefineCAM(CamMethod):
     """Product of the Grad-CAM++ maps of several layers (arXiv 2605.14641), each rescaled to [0, 1].
 
-    layer: their names, separated by commas; the library has no default. "" takes the last layer at the image's resolution,
-    at half of it, at a quarter of it and so on, which leaves out layers that only pad.
+    Parameters
+    ----------
+    layer : str
+        The layers' names, separated by commas; the library has no default. "" takes the last layer at the image's resolution, at
+        half of it, at a quarter of it and so on, which leaves out layers that only pad.
+    eigen_smooth : bool, default False
+        As of Grad-CAM.
     """
 
     name: ClassVar = "gradcam.refine_cam"
@@ -157,9 +167,13 @@ class SESS(SmoothCam):
     """SESS (Tursun et al. 2022): Grad-CAM in windows of the image enlarged step by step, averaged where they overlap, each
     weighted by the probability that the model gives in the window.
 
-    sizes: to how many sizes the image is enlarged, by 2/7 of its own at a time. Windows have the image's size and do not
-    overlap but at the borders. With a single output the weight is the score, if positive; for a region of a segmentation map
-    there is no answer, since the windows do not show the region.
+    Windows have the image's size and do not overlap but at the borders. With a single output the weight is the score, if
+    positive; for a region of a segmentation map there is no map, since the windows do not show the region.
+
+    Parameters
+    ----------
+    sizes : int, default 12
+        To how many sizes the image is enlarged, by 2/7 of its own at a time.
     """
 
     name: ClassVar = "gradcam.sess"

@@ -32,7 +32,18 @@ LIMIT = 12
 
 @dataclass(frozen=True, kw_only=True)
 class _Groups(Referee):
-    """segmentation, patch: how entries are grouped, see `groups.groups`. baseline: what hidden entries are filled with."""
+    """What methods share that show and hide groups of entries.
+
+    Parameters
+    ----------
+    segmentation : str, default 'grid'
+        How entries are grouped: "grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities", or the path of a .npz
+        file; see `crossxai.explainers.groups.groups`.
+    patch : int, default 16
+        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
+    """
 
     needs: ClassVar = "scores"
 
@@ -79,6 +90,13 @@ class Lime(_Groups):
 
     Binary samples drawn from the sample's name and the seed, the first showing everything; weighted by exp(-d² / 2w²),
     w = 0.25, of their cosine distance d to it; ridge regression with penalty 1 and an intercept.
+
+    Parameters
+    ----------
+    samples : int, default 1000
+        Perturbed copies of each sample.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.lime"
@@ -122,8 +140,8 @@ class Lime(_Groups):
 class Shapley(_Groups):
     """Shapley values of groups by full enumeration (Shapley 1953): a group's mean gain over all orders of joining.
 
-    Every coalition is asked for, so at most 12 groups; they add up to score(input) - score(baseline). patch: 32 by default,
-    nine groups of a 96 × 96 image.
+    Every coalition is scored, so at most 12 groups (nine of a 96 × 96 image, with the default patch); they add up to
+    score(input) - score(baseline).
     """
 
     name: ClassVar = "reference.shapley"
@@ -174,6 +192,13 @@ class KernelShap(_Groups):
     """Shapley values of groups by regression on drawn coalitions (Lundberg & Lee 2017, theorem 2).
 
     Coalitions are drawn from the Shapley kernel and so weigh the same; score(baseline) and score(input) are met exactly.
+
+    Parameters
+    ----------
+    samples : int, default 1000
+        Coalitions drawn, beside everything and nothing.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.kernel_shap"

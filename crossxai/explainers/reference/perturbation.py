@@ -76,9 +76,21 @@ class Occlusion(Referee, WindowMethod):
 class Rise(Referee):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018, eq. 6).
 
-    A mask is a binary grid × grid pattern, each cell kept with probability `keep`, enlarged bilinearly to (grid + 1) cells
-    and cropped at a random offset of up to one cell, every mask with a crop of its own (section 3.2). What a mask hides is
-    `baseline`. The sum is divided by samples · keep.
+    A mask is a binary pattern, enlarged bilinearly to (grid + 1) cells and cropped at a random offset of up to one cell, every
+    mask with a crop of its own (section 3.2). The sum is divided by samples · keep.
+
+    Parameters
+    ----------
+    samples : int, default 4000
+        Masks.
+    grid : int, default 7
+        Cells of a mask along each side.
+    keep : float, default 0.5
+        Probability of a cell to be shown, between 0 and 1.
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.rise"

@@ -90,8 +90,12 @@ class IntegratedGradients(PathMethod, XpliqueMethod):
 class ForGrad(XpliqueMethod):
     """Saliency without its high spatial frequencies (Muzellec et al. 2023): Xplique's `forgrad` of its saliency map.
 
-    sigma: frequencies kept, in cycles per image (15, for 224 pixels in the paper). Of square images alone, and no larger
-    than their side. There is no canonical profile: no other library filters.
+    Of square images alone. There is no canonical profile: no other library filters.
+
+    Parameters
+    ----------
+    sigma : int, default 15
+        The highest frequency that stays, in cycles per image (15, for 224 pixels in the paper), at most the image's side.
     """
 
     name: ClassVar = "xplique.forgrad"
@@ -126,11 +130,22 @@ class ForGrad(XpliqueMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class _Noisy(XpliqueMethod):
-    """samples: noisy copies per sample. sd: of the noise, absolute in the native profile, a fraction of the modality's
-    declared range (of 1 without one) in the canonical one.
+    """What Xplique's statistics under noise share.
 
-    Xplique draws inside a traced function, whose random state depends on the calls before; the noise, which every library
-    shares, is put in its place. At most `samples` draws and 4 · batch_size copies exist at once.
+    Parameters
+    ----------
+    samples : int, default 50
+        Noisy copies of each sample.
+    sd : float, default 0.2
+        Of the noise: absolute, in raw input units (native), or a share of the modality's declared range (canonical; of 1 without
+        one).
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+
+    Notes
+    -----
+    Xplique draws inside a traced function, whose random state depends on the calls before; the noise that every library shares
+    takes its place. At most `samples` draws and 4 · batch_size copies exist at once.
     """
 
     family: ClassVar = "smoothing"

@@ -26,7 +26,13 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Cam(XpliqueMethod):
-    """layer: the layer to draw the map at; "" takes the last one with space."""
+    """What Xplique's activation maps share.
+
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
+    """
 
     family: ClassVar = "activation map"
     kinds: ClassVar = ("image",)
@@ -65,7 +71,7 @@ class _Cam(XpliqueMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class GradCAM(_Cam):
-    """Grad-CAM (Selvaraju et al. 2017) at `layer`; "" takes the last layer with space.
+    """Grad-CAM (Selvaraju et al. 2017).
 
     Native: ReLU, bicubic resize (which can undershoot below zero), no rescale. Canonical: ReLU, bilinear resize, no rescale.
     """
@@ -82,7 +88,7 @@ class GradCAM(_Cam):
 
 @dataclass(frozen=True, kw_only=True)
 class GradCAMPlusPlus(_Cam):
-    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19) at `layer`; "" takes the last layer with space.
+    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
 
     Native: means over space where the paper sums (in the denominator the mean activation, so other weights and not another
     scale), ReLU, bicubic resize, no rescale. Canonical: the paper's sums, ReLU, bilinear resize, no rescale.
@@ -105,11 +111,17 @@ class GradCAMPlusPlus(_Cam):
 
 @dataclass(frozen=True, kw_only=True)
 class FEM(XpliqueMethod):
-    """Feature explanation method (Fuad et al. 2020) at `layer`: where each channel stands `k` standard deviations above its
-    mean, weighted by that mean. Nothing is asked about the score: every target of a sample has the same map.
+    """Feature explanation method (Fuad et al. 2020): where each channel of a layer stands out, weighted by its mean.
 
-    Bicubic resize (which can undershoot below zero), no rescale. There is no canonical profile: pytorch-grad-cam's method
-    of this name weights activations by the share of such places, which is another map.
+    The map does not depend on the target. Bicubic resize (which can undershoot below zero), no rescale. There is no canonical
+    profile: pytorch-grad-cam's method of this name weights activations by the share of such places, which is another map.
+
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
+    k : float, default 2.0
+        How many standard deviations above its mean a channel has to be.
     """
 
     name: ClassVar = "xplique.fem"
@@ -154,9 +166,13 @@ class FEM(XpliqueMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class _Rewritten(XpliqueMethod):
-    """Native: mean over channels. Canonical: summed over channels. The extra `twin_gap` (n,) is |score of the rewritten twin -
-    score of the model|. A network without a ReLU is `Unsupported`, since the map would be the plain gradient. ReLU6 counts as
-    a ReLU (guided, Xplique lets gradients through above 6 too); no other activation does.
+    """What Xplique's rewriting of ReLUs shares.
+
+    Notes
+    -----
+    Native: mean over channels. Canonical: summed over channels. The extra `twin_gap` (n,) is |score of the rewritten twin - score
+    of the model|. A network without a ReLU is `Unsupported`, since the map would be the plain gradient. ReLU6 counts as a ReLU
+    (guided, Xplique lets gradients through above 6 too); no other activation does.
     """
 
     family: ClassVar = "propagation"
@@ -202,9 +218,7 @@ def _forgotten(library: Any, network: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedBackprop(_Rewritten):
-    __doc__ = f"""Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014).
-
-    {_Rewritten.__doc__}"""
+    """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014)."""
 
     name: ClassVar = "xplique.guided_backprop"
     summary: ClassVar = "gradient through positive paths"
@@ -214,9 +228,7 @@ class GuidedBackprop(_Rewritten):
 
 @dataclass(frozen=True, kw_only=True)
 class DeconvNet(_Rewritten):
-    __doc__ = f"""Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014).
-
-    {_Rewritten.__doc__}"""
+    """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014)."""
 
     name: ClassVar = "xplique.deconv_net"
     summary: ClassVar = "gradient with ReLUs applied backwards"

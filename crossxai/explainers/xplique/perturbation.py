@@ -81,6 +81,19 @@ class Rise(XpliqueMethod):
 
     Xplique draws one crop per batch of 32 masks, the most copies that exist at once, and divides by the sum of the masks;
     there is no canonical profile, since the paper's one crop per mask does not exist in Xplique.
+
+    Parameters
+    ----------
+    samples : int, default 4000
+        Masks.
+    grid : int, default 7
+        Cells of a mask along each side.
+    keep : float, default 0.5
+        Probability of a cell to be shown, between 0 and 1.
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "xplique.rise"

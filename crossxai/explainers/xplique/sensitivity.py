@@ -28,11 +28,24 @@ PERTURBATIONS = ("inpainting", "blurring", "amplitude")
 
 @dataclass(frozen=True, kw_only=True)
 class _Sensitivity(XpliqueMethod):
-    """grid: cells along each side of an image. designs: points of the design. perturbation: what a mask m in [0, 1] does to
-    an image x: "inpainting" x · m, "blurring" x · m + blur(x) · (1 - m) with a box of 10 pixels, "amplitude" x · (m - 0.5).
-    sampler: "sobol", "scipy_sobol", "halton" (the same design for every sample) or "latin_hypercube" (drawn for each sample
-    by its name and `seed`).
+    """What Xplique's sensitivity analyses share.
 
+    Parameters
+    ----------
+    grid : int, default 8
+        Cells along each side of an image.
+    designs : int, default 32
+        Points of the design, at least 2 (`xplique.sobol`: a power of two).
+    perturbation : str, default 'inpainting'
+        What a mask m in [0, 1] does to an image x: "inpainting" x · m, "blurring" x · m + blur(x) · (1 - m) with a box of 10
+        pixels, "amplitude" x · (m - 0.5).
+    sampler : str, default 'sobol'
+        "sobol", "scipy_sobol", "halton" (the same design for every sample) or "latin_hypercube" (drawn for each sample).
+    seed : int, default 0
+        Seeds "latin_hypercube", together with the sample's name.
+
+    Notes
+    -----
     Images only: Xplique cuts them into a grid of squares. Bicubic resize of the grid. At most 4 · batch_size copies exist at
     once. There is no canonical profile: no other library has the method.
     """
@@ -115,10 +128,13 @@ _part = cache(_fresh)
 
 @dataclass(frozen=True, kw_only=True)
 class Sobol(_Sensitivity):
-    __doc__ = f"""Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et
-    al. 2021). designs: a power of two; estimator: "jansen", "homma", "janon", "glen" or "saltelli".
+    """Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et al. 2021).
 
-    {_Sensitivity.__doc__}"""
+    Parameters
+    ----------
+    estimator : str, default 'jansen'
+        "jansen", "homma", "janon", "glen" or "saltelli".
+    """
 
     name: ClassVar = "xplique.sobol"
     summary: ClassVar = "total Sobol indices of the cells of a grid"
@@ -149,14 +165,17 @@ class Sobol(_Sensitivity):
 
 @dataclass(frozen=True, kw_only=True)
 class Hsic(_Sensitivity):
-    __doc__ = f"""Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al.
-    2022). estimator: the kernel of the masks, "binary" (then they are rounded to 0 and 1), "rbf" or "sobolev".
+    """Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al. 2022).
 
     The width of the output's kernel is the median score, and not, as usual, the median distance of scores: the map changes if
     a constant is added to the score, and is NaN where the median is 0. The estimator's matrices hold 2²⁴ numbers at most,
     but at least designs².
 
-    {_Sensitivity.__doc__}"""
+    Parameters
+    ----------
+    estimator : str, default 'binary'
+        The kernel of the masks: "binary" (then they are rounded to 0 and 1), "rbf" or "sobolev".
+    """
 
     name: ClassVar = "xplique.hsic"
     summary: ClassVar = "dependence of the score on the cells of a grid"

@@ -21,12 +21,22 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Surrogate(XpliqueMethod):
-    """samples: perturbed copies; at most 4 · batch_size of them exist at once, with their masks.
+    """What Xplique's fits over groups share.
 
-    segmentation, patch: how pixels are grouped (see `groups`; all channels of a pixel together, columns of a table alone).
-    "" is the profile's own: natively Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically
-    "quickshift". fill: what hidden groups are filled with; natively Xplique's grey for three channels, which is the middle of the
-    declared range (0.5 where none is declared), else 0; canonically 0.
+    Parameters
+    ----------
+    samples : int, default 2
+        Perturbed copies of each sample; at most 4 · batch_size of them exist at once, with their masks.
+    segmentation : str, default ''
+        How pixels are grouped, all channels together; see `crossxai.explainers.groups.groups`. "" is the profile's own: natively
+        Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically "quickshift".
+    patch : int, default 16
+        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
+    fill : float or None, default None
+        What hidden groups are filled with, in raw input units. None is natively Xplique's grey for three channels, which is the
+        middle of the declared range (0.5 where none is declared), else 0; canonically 0.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
     """
 
     needs: ClassVar[Needs] = "scores"
@@ -129,13 +139,12 @@ class _Surrogate(XpliqueMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class Lime(_Surrogate):
-    __doc__ = f"""Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
+    """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
     Native: Xplique's 150 samples, euclidean distance of the inputs, kernel exp(-d² / w²) with w = 45 times the width of the
     declared range, Ridge(2). Canonical: binary samples whose first shows everything, cosine distance of the binary samples,
     kernel exp(-d² / 2w²) with w = 0.25, Ridge(1). The extra `r2` (n,) is the weighted fit of the linear model.
-
-    {_Surrogate.__doc__}"""
+    """
 
     name: ClassVar = "xplique.lime"
     summary: ClassVar = "local linear model over groups of entries"
@@ -189,14 +198,13 @@ def _binary_cosine(_image: Any, shown: Any, _copies: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelShap(_Surrogate):
-    __doc__ = f"""Shapley values by a regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
+    """Shapley values by a regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
     Native: Xplique's 800 coalitions drawn by the Shapley kernel and a free intercept: nothing ties the values to the scores
-    of everything and of nothing, so they do not add up. Canonical: these two are asked too (two more passes) and hold
+    of everything and of nothing, so they do not add up. Canonical: these two are scored too (two more passes) and hold
     exactly, in place of Xplique's linear regression; the values add up to score(input) - score(fill). Fewer coalitions than
     groups leave values open: the smallest ones that add up are given.
-
-    {_Surrogate.__doc__}"""
+    """
 
     name: ClassVar = "xplique.kernel_shap"
     summary: ClassVar = "Shapley values of groups by regression"
