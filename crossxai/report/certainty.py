@@ -152,11 +152,6 @@ class Certainty(Fact):
     metric: str
     rankings: Mapping[str, Ranking]
 
-    @property
-    def weight(self) -> float:
-        """None: it stands by its table."""
-        return 0
-
 
 def sentences(run: Run, metric: str, rankings: Sequence[Ranking]) -> tuple[str, ...]:
     """What the rankings by one metric say in words, models together where they say the same; the firmness of the order first."""

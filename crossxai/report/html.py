@@ -24,7 +24,7 @@ from crossxai.report import (
     words,
 )
 from crossxai.report.contents import Contents
-from crossxai.report.facts import facts, meanings
+from crossxai.report.glossary import key_numbers, meanings
 from crossxai.report.plots import pictures, style
 from crossxai.report.run import CONTROLS
 
@@ -105,7 +105,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "models": [_model(contents, name) for name in run.models],
         "findings": contents.findings,
         "conclusion": contents.verdict,
-        "facts": facts(contents),
+        "facts": key_numbers(contents),
         "tables": tables.tables(tables.columns(contents)),
         "modality_tables": modalities.tables(run),
         "place_sections": place_cards.sections(run, contents.places),

@@ -24,13 +24,9 @@ class Libraries(Fact):
     """Where libraries agree about a method of the same name on the same model. pairs: the least alike first."""
 
     key: ClassVar[str] = "libraries_agree"
+    rank: ClassVar[float] = 70
     same: ClassVar[float] = SAME_RANKS
     pairs: tuple[LibraryPair, ...]
-
-    @property
-    def weight(self) -> float:
-        """After the scores."""
-        return 70
 
     @property
     def tone(self) -> Tone:
@@ -79,17 +75,13 @@ class Frameworks(Fact):
     unknown. weights: "same" or "different" files, "" if unknown."""
 
     key: ClassVar[str] = "frameworks_agree"
+    rank: ClassVar[float] = 65
     small: ClassVar[float] = SMALL_ERROR
     first: str
     second: str
     pairs: tuple[ModelPair, ...]
     score_gap: float
     weights: str
-
-    @property
-    def weight(self) -> float:
-        """After libraries."""
-        return 65
 
     @property
     def tone(self) -> Tone:
@@ -185,12 +177,8 @@ class Ties(Fact):
     """Explainers most of whose units share their value with another: their tie rates by model."""
 
     key: ClassVar[str] = "ties"
+    rank: ClassVar[float] = 30
     rates: Mapping[str, Mapping[str, float]]
-
-    @property
-    def weight(self) -> float:
-        """Low: ties are normal."""
-        return 30
 
     @property
     def labels(self) -> list[str]:
@@ -207,12 +195,8 @@ class Completeness(Fact):
     """By explainer and model, how far maps that should add up to the change of the score are from it, on average."""
 
     key: ClassVar[str] = "completeness"
+    rank: ClassVar[float] = 20
     gaps: Mapping[str, Mapping[str, float]]
-
-    @property
-    def weight(self) -> float:
-        """Low: most of it is rounding."""
-        return 20
 
     @property
     def largest(self) -> float:

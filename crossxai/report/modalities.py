@@ -60,11 +60,6 @@ class WhichModality(Fact):
     leading: Mapping[str, Mapping[str, str]]
 
     @property
-    def weight(self) -> float:
-        """None: it stands by its table."""
-        return 0
-
-    @property
     def equal(self) -> bool:
         """Whether all modalities have equally many units."""
         return len({n for n, _, _ in self.units}) == 1

@@ -145,20 +145,12 @@ class HardlyUsed(Fact):
     """A modality whose ablation changes the score little, by model; variants: models that have to use it."""
 
     key: ClassVar[str] = "hardly_used_modality"
+    mood: ClassVar[Tone] = "warning"
+    rank: ClassVar[float] = 87
     limit: ClassVar[float] = HARDLY
     modality: str
     shares: Mapping[str, Summary]
     variants: tuple[Variant, ...]
-
-    @property
-    def weight(self) -> float:
-        """High: a right map of such a model misses the evidence there."""
-        return 87
-
-    @property
-    def tone(self) -> Tone:
-        """Always a warning."""
-        return "warning"
 
 
 def facts(run: Run, rows: Sequence[analysis.Row]) -> list[Fact]:

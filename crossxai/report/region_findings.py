@@ -43,17 +43,13 @@ class InRegion(Fact):
     share is that of samples whose most relevant unit is in the region."""
 
     key: ClassVar[str] = "in_region"
+    rank: ClassVar[float] = 55
     metric: str
     region: str
     pointing: bool
     area: float
     n: int
     shares: Mapping[str, tuple[RegionShare, ...]]
-
-    @property
-    def weight(self) -> float:
-        """Below what scores say of correctness."""
-        return 55
 
     @property
     def highest(self) -> dict[str, RegionShare]:
@@ -70,17 +66,13 @@ class Planted(Fact):
     """Who finds a planted signal: means of a pointing game by model. blind: controls that never look at the model and find it."""
 
     key: ClassVar[str] = "planted"
+    rank: ClassVar[float] = 92
     mark: ClassVar[float] = FOUND
     metric: str
     region: str
     area: float
     means: Mapping[str, tuple[Mean, ...]]
     blind: Mapping[str, tuple[str, ...]]
-
-    @property
-    def weight(self) -> float:
-        """Above all scores: here the truth is known."""
-        return 92
 
     @property
     def tone(self) -> Tone:

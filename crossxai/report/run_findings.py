@@ -20,19 +20,9 @@ ZERO = "zero_gradient"
 
 @dataclass(frozen=True)
 class _Warning(Fact):
-    """A fact that calls for caution, with a fixed place among the findings."""
+    """A fact that calls for caution."""
 
-    place: ClassVar[float]
-
-    @property
-    def weight(self) -> float:
-        """Its place."""
-        return self.place
-
-    @property
-    def tone(self) -> Tone:
-        """Always a warning."""
-        return "warning"
+    mood: ClassVar[Tone] = "warning"
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class Stopped(_Warning):
     """A run that was stopped before its end: how far it came, and by model what it lacks."""
 
     key: ClassVar[str] = "stopped"
-    place: ClassVar[float] = 101
+    rank: ClassVar[float] = 101
     done: str
     lacking: tuple[str, ...]
 
@@ -50,7 +40,7 @@ class NoMaps(_Warning):
     """A run without any map."""
 
     key: ClassVar[str] = "no_maps"
-    place: ClassVar[float] = 100
+    rank: ClassVar[float] = 100
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Unchecked(_Warning):
     """A run whose models were not checked, as its experiment asked."""
 
     key: ClassVar[str] = "unchecked"
-    place: ClassVar[float] = 99
+    rank: ClassVar[float] = 99
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,7 @@ class Failed(_Warning):
     failed as a whole, and why; count: explanations and scores that failed."""
 
     key: ClassVar[str] = "failed"
-    place: ClassVar[float] = 96
+    rank: ClassVar[float] = 96
     lost: Mapping[str, str]
     count: int
     reasons: tuple[Reason, ...]
@@ -88,7 +78,7 @@ class Unsupported(_Warning):
     """Explainers that do not support a model, and metrics that do not support a map. count: explainers; metrics: metrics."""
 
     key: ClassVar[str] = "unsupported"
-    place: ClassVar[float] = 25
+    rank: ClassVar[float] = 25
     explainers: int
     metrics: int
     reasons: tuple[Reason, ...]
@@ -99,7 +89,7 @@ class NoValue(_Warning):
     """Metrics without a value of any sample, such as one over masks of a class that the data lack."""
 
     key: ClassVar[str] = "no_value"
-    place: ClassVar[float] = 60
+    rank: ClassVar[float] = 60
     metrics: tuple[str, ...]
 
 
@@ -122,12 +112,8 @@ class Notes(Fact):
     """What explainers say of their own maps."""
 
     key: ClassVar[str] = "notes"
+    rank: ClassVar[float] = 22
     notes: tuple[Note, ...]
-
-    @property
-    def weight(self) -> float:
-        """Among the last."""
-        return 22
 
 
 def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:

@@ -185,13 +185,9 @@ class BestExplainers(Fact):
     """The best explainer by metric and model. orders: by pair of metrics and model."""
 
     key: ClassVar[str] = "best_explainers"
+    rank: ClassVar[float] = 75
     leaders: Mapping[str, Mapping[str, Leader]]
     orders: tuple[tuple[str, str, Mapping[str, Order]], ...]
-
-    @property
-    def weight(self) -> float:
-        """After the comparisons with controls."""
-        return 75
 
     @property
     def unclear(self) -> list[str]:
@@ -257,14 +253,10 @@ class Steady(Fact):
     """Whose maps stay alike under noise: means of a correlation by model, and the mark that an interval must reach."""
 
     key: ClassVar[str] = "steady"
+    rank: ClassVar[float] = 52
     mark: ClassVar[float] = STEADY
     metric: str
     means: Mapping[str, tuple[Mean, ...]]
-
-    @property
-    def weight(self) -> float:
-        """Below what scores say of correctness."""
-        return 52
 
     @property
     def tone(self) -> Tone:

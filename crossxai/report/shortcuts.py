@@ -140,6 +140,8 @@ class Shortcut(Fact):
     """
 
     key: ClassVar[str] = "shortcut"
+    mood: ClassVar[Tone] = "warning"
+    rank: ClassVar[float] = 96
     model: str
     group: str
     modality: str
@@ -156,16 +158,6 @@ class Shortcut(Fact):
     groups: tuple[Elsewhere, ...]
     deleted: tuple[Deleted, ...]
     steepest: Steepest | None
-
-    @property
-    def weight(self) -> float:
-        """Above the scores: they may reward it."""
-        return 96
-
-    @property
-    def tone(self) -> Tone:
-        """Always a warning."""
-        return "warning"
 
     @property
     def rarest(self) -> Pointer:

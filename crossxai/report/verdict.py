@@ -28,6 +28,7 @@ class Verdict(Fact):
     """
 
     key: ClassVar[str] = "verdict"
+    rank: ClassVar[float] = 1000
     n: int
     maps: int
     stopped: bool
@@ -42,11 +43,6 @@ class Verdict(Fact):
     level: tuple[str, ...]
     needed: int
     control: str
-
-    @property
-    def weight(self) -> float:
-        """Above everything else."""
-        return 1000
 
     @property
     def tone(self) -> Tone:

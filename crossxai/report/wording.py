@@ -26,20 +26,25 @@ Macro = Callable[..., str]
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing the numbers say. models: all models of the run. Subclasses add their numbers and set `key`."""
+    """One thing the numbers say. models: all models of the run. Subclasses add their numbers and set `key`.
+
+    rank, mood: weight and tone of those whose numbers do not change them.
+    """
 
     key: ClassVar[str]
+    rank: ClassVar[float] = 0
+    mood: ClassVar[Tone] = "plain"
     models: tuple[str, ...]
 
     @property
     def weight(self) -> float:
         """Findings are sorted by it, the largest first."""
-        raise NotImplementedError(self.key)
+        return self.rank
 
     @property
     def tone(self) -> Tone:
         """Whether it is good news, a warning, or neither."""
-        return "plain"
+        return self.mood
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from crossxai.report.run import Run
 
 
 @dataclass(frozen=True)
-class Fact:
+class KeyNumber:
     """One number worth a tile, and what it counts."""
 
     value: str
     meaning: str
 
 
-def facts(contents: Contents) -> list[Fact]:
+def key_numbers(contents: Contents) -> list[KeyNumber]:
     """The numbers that a reader in a hurry takes away; only those that the run has."""
-    rows, found = contents.rows, []
+    rows, found = contents.rows, list[KeyNumber]()
     for metric in contents.run.curves:
         won, total = [], []
         for model in contents.run.models:
@@ -38,25 +38,29 @@ def facts(contents: Contents) -> list[Fact]:
         if total:
             where = "" if len(contents.run.models) == 1 else " on each model" if len(set(won)) == 1 else ", by model"
             found.append(
-                Fact(f"{_range(won)} of {_range(total)}", f"explainers beat random in {words.metric(metric)}{where}")
+                KeyNumber(
+                    f"{_range(won)} of {_range(total)}", f"explainers beat random in {words.metric(metric)}{where}"
+                )
             )
     fixed = [p.spearman.mean for p in contents.maps.models if not p.control and not p.stochastic]
     fixed = [x for x in fixed if math.isfinite(x)]
     if fixed:
         text = "median rank correlation between models (deterministic explainers)"
-        found.append(Fact(words.number(statistics.median(fixed)), text))
+        found.append(KeyNumber(words.number(statistics.median(fixed)), text))
     shared = [p.spearman.mean for p in contents.maps.libraries if math.isfinite(p.spearman.mean)]
     if shared:
-        found.append(Fact(words.number(min(shared), 2), "lowest rank correlation of one method in two libraries"))
+        found.append(KeyNumber(words.number(min(shared), 2), "lowest rank correlation of one method in two libraries"))
     maps = sum(r.maps for r in rows)
     if maps:
-        found.append(Fact(f"{sum(sum(r.degenerate.values()) for r in rows)} of {maps}", "maps are degenerate"))
+        found.append(KeyNumber(f"{sum(sum(r.degenerate.values()) for r in rows)} of {maps}", "maps are degenerate"))
     failed = len(contents.run.manifest.get("failures", []))
     if failed:
-        found.append(Fact(str(failed), f"{'failure' if failed == 1 else 'failures'}: no map, or no scores"))
+        found.append(KeyNumber(str(failed), f"{'failure' if failed == 1 else 'failures'}: no map, or no scores"))
     missing = len({r.label for r in rows if r.status not in ("ok", "failed")})
     if missing:
-        found.append(Fact(str(missing), f"{'explainer' if missing == 1 else 'explainers'} unsupported on some model"))
+        found.append(
+            KeyNumber(str(missing), f"{'explainer' if missing == 1 else 'explainers'} unsupported on some model")
+        )
     return found
 
 
