@@ -47,6 +47,11 @@ def test_every_fact_has_a_template_and_every_template_a_fact() -> None:
     templates = sorted(path.name.removesuffix(".md.j2") for path in folder.iterdir())
     assert [kind.key for kind in facts()] == templates
     assert len(templates) > 20
+    table = (Path(__file__).parents[1] / "docs" / "report.md").read_text(encoding="utf-8").partition("| key |")[2]
+    documented = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", table.partition("\n\n")[0], flags=re.M)))
+    assert sorted(documented) == [
+        key for key in templates if key not in ("certainty", "which_modality")
+    ]  # of their sections
 
 
 VERDICT = Verdict(
