@@ -25,7 +25,6 @@ class _Attention(Method):
     Maps are per pixel, bilinear from the grid of tokens, or per column of a table whose columns are tokens.
     """
 
-    library: ClassVar = "attention"
     needs: ClassVar = "attention"
     family: ClassVar = "attention"
     joint: ClassVar = True

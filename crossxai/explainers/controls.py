@@ -27,7 +27,6 @@ class Random(Method):
     """
 
     name: ClassVar = "controls.random"
-    library: ClassVar = "controls"
     summary: ClassVar = "random numbers"
     needs: ClassVar = "nothing"
     family: ClassVar = "control"
@@ -52,7 +51,6 @@ class Centre(Method):
     """
 
     name: ClassVar = "controls.centre"
-    library: ClassVar = "controls"
     summary: ClassVar = "a bump in the middle of the image"
     needs: ClassVar = "nothing"
     family: ClassVar = "control"
@@ -81,7 +79,6 @@ class Edges(Method):
     """Sobel edge strength of the channel mean: looks convincing, never asks the model (Adebayo et al. 2018)."""
 
     name: ClassVar = "controls.edges"
-    library: ClassVar = "controls"
     summary: ClassVar = "edges of the image"
     needs: ClassVar = "nothing"
     family: ClassVar = "control"
@@ -110,7 +107,6 @@ class Oracle(Method):
     """
 
     name: ClassVar = "controls.oracle"
-    library: ClassVar = "controls"
     summary: ClassVar = "the known truth, where there is one"
     needs: ClassVar = "nothing"
     family: ClassVar = "control"

@@ -46,7 +46,6 @@ class Image(Method):
     """
 
     name: ClassVar = "lime.image"
-    library: ClassVar = "lime"
     summary: ClassVar = "local linear model over image segments"
     needs: ClassVar = "scores"
     fits: ClassVar = True
@@ -189,7 +188,6 @@ class Tabular(Method):
     """
 
     name: ClassVar = "lime.tabular"
-    library: ClassVar = "lime"
     summary: ClassVar = "local linear model over a table's columns"
     needs: ClassVar = "scores"
     fits: ClassVar = True

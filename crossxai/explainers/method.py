@@ -51,6 +51,7 @@ class Method:
 
     name: ClassVar[str]
     library: ClassVar[str]
+    """What the name begins with, unless it says otherwise."""
     summary: ClassVar[str]
     needs: ClassVar[Needs]
     family: ClassVar[str] = ""
@@ -71,6 +72,9 @@ class Method:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        name = vars(cls).get("name")
+        if isinstance(name, str) and "library" not in vars(cls):
+            cls.library = name.partition(".")[0]
         complete(cls)
 
     def __post_init__(self) -> None:

@@ -22,7 +22,6 @@ class Saliency(Method):
     """|d score / d input| (Simonyan et al. 2013). Native: per channel. Canonical: largest over channels."""
 
     name: ClassVar = "captum.saliency"
-    library: ClassVar = "captum"
     summary: ClassVar = "absolute gradient"
     conventions: ClassVar = {
         "native": "one absolute gradient per channel",
@@ -46,7 +45,6 @@ class InputXGradient(Method):
     """Input · gradient (Shrikumar et al. 2016), signed. Native: per channel. Canonical: summed over channels."""
 
     name: ClassVar = "captum.input_x_gradient"
-    library: ClassVar = "captum"
     summary: ClassVar = "input times gradient"
     conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
     needs: ClassVar = "gradients"
@@ -74,7 +72,6 @@ class IntegratedGradients(PathMethod):
     """
 
     name: ClassVar = "captum.integrated_gradients"
-    library: ClassVar = "captum"
     summary: ClassVar = "gradients integrated along a path from a baseline"
     conventions: ClassVar = {
         "native": "Gauss-Legendre quadrature, per channel",
@@ -141,7 +138,6 @@ class GradientShap(Method):
     """
 
     name: ClassVar = "captum.gradient_shap"
-    library: ClassVar = "captum"
     summary: ClassVar = "gradients at random points of a path from a baseline"
     conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
     needs: ClassVar = "gradients"
@@ -201,7 +197,6 @@ class LayerGradCam(Method):
     """
 
     name: ClassVar = "captum.layer_grad_cam"
-    library: ClassVar = "captum"
     summary: ClassVar = "class activation map, channels weighted by mean gradients"
     conventions: ClassVar = {
         "native": "no ReLU, nearest-neighbour resize, no rescale",

@@ -43,7 +43,6 @@ class _Tunnel(Method):
     signed gradients, the noise of `crossxai.explainers.families`, the statistic per channel and then summed over channels.
     """
 
-    library: ClassVar = "captum"
     needs: ClassVar = "gradients"
     family: ClassVar = "smoothing"
     joint: ClassVar = True

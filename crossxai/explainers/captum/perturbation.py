@@ -28,7 +28,6 @@ class Occlusion(WindowMethod):
     """
 
     name: ClassVar = "captum.occlusion"
-    library: ClassVar = "captum"
     summary: ClassVar = "score drop under a sliding window"
     conventions: ClassVar = {
         p: "overlapping windows averaged, a clipped window at the border" for p in ("native", "canonical")
@@ -97,7 +96,6 @@ class FeatureAblation(GroupMethod):
     """
 
     name: ClassVar = "captum.feature_ablation"
-    library: ClassVar = "captum"
     summary: ClassVar = "score drop when a group of entries is replaced"
     conventions: ClassVar = {p: "each group's drop painted on its entries" for p in ("native", "canonical")}
     needs: ClassVar = "scores"
@@ -133,7 +131,6 @@ class ModalityAblation(Method):
     """
 
     name: ClassVar = "captum.modality_ablation"
-    library: ClassVar = "captum"
     summary: ClassVar = "score drop when a whole modality is replaced"
     needs: ClassVar = "scores"
     family: ClassVar = "perturbation"
@@ -211,7 +208,6 @@ class FeaturePermutation(GroupMethod):
     """
 
     name: ClassVar = "captum.feature_permutation"
-    library: ClassVar = "captum"
     summary: ClassVar = "score drop when a group of entries is taken from another sample"
     needs: ClassVar = "scores"
     family: ClassVar = "perturbation"

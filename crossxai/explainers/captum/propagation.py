@@ -64,7 +64,6 @@ def _in_pieces(
 class _Hooked(Method):
     """What methods on a twin share. Native: per channel. Canonical: signed, summed over channels."""
 
-    library: ClassVar = "captum"
     needs: ClassVar = "module"
     family: ClassVar = "propagation"
     kinds: ClassVar[tuple[str, ...]] = ("image", "table")

@@ -32,7 +32,6 @@ class _Fitted(GroupMethod):
         Seeds the draws of each sample, together with its name.
     """
 
-    library: ClassVar = "captum"
     needs: ClassVar = "scores"
     fits: ClassVar = True
     joint: ClassVar = True
@@ -197,7 +196,6 @@ class ShapleyValueSampling(GroupMethod):
     """
 
     name: ClassVar = "captum.shapley_value_sampling"
-    library: ClassVar = "captum"
     summary: ClassVar = "Shapley values of groups by random orders"
     needs: ClassVar = "scores"
     family: ClassVar = "Shapley"

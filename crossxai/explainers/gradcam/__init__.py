@@ -1,4 +1,4 @@
-"""What class activation maps share: pytorch-grad-cam's own code, fed with activations and gradients from the question.
+"""pytorch-grad-cam's own code, fed with activations and gradients from the question: what its maps share, and the plain ones.
 
 The library records activations and gradients with hooks on a torch module; an object with the same four members takes
 their place, so the model can live in any framework, and a later in-place ReLU cannot spoil what was recorded (on
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Needs
+from crossxai.attribution import Needs, Profile
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.library_globals import patched
 from crossxai.explainers.method import Maps, Method, Passes
@@ -23,6 +23,7 @@ from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
+NATIVE: tuple[Profile, ...] = ("native",)
 SIGNS = {
     "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",
     "canonical": "largest value positive, ReLU, bilinear resize, no rescale",
@@ -40,7 +41,6 @@ class CamMethod(Method):
         The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
-    library: ClassVar = "gradcam"
     needs: ClassVar[Needs] = "layers"
     family: ClassVar = "activation map"
     kinds: ClassVar = ("image",)
@@ -152,3 +152,114 @@ def steered(cam: Any, canonical: bool) -> AbstractContextManager[None]:
 def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:
     """Takes the place of the library's min-max and resize to (width, height)."""
     return maps if size is None else bilinear(maps, size[1], size[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAM(SmoothCam):
+    """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2): channels weighted by their mean gradient."""
+
+    name: ClassVar = "gradcam.gradcam"
+    summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    reference: ClassVar = "Selvaraju et al. 2017"
+    cam: ClassVar = "GradCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiResCAM(SmoothCam):
+    """HiResCAM (Draelos & Carin 2020): activation times gradient, summed over channels, no averaging.
+
+    Its guarantee, that it marks only what the class score used, does not hold with `eigen_smooth`.
+    """
+
+    name: ClassVar = "gradcam.hirescam"
+    summary: ClassVar = "class activation map, activations times gradients"
+    reference: ClassVar = "Draelos & Carin 2020"
+    cam: ClassVar = "HiResCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMElementWise(SmoothCam):
+    """Activation times gradient, each product cut off at zero before the sum over channels (the library's own method)."""
+
+    name: ClassVar = "gradcam.gradcam_elementwise"
+    summary: ClassVar = "class activation map, positive products of activations and gradients"
+    reference: ClassVar = "Gildenblat 2021"
+    cam: ClassVar = "GradCAMElementWise"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMPlusPlus(SmoothCam):
+    """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
+
+    Native adds 1e-6 to the denominator, which decides the weights wherever gradients are below 7e-4, as those of a
+    segmented region can be. Canonical is the paper's sum over space, relu(g) / (2 + g · sum(A)), without it.
+    """
+
+    name: ClassVar = "gradcam.gradcam_plus_plus"
+    summary: ClassVar = "class activation map, channels weighted by positive gradients"
+    reference: ClassVar = "Chattopadhyay et al. 2018"
+    cam: ClassVar = "GradCAMPlusPlus"
+    conventions: ClassVar = {
+        "native": "weights summed over space, 1e-6 in the denominator, rescaled to [0, 1] before and after a bilinear resize",
+        "canonical": "weights summed over space, bilinear resize, no rescale",
+    }
+
+    def make(self, library: Any, model: Any = None) -> Any:
+        cam = super().make(library, model)
+        if self.profile == "canonical":
+            cam.get_cam_weights = _plus_plus_weights
+        return cam
+
+
+def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, gradient: Array) -> Array:
+    denominator = 2 + gradient * activation.sum(
+        axis=(2, 3), keepdims=True
+    )  # both sides divided by the squared gradient
+    safe = np.where(denominator == 0, 1, denominator)
+    return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=(2, 3)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class XGradCAM(SmoothCam):
+    """XGrad-CAM (Fu et al. 2020): channels weighted by their gradients, averaged where the activation is."""
+
+    name: ClassVar = "gradcam.xgradcam"
+    summary: ClassVar = "class activation map, channels weighted by gradients averaged over the activation"
+    reference: ClassVar = "Fu et al. 2020"
+    cam: ClassVar = "XGradCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCAM(SmoothCam):
+    """LayerCAM (Jiang et al. 2021): activation times positive gradient, summed over channels."""
+
+    name: ClassVar = "gradcam.layercam"
+    summary: ClassVar = "class activation map, activations times positive gradients"
+    reference: ClassVar = "Jiang et al. 2021"
+    cam: ClassVar = "LayerCAM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EigenGradCAM(CamMethod):
+    """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off.
+
+    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
+    """
+
+    name: ClassVar = "gradcam.eigengradcam"
+    summary: ClassVar = "first principal component of activations times gradients"
+    reference: ClassVar = "Muhammad & Yeasin 2020"
+    cam: ClassVar = "EigenGradCAM"
+    conventions: ClassVar = SIGNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegEigenCAM(CamMethod):
+    """Seg-Eigen-CAM (Chung & Ying 2025, eq. 10 to 13): first principal component of activation times |gradient|, turned so
+    that its largest value is positive."""
+
+    name: ClassVar = "gradcam.segeigencam"
+    summary: ClassVar = "first principal component of activations times absolute gradients"
+    reference: ClassVar = "Chung & Ying 2025"
+    profiles: ClassVar = NATIVE
+    cam: ClassVar = "SegEigenCAM"

@@ -7,17 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.gradcam import NATIVE, SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
 from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Maps, Passes
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
-
-NATIVE: tuple[Profile, ...] = ("native",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.gradcam import CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
+from crossxai.explainers.gradcam import NATIVE, CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
 from crossxai.explainers.method import Maps, Passes
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one
 from crossxai.process import require
 from crossxai.question import Question
 from crossxai.target import Target
-
-NATIVE: tuple[Profile, ...] = ("native",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,6 @@ class GuidedBackprop(Method):
     """
 
     name: ClassVar = "gradcam.guided_backprop"
-    library: ClassVar = "gradcam"
     summary: ClassVar = "gradient through positive paths"
     needs: ClassVar = "module"
     family: ClassVar = "propagation"

@@ -1,23 +1,189 @@
 """The referee: canonical definitions in NumPy, written straight from the equations, short and slow.
 
-A library's canonical profile has to equal them on the same question (`tests/test_reference.py`).
+A library's canonical profile has to equal them on the same question (`tests/test_reference.py`). Here are those that read
+gradients and layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from crossxai.attribution import Profile
-from crossxai.explainers.method import Method
+from crossxai.errors import InvalidInput
+from crossxai.explainers.families import PathMethod, bilinear, noise
+from crossxai.explainers.method import Maps, Method, Passes, channel_sum
+from crossxai.model import Array, Inputs
+from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
 class Referee(Method):
     """A definition that libraries are compared with: canonical alone, and one call for all free modalities."""
 
-    library: ClassVar = "reference"
     profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
     joint: ClassVar = True
 
     profile: Profile = "canonical"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saliency(Referee):
+    """|d score / d input|, the largest over channels (Simonyan et al. 2013, section 3.1)."""
+
+    name: ClassVar = "reference.saliency"
+    summary: ClassVar = "absolute gradient"
+    needs: ClassVar = "gradients"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Simonyan et al. 2013"
+    conventions: ClassVar = {"canonical": "largest absolute gradient over channels"}
+
+    def explain(self, question: Question) -> Maps:
+        _, gradients = question.score_and_grad()
+        maps = [np.abs(g) for g in gradients]
+        pairs = zip(question.modalities, maps, strict=True)
+        return tuple(v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in pairs), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientXInput(Referee):
+    """Input · d score / d input, signed, summed over channels (Shrikumar et al. 2016)."""
+
+    name: ClassVar = "reference.gradient_x_input"
+    summary: ClassVar = "input times gradient"
+    needs: ClassVar = "gradients"
+    family: ClassVar = "gradient"
+    reference: ClassVar = "Shrikumar et al. 2016"
+    conventions: ClassVar = {"canonical": "summed over channels"}
+
+    def explain(self, question: Question) -> Maps:
+        _, gradients = question.score_and_grad()
+        return _summed(question, [x * g for x, g in zip(question.values, gradients, strict=True)]), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegratedGradients(Referee, PathMethod):
+    """(x - b) times the mean gradient along the straight path from b to x (Sundararajan et al. 2017, eq. 1).
+
+    The trapezoid rule on `steps` points from 0 to 1, both included; signed, summed over channels. The extra
+    `completeness_gap` (n,) is the sum of the map minus score(x) - score(b).
+    """
+
+    name: ClassVar = "reference.integrated_gradients"
+    summary: ClassVar = "gradients integrated along a path from a baseline"
+    needs: ClassVar = "gradients"
+    family: ClassVar = "path"
+    reference: ClassVar = "Sundararajan et al. 2017"
+    conventions: ClassVar = {"canonical": "trapezoid rule, summed over channels"}
+
+    def passes(self, question: Question) -> Passes:
+        return self.steps, self.steps  # the ends of the path give the two scores of the completeness gap
+
+    def explain(self, question: Question) -> Maps:
+        alphas = np.linspace(0, 1, self.steps)
+        weights = np.full(self.steps, 1 / (self.steps - 1))
+        weights[[0, -1]] /= 2
+        points = tuple(
+            np.stack([self.baseline + a * (x - self.baseline) for a in alphas]).astype(x.dtype) for x in question.values
+        )
+        scores, gradients = _all(question, points)
+        maps = [
+            (x - x.dtype.type(self.baseline)) * np.tensordot(weights, g, axes=1).astype(g.dtype)
+            for x, g in zip(question.values, gradients, strict=True)
+        ]
+        total = sum(v.reshape(len(question), -1).sum(axis=1) for v in maps)
+        return _summed(question, maps), {"completeness_gap": np.asarray(total - (scores[-1] - scores[0]))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothGrad(Referee):
+    """Mean gradient of noisy copies of the input (Smilkov et al. 2017), signed, summed over channels.
+
+    Parameters
+    ----------
+    samples : int, default 50
+        Noisy copies of each sample.
+    sd : float, default 0.15
+        Of the Gaussian noise, as a share of the modality's declared range, which counts as 1 where none is declared.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
+
+    name: ClassVar = "reference.smooth_grad"
+    summary: ClassVar = "mean gradient under noise"
+    needs: ClassVar = "gradients"
+    family: ClassVar = "smoothing"
+    reference: ClassVar = "Smilkov et al. 2017"
+    conventions: ClassVar = {"canonical": "signed mean, summed over channels, noise as a share of the range"}
+
+    samples: int = 50
+    sd: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1 or self.sd < 0:
+            raise InvalidInput(f"{self.name}: needs samples ≥ 1 and sd ≥ 0, got {self.samples} and {self.sd}")
+
+    @property
+    def copies(self) -> int:
+        return self.samples
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, self.samples
+
+    def explain(self, question: Question) -> Maps:
+        drawn = [noise(question, row, self.samples, self.seed) for row in range(len(question))]
+        widths = [1.0 if m.range is None else m.range[1] - m.range[0] for m in question.modalities]
+        points = tuple(
+            x + x.dtype.type(self.sd * width) * np.stack([draws[i] for draws in drawn], axis=1)
+            for i, (x, width) in enumerate(zip(question.values, widths, strict=True))
+        )
+        _, gradients = _all(question, points)
+        return _summed(question, [g.mean(axis=0) for g in gradients]), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAM(Referee):
+    """ReLU of a layer's activation, channels weighted by their mean gradient (Selvaraju et al. 2017, eq. 1 and 2).
+
+    The map is resized bilinearly, with half-pixel centres, and not rescaled.
+
+    Parameters
+    ----------
+    layer : str, default ''
+        The layer to draw the map at; "" takes the last one with space that the score depends on.
+    """
+
+    name: ClassVar = "reference.gradcam"
+    summary: ClassVar = "class activation map, channels weighted by mean gradients"
+    needs: ClassVar = "layers"
+    family: ClassVar = "activation map"
+    reference: ClassVar = "Selvaraju et al. 2017"
+    joint: ClassVar = False
+    kinds: ClassVar = ("image",)
+    conventions: ClassVar = {"canonical": "ReLU, bilinear resize, no rescale"}
+
+    layer: str = ""
+
+    def explain(self, question: Question) -> Maps:
+        _, values = question.one
+        _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
+        weights = gradient.mean(axis=(1, 2))
+        raw = np.maximum(np.einsum("nyxc,nc->nyx", activation, weights), 0)
+        return (bilinear(raw, *values.shape[1:3])[..., None],), {}
+
+
+def _all(question: Question, points: Inputs) -> tuple[Array, Inputs]:
+    """Scores (points, n) and gradients (points, n, *axes) at points (points, n, *axes) of every sample."""
+    count, n = points[0].shape[:2]
+    flat = tuple(p.reshape(count * n, *p.shape[2:]) for p in points)
+    scores, gradients = question.score_and_grad(flat, np.tile(np.arange(n), count))
+    return scores.reshape(count, n), tuple(g.reshape(count, n, *g.shape[1:]) for g in gradients)
+
+
+def _summed(question: Question, maps: Sequence[Array]) -> Inputs:
+    return tuple(channel_sum(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))

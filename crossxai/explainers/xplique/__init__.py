@@ -110,7 +110,6 @@ def _traced() -> tuple[Any, Any]:
 class XpliqueMethod(Method):
     """What Xplique's methods share: images and tables only, since it reduces channels of 4-D arrays alone."""
 
-    library: ClassVar = "xplique"
     needs: ClassVar[Needs]
     kinds: ClassVar[tuple[str, ...]] = ("image", "table")
 
