@@ -56,7 +56,9 @@ def test_every_preset_and_axis_is_documented() -> None:
         assert f"`{field.name}`" in axes, field.name
 
 
-@pytest.mark.parametrize("page", ["check.md", "inputs.md", "evaluation.md", "medical.md", "report.md", "statistics.md"])
+@pytest.mark.parametrize(
+    "page", ["bring.md", "check.md", "inputs.md", "evaluation.md", "medical.md", "report.md", "statistics.md"]
+)
 def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "documentation"}
     for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):

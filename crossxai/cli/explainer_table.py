@@ -39,7 +39,7 @@ HEADINGS = (
 INTRODUCTION = f"""# Every explainer
 
 This page is written by `crossxai list --markdown`; a test fails when it is out of date. [support.md](support.md) shows
-what the tests found for each of them on each kind of model.
+what the tests found for each of them on each kind of model. Explainers that you have already can [stand beside them](bring.md).
 
 - **Outputs**: every explainer explains one number per sample, the target's: a class's logit or probability, a regression
   output, or the mean of a class over a region of a segmentation map; "any" says so.
