@@ -147,7 +147,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """One attention layer in one pass: probabilities (n, heads, queries, keys), and the gradient at them if asked for."""
+    """One attention layer in one pass: probabilities (n, heads, queries, keys), and the gradient at them if wanted."""
 
     layer: str
     values: Array

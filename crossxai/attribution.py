@@ -124,7 +124,7 @@ def reduce_channels(values: Array, reduction: Reduction = "sum") -> Array:
 
 
 class Explainer(Protocol):
-    """A frozen dataclass of parameters that answers a question with maps; see `crossxai.explainers`.
+    """A frozen dataclass of parameters that explains a question with maps; see `crossxai.explainers`.
 
     Attributes
     ----------
@@ -244,7 +244,7 @@ class ExplainingMetric(Protocol):
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer) -> Scores: ...
 
     def check(self, question: Question) -> None:
-        """Raise `Unsupported` or `InvalidInput` for a question that it cannot judge, without asking the model."""
+        """Raise `Unsupported` or `InvalidInput` for a question that it cannot measure, without running the model."""
         ...
 
     def explanations(self, question: Question, explainer: Explainer) -> int:
@@ -264,7 +264,7 @@ def needs_explainer(metric: Metric | ExplainingMetric) -> TypeGuard[ExplainingMe
 def apply_metric(
     metric: Metric | ExplainingMetric, question: Question, attribution: Attribution, explainer: Explainer
 ) -> Scores:
-    """A metric's verdict on a map, whether or not it asks the explainer again."""
+    """A metric's scores of a map, whether or not it needs the explainer."""
     if needs_explainer(metric):
         return metric(question, attribution, explainer)
     plain: Any = metric

@@ -31,7 +31,7 @@ _watchers: list[Callable[[int], object]] = []  # of the process, because librari
 
 @contextmanager
 def watching(tell: Callable[[int], object]) -> Iterator[None]:
-    """Inside, `tell` is given the number of samples of each batch that went to a model, and 0 before the first, whoever asked."""
+    """Inside, `tell` is given the number of samples of each batch that goes to a model, and 0 before the first."""
     _watchers.append(tell)
     try:
         yield

@@ -28,7 +28,7 @@ class OutOfMemory(CrossXAIError, MemoryError):
 
 
 class Unsupported(CrossXAIError):
-    """This explainer or metric cannot answer this question; the message is the reason that reports print."""
+    """This explainer or metric does not work for this question; the message is the reason that reports print."""
 
 
 class ModelFailed(Unsupported):
@@ -40,7 +40,7 @@ class LibraryFailed(CrossXAIError, RuntimeError):
 
 
 class BrokenAssumption(Unsupported):
-    """A model does not do what the answer relies on, as measured; the message says what was found and what to write."""
+    """A model was measured not to do what a result relies on; the message says what was found and what to write."""
 
 
 FOREIGN = (

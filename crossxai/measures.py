@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.intp]
 
 
 class Measure(Protocol):
-    """What a question asks of the outputs: one score per sample, and its slope; a `Target` is one."""
+    """What is measured of the outputs: one score per sample, and its slope; a `Target` is one."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -55,11 +55,11 @@ class Measure(Protocol):
 
 
 THRESHOLDS = {"probabilities": 0.5, "log_probabilities": float(np.log(0.5))}
-"""Above which the one class of a segmentation is the answer, by what the outputs are; 0 for logits."""
+"""Above which the one class of a segmentation is predicted, by what the outputs are; 0 for logits."""
 
 
 def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt.NDArray[np.bool_]:
-    """Where a class is the answer (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above the
+    """Where a class is predicted (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above the
     threshold of what the outputs are: kind, as of `crossxai.outputs`.
 
     Not given, outputs outside of [0, 1] are logits. Raises `InvalidInput` where that decides and cannot be told.

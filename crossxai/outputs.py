@@ -1,4 +1,4 @@
-"""What a model's outputs are: logits, probabilities, log-probabilities or values; declared, or measured and said how."""
+"""What a model's outputs are: logits, probabilities, log-probabilities or values; declared, or measured."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_declared(outputs: str | None) -> Outputs | None:
 
 
 def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
-    """What the model's outputs are: declared, or measured and said how.
+    """What the model's outputs are: declared, or measured.
 
     Measured in this order: rows that sum to 1, or values outside of [0, 1]; the last operation; outputs on extreme inputs.
     Logits and the values of a regression are not told apart: what is no probability is "logits". "unknown" is what may be

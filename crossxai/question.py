@@ -117,7 +117,7 @@ class Question:
         return hash((id(self.model), self.ids, self.free))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Question:
-        """The same question with arrays of its own, to the same model: that one holds locks, and stays the one it is asked of."""
+        """The same question with arrays of its own, to the same model: the model holds locks and stays the same."""
         return replace(self, inputs=deepcopy(self.inputs, memo), target=deepcopy(self.target, memo))
 
     def __getitem__(self, rows: Rows | slice | Sequence[int]) -> Question:
@@ -164,7 +164,7 @@ class Question:
             trust.require(facts[name] for name in self.free)
 
     def notes(self, gradients: bool = False) -> tuple[str, ...]:
-        """What was found about the model that a reader of an answer should know, and that nothing was checked, if so."""
+        """What a reader of a result should know about the model, or that nothing was checked."""
         if self.check == "off":
             return ("what the answer relies on was not checked, as asked",)
         facts = list(trust.scores_of(self.model, self.inputs, self.batch_size))

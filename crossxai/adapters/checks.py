@@ -89,7 +89,7 @@ def one_output(
     model: str,
     shape: Callable[[Any], tuple[int | None, ...] | None],
 ) -> Any:
-    """The tensor that a model answers with, out of what it returns.
+    """The tensor that counts, out of what a model returns.
 
     outputs: a tensor, or a dict, a list, a (named) tuple, a dataclass or any nesting of these. output: the name ("logits") or the
     position of the one that counts; not given, the only tensor with the declared axes counts. shape: the shape of a tensor,
@@ -181,7 +181,7 @@ def _method(value: object) -> bool:
 
 
 def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -> ModelFailed:
-    """The error of a model whose own code raised: what it said first, without the frameworks' frames, and what may help."""
+    """The error of a model whose own code raised: its message without the frameworks' frames, and what may help."""
     lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
     message = next((line for line in lines if line and not line.startswith(_FRAMES)), "")
     shapes = ", ".join(str(tuple(np.shape(values))) for values in inputs)

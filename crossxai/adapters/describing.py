@@ -21,7 +21,7 @@ from crossxai.outputs import Outputs, kind
 
 @dataclass(frozen=True)
 class Description:
-    """What an adapter took a model for. lines: (subject, words) in order; shown as text, and as a table in a notebook."""
+    """What an adapter took a model for. lines: (label, words) in order; shown as text, and as a table in a notebook."""
 
     model: str
     lines: tuple[tuple[str, str], ...]

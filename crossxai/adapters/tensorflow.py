@@ -60,7 +60,7 @@ class KerasModel(Described):
     output : str or int, optional
         Name or position of the tensor that counts, where the model returns several; the only one with these axes if not given.
     data_format : {"channels_last", "channels_first"}, optional
-        How the model takes images; told by its inputs and layers if not given.
+        How the model takes images; taken from its inputs and layers if not given.
     layer_axes : mapping of str to tuple of str, optional
         Meaning of the axes of layers' outputs after the sample axis, where a layer cannot tell.
     streams : Streams, optional
@@ -108,9 +108,9 @@ class KerasModel(Described):
         self.outputs = check_declared(outputs)
         self.streams = streams if streams is None else streams.check(self.modalities)
         if symbols(model) is not None:
-            arranged(model, self.modalities, self.modalities, name)  # names that do not match are said at once
+            arranged(model, self.modalities, self.modalities, name)  # names that do not match are refused at once
         for layer in self.layer_axes if model.built else ():
-            self.axes_of(layer)  # a misspelt one is said at once
+            self.axes_of(layer)  # a misspelt one is refused at once
         # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
         floating = (tf.as_dtype(w.dtype) for w in model.weights)
         own = (tf.as_dtype(model.compute_dtype), tf.float32)
@@ -320,7 +320,7 @@ class KerasModel(Described):
     def attention_vjp(
         self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
     ) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if wanted."""
         self._build(inputs)
         kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
         both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name, len(inputs))
@@ -420,7 +420,7 @@ class KerasModel(Described):
         inputs: Inputs,
         others: Sequence[Array] = (),
     ) -> Any:
-        """Run a function that asks `_weights`, with this cotangent; what the cotangent raises keeps its type."""
+        """Run a function that calls `_weights`, with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
         with self._guarded(inputs):
             self._cotangent, self._failure = cotangent, None

@@ -190,7 +190,7 @@ class Passage:
         ]
 
     def outputs(self, model: Any, *tensors: Any) -> Any:
-        """What a model answers to raw, channels-last tensors: one tensor with the declared axes, in full precision."""
+        """What a model gives for raw, channels-last tensors: one tensor with the declared axes, in full precision."""
         first = channels_first(model, self.modalities, self.data_format)
         given = []
         for t, pair, moved in zip(tensors, self._standardise, first, strict=True):

@@ -21,7 +21,7 @@ from crossxai.errors import CrossXAIError
 from crossxai.process import foreign
 
 LIBRARIES = frozenset({"keras", "tensorflow", "numpy", "torch", "optree", "ml_dtypes"})
-"""Whose objects and functions are told by identity; layers are looked into."""
+"""Libraries whose objects and functions are compared by identity; layers are looked into."""
 VALUES = (bool, int, float, complex, str, bytes, np.generic, np.dtype)
 MOST = 20_000
 """How many objects are looked into."""
@@ -64,7 +64,7 @@ def _same(now: Parts, before: Parts) -> bool:
 
 
 def _reader(item: Any) -> Callable[[], Parts] | None:
-    """A function that gives what a thing is made of; None if it is told by identity."""
+    """A function that gives what an object is made of; None if it is compared by identity."""
     if isinstance(item, keras.layers.Layer):
         kind, attributes = type(item), vars(item)
         return lambda: [kind, *attributes.values()]
@@ -96,7 +96,7 @@ def _reader(item: Any) -> Callable[[], Parts] | None:
 
 
 def _descended(item: Any, parts: Parts) -> Iterable[Any]:
-    """Keras's own notes about a layer, such as where it was called, are told by identity."""
+    """Keras's own notes about a layer, such as where it was called, are compared by identity."""
     if not isinstance(item, keras.layers.Layer):
         return parts
     attributes = [value for name, value in vars(item).items() if name not in _bookkeeping()]
@@ -171,7 +171,7 @@ class Traces:
         self._version = 0
 
     def version(self) -> int:
-        """A number that changes when the model has changed since it was asked for."""
+        """A number that changes when the model has changed since the last call."""
         self._refresh()
         self._snapshot = self._snapshot or Snapshot(self._model)
         return self._version

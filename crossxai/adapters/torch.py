@@ -283,7 +283,7 @@ class TorchModel(Described):
     def attention_vjp(
         self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
     ) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if asked for."""
+        """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if wanted."""
         gradients = cotangent is not None
 
         def run() -> tuple[Array, tuple[AttentionMap, ...]]:
@@ -322,7 +322,7 @@ class TorchModel(Described):
         with self._lock, torch.inference_mode(False):
             self._check_mode()
             one = tuple(v[:1] for v in inputs)
-            # How images have to lie in memory shows in a pass; known of this state of the module, it is not asked again.
+            # How images have to lie in memory shows in a pass; once known of this state of the module, no pass is needed.
             known(self, ("lies in memory", kind_of(one)), lambda: self.predict(one).shape)
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 

@@ -2,7 +2,7 @@
 
 A function mode sees every call of torch within its `with`, in this thread only, so nothing is replaced that would have to be
 put back. Fused attention (`nn.MultiheadAttention`, `scaled_dot_product_attention`) is computed step by step; torch itself
-leaves the fused paths of `TransformerEncoder` while a mode is on. Attention written by hand is told by its two products: a
+leaves the fused paths of `TransformerEncoder` while a mode is on. Attention written by hand is recognised by its two products: a
 softmax of what one product gave, multiplied with values along the axis that it sums to 1 over. Every other product of two
 activations that the outputs depend on is refused: a map without it would be wrong.
 """

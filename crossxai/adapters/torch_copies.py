@@ -37,7 +37,7 @@ def float64_copy(module: nn.Module) -> nn.Module | None:
 def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:
     """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between.
 
-    trace: gives the graph; asked only if there may be something to fold.
+    trace: gives the graph; called only if there may be something to fold.
     """
     nothing = f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold"
     leaves = {

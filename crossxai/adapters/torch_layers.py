@@ -89,7 +89,7 @@ class Seen(TorchFunctionMode):
         return output
 
     def axes(self, module: nn.Module, inputs: Any, output: Tensor) -> Axes | None:
-        """The axes of a module's output, told by itself, by its input, or by what gave it this very tensor."""
+        """The axes of a module's output, as its definition says, or its input, or the layer that gave this very tensor."""
         axes = definition(module)
         if axes is None and inputs and any(is_plainly(module, kind) for kind in KEEPING):
             axes = self._known(inputs[0])
@@ -251,7 +251,7 @@ def hints(module: nn.Module) -> Mapping[str, Any]:
 
 
 def _constants(module: nn.Module) -> tuple[float, float] | None:
-    """The mean and sd that a module subtracts and divides by, told by what it calls them; None if it holds no such numbers."""
+    """The mean and sd that a module subtracts and divides by, recognised by their names; None if it holds no such numbers."""
     for mean, sd in (("mean", "std"), ("pixel_mean", "pixel_std"), ("image_mean", "image_std")):
         pair = [getattr(module, name, None) for name in (mean, sd)]
         if all(isinstance(v, torch.Tensor | list | tuple | float | int) for v in pair):

@@ -38,7 +38,7 @@ def eager(module: nn.Module) -> AbstractContextManager[Any]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """What torch raises when memory runs out, as `OutOfMemory`; on a CPU that is a RuntimeError told by its words alone."""
+    """What torch raises when memory runs out, as `OutOfMemory`; on a CPU that is a RuntimeError known by its message alone."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:

@@ -1,1 +1,1 @@
-"""What explainers and metrics rely on in a model, measured: `crossxai.check` shows it, a `Question` asks for it by itself."""
+"""What explainers and metrics rely on in a model, measured: `crossxai.check` shows it, a `Question` measures it by itself."""

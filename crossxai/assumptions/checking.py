@@ -31,7 +31,7 @@ class Check:
 
     @property
     def broken(self) -> tuple[Fact, ...]:
-        """The facts that make answers wrong; empty for a model that can be explained."""
+        """The facts that make results wrong; empty for a model that can be explained."""
         return tuple(fact for fact in self.facts if fact.verdict == "broken")
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -100,7 +100,7 @@ def check(
 
 
 def _facts_or_error(name: str, measure: Callable[[], list[Fact]]) -> list[Fact]:
-    """The facts, or that the model refused to be asked."""
+    """The facts, or the reason why they could not be measured."""
     try:
         return measure()
     except CrossXAIError as error:

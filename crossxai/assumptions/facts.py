@@ -16,9 +16,9 @@ Verdict = Literal["holds", "broken", "note", "unknown"]
 class Fact:
     """One row of a check.
 
-    name: what is asked, such as "deterministic". verdict: "holds"; "broken", where answers that rely on it would be wrong;
-    "note", where they are right and something should be known; "unknown", where it could not be told. found: what was seen, with
-    numbers. how: the measurement. breaks: what answers wrongly because of it. write: what to do or to declare instead.
+    name: what was measured, such as "deterministic". verdict: "holds"; "broken", where results that rely on it would be wrong;
+    "note", where they are right and something should be known; "unknown", where it is unclear. found: the finding, with
+    numbers. how: the measurement. breaks: what is wrong because of it. write: what to do or to declare instead.
     """
 
     name: str
@@ -53,7 +53,7 @@ def kind_of(inputs: Inputs) -> tuple[Hashable, ...]:
 def known(model: Any, key: Hashable, find_out: Callable[[], T]) -> T:
     """What `find_out` gave for this key and this state of the model (its `fingerprint`, if it has one) the first time.
 
-    A model that cannot be referred to weakly is asked every time. What is raised is raised again by the next call.
+    A model that cannot be referred to weakly is measured every time. What is raised is raised again by the next call.
     """
     facts = facts_of(model)
     state = itself(model).fingerprint() if hasattr(itself(model), "fingerprint") else None

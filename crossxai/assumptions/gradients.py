@@ -11,8 +11,8 @@ import numpy as np
 from crossxai.adapters.checks import WITHOUT_GRADIENTS
 from crossxai.assumptions.facts import Fact, Verdict
 from crossxai.assumptions.probes import (
-    Answer,
     AtPrecision,
+    Result,
     allowance,
     finest,
     gradients_in_batches,
@@ -58,7 +58,7 @@ class _Probe:
     def __post_init__(self) -> None:
         self.weights = np.zeros(0)
         self.outputs, self.gradients = gradients_in_batches(self.model, self.pair, self._cotangent)
-        self._cotangent(self.outputs)  # where the way is cut, nobody has asked for it yet
+        self._cotangent(self.outputs)  # where the way is cut, it has not been called yet
         self.unit = rounding(self.model, self.outputs)
         self.own = AtPrecision(self.model, self.pair, self.unit)
         self.used, self.slopes = self._finest()
@@ -265,12 +265,12 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
         outputs = used.model.replace(tuple(v[rows] for v in used.inputs), layer, copies)  # type: ignore[attr-defined]
         return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
 
-    def at_precision(at: AtPrecision) -> Answer:
+    def at_precision(at: AtPrecision) -> Result:
         outputs, *arrays = at.model.layer_vjp(at.inputs, cotangent, layer)  # type: ignore[attr-defined]
         return outputs, tuple(arrays)
 
     outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
-    cotangent(outputs)  # where the way is cut, nobody has asked for it yet
+    cotangent(outputs)  # where the way is cut, it has not been called yet
     used = AtPrecision(model, pair, rounding(model, outputs))
     if gradient.any():
         used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), at_precision)

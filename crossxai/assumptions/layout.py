@@ -1,4 +1,4 @@
-"""What the axes of a layer's activation mean: told by the layer's own definition, declared, or measured; never guessed.
+"""What the axes of a layer's activation mean: by the layer's own definition, declared, or measured; never guessed.
 
 Frameworks and networks order axes differently: torch's convolutions give (channel, y, x), Swin and ConvNeXt hold (y, x, channel),
 transformers hold tokens. A map painted with the wrong axes looks like any other map.

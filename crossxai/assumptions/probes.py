@@ -109,7 +109,7 @@ def allowance(model: Any, outputs: Array) -> Array:
 
 
 def differ(one: Array, other: Array, allowed: Array) -> bool:
-    """Whether two arrays are further apart than allowed anywhere; NaN equals NaN."""
+    """Whether two arrays differ by more than allowed anywhere; NaN equals NaN."""
     with np.errstate(invalid="ignore"):
         beyond = np.abs(one.astype(np.float64) - other.astype(np.float64)) > allowed
     return bool((beyond | (np.isnan(one) != np.isnan(other))).any())
@@ -121,8 +121,8 @@ tied, as in a flat sky before a max-pool, rounding picks another: gradients of t
 else by a millionth."""
 
 
-Answer = tuple[Array, Inputs]
-"""A model's outputs, and the arrays that were asked for beside them: gradients, a layer's activation."""
+Result = tuple[Array, Inputs]
+"""A model's outputs, and the arrays that were computed beside them: gradients, a layer's activation."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class AtPrecision:
     unit: float
 
 
-def finest(own: AtPrecision, result: Answer, measure: Callable[[AtPrecision], Answer]) -> tuple[AtPrecision, Answer]:
-    """A model's copy in float64 and its answer, where there is one that computes the same; else the model and its own answer."""
+def finest(own: AtPrecision, result: Result, measure: Callable[[AtPrecision], Result]) -> tuple[AtPrecision, Result]:
+    """A model's copy in float64 and its result, where there is one that computes the same; else the model and its own result."""
     twin = _copy(own)
     if twin is None:
         return own, result
@@ -154,8 +154,8 @@ def _copy(own: AtPrecision) -> AtPrecision | None:
     return AtPrecision(twin, tuple(v.astype(np.float64) for v in own.inputs), float(np.finfo(np.float64).eps))
 
 
-def _agree(model: Differentiable, own: Answer, theirs: Answer) -> bool:
-    """Whether a copy's answer is the model's."""
+def _agree(model: Differentiable, own: Result, theirs: Result) -> bool:
+    """Whether a copy's result is the model's."""
     loose = max(1.0, rounding(model, own[0]) / 1e-5)
     return _same(own[0], theirs[0], min(OUTPUTS * loose, 0.05)) and all(
         _same(one, other, GRADIENTS) for one, other in zip(own[1], theirs[1], strict=True)

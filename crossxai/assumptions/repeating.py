@@ -1,4 +1,4 @@
-"""Does a model give the same answer twice, and does a sample's answer depend on the samples beside it."""
+"""Does a model give the same outputs twice, and do a sample's outputs depend on the samples beside it."""
 
 from __future__ import annotations
 

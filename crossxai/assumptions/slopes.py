@@ -43,7 +43,7 @@ DIRECTIONS = 4
 
 @dataclass(frozen=True)
 class Slopes:
-    """right: whether the gradient is that of the score; None if it could not be told. error: the largest relative difference."""
+    """right: whether the gradient is that of the score; None if it is unclear. error: the largest relative difference."""
 
     right: bool | None
     error: float

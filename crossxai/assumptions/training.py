@@ -66,7 +66,7 @@ def accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> Fact | None
 
 
 def redrawn(model: Model, inputs: Inputs) -> Fact | None:
-    """Whether saliency survives that every weight is drawn anew (Adebayo et al. 2018); None where it cannot be asked."""
+    """Whether saliency survives that every weight is drawn anew (Adebayo et al. 2018); None where it cannot be measured."""
     if not (isinstance(model, Differentiable) and isinstance(model, Randomisable)):
         return None
     pair = two_samples(inputs)

@@ -18,7 +18,7 @@ OFF = 'check="off" at the question (in experiments: check = "off") answers all t
 
 
 def scores_of(model: Model, inputs: Inputs, batch_size: int = DEFAULT_BATCH_SIZE) -> tuple[Fact, ...]:
-    """What every score relies on: the model gives the same answer twice, and samples do not see each other, also in batches of
+    """What every score relies on: the model gives the same outputs twice, and samples do not see each other, also in batches of
     this size."""
     model, size = itself(model), min(batch_size, LARGEST)
     repeated = known(model, ("repeating", kind_of(inputs)), lambda: repeating(model, inputs))

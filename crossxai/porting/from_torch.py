@@ -54,7 +54,7 @@ def graph_of(
 
 
 def _example(tensor: Tensor) -> Tensor:
-    """A copy, as the module may write to it, of two samples, so that the sample axis is told from an axis of one.
+    """A copy, as the module may write to it, of two samples, so that the sample axis differs from an axis of one.
 
     Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy.
     """
@@ -128,7 +128,7 @@ def changed(module: nn.Module) -> str | None:
 
 
 class _Sized(fx.Proxy):
-    """A symbol that answers questions about its size with numbers, since the graph is for the sizes at hand."""
+    """A symbol that gives its size in numbers, since the graph is for the sizes at hand."""
 
     def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Tensor) -> None:
         super().__init__(node, tracer)

@@ -59,7 +59,7 @@ def check_explainer(explainer: Method, question: Question, *, tolerance: float =
 
 
 def _first(explainer: Method, question: Question, who: str) -> Attribution | Unsupported:
-    """The answer, or the refusal, of a call that leaves everything as it was.
+    """The attribution, or the refusal, of a call that leaves everything as it was.
 
     A library may draw numbers while it is being loaded, which is not the explainer's doing: that call is made again.
     """
@@ -136,7 +136,7 @@ def _check_maps(question: Question, attribution: Attribution, who: str) -> None:
 
 
 def _check_passes(explainer: Method, question: Question, attribution: Attribution, who: str) -> None:
-    """A second call, counted; it must also give the same answer to the last bit."""
+    """A second call, counted; it must also give the same maps to the last bit."""
     counting = Counting(question.model)
     again = explainer(replace(question, model=counting))
     for modality, a, b in zip(attribution.modalities, attribution.values, again.values, strict=True):

@@ -20,7 +20,7 @@ class Counting:
     """A model with all the verbs of another, and how many samples went through it forwards and backwards.
 
     Reading layers (`activations`) and writing down the graph (`graph`) explain nothing and count for nothing; nor does what is
-    found out about the model itself, such as a twin's certificate: it is asked of the model that this one watches. What a copy
+    found out about the model itself, such as a twin's certificate: it is measured on the model that this one watches. What a copy
     with other weights sees counts here, too.
     """
 
@@ -204,7 +204,7 @@ def colours_question(n: int = 12, size: int = 16) -> Question:
 class Oracle:
     """An explainer that gives what a function makes of a question and a seed: maps (n, height, width, 1)."""
 
-    answer: Callable[[Question, int], Array]
+    relevance: Callable[[Question, int], Array]
     profile: Profile = "native"
     seed: int = 0
 
@@ -214,7 +214,7 @@ class Oracle:
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     def __call__(self, question: Question) -> Attribution:
-        values = self.answer(question, self.seed)
+        values = self.relevance(question, self.seed)
         return Attribution((values,), question.modalities, question.ids, self.name)
 
 
