@@ -282,15 +282,15 @@ def test_the_figures_of_each_task(tmp_path: Path, task: str) -> None:
 
 def test_figures_are_of_the_best_explainer_or_the_one_named(tmp_path: Path) -> None:
     made = run(tmp_path)
-    assert run_figures.choose(made, "fused") == "captum.integrated_gradients"
-    assert run_figures.choose(run(tmp_path, scored=False), "fused") == "captum.integrated_gradients"
+    assert run_figures.choose_explainer(made, "fused") == "captum.integrated_gradients"
+    assert run_figures.choose_explainer(run(tmp_path, scored=False), "fused") == "captum.integrated_gradients"
     # Without the metrics of regions, the better insertion decides.
     turned = []
     for e in made.explanations:
         insertion = e.scores["insertion of ct"]
         value = np.full(made.n, 0.99 if e.label == "captum.saliency" else 0.1)
         turned.append(replace(e, scores={"insertion of ct": replace(insertion, value=value)}))
-    assert run_figures.choose(replace(made, explanations=tuple(turned)), "fused") == "captum.saliency"
+    assert run_figures.choose_explainer(replace(made, explanations=tuple(turned)), "fused") == "captum.saliency"
     drawn = {d.name: d for d in run_figures.figures(made, "gradcam.gradcam")}
     assert set(drawn) == {"overlay", "gallery", "modalities"}  # one sign, and no map of the table
     with pytest.raises(UnknownName, match=r"did you mean captum\.saliency"):

@@ -150,13 +150,13 @@ def _telling(contents: Contents, model: str) -> list[str]:
             cell = row.cells[metrics[0]]
             rank[row.label] = -cell.summary.mean if cell.higher_is_better else cell.summary.mean
     ordered = sorted(usable, key=lambda e: (e.label != first, rank.get(e.label, math.inf)))
-    chosen: list[Explanation] = []
-    while ordered and len(chosen) < MOST_EXPLAINERS:
-        libraries, methods = {e.library for e in chosen}, {_method(e) for e in chosen}
+    telling: list[Explanation] = []
+    while ordered and len(telling) < MOST_EXPLAINERS:
+        libraries, methods = {e.library for e in telling}, {_method(e) for e in telling}
         # The first of those that add most: another method before another library.
-        chosen.append(min(ordered, key=lambda e: (_method(e) in methods, e.library in libraries)))
-        ordered.remove(chosen[-1])
-    return [e.label for e in chosen]
+        telling.append(min(ordered, key=lambda e: (_method(e) in methods, e.library in libraries)))
+        ordered.remove(telling[-1])
+    return [e.label for e in telling]
 
 
 def _method(explanation: Explanation) -> str:
@@ -172,9 +172,9 @@ def _samples(run: Run, samples: Sequence[Sample]) -> list[Sample]:
         return [order[i] for i in places]
     good = sorted(samples, key=lambda s: any(p["right"] is False for p in s.predictions))
     first = {float(labels[s.number]): s for s in reversed(good)}
-    chosen = sorted(first.values(), key=lambda s: -labels[s.number])[:MOST_SAMPLES]
-    chosen += [s for s in good if s not in chosen][: MOST_SAMPLES - len(chosen)]
-    return chosen
+    shown = sorted(first.values(), key=lambda s: -labels[s.number])[:MOST_SAMPLES]
+    shown += [s for s in good if s not in shown][: MOST_SAMPLES - len(shown)]
+    return shown
 
 
 def _drawing(sample: Sample, label: str, modality: str, model: str) -> Drawing | None:
@@ -218,8 +218,8 @@ def _point(run: Run, model: str, numbers: Numbers, low: float, reach: float) -> 
     centre, start, end, outcome, tested = numbers
     start, end = (x if math.isfinite(x) else centre for x in (start, end))
     between = words.interval(numbers[1], numbers[2])
-    said = words.number(centre) if not tested else words.signed(centre)
-    text = f"{model}: {said}{f' ({between})' if between else ''}{f', {tested}' if tested else ''}"
+    value = words.number(centre) if not tested else words.signed(centre)
+    text = f"{model}: {value}{f' ({between})' if between else ''}{f', {tested}' if tested else ''}"
     dot, left, right = (_place(x, low, reach) for x in (centre, start, end))
     return Point(model, run.models.index(model), dot, left, right, outcome, text)
 

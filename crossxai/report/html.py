@@ -125,10 +125,10 @@ def _certainty(contents: Contents) -> list[dict[str, Any]]:
     """Per metric, how sure its rankings are: sentences, and the rankings themselves."""
     groups = []
     for metric in certainty.metrics(contents.run):
-        found = [r for r in contents.rankings if r.metric == metric]
-        if found:
-            said = certainty.sentences(contents.run, metric, found)
-            groups.append({"metric": words.metric(metric), "sentences": said, "rankings": found})
+        rankings = [r for r in contents.rankings if r.metric == metric]
+        if rankings:
+            sentences = certainty.sentences(contents.run, metric, rankings)
+            groups.append({"metric": words.metric(metric), "sentences": sentences, "rankings": rankings})
     return groups
 
 

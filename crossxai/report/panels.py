@@ -39,8 +39,8 @@ def curve_groups(contents: Contents) -> list[dict[str, Any]]:
 
 def _over_units(run: Run, metric: str) -> bool:
     """Whether a metric's curves are of a score as units change, and not of thresholds or layers."""
-    found = [e.scores[metric].params for e in run.explanations if metric in e.scores]
-    return all(params.get("curve_over", "units") == "units" for params in found)
+    settings = [e.scores[metric].params for e in run.explanations if metric in e.scores]
+    return all(params.get("curve_over", "units") == "units" for params in settings)
 
 
 def _limits(run: Run, metric: str) -> tuple[float, float]:
@@ -56,16 +56,16 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
     run = contents.run
     explanations = run.of(model)
     rows = {r.label: r for r in contents.rows if r.model == model}
-    found = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
-    control = [_line(*found[RANDOM], number=0, shaded=True)] if RANDOM in found else []
+    curves = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
+    control = [_line(*curves[RANDOM], number=0, shaded=True)] if RANDOM in curves else []
     panels = []
-    for library in dict.fromkeys(explanations[label].library for label in found):
-        chosen = _by_area([x for x in found if explanations[x].library == library and x != RANDOM], rows, metric)
-        if not chosen:
+    for library in dict.fromkeys(explanations[label].library for label in curves):
+        ranked = _by_area([x for x in curves if explanations[x].library == library and x != RANDOM], rows, metric)
+        if not ranked:
             continue
-        faint = [x for x in found if explanations[x].library not in (library, CONTROLS)]
-        lines = [_line(*found[x], number=i, shaded=i == 0) for i, x in enumerate(chosen)]
-        others = [_line(*found[x], number=0, shaded=False) for x in faint]
+        faint = [x for x in curves if explanations[x].library not in (library, CONTROLS)]
+        lines = [_line(*curves[x], number=i, shaded=i == 0) for i, x in enumerate(ranked)]
+        others = [_line(*curves[x], number=0, shaded=False) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
@@ -73,8 +73,8 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
             {
                 "title": title,
                 "image": pictures.curves(lines, control, others, f"{share} {done}", "mean score", limits),
-                "alt": _alt(title, metric, model, chosen, rows),
-                "legend": [_legend(explanations[x], i, rows[x], metric) for i, x in enumerate(chosen)],
+                "alt": _alt(title, metric, model, ranked, rows),
+                "legend": [_legend(explanations[x], i, rows[x], metric) for i, x in enumerate(ranked)],
             }
         )
     return panels

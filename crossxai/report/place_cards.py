@@ -58,9 +58,9 @@ class Section:
     models: tuple[Model, ...]
 
 
-def sections(run: Run, found: Sequence[Places]) -> list[Section]:
+def sections(run: Run, places: Sequence[Places]) -> list[Section]:
     """One per modality with places."""
-    return [_section(run, where) for where in found]
+    return [_section(run, where) for where in places]
 
 
 def _section(run: Run, where: Places) -> Section:
@@ -74,8 +74,8 @@ def _section(run: Run, where: Places) -> Section:
     return Section(where.modality, where.rim, f"{height} × {width}", f"{where.width} / {where.height}", tuple(models))
 
 
-def _card(where: Places, found: Sequence[Place]) -> Card:
-    return Card(found[0].label, found[0].control, tuple(_picture(where, p) for p in found))
+def _card(where: Places, places: Sequence[Place]) -> Card:
+    return Card(places[0].label, places[0].control, tuple(_picture(where, p) for p in places))
 
 
 def _picture(where: Places, place: Place) -> Picture:
@@ -106,25 +106,25 @@ def _small(mean: Numbers) -> Numbers:
 
 def _sentences(where: Places, model: str) -> list[str]:
     """Per class: which explainers put most into which ninth; those that put clearly more into none, too."""
-    said = []
+    sentences = []
     for group in where.groups:
-        asked = [p for p in where.of(model, group.name) if not p.control]
+        places = [p for p in where.of(model, group.name) if not p.control]
         by: dict[str, list[Place]] = {}
-        for p in asked:
+        for p in places:
             tile = int((p.shares / where.area).argmax())
             clear = p.shares[tile] >= PLAIN * where.area[tile]
             by.setdefault(NAMES[tile] if clear else "", []).append(p)
         parts = []
-        for tile_name, found in sorted(by.items(), key=lambda item: (item[0] == "", -len(item[1]))):
-            listed = names([p.label for p in found], most=6)
+        for tile_name, group_of_tile in sorted(by.items(), key=lambda item: (item[0] == "", -len(item[1]))):
+            listed = names([p.label for p in group_of_tile], most=6)
             if not tile_name:
                 parts.append(f"into no ninth clearly more than its area: {listed}")
                 continue
-            shares = [p.shares[NAMES.index(tile_name)] for p in found]
+            shares = [p.shares[NAMES.index(tile_name)] for p in group_of_tile]
             span = words.percent(min(shares))
             span += f"–{words.percent(max(shares))}" if words.percent(max(shares)) != span else ""
             parts.append(f"most into the {tile_name} ({span}): {listed}")
         if parts:
             samples = "All samples" if group.name == "all" else f"{words.capital(group.name)} samples"
-            said.append(f"{samples}: {'; '.join(parts)}.")
-    return said
+            sentences.append(f"{samples}: {'; '.join(parts)}.")
+    return sentences

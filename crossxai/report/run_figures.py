@@ -31,11 +31,11 @@ from crossxai.report.run import Run, is_control, ok
 DPI = 130
 PAGE_DPI = 100
 BUDGET = 2_000_000  # characters of embedded figures
-ANSWERS = {"mean": "mean per unit", "sum": "sum over units"}
+CONVENTIONS = {"mean": "mean per unit", "sum": "sum over units"}
 
 
 @dataclass(frozen=True)
-class Drawn:
+class RunFigure:
     """One figure of a run, what it shows in a sentence, and whether it is mostly photographs."""
 
     name: str
@@ -59,7 +59,8 @@ class Embedded:
 def write_figures(run: Run, explainer: str | None = None, model: str | None = None) -> dict[str, Path]:
     """Write the figures of one explainer on one model as PNGs into the run's folder `figures`; name → path.
 
-    explainer: its label; else `choose`. model: else the run's first with maps. Raises `UnknownName` for what is not there.
+    explainer: its label, by default that of `choose_explainer`. model: by default the run's first with maps. Raises `UnknownName`
+    for what is not there.
     """
     paths = {}
     for drawn in figures(run, explainer, model):
@@ -82,7 +83,7 @@ def embedded(run: Run, explainer: str | None = None, model: str | None = None) -
     return found
 
 
-def figures(run: Run, explainer: str | None = None, model: str | None = None) -> list[Drawn]:
+def figures(run: Run, explainer: str | None = None, model: str | None = None) -> list[RunFigure]:
     """Every figure that applies to a run, for one explainer on one model."""
     if model is not None and model not in run.models:
         raise UnknownName("model of this run", model, run.models)
@@ -92,7 +93,7 @@ def figures(run: Run, explainer: str | None = None, model: str | None = None) ->
     usable = {label: e for label, e in run.of(models[0]).items() if ok(e) and e.values}
     if explainer is not None and explainer not in usable:
         raise UnknownName(f"explainer with maps on {models[0]}", explainer, usable)
-    label = explainer or choose(run, models[0])
+    label = explainer or choose_explainer(run, models[0])
     found = _of_samples(run, usable[label]) if label else []
     table = next((t for t in modalities.tables(run) if t.model == models[0]), None)
     if table is not None:
@@ -100,7 +101,7 @@ def figures(run: Run, explainer: str | None = None, model: str | None = None) ->
     return found
 
 
-def choose(run: Run, model: str) -> str:
+def choose_explainer(run: Run, model: str) -> str:
     """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
@@ -110,7 +111,7 @@ def choose(run: Run, model: str) -> str:
     most = max(len(e.values) for e in usable.values())
     usable = {x: e for x, e in usable.items() if len(e.values) == most}
     rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
-    for kind in _telling(run):
+    for kind in _metrics_that_choose(run):
         means = {r.label: _mean(r, [m for m in run.metrics if run.kinds[m] == kind]) for r in rows}
         known = {label: mean for label, mean in means.items() if math.isfinite(mean)}
         if known:
@@ -118,7 +119,7 @@ def choose(run: Run, model: str) -> str:
     return next(iter(usable))
 
 
-def _telling(run: Run) -> list[str]:
+def _metrics_that_choose(run: Run) -> list[str]:
     """Metrics by name that tell which explainer to show: the pointing game, what else locates, insertion."""
     locating = {e.name for e in evaluation.discover() if getattr(e.metric, "axis", "") == "localisation"}
     return ["pointing", *sorted({k for k in run.kinds.values() if k in locating}), "insertion"]
@@ -132,8 +133,8 @@ def _mean(row: analysis.Row, metrics: Sequence[str]) -> float:
     return float(np.mean([c.summary.mean if c.higher_is_better else -c.summary.mean for c in cells if c]))
 
 
-def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
-    data, found = run.samples, list[Drawn]()
+def _of_samples(run: Run, explanation: Explanation) -> list[RunFigure]:
+    data, drawn = run.samples, list[RunFigure]()
     task = str(getattr(data, "task", "classification"))
     images = [m for m in data.modalities if m.kind == "image" and m.name in explanation.values]
     tables = [m for m in data.modalities if not m.spatial and m.name in explanation.values]
@@ -141,30 +142,32 @@ def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
     if not rows:
         return []
     # The one shown alone is the last: of the highest class, score or area.
-    i, who = rows[-1], f"{explanation.label} on {explanation.model}"
-    about = f"{data.ids[i]}, {_said(run, explanation.model, i, task)}"
-    title = f"{who}\n{about}"
+    i, explainer = rows[-1], f"{explanation.label} on {explanation.model}"
+    about = f"{data.ids[i]}, {_describe_prediction(run, explanation.model, i, task)}"
+    title = f"{explainer}\n{about}"
     for number, m in enumerate(images):
         relevance, image = explanation.values[m.name][i], data.inputs[m.name][i]
         suffix = "" if len(images) == 1 else f"_{m.name}"
         given: dict[str, Any] = {"truth": _truth(run, m.name, i), "title": title, "limit": m.range}
         if len(images) == 1:
-            made = overlay(image, relevance, name=m.name, **given)
-            found.append(Drawn("overlay", "Overlay", f"One sample and its map by {who}.", made))
+            figure = overlay(image, relevance, name=m.name, **given)
+            drawn.append(RunFigure("overlay", "Overlay", f"One sample and its map by {explainer}.", figure))
         if _two_signs(flat(relevance, image)) and number == 0:
             parts = decomposition(image, relevance, **given)
             meaning = f"What speaks for the score and what against it, and both: {m.name} of one sample."
-            found.append(Drawn(f"parts{suffix}", "Positive and negative parts", meaning, parts))
+            drawn.append(RunFigure(f"parts{suffix}", "Positive and negative parts", meaning, parts))
     if len(images) > 1:
         one_each = {m.name: data.inputs[m.name][i] for m in images}
-        made = pair(
+        figure = pair(
             one_each,
             {m.name: explanation.values[m.name][i] for m in images},
             {m.name: t for m in images if (t := _truth(run, m.name, i)) is not None},
             title,
             {m.name: m.range for m in images},
         )
-        found.insert(0, Drawn("pair", "Both images", f"One sample and its maps by {who}, on one scale.", made))
+        drawn.insert(
+            0, RunFigure("pair", "Both images", f"One sample and its maps by {explainer}, on one scale.", figure)
+        )
     for m in tables:
         bars = table_bars(
             explanation.values[m.name][i].astype(np.float64),
@@ -172,12 +175,14 @@ def _of_samples(run: Run, explanation: Explanation) -> list[Drawn]:
             data.inputs[m.name][i].astype(np.float64),
             title,
         )
-        found.append(Drawn(m.name, "Features", f"What each column of {m.name} adds, of one sample.", bars, False))
+        drawn.append(RunFigure(m.name, "Features", f"What each column of {m.name} adds, of one sample.", bars, False))
     if images:
         panels = [_panel(run, explanation, j, task, [m.name for m in images]) for j in rows]
-        made = gallery(panels, who, {m.name: m.range for m in images})
-        found.append(Drawn("gallery", "Gallery", f"{_gallery(task)}, with maps by {who}, on one scale.", made))
-    return found
+        figure = gallery(panels, explainer, {m.name: m.range for m in images})
+        drawn.append(
+            RunFigure("gallery", "Gallery", f"{_gallery(task)}, with maps by {explainer}, on one scale.", figure)
+        )
+    return drawn
 
 
 def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
@@ -194,10 +199,10 @@ def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
 
 def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> Panel:
     truth = {name: t for name in names if (t := _truth(run, name, i)) is not None}
-    found = run.predictions.get(explanation.model)
-    predicted = _region(found, i) if task == "segmentation" else None
+    predictions = run.predictions.get(explanation.model)
+    predicted = _region(predictions, i) if task == "segmentation" else None
     return Panel(
-        f"{run.samples.ids[i]}\n{_said(run, explanation.model, i, task)}",
+        f"{run.samples.ids[i]}\n{_describe_prediction(run, explanation.model, i, task)}",
         {name: run.samples.inputs[name][i] for name in names},
         {name: explanation.values[name][i] for name in names},
         truth,
@@ -206,15 +211,15 @@ def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequenc
     )
 
 
-def _said(run: Run, model: str, i: int, task: str) -> str:
-    """The truth of a sample and what the model made of it, in a few words."""
-    data, found = run.samples, run.predictions.get(model)
-    outputs = None if found is None else np.asarray(found.outputs[i])
+def _describe_prediction(run: Run, model: str, i: int, task: str) -> str:
+    """The truth of a sample and the model's prediction, in a few words."""
+    data, predictions = run.samples, run.predictions.get(model)
+    outputs = None if predictions is None else np.asarray(predictions.outputs[i])
     if task == "regression":
-        said = f"score {float(data.labels[i]):.1f}"
-        return said if outputs is None or outputs.size != 1 else f"{said}, said {float(outputs.ravel()[0]):.1f}"
+        text = f"score {float(data.labels[i]):.1f}"
+        return text if outputs is None or outputs.size != 1 else f"{text}, predicted {float(outputs.ravel()[0]):.1f}"
     if task == "segmentation":
-        predicted, region = _region(found, i), _whole(run, i)
+        predicted, region = _region(predictions, i), _whole(run, i)
         if predicted is None or region is None or predicted.shape != region.shape:
             return "" if region is None else f"{int(region.sum())} px"
         total = int(predicted.sum()) + int(region.sum())
@@ -229,13 +234,17 @@ def _said(run: Run, model: str, i: int, task: str) -> str:
     return f"{name}, {'recognised' if guess == label else f'taken for {data.classes[guess]}'}"
 
 
-def _region(found: Predictions | None, i: int) -> Mask | None:
+def _region(predictions: Predictions | None, i: int) -> Mask | None:
     """The predicted region of a segmentation: of its one class, or of all but the first; None where its threshold is unknown."""
-    kind = str(found.info.get("outputs", "logits")) if found is not None else ""
-    if found is None or found.outputs.ndim != 4 or (kind == "unknown" and found.outputs.shape[-1] == 1):
+    kind = str(predictions.info.get("outputs", "logits")) if predictions is not None else ""
+    if (
+        predictions is None
+        or predictions.outputs.ndim != 4
+        or (kind == "unknown" and predictions.outputs.shape[-1] == 1)
+    ):
         return None
-    first = predicted_region(found.outputs, 0, kind)
-    return np.asarray((first if found.outputs.shape[-1] == 1 else ~first)[i])
+    first = predicted_region(predictions.outputs, 0, kind)
+    return np.asarray((first if predictions.outputs.shape[-1] == 1 else ~first)[i])
 
 
 def _whole(run: Run, i: int) -> Mask | None:
@@ -257,25 +266,25 @@ def _two_signs(relevance: Array) -> bool:
     )
 
 
-def _modalities(table: modalities.Table, label: str) -> list[Drawn]:
-    answers: dict[str, Mapping[str, Any]] = {}
+def _modalities(table: modalities.Table, label: str) -> list[RunFigure]:
+    shares_by: dict[str, Mapping[str, Any]] = {}
     row = next((r for r in table.rows if r.label == label), None)
-    given = row.answers if row is not None else {}
-    both = [s.per_sample for s in given.values()]
+    conventions = row.answers if row is not None else {}
+    both = [s.per_sample for s in conventions.values()]
     if len(both) == 2 and np.allclose(both[0], both[1], equal_nan=True):
-        given = {"mean or sum": next(iter(given.values()))}  # of equally many units they are one answer
-    for of, shares in given.items():
-        answers[ANSWERS.get(of, of)] = shares.shares
+        conventions = {"mean or sum": next(iter(conventions.values()))}  # of equally many units they agree
+    for of, shares in conventions.items():
+        shares_by[CONVENTIONS.get(of, of)] = shares.shares
     if table.ablation is not None:
-        answers["ablation of the model"] = table.ablation.shares
-    answers = {a: s for a, s in answers.items() if all(np.isfinite(x.mean) for x in s.values())}
-    if not answers:
+        shares_by["ablation of the model"] = table.ablation.shares
+    shares_by = {a: s for a, s in shares_by.items() if all(np.isfinite(x.mean) for x in s.values())}
+    if not shares_by:
         return []
     title = f"Share of attribution by modality, {label + ', ' if label else ''}{table.model}"
     meaning = (
         "What one explainer’s maps give each modality, and what the model loses when a whole modality is replaced."
     )
-    return [Drawn("modalities", "Modalities", meaning, modality_shares(answers, title), False)]
+    return [RunFigure("modalities", "Modalities", meaning, modality_shares(shares_by, title), False)]
 
 
 def _gallery(task: str) -> str:
@@ -287,7 +296,7 @@ def _gallery(task: str) -> str:
     return kinds.get(task, "Some samples")
 
 
-def _embed(drawn: Drawn) -> Embedded:
+def _embed(drawn: RunFigure) -> Embedded:
     buffer = io.BytesIO()
     drawn.figure.savefig(buffer, format="png", dpi=PAGE_DPI, facecolor="white")
     with Image.open(buffer) as picture:

@@ -165,33 +165,37 @@ def _output(run: Run, number: int) -> str:
 
 
 def _prediction(run: Run, model: str, i: int) -> dict[str, Any]:
-    """What a model said: the class if there is one output per class, and the score that was explained."""
-    found = run.predictions[model]
-    said, right = "", None
+    """What a model predicted: the class if there is one output per class, and the score that was explained."""
+    predictions = run.predictions[model]
+    predicted, right = "", None
     task = run.samples.task
-    if task == "classification" and found.outputs.ndim == 2 and found.outputs.shape[1] == len(run.samples.classes) > 1:
-        best = int(np.argmax(found.outputs[i]))
-        said, right = run.samples.classes[best], best == int(run.samples.labels[i])
+    if (
+        task == "classification"
+        and predictions.outputs.ndim == 2
+        and predictions.outputs.shape[1] == len(run.samples.classes) > 1
+    ):
+        best = int(np.argmax(predictions.outputs[i]))
+        predicted, right = run.samples.classes[best], best == int(run.samples.labels[i])
     named = _output(run, 0) if task == "regression" else "score"
     return {
         "model": model,
-        "class": said,
+        "class": predicted,
         "right": right,
-        "score": f"{named} {words.number(float(found.score[i]), 3)}",
+        "score": f"{named} {words.number(float(predictions.score[i]), 3)}",
     }
 
 
 def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
-    answers = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
-    if not any(modality.name in e.values for e in answers.values()) and any(ok(e) for e in answers.values()):
+    explanations = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
+    if not any(modality.name in e.values for e in explanations.values()) and any(ok(e) for e in explanations.values()):
         return None
-    if not any(ok(e) for e in answers.values()):
+    if not any(ok(e) for e in explanations.values()):
         return None
-    one = next(iter(answers.values()))
-    maps = {m: _map(e, modality)[i] for m, e in answers.items() if modality.name in e.values}
+    one = next(iter(explanations.values()))
+    maps = {m: _map(e, modality)[i] for m, e in explanations.items() if modality.name in e.values}
     # One scale for all models, so that equal colours mean equal values.
     low, high = style.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
-    drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in answers.items())
+    drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in explanations.items())
     sided = _one_sided(maps) if signed else ""
     scale = (
         (f"±{words.brief(high)}{sided}" if signed else f"0 to {words.brief(high)}")

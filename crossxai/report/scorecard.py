@@ -86,8 +86,8 @@ class Scorecard:
 def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
     """One per model with figures; none for a run of fewer than three axes."""
     axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
-    found = {label: _first(run, label) for label in run.metrics}
-    by_axis = {axis: [x for x, s in found.items() if axes.get(s.metric, "") == axis] for axis in AXES}
+    scores = {label: _first(run, label) for label in run.metrics}
+    by_axis = {axis: [x for x, s in scores.items() if axes.get(s.metric, "") == axis] for axis in AXES}
     by_axis = {axis: labels for axis, labels in by_axis.items() if labels}
     if len(by_axis) < LEAST:
         return []
@@ -96,7 +96,7 @@ def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
         own = [r for r in rows if r.model == model and r.status == "ok" and r.cells]
         if own:
             cards.append(
-                Scorecard(model, tuple(t for a, x in by_axis.items() for t in _tables(run, model, own, a, x, found)))
+                Scorecard(model, tuple(t for a, x in by_axis.items() for t in _tables(run, model, own, a, x, scores)))
             )
     return cards
 
@@ -104,12 +104,12 @@ def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
 def frames(card: Scorecard) -> dict[str, pd.DataFrame]:
     """A scorecard's tables by title, as data frames: a row per explainer, a column per metric, means with intervals as text,
     the best with a star, "–" where there is no figure."""
-    found = {}
+    by_title = {}
     for table in card.tables:
         cells = [[_text(figure) for figure in line.figures] for line in table.lines]
         heads = [f"{c.title} ({c.better})" if c.better else c.title for c in table.columns]
-        found[table.title] = pd.DataFrame(cells, [line.label for line in table.lines], heads)
-    return found
+        by_title[table.title] = pd.DataFrame(cells, [line.label for line in table.lines], heads)
+    return by_title
 
 
 def _text(figure: Figure) -> str:
@@ -120,15 +120,15 @@ def _text(figure: Figure) -> str:
 
 
 def _tables(
-    run: Run, model: str, rows: Sequence[Row], axis: str, labels: Sequence[str], found: Mapping[str, Scores]
+    run: Run, model: str, rows: Sequence[Row], axis: str, labels: Sequence[str], scores: Mapping[str, Scores]
 ) -> list[Table]:
     """The tables of one axis: parts of like width where it has many metrics."""
-    titles = _titles(run, labels, found)
+    titles = _titles(run, labels, scores)
     parts = -(-len(labels) // WIDEST)
     tables = []
     for i in range(parts):
-        chosen = labels[i * len(labels) // parts : (i + 1) * len(labels) // parts]
-        columns = [_column(found[x], x, titles[x]) for x in chosen]
+        part = labels[i * len(labels) // parts : (i + 1) * len(labels) // parts]
+        columns = [_column(scores[x], x, titles[x]) for x in part]
         best = {c.label: _best(rows, c) for c in columns}
         reasons: dict[str, None] = {}
         lines = []
@@ -149,12 +149,12 @@ def _first(run: Run, label: str) -> Scores:
     return next(e.scores[label] for e in run.explanations if label in e.scores)
 
 
-def _titles(run: Run, labels: Sequence[str], found: Mapping[str, Scores]) -> dict[str, str]:
+def _titles(run: Run, labels: Sequence[str], scores_of: Mapping[str, Scores]) -> dict[str, str]:
     """The labels that an experiment gives; else metric and modality, and its own name where two would be called the same."""
     several = len(run.samples.modalities) > 1
     titles = {}
     for label in labels:
-        scores = found[label]
+        scores = scores_of[label]
         modality, of = str(scores.params.get("modality") or ""), scores.params.get("of")
         title = words.capital(words.metric(scores.metric))
         title += f" by {of}" if isinstance(of, str) else ""
@@ -202,10 +202,10 @@ def _figure(run: Run, model: str, row: Row, column: Column, best: float) -> Figu
 
 
 def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | None) -> str:
-    """Why a figure is missing: what the metric said, what the manifest says, what the maps lack."""
+    """Why a figure is missing: the refusal of the metric, what the manifest says, what the maps lack."""
     if scores is not None:
-        said = scores.params.get("refused")
-        return str(said) if said else "no sample has a value"
+        refusal = scores.params.get("refused")
+        return str(refusal) if refusal else "no sample has a value"
     refused: dict[str, Any] = {}
     for entry in run.manifest.get("models", []):
         if entry.get("name") == model:

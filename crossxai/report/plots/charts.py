@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -16,12 +17,13 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.model import Array, Modality
 from crossxai.report import words
 from crossxai.report.analysis import Test, compared
-from crossxai.report.plots.maps import draw_bars
 from crossxai.report.plots.style import (
     FAINT,
     GREY,
     INK,
+    NEGATIVE_INK,
     PALETTE,
+    POSITIVE_INK,
     SOFT,
     caption,
     dress,
@@ -35,6 +37,7 @@ Panels = Mapping[str, Scores] | Mapping[str, Mapping[str, Scores]]
 
 BETTER, WORSE = "#0072B2", "#B54A00"
 CONTROLS = "controls."
+MOST_BARS = 24  # of a table in one panel; more cannot be read
 
 
 def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units") -> Figure:
@@ -116,11 +119,11 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
     """
     panels = _panels(scores)
     tests = {}
-    for name, found in panels.items():
-        if control not in found:
-            raise InvalidInput(f"{name}: no scores of {control!r} to compare with; there are {', '.join(found)}")
-        tests[name] = compared(found, control)
-    directions = {name: next(iter(found.values())).higher_is_better for name, found in panels.items()}
+    for name, lines in panels.items():
+        if control not in lines:
+            raise InvalidInput(f"{name}: no scores of {control!r} to compare with; there are {', '.join(lines)}")
+        tests[name] = compared(lines, control)
+    directions = {name: next(iter(lines.values())).higher_is_better for name, lines in panels.items()}
     labels = _ranked(tests, directions)
     if not labels:
         raise InvalidInput(f"there is nothing to compare with {control!r}: give scores of other explainers, too")
@@ -161,7 +164,7 @@ def _ranked(tests: Mapping[str, Mapping[str, Test]], higher: Mapping[str, bool])
         size = math.inf if test is None or not math.isfinite(test.difference) else test.difference
         return label.startswith(CONTROLS), -size if higher[first] and math.isfinite(size) else size
 
-    return sorted(dict.fromkeys(label for found in tests.values() for label in found), key=key)
+    return sorted(dict.fromkeys(label for differences in tests.values() for label in differences), key=key)
 
 
 def _forest(axes: Any, tests: Mapping[str, Test], labels: Sequence[str]) -> None:
@@ -190,35 +193,72 @@ def table_bars(values: Array, features: Sequence[str], inputs: Array | None = No
     return figure
 
 
-def modality_shares(answers: Mapping[str, Mapping[str, Summary]], title: str = "") -> Figure:
-    """Each modality's share by each answer ("mean per unit", "sum", "ablation"): a pie of each, and bars with 95 % intervals.
+def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modality | None) -> None:
+    """A table's map as bars, the columns with the largest values on top: red above zero, blue below."""
+    features = feature_names(modality, len(values))
+    if len(features) != len(values) or (inputs is not None and inputs.shape != values.shape):
+        raise InvalidInput(f"one value per feature: {len(features)} features, values of shape {values.shape}")
+    size = np.abs(np.where(np.isfinite(values), values, 0))
+    order = np.argsort(-size, kind="stable")[:MOST_BARS][::-1]
+    bars, places = values[order], np.arange(len(order))
+    axes.barh(places, bars, color=[POSITIVE_INK if v >= 0 else NEGATIVE_INK for v in bars], height=0.7)
+    axes.axvline(0, color="#6b7280", linewidth=0.9)
+    dress(axes, grid="x")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    reach = float(size.max(initial=0.0)) or 1.0
+    negative, positive = bool((bars < 0).any()), bool((bars > 0).any())
+    axes.set_xlim(
+        -1.22 * reach if negative else -0.02 * reach, 1.22 * reach if positive or not negative else 0.02 * reach
+    )
+    labels = [features[i] if inputs is None else f"{features[i]} = {plain(float(inputs[i]))}" for i in order]
+    axes.set_yticks(places, labels, fontsize=9, color=INK)
+    for place, value in zip(places, bars.tolist(), strict=True):
+        side = 1 if value >= 0 else -1
+        align = "left" if side > 0 else "right"
+        beside = value + side * 0.015 * reach
+        axes.text(beside, float(place), words.brief(value), ha=align, va="center", fontsize=8, color=SOFT)
 
-    answers: answer → modality → mean share with its interval; answers without any number are left out.
+
+def feature_names(modality: Modality | None, n: int) -> tuple[str, ...]:
+    """The names of a table's n columns, or their numbers."""
+    return modality.features if modality is not None else tuple(f"column {i + 1}" for i in range(n))
+
+
+def plain(value: float) -> str:
+    """An input's value, whole numbers without decimals."""
+    return f"{value:.4g}".replace("-", words.MINUS) if np.isfinite(value) else words.NONE
+
+
+def modality_shares(shares: Mapping[str, Mapping[str, Summary]], title: str = "") -> Figure:
+    """Each modality's share by each convention ("mean per unit", "sum", "ablation"): a pie of each, and bars with 95 % intervals.
+
+    shares: convention → modality → mean share with its interval; conventions without any number are left out.
     """
-    shown = {a: s for a, s in answers.items() if s and all(math.isfinite(x.mean) for x in s.values())}
+    shown = {a: s for a, s in shares.items() if s and all(math.isfinite(x.mean) for x in s.values())}
     if not shown:
-        raise InvalidInput("there is no share to draw: every answer is empty")
+        raise InvalidInput("there is no share to draw: every convention is empty")
     modalities = list(next(iter(shown.values())))
     shades = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(modalities)}
     figure = Figure(figsize=(2.0 * len(shown) + 4.0, 3.3), layout=layout())
     grid = figure.subplots(1, len(shown) + 1, width_ratios=[*[1.0] * len(shown), 1.7])
-    for axes, (answer, found) in zip(grid, shown.items(), strict=False):
-        sizes = [max(found[m].mean, 0.0) for m in modalities]
+    for axes, (convention, of_modality) in zip(grid, shown.items(), strict=False):
+        sizes = [max(of_modality[m].mean, 0.0) for m in modalities]
         wedges, *_ = axes.pie(
             sizes, colors=[shades[m] for m in modalities], startangle=90, counterclock=False, radius=1.0
         )
         for wedge in wedges:
             wedge.set_edgecolor("white")
             wedge.set_linewidth(1.2)
-        listed = "\n".join(f"{m} {small(found[m].mean)}" for m in modalities)
-        axes.set_title(answer, fontsize=10, color=INK, pad=4)
+        listed = "\n".join(f"{m} {small(of_modality[m].mean)}" for m in modalities)
+        axes.set_title(convention, fontsize=10, color=INK, pad=4)
         axes.set_xlabel(listed, fontsize=8.5, color=SOFT, labelpad=2)
     last = grid[-1]
     width = 0.8 / len(modalities)
     for number, name in enumerate(modalities):
         places = np.arange(len(shown)) + (number - (len(modalities) - 1) / 2) * width
-        means = np.array([found[name].mean for found in shown.values()])
-        ends = np.array([[found[name].low, found[name].high] for found in shown.values()])
+        means = np.array([of_modality[name].mean for of_modality in shown.values()])
+        ends = np.array([[of_modality[name].low, of_modality[name].high] for of_modality in shown.values()])
         ends = np.where(np.isfinite(ends), ends, means[:, None])
         errors = np.maximum(np.stack([means - ends[:, 0], ends[:, 1] - means]), 0)
         last.bar(places, means, width * 0.92, color=shades[name], label=name)

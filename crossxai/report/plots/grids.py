@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.report.plots import maps as drawing
+from crossxai.report.plots.charts import feature_names
 from crossxai.report.plots.maps import Mask
+from crossxai.report.plots.pictures import own_colours
 from crossxai.report.plots.style import INK, NEGATIVE_INK, POSITIVE_INK, SOFT, bare, caption, heading, is_signed, layout
 
 CELL = 1.55  # inches
@@ -88,7 +90,7 @@ def plot_grid(
         panels = iter(grid[:, column])
         if pictures is not None:
             axes = next(panels)
-            axes.imshow(drawing.own_colours(pictures[i], modality), interpolation="nearest")
+            axes.imshow(own_colours(pictures[i], modality), interpolation="nearest")
             bare(axes)
         for name, axes in zip(maps, panels, strict=True):
             if spatial:
@@ -118,7 +120,7 @@ def _columns(axes: Axes, values: Array, modality: Modality | None, named: bool) 
     axes.set_ylim(len(values) - 0.4, -0.6)
     bare(axes)
     if named and len(values) <= MOST_NAMES:
-        axes.set_yticks(places, drawing.feature_names(modality, len(values)), fontsize=7.5, color=SOFT)
+        axes.set_yticks(places, feature_names(modality, len(values)), fontsize=7.5, color=SOFT)
         axes.tick_params(axis="y", length=0)
 
 

@@ -19,16 +19,13 @@ from matplotlib.patheffects import withStroke
 
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
-from crossxai.report import words
-from crossxai.report.plots.pictures import plane
+from crossxai.report.plots.charts import MOST_BARS, draw_bars
+from crossxai.report.plots.pictures import channels_summed, own_colours
 from crossxai.report.plots.style import (
     INK,
-    NEGATIVE_INK,
-    POSITIVE_INK,
     SOFT,
     bare,
     caption,
-    dress,
     heading,
     is_signed,
     layout,
@@ -42,7 +39,6 @@ TRUTH = "#2dd4bf"
 PREDICTED = "#facc15"
 BACKGROUND = "#808080"
 WIDTH = 3.0  # inches of one panel
-MOST_BARS = 24  # of a table in one panel; more cannot be read
 
 
 def plot_map(
@@ -122,72 +118,10 @@ def draw_map(
         finish_bar(bar, np.linspace(low, high, 5))
 
 
-def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modality | None) -> None:
-    """A table's map as bars, the columns with the largest values on top: red above zero, blue below."""
-    features = feature_names(modality, len(values))
-    if len(features) != len(values) or (inputs is not None and inputs.shape != values.shape):
-        raise InvalidInput(f"one value per feature: {len(features)} features, values of shape {values.shape}")
-    size = np.abs(np.where(np.isfinite(values), values, 0))
-    order = np.argsort(-size, kind="stable")[:MOST_BARS][::-1]
-    chosen, places = values[order], np.arange(len(order))
-    axes.barh(places, chosen, color=[POSITIVE_INK if v >= 0 else NEGATIVE_INK for v in chosen], height=0.7)
-    axes.axvline(0, color="#6b7280", linewidth=0.9)
-    dress(axes, grid="x")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    reach = float(size.max(initial=0.0)) or 1.0
-    negative, positive = bool((chosen < 0).any()), bool((chosen > 0).any())
-    axes.set_xlim(
-        -1.22 * reach if negative else -0.02 * reach, 1.22 * reach if positive or not negative else 0.02 * reach
-    )
-    labels = [features[i] if inputs is None else f"{features[i]} = {plain(float(inputs[i]))}" for i in order]
-    axes.set_yticks(places, labels, fontsize=9, color=INK)
-    for place, value in zip(places, chosen.tolist(), strict=True):
-        side = 1 if value >= 0 else -1
-        align = "left" if side > 0 else "right"
-        beside = value + side * 0.015 * reach
-        axes.text(beside, float(place), words.brief(value), ha=align, va="center", fontsize=8, color=SOFT)
-
-
-def feature_names(modality: Modality | None, n: int) -> tuple[str, ...]:
-    """The names of a table's n columns, or their numbers."""
-    return modality.features if modality is not None else tuple(f"column {i + 1}" for i in range(n))
-
-
-def own_colours(image: Array, modality: Modality | None = None) -> Array:
-    """One sample's input as RGB in [0, 1] (y, x, 3): three channels as colours, else grey; of a volume the middle slice."""
-    if image.ndim == 2:
-        image = image[..., None]
-    while image.ndim > 3:
-        image = image[len(image) // 2]
-    if image.ndim != 3:
-        raise InvalidInput(f"an image has shape (y, x) or (y, x, channels), got {image.shape}")
-    rgb = image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
-    unit = float(rgb.min()) >= 0 and float(rgb.max()) <= 1
-    low, high = (modality and modality.range) or ((0.0, 1.0) if unit else (float(rgb.min()), float(rgb.max())))
-    return np.asarray(np.clip((rgb - low) / ((high - low) or 1.0), 0, 1))
-
-
-def channels_summed(values: Array, modality: Modality | None = None, image: Array | None = None) -> Array:
-    """A spatial map as (y, x): channels summed, of a volume the middle slice."""
-    if modality is not None:
-        channels = values.ndim == len(modality.axes)
-    else:
-        channels = values.ndim > 2 and (image is None or image.ndim == values.ndim)
-    return plane(
-        np.asarray(values, np.float64).sum(axis=-1) if channels else np.asarray(values, np.float64), shrink=False
-    )
-
-
 def write_on(axes: Axes, note: str) -> None:
     """A note on a panel without any colour, which would look as if something were missing."""
     style = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
     axes.text(0.5, 0.06, note, fontsize=8, color=INK, bbox=style, ha="center", va="center", transform=axes.transAxes)
-
-
-def plain(value: float) -> str:
-    """An input's value, whole numbers without decimals."""
-    return f"{value:.4g}".replace("-", words.MINUS) if np.isfinite(value) else words.NONE
 
 
 def grey(image: Array) -> Array:

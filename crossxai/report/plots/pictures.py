@@ -1,4 +1,4 @@
-"""What the page embeds, as data URIs: maps, inputs, outlines, colour scales and curves."""
+"""Samples as pictures: what of an array is shown, and what the page embeds as data URIs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.report.plots.style import FAINT, GREY, POSITIVE, SIGNED, dress, line_style
 
@@ -40,6 +41,31 @@ def plane(values: Array, shrink: bool = True) -> Array:
         if height and width:
             values = values[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
     return values
+
+
+def own_colours(image: Array, modality: Modality | None = None) -> Array:
+    """One sample's input as RGB in [0, 1] (y, x, 3): three channels as colours, else grey; of a volume the middle slice."""
+    if image.ndim == 2:
+        image = image[..., None]
+    while image.ndim > 3:
+        image = image[len(image) // 2]
+    if image.ndim != 3:
+        raise InvalidInput(f"an image has shape (y, x) or (y, x, channels), got {image.shape}")
+    rgb = image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+    unit = float(rgb.min()) >= 0 and float(rgb.max()) <= 1
+    low, high = (modality and modality.range) or ((0.0, 1.0) if unit else (float(rgb.min()), float(rgb.max())))
+    return np.asarray(np.clip((rgb - low) / ((high - low) or 1.0), 0, 1))
+
+
+def channels_summed(values: Array, modality: Modality | None = None, image: Array | None = None) -> Array:
+    """A spatial map as (y, x): channels summed, of a volume the middle slice."""
+    if modality is not None:
+        channels = values.ndim == len(modality.axes)
+    else:
+        channels = values.ndim > 2 and (image is None or image.ndim == values.ndim)
+    return plane(
+        np.asarray(values, np.float64).sum(axis=-1) if channels else np.asarray(values, np.float64), shrink=False
+    )
 
 
 def slice_shown(modality: Modality, values: Array) -> str:
