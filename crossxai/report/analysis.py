@@ -170,8 +170,8 @@ def compared(scores: Mapping[str, Scores], control: str) -> dict[str, Test]:
 
 def _against_area(explanations: Mapping[str, Explanation], metric: str) -> dict[str, Test]:
     """Every explainer's share of a region against the region's share of the area."""
-    found = {x: e.scores[metric] for x, e in explanations.items() if metric in e.scores}
-    shares = {x: s for x, s in found.items() if "area_share" in s.extras}
+    scores = {x: e.scores[metric] for x, e in explanations.items() if metric in e.scores}
+    shares = {x: s for x, s in scores.items() if "area_share" in s.extras}
     tests = [statistics.compare(s.value, s.extras["area_share"], True) for s in shares.values()]
     return _family(list(shares), tests, True)
 
@@ -215,7 +215,7 @@ def mean_curve(explanation: Explanation, metric: str, points: int = 49) -> tuple
 def alike_ends(run: Run, metric: str) -> dict[str, Ends]:
     """Models whose curves end about where they start: no order can make much difference, unless half removed moves the model
     more than wholly removed."""
-    found = {}
+    ends = {}
     for model, curves in _curves(run, metric).items():
         # All curves of a model share both ends: nothing changed, and everything changed.
         start, end = float(curves[0][0]), float(curves[0][-1])
@@ -225,23 +225,23 @@ def alike_ends(run: Run, metric: str) -> dict[str, Ends]:
         lowest, highest = _extremes(curves)
         below, above = min(start, end) - lowest, highest - max(start, end)
         extreme = math.nan if max(below, above) <= SMALL * size else lowest if below >= above else highest
-        found[model] = Ends(start, end, extreme)
-    return found
+        ends[model] = Ends(start, end, extreme)
+    return ends
 
 
 def off_scale(run: Run, metric: str) -> dict[str, Scale]:
     """Models of a regression whose curves leave the scores of whole inputs by far: they are fed what they never saw."""
-    found: dict[str, Scale] = {}
+    scales: dict[str, Scale] = {}
     if getattr(run.samples, "task", "classification") != "regression":
-        return found
+        return scales
     for model, curves in _curves(run, metric).items():
         one = next(c for e in run.of(model).values() if (c := mean_curve(e, metric)) is not None)[1]
         whole = one[:, 0] if run.kinds[metric] == "deletion" else one[:, -1]
         low, high = float(whole.min()), float(whole.max())
         lowest, highest = _extremes(curves)
         if min(lowest - low, high - highest) < -FAR * (high - low) and len(whole) > 1:
-            found[model] = Scale(low, high, lowest, highest)
-    return found
+            scales[model] = Scale(low, high, lowest, highest)
+    return scales
 
 
 def changed(run: Run, metric: str) -> str:
@@ -262,11 +262,11 @@ def _extremes(curves: list[Array]) -> tuple[float, float]:
 
 def _curves(run: Run, metric: str) -> dict[str, list[Array]]:
     """Model → the mean curves of its explainers; models without any left out."""
-    found = {
+    by_model = {
         model: [c[1].mean(axis=0) for e in run.of(model).values() if (c := mean_curve(e, metric)) is not None]
         for model in run.models
     }
-    return {model: curves for model, curves in found.items() if curves}
+    return {model: curves for model, curves in by_model.items() if curves}
 
 
 def scored(rows: Sequence[Row], model: str, metric: str) -> list[Row]:

@@ -165,8 +165,8 @@ def metrics(run: Run) -> tuple[str, ...]:
 
 def rankings(run: Run, rows: Sequence[Row]) -> tuple[Ranking, ...]:
     """Per metric and model with two or more explainers that have values on a common sample."""
-    found = [_ranking(run, rows, model, metric) for metric in metrics(run) for model in run.models]
-    return tuple(r for r in found if r is not None)
+    every = [_ranking(run, rows, model, metric) for metric in metrics(run) for model in run.models]
+    return tuple(r for r in every if r is not None)
 
 
 def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking | None:
@@ -249,7 +249,7 @@ def _fewer(
     if any(f is None or not np.allclose(f, s.value, equal_nan=True) for f, s in zip(full, scores, strict=True)):
         return 0, ()
     sizes = {s.curve.shape[1] - 1 for s in scores if s.curve is not None}
-    steps, found = max(sizes), []
+    steps, fewer = max(sizes), []
     for factor in (2, 4):
         columns = [values for s in scores if (values := thinned(s, factor)) is not None]
         if len(columns) < len(scores):
@@ -259,8 +259,8 @@ def _fewer(
         settings = statistics.across([whole, table], higher)
         best = settings.means[1] if higher else -settings.means[1]
         first = tuple(x for x, mean in zip(labels, best, strict=True) if np.isclose(mean, best.max(), rtol=1e-12))
-        found.append(Fewer(steps // factor, first, settings.flip_rate))
-    return steps, tuple(found)
+        fewer.append(Fewer(steps // factor, first, settings.flip_rate))
+    return steps, tuple(fewer)
 
 
 def thinned(scores: Scores, factor: int) -> Array | None:
@@ -274,8 +274,8 @@ def thinned(scores: Scores, factor: int) -> Array | None:
 
 def _estimated(scores: Sequence[Scores]) -> Estimated | None:
     """What estimates of areas say of their own error; None if the curves were scored whole."""
-    asked = [auto(s.params) for s in scores]
-    if not all(asked):
+    options = [auto(s.params) for s in scores]
+    if not all(options):
         return None
     halves, points = [], []
     for s in scores:
@@ -284,9 +284,9 @@ def _estimated(scores: Sequence[Scores]) -> Estimated | None:
         reach = estimates.t_quantile(variances, np.ones(len(variances), np.intp), 0.95)
         halves.append(reach * float(np.sqrt(variances.sum())) / len(variances))
         points.append(s.extras["points"][known].mean())
-    wish = float(asked[0].get("precision", math.nan))
+    wish = float(options[0].get("precision", math.nan))
     reached = sum(h <= wish for h in halves)
-    return Estimated(float(np.mean(points)), asked[0]["of"] + 1, max(halves), wish, reached, len(halves))
+    return Estimated(float(np.mean(points)), options[0]["of"] + 1, max(halves), wish, reached, len(halves))
 
 
 def auto(params: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ class KeyNumber:
 
 def key_numbers(contents: Contents) -> list[KeyNumber]:
     """The numbers that a reader in a hurry takes away; only those that the run has."""
-    rows, found = contents.rows, list[KeyNumber]()
+    rows, numbers = contents.rows, list[KeyNumber]()
     for metric in contents.run.curves:
         won, total = [], []
         for model in contents.run.models:
@@ -37,7 +37,7 @@ def key_numbers(contents: Contents) -> list[KeyNumber]:
                 total.append(len(tests))
         if total:
             where = "" if len(contents.run.models) == 1 else " on each model" if len(set(won)) == 1 else ", by model"
-            found.append(
+            numbers.append(
                 KeyNumber(
                     f"{_range(won)} of {_range(total)}", f"explainers beat random in {words.metric(metric)}{where}"
                 )
@@ -46,22 +46,24 @@ def key_numbers(contents: Contents) -> list[KeyNumber]:
     fixed = [x for x in fixed if math.isfinite(x)]
     if fixed:
         text = "median rank correlation between models (deterministic explainers)"
-        found.append(KeyNumber(words.number(statistics.median(fixed)), text))
+        numbers.append(KeyNumber(words.number(statistics.median(fixed)), text))
     shared = [p.spearman.mean for p in contents.maps.libraries if math.isfinite(p.spearman.mean)]
     if shared:
-        found.append(KeyNumber(words.number(min(shared), 2), "lowest rank correlation of one method in two libraries"))
+        numbers.append(
+            KeyNumber(words.number(min(shared), 2), "lowest rank correlation of one method in two libraries")
+        )
     maps = sum(r.maps for r in rows)
     if maps:
-        found.append(KeyNumber(f"{sum(sum(r.degenerate.values()) for r in rows)} of {maps}", "maps are degenerate"))
+        numbers.append(KeyNumber(f"{sum(sum(r.degenerate.values()) for r in rows)} of {maps}", "maps are degenerate"))
     failed = len(contents.run.manifest.get("failures", []))
     if failed:
-        found.append(KeyNumber(str(failed), f"{'failure' if failed == 1 else 'failures'}: no map, or no scores"))
+        numbers.append(KeyNumber(str(failed), f"{'failure' if failed == 1 else 'failures'}: no map, or no scores"))
     missing = len({r.label for r in rows if r.status not in ("ok", "failed")})
     if missing:
-        found.append(
+        numbers.append(
             KeyNumber(str(missing), f"{'explainer' if missing == 1 else 'explainers'} unsupported on some model")
         )
-    return found
+    return numbers
 
 
 def _range(numbers: list[int]) -> str:
@@ -71,12 +73,12 @@ def _range(numbers: list[int]) -> str:
 
 def meanings(run: Run) -> list[tuple[str, str]]:
     """(name, sentence) for each metric and each word of the table, with the parameters that this run used."""
-    found = []
+    entries = []
     for metric in run.metrics:
         scores = next(e.scores[metric] for e in run.explanations if metric in e.scores)
         direction = "Higher is better." if scores.higher_is_better else "Lower is better."
-        found.append((words.metric(metric), f"{_sentence(run, metric, scores.params)} {direction}"))
-    return [*found, *GENERAL]
+        entries.append((words.metric(metric), f"{_sentence(run, metric, scores.params)} {direction}"))
+    return [*entries, *GENERAL]
 
 
 def _sentence(run: Run, metric: str, params: Mapping[str, object]) -> str:

@@ -51,22 +51,22 @@ class Libraries(Fact):
     @property
     def groups(self) -> list[dict[str, LibraryPair]]:
         """Two explainers by model."""
-        found: dict[tuple[str, str], dict[str, LibraryPair]] = {}
+        groups: dict[tuple[str, str], dict[str, LibraryPair]] = {}
         for pair in self.pairs:
-            found.setdefault((pair.first, pair.second), {})[pair.model] = pair
+            groups.setdefault((pair.first, pair.second), {})[pair.model] = pair
         order = list(self.models)
-        return [dict(sorted(group.items(), key=lambda item: order.index(item[0]))) for group in found.values()]
+        return [dict(sorted(group.items(), key=lambda item: order.index(item[0]))) for group in groups.values()]
 
     @property
     def profiles(self) -> list[dict[str, tuple[LibraryPair, LibraryPair]]]:
         """Two libraries with their defaults and with the canonical profile, by model."""
         native = {(p.model, p.method, *p.libraries): p for p in self.pairs if p.profile == "native"}
-        found: dict[tuple[str, ...], dict[str, tuple[LibraryPair, LibraryPair]]] = {}
+        groups: dict[tuple[str, ...], dict[str, tuple[LibraryPair, LibraryPair]]] = {}
         for pair in self.pairs:
             before = native.get((pair.model, pair.method, *pair.libraries))
             if pair.profile == "canonical" and before is not None:
-                found.setdefault((pair.method, *pair.libraries), {})[pair.model] = (before, pair)
-        return list(found.values())
+                groups.setdefault((pair.method, *pair.libraries), {})[pair.model] = (before, pair)
+        return list(groups.values())
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,8 @@ class Frameworks(Fact):
     @property
     def drawn(self) -> list[ModelPair]:
         """Explainers that draw random numbers and differ, the least alike first."""
-        found = [p for p in self.pairs if p.stochastic and p.spearman_min < SAME_RANKS]
-        return sorted(found, key=lambda p: p.spearman.mean)
+        differing = [p for p in self.pairs if p.stochastic and p.spearman_min < SAME_RANKS]
+        return sorted(differing, key=lambda p: p.spearman.mean)
 
 
 @dataclass(frozen=True)
@@ -183,11 +183,11 @@ class Ties(Fact):
     @property
     def labels(self) -> list[str]:
         """The explainers."""
-        return list(dict.fromkeys(label for found in self.rates.values() for label in found))
+        return list(dict.fromkeys(label for rates in self.rates.values() for label in rates))
 
     def rate(self, label: str) -> float:
         """An explainer's tie rate, on the last model that has it."""
-        return [found[label] for found in self.rates.values() if label in found][-1]
+        return [rates[label] for rates in self.rates.values() if label in rates][-1]
 
 
 @dataclass(frozen=True)
@@ -201,27 +201,27 @@ class Completeness(Fact):
     @property
     def largest(self) -> float:
         """The largest gap."""
-        return max(gap for found in self.gaps.values() for gap in found.values())
+        return max(gap for gaps in self.gaps.values() for gap in gaps.values())
 
 
 def facts(run: Run, rows: Sequence[Row], maps: Maps) -> list[Fact]:
     """What maps say, beside each other and by themselves."""
-    found: list[Fact] = []
+    collected: list[Fact] = []
     pairs = sorted((p for p in maps.libraries if math.isfinite(p.spearman.mean)), key=lambda p: p.spearman.mean)
     if pairs:
-        found.append(Libraries(models=run.models, pairs=tuple(pairs)))
-    found += _frameworks(run, maps)
+        collected.append(Libraries(models=run.models, pairs=tuple(pairs)))
+    collected += _frameworks(run, maps)
     if total := sum(r.maps for r in rows):
-        found.append(Degenerate(models=run.models, maps=total, broken=_broken(run, rows)))
+        collected.append(Degenerate(models=run.models, maps=total, broken=_broken(run, rows)))
     tied = [r for r in rows if not r.control and r.tie_rate > MANY_TIES]
     ties = {m: {r.label: r.tie_rate for r in tied if r.model == m} for m in run.models}
     if tied:
-        found.append(Ties(models=run.models, rates=ties))
+        collected.append(Ties(models=run.models, rates=ties))
     gaps: dict[str, dict[str, float]] = {}
     for e in run.explanations:
         if "completeness_gap" in e.extras:
             gaps.setdefault(e.label, {})[e.model] = float(np.abs(e.extras["completeness_gap"]).mean())
-    return [*found, Completeness(models=run.models, gaps=gaps)] if gaps else found
+    return [*collected, Completeness(models=run.models, gaps=gaps)] if gaps else collected
 
 
 def _frameworks(run: Run, maps: Maps) -> list[Frameworks]:
@@ -229,7 +229,7 @@ def _frameworks(run: Run, maps: Maps) -> list[Frameworks]:
     ought to differ."""
     couples = list(dict.fromkeys((p.first, p.second) for p in maps.models))
     twins = [couple for couple in couples if _weights(run, *couple) == "same"]
-    found = []
+    frameworks = []
     for first, second in twins or couples:
         pairs = [p for p in maps.models if (p.first, p.second) == (first, second) and not p.control]
         pairs = [p for p in pairs if math.isfinite(p.spearman.mean)]
@@ -238,8 +238,8 @@ def _frameworks(run: Run, maps: Maps) -> list[Frameworks]:
             gap = float(np.abs(run.predictions[first].score - run.predictions[second].score).max())
         if pairs:
             about = {"first": first, "second": second, "weights": _weights(run, first, second)}
-            found.append(Frameworks(models=run.models, pairs=tuple(pairs), score_gap=gap, **about))
-    return found
+            frameworks.append(Frameworks(models=run.models, pairs=tuple(pairs), score_gap=gap, **about))
+    return frameworks
 
 
 def _weights(run: Run, first: str, second: str) -> str:

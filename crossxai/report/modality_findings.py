@@ -160,23 +160,23 @@ def facts(run: Run, rows: Sequence[analysis.Row]) -> list[Fact]:
 
 
 def _leading(run: Run, tables: Sequence[Table]) -> list[Fact]:
-    found = {}
+    leading = {}
     for table in tables:
         truth = table.ablation
-        asked = [r for r in table.rows if r.answers and not r.control and not r.ablation]
-        if truth is not None and truth.leader and asked:
-            answers = {r.label: r.answers for r in asked}
+        explainers = [r for r in table.rows if r.answers and not r.control and not r.ablation]
+        if truth is not None and truth.leader and explainers:
+            answers = {r.label: r.answers for r in explainers}
             other = {
                 label: tuple(Answer(label, of, name, answers[label][of].shares[name]) for of, name in led.items())
                 for label, led in modalities.disagreeing(table).items()
             }
-            found[table.model] = Leading(truth.leader, truth.shares[truth.leader], len(asked), other)
-    return [LeadingModality(models=run.models, leading=found)] if found else []
+            leading[table.model] = Leading(truth.leader, truth.shares[truth.leader], len(explainers), other)
+    return [LeadingModality(models=run.models, leading=leading)] if leading else []
 
 
 def _uninformative(run: Run, tables: Sequence[Table]) -> list[Fact]:
     """The shares of modalities that tell nothing, in the data or to the model as it was trained."""
-    found = []
+    silent_modalities = []
     for table in tables:
         silent = _silent(run, table)
         if len(silent) == len(table.modalities):  # shares add up to 1: where nothing tells anything, one gets them
@@ -189,8 +189,8 @@ def _uninformative(run: Run, tables: Sequence[Table]) -> list[Fact]:
                 if not row.control and math.isfinite((share := shares.shares[name]).mean)
             )
             if answers:
-                found.append(Silent(table.model, name, why, answers))
-    return [Uninformative(models=run.models, silent=tuple(found))] if found else []
+                silent_modalities.append(Silent(table.model, name, why, answers))
+    return [Uninformative(models=run.models, silent=tuple(silent_modalities))] if silent_modalities else []
 
 
 def _silent(run: Run, table: Table) -> dict[str, str]:
@@ -198,11 +198,11 @@ def _silent(run: Run, table: Table) -> dict[str, str]:
     data = run.manifest.get("data")
     structure = data.get("structure") if isinstance(data, Mapping) else None
     given = structure if isinstance(structure, Mapping) else {}
-    found = {name: "design" for name in table.modalities if given.get(name) == "uninformative"}
+    reasons = {name: "design" for name in table.modalities if given.get(name) == "uninformative"}
     without = trained_without(run, table.model)
     if without in table.modalities:
-        found.setdefault(without, "training")
-    return found
+        reasons.setdefault(without, "training")
+    return reasons
 
 
 def trained_without(run: Run, model: str) -> str:
@@ -220,19 +220,19 @@ def _limit(share: Summary) -> Limit:
 
 
 def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> list[Fact]:
-    found: list[Fact] = []
+    collected: list[Fact] = []
     for name in (m.name for m in run.samples.modalities):
         shares = {t.model: t.ablation.shares[name] for t in tables if t.ablation and name not in _silent(run, t)}
         hardly = {model: share for model, share in shares.items() if share.mean < HARDLY}
         if hardly:
             variants = tuple(_variants(run, rows, next(iter(hardly)), tables, name))
-            found.append(HardlyUsed(models=run.models, modality=name, shares=hardly, variants=variants))
-    return found
+            collected.append(HardlyUsed(models=run.models, modality=name, shares=hardly, variants=variants))
+    return collected
 
 
 def _variants(run: Run, rows: Sequence[analysis.Row], model: str, tables: Sequence[Table], name: str) -> list[Variant]:
     """Models of the same task to which another modality tells nothing, so that they need this one."""
-    found = []
+    variants = []
     for variant in run.models:
         shuffled = trained_without(run, variant)
         if variant != model and shuffled not in ("", name):
@@ -245,5 +245,5 @@ def _variants(run: Run, rows: Sequence[analysis.Row], model: str, tables: Sequen
                     if len(sides) == 2:
                         best.append((run.kinds[metric], sides[0], sides[1]))
             share = drops.shares[name] if drops is not None else None
-            found.append(Variant(variant, shuffled, share, tuple(best)))
-    return found
+            variants.append(Variant(variant, shuffled, share, tuple(best)))
+    return variants

@@ -54,11 +54,11 @@ class InRegion(Fact):
     @property
     def highest(self) -> dict[str, RegionShare]:
         """Model → the explainer with the highest share."""
-        return {m: found[0] for m, found in self.shares.items()}
+        return {m: shares[0] for m, shares in self.shares.items()}
 
     def labels(self, verdict: Verdict) -> dict[str, list[str]]:
         """Model → the explainers with this verdict against the area."""
-        return {m: [x.label for x in found if x.verdict == verdict] for m, found in self.shares.items()}
+        return {m: [x.label for x in shares if x.verdict == verdict] for m, shares in self.shares.items()}
 
 
 @dataclass(frozen=True)
@@ -82,45 +82,47 @@ class Planted(Fact):
     @property
     def finders(self) -> dict[str, list[str]]:
         """Model → explainers that find it."""
-        return {m: [x.label for x in found if x.mean >= FOUND] for m, found in self.means.items()}
+        return {m: [x.label for x in means if x.mean >= FOUND] for m, means in self.means.items()}
 
     @property
     def best(self) -> dict[str, Mean]:
         """Model → the explainer that finds it most often."""
-        return {m: max(found, key=lambda x: x.mean) for m, found in self.means.items()}
+        return {m: max(means, key=lambda x: x.mean) for m, means in self.means.items()}
 
 
 def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     """Of every metric that is about a region."""
-    found: list[Fact] = []
+    collected: list[Fact] = []
     for metric in run.metrics:
         name = region(run, metric)
         signal = run.kinds[metric] == "pointing" and run.samples.truth and name.startswith("the planted")
         if signal and (means := means_of(run, rows, metric)):
             area = next((c.area for r in rows if (c := r.cells.get(metric)) and math.isfinite(c.area)), math.nan)
             blind = {m: _blind(rows, m, metric) for m in means}
-            found.append(Planted(models=run.models, metric=metric, region=name, area=area, means=means, blind=blind))
+            collected.append(
+                Planted(models=run.models, metric=metric, region=name, area=area, means=means, blind=blind)
+            )
         shares = {model: own for model in run.models if (own := _shares(rows, model, metric))}
         if shares:
             area = max(next(iter(shares.values())), key=lambda x: x.n).area
             pointing = run.kinds[metric] == "pointing"
-            found.append(
+            collected.append(
                 InRegion(
                     models=run.models, metric=metric, region=name, pointing=pointing, area=area, n=run.n, shares=shares
                 )
             )
-    return found
+    return collected
 
 
 def _shares(rows: Sequence[Row], model: str, metric: str) -> tuple[RegionShare, ...]:
-    found = []
+    shares = []
     for row in scored(rows, model, metric):
         cell = row.cells[metric]
         mean, test = cell.summary, cell.against_area
         if test is not None:
             numbers = (mean.mean, mean.low, mean.high, cell.area, test.p_holm)
-            found.append(RegionShare(row.label, *numbers, test.verdict, mean.n, mean.n_missing))
-    return tuple(sorted(found, key=lambda x: -x.mean))
+            shares.append(RegionShare(row.label, *numbers, test.verdict, mean.n, mean.n_missing))
+    return tuple(sorted(shares, key=lambda x: -x.mean))
 
 
 def _blind(rows: Sequence[Row], model: str, metric: str) -> tuple[str, ...]:

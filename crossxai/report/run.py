@@ -71,8 +71,8 @@ class Run:
 
     def modality(self, metric: str) -> str:
         """The modality that a metric judges; "" where its scores do not say."""
-        found = (e.scores[metric].params.get("modality") for e in self.explanations if metric in e.scores)
-        return next((str(name) for name in found if name), "")
+        names = (e.scores[metric].params.get("modality") for e in self.explanations if metric in e.scores)
+        return next((str(name) for name in names if name), "")
 
     def of(self, model: str) -> dict[str, Explanation]:
         """One model's explanations by label, libraries first, controls last."""
@@ -113,10 +113,10 @@ def load(directory: Path) -> Run:
     explanations = tuple(_explanation(path, samples) for path in paths)
     if begun is not None:  # what an earlier run left is none of this one's
         explanations = tuple(plan.belonging(begun, explanations))
-    for model, found in predictions.items():
-        if len(found.score) != len(samples.ids) or len(found.outputs) != len(samples.ids):
+    for model, prediction in predictions.items():
+        if len(prediction.score) != len(samples.ids) or len(prediction.outputs) != len(samples.ids):
             raise InvalidFile(
-                f"{directory}: {model} has predictions for {len(found.score)} samples, samples.h5 has {len(samples.ids)}"
+                f"{directory}: {model} has predictions for {len(prediction.score)} samples, samples.h5 has {len(samples.ids)}"
             )
     listed = [str(m["name"]) for m in manifest.get("models", []) if "name" in m]
     models = tuple(dict.fromkeys([*listed, *predictions, *(e.model for e in explanations)]))
@@ -124,22 +124,22 @@ def load(directory: Path) -> Run:
     if finished:
         return run
     if begun is None:
-        said = "nothing says what it set out to do" if explanations else "no map is done"
-        return replace(run, stopped=said)
+        stopped = "nothing says what it set out to do" if explanations else "no map is done"
+        return replace(run, stopped=stopped)
     return replace(run, stopped=plan.words(begun, list(explanations)), lacking=tuple(_lacking(begun, run)))
 
 
 def _lacking(begun: Mapping[str, Any], run: Run) -> list[str]:
     """What a stopped run has not done yet, a line per model."""
-    found = []
+    lines = []
     for model, tasks in begun["tasks"].items():
         done = {e.label: e for e in run.explanations if e.model == model}
         maps = [f"`{label}`" for label in tasks if label not in done]
         scores = [f"`{label}`" for label, e in done.items() if ok(e) and not e.scores]
         parts = [f"no map yet of {words.listing(maps)}"] if maps else []
         parts += [f"no scores yet of {words.listing(scores)}"] if scores else []
-        found += [f"{model}: {'; '.join(parts)}."] if parts else []
-    return found
+        lines += [f"{model}: {'; '.join(parts)}."] if parts else []
+    return lines
 
 
 def _manifest(path: Path) -> Mapping[str, Any]:

@@ -118,21 +118,21 @@ class Notes(Fact):
 
 def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     """What happened in the run."""
-    found: list[Fact] = []
+    collected: list[Fact] = []
     if run.stopped:
-        found.append(Stopped(models=run.models, done=run.stopped, lacking=run.lacking))
+        collected.append(Stopped(models=run.models, done=run.stopped, lacking=run.lacking))
     if not any(r.status == "ok" for r in rows):
-        found.append(NoMaps(models=run.models))
+        collected.append(NoMaps(models=run.models))
     if run.manifest.get("check", "on") == "off":
-        found.append(Unchecked(models=run.models))
-    found += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
+        collected.append(Unchecked(models=run.models))
+    collected += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
     cells = {m: [r.cells[m] for r in rows if m in r.cells] for m in run.metrics}
     empty = tuple(m for m, held in cells.items() if not any(c.summary.n for c in held))
     if empty:
-        found.append(NoValue(models=run.models, metrics=empty))
-    if said := _notes(run):
-        found.append(Notes(models=run.models, notes=said))
-    return found
+        collected.append(NoValue(models=run.models, metrics=empty))
+    if notes_of_run := _notes(run):
+        collected.append(Notes(models=run.models, notes=notes_of_run))
+    return collected
 
 
 def _failed(run: Run, rows: Sequence[Row]) -> list[Failed]:
@@ -171,36 +171,36 @@ def _alike(labels: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, ...], t
 
 def _refused_metrics(run: Run) -> list[Reason]:
     """Metrics that do not support a map, one reason for all explainers and models of a metric: the first one's."""
-    found: dict[str, tuple[list[str], list[str], str]] = {}
+    metrics: dict[str, tuple[list[str], list[str], str]] = {}
     for entry in run.manifest.get("models", []):
         for key, reason in entry.get("refused", {}).items():
             label = max((x for x in run.labels if key.endswith(f" of {x}")), key=len, default="")
             metric = key.removesuffix(f" of {label}") if label else key
             if label.startswith(f"{CONTROLS}."):  # which nobody expects to add up
                 continue
-            labels, models, _ = found.setdefault(metric, ([], [], reason))
+            labels, models, _ = metrics.setdefault(metric, ([], [], reason))
             labels += [label] if label and label not in labels else []
             models += [entry["name"]] if entry.get("name") not in models else []
-    return [Reason(why, tuple(labels), tuple(models), metric) for metric, (labels, models, why) in found.items()]
+    return [Reason(why, tuple(labels), tuple(models), metric) for metric, (labels, models, why) in metrics.items()]
 
 
 def _notes(run: Run) -> tuple[Note, ...]:
     """The notes of explainers, each once with who says it."""
-    said: dict[tuple[tuple[str, Any], ...], dict[str, list[str]]] = {}
+    speakers: dict[tuple[tuple[str, Any], ...], dict[str, list[str]]] = {}
     for explanation in filter(ok, run.explanations):
         if not is_control(explanation):
             for note in notes(explanation):
-                said.setdefault(tuple(note.items()), {}).setdefault(explanation.label, []).append(explanation.model)
-    return tuple(Note(who, models, **dict(note)) for note, labels in said.items() for models, who in _alike(labels))
+                speakers.setdefault(tuple(note.items()), {}).setdefault(explanation.label, []).append(explanation.model)
+    return tuple(Note(who, models, **dict(note)) for note, labels in speakers.items() for models, who in _alike(labels))
 
 
 def notes(explanation: Explanation) -> list[dict[str, Any]]:
     """An explanation's own notes, and those that its extras amount to, as fields of `Note`."""
-    found: list[dict[str, Any]] = [{"text": note.rstrip(".")} for note in explanation.notes]
+    listed: list[dict[str, Any]] = [{"text": note.rstrip(".")} for note in explanation.notes]
     for name, values in explanation.extras.items():
         rows = [bool(np.any(value)) for value in values] if name.startswith((UNREACHED, ZERO)) else []
         if any(rows):
             modality = name.removeprefix(UNREACHED) if name.startswith(UNREACHED) else ""
             kind = "unreached" if modality else "zero_gradient"
-            found.append({"kind": kind, "modality": modality, "samples": sum(rows), "n": len(rows)})
-    return [note for i, note in enumerate(found) if note not in found[:i]]
+            listed.append({"kind": kind, "modality": modality, "samples": sum(rows), "n": len(rows)})
+    return [note for i, note in enumerate(listed) if note not in listed[:i]]

@@ -78,11 +78,13 @@ class BeatsRandom(Fact):
     @property
     def strongest(self) -> dict[str, Versus]:
         """Model → the explainer that is better than random by most."""
-        return {m: found[0] for m, x in self.comparisons.items() if (found := [v for v in x if v.verdict == "better"])}
+        return {
+            m: better[0] for m, x in self.comparisons.items() if (better := [v for v in x if v.verdict == "better"])
+        }
 
     def labels(self, verdict: Verdict) -> dict[str, list[str]]:
         """Model → the explainers with this verdict."""
-        return {m: [v.label for v in found if v.verdict == verdict] for m, found in self.comparisons.items()}
+        return {m: [v.label for v in versus if v.verdict == verdict] for m, versus in self.comparisons.items()}
 
     def differences(self, label: str, verdict: Verdict) -> list[float]:
         """An explainer's differences on the models where it has this verdict."""
@@ -93,7 +95,7 @@ class BeatsRandom(Fact):
         return max(v.p for v in self._of(labels, verdict))
 
     def _of(self, labels: Sequence[str], verdict: Verdict) -> list[Versus]:
-        every = [v for found in self.comparisons.values() for v in found]
+        every = [v for versus in self.comparisons.values() for v in versus]
         return [v for v in every if v.label in labels and v.verdict == verdict]
 
 
@@ -192,7 +194,7 @@ class BestExplainers(Fact):
     @property
     def unclear(self) -> list[str]:
         """Metrics by which others are not told apart from the best, on some model."""
-        return [metric for metric, found in self.leaders.items() if any(x.level for x in found.values())]
+        return [metric for metric, leaders in self.leaders.items() if any(x.level for x in leaders.values())]
 
 
 @dataclass(frozen=True)
@@ -227,11 +229,11 @@ class KnownTruth(Fact):
     @property
     def blind(self) -> dict[str, list[str]]:
         """Metric → the models on which the truth is not shown to beat random; metrics without such a model left out."""
-        found = {
+        failing = {
             metric: [m for m, x in scores.items() if x.versus not in ("", "better")]
             for metric, scores in self.scores.items()
         }
-        return {metric: models for metric, models in found.items() if models}
+        return {metric: models for metric, models in failing.items() if models}
 
     def better(self, metric: str) -> dict[str, tuple[str, ...]]:
         """Model → explainers better than the truth."""
@@ -266,29 +268,29 @@ class Steady(Fact):
     @property
     def reaching(self) -> dict[str, list[str]]:
         """Model → explainers whose whole interval reaches the mark."""
-        return {m: [x.label for x in found if x.low >= STEADY] for m, found in self.means.items()}
+        return {m: [x.label for x in means if x.low >= STEADY] for m, means in self.means.items()}
 
     @property
     def below(self) -> dict[str, list[str]]:
         """Model → explainers whose whole interval is below the mark."""
-        return {m: [x.label for x in found if x.high < STEADY] for m, found in self.means.items()}
+        return {m: [x.label for x in means if x.high < STEADY] for m, means in self.means.items()}
 
 
 def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     """What scores say of explainers."""
-    found: list[Fact] = [_beats_random(run, rows, metric, place) for place, metric in enumerate(run.curves)]
+    collected: list[Fact] = [_beats_random(run, rows, metric, place) for place, metric in enumerate(run.curves)]
     controls = _simple_controls(run)
     if controls:
         able = any(_able(run, c.metric, c.control) for c in controls)
-        found.append(SimpleControls(models=run.models, n=run.n, able=able, comparisons=controls))
+        collected.append(SimpleControls(models=run.models, n=run.n, able=able, comparisons=controls))
     if truth := _known_truth(run, rows):
-        found.append(KnownTruth(models=run.models, control=ORACLE, scores=truth))
+        collected.append(KnownTruth(models=run.models, control=ORACLE, scores=truth))
     if leaders := _leaders(run, rows):
-        found.append(BestExplainers(models=run.models, leaders=leaders, orders=_orders(run, rows)))
+        collected.append(BestExplainers(models=run.models, leaders=leaders, orders=_orders(run, rows)))
     for metric in (m for m in run.metrics if run.kinds[m] == "noise_correlation"):
         if means := means_of(run, rows, metric):
-            found.append(Steady(models=run.models, metric=metric, means=means))
-    return found
+            collected.append(Steady(models=run.models, metric=metric, means=means))
+    return collected
 
 
 def means_of(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean, ...]]:
@@ -299,7 +301,7 @@ def means_of(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean
         )
         for model in run.models
     }
-    return {model: found for model, found in means.items() if found}
+    return {model: listed for model, listed in means.items() if listed}
 
 
 def _beats_random(run: Run, rows: Sequence[Row], metric: str, place: int) -> BeatsRandom:
@@ -317,7 +319,7 @@ def _beats_random(run: Run, rows: Sequence[Row], metric: str, place: int) -> Bea
 
 
 def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
-    found = {}
+    comparisons = {}
     for model in run.models:
         control = next((r for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells), None)
         versus = [
@@ -336,8 +338,8 @@ def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[
             if control and (test := (cell := row.cells[metric]).versus) is not None
         ]
         if versus:
-            found[model] = tuple(sorted(versus, key=lambda v: -abs(v.difference)))
-    return found
+            comparisons[model] = tuple(sorted(versus, key=lambda v: -abs(v.difference)))
+    return comparisons
 
 
 def _family(run: Run, metric: str) -> dict[str, Any]:
@@ -355,15 +357,15 @@ def _simple_controls(run: Run) -> tuple[AgainstControl, ...]:
     """Against every control but random and oracles."""
     oracles = {e.label for e in run.explanations if e.explainer == ORACLE}
     controls = [x for x in run.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, *oracles)]
-    found = []
+    comparisons = []
     for metric in run.curves:
         for control in controls:
             models = {
                 model: against for model in run.models if (against := _against(run, model, metric, control)).total
             }
             if models:
-                found.append(AgainstControl(metric, control, models))
-    return tuple(found)
+                comparisons.append(AgainstControl(metric, control, models))
+    return tuple(comparisons)
 
 
 def _against(run: Run, model: str, metric: str, control: str) -> Against:
@@ -388,7 +390,7 @@ def _able(run: Run, metric: str, control: str) -> bool:
 
 
 def _known_truth(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, TruthScore]]:
-    found: dict[str, dict[str, TruthScore]] = {}
+    truth: dict[str, dict[str, TruthScore]] = {}
     for metric in run.curves:
         for row in (r for r in rows if r.label == ORACLE and metric in r.cells):
             tests = analysis.against(run, row.model, metric, ORACLE, libraries_only=True)
@@ -397,15 +399,15 @@ def _known_truth(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, TruthScor
                 better = tuple(x for x, v in verdicts.items() if v == "better")
                 worse = sum(v == "worse" for v in verdicts.values())
                 versus = cell.versus.verdict if cell.versus else ""
-                found.setdefault(metric, {})[row.model] = TruthScore(
+                truth.setdefault(metric, {})[row.model] = TruthScore(
                     cell.summary.mean, versus, better, worse, len(tests)
                 )
-    return found
+    return truth
 
 
 def _leaders(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
     """The best explainer by each curve, and those that cannot be told apart from it."""
-    found: dict[str, dict[str, Leader]] = {}
+    leaders: dict[str, dict[str, Leader]] = {}
     for metric in run.curves:
         for model in run.models:
             leader = analysis.best([r for r in rows if r.model == model], metric)
@@ -415,14 +417,14 @@ def _leaders(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
                     leader.cells[metric].summary,
                     tuple(x for x, t in tests.items() if t.verdict == "not told apart"),
                 )
-                found.setdefault(metric, {})[model] = Leader(leader.label, mean.mean, mean.low, mean.high, level)
-    return found
+                leaders.setdefault(metric, {})[model] = Leader(leader.label, mean.mean, mean.low, mean.high, level)
+    return leaders
 
 
 def _orders(run: Run, rows: Sequence[Row]) -> tuple[tuple[str, str, Mapping[str, Order]], ...]:
     """How far the two kinds of curves of one modality order explainers alike."""
     kinds = {kind: [m for m in run.curves if run.kinds[m] == kind] for kind in CURVES}
-    found = []
+    pairs = []
     for deletion, insertion in product(*kinds.values()):
         orders = {}
         for model in run.models if run.modality(deletion) == run.modality(insertion) else ():
@@ -434,5 +436,5 @@ def _orders(run: Run, rows: Sequence[Row]) -> tuple[tuple[str, str, Mapping[str,
                 if math.isfinite(correlation):
                     orders[model] = Order(len(both), correlation)
         if orders:
-            found.append((deletion, insertion, orders))
-    return tuple(found)
+            pairs.append((deletion, insertion, orders))
+    return tuple(pairs)

@@ -173,10 +173,10 @@ def tally(n: int, total: int, noun: str = "explainer") -> str:
     return f"{n or 'none'} of {words.count(total, noun)}"
 
 
-def by_models(found: Mapping[str, Sequence[str]], every: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """(where, labels): labels found on the same models together, those on most models first."""
+def by_models(labels_by_model: Mapping[str, Sequence[str]], every: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """(where, labels): labels of the same models together, those of most models first."""
     places: dict[str, list[str]] = {}
-    for model, labels in found.items():
+    for model, labels in labels_by_model.items():
         for label in labels:
             places.setdefault(label, []).append(model)
     groups: dict[tuple[str, ...], list[str]] = {}
