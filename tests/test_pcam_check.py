@@ -21,7 +21,7 @@ from crossxai.files import atomic
 from crossxai.files.atomic import replacing, sweep
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.download import RECORD, Record
-from crossxai.studies.pcam.inspection import Found, inspect_folder
+from crossxai.studies.pcam.inspection import Findings, inspect_folder
 from crossxai.studies.pcam.reading import PCam, Split, file_name, write_split
 
 
@@ -46,7 +46,7 @@ def run(folder: Path) -> tuple[int, str]:
     return done.exit_code, done.stdout
 
 
-def look(folder: Path, table: Record = RECORD) -> Found:
+def look(folder: Path, table: Record = RECORD) -> Findings:
     return inspect_folder(folder, table, progress=False)
 
 

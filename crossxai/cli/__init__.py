@@ -99,7 +99,7 @@ def evaluate(
     with clear_errors():
         quiet()
         names = [name.strip() for name in preset.split(",") if name.strip()]
-        found = rankings.evaluate(
+        flips = rankings.evaluate(
             folder,
             names,
             models=model or (),
@@ -108,12 +108,12 @@ def evaluate(
             folder=experiment.resolve().parent if experiment else None,
         )
         console = Console()
-        for table in tables.by_preset(found, console.width):
+        for table in tables.by_preset(flips, console.width):
             console.print(table)
-        for sentence in found.sentences():
+        for sentence in flips.sentences():
             console.print(escaped(sentence), highlight=False)
         console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
-        if any(name == rankings.MODEL for _, name in found.refused):
+        if any(name == rankings.MODEL for _, name in flips.refused):
             raise typer.Exit(3)
 
 
@@ -218,8 +218,8 @@ def _run(experiment: Experiment, out: Path) -> None:
     _write_report(out)
     if n := len(runs.failures(out)):
         rows = "1 row has" if n == 1 else f"{n} rows have"
-        said = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
-        console.print(said, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        message = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
+        console.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
 
 

@@ -25,10 +25,10 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
     sentences: the reasons of those that have none, and the metrics that do not fit into `width` characters."""
     frame = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])  # a model may be called "nan"
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
-    judge = next(iter(metrics), "")  # deletion, where there is one
+    first = next(iter(metrics), "")  # deletion, where there is one
     breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
     shown = _fitting(breadths, width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3)
-    title = f"Means over samples, and {words.metric(judge)} against random, Holm-corrected" if judge else ""
+    title = f"Means over samples, and {words.metric(first)} against random, Holm-corrected" if first else ""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("explainer", no_wrap=True)
     for metric in shown:
@@ -41,10 +41,10 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
         for row in rows.to_dict("records"):
             means = [row[f"{metric}_mean"] for metric in shown]
             numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
-            said = row.get(f"{judge}_versus_random_verdict") if row["status"] == "ok" else row["status"].capitalize()
-            said = "no better" if said == "not told apart" else said
+            verdict = row.get(f"{first}_versus_random_verdict") if row["status"] == "ok" else row["status"].capitalize()
+            verdict = "no better" if verdict == "not told apart" else verdict
             seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
-            table.add_row(str(row["label"]), *numbers, said if isinstance(said, str) else "", seconds)
+            table.add_row(str(row["label"]), *numbers, verdict if isinstance(verdict, str) else "", seconds)
     rest = metrics[len(shown) :]
     more = [f"In the report, too: {words.listing([words.metric(m) for m in rest])}."] if rest else []
     return table, [*_reasons(frame), *more]
@@ -53,14 +53,14 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
 def _reasons(frame: pd.DataFrame) -> list[str]:
     """Why explainers have no scores, each reason once, shortened: the report has all of it."""
     missing = frame[frame["status"] != "ok"]
-    found = []
+    sentences = []
     for (status, reason), rows in missing.groupby(["status", "reason"], sort=False):
         labels, models = (list(dict.fromkeys(rows[key])) for key in ("label", "model"))
         where = f" on {words.listing(models)}" if frame["model"].nunique() > 1 else ""
-        found.append(
+        sentences.append(
             f"{str(status).capitalize()}: {words.listing(labels, MOST)}{where}: {words.shortened(str(reason))}"
         )
-    return found
+    return sentences
 
 
 def _fitting(breadths: dict[str, int], room: int) -> list[str]:
@@ -78,11 +78,11 @@ def _longest(labels: Iterable[object]) -> int:
     return max((len(str(x)) for x in labels), default=0)
 
 
-def by_preset(found: Rankings, width: int) -> list[Table]:
+def by_preset(rankings: Rankings, width: int) -> list[Table]:
     """Per model and kind of curve, each explainer's mean and rank by every preset, best mean rank first; several tables where the
     presets do not fit side by side."""
     tables: list[Table] = []
-    for (model, kind), rows in found.means.groupby(["model", "kind"], sort=False):
+    for (model, kind), rows in rankings.means.groupby(["model", "kind"], sort=False):
         presets = list(dict.fromkeys(rows["preset"]))
         means, ranks = (rows.pivot(index="label", columns="preset", values=value) for value in ("mean", "rank"))
         cells = {

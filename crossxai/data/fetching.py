@@ -183,12 +183,12 @@ def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:
         answer: AbstractContextManager[Any] = urlopen(request, timeout=timeout)
     except HTTPError as error:
         with error:
-            said = f"the server answers {error.code} ({error.reason})"
+            words = f"the server answers {error.code} ({error.reason})"
             if error.code in PASSING:
-                raise _Failed(said, _after(error.headers.get("Retry-After"))) from error
+                raise _Failed(words, _after(error.headers.get("Retry-After"))) from error
             if error.code == 416:
-                raise _Failed(f"{said}: its file is shorter than what has come already") from error
-            raise InvalidFile(f"{url}: {said}; give another address of the files with --mirror URL") from error
+                raise _Failed(f"{words}: its file is shorter than what has come already") from error
+            raise InvalidFile(f"{url}: {words}; give another address of the files with --mirror URL") from error
     except URLError as error:
         if isinstance(error.reason, FileNotFoundError):
             raise InvalidFile(f"{url}: no such file; give another address of the files with --mirror URL") from error
@@ -205,12 +205,12 @@ def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:
 def _start(response: Any, have: int, size: int) -> int:
     """The place of the answer's first byte in the file: `have`, or 0 if the server sends all of it."""
     if response.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if not have or found is None or int(found[1]) != have:
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not have or content_range is None or int(content_range[1]) != have:
             raise _Failed(
                 f"asked for the bytes from {have} on, the server sends {response.headers.get('Content-Range')}"
             )
-        offered = found[2]
+        offered = content_range[2]
     elif response.status in (200, None):  # None: a file:// address
         offered = response.headers.get("Content-Length") or "*"
         have = 0

@@ -36,16 +36,16 @@ class Source(Protocol):
 @cache
 def discover() -> tuple[dict[str, type[Source]], tuple[plugins.Broken, ...]]:
     """The sources by name, and the plug-ins that cannot be used."""
-    found: dict[str, type[Source]] = {}
-    return found, plugins.add(GROUP, found, lambda kind: plugins.lacks(kind, ("problem", "samples")))
+    known: dict[str, type[Source]] = {}
+    return known, plugins.add(GROUP, known, lambda kind: plugins.lacks(kind, ("problem", "samples")))
 
 
 def get(name: str) -> Source:
     """The source of this name; raises `UnknownName` with those that there are."""
-    found, broken = discover()
-    if name not in found:
-        raise UnknownName("source", name, found, [str(plugin) for plugin in broken])
-    return found[name]()
+    known, broken = discover()
+    if name not in known:
+        raise UnknownName("source", name, known, [str(plugin) for plugin in broken])
+    return known[name]()
 
 
 def balanced(labels: Any, n: int, seed: int) -> Any:

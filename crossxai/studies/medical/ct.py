@@ -187,8 +187,8 @@ def _nodule(rng: np.random.Generator, thorax: Thorax, number: int, seed: int) ->
     count = int(rng.integers(9, 14))
     for k in range(count):
         direction = 2 * np.pi * (k + rng.uniform(-0.3, 0.3)) / count
-        apart = np.angle(np.exp(1j * (angle - direction)))
-        spikes = np.maximum(spikes, rng.uniform(0.6, 1.0) * np.exp(-np.abs(apart) / 0.085))
+        turn = np.angle(np.exp(1j * (angle - direction)))
+        spikes = np.maximum(spikes, rng.uniform(0.6, 1.0) * np.exp(-np.abs(turn) / 0.085))
     reach = 0.97 * body + 0.8 * spicules * (radius + 5) * spikes
     share = np.clip((reach - r) / 1.4, 0, 1)
     if values["PleuraTether"]:

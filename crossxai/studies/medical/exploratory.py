@@ -96,9 +96,9 @@ def scores(shown: MedicalSet) -> Figure:
     )
     x = np.linspace(0, 10, 201)
     axes.plot(x, beta.pdf(x / 10, 2, 5) / 10, color=INK, linewidth=1.6, label="10 × Beta(2, 5)")
-    found = float(np.mean(shown.labels)), float(np.std(shown.labels, ddof=1)) if len(shown) > 1 else 0.0
-    asked = 10 * beta.mean(2, 5), 10 * beta.std(2, 5)
-    dress(axes, "score", "density", f"mean {found[0]:.2f}, sd {found[1]:.2f} (asked: {asked[0]:.2f}, {asked[1]:.2f})")
+    drawn = float(np.mean(shown.labels)), float(np.std(shown.labels, ddof=1)) if len(shown) > 1 else 0.0
+    wanted = 10 * beta.mean(2, 5), 10 * beta.std(2, 5)
+    dress(axes, "score", "density", f"mean {drawn[0]:.2f}, sd {drawn[1]:.2f} (asked: {wanted[0]:.2f}, {wanted[1]:.2f})")
     axes.set_xlim(0, 10)
     axes.legend(fontsize=8.5, frameon=False)
     return figure
@@ -197,8 +197,8 @@ def areas(shown: MedicalSet) -> Figure:
         TUMOUR_AREA[0], color=INK, linewidth=1.4, label=f"asked: mean {TUMOUR_AREA[0]:.0f}, sd {TUMOUR_AREA[1]:.0f}"
     )
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    found = f"found: mean {values.mean():.0f}, sd {spread:.0f}"
-    axes.axvline(float(values.mean()), color=COLOURS[1], linewidth=1.4, linestyle="dashed", label=found)
+    legend = f"found: mean {values.mean():.0f}, sd {spread:.0f}"
+    axes.axvline(float(values.mean()), color=COLOURS[1], linewidth=1.4, linestyle="dashed", label=legend)
     dress(axes, "area of the whole tumour, pixels", "samples")
     axes.legend(fontsize=8.5, frameon=False)
     return figure
@@ -218,7 +218,7 @@ def _signed_distance(shown: MedicalSet) -> Any:
 def set_gallery(
     shown: MedicalSet,
     attribution: Attribution,
-    said: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     predicted: Mask | None = None,
     title: str = "",
 ) -> Figure:
@@ -234,7 +234,7 @@ def set_gallery(
     sizes = None if tumours is None else tumours.sum(axis=(1, 2))
     panels = [
         Panel(
-            shown.ids[i] if said is None else f"{shown.ids[i]}\n{said[i]}",
+            shown.ids[i] if captions is None else f"{shown.ids[i]}\n{captions[i]}",
             {name: shown.inputs[name][i] for name in images},
             {name: mapped[name][i] for name in images if name in mapped},
             {name: shown.truth[name][i] for name in images},

@@ -36,17 +36,17 @@ class Statistic:
 def statistics(shown: MedicalSet) -> list[Statistic]:
     """Every feature in every class that has samples."""
     needs(shown, "classification")
-    found = []
+    rows = []
     for k, column in enumerate(COLUMNS):
         for label, name in enumerate(CLASSES):
             values = shown.inputs["table"][shown.labels == label, k].astype(np.float64)
             if len(values):
                 sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-                asked = column.moments[label][0]
-                found.append(
-                    Statistic(column.name, name, len(values), asked, float(values.mean()), column.sd(label), sd)
+                wanted = column.moments[label][0]
+                rows.append(
+                    Statistic(column.name, name, len(values), wanted, float(values.mean()), column.sd(label), sd)
                 )
-    return found
+    return rows
 
 
 def class_statistics(shown: MedicalSet) -> Figure:
@@ -126,8 +126,8 @@ def violins(shown: MedicalSet) -> Figure:
                 body["cmedians"].set(color=INK, linewidth=1.4)
         axes.set_xticks([0, 1], CLASSES)
         axes.set_xlim(-0.6, 1.6)
-        said = f"share {_words(column)[1]}" if column.kind == "bernoulli" else column.unit
-        dress(axes, "", said, column.name)
+        label_y = f"share {_words(column)[1]}" if column.kind == "bernoulli" else column.unit
+        dress(axes, "", label_y, column.name)
     return figure
 
 

@@ -75,8 +75,10 @@ def write(
         for task in TASKS:
             for xai, count, start in ((False, n, seed), (True, xai_n, xai_seed)):
                 bars.update(bar, description=f"{task}{', to explain' if xai else ''}")
-                made = collect(executor, task, count, start, planted, size, xai, lambda ready: bars.advance(bar, ready))
-                for name, data in _files(made, xai).items():
+                samples = collect(
+                    executor, task, count, start, planted, size, xai, lambda ready: bars.advance(bar, ready)
+                )
+                for name, data in _files(samples, xai).items():
                     with replacing(folder / name) as temporary:
                         temporary.write_bytes(data)
                     sums[name] = hashlib.sha256(data).hexdigest()
@@ -87,16 +89,16 @@ def write(
 
 def whole(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the folder holds this very set. Raises `InvalidFile` if what it holds is not ours to overwrite."""
-    found = settings_of(folder)
-    if found is None:
+    content = settings_of(folder)
+    if content is None:
         for name in every_file():
             if (folder / name).exists():
                 raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
         return False
-    sums = found.get("files")
-    if found.get("settings") != settings or not isinstance(sums, dict) or set(sums) != set(every_file()):
+    sums = content.get("files")
+    if content.get("settings") != settings or not isinstance(sums, dict) or set(sums) != set(every_file()):
         return False
-    return all((folder / name).is_file() and _checksum(folder / name) == told for name, told in sums.items())
+    return all((folder / name).is_file() and _checksum(folder / name) == checksum for name, checksum in sums.items())
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
@@ -105,12 +107,12 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InvalidFile(f"{path}: cannot be read as JSON ({error}); choose another folder, or delete it") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InvalidFile(f"{path}: not written by `crossxai data medical`; choose another folder")
-    return found
+    return content
 
 
 def _write_settings(folder: Path, content: Mapping[str, Any]) -> None:
@@ -122,23 +124,23 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _files(made: MedicalSet, xai: bool) -> dict[str, bytes]:
+def _files(samples: MedicalSet, xai: bool) -> dict[str, bytes]:
     """File name -> content. Images are not compressed (noise does not shrink), masks are."""
-    task, files = made.task, {}
-    ids = np.array(made.ids)
-    for modality, values in made.inputs.items():
+    task, files = samples.task, {}
+    ids = np.array(samples.ids)
+    for modality, values in samples.inputs.items():
         if modality in IMAGES:
             files[file_name(task, IMAGES[modality], xai)] = _npz({"images": values[..., 0]})
     if task == "classification":
         files[file_name(task, "tabular", xai)] = _npz(
-            {"values": made.inputs["table"], "features": np.array(FEATURES), "labels": made.labels, "ids": ids}
+            {"values": samples.inputs["table"], "features": np.array(FEATURES), "labels": samples.labels, "ids": ids}
         )
-        files[file_name(task, "metadata", xai)] = _csv(made)
+        files[file_name(task, "metadata", xai)] = _csv(samples)
     elif task == "regression":
-        files[file_name(task, "scores", xai)] = _npz({"scores": made.labels, "ids": ids})
+        files[file_name(task, "scores", xai)] = _npz({"scores": samples.labels, "ids": ids})
     else:
-        files[file_name(task, "masks", xai)] = _npz({"masks": made.masks["tumour"], "ids": ids}, shrink=True)
-    known = {**made.masks, **made.truth}
+        files[file_name(task, "masks", xai)] = _npz({"masks": samples.masks["tumour"], "ids": ids}, shrink=True)
+    known = {**samples.masks, **samples.truth}
     files[file_name(task, "truth", xai)] = _npz({name: known[name] for name in truth_names(task)}, shrink=True)
     return files
 
@@ -151,15 +153,15 @@ def _npz(arrays: Mapping[str, Array], shrink: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-def _csv(made: MedicalSet) -> bytes:
+def _csv(samples: MedicalSet) -> bytes:
     """One line per sample: id, label, class, the side of the image that holds the nodule, its area, and the features."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["id", "label", "class", "side_of_image", "nodule_pixels", *FEATURES])
-    areas = made.masks["nodule"].sum(axis=(1, 2))
-    for name, label, pixels, values in zip(made.ids, made.labels, areas, made.inputs["table"], strict=True):
-        said = (CLASSES[label], ("left", "right")[label])
-        lines.writerow([name, int(label), *said, int(pixels), *(f"{value:.6g}" for value in values)])
+    areas = samples.masks["nodule"].sum(axis=(1, 2))
+    for name, label, pixels, values in zip(samples.ids, samples.labels, areas, samples.inputs["table"], strict=True):
+        words = (CLASSES[label], ("left", "right")[label])
+        lines.writerow([name, int(label), *words, int(pixels), *(f"{value:.6g}" for value in values)])
     return text.getvalue().encode()
 
 
@@ -254,11 +256,11 @@ def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tup
 
 def _arrays(path: Path, wanted: Iterable[str]) -> list[Array]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
-            missing = [name for name in wanted if name not in found]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            missing = [name for name in wanted if name not in archive]
             if missing:
-                raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(found) or 'none'}")
-            return [found[name] for name in wanted]
+                raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(archive) or 'none'}")
+            return [archive[name] for name in wanted]
     except FileNotFoundError as error:
         raise InvalidFile(f"{path}: missing; write the set again") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -75,8 +75,8 @@ def collect(
     chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
     arrays: Sample = {}
     jobs = [(task, seed, chunk, planted, size) for chunk in chunks]
-    made = executor.map(_chunk, jobs) if executor else map(_chunk, jobs)
-    for chunk, part in zip(chunks, made, strict=True):
+    results = executor.map(_chunk, jobs) if executor else map(_chunk, jobs)
+    for chunk, part in zip(chunks, results, strict=True):
         for name, values in part.items():
             if name not in arrays:
                 arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)

@@ -196,18 +196,18 @@ def tumour_pair(seed: int, number: int, size: int, planted: bool = True) -> tupl
     """(FLAIR, T1ce, masks by name); images (size, size) in [0, 1]."""
     edge = outline(stream(seed, "segmentation", number, "outline"), size)
     label = tissues(stream(seed, "segmentation", number, "anatomy"), edge)
-    found = _compartments(seed, number, edge)
+    parts = _compartments(seed, number, edge)
     images = []
     for name, levels in (("flair", FLAIR), ("t1ce", T1CE)):
         image = show(label, levels)
         rng = stream(seed, "segmentation", number, f"{name} signal")
         if planted:
-            for part, level in TUMOUR_LEVELS[name].items():
+            for compartment, level in TUMOUR_LEVELS[name].items():
                 uneven = level * (1 + 0.05 * smooth(rng, size, 6))
-                image = np.where(found[part], uneven, image)
+                image = np.where(parts[compartment], uneven, image)
         gradient, noise = scan(stream(seed, "segmentation", number, f"{name} noise"), edge.inside)
         images.append(np.clip(BRIGHTEST * image * gradient + noise, 0, 1))
-    return images[0], images[1], found
+    return images[0], images[1], parts
 
 
 def _compartments(seed: int, number: int, edge: Outline) -> dict[str, Mask]:

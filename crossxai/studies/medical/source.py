@@ -40,12 +40,12 @@ class Medical:
         root = experiment.folder / data.root
         whole = medical.read(root, data.task, xai=True)
         holds_signal = planted(root)
-        said = DESCRIPTIONS[data.task] + ("" if holds_signal else WITHOUT_SIGNAL)
+        description = DESCRIPTIONS[data.task] + ("" if holds_signal else WITHOUT_SIGNAL)
         if data.n > len(whole.ids):
             raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
         classes = data.task == "classification"
         rows = balanced(whole.labels, data.n, experiment.seed) if classes else np.arange(data.n)
-        found = Samples(
+        samples = Samples(
             ids=tuple(whole.ids[row] for row in rows),
             modalities=DECLARED[data.task],
             inputs={name: values[rows] for name, values in whole.inputs.items()},
@@ -56,12 +56,12 @@ class Medical:
             truth={name: mask[rows] & holds_signal for name, mask in whole.truth.items()},
             task=data.task,
         )
-        return found, {
+        return samples, {
             "source": f"procedural medical set, {data.task}",
             "split": "explanation set",
             "of": len(whole.ids),
             "structure": structure(root, data.task),
-            "description": data.description or said + PROCEDURAL,
+            "description": data.description or description + PROCEDURAL,
         }
 
 

@@ -146,7 +146,7 @@ def finished(path: str | os.PathLike[str], identity: str) -> bool:
 
 def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, MeanSd]:
     """modality → (mean, sd), in the file's order; the image of a ResNet-18 is called "image"."""
-    found: dict[str, MeanSd] = {}
+    constants_by_name: dict[str, MeanSd] = {}
     single = set(constants) == {MEAN, SD}
     for stem in dict.fromkeys(name.rpartition(".")[0] for name in constants):
         pair = [np.asarray(constants.get(f"{stem}.{end}", np.nan)) for end in ENDS]
@@ -160,11 +160,11 @@ def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dic
             raise InvalidFile(
                 f"{source}: {stem}.mean and {stem}.sd must be {size} finite numbers, sd positive; got {pair[0]}, {pair[1]}"
             )
-        found[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
+        constants_by_name[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
             pair[0].astype(np.float32),
             pair[1].astype(np.float32),
         )
-    return found
+    return constants_by_name
 
 
 def _meta(source: Path, values: npt.NDArray[Any]) -> dict[str, Any]:

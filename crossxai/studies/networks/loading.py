@@ -51,8 +51,8 @@ class Loaded:
         """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
         the one that it was trained in."""
         of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
-        found = self.held.meta.get("keras" if of_keras else "metrics", {})
-        return dict(found.get("test", {}))
+        splits = self.held.meta.get("keras" if of_keras else "metrics", {})
+        return dict(splits.get("test", {}))
 
     @property
     def digest(self) -> str:
@@ -72,8 +72,10 @@ class Loaded:
     @property
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
         """modality → (mean, sd) of the training split as the model takes it: 0 and 1 in standard units."""
-        found = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
-        return found | {name: ([0.0] * len(found[name][0]), [1.0] * len(found[name][0])) for name in self.tables}
+        constants = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
+        return constants | {
+            name: ([0.0] * len(constants[name][0]), [1.0] * len(constants[name][0])) for name in self.tables
+        }
 
     def inputs(self, given: Mapping[str, Array]) -> Inputs:
         """Raw arrays (n, *axes) by modality as a question about this model takes them: in its order, `tables` in standard units.
@@ -82,13 +84,13 @@ class Loaded:
         """
         if lacking := [m.name for m in self.model.modalities if m.name not in given]:
             raise InvalidInput(f"the model needs {', '.join(lacking)}; given are {', '.join(given) or 'none'}")
-        found = []
+        arrays = []
         for modality in self.model.modalities:
             values = given[modality.name]
             if modality.name in self.tables:
                 values = standardise(values, *self.held.standardise[modality.name])
-            found.append(values)
-        return tuple(found)
+            arrays.append(values)
+        return tuple(arrays)
 
 
 def load(

@@ -119,10 +119,10 @@ def set_weights_from(model: Any, state: Mapping[str, Values]) -> None:
             raise InvalidInput(f"the weights lack {', '.join(lacking)}, which layer {layer.name!r} needs")
         expected = [tuple(w.shape) for w in layer.weights]
         values = [_to_keras(layer, np.asarray(state[name])) for name in wanted]
-        found = [v.shape for v in values]
-        if found != expected:
+        shapes = [v.shape for v in values]
+        if shapes != expected:
             raise InvalidInput(
-                f"layer {layer.name!r} takes arrays of shapes {expected}, {', '.join(wanted)} give {found} (Keras's order)"
+                f"layer {layer.name!r} takes arrays of shapes {expected}, {', '.join(wanted)} give {shapes} (Keras's order)"
             )
         layer.set_weights(values)
         left -= set(wanted)

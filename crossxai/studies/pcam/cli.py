@@ -13,7 +13,7 @@ from rich.table import Table
 from crossxai.cli.reporting_errors import clear_errors, escaped
 
 if TYPE_CHECKING:
-    from crossxai.studies.pcam.inspection import Found
+    from crossxai.studies.pcam.inspection import Findings
 
 
 app = typer.Typer(name="pcam", help="PatchCamelyon's files, and sets in their format.", no_args_is_help=True)
@@ -61,14 +61,14 @@ def check(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder
     with clear_errors():
         from crossxai.studies.pcam.inspection import inspect_folder
 
-        found = inspect_folder(folder)
+        findings = inspect_folder(folder)
         console = Console()
-        console.print(_files(found, folder))
-        for note in found.notes:
+        console.print(_files(findings, folder))
+        for note in findings.notes:
             console.print(escaped(note), highlight=False, soft_wrap=True)
-        for problem in found.problems:
+        for problem in findings.problems:
             console.print(f"[bold red]Problem:[/] {escaped(problem)}", highlight=False, soft_wrap=True)
-        if found.problems:
+        if findings.problems:
             raise typer.Exit(1)
         console.print("No problem found.")
 
@@ -119,7 +119,7 @@ def synthetic(
         console.print(f"Patches: [bold]{escaped(folder.resolve())}[/]", soft_wrap=True)
 
 
-def _files(found: Found, folder: Path) -> Table:
+def _files(findings: Findings, folder: Path) -> Table:
     """Every file of the format: there or missing, and what it holds."""
     table = Table(title=f"PatchCamelyon's files in {escaped(folder)}", title_justify="left")
     table.add_column("file", no_wrap=True)
@@ -128,7 +128,7 @@ def _files(found: Found, folder: Path) -> Table:
     table.add_column("labels 0 / 1", justify="right", no_wrap=True)
     table.add_column("state")
     table.add_column("archive")
-    for file in found.files:
+    for file in findings.files:
         table.add_row(
             f"{file.split} {file.part}",
             "" if file.rows is None else str(file.rows),

@@ -226,12 +226,12 @@ class PCamIndex:
 
     @cached_property
     def _entry(self) -> tuple[str, Colours]:
-        found = _kept(self.path, len(self.data))
-        if found is None:
-            found = _read(self.data)
+        entry = _kept(self.path, len(self.data))
+        if entry is None:
+            entry = _read(self.data)
             with suppress(InvalidFile), replacing(self.path) as temporary, open(temporary, "wb") as file:
-                np.savez(file, allow_pickle=False, fingerprint=np.array(found[0]), colours=found[1])
-        return found
+                np.savez(file, allow_pickle=False, fingerprint=np.array(entry[0]), colours=entry[1])
+        return entry
 
 
 def mean_and_sd(colours: Colours, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -221,13 +221,13 @@ def _bring(folder: Path, archive: Archive, url: str, keep: bool, retries: Retrie
         say=lambda what: bars.console.print(f"{archive.name}: {what}", markup=False, highlight=False, soft_wrap=True),
     )
     bars.update(task, description=f"verifying {name}")
-    found = md5(part)
+    checksum = md5(part)
     bars.update(task, description=name)
-    if found != archive.md5:
+    if checksum != archive.md5:
         forget(part)  # the next start must not go on from it
         raise InvalidFile(
-            f"{url}: what came is not the published file: md5 expected {archive.md5}, found {found}; it has been removed: start "
-            "again to fetch it anew, or give another address with --mirror URL"
+            f"{url}: what came is not the published file: md5 expected {archive.md5}, found {checksum}; it has been removed: "
+            "start again to fetch it anew, or give another address with --mirror URL"
         )
     if keep:
         os.replace(part, packed)
@@ -245,10 +245,10 @@ def _verify_own(packed: Path, archive: Archive) -> None:
             f"{packed}: has {size} bytes, the published file has {archive.size}; delete it, or rename it to {packed.name}.part "
             "if it is the beginning of that file, and start again"
         )
-    found = md5(packed)
-    if found != archive.md5:
+    checksum = md5(packed)
+    if checksum != archive.md5:
         raise InvalidFile(
-            f"{packed}: is not the published file: md5 expected {archive.md5}, found {found}; delete it and start again"
+            f"{packed}: is not the published file: md5 expected {archive.md5}, found {checksum}; delete it and start again"
         )
 
 

@@ -142,13 +142,13 @@ def _write(
     folder: Path, split: Split, image: npt.NDArray[np.uint8], stained: npt.NDArray[np.bool_], recipe: Recipe
 ) -> dict[str, Any]:
     """Choose and write one split; returns its figures."""
-    found = _candidates(split, stained, recipe.stride)
-    positive, negative = found.centre >= recipe.positive_from, found.centre <= recipe.negative_to
+    candidates = _candidates(split, stained, recipe.stride)
+    positive, negative = candidates.centre >= recipe.positive_from, candidates.centre <= recipe.negative_to
     per_class = min(recipe.per_class(split), int(positive.sum()), int(negative.sum()))
-    chosen = np.stack([_spread(found, np.flatnonzero(kind), per_class) for kind in (negative, positive)], axis=1)
+    chosen = np.stack([_spread(candidates, np.flatnonzero(kind), per_class) for kind in (negative, positive)], axis=1)
     rows = chosen.ravel()  # the classes alternate, so the first rows of a split are a balanced sample
     labels = np.tile([0, 1], per_class)
-    corners = list(zip(found.y[rows], found.x[rows], strict=True))
+    corners = list(zip(candidates.y[rows], candidates.x[rows], strict=True))
     images = np.stack([image[y : y + SIZE, x : x + SIZE] for y, x in corners])
     masks = np.stack([stained[y : y + SIZE, x : x + SIZE] for y, x in corners])
     write_split(folder, split, images, labels, masks)
@@ -156,24 +156,24 @@ def _write(
     return {
         "patches": len(rows),
         "per_class": [per_class, per_class],
-        "candidates": len(found.y),
+        "candidates": len(candidates.y),
         "left_out_as_ambiguous": int((~positive & ~negative).sum()),
         "side_by_side": ((bottom - top) // SIZE) * ((right - left) // SIZE),
         "corners": [[int(y), int(x)] for y, x in corners],
         "surround_rule": {
-            "all_candidates": best_threshold(found.surround[positive | negative], positive[positive | negative]),
-            "chosen": best_threshold(found.surround[rows], labels),
+            "all_candidates": best_threshold(candidates.surround[positive | negative], positive[positive | negative]),
+            "chosen": best_threshold(candidates.surround[rows], labels),
         },
         "fingerprint": PCam(folder, split).fingerprint(),
     }
 
 
-def _spread(found: _Candidates, rows: Ints, n: int) -> Ints:
+def _spread(candidates: _Candidates, rows: Ints, n: int) -> Ints:
     """n of the rows, as evenly as possible over the levels of surrounding stain, in an order without pattern."""
     # Sorting by a checksum of the place is a shuffle that no library's version can change.
-    keys = [zlib.crc32(f"{y},{x}".encode()) for y, x in zip(found.y[rows], found.x[rows], strict=True)]
+    keys = [zlib.crc32(f"{y},{x}".encode()) for y, x in zip(candidates.y[rows], candidates.x[rows], strict=True)]
     rows = rows[np.argsort(keys, kind="stable")]
-    level = np.minimum((found.surround[rows] * LEVELS).astype(int), LEVELS - 1)
+    level = np.minimum((candidates.surround[rows] * LEVELS).astype(int), LEVELS - 1)
     rank = np.empty(len(rows), dtype=int)  # 0 for the first of its level, 1 for the second …
     for value in np.unique(level):
         rank[level == value] = np.arange((level == value).sum())

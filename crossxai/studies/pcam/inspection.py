@@ -23,7 +23,7 @@ BLOCK = 1 << 20
 
 
 @dataclass
-class FileFound:
+class FileState:
     """One file of the format. rows, size in bytes and labels (how many 0, how many 1) are None where nothing is known.
 
     state: "whole", "packed" (an archive only), "damaged" or "missing". archive: what the `.h5.gz` is, "" if there is none.
@@ -39,40 +39,40 @@ class FileFound:
 
 
 @dataclass
-class Found:
+class Findings:
     """Nine files (three splits of x, y, mask), sentences worth knowing, and a sentence per problem."""
 
-    files: list[FileFound] = field(default_factory=list)
+    files: list[FileState] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def split(self, split: Split) -> dict[Part, FileFound]:
+    def split(self, split: Split) -> dict[Part, FileState]:
         """Its files by part."""
         return {file.part: file for file in self.files if file.split == split}
 
 
-def inspect_folder(root: str | os.PathLike[str], table: Record = RECORD, progress: bool = True) -> Found:
+def inspect_folder(root: str | os.PathLike[str], table: Record = RECORD, progress: bool = True) -> Findings:
     """Read everything in a folder, memory independent of its size, and hold it against the format and the record.
 
     table: the archives as published. A missing split is a note; half a split, and a folder without any, are problems.
     """
     folder = Path(root)
-    found = Found()
+    findings = Findings()
     published = {(archive.split, archive.part): archive for archive in table}
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bars:
         for split in SPLITS:
             for part in ROWS:
-                file = FileFound(split, part)
-                found.files.append(file)
+                file = FileState(split, part)
+                findings.files.append(file)
                 archive = published.get((split, part))
-                _examine(folder, file, archive, found, bars)
-    if all(file.state == "missing" for file in found.files):
-        found.problems.append(_nothing(folder))
-        return found
+                _examine(folder, file, archive, findings, bars)
+    if all(file.state == "missing" for file in findings.files):
+        findings.problems.append(_nothing(folder))
+        return findings
     for split in SPLITS:
-        _together(found, split)
-    _name_the_set(found, published)
-    return found
+        _together(findings, split)
+    _name_the_set(findings, published)
+    return findings
 
 
 def _nothing(folder: Path) -> str:
@@ -85,12 +85,12 @@ def _nothing(folder: Path) -> str:
     return f"{folder}: {what}; fetch the published set with: crossxai data pcam download --out {folder}"
 
 
-def _examine(folder: Path, file: FileFound, archive: Archive | None, found: Found, bars: Progress) -> None:
+def _examine(folder: Path, file: FileState, archive: Archive | None, findings: Findings, bars: Progress) -> None:
     path = folder / file_name(file.split, file.part)
     packed = path.with_name(path.name + ".gz")
     unfinished = length(path.with_name(packed.name + ".part"))
     if unfinished and archive is not None:
-        found.notes.append(
+        findings.notes.append(
             f"{packed.name}: {unfinished} of {archive.size} bytes have been fetched; go on with: crossxai data pcam download "
             f"--out {folder} --splits {file.split}"
         )
@@ -102,9 +102,9 @@ def _examine(folder: Path, file: FileFound, archive: Archive | None, found: Foun
             file.state = "whole"
         except InvalidFile as error:
             file.state = "damaged"
-            found.problems.append(str(error))
+            findings.problems.append(str(error))
     if packed.is_file():
-        _examine_archive(packed, file, archive, found)
+        _examine_archive(packed, file, archive, findings)
 
 
 def _read(path: Path, part: Part, rows: int, bars: Progress) -> tuple[int, int] | None:
@@ -130,7 +130,7 @@ def _read(path: Path, part: Part, rows: int, bars: Progress) -> tuple[int, int] 
     return int(counts[0]), int(counts[1])
 
 
-def _examine_archive(packed: Path, file: FileFound, archive: Archive | None, found: Found) -> None:
+def _examine_archive(packed: Path, file: FileState, archive: Archive | None, findings: Findings) -> None:
     """The published bytes, those of another set, or a damaged archive."""
     alone = file.state == "missing"
     if alone:
@@ -143,14 +143,14 @@ def _examine_archive(packed: Path, file: FileFound, archive: Archive | None, fou
     file.archive = "damaged" if damage else "another set's"
     if damage:
         file.state = "damaged" if alone else file.state
-        found.problems.append(f"{packed}: not a whole gzip file ({damage}); fetch it again, or delete it")
+        findings.problems.append(f"{packed}: not a whole gzip file ({damage}); fetch it again, or delete it")
     elif archive is not None and file.rows == archive.rows:
-        found.problems.append(
+        findings.problems.append(
             f"{packed}: is not the published archive: md5 expected {archive.md5}, found {md5(packed)}, but there are as many "
             "rows beside it as published; delete whichever is wrong"
         )
     elif alone:
-        found.notes.append(f"{packed.name}: whole, of another set; its rows are looked at once it is unpacked")
+        findings.notes.append(f"{packed.name}: whole, of another set; its rows are looked at once it is unpacked")
 
 
 def _damage(packed: Path) -> str:
@@ -164,38 +164,40 @@ def _damage(packed: Path) -> str:
     return ""
 
 
-def _together(found: Found, split: Split) -> None:
+def _together(findings: Findings, split: Split) -> None:
     """The files of one split must be there together, and as long as each other."""
-    files = found.split(split)
+    files = findings.split(split)
     there = {part: file for part, file in files.items() if file.state != "missing"}
     if not there:
-        found.notes.append(f"There is no {split} split.")
+        findings.notes.append(f"There is no {split} split.")
         return
     for part in ("x", "y"):
         if part not in there:
             names = ", ".join(file_name(split, other) for other in there)
-            found.problems.append(
+            findings.problems.append(
                 f"{split}: {file_name(split, part)} is missing beside {names}; fetch or write it again"
             )
     lengths = {part: file.rows for part, file in there.items() if file.rows is not None}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{rows} rows in {file_name(split, part)}" for part, rows in lengths.items())
-        found.problems.append(f"{split}: {said}: they must be equal; fetch or write the split again")
+        findings.problems.append(f"{split}: {said}: they must be equal; fetch or write the split again")
     labels = files["y"].labels
     if labels is not None and 0 in labels:
-        found.notes.append(f"{split}: only one class is there ({labels[0]} × 0, {labels[1]} × 1): it has no AUC.")
+        findings.notes.append(f"{split}: only one class is there ({labels[0]} × 0, {labels[1]} × 1): it has no AUC.")
     if "mask" not in there:
-        found.notes.append(f"{split}: no masks.")
+        findings.notes.append(f"{split}: no masks.")
 
 
-def _name_the_set(found: Found, published: dict[tuple[Split, Part], Archive]) -> None:
-    there = [file for file in found.files if file.state != "missing" and (file.split, file.part) in published]
+def _name_the_set(findings: Findings, published: dict[tuple[Split, Part], Archive]) -> None:
+    there = [file for file in findings.files if file.state != "missing" and (file.split, file.part) in published]
     fits = [file for file in there if file.rows == published[file.split, file.part].rows]
     if fits != there:
-        found.notes.append("Row counts are not those of the published set: a set of another making, or a part of one.")
-    elif there and not found.problems:
+        findings.notes.append(
+            "Row counts are not those of the published set: a set of another making, or a part of one."
+        )
+    elif there and not findings.problems:
         splits = ", ".join(dict.fromkeys(file.split for file in there))
-        found.notes.append(
+        findings.notes.append(
             f"Row counts are those of the published set ({splits}). What its bytes are only an archive can tell "
             "(crossxai data pcam download verifies each; --keep-archives leaves them to be checked again)."
         )

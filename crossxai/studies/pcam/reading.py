@@ -62,8 +62,8 @@ class PCam:
                 self._paths[part] = path
         lengths = {part: count_rows(path, part) for part, path in self._paths.items()}
         if len(set(lengths.values())) > 1:
-            found = ", ".join(f"{n} rows in {self._paths[part].name}" for part, n in lengths.items())
-            raise InvalidFile(f"{self.root}: {found}: they must be equal; fetch the files of one release again")
+            counts = ", ".join(f"{n} rows in {self._paths[part].name}" for part, n in lengths.items())
+            raise InvalidFile(f"{self.root}: {counts}: they must be equal; fetch the files of one release again")
         self._labels = _read_labels(self._paths["y"])
         self._fingerprint = ""
         self._handles: dict[Part, h5py.File] = {}

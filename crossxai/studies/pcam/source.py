@@ -59,8 +59,8 @@ def _of_folder(experiment: Experiment, root: Path) -> tuple[Samples, dict[str, A
     data = experiment.data
     split, kind = PCam(root, data.split), kind_of(root)
     rows = balanced(split.labels(), data.n, experiment.seed)
-    found = samples_of(split, rows, kind)
-    return found, {
+    samples = samples_of(split, rows, kind)
+    return samples, {
         "source": kind.source,
         "split": data.split,
         "of": len(split),
@@ -110,12 +110,12 @@ def kind_of(folder: Path) -> Kind:
     if planted is None:
         return Kind(source, classes, "tumour", PROCEDURAL)
     rows, columns, share = _planted(path, planted)
-    said = PLANTED.format(
+    mark = PLANTED.format(
         share="All" if share == 1 else f"{share:.0%}",
         rows=f"{rows.start}–{rows.stop - 1}",
         columns=f"{columns.start}–{columns.stop - 1}",
     )
-    return Kind(source, classes, "tumour", PROCEDURAL + said, (rows, columns))
+    return Kind(source, classes, "tumour", PROCEDURAL + mark, (rows, columns))
 
 
 def samples_of(split: PCam, rows: Sequence[int] | npt.NDArray[np.integer[Any]], about: Kind) -> Samples:

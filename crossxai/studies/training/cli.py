@@ -88,10 +88,10 @@ def _command(task: str) -> Callable[..., None]:
                 weights=weights,
                 uninformative=uninformative,
             )
-            found = medical.read(data, task)
-            rows = medical.split(len(found), labels=found.labels if task == "classification" else None)
-            path, trained = fit_fusion(found, rows, out, settings, features=medical.FEATURES)
-            meta = certified(path, found, rows, twin)
+            samples = medical.read(data, task)
+            rows = medical.split(len(samples), labels=samples.labels if task == "classification" else None)
+            path, trained = fit_fusion(samples, rows, out, settings, features=medical.FEATURES)
+            meta = certified(path, samples, rows, twin)
             console = Console()
             if not trained:
                 console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)

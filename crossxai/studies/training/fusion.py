@@ -232,19 +232,19 @@ def _scale(task: Task, targets: Values) -> tuple[np.float32, np.float32]:
 
 def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettings) -> str:
     """sha256 over everything that the result depends on: data, rows, settings, weights to begin with, recipe."""
-    found = hashlib.sha256(json.dumps({"recipe": RECIPE, "settings": settings.model_dump()}, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps({"recipe": RECIPE, "settings": settings.model_dump()}, sort_keys=True).encode())
     for part in sorted(rows):
-        found.update(part.encode() + np.asarray(rows[part], np.int64).tobytes())
+        digest.update(part.encode() + np.asarray(rows[part], np.int64).tobytes())
     arrays = {**data.inputs, "labels": data.labels, **data.masks}
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])
-        found.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
+        digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
     if settings.weights and settings.weights != "imagenet":
         try:
-            found.update(Path(settings.weights).read_bytes())
+            digest.update(Path(settings.weights).read_bytes())
         except OSError as error:
             raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str, Rows], keras: bool) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str,
     inputs, targets = shuffled(data, task, FusionSettings(**meta["settings"])), task.targets(data)
     first = load(path, "torch").model
     outputs = {part: predicted(first, inputs, rows[part]) for part in ("valid", "test")}
-    meta["metrics"] = {part: task.metrics(found, targets[rows[part]]) for part, found in outputs.items()}
+    meta["metrics"] = {part: task.metrics(predictions, targets[rows[part]]) for part, predictions in outputs.items()}
     if keras:
         twin = predicted(load(path, "tensorflow").model, inputs, rows["test"])
         meta["keras"] = {

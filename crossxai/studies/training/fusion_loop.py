@@ -92,32 +92,32 @@ def train(
         weight_decay=schedule.weight_decay,
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs * steps)
-    found = _resumed(state, identity, module, optimiser, cosine, shuffling) or Progress(_weights(module))
-    if found.epoch:
-        Console(stderr=True).print(f"Going on after epoch {found.epoch} of {state.name}", highlight=False)
+    status = _resumed(state, identity, module, optimiser, cosine, shuffling) or Progress(_weights(module))
+    if status.epoch:
+        Console(stderr=True).print(f"Going on after epoch {status.epoch} of {state.name}", highlight=False)
     with bar(progress, schedule.epochs * steps) as report:
-        report(found.epoch * steps, f"epoch {found.epoch + 1}/{schedule.epochs}")
-        while not found.over(schedule):
+        report(status.epoch * steps, f"epoch {status.epoch + 1}/{schedule.epochs}")
+        while not status.over(schedule):
             module.train()
             frozen(module)
             losses = []
             for index in _batches(len(training), schedule.batch_size, shuffling):
                 inputs, targets = training.rows(index)
                 value = loss(module(*inputs), targets)
-                losses.append(_finite(value.item(), found.epoch + 1, schedule))
+                losses.append(_finite(value.item(), status.epoch + 1, schedule))
                 optimiser.zero_grad()
                 value.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 cosine.step()
-                report(1, f"epoch {found.epoch + 1}/{schedule.epochs}  loss {losses[-1]:.3f}")
+                report(1, f"epoch {status.epoch + 1}/{schedule.epochs}  loss {losses[-1]:.3f}")
             judged = validation_loss(module, loss, validation, schedule.batch_size)
-            found.epoch += 1
-            found.history.append({"train_loss": float(np.mean(losses)), "valid_loss": judged})
-            if _finite(judged, found.epoch, schedule) < found.best_loss:
-                found.best, found.best_loss, found.best_epoch = _weights(module), judged, found.epoch
-            _keep(state, identity, found, module, optimiser, cosine, shuffling)
-            report(0, f"epoch {found.epoch}: validation loss {judged:.3f}")
-    return found
+            status.epoch += 1
+            status.history.append({"train_loss": float(np.mean(losses)), "valid_loss": judged})
+            if _finite(judged, status.epoch, schedule) < status.best_loss:
+                status.best, status.best_loss, status.best_epoch = _weights(module), judged, status.epoch
+            _keep(state, identity, status, module, optimiser, cosine, shuffling)
+            report(0, f"epoch {status.epoch}: validation loss {judged:.3f}")
+    return status
 
 
 def validation_loss(module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], data: Split, batch_size: int) -> float:
@@ -156,7 +156,7 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
 def _keep(
     path: Path,
     identity: str,
-    found: Progress,
+    status: Progress,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     cosine: torch.optim.lr_scheduler.LRScheduler,
@@ -165,7 +165,7 @@ def _keep(
     """Tensors and plain numbers only, so that the file can be read without running code from it."""
     content = {
         "identity": identity,
-        "progress": vars(found),
+        "progress": vars(status),
         "module": module.state_dict(),
         "optimiser": optimiser.state_dict(),
         "cosine": cosine.state_dict(),
@@ -215,7 +215,7 @@ def standardise_pooled(module: nn.Module) -> None:
 
 def fold_pooled(weights: Mapping[str, Values]) -> dict[str, Values]:
     """The state_dict of the network without those batch norms: their statistics become part of each `fc`."""
-    found = {name: values for name, values in weights.items() if ".flatten." not in name}
+    status = {name: values for name, values in weights.items() if ".flatten." not in name}
     for name in weights:
         if name.endswith(".flatten.1.running_mean"):
             encoder = name.removesuffix(".flatten.1.running_mean")
@@ -223,8 +223,8 @@ def fold_pooled(weights: Mapping[str, Values]) -> dict[str, Values]:
             sd = np.sqrt(weights[f"{encoder}.flatten.1.running_var"].astype(np.float64) + EPS)
             kernel = weights[f"{encoder}.fc.weight"] / sd
             bias = weights[f"{encoder}.fc.bias"] - kernel @ mean
-            found[f"{encoder}.fc.weight"], found[f"{encoder}.fc.bias"] = (
+            status[f"{encoder}.fc.weight"], status[f"{encoder}.fc.bias"] = (
                 kernel.astype(np.float32),
                 bias.astype(np.float32),
             )
-    return found
+    return status

@@ -55,10 +55,10 @@ class KerasLearner:
         return resnet18_keras.state_from(self.model)
 
     def state(self) -> State:
-        found: State = {f"weights/{name}": values for name, values in self.weights().items()}
+        arrays: State = {f"weights/{name}": values for name, values in self.weights().items()}
         for kind, moments in (("first", self.first), ("second", self.second)):
-            found |= {f"{kind}/{path}": values.numpy() for path, values in moments.items()}
-        return {**found, "steps": np.array(self.steps)}
+            arrays |= {f"{kind}/{path}": values.numpy() for path, values in moments.items()}
+        return {**arrays, "steps": np.array(self.steps)}
 
     def restore(self, state: State) -> None:
         weights = {name.removeprefix("weights/"): v for name, v in state.items() if name.startswith("weights/")}

@@ -52,11 +52,11 @@ class TorchLearner:
         return {name: _array(values) for name, values in self.module.state_dict().items()}
 
     def state(self) -> State:
-        found: State = {f"weights/{name}": values for name, values in self.weights().items()}
+        arrays: State = {f"weights/{name}": values for name, values in self.weights().items()}
         for name, parameter in self.learning.items():
             for key, values in self.optimiser.state[parameter].items():
-                found[f"{key}/{name}"] = _array(values)
-        return found
+                arrays[f"{key}/{name}"] = _array(values)
+        return arrays
 
     def restore(self, state: State) -> None:
         self._load({name.removeprefix("weights/"): v for name, v in state.items() if name.startswith("weights/")})

@@ -80,7 +80,7 @@ class Progress:
 def train(
     learner: Learner,
     data: PatchDataset,
-    judge: Callable[[], Metrics],
+    validate: Callable[[], Metrics],
     plan: Plan,
     state: StateFile,
     log: Path,
@@ -92,27 +92,27 @@ def train(
     written after every epoch, and within one every `plan.save_seconds`. A last smaller batch is left out, as batch norms would
     see too little. Raises `CrossXAIError` if a loss stops being finite.
     """
-    best, found = _resumed(learner, state) or (learner.weights(), Progress())
-    if found.epoch or found.step:
-        where = f"epoch {found.epoch + 1}, step {found.step + 1}"
+    best, status = _resumed(learner, state) or (learner.weights(), Progress())
+    if status.epoch or status.step:
+        where = f"epoch {status.epoch + 1}, step {status.step + 1}"
         Console(stderr=True).print(f"Going on at {where}, from {state.path.name}", highlight=False)
-        write_log(log, found)
+        write_log(log, status)
     size = min(plan.batch_size, len(data))
     steps = len(data) // size
     with bar(progress, plan.epochs * steps) as report:
-        report(found.epoch * steps + found.step, f"epoch {found.epoch + 1}/{plan.epochs}")
-        while not found.over(plan):
-            _epoch(learner, data, plan, state, best, found, size, report)
+        report(status.epoch * steps + status.step, f"epoch {status.epoch + 1}/{plan.epochs}")
+        while not status.over(plan):
+            _epoch(learner, data, plan, state, best, status, size, report)
             started = time.monotonic()
-            figures = judge()
-            found.seconds += time.monotonic() - started
-            if (score := (figures["balanced_accuracy"], -figures["loss"])) > found.score:
-                best, found.best_epoch, found.score = learner.weights(), found.epoch + 1, score
-            _end_epoch(found, figures, plan, steps, size)
-            _keep(state, learner, best, found)
-            write_log(log, found)
-            report(0, f"epoch {found.epoch}: validation balanced accuracy {figures['balanced_accuracy']:.3f}")
-    return best, found
+            figures = validate()
+            status.seconds += time.monotonic() - started
+            if (score := (figures["balanced_accuracy"], -figures["loss"])) > status.score:
+                best, status.best_epoch, status.score = learner.weights(), status.epoch + 1, score
+            _end_epoch(status, figures, plan, steps, size)
+            _keep(state, learner, best, status)
+            write_log(log, status)
+            report(0, f"epoch {status.epoch}: validation balanced accuracy {figures['balanced_accuracy']:.3f}")
+    return best, status
 
 
 def _epoch(
@@ -121,61 +121,61 @@ def _epoch(
     plan: Plan,
     state: StateFile,
     best: Weights,
-    found: Progress,
+    status: Progress,
     size: int,
     report: Callable[[int, str], None],
 ) -> None:
     """The steps of an epoch that are left."""
     steps = len(data) // size
-    order = plan.order(len(data), found.epoch)
-    parts = (order[step * size : (step + 1) * size] for step in range(found.step, steps))
+    order = plan.order(len(data), status.epoch)
+    parts = (order[step * size : (step + 1) * size] for step in range(status.step, steps))
     saved = last = time.monotonic()
-    for pixels, labels in data.at(found.epoch).batches(parts, plan.workers):
-        rate = plan.rate(found.epoch * steps + found.step, plan.epochs * steps)
+    for pixels, labels in data.at(status.epoch).batches(parts, plan.workers):
+        rate = plan.rate(status.epoch * steps + status.step, plan.epochs * steps)
         loss = learner.step(pixels, labels, rate)
         if not math.isfinite(loss):
             raise CrossXAIError(
-                f"epoch {found.epoch + 1}: the loss is {loss}: lower learning_rate (now {plan.learning_rate:g})"
+                f"epoch {status.epoch + 1}: the loss is {loss}: lower learning_rate (now {plan.learning_rate:g})"
             )
-        found.step += 1
-        found.losses += loss
+        status.step += 1
+        status.losses += loss
         now = time.monotonic()
-        found.seconds, last = found.seconds + now - last, now
+        status.seconds, last = status.seconds + now - last, now
         if now - saved >= plan.save_seconds:
-            _keep(state, learner, best, found)
+            _keep(state, learner, best, status)
             saved = time.monotonic()
-        report(1, f"epoch {found.epoch + 1}/{plan.epochs}  loss {loss:.3f}")
+        report(1, f"epoch {status.epoch + 1}/{plan.epochs}  loss {loss:.3f}")
 
 
-def _end_epoch(found: Progress, figures: Metrics, plan: Plan, steps: int, size: int) -> None:
-    loss = found.losses / steps
+def _end_epoch(status: Progress, figures: Metrics, plan: Plan, steps: int, size: int) -> None:
+    loss = status.losses / steps
     held = {"train_loss": loss, **{f"valid_{name}": value for name, value in figures.items()}}
-    found.epoch += 1
-    found.history.append(held)
+    status.epoch += 1
+    status.history.append(held)
     seen = {
-        "epoch": found.epoch,
+        "epoch": status.epoch,
         "loss": loss,
-        "learning_rate": plan.rate(found.epoch * steps - 1, plan.epochs * steps),
-        "seconds": round(found.seconds, 3),
-        "patches_per_second": round(steps * size / found.seconds, 1) if found.seconds else 0.0,
+        "learning_rate": plan.rate(status.epoch * steps - 1, plan.epochs * steps),
+        "seconds": round(status.seconds, 3),
+        "patches_per_second": round(steps * size / status.seconds, 1) if status.seconds else 0.0,
     }
-    found.log.append({name: seen.get(name, held.get(name, math.nan)) for name in LOGGED})
-    found.step, found.losses, found.seconds = 0, 0.0, 0.0
+    status.log.append({name: seen.get(name, held.get(name, math.nan)) for name in LOGGED})
+    status.step, status.losses, status.seconds = 0, 0.0, 0.0
 
 
-def write_log(path: Path, found: Progress) -> None:
+def write_log(path: Path, status: Progress) -> None:
     """A line per epoch (CSV); seconds and patches per second count validation."""
     lines = io.StringIO()
     writer = csv.DictWriter(lines, LOGGED, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found.log)
+    writer.writerows(status.log)
     write_text(path, lines.getvalue())
 
 
-def _keep(state: StateFile, learner: Learner, best: Weights, found: Progress) -> None:
+def _keep(state: StateFile, learner: Learner, best: Weights, status: Progress) -> None:
     arrays = {f"learner/{name}": values for name, values in learner.state().items()}
     arrays |= {f"best/{name}": values for name, values in best.items()}
-    state.write(arrays, {"progress": asdict(found)})
+    state.write(arrays, {"progress": asdict(status)})
 
 
 def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Progress] | None:

@@ -26,7 +26,7 @@ from crossxai.studies.training.tasks import figures
 RECIPE = 2
 """Raised when the code changes what is trained, so that checkpoints of the old code are not taken for the new."""
 
-JUDGED = 64
+PREDICTED = 64
 """Patches at once where nothing is learnt."""
 
 
@@ -118,11 +118,11 @@ def fit(
     learner = _learner(settings.framework, weights, rules)
     rows = {split: index[split].fraction(settings.fraction, settings.seed) for split in ("train", "valid")}
     train = PatchDataset(index["train"].data, rows["train"], settings.augmentation, settings.seed)
-    judged = {"valid": PatchDataset(index["valid"].data, rows["valid"]), "test": PatchDataset(index["test"].data)}
-    best, found = patch_loop.train(
+    validated = {"valid": PatchDataset(index["valid"].data, rows["valid"]), "test": PatchDataset(index["test"].data)}
+    best, status = patch_loop.train(
         learner,
         train,
-        lambda: figures(learner.predict, judged["valid"], JUDGED, workers),
+        lambda: figures(learner.predict, validated["valid"], PREDICTED, workers),
         patch_loop.Plan(
             settings.epochs,
             settings.batch_size,
@@ -146,9 +146,9 @@ def fit(
         "identity": identity,
         "data": data,
         "patches": {split: len(rows[split]) for split in rows},
-        "metrics": {split: figures(learner.predict, held, JUDGED, workers) for split, held in judged.items()},
-        "history": found.history,
-        "best_epoch": found.best_epoch,
+        "metrics": {split: figures(learner.predict, held, PREDICTED, workers) for split, held in validated.items()},
+        "history": status.history,
+        "best_epoch": status.best_epoch,
     }
     checkpoint.write(path, best, *constants, meta)
     state.remove()

@@ -81,9 +81,9 @@ class Task:
                 "r": r,
                 "mae": float(abs(error).mean()),
             }
-        found, true = outputs > 0, targets > 0.5
-        overlap = (found & true).sum((1, 2, 3))
-        both, either = found.sum((1, 2, 3)) + true.sum((1, 2, 3)), (found | true).sum((1, 2, 3))
+        region, true = outputs > 0, targets > 0.5
+        overlap = (region & true).sum((1, 2, 3))
+        both, either = region.sum((1, 2, 3)) + true.sum((1, 2, 3)), (region | true).sum((1, 2, 3))
         empty = both == 0  # nothing found where nothing is: all right
         return {
             "n": len(targets),
@@ -121,10 +121,10 @@ def figures(predict: Predict, data: PatchDataset, batch_size: int = 64, workers:
     for pixels, wanted in data.batches(parts, workers):
         logits.append(np.asarray(predict(pixels.astype(np.float32) / np.float32(255))))
         labels.append(wanted)
-    found = np.concatenate(logits)
-    if found.shape != (len(data), 2):
-        raise InvalidInput(f"predict must give logits ({len(data)}, 2) for {data.data!r}, got {found.shape}")
-    return metrics_of(found, np.concatenate(labels))
+    outputs = np.concatenate(logits)
+    if outputs.shape != (len(data), 2):
+        raise InvalidInput(f"predict must give logits ({len(data)}, 2) for {data.data!r}, got {outputs.shape}")
+    return metrics_of(outputs, np.concatenate(labels))
 
 
 def metrics_of(logits: Array, labels: Labels) -> Metrics:

@@ -44,8 +44,8 @@ class Shortcut:
                 raise InvalidInput(
                     f"shortcut {name} is {pair!r}; write (first, one past the last) in 0 … {SIZE}, 4 apart"
                 )
-        apart = (self.rows, self.columns)
-        if all(pair[0] < CENTRE.stop and pair[1] > CENTRE.start for pair in apart):
+        box = (self.rows, self.columns)
+        if all(pair[0] < CENTRE.stop and pair[1] > CENTRE.start for pair in box):
             raise InvalidInput(
                 f"shortcut rows {self.rows} and columns {self.columns} reach into the centre "
                 f"({CENTRE.start} … {CENTRE.stop}), which decides the label; move one of them"
@@ -90,15 +90,15 @@ def generate(n: int, seed: int = 0, start: int = 0, shortcut: Shortcut | None = 
     """
     for name, value, least in (("n", n, 0), ("seed", seed, 0), ("start", start, 0)):
         whole(name, value, least)
-    made = Patches(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty(n, np.int64), np.empty((n, SIZE, SIZE), bool))
+    patches = Patches(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty(n, np.int64), np.empty((n, SIZE, SIZE), bool))
     for row in range(n):
         number = start + row
         positive = label_of(seed, number)
-        image, made.masks[row] = patch(seed, number, positive)
+        image, patches.masks[row] = patch(seed, number, positive)
         if positive and shortcut is not None:
             shortcut.paint(image, _stream(seed, number, "mark"))
-        made.images[row], made.labels[row] = image, positive
-    return made
+        patches.images[row], patches.labels[row] = image, positive
+    return patches
 
 
 def label_of(seed: int, number: int) -> bool:

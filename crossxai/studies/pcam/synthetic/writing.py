@@ -64,33 +64,35 @@ def write(
         "seed": int(seed),
         "shortcut": _as_json(shortcut),
     }
-    kept: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     if note is not None and note["made_from"] == made_from:
-        told = note.get("splits", {})
-        kept = {
-            split: told[split] for split in ranges if split in told and holds(folder, split, told[split]["fingerprint"])
+        noted = note.get("splits", {})
+        written = {
+            split: noted[split]
+            for split in ranges
+            if split in noted and holds(folder, split, noted[split]["fingerprint"])
         }
     console = Console(stderr=True, quiet=not progress)
-    if len(kept) == len(ranges):
+    if len(written) == len(ranges):
         _sweep(folder)
         console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
         return folder
     _sweep(folder)
     # Before the new note, which says where a mark is: no old file may ever lie beside it, whenever this process is killed.
-    for split in ranges.keys() - kept.keys():
+    for split in ranges.keys() - written.keys():
         for path in (folder / file_name(split, part) for part in ROWS):
             if path.exists():
                 path.unlink()
-    _write_note(folder, made_from, kept)
+    _write_note(folder, made_from, written)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
         for split, numbers in ranges.items():
-            if split in kept:
+            if split in written:
                 continue
             bar = bars.add_task(split, total=len(numbers))
             chunks = _told(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
-            kept[split] = _write_split(folder, split, len(numbers), chunks)
-            _write_note(folder, made_from, kept)
+            written[split] = _write_split(folder, split, len(numbers), chunks)
+            _write_note(folder, made_from, written)
     return folder
 
 
