@@ -14,6 +14,7 @@ from crossxai.report import (
     analysis,
     certainty,
     comparison,
+    control_findings,
     map_findings,
     modality_findings,
     places,
@@ -62,6 +63,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()
     """Everything worth saying, most important first."""
     facts = [
         *score_findings.facts(run, rows),
+        *control_findings.facts(run, rows),
         *region_findings.facts(run, rows),
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
