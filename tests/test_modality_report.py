@@ -87,7 +87,7 @@ def test_explainers_that_disagree_with_the_model_are_named(tmp_path: Path) -> No
     finding = found_by(made)["leading_modality"]
     assert isinstance(finding.facts, LeadingModality)
     leading = finding.facts.leading["fused"]
-    assert (leading.modality, leading.asked, len(leading.other)) == ("ct", 2, 2)
+    assert (leading.modality, leading.explainers, len(leading.other)) == ("ct", 2, 2)
     answers = leading.other["captum.integrated_gradients"]
     assert [(a.of, a.modality) for a in answers] == [("mean", "table"), ("sum", "table")]
     assert answers[0].share.mean > 0.99

@@ -232,12 +232,12 @@ def _power(values: Array) -> tuple[float, int, float, int]:
     spreads = [statistics.spread(values[:, i], values[:, j]) for i, j in pairs]
     n, sd = len(values), float(np.median(spreads))
     typical = statistics.detectable(n, sd).difference if math.isfinite(sd) else math.inf
-    apart = np.abs(values.mean(axis=0) - values[:, 0].mean())
-    different = np.flatnonzero(apart > 1e-8 * np.abs(values).max())
+    gaps = np.abs(values.mean(axis=0) - values[:, 0].mean())
+    different = np.flatnonzero(gaps > 1e-8 * np.abs(values).max())
     if n < 2 or not different.size:
         return typical, 0, 0.0, 0
     runner = int(different[0])
-    seen, own = float(apart[runner]), statistics.spread(values[:, 0], values[:, runner])
+    seen, own = float(gaps[runner]), statistics.spread(values[:, 0], values[:, runner])
     return typical, runner, seen, statistics.samples_needed(seen, own).n
 
 

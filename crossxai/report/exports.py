@@ -38,12 +38,12 @@ def scores(contents: Contents) -> list[dict[str, Any]]:
     for model in contents.run.models:
         for label, e in contents.run.of(model).items():
             about = (model, e.framework, label, e.explainer, e.library, e.profile)
-            for metric, found in e.scores.items():
-                extras = [found.extras.get(key) for key in ("tie_rate", "area_share")]
+            for metric, held in e.scores.items():
+                extras = [held.extras.get(key) for key in ("tie_rate", "area_share")]
                 for i, sample in enumerate(e.ids):
                     own = [float(x[i]) if x is not None else math.nan for x in extras]
                     kind = e.degenerate[i] if i < len(e.degenerate) else ""
-                    line = (*about, metric, found.higher_is_better, sample, float(found.value[i]), *own, kind)
+                    line = (*about, metric, held.higher_is_better, sample, float(held.value[i]), *own, kind)
                     lines.append(dict(zip(SCORES, line, strict=True)))
     return lines
 

@@ -112,23 +112,23 @@ def tables(run: Run) -> list[Table]:
     names = tuple(m.name for m in run.samples.modalities)
     if len(names) < 2:
         return []
-    found = []
+    every = []
     for model in run.models:
         rows = [_row(run, e) for e in run.of(model).values() if ok(e)]
         rows.sort(key=lambda r: (not r.ablation, r.control))
         if any(r.answers for r in rows):
-            found.append(_table(run, model, names, rows))
-    return found
+            every.append(_table(run, model, names, rows))
+    return every
 
 
 def units(run: Run, explanation: Explanation) -> list[Array]:
     """A map's relevance per unit (n, *units), of each modality in the run's order; all of them must be there."""
-    found = []
+    maps = []
     for m in run.samples.modalities:
         values, given = explanation.values[m.name], run.samples.inputs[m.name]
         one = reduce_channels(values.astype(np.float64)) if m.spatial else values.astype(np.float64)
-        found.append(np.broadcast_to(one, given.shape[:-1] if m.spatial else given.shape))
-    return found
+        maps.append(np.broadcast_to(one, given.shape[:-1] if m.spatial else given.shape))
+    return maps
 
 
 def _row(run: Run, explanation: Explanation) -> Row:
@@ -152,19 +152,19 @@ def _row(run: Run, explanation: Explanation) -> Row:
     )
 
 
-def _shares(names: Sequence[str], found: Numbers, parts: Numbers | None = None) -> Shares:
+def _shares(names: Sequence[str], shares: Numbers, parts: Numbers | None = None) -> Shares:
     def summaries(columns: Numbers) -> dict[str, Summary]:
         finite = np.where(np.isfinite(columns), columns, np.nan)
         return {name: statistics.summarise(finite[:, i]) for i, name in enumerate(names)}
 
-    return Shares(summaries(found), found, {} if parts is None else summaries(parts))
+    return Shares(summaries(shares), shares, {} if parts is None else summaries(parts))
 
 
 def _table(run: Run, model: str, names: tuple[str, ...], rows: Sequence[Row]) -> Table:
     """The table of one model, and its words."""
     table = Table(model, names, tuple(rows), (), "")
     truth = table.ablation
-    asked = [r for r in rows if r.answers and not r.control and not r.ablation]
+    explainers = [r for r in rows if r.answers and not r.control and not r.ablation]
     sizes = [
         math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
         for m in run.samples.modalities
@@ -184,7 +184,7 @@ def _table(run: Run, model: str, names: tuple[str, ...], rows: Sequence[Row]) ->
             standard_units=tuple(name for entry in entries for name in entry.get("standard_units", [])),
             ablation=truth.shares if truth else {},
             leader=truth.leader if truth else "",
-            leading={r.label: {of: s.leader for of, s in r.answers.items()} for r in asked},
+            leading={r.label: {of: s.leader for of, s in r.answers.items()} for r in explainers},
         )
     )
     return replace(table, sentences=words.points, why=words.headline)
@@ -195,10 +195,10 @@ def disagreeing(table: Table) -> dict[str, dict[str, str]]:
     truth = table.ablation
     if truth is None or not truth.leader:
         return {}
-    found: dict[str, dict[str, str]] = {}
+    others: dict[str, dict[str, str]] = {}
     for row in table.rows:
         if not row.control and not row.ablation:
             other = {of: s.leader for of, s in row.answers.items() if s.leader and s.leader != truth.leader}
             if other:
-                found[row.label] = other
-    return found
+                others[row.label] = other
+    return others

@@ -40,7 +40,7 @@ class Leading:
 
     modality: str
     share: Summary
-    asked: int
+    explainers: int
     other: Mapping[str, tuple[Answer, ...]]
 
 

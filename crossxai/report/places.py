@@ -87,7 +87,7 @@ class Places:
 
 def places(run: Run) -> list[Places]:
     """One per modality that is an image and has maps; nothing for other runs."""
-    return [found for m in run.samples.modalities if m.axes[:-1] == ("y", "x") and (found := _places(run, m)).found]
+    return [placed for m in run.samples.modalities if m.axes[:-1] == ("y", "x") and (placed := _places(run, m)).found]
 
 
 def groups(run: Run) -> tuple[Group, ...]:
@@ -96,7 +96,7 @@ def groups(run: Run) -> tuple[Group, ...]:
     if run.samples.task != "classification" or not 2 <= len(classes) <= MOST_CLASSES:
         return (Group("all", tuple(range(run.n))),)
     rows = {k: tuple(np.flatnonzero(labels == k).tolist()) for k in reversed(range(len(classes)))}
-    return tuple(Group(classes[k], found) for k, found in rows.items() if found)
+    return tuple(Group(classes[k], members) for k, members in rows.items() if members)
 
 
 def tiles_of(maps: npt.NDArray[Any]) -> Numbers:
@@ -139,15 +139,15 @@ def relevance(run: Run, explanation: Explanation, modality: Modality) -> Numbers
 def _places(run: Run, modality: Modality) -> Places:
     height, width = run.samples.inputs[modality.name].shape[1:3]
     rim = max(1, min(height, width) // RIM)
-    chosen, found = groups(run), []
+    chosen, listed = groups(run), []
     if min(height, width) >= GRID:
         for model in run.models:
             for e in run.of(model).values():
                 if ok(e) and modality.name in e.values and ordering(e):
-                    found += _of(run, e, modality, chosen, rim)
-    area = tiles_of(np.full((1, height, width), 1 / (height * width)))[0] if found else np.empty(0)
+                    listed += _of(run, e, modality, chosen, rim)
+    area = tiles_of(np.full((1, height, width), 1 / (height * width)))[0] if listed else np.empty(0)
     inside = float(border(height, width, rim).mean())
-    return Places(modality.name, height, width, chosen, area, rim, inside, tuple(found))
+    return Places(modality.name, height, width, chosen, area, rim, inside, tuple(listed))
 
 
 def _of(run: Run, explanation: Explanation, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
@@ -157,7 +157,7 @@ def _of(run: Run, explanation: Explanation, modality: Modality, chosen: Sequence
     points = pointing(maps, middle)
     edge = border(height, width, rim)
     usable = np.asarray(np.isfinite(every).all(axis=(1, 2)))
-    found = []
+    listed = []
     for group in chosen:
         rows = np.array([row for row in group.rows if usable[row]], int)
         if not len(rows):
@@ -170,12 +170,12 @@ def _of(run: Run, explanation: Explanation, modality: Modality, chosen: Sequence
         }
         about = (explanation.model, explanation.label, is_control(explanation), group)
         at_edge = float(part[:, edge].sum(axis=1).mean())
-        found.append(
+        listed.append(
             Place(
                 *about, part.mean(axis=0), tiles_of(part), at_edge, masks, float(points[rows].mean()), len(group.rows)
             )
         )
-    return found
+    return listed
 
 
 def _in(part: Numbers, masks: npt.NDArray[np.bool_]) -> tuple[float, float] | None:

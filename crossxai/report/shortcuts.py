@@ -26,7 +26,7 @@ gets a fourth of the Grad-CAM of a ResNet-18 that goes by nothing else."""
 FIRST = 2 / 3
 """In which share of the samples it must be the largest of the nine tiles."""
 FEWEST = 4
-"""Samples below which nothing is said: two of three in one tile is no pattern."""
+"""Samples below which there is no finding: two of three in one tile is no pattern."""
 WINDOW = 8
 """The side of the window that narrows a place down is the image's over this: 12 pixels of 96."""
 MOVES = 0.05
@@ -37,14 +37,14 @@ MOVES = 0.05
 class Suspect:
     """A tile that most explainers of a model point at in most samples of a group.
 
-    agreeing: the places that do; asked: those of all explainers that were looked at.
+    agreeing: the places that do; explainers: those of all explainers.
     """
 
     model: str
     group: Group
     tile: int
     agreeing: tuple[Place, ...]
-    asked: tuple[Place, ...]
+    explainers: tuple[Place, ...]
 
     @property
     def share(self) -> float:
@@ -134,7 +134,7 @@ class Steepest:
 class Shortcut(Fact):
     """A place off the centre that most explainers of a model point at in most samples of a group.
 
-    tile: its name; area: its share of the area; share, centre: mean shares of those that agree; asked: explainers looked at.
+    tile: its name; area: its share of the area; share, centre: mean shares of those that agree; explainers: how many there are.
     modality: "" if there is only one. group: "" for all samples. window: narrows the place down. elsewhere, groups: the same
     explainers on the other models, and for the other groups. deleted, steepest: what the model's score says.
     """
@@ -151,7 +151,7 @@ class Shortcut(Fact):
     centre: float
     centre_area: float
     agreeing: tuple[Pointer, ...]
-    asked: int
+    explainers: int
     window: Window
     masks: tuple[MaskShare, ...]
     elsewhere: tuple[Elsewhere, ...]
@@ -169,35 +169,37 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
     """Tiles off the centre that half of a model's explainers or more, and two methods if there are so many, put first: each gives
     `TIMES` its area's share on average, and more than to any other tile in `FIRST` of the samples. Left out: a tile where
     the evidence is known to lie, and one that a control gives as much, which never looks at the model."""
-    found = []
+    suspected = []
     for model in run.models:
         for group in where.groups:
             here = where.of(model, group.name)
-            asked = tuple(p for p in here if not p.control and len(p.tiles) >= FEWEST)
+            explainers = tuple(p for p in here if not p.control and len(p.tiles) >= FEWEST)
             blind = [p for p in here if p.control and _explainer(run, p) != ORACLE]
             truth = places.known(run, where.modality, group)
             for number in range(len(NAMES)):
                 agreeing = tuple(
-                    p for p in asked if p.shares[number] >= TIMES * where.area[number] and p.first[number] >= FIRST
+                    p for p in explainers if p.shares[number] >= TIMES * where.area[number] and p.first[number] >= FIRST
                 )
                 # One method in two libraries is one witness: a bias of where it looks would count twice.
-                enough = 2 * len(agreeing) >= len(asked) and _methods(run, agreeing) >= min(2, _methods(run, asked))
+                enough = 2 * len(agreeing) >= len(explainers) and _methods(run, agreeing) >= min(
+                    2, _methods(run, explainers)
+                )
                 if number == CENTRE or not agreeing or not enough or truth[number] >= TIMES * where.area[number]:
                     continue
-                suspect = Suspect(model, group, number, agreeing, asked)
+                suspect = Suspect(model, group, number, agreeing, explainers)
                 if all(p.shares[number] < suspect.share for p in blind):
-                    found.append(suspect)
-    return found
+                    suspected.append(suspect)
+    return suspected
 
 
-def facts(run: Run, found: Sequence[Places]) -> list[Fact]:
+def facts(run: Run, everywhere: Sequence[Places]) -> list[Fact]:
     """One fact per model and place; nothing where explanations look where they should, or anywhere else by turns."""
-    said: list[Fact] = []
-    for where in found:
+    collected: list[Fact] = []
+    for where in everywhere:
         # A place that several classes share is told of the first, the positives; the others are a point of it.
         once = {(s.model, s.tile): s for s in reversed(suspects(run, where))}
-        said += [_shortcut(run, where, suspect) for suspect in reversed(once.values())]
-    return said
+        collected += [_shortcut(run, where, suspect) for suspect in reversed(once.values())]
+    return collected
 
 
 def _shortcut(run: Run, where: Places, suspect: Suspect) -> Shortcut:
@@ -222,7 +224,7 @@ def _shortcut(run: Run, where: Places, suspect: Suspect) -> Shortcut:
         agreeing=tuple(
             Pointer(p.label, float(p.shares[tile]), round(p.first[tile] * len(p.tiles)), len(p.tiles)) for p in ordered
         ),
-        asked=len(suspect.asked),
+        explainers=len(suspect.explainers),
         window=_window(where, suspect),
         masks=_masks(suspect),
         elsewhere=tuple(x for m in run.models if m != suspect.model for x in elsewhere(m, m, suspect.group.name)),
@@ -238,7 +240,7 @@ def _window(where: Places, suspect: Suspect) -> Window:
     Together, because each coarse map spreads over what is beside the place in its own way.
     """
     side = max(2, min(where.height, where.width) // WINDOW)
-    together = np.mean([p.mean for p in suspect.asked], axis=0)
+    together = np.mean([p.mean for p in suspect.explainers], axis=0)
     inside = together * places.tile(where.height, where.width, suspect.tile)
     held = uniform_filter(inside, side, mode="constant", origin=-(side // 2)) * side * side
     held = held[: where.height - side + 1, : where.width - side + 1]
@@ -249,24 +251,24 @@ def _window(where: Places, suspect: Suspect) -> Window:
 
 def _masks(suspect: Suspect) -> tuple[MaskShare, ...]:
     """What the data's own masks get of those that agree, beside their area."""
-    found = []
+    shares = []
     for name in sorted({name for p in suspect.agreeing for name in p.masks}):
         held = {p.label: p.masks[name] for p in suspect.agreeing if name in p.masks}
         area = next(iter(held.values()))[1]
-        found.append(MaskShare(name, area, {label: share for label, (share, _) in held.items()}))
-    return tuple(found)
+        shares.append(MaskShare(name, area, {label: share for label, (share, _) in held.items()}))
+    return tuple(shares)
 
 
 def _deleted(run: Run, where: Places, suspect: Suspect, metric: str) -> tuple[Deleted, ...]:
     """What the model's own score does when the place goes, or what should decide, from the deletion curves that the run holds."""
-    rows, found = np.array(suspect.group.rows), []
+    rows, deletions = np.array(suspect.group.rows), []
     # A control that marks the place itself deletes it and nothing else; the known truth of the label, what should decide.
     for e in run.of(suspect.model).values():
         if is_control(e) and e.explainer == ORACLE and ok(e) and metric in e.scores:
             after = _after(run, where, e, metric, rows)
             if after is not None:
-                found.append(Deleted(e.label, after[0], after[1], bool(after[2][suspect.tile] > 0.5)))
-    return tuple(sorted(found, key=lambda d: not d.inside))
+                deletions.append(Deleted(e.label, after[0], after[1], bool(after[2][suspect.tile] > 0.5)))
+    return tuple(sorted(deletions, key=lambda d: not d.inside))
 
 
 def _after(
@@ -328,12 +330,12 @@ def _curve_at(explanation: Explanation, metric: str, rows: Rows, share: float) -
     return float(scores.fractions[step]), float(curve[:, 0].mean()), float(curve[:, step].mean())
 
 
-def _mean(found: Sequence[Place], number: int) -> float:
-    return float(np.mean([p.shares[number] for p in found])) if found else math.nan
+def _mean(chosen: Sequence[Place], number: int) -> float:
+    return float(np.mean([p.shares[number] for p in chosen])) if chosen else math.nan
 
 
-def _methods(run: Run, found: Sequence[Place]) -> int:
-    return len({method(_explainer(run, p)) for p in found})
+def _methods(run: Run, chosen: Sequence[Place]) -> int:
+    return len({method(_explainer(run, p)) for p in chosen})
 
 
 def _explainer(run: Run, place: Place) -> str:

@@ -95,14 +95,14 @@ def _best(run: Run, rows: Sequence[Row], metrics: Sequence[str], beat: Sequence[
             for row, place in zip(chosen, places, strict=True):
                 ranks[row.label].append(float(place))
     best = min(beat, key=lambda label: float(np.mean(ranks[label])))
-    apart = {
+    different = {
         label
         for metric in metrics
         for model in run.models
         for label, test in analysis.against(run, model, metric, best, libraries_only=True).items()
         if test.verdict in ("better", "worse")
     }
-    return best, tuple(x for x in beat if x != best and x not in apart)
+    return best, tuple(x for x in beat if x != best and x not in different)
 
 
 def _needed(run: Run, metrics: Sequence[str]) -> int:
