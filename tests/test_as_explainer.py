@@ -116,7 +116,10 @@ def test_a_noise_tunnel_and_a_layer_s_name(net: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["class", "name", "factory", "object"])
-@pytest.mark.parametrize("name", ["GradCAM", "HiResCAM", "GradCAMPlusPlus", "EigenCAM", "AblationCAM"])
+@pytest.mark.parametrize(
+    "name",
+    ["GradCAM", "HiResCAM", "GradCAMPlusPlus", "EigenCAM", pytest.param("AblationCAM", marks=pytest.mark.process)],
+)
 def test_grad_cam_s_own_numbers(net: Any, name: str, way: str) -> None:
     question, kind = asked(net), getattr(pytorch_grad_cam, name)
     with kind(net, [net.layer4]) as library:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_another_keras_backend_is_named() -> None:
         "except Exception as e: print(type(e).__name__, e)"
     )
     done = python(code, KERAS_BACKEND="torch")
-    assert "InvalidInput Keras runs on torch, KerasModel needs TensorFlow: set KERAS_BACKEND=tensorflow" in done.stdout
+    assert re.search("^InvalidInput .*torch.*KERAS_BACKEND=tensorflow", done.stdout)
 
 
 BLOCK = """
@@ -128,7 +129,7 @@ def test_a_missing_library_is_named_with_its_extra(blocked: str, name: str, extr
         "except crossxai.MissingDependency as e: print('SAID', e)"
     )
     done = python(code)
-    assert f"SAID {name} needs {blocked}, which is not installed: pip install 'crossxai[{extra}]'" in done.stdout, done
+    assert re.search(rf"SAID {name} .*{blocked}.*pip install 'crossxai\[{extra}\]'", done.stdout), done
 
 
 @pytest.mark.process

@@ -306,9 +306,7 @@ def test_mirrors(get: Callable[..., Path], server: Server, published: Published,
 def test_nobody_listens(get: Callable[..., Path], server: Server) -> None:
     url = server.url
     server.stop()
-    with pytest.raises(
-        InvalidFile, match=r"no connection \(.*refused\); given up after 3 attempts that brought nothing; 0 of"
-    ):
+    with pytest.raises(InvalidFile, match=r"\(.*refused\).* 3 attempts .* 0 of"):
         get(mirror=url)
 
 
