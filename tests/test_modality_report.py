@@ -20,7 +20,7 @@ from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, comparison, modalities, run_figures, scorecard
 from crossxai.report.contents import find
-from crossxai.report.html import _environment
+from crossxai.report.html import environment
 from crossxai.report.modality_findings import HardlyUsed, LeadingModality, Uninformative, facts
 from crossxai.report.plots import decomposition, modality_shares, overlay, pair, table_bars
 from crossxai.report.plots.grids import representative_samples
@@ -34,9 +34,9 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def rendered(template: str, **context: Any) -> str:
-    environment = _environment(template.endswith(".html.j2"))
-    environment.filters["small"] = small
-    return environment.get_template(template).render(context)
+    templates = environment(template.endswith(".html.j2"))
+    templates.filters["small"] = small
+    return templates.get_template(template).render(context)
 
 
 def found_by(made: Run) -> dict[str, Finding]:

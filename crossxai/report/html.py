@@ -35,22 +35,23 @@ def write_page(contents: Contents) -> Path:
     """Write report.html and report.md in the run's directory; return the path of the page."""
     context = _context(contents)
     directory = contents.run.directory
-    write_text(directory / "report.md", _environment(False).get_template("report.md.j2").render(context))
+    write_text(directory / "report.md", environment(False).get_template("report.md.j2").render(context))
     page = directory / "report.html"
-    write_text(page, _environment(True).get_template("report.html.j2").render(context, **_pictures(contents)))
+    write_text(page, environment(True).get_template("report.html.j2").render(context, **_pictures(contents)))
     return page
 
 
-def _environment(escaped: bool) -> Environment:
+def environment(escaped: bool) -> Environment:
+    """The templates with the filters that write numbers and names; escaped: for HTML."""
     # Markdown is no HTML, but readers of Markdown pass HTML through: `text` below takes its teeth out.
-    environment = Environment(
+    templates = Environment(
         loader=PackageLoader("crossxai.report", "templates"),
         autoescape=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    templates.filters |= {
         "num": words.number,
         "signed": words.signed,
         "brief": words.brief,
@@ -71,7 +72,7 @@ def _environment(escaped: bool) -> Environment:
         "sort": _sort_key,
         "breakable": _breakable,
     }
-    return environment
+    return templates
 
 
 def _code(text: str) -> Markup:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import crossxai
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
-from crossxai.report.html import _environment
+from crossxai.report.html import environment
 from crossxai.report.plots.pictures import uri
 from crossxai.studies.medical import ct, exploratory, exploratory_table, mri
 from crossxai.studies.medical.samples import TASKS, MedicalSet
@@ -43,7 +43,7 @@ def write_card(sets: Mapping[str, MedicalSet], path: Path, settings: Mapping[str
         "ct": ct,
         "mri": mri,
     }
-    write_text(path, _environment(True).get_template("data_card.html.j2").render(context))
+    write_text(path, environment(True).get_template("data_card.html.j2").render(context))
     return path
 
 
