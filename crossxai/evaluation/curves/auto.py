@@ -92,12 +92,11 @@ def scores(
     attributions: Sequence[Attribution],
     metrics: Sequence[CurveOptions],
     progress: Callable[[int], object] = lambda _: None,
-) -> list[list[Scores]]:
-    """Scores [attribution][metric] of curves with `steps="auto"`, without curves; each metric's seed is that of its draws."""
+) -> list[Scores]:
+    """Scores of attributions × metrics, row by row, for `steps="auto"`: no curves; each metric's seed is that of its draws."""
     masking = Masking(question)
     lines = _own_lines(masking, question, attributions, metrics)
-    estimates = iter(_estimates(masking, lines, 0.95, progress))
-    return [[next(estimates).scores() for _ in metrics] for _ in attributions]
+    return [estimate.scores() for estimate in _estimates(masking, lines, 0.95, progress)]
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]) -> int:

@@ -77,32 +77,33 @@ def evaluate(
     attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the
     model is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
-    plan = _Plan(question, attributions, _whole(metrics))
+    plan, estimated = _Plan(question, attributions, _curves(metrics)), _curves(metrics, auto=True)
     copies = plan.copies()
     others = {id(m): _cost(question, m) for m in metrics if not isinstance(m, Curve) or m.auto}
     numbers = (len(copies) + len(attributions) * sum(others.values())) * sum(v[0].size for v in question.inputs)
     quick = question.folded() if numbers >= LONG else question
     plan.masking.score(copies, progress, quick)
-    estimated = iter([s for row in auto.scores(quick, attributions, _auto(metrics), progress) for s in row])
-    curves = iter([plan.scores(line) for line in plan.lines])
-
-    def one(metric: Metric, attribution: Attribution) -> Scores:
-        if isinstance(metric, Curve):
-            return next(estimated if metric.auto else curves)
-        scores = metric(quick if getattr(metric, "needs", "") == "scores" else question, attribution)
-        if cost := others[id(metric)]:
-            progress(cost)
-        return scores
-
-    return [[one(m, a) for m in metrics] for a in attributions]
+    areas = iter(auto.scores(quick, attributions, estimated, progress) if estimated else [])
+    lines = iter(plan.lines)
+    table: list[list[Scores]] = []
+    for attribution in attributions:
+        table.append([])
+        for metric in metrics:
+            if isinstance(metric, Curve):
+                table[-1].append(next(areas) if metric.auto else plan.scores(next(lines)))
+                continue
+            table[-1].append(metric(quick if getattr(metric, "needs", "") == "scores" else question, attribution))
+            if cost := others[id(metric)]:
+                progress(cost)
+    return table
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
     """Forward passes (single images, not batches) that `evaluate` spends: exact for curves; at most, for `steps="auto"` with a
     precision; as they announce them, for other metrics, for maps that are all finite."""
     others = sum(_cost(question, m) for m in metrics if not isinstance(m, Curve))
-    own = len(_Plan(question, attributions, _whole(metrics)).copies()) + len(attributions) * others
-    return own + auto.passes(question, attributions, _auto(metrics))
+    own = len(_Plan(question, attributions, _curves(metrics)).copies()) + len(attributions) * others
+    return own + auto.passes(question, attributions, _curves(metrics, auto=True))
 
 
 def memory(question: Question, attributions: Sequence[Attribution], metrics: Sequence[Metric]) -> int:
@@ -116,7 +117,7 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
     1000 · n for each. A fill of yours takes what it takes, and so do fills that read the mask.
     `benchmarks/memory.py` measures beside it.
     """
-    whole, estimated, size = _whole(metrics), _auto(metrics), 0
+    whole, estimated, size = _curves(metrics), _curves(metrics, auto=True), 0
     if whole:
         plan = _Plan(question, attributions, whole)
         images = len(plan.copies())
@@ -238,12 +239,9 @@ def _counts(maps: RankedMaps, metric: Curve) -> tuple[npt.NDArray[np.intp], npt.
     return counts, lengths
 
 
-def _whole(metrics: Sequence[Metric]) -> list[Curve]:
-    return [m for m in metrics if isinstance(m, Curve) and not m.auto]
-
-
-def _auto(metrics: Sequence[Metric]) -> list[Curve]:
-    return [m for m in metrics if isinstance(m, Curve) and m.auto]
+def _curves(metrics: Sequence[Metric], auto: bool = False) -> list[Curve]:
+    """The curves among metrics: those that are scored whole, or those whose area is estimated."""
+    return [m for m in metrics if isinstance(m, Curve) and m.auto == auto]
 
 
 def _cost(question: Question, metric: Metric) -> int:

@@ -51,11 +51,6 @@ class Order(NamedTuple):
     positions: Positions
     ends: Positions | None = None
 
-    @property
-    def total(self) -> int:
-        """Number of positions."""
-        return len(self.positions)
-
     def hidden(self, count: int, inserts: bool) -> Positions:
         """The positions that the fill replaces."""
         end = count if self.ends is None else int(self.ends[count])
@@ -66,11 +61,6 @@ class Subsets(NamedTuple):
     """Masks (subsets, units) that are no order's beginnings; a copy's `units` is the number of its subset, from 1."""
 
     masks: Masks
-
-    @property
-    def total(self) -> int:
-        """Number of positions."""
-        return int(self.masks.shape[1])
 
     def hidden(self, count: int, inserts: bool) -> Positions:
         """The positions that the fill replaces."""
@@ -105,6 +95,7 @@ class _Kind(NamedTuple):
     place: int
     fill: Fill
     filled: Filled
+    imputes: bool
 
 
 class _Filling(NamedTuple):
@@ -146,20 +137,20 @@ class Masking:
 
     def fill(self, fills: Mapping[str, FillLike], seed: int = 0, trail: tuple[int, ...] = ()) -> int:
         """The number of what replaces the units of these modalities; raises as `fills.filled` does where a fill does not fit."""
-        kinds = tuple(self._kind(self._places[name], resolve(fill)) for name, fill in fills.items())
-        entry = _Filling(kinds, seed if any(imputes(self._kinds[kind].fill) for kind in kinds) else 0, trail)
+        kinds = []
+        for name, given in fills.items():
+            place, one = self._places[name], resolve(given)
+            same = (number for number, kind in enumerate(self._kinds) if (kind.place, kind.fill) == (place, one))
+            kinds.append(next(same, len(self._kinds)))
+            if kinds[-1] == len(self._kinds):
+                modality, values = self.question.model.modalities[place], self.question.inputs[place]
+                filled(one, modality, values[:1])  # refused before any pass
+                self._kinds.append(_Kind(place, one, Filled(one, modality, values), imputes(one)))
+        draws = any(self._kinds[kind].imputes for kind in kinds)
+        entry = _Filling(tuple(kinds), seed if draws else 0, trail)
         if entry not in self.fills:
             self.fills.append(entry)
         return self.fills.index(entry)
-
-    def _kind(self, place: int, fill: Fill) -> int:
-        for number, kind in enumerate(self._kinds):
-            if (kind.place, kind.fill) == (place, fill):
-                return number
-        modality, values = self.question.model.modalities[place], self.question.inputs[place]
-        filled(fill, modality, values[:1])  # refused before any pass
-        self._kinds.append(_Kind(place, fill, Filled(fill, modality, values)))
-        return len(self._kinds) - 1
 
     def order(self, modalities: Sequence[Modality], source: Source, units: int | Positions) -> int:
         """The number of an order of removal over the units of these modalities, numbered one after the other."""
@@ -211,7 +202,7 @@ class Masking:
         none, all_of_it = (number == units, number == 0) if inserts else (number == 0, number == units)
         if not self.fills[fill].trail:
             inner = np.where(all_of_it, self._family(-1, fill, False, 1), inner)
-        return self.untouched(rows) + np.where(none, 0, inner)
+        return np.asarray(rows, np.int64)[:, None] * SAMPLE + np.where(none, 0, inner)
 
     def decode(self, codes: Codes) -> Iterable[Copy]:
         """The copies behind codes (m,)."""
@@ -280,40 +271,40 @@ class Masking:
         )
         for j, copy in enumerate(self.decode(codes)):
             if copy.fill >= 0:
-                self._mask(tuple(values[j] for values in inputs), copy)
+                self._mask(inputs, j, copy)
         return inputs
 
-    def _mask(self, values: Inputs, copy: Copy) -> None:
-        """Overwrite one copy's hidden positions in place."""
+    def _mask(self, inputs: Inputs, j: int, copy: Copy) -> None:
+        """Overwrite the hidden positions of copy j of a batch in place."""
         filling = self.fills[copy.fill]
         if copy.order < 0:
             for kind in filling.kinds:
-                self._replace(values[self._kinds[kind].place], copy.row, kind, filling.seed)
+                self._replace(inputs[self._kinds[kind].place][j], copy.row, kind, filling.seed)
             return
         own = self._order(copy)
         positions = own.hidden(copy.units, copy.inserts)
         if filling.trail:
             (kind,) = filling.kinds
-            values[self._kinds[kind].place][...] = self._refilled(copy, own, kind, filling.trail)
+            inputs[self._kinds[kind].place][j] = self._refilled(copy, own, kind, filling.trail)
             return
         places = self.orders[copy.order].places
         if len(places) == 1:
-            self._replace(values[places[0]], copy.row, filling.kinds[0], filling.seed, positions, own.total)
+            self._replace(inputs[places[0]][j], copy.row, filling.kinds[0], filling.seed, positions, own[0].shape[-1])
             return
         start = 0
         for kind in filling.kinds:  # units of several modalities, numbered one after the other
             place = self._kinds[kind].place
             units = int(np.prod(ranks.space_of(self.question, self.question.model.modalities[place])))
             inside = positions[(positions >= start) & (positions < start + units)] - start
-            self._replace(values[place], copy.row, kind, filling.seed, inside, units)
+            self._replace(inputs[place][j], copy.row, kind, filling.seed, inside, units)
             start += units
 
     def _replace(
         self, values: Array, row: int, kind: int, seed: int, hidden: Positions | None = None, units: int = 0
     ) -> None:
         """Fill one sample's hidden positions, of `units`, or everything."""
-        _, fill, filled = self._kinds[kind]
-        if imputes(fill):
+        _, fill, filled, draws = self._kinds[kind]
+        if draws:
             mask = np.full(values.shape[:-1], hidden is None)
             if hidden is not None:
                 mask.flat[hidden] = True
@@ -325,7 +316,7 @@ class Masking:
 
     def _refilled(self, copy: Copy, own: Order | Subsets, kind: int, trail: tuple[int, ...]) -> Array:
         """The copy after the steps of its trail, each filling from the copy as the one before left it."""
-        place, fill, _ = self._kinds[kind]
+        place, fill, _, _ = self._kinds[kind]
         untouched: tuple[tuple[int, ...], Array] = ((), self.question.inputs[place][copy.row])
         before, state = self._refills.get((copy.order, kind), untouched)
         if before != trail[: len(before)]:
@@ -334,7 +325,7 @@ class Masking:
         for count in trail[len(before) :]:
             new = filled(fill, self.question.model.modalities[place], state[None])[0]
             hidden, done, state = own.hidden(count, False), len(hidden), np.array(state)
-            _by_unit(state, own.total)[hidden[done:]] = _by_unit(new, own.total)[hidden[done:]]
+            _by_unit(state, own[0].shape[-1])[hidden[done:]] = _by_unit(new, own[0].shape[-1])[hidden[done:]]
         self._refills[copy.order, kind] = (trail, state)
         return state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -70,7 +71,7 @@ class CurveOptions:
     inserts: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        rules.resolve(self.steps, self.name)
+        _ = self.rule  # steps that make no rule are refused here
         options: dict[str, tuple[str, ...]] = {
             "reduction": (*get_args(Reduction), "channels_abs_sum"),
             "unit": get_args(Unit),
@@ -102,12 +103,12 @@ class CurveOptions:
         if (self.order == "lerf") != (self.score == "drop"):
             object.__setattr__(self, "higher_is_better", not type(self).higher_is_better)
 
-    @property
+    @cached_property
     def rule(self) -> rules.Rule:
         """The step rule behind `steps`."""
         return rules.resolve(self.steps, self.name)
 
-    @property
+    @cached_property
     def auto(self) -> bool:
         """Whether the area is estimated from a few points, and there is no curve."""
         return isinstance(self.rule, Auto)
