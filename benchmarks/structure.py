@@ -52,6 +52,9 @@ def main(folders: list[Path]) -> None:
     print(f"| --- |{' ---: |' * len(folders)}")
     for name in columns[0]:
         print(f"| {name} | {' | '.join(str(column[name]) for column in columns)} |")
+    for folder in folders:
+        for circle in circles(folder):
+            print(f"circle: {', '.join(sorted(circle))}")
 
 
 def measures(folder: Path) -> dict[str, int | float | str]:
@@ -59,8 +62,7 @@ def measures(folder: Path) -> dict[str, int | float | str]:
     package = folder / "crossxai"
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))}
     trees = {path: ast.parse(text) for path, text in texts.items()}
-    names = {_module(folder, path): path for path in texts}
-    circles = [c for c in _components({m: _imports(m, trees[p], names) for m, p in names.items()}) if len(c) > 1]
+    found = circles(folder)
     twice = [name for name, count in Counter(_defined(trees)).items() if count > 1]
     documented = [len(doc.splitlines()) for doc in _public_docstrings(trees)]
     files, functions = _trace(folder)
@@ -68,12 +70,20 @@ def measures(folder: Path) -> dict[str, int | float | str]:
         "Python files": len(texts),
         "lines": sum(text.count("\n") for text in texts.values()),
         "modules at the top": len([p for p in package.glob("*.py") if not p.name.startswith("__")]),
-        "import circles (modules in them)": f"{len(circles)} ({sum(map(len, circles))})",
+        "import circles (modules in them)": f"{len(found)} ({sum(map(len, found))})",
         "names defined in several modules": len(twice),
         "median docstring lines of public names": statistics.median(documented),
         "files that one Deletion(24) calls": files,
         "functions that one Deletion(24) calls": functions,
     }
+
+
+def circles(folder: Path) -> list[set[str]]:
+    """Sets of modules that import each other."""
+    names = {_module(folder, path): path for path in sorted((folder / "crossxai").rglob("*.py"))}
+    trees = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in names.items()}
+    graph = {module: _imports(module, tree, names) for module, tree in trees.items()}
+    return [component for component in _components(graph) if len(component) > 1]
 
 
 def _module(folder: Path, path: Path) -> str:

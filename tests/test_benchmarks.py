@@ -60,3 +60,10 @@ def test_reading() -> None:
     ]
     assert len(rows) == 1 + 2 * 2 * 5
     assert all(float(row[3].replace(",", "")) > 0 for row in rows)
+
+
+def test_structure() -> None:
+    """One row per measure, and evaluation has no import circle."""
+    table = run("structure.py")
+    assert "| files that one Deletion(24) calls |" in table
+    assert "crossxai.evaluation" not in table

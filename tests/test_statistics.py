@@ -130,3 +130,13 @@ def test_rounding_is_no_difference() -> None:
     assert (found.difference, found.p, found.better) == (0.0, 1.0, False)
     small = compare(np.full(12, 1e-300), np.zeros(12), True)
     assert small.better  # a small value is still one
+
+
+def test_intervals_and_sign_flips_are_scipys():
+    """What is computed by hand, for its speed, is what scipy computes."""
+    values = np.random.default_rng(0).normal(0.3, 1, 12)
+    mine = summarise(values, resamples=500, seed=1)
+    other = stats.bootstrap((values,), np.mean, n_resamples=500, rng=np.random.default_rng(1), method="BCa")
+    np.testing.assert_allclose([mine.low, mine.high], other.confidence_interval, rtol=1e-12)
+    flips = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    assert compare(values, np.zeros(12), True).p == pytest.approx(flips.pvalue, abs=1e-12)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
 from crossxai.errors import InvalidInput
 
@@ -163,19 +162,10 @@ def _wilcoxon(d: Numbers) -> tuple[float, bool]:
     if not d.any():
         return (1.0 if len(d) else float("nan")), False
     d = np.round(d / np.abs(d).max(), 12)  # differences that are equal on paper tie
-    ranks = rankdata(np.abs(d))
-    size = ranks[d != 0]
-    plus = float(ranks[d > 0].sum())
-    middle, sd = size.sum() / 2, np.sqrt((size**2).sum()) / 2
-    if len(d) <= 50 and len(np.unique(np.abs(d))) == len(d) and len(size) == len(d):
-        ways = np.ones(1)  # number of sign patterns by their sum of positive ranks
-        for rank in range(1, len(d) + 1):
-            shifted = np.concatenate([np.zeros(rank), ways])
-            shifted[: len(ways)] += ways
-            ways = shifted
-        least = round(min(plus, 2 * middle - plus))
-        return min(1.0, 2 * float(ways[: least + 1].sum() / ways.sum())), plus > middle
-    return float(2 * ndtr(-abs(plus - middle) / sd)), plus > middle
+    ranks = stats.rankdata(np.abs(d))
+    exact = len(d) <= 50 and bool(d.all()) and len(np.unique(np.abs(d))) == len(d)
+    p = stats.wilcoxon(d, zero_method="pratt", method="exact" if exact else "asymptotic").pvalue
+    return float(p), bool(ranks[d > 0].sum() > ranks[d < 0].sum())
 
 
 def table(scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
