@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any
 
 import captum.attr
@@ -33,9 +34,10 @@ def net() -> Any:
     return torchvision.models.resnet18(weights=None).eval()
 
 
-def asked(net: Any, link: Any = "identity", **options: Any) -> Question:
+@cache  # what is measured of a model is measured once
+def asked(net: Any, link: Any = "identity", standardised: bool = False) -> Question:
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-    model = TorchModel(net, (Modality.image(),), **options)
+    model = TorchModel(net, (Modality.image(),), standardise={"image": (MEAN, SD)} if standardised else None)
     return Question(model, (images,), Target.classes(LABELS, 1000, link))
 
 
@@ -93,7 +95,7 @@ def test_captum_s_own_numbers(net: Any, name: str, options: dict[str, Any], way:
 
 
 def test_a_class_explains_raw_inputs_and_an_object_the_side_it_was_made_for(net: Any) -> None:
-    question = asked(net, standardise={"image": (MEAN, SD)})
+    question = asked(net, standardised=True)
     raw = own(captum.attr.Saliency(Normalised(net)), question)
     for given in (captum.attr.Saliency, lambda m: captum.attr.Saliency(m), captum.attr.Saliency(Normalised(net))):
         assert np.abs(as_explainer(given)(question).values[0] - raw).max() <= 1e-5 * raw.max()
@@ -115,11 +117,11 @@ def test_a_noise_tunnel_and_a_layer_s_name(net: Any) -> None:
         as_explainer(captum.attr.GuidedGradCam, layer="layer5")(question)
 
 
-@pytest.mark.parametrize("way", ["class", "name", "factory", "object"])
-@pytest.mark.parametrize(
-    "name",
-    ["GradCAM", "HiResCAM", "GradCAMPlusPlus", "EigenCAM", pytest.param("AblationCAM", marks=pytest.mark.process)],
-)
+CAMS = [(name, way) for name in ("GradCAM", "HiResCAM", "EigenCAM") for way in ("class", "name", "factory", "object")]
+SLOW = pytest.param("AblationCAM", "class", marks=pytest.mark.process)
+
+
+@pytest.mark.parametrize(("name", "way"), [*CAMS, ("GradCAMPlusPlus", "class"), SLOW])
 def test_grad_cam_s_own_numbers(net: Any, name: str, way: str) -> None:
     question, kind = asked(net), getattr(pytorch_grad_cam, name)
     with kind(net, [net.layer4]) as library:

@@ -95,7 +95,7 @@ def as_explainer(given: Any, name: str | None = None, **params: Any) -> Explaine
     Returns
     -------
     Explainer
-        It gives an `Attribution` for a `Question`, and refuses in words what it cannot answer.
+        It gives an `Attribution` for a `Question`, and refuses in words what it cannot explain.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Attention(Method):
-    """Answers at once for all free modalities that have declared tokens; the others get no map.
+    """Explains at once all free modalities that have declared tokens; the others get no map.
 
     Maps are per pixel, bilinear from the grid of tokens, or per column of a table whose columns are tokens.
     """
@@ -39,7 +39,7 @@ class _Attention(Method):
         question = super().explainable(question)
         model = question.model
         if not isinstance(model, Attentive) or model.streams is None:
-            return question  # what is asked next says so
+            return question  # measured next
         names = [m.name for m in question.modalities if m.name in model.streams.tokens]
         if not names:
             raise Unsupported(

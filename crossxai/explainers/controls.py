@@ -1,4 +1,4 @@
-"""Controls: maps that never ask the model. An explainer that does not beat those that know nothing has shown nothing; the oracle
+"""Controls: maps that never read the model. An explainer that does not beat those that know nothing has shown nothing; the oracle
 knows the truth, and shows what a metric gives for it."""
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Centre(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class Edges(Method):
-    """Sobel edge strength of the channel mean: looks convincing, never asks the model (Adebayo et al. 2018)."""
+    """Sobel edge strength of the channel mean: looks convincing, never reads the model (Adebayo et al. 2018)."""
 
     name: ClassVar = "controls.edges"
     summary: ClassVar = "edges of the image"

@@ -35,7 +35,7 @@ from crossxai.question import Question
 class _Object(UserExplainer):
     """A library's class, a function that makes an object of the network, or an object that exists already.
 
-    Samples are asked one by one, so that none can depend on the others, and draws from global generators start from the
+    Samples are explained one by one, so that none can depend on the others, and draws from global generators start from the
     sample's name. What the object's network gives must be the question's score.
     """
 

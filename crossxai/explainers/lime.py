@@ -122,7 +122,7 @@ class Image(Method):
         )
         if canonical:
             explainer.random_state = _Drawn(lime_samples(rng, self.samples, int(segments.max()) + 1))
-        answer = explainer.explain_instance(
+        explanation = explainer.explain_instance(
             np.repeat(image, 3, axis=-1) if grey else image,
             scores,
             labels=(0,),
@@ -133,11 +133,11 @@ class Image(Method):
             segmentation_fn=lambda _image: segments,
             random_seed=seed,
         )
-        weights = np.zeros(int(answer.segments.max()) + 1)
-        for segment, weight in answer.local_exp[0]:
+        weights = np.zeros(int(explanation.segments.max()) + 1)
+        for segment, weight in explanation.local_exp[0]:
             weights[segment] = weight
-        fit = answer.score[0] if isinstance(answer.score, dict) else answer.score
-        return weights[answer.segments], float(fit)
+        fit = explanation.score[0] if isinstance(explanation.score, dict) else explanation.score
+        return weights[explanation.segments], float(fit)
 
 
 class _Drawn:
@@ -233,10 +233,10 @@ class Tabular(Method):
             def scores(copies: Array, row: int = row) -> Array:
                 return question.score((copies.astype(values.dtype),), np.full(len(copies), row))
 
-            answer = one.explain_instance(own, scores, num_features=self.features, num_samples=self.samples)
-            for column, weight in answer.local_exp[1]:  # 1 is lime's name for "more"; under 0 the signs are turned
+            explanation = one.explain_instance(own, scores, num_features=self.features, num_samples=self.samples)
+            for column, weight in explanation.local_exp[1]:  # 1 is lime's name for "more"; under 0 the signs are turned
                 maps[row, column] = weight
-            fit[row] = answer.score
+            fit[row] = explanation.score
         return (maps,), {"r2": fit}
 
     def _explainer(self, library: Any, training: Array, names: tuple[str, ...]) -> Any:

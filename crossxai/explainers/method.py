@@ -59,7 +59,7 @@ class Method:
     reference: ClassVar[str] = ""
     """The paper, as "Authors year"."""
     kinds: ClassVar[tuple[str, ...]] = ("image", "volume", "table")
-    """The kinds of modality it has an answer for; free modalities of other kinds get no map."""
+    """The kinds of modality it explains; free modalities of other kinds get no map."""
     profiles: ClassVar[tuple[Profile, ...]] = ("native", "canonical")
     joint: ClassVar[bool] = False
     """Whether one call explains all free modalities; others are called once per modality, the rest held fixed."""
@@ -94,7 +94,7 @@ class Method:
         return 1
 
     def explainable(self, question: Question) -> Question:
-        """The question about those free modalities that this method has answers for; `Unsupported` if there is none."""
+        """The question about those free modalities that this method explains; `Unsupported` if there is none."""
         names = [m.name for m in question.modalities if m.kind in self.kinds]
         if not names:
             kinds = " and ".join(f"{kind}s" for kind in self.kinds)
@@ -103,7 +103,7 @@ class Method:
         return question.only(*names)
 
     def parts(self, question: Question) -> list[Question]:
-        """What `explain` is asked: everything at once if `joint`, else one question per free modality."""
+        """The questions that `explain` gets: the whole one if `joint`, else one per free modality."""
         return [question] if self.joint else list(question.parts())
 
     def cost(self, question: Question) -> Passes:
@@ -179,7 +179,7 @@ class Method:
         return [question.cam_layer(getattr(self, "layer", ""))] if self.needs == "layers" else ()
 
     def _explain_in_words(self, question: Question) -> Maps:
-        """The answer; what the library raises becomes an error of ours, with its place."""
+        """The maps; what the library raises becomes an error of ours, with its place."""
         try:
             return self._in_chunks(question)
         except CrossXAIError:
@@ -247,7 +247,7 @@ def channel_sum(values: Array) -> Array:
 
 @dataclass(frozen=True)
 class FiniteQuestion(Question):
-    """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer that asks."""
+    """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer."""
 
     who: str = ""
 

@@ -24,7 +24,7 @@ class Occlusion(WindowMethod):
     """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
 
     Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
-    are averaged and the border is covered, which is also the canonical definition. Captum answers in float32.
+    are averaged and the border is covered, which is also the canonical definition. Captum computes in float32.
     """
 
     name: ClassVar = "captum.occlusion"
@@ -195,10 +195,10 @@ def _numbers(fill: object) -> bool:
 class FeaturePermutation(GroupMethod):
     """Drop of the score when one group of entries at a time is swapped for another sample's (Fisher et al. 2019).
 
-    The answer compares samples with each other by definition. Captum permutes a batch at random, so that it also depends on
+    The map compares samples with each other by definition. Captum permutes a batch at random, so that it also depends on
     how the samples were batched and in which order; here each group of a sample takes the entries that one of the
     question's other samples has in the same place. Which one is drawn, group by group, from the sample's own name and
-    `seed` among the other names in alphabetical order: the answer depends on the set of samples alone. Captum does the
+    `seed` among the other names in alphabetical order: the map depends on the set of samples alone. Captum does the
     rest, through its `perm_func`. One sample alone is `Unsupported`. The parameter `baseline` has no meaning here.
 
     Parameters

@@ -157,7 +157,7 @@ class DeepLift(_Hooked):
 
     Captum has rules for ReLU, ELU, leaky ReLU, sigmoid, tanh, softplus, softmax and max-pooling, and takes the plain gradient
     of any other activation without a word; ReLU6, GELU and SiLU get its Rescale rule here. Captum's rules for softmax and
-    max-pooling mix the samples of a batch, so each sample is asked alone.
+    max-pooling mix the samples of a batch, so each sample is explained alone.
 
     Native: per channel. Canonical: summed over channels, and mended so that contributions add up: the rule for max-pooling
     holds directly after an activation too (where Captum's gets lost) and counts overlapping windows all (Captum keeps one of

@@ -185,7 +185,7 @@ class ShapleyValueSampling(GroupMethod):
     """Shapley values of groups by adding them in random orders (Castro et al. 2009; Štrumbelj & Kononenko 2010).
 
     Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add
-    up to score(input) - score(baseline) exactly. Native and canonical would be the same. Captum answers in float32.
+    up to score(input) - score(baseline) exactly. Native and canonical would be the same. Captum computes in float32.
 
     Parameters
     ----------

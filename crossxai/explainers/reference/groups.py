@@ -27,7 +27,7 @@ from crossxai.question import Question
 Numbers = npt.NDArray[np.float64]
 
 LIMIT = 12
-"""The most groups whose coalitions are all asked for: 2¹² = 4096 passes per sample."""
+"""The most groups whose coalitions are all scored: 2¹² = 4096 passes per sample."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""How Xplique asks a question: operators that TensorFlow can trace, and draws that depend on a seed alone.
+"""How Xplique reads a question: operators that TensorFlow can trace, and draws that depend on a seed alone.
 
 Xplique repeats `targets` as it repeats inputs and needs no model when an `operator(model, inputs, targets)` is given: the
 targets carry row numbers and the number of the question, and the operators look the question up. So they hold nothing, and
-what TensorFlow traced for one question serves the next. Xplique casts every input to float32: its answers are float32.
+what TensorFlow traced for one question serves the next. Xplique casts every input to float32: its maps are float32.
 """
 
 from __future__ import annotations
