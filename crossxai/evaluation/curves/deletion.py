@@ -46,7 +46,14 @@ class Curve(CurveOptions):
 
 @dataclass(frozen=True)
 class Deletion(Curve):
-    """Area under the score as the most relevant units are removed first; lower is better."""
+    """Area under the score as the most relevant units are removed first; lower is better.
+
+    Parameters: see `CurveOptions`.
+
+    References
+    ----------
+    Petsiuk et al. 2018, RISE, arXiv:1806.07421.
+    """
 
     name: ClassVar[str] = "deletion"
     higher_is_better: ClassVar[bool] = False
@@ -55,7 +62,14 @@ class Deletion(Curve):
 
 @dataclass(frozen=True)
 class Insertion(Curve):
-    """Area under the score as the most relevant units are put back first; higher is better."""
+    """Area under the score as the most relevant units are put back first; higher is better.
+
+    Parameters: see `CurveOptions`.
+
+    References
+    ----------
+    Petsiuk et al. 2018, RISE, arXiv:1806.07421.
+    """
 
     # Petsiuk et al. start from a blurred image: a black canvas adds edges that are evidence of their own.
     fill: FillLike = "blur"

@@ -30,16 +30,42 @@ _ESTIMABLE = {"steps", "fill", "reduction", "modality", "seed"}
 class CurveOptions:
     """What deletion and insertion share: the axes on which implementations differ, each a named option.
 
-    steps: intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
-    `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
-    fill: what replaces a removed unit, see `baselines`. reduction: how channels become one relevance per pixel
-    ("channels_abs_sum": the sum of absolute values, a map of one channel being taken as it is).
-    modality: the one perturbed, "" for the only free one; the others keep each sample's own values. seed: ties, and noise.
-    unit: what goes at once, a "pixel" with its channels, an "element" of one channel, a "patch" of size × size pixels, a
-    "segment" of about `size` SLIC superpixels. ties: see `ranking.order`. endpoints: which ends the curve has. refill: each step
-    fills from the image as the one before left it. score: "score", "ratio" to the untouched image's, "change" from it
-    (after - before), "drop" (before - after). area: see `areas.area`. aggregation: whether `total` is the mean of areas or the
-    area of the mean curve. order: most relevant first, or least.
+    Parameters
+    ----------
+    steps : int, str or mapping, default 24
+        Intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
+        `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
+    fill : str, mapping or callable, default "zero" (insertion: "blur")
+        What replaces a removed unit, in raw input units; see `fills`.
+    reduction : str, default "sum"
+        How channels become one relevance per pixel. "channels_abs_sum" is the sum of absolute values, a map of one channel being
+        taken as it is.
+    modality : str, default ""
+        The one perturbed, "" for the only free one; the others keep each sample's own values.
+    seed : int, default 0
+        Of ties, and of noise.
+    unit : {"pixel", "element", "patch", "segment"}
+        What goes at once: a pixel with its channels, an element of one channel, a patch of size × size pixels, or a segment of
+        about `size` SLIC superpixels.
+    size : int, default 8
+        Side of patches in pixels, or number of segments.
+    ties : {"seeded", "stable", "flipped", "unstable"}
+        See `ranks.order`.
+    endpoints : {"both", "no_start", "no_end", "neither"}
+        Which ends the curve has.
+    refill : bool, default False
+        Each step fills from the image as the one before left it.
+    score : {"score", "ratio", "change", "drop"}
+        The score itself, its ratio to the untouched image's, its change from it (after - before), or its drop (before - after).
+    area : {"fractions", "trapezoid", "mean", "over_len", "raw"}
+        See `steps.area`.
+    aggregation : {"per_sample", "mean_curve"}
+        Whether `total` is the mean of areas or the area of the mean curve.
+    order : {"morf", "lerf"}
+        Most relevant first, or least.
+
+    Notes
+    -----
     The value is, by default, the trapezoid area over the true fractions of units. The score is the question's target: areas
     lie in [0, 1] for probabilities (link="softmax" or "sigmoid"), and anywhere for logits or regression.
     A map that is not finite gives NaN and costs no forward pass; a constant one is ranked by the seed alone. Both have

@@ -18,7 +18,7 @@ from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.masking import Masking
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.reexplaining import Again
+from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric
 from crossxai.model import Array, Inputs, Modality, Model
 from crossxai.porting.graph import Graph, Node
 from crossxai.question import Question
@@ -105,7 +105,7 @@ class CompletenessGap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputShift(Again):
+class InputShift(ReexplainingMetric):
     """Relative change of a map when the inputs move by a constant and the model moves them back; lower is better.
 
     ‖Φ(f', x + s) - Φ(f, x)‖ / ‖Φ(f, x)‖ with f'(x) = f(x - s), over one relevance per unit. shift: s, in raw units; the
@@ -132,7 +132,7 @@ class InputShift(Again):
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return 1
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         model = Shifted(question.model, modality.name, self.shift)
         moved = replace(question, model=model, inputs=model.moved(question.inputs))
         answer = explainer(moved)

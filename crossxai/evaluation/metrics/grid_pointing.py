@@ -12,7 +12,7 @@ from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_mass
-from crossxai.evaluation.metrics.reexplaining import Again, blocks, generators, values_of
+from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric, blocks, generators, values_of
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -21,7 +21,7 @@ CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridPointing(Again):
+class GridPointing(ReexplainingMetric):
     """Share of positive relevance in a sample's own cell of a 2 × 2 mosaic with samples of other classes; higher is better.
 
     Each sample is put into a cell drawn for it; the others hold samples explained for other classes, all different where there
@@ -69,7 +69,7 @@ class GridPointing(Again):
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return 1
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         plan = self.plan(question)
         value, hit, pointed = np.empty((3, len(question)))
         for rows in blocks(question, explainer):

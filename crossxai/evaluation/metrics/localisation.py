@@ -87,14 +87,14 @@ class Region:
             "degenerate": ranks.degenerate(relevance),
         }
         params = {"reduction": self.reduction, "modality": modality.name, **self._params()}
-        verdict = self._verdict(relevance, masks)
-        return replace(verdict, extras={**extras, **verdict.extras}, params=params)
+        scores = self._measured(relevance, masks)
+        return replace(scores, extras={**extras, **scores.extras}, params=params)
 
     def passes(self, question: Question) -> int:
         """None: the map and the mask are enough."""
         return 0
 
-    def _verdict(self, relevance: Array, masks: Masks) -> Scores:
+    def _measured(self, relevance: Array, masks: Masks) -> Scores:
         return Scores(self.name, self._value(relevance, masks), self.higher_is_better)
 
     def _value(self, relevance: Array, masks: Masks) -> Array:

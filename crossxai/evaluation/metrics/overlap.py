@@ -139,13 +139,13 @@ class TopK(Masked):
         if self.of not in get_args(Of):
             raise InvalidInput(f"{self.name}: unknown of {self.of!r}: write {' or '.join(get_args(Of))}")
 
-    def _verdict(self, relevance: Array, masks: Masks) -> Scores:
-        verdict = super()._verdict(relevance, masks)
+    def _measured(self, relevance: Array, masks: Masks) -> Scores:
+        scores = super()._measured(relevance, masks)
         sizes = masks.reshape(len(masks), -1).sum(axis=1)
         units = masks[0].size
         k = _count(self.share, units)
         chance = sizes / units if self.of == "k" else k * sizes / units / np.maximum(np.minimum(k, sizes), 1)
-        return replace(verdict, extras={"chance": chance})
+        return replace(scores, extras={"chance": chance})
 
     def _value(self, relevance: Array, masks: Masks) -> Array:
         return top_k_intersection(relevance, masks, self.share, self.of)
@@ -195,7 +195,7 @@ class _Swept(Masked):
     def _params(self) -> dict[str, object]:
         return {"steps": int(self.steps), "by": self.by, "take": self.take, "curve_over": self.curve_over}
 
-    def _verdict(self, relevance: Array, masks: Masks) -> Scores:
+    def _measured(self, relevance: Array, masks: Masks) -> Scores:
         curve = self._curve(relevance, masks)
         fractions = thresholds(self.steps, self.by)
         known = np.asarray(np.isfinite(curve).all(axis=1))

@@ -14,7 +14,7 @@ from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.reexplaining import Again, blocks, generators
+from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric, blocks, generators
 from crossxai.evaluation.metrics.similarity import Similarity
 from crossxai.evaluation.parameters import whole
 from crossxai.model import Modality, Randomisable
@@ -22,7 +22,7 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Compared(Again):
+class _Compared(ReexplainingMetric):
     """similarity: of the map to the other one, "spearman", "pearson" or "ssim", see `similarity.between`; signed: a map turned
     upside down is not like itself."""
 
@@ -91,7 +91,7 @@ class ModelRandomisation(_Compared):
         depths: list[int] = np.unique(np.rint(np.linspace(0, layers, self.stages + 1)).astype(int)).tolist()
         return depths
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         own, model, depths = self.of(question, attribution, modality), question.model, self.depths(question)
         assert isinstance(model, Randomisable)
         curve = np.empty((len(question), len(depths)))
@@ -119,7 +119,7 @@ class RandomLogit(_Compared):
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return 1
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         weights = question.target.weights
         steps = [int(rng.integers(1, weights.shape[-1])) for rng in generators(question, self.seed)]
         rolled = np.stack([np.roll(w, step, axis=-1) for w, step in zip(weights, steps, strict=True)])

@@ -1,4 +1,4 @@
-"""Asking an explainer again, of inputs, targets or models a little other than those of a map: what such metrics share."""
+"""What metrics share that explain again: other inputs, other targets or another model than those of the map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Again:
+class ReexplainingMetric:
     """A metric that explains again. Called as metric(question, attribution, explainer), where the question is the one that
     the explainer answered, with the link it explained.
 
@@ -55,7 +55,7 @@ class Again:
         modality = ranks.modality_of(question, self.modality, self.name)
         relevance = ranks.units(question, attribution, modality, self.reduction)
         found = [
-            self.judge(question[rows], _rows(attribution, rows), modality, explainer)
+            self.measure(question[rows], _rows(attribution, rows), modality, explainer)
             for rows in blocks(question, explainer, whole=self.together)
         ]
         value = np.concatenate([scores.value for scores in found])
@@ -84,7 +84,7 @@ class Again:
         """Whether all samples have to be judged at once, because they are put together."""
         return False
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         """Scores of a block of samples."""
         raise NotImplementedError
 
@@ -107,7 +107,7 @@ class Again:
     def scores(
         self, value: Array, curve: Array | None = None, fractions: Array | None = None, **extras: Array
     ) -> Scores:
-        """A block's scores, for `judge`."""
+        """A block's scores, for `measure`."""
         return Scores(self.name, value, self.higher_is_better, curve, fractions, extras)
 
 

@@ -16,7 +16,7 @@ from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.reexplaining import Again, generators, values_of, with_values
+from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric, generators, values_of, with_values
 from crossxai.evaluation.metrics.similarity import Numbers, Similarity
 from crossxai.evaluation.parameters import positive, whole
 from crossxai.model import Array, Modality
@@ -27,7 +27,7 @@ Scale = Literal["raw", "range"] | tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Noisy(Again):
+class _Noisy(ReexplainingMetric):
     """A metric of maps of noisy inputs. draws: noisy copies of each sample, each explained once.
 
     noise: "normal" with standard deviation `size`, or "uniform" in ±`size`, on the judged modality only; noisy values are put
@@ -129,7 +129,7 @@ class NoiseCorrelation(_Noisy):
         similarity.check_space(self.similarity, _modality(self, question), self.name)
         super().check(question)
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         own = self.of(question, attribution, modality)
         alike = [
             similarity.between(own, self.of(other, explainer(other), modality), self.similarity)
@@ -154,7 +154,7 @@ class _Sensitivity(_Noisy):
     source: ClassVar[str] = "Yeh et al. 2019"
     takes: ClassVar[str] = "largest"
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         moved = np.stack(
             [
                 self.distance(question, other, attribution, explainer(other), modality)
@@ -216,7 +216,7 @@ class LocalLipschitz(_Sensitivity):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repeatability(Again):
+class Repeatability(ReexplainingMetric):
     """Mean correlation of a map with the maps that other seeds of the explainer give; higher is better.
 
     seeds: how many other seeds, counted on from the explainer's own. similarity: see `similarity.between`. An explainer
@@ -245,7 +245,7 @@ class Repeatability(Again):
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return self.seeds if _seed(explainer) is not None else 0
 
-    def judge(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
+    def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         own, start = self.of(question, attribution, modality), _seed(explainer)
         if start is None:
             return self.scores(similarity.between(own, own, self.similarity))
@@ -277,7 +277,7 @@ def _seed(explainer: Explainer) -> int | None:
     return int(explainer.seed or 0)  # None draws anew each time: any seeds are others
 
 
-def _modality(metric: Again, question: Question) -> Modality:
+def _modality(metric: ReexplainingMetric, question: Question) -> Modality:
     return ranks.modality_of(question, metric.modality, metric.name)
 
 
