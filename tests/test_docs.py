@@ -64,3 +64,14 @@ def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str
     for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
         exec(block, names)
     print(capsys.readouterr().out)
+
+
+def test_every_page_is_linked_and_every_link_leads_to_a_file() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    linked = set()
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links {target}, which is not there"
+                linked |= {(page.parent / target).resolve()} - {page}
+    assert not [page.name for page in pages if page.name != "README.md" and page not in linked]
