@@ -1,26 +1,37 @@
-"""CrossXAI: the same question to different explainability libraries, on PyTorch and TensorFlow, judged by one harness.
+"""CrossXAI: the same question to different explainability libraries, on PyTorch and TensorFlow, measured by one harness.
 
-Importing this package loads neither torch nor TensorFlow; adapters and explainers load what they need when they are used.
+`import crossxai as xai` gives the verbs `wrap`, `check`, `explain`, `evaluate` and `compare`, and the classes of what they take
+and return. Importing this package loads neither torch nor TensorFlow; each name is imported when it is first used.
 """
 
-from crossxai.assumptions.checking import Check, check
-from crossxai.attribution import Attribution, Scores
-from crossxai.errors import (
-    BrokenAssumption,
-    CrossXAIError,
-    InvalidFile,
-    InvalidInput,
-    LibraryFailed,
-    MissingDependency,
-    ModelFailed,
-    UnknownName,
-    Unsupported,
-)
-from crossxai.measures import Accuracy, Dice, Largest
-from crossxai.model import Modality
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from crossxai.process import guard
-from crossxai.question import Question
-from crossxai.target import Target
+
+if TYPE_CHECKING:
+    from crossxai.api import check, compare, evaluate, explain, wrap
+    from crossxai.assumptions.checking import Check
+    from crossxai.attribution import Attribution, Scores
+    from crossxai.errors import (
+        BrokenAssumption,
+        CrossXAIError,
+        InvalidFile,
+        InvalidInput,
+        LibraryFailed,
+        MissingDependency,
+        ModelFailed,
+        UnknownName,
+        Unsupported,
+    )
+    from crossxai.experiment.results import Evaluation, Run
+    from crossxai.files import Samples
+    from crossxai.measures import Accuracy, Dice, Largest
+    from crossxai.model import Modality
+    from crossxai.question import Question
+    from crossxai.target import Target
 
 __version__ = "0.5.0"
 
@@ -31,6 +42,7 @@ __all__ = [
     "Check",
     "CrossXAIError",
     "Dice",
+    "Evaluation",
     "InvalidFile",
     "InvalidInput",
     "Largest",
@@ -39,11 +51,44 @@ __all__ = [
     "Modality",
     "ModelFailed",
     "Question",
+    "Run",
+    "Samples",
     "Scores",
     "Target",
     "UnknownName",
     "Unsupported",
     "check",
+    "compare",
+    "evaluate",
+    "explain",
+    "wrap",
 ]
+
+_PLACES = {
+    "api": ("check", "compare", "evaluate", "explain", "wrap"),
+    "assumptions.checking": ("Check",),
+    "attribution": ("Attribution", "Scores"),
+    "experiment.results": ("Evaluation", "Run"),
+    "files": ("Samples",),
+    "measures": ("Accuracy", "Dice", "Largest"),
+    "model": ("Modality",),
+    "question": ("Question",),
+    "target": ("Target",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module that defines it (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'crossxai' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"crossxai.{_MODULES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 guard()

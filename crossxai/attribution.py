@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard
 
 import numpy as np
@@ -44,6 +46,10 @@ class Attribution:
         Time it took.
     notes : tuple of str
         Sentences for the reader of the maps, such as the layer and the grid they were drawn at.
+    inputs : tuple of arrays, optional
+        What was explained, one array per map; known in memory alone, and not compared.
+    target : Target or another measure, optional
+        What of it was explained; likewise.
 
     Raises
     ------
@@ -60,6 +66,8 @@ class Attribution:
     extras: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = float("nan")
     notes: tuple[str, ...] = ()
+    inputs: Inputs | None = field(default=None, repr=False, compare=False)
+    target: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.modalities):
@@ -86,6 +94,53 @@ class Attribution:
         maps = ", ".join(f"{m.name} {v.shape}" for m, v in zip(self.modalities, self.values, strict=True))
         return f"Attribution({self.explainer}, {self.profile}: {maps})"
 
+    def _repr_html_(self) -> str:
+        shown: str = _above("experiment.results", "attribution_html")(self)
+        return shown
+
+    def plot(self, modality: str = "", samples: Sequence[int] | None = None, title: str = "") -> Any:
+        """Maps over their inputs, a column per sample.
+
+        Parameters
+        ----------
+        modality : str
+            Whose maps; the first if not given.
+        samples : sequence of int, optional
+            Which samples, by their place; the first six if not given.
+        title : str
+            Above the figure.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        return _above("experiment.results", "plot_attribution")(self, modality, samples, title)
+
+    def to_xarray(self) -> Any:
+        """An `xarray.Dataset`: a variable per modality with named axes and samples; needs xarray.
+
+        Returns
+        -------
+        xarray.Dataset
+
+        Raises
+        ------
+        MissingDependency
+            Where xarray is not installed.
+        """
+        return _above("experiment.results", "to_xarray")(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the maps to an HDF5 file, as a run does; returns its path. `crossxai.Attribution.load` reads it."""
+        written: Path = _above("files", "write_attribution")(Path(path), self)
+        return written
+
+    @classmethod
+    def load(cls, path: str | Path) -> Attribution:
+        """Read what `save` wrote; raises `InvalidFile`."""
+        read: Attribution = _above("files", "read_attribution")(Path(path))
+        return read
+
     def of(self, modality: str) -> Array:
         """The map of one modality, by name."""
         names = [m.name for m in self.modalities]
@@ -108,6 +163,11 @@ class Attribution:
         kinds[(flat == 0).all(axis=1)] = "zero"
         kinds[~np.isfinite(flat).all(axis=1)] = "nan"
         return kinds
+
+
+def _above(module: str, name: str) -> Any:
+    """What draws or writes a result: it lies above the seam, which knows it by its name alone."""
+    return getattr(importlib.import_module(f"crossxai.{module}"), name)
 
 
 def reduce_channels(values: Array, reduction: Reduction = "sum") -> Array:
@@ -196,6 +256,16 @@ class Scores:
             raise InvalidInput(f"{self.metric}: scores must have shape (n,), got {self.value.shape}")
         if self.curve is not None and (self.fractions is None or self.curve.shape[-1] != self.fractions.shape[-1]):
             raise InvalidInput(f"{self.metric}: a curve needs fractions of the same length")
+
+    def __eq__(self, other: object) -> bool:
+        return equal(self, other)
+
+    def __hash__(self) -> int:
+        return hash((self.metric, len(self.value)))
+
+    def _repr_html_(self) -> str:
+        shown: str = _above("experiment.results", "scores_html")(self)
+        return shown
 
     def __repr__(self) -> str:
         known = self.value[np.isfinite(self.value)]

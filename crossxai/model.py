@@ -266,7 +266,7 @@ def standardise(values: Array, mean: Array, sd: Array) -> Array:
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Equal in type and in every field; arrays by their values, NaN equal to NaN; sequences entry by entry."""
+    """Equal in type and in every field that is compared; arrays by their values, NaN equal to NaN; sequences entry by entry."""
     if one is other:
         return True
     if type(one) is not type(other):
@@ -274,10 +274,12 @@ def equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         exact = not np.issubdtype(one.dtype, np.inexact)
         return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=not exact)
+    if isinstance(one, float) and np.isnan(one):
+        return bool(np.isnan(other))
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(equal(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
     if is_dataclass(one):
-        return all(equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
+        return all(equal(getattr(one, f.name), getattr(other, f.name)) for f in fields(one) if f.compare)
     return bool(one == other)

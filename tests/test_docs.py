@@ -56,10 +56,14 @@ def test_every_preset_and_axis_is_documented() -> None:
         assert f"`{field.name}`" in axes, field.name
 
 
-@pytest.mark.parametrize(
-    "page", ["bring.md", "check.md", "inputs.md", "evaluation.md", "medical.md", "report.md", "statistics.md"]
-)
-def test_the_documentation_s_python(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+PAGES = ("bring", "check", "inputs", "evaluation", "medical", "python", "report", "statistics")
+
+
+@pytest.mark.parametrize("page", [f"{name}.md" for name in PAGES])
+def test_the_documentation_s_python(
+    page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where a page writes its runs
     names: dict[str, object] = {"__name__": "documentation"}
     for block in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
         exec(block, names)

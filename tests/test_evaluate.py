@@ -133,7 +133,7 @@ def test_the_command(run: Path) -> None:
         (("--limit", "1"), "at least 2, or 0"),
         (("--model", "other"), "the run has no model 'other', only own"),
         (("--modality", "sound"), "holds no map of 'sound'"),
-        (("--preset", "gradcam_road", "--modality", "table"), "no preset can judge these maps"),
+        (("--preset", "gradcam_road", "--modality", "table"), "no preset can measure these maps"),
     ],
 )
 def test_what_cannot_be_is_one_message(run: Path, words: tuple[str, ...], message: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from experiments import crossxai, toml
 
 from crossxai import Modality
 from crossxai.errors import InvalidInput
@@ -14,7 +16,7 @@ from crossxai.evaluation.curves import presets
 from crossxai.evaluation.curves.fills import DatasetMean
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
-from crossxai.experiment.models import load_model
+from crossxai.experiment.models import load_model, weights_digest
 from crossxai.files import Samples
 from crossxai.outputs import kind
 
@@ -36,6 +38,32 @@ def keras():
     i = keras.Input((8, 8, 3))
     net = keras.Model(i, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3)(i)))
     return KerasModel(net, IMAGE, standardise={{"image": (MEAN, SD)}})
+
+def raw():
+    from torch import nn
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+
+def training():
+    return raw().train()
+
+def named():
+    from crossxai.adapters.numpy import FunctionModel
+    class Mine(FunctionModel):
+        training_mean, training_sd = {{"image": (0.1, 0.2, 0.3)}}, {{"image": (1.0, 1.0, 1.0)}}
+    return Mine(lambda x: x.mean(axis=(1, 2)), IMAGE)
+
+class Declared:
+    framework, modalities, name = "jax", IMAGE, "declared"
+    def predict(self, inputs): ...
+
+def declared():
+    return Declared()
+
+def data():
+    import numpy as np
+    from crossxai.files import Samples
+    images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
+    return Samples(("a", "b"), IMAGE, {{"image": images}}, np.array([0, 1]), ("no", "yes"))
 
 class Fixed:
     name, modalities, outputs = "fixed", IMAGE, property(lambda self: None)
@@ -82,3 +110,36 @@ def test_what_outputs_are_is_declared_in_the_experiment(folder: Path) -> None:
     assert kind(subject.model, (np.zeros((1, 8, 8, 3), np.float32),)).kind == "probabilities"
     with pytest.raises(InvalidInput, match="cannot be set on its Fixed: declare it there"):
         load_model(spec(factory="factory_own:fixed", outputs="logits"), folder)
+
+
+def test_factories_have_the_rights_of_checkpoints(folder: Path) -> None:
+    raw, again = (load_model(spec(factory="factory_own:raw"), folder) for _ in range(2))  # the network itself
+    assert raw.framework == "torch"
+    assert len(raw.digest) == 64
+    assert raw.digest != again.digest  # other weights
+    raw.model.module.load_state_dict(again.model.module.state_dict())  # type: ignore[attr-defined]
+    assert weights_digest(raw.model) == again.digest
+    assert len(load_model(spec(factory="factory_own:keras"), folder).digest) == 64
+    named = load_model(spec(factory="factory_own:named"), folder)
+    assert (named.framework, named.digest) == ("numpy", "")
+    assert named.mean == {"image": (0.1, 0.2, 0.3)}
+    assert load_model(spec(factory="factory_own:declared"), folder).framework == "jax"
+
+
+def test_a_network_in_training_mode_is_one_failed_row(folder: Path) -> None:
+    content = {
+        "title": "modes",
+        "controls": False,
+        "data": {"factory": "factory_own:data"},
+        "models": [{"name": name, "factory": f"factory_own:{name}"} for name in ("training", "raw")],
+        "explainers": [{"name": "captum.saliency"}],
+        "metrics": [{"name": "deletion", "params": {"steps": 3}}],
+    }
+    (folder / "e.toml").write_text(toml(content))
+    done = crossxai("compare", str(folder / "e.toml"), "--out", str(folder / "out"))
+    assert done.exit_code == 3, (done.output, done.exception)
+    manifest = json.loads((folder / "out" / "manifest.json").read_text())
+    training, raw = manifest["models"]
+    assert "training mode" in training["failed"]
+    assert len(raw["weights_sha256"]) == 64
+    assert "failed" not in raw

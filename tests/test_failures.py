@@ -14,7 +14,7 @@ from test_report import findings
 
 from crossxai import files
 from crossxai.evaluation import curves
-from crossxai.files import plan
+from crossxai.files import tasks
 from crossxai.report import write_report
 
 MODULE = """
@@ -217,10 +217,10 @@ def test_ctrl_c_says_what_is_done_and_the_report_what_is_missing(tmp_path: Path)
     done = run(tmp_path, "slow", explainers=explainers, name=name, check="off")
     out = tmp_path / "out"
     assert done.exit_code == 130, (done.output, done.exception)
-    said = "1 of 5 explanations are done, 0 of them judged"
+    said = "1 of 5 explanations are done, 0 of them evaluated"
     assert f"Stopped: {said}. The same command goes on from there" in " ".join(done.output.split())
     assert not (out / "manifest.json").exists()
-    assert plan.done(out) == said
+    assert tasks.done(out) == said
     # A map of an earlier run that this one has not come to yet is none of its own.
     stale = out / "explanations" / "slow" / "controls.centre.h5"
     files.write_explanation(stale, replace(explanation(tmp_path, "slow", "captum.occlusion"), label="controls.centre"))
@@ -243,5 +243,5 @@ def test_ctrl_c_says_what_is_done_and_the_report_what_is_missing(tmp_path: Path)
 def test_a_pipe_gets_lines(tmp_path: Path) -> None:
     done = run(tmp_path, "healthy", explainers=[OCCLUSION], controls=False)
     assert "healthy: captum.occlusion done: 15 of 15 passes" in done.output
-    assert "healthy: judged: " in done.output
+    assert "healthy: evaluated: " in done.output
     assert "\x1b" not in done.output

@@ -209,7 +209,8 @@ MAY: dict[str, set[str]] = {
     "files": CORE | {"files"},
     "report": CORE | {"files", "report", "evaluation"},
     "data": CORE | {"files", "data", "experiment.specification"},
-    "experiment": CORE | {"data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},
+    "experiment": CORE
+    | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},
 }
 
 

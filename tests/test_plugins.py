@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from crossxai.files.tasks import fingerprint
 
 from crossxai import Modality, Question
 from crossxai.data import sources
@@ -20,7 +21,6 @@ from crossxai.errors import InvalidInput
 from crossxai.experiment import loading, specification
 from crossxai.explainers import Method
 from crossxai.files import Samples
-from crossxai.files.fingerprints import fingerprint
 from crossxai.testing import linear_question
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from rich.console import Console
 from crossxai import Modality, Question, Target, explainers
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.batching import batched
-from crossxai.experiment.evaluating import cost_of
+from crossxai.experiment.evaluating import explaining_cost
 from crossxai.experiment.progress import Progress
 
 
@@ -61,7 +61,7 @@ def test_an_explainer_is_counted_to_its_last_pass() -> None:
     question = Question(model, (np.random.default_rng(0).random((3, 16, 16, 3), np.float32),), Target.outputs(0, 3, 3))
     for name, params in (("captum.occlusion", {"patch": 4, "stride": 4}), ("lime.image", {"samples": 40})):
         explainer = explainers.get(name, **params)
-        cost, samples = cost_of(explainer, question)
+        cost, samples = explaining_cost(explainer, question)
         with Progress(Console(file=StringIO())) as progress:
             progress.stage("m", cost)
             with progress.step(name, cost, samples):

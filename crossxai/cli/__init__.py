@@ -202,21 +202,21 @@ def _run(experiment: Experiment, out: Path) -> None:
     """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
     from crossxai.experiment import run as runs
     from crossxai.experiment.failures import FOLDER
-    from crossxai.files import plan
+    from crossxai.files import tasks
 
     quiet()
     console = Console(stderr=True)
     try:
         runs.run(experiment, out)
     except KeyboardInterrupt:
-        done = plan.done(out) or "nothing is done yet"
+        done = tasks.done(out) or "nothing is done yet"
         console.print(
             f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(130) from None
     _write_report(out)
-    if n := len(runs.failures(out)):
+    if n := len(runs.failures_of(out)):
         rows = "1 row has" if n == 1 else f"{n} rows have"
         message = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
         console.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)

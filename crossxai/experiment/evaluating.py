@@ -1,4 +1,4 @@
-"""Judging maps by metrics that ask about the explained question, some of the explainer again; what it costs."""
+"""Scores of maps by metrics of the measured and of the explained question, and what explaining and evaluating cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_m
 from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
 from crossxai.explainers import Method
-from crossxai.files import Explanation
+from crossxai.files import Explanation, Samples
 from crossxai.process import foreign
 from crossxai.question import Question
 
@@ -18,17 +18,17 @@ Refuse = Callable[[Exception, str, str], str]
 """Given an error, an explainer's label and a metric's, keeps it and returns the reason of the row."""
 
 
-def asked(
+def evaluate_alone(
     label: str, metric: Metric, question: Question, attribution: Attribution, explainer: Explainer, refuse: Refuse
 ) -> Scores:
     """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it asks again, fails."""
     try:
         return apply_metric(metric, question, attribution, explainer)
     except Exception as error:  # one failure is one row
-        return _nothing(metric, question, refuse(error, attribution.explainer, label))
+        return _without_value(metric, question, refuse(error, attribution.explainer, label))
 
 
-def streamed(
+def evaluate_stream(
     metrics: Mapping[str, Metric],
     question: Question,
     maps: Sequence[Attribution],
@@ -44,52 +44,53 @@ def streamed(
         return [dict(zip(metrics, row, strict=True)) for row in scores]
     except Exception as error:  # one failure is one row
         if len(metrics) > 1:
-            alone = [streamed({label: m}, question, maps, progress, refuse) for label, m in metrics.items()]
+            alone = [evaluate_stream({label: m}, question, maps, progress, refuse) for label, m in metrics.items()]
             return [{label: s for part in row for label, s in part.items()} for row in zip(*alone, strict=True)]
         if len(maps) > 1:
-            return [row for one in maps for row in streamed(metrics, question, [one], progress, refuse)]
+            return [row for one in maps for row in evaluate_stream(metrics, question, [one], progress, refuse)]
         return [
-            {label: _nothing(m, question, refuse(error, one.explainer, label)) for label, m in metrics.items()}
+            {label: _without_value(m, question, refuse(error, one.explainer, label)) for label, m in metrics.items()}
             for one in maps
         ]
 
 
-def _nothing(metric: Metric, question: Question, reason: str) -> Scores:
-    nothing = np.full(len(question), np.nan)
-    return Scores(metric.name, nothing, metric.higher_is_better, params={"refused": reason})
+def _without_value(metric: Metric, question: Question, reason: str) -> Scores:
+    values = np.full(len(question), np.nan)
+    return Scores(metric.name, values, metric.higher_is_better, params={"refused": reason})
 
 
-def attribution(explanation: Explanation, question: Question) -> Attribution:
+def attribution(explanation: Explanation, of: Question | Samples) -> Attribution:
     """The map of a file, as the explainer gave it."""
-    modalities = tuple(m for m in question.modalities if m.name in explanation.values)
+    modalities = tuple(m for m in of.modalities if m.name in explanation.values)
     values = tuple(explanation.values[m.name] for m in modalities)
     about = (explanation.ids, explanation.label, explanation.profile, explanation.params)
-    return Attribution(values, modalities, *about, extras=explanation.extras, notes=explanation.notes)
+    learnt = (explanation.extras, explanation.seconds, explanation.notes)
+    return Attribution(values, modalities, *about, *learnt)
 
 
-def apart(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
     """Metrics of the measured question, which share a stream, and those of the explained one, by their labels."""
-    asking = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
-    return {label: m for label, m in metrics.items() if label not in asking}, asking
+    others = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
+    return {label: m for label, m in metrics.items() if label not in others}, others
 
 
-def judging_cost(metric: Metric, question: Question, explainer: Explainer) -> tuple[int, int]:
-    """(passes, forward ones) of a metric of the explained question, as `cost_of`; of its explanations, too."""
+def evaluation_cost(metric: Metric, question: Question, explainer: Explainer) -> tuple[int, int]:
+    """(passes, forward ones) of a metric of the explained question, as `explaining_cost`; of its explanations, too."""
     try:
         own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
         if not needs_explainer(metric):
             return own, own
-        times, (cost, forward) = metric.explanations(question, explainer), cost_of(explainer, question)
+        times, (cost, forward) = metric.explanations(question, explainer), explaining_cost(explainer, question)
         return own + times * cost, own + times * forward
-    except _raised():  # said again, and written down, when its turn comes
+    except _expected():  # said again, and written down, when its turn comes
         return len(question), len(question)
 
 
-def cost_of(explainer: Explainer, question: Question) -> tuple[int, int]:
+def explaining_cost(explainer: Explainer, question: Question) -> tuple[int, int]:
     """(passes, forward ones) of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     try:
         forward, backward = explainer.cost(question) if isinstance(explainer, Method) else (1, 0)
-    except _raised():  # said again, and written down, when its turn comes
+    except _expected():  # said again, and written down, when its turn comes
         forward, backward = 1, 0
     return len(question) * max(1, forward + 2 * backward), len(question) * max(1, forward)
 
@@ -98,10 +99,10 @@ def stream_cost(metrics: Mapping[str, Metric], question: Question, maps: Sequenc
     """Passes of metrics of the measured question."""
     try:
         return curves.passes(question, maps, [*metrics.values()])
-    except _raised():  # said again, and written down, when its turn comes
+    except _expected():  # said again, and written down, when its turn comes
         return len(question)
 
 
-def _raised() -> tuple[type[Exception], ...]:
+def _expected() -> tuple[type[Exception], ...]:
     """What asking for a cost may raise: refusals, what models and libraries raise, what is not installed, found or affordable."""
     return (CrossXAIError, *foreign(), ImportError, OSError, MemoryError)

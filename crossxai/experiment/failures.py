@@ -42,7 +42,7 @@ class Failures:
 
     def __init__(self, out: Path, fresh: bool = True) -> None:
         self._out = out
-        self.found: list[Failure] = []
+        self.rows: list[Failure] = []
         for path in out.glob(f"{FOLDER}/*/*.txt"):
             if fresh and _ours(path):
                 path.unlink()
@@ -59,28 +59,28 @@ class Failures:
             return "unsupported", str(error)
         name = f"{explainer or 'model'}{f'.{metric}' if metric else ''}.txt"
         path = Path(FOLDER) / model / name
-        about = f"{HEAD}: {explainer or 'the model'}{f', judged by {metric},' if metric else ''} on {model}"
+        about = f"{HEAD}: {explainer or 'the model'}{f', measured by {metric},' if metric else ''} on {model}"
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         trace = "".join(traceback.format_exception(error))
         write_text(self._out / path, f"{about}\ncrossxai {crossxai.__version__}, {when}\n\n{trace}")
         # What was measured says all; of what was raised elsewhere the place may matter.
         ours = isinstance(error, CrossXAIError) and error.__cause__ is None
         reason = in_words(error) if ours else f"{in_words(error)} (traceback: {path.as_posix()})"
-        self.found.append(Failure(model, explainer, metric, reason, path.as_posix()))
+        self.rows.append(Failure(model, explainer, metric, reason, path.as_posix()))
         return "failed", reason
 
     def document(self) -> list[dict[str, Any]]:
         """For the manifest."""
-        return [asdict(failure) for failure in self.found]
+        return [asdict(failure) for failure in self.rows]
 
 
 def in_words(error: BaseException) -> str:
     """Our own messages as they are; another library's after its kind, on one line and not too long."""
     if isinstance(error, CrossXAIError):
         return str(error)
-    said = " ".join(str(error).split())
-    said = f"{said[:LONGEST]} …" if len(said) > LONGEST else said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    text = " ".join(str(error).split())
+    text = f"{text[:LONGEST]} …" if len(text) > LONGEST else text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _ours(path: Path) -> bool:

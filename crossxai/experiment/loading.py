@@ -12,10 +12,10 @@ from crossxai import evaluation, explainers
 from crossxai.attribution import Explainer, Metric
 from crossxai.data import sources
 from crossxai.errors import InvalidInput
-from crossxai.experiment import factories
-from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
+from crossxai.experiment.models import call_factory, guarded
+from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Samples
-from crossxai.files.fingerprints import fingerprint
+from crossxai.files.tasks import fingerprint
 
 ORACLE = "controls.oracle"
 TRUTH = "truth"
@@ -24,16 +24,18 @@ TRUTH = "truth"
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment and the manifest's entry about them."""
     data = experiment.data
+    if data.source == HANDED_OVER:
+        raise InvalidInput("the samples were handed over in Python: write a function that returns them, data.factory")
     if data.factory:
-        found = factories.call(data.factory, experiment.folder, InvalidInput)
-        if not isinstance(found, Samples):
+        made = call_factory(data.factory, experiment.folder, InvalidInput)
+        if not isinstance(made, Samples):
             raise InvalidInput(
-                f"data factory {data.factory} must return crossxai.files.Samples, got {type(found).__name__}"
+                f"data factory {data.factory} must return crossxai.files.Samples, got {type(made).__name__}"
             )
         about = {"source": data.factory, "split": "", "description": data.description}
-        return found, {**about, "n": len(found.ids), "fingerprint": fingerprint(found)}
+        return made, {**about, "n": len(made.ids), "fingerprint": fingerprint(made)}
     source = sources.get(data.source)
-    given = factories.guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
+    given = guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
     found, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
     if not isinstance(found, Samples) or not isinstance(about, Mapping):
         raise InvalidInput(
@@ -122,13 +124,13 @@ def _truth(params: dict[str, Any], samples: Samples | None) -> dict[str, Any]:
     name, labels = params.pop("mask", None), params.pop("labels", None)
     if samples is None:
         return params
-    found: dict[str, Any] = dict(samples.truth)
+    masks: dict[str, Any] = dict(samples.truth)
     if name is not None:
         first = next((m.name for m in samples.modalities if m.spatial), "")
-        found = {first: _mask(ORACLE, samples, name, None)}
+        masks = {first: _mask(ORACLE, samples, name, None)}
     if labels is not None:
-        found = {key: _of_labels(values, samples, labels) for key, values in found.items()}
-    return {**params, "masks": found, "ids": samples.ids} if found else params
+        masks = {key: _of_labels(values, samples, labels) for key, values in masks.items()}
+    return {**params, "masks": masks, "ids": samples.ids} if masks else params
 
 
 def _named(who: str, samples: Samples | None, labels: list[int]) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,25 @@ from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import joint
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.experiment.evaluating import apart, asked, attribution, cost_of, judging_cost, stream_cost, streamed
+from crossxai.experiment.evaluating import (
+    attribution,
+    evaluate_alone,
+    evaluate_stream,
+    evaluation_cost,
+    explaining_cost,
+    split_by_question,
+    stream_cost,
+)
 from crossxai.experiment.failures import Failures
 from crossxai.experiment.models import LoadedModel
 from crossxai.experiment.progress import Progress
-from crossxai.experiment.questions import measured_as, questions, said_of, words_of, words_of_what
+from crossxai.experiment.questions import (
+    describe_explained,
+    describe_measure,
+    describe_questions,
+    measured_as,
+    questions,
+)
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import (
     Explanation,
@@ -31,13 +47,16 @@ from crossxai.files import (
     write_explanation,
     write_predictions,
 )
-from crossxai.files.fingerprints import content, digest, fingerprint, plain, version
+from crossxai.files.tasks import content, digest, fingerprint, plain, version
 from crossxai.question import Question
 
 CONTROLS = "controls"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+SESSION = secrets.token_hex(8)
+"""Of this process: maps of explainers that only it holds are none of another's."""
 
 
-class Job:
+class ModelRun:
     """One model of an experiment: its question, its maps and their scores."""
 
     def __init__(
@@ -53,21 +72,21 @@ class Job:
     ) -> None:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
-        asked_of = questions(experiment, samples, loaded, name)
-        self.question, self.measured, self.kind = asked_of.explained, asked_of.measured, asked_of.kind
-        outputs = asked_of.outputs
+        about = questions(experiment, samples, loaded, name)
+        self.question, self.measured, self.kind = about.explained, about.measured, about.kind
+        outputs = about.outputs
         self.identity = digest(
             {
                 "crossxai": crossxai.__version__,
-                "model": loaded.digest or hashlib.sha256(np.ascontiguousarray(outputs).tobytes()).hexdigest(),
+                "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,
                 "samples": fingerprint(samples),
-                "chosen": hashlib.sha256(np.ascontiguousarray(self.question.target.weights).tobytes()).hexdigest(),
+                "chosen": _hash(self.question.target.weights),
                 "link": self.question.target.link,
                 "check": experiment.check,
             }
         )
-        words = words_of_what(experiment, samples)
+        words = describe_explained(experiment, samples)
         write_predictions(
             out / "predictions" / f"{name}.h5",
             Predictions(
@@ -75,19 +94,19 @@ class Job:
                 framework=self.framework,
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
-                target=words_of(measured_as(experiment, samples), words),
+                target=describe_measure(measured_as(experiment, samples), words),
                 info={
-                    **said_of(asked_of, experiment, samples),
+                    **describe_questions(about, experiment, samples),
                     "check": self.check,
                     **_chosen(samples, self.question),
                 },
             ),
         )
 
-    def explain(self, made: list[tuple[ExplainerSpec, Explainer]]) -> None:
+    def explain(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> None:
         """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
-        todo = [(spec, explainer) for spec, explainer in made if not self._known(spec, explainer)]
-        costs = [cost_of(explainer, self.question) for _, explainer in todo]
+        todo = [(spec, explainer) for spec, explainer in explainers if not self._known(spec, explainer)]
+        costs = [explaining_cost(explainer, self.question) for _, explainer in todo]
         self.progress.stage(self.name, sum(cost for cost, _ in costs))
         for (spec, explainer), cost in zip(todo, costs, strict=True):
             path = self._path(spec.shown)
@@ -101,21 +120,21 @@ class Job:
                 write_explanation(path, self._explanation(spec, explainer, None, status, reason))
         self.progress.finish(f"{self.name}: explained")
 
-    def tasks(self, made: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
+    def tasks(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
         """Each explainer's label, and the hash of what decides its maps."""
-        return {spec.shown: self._task(spec, explainer) for spec, explainer in made}
+        return {spec.shown: self._task(spec, explainer) for spec, explainer in explainers}
 
     def metrics(self, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Each metric's label, and the hash of what decides its scores."""
         link = self.measured.target.link
         return {spec.shown: digest({"metric": content(metric), "link": link}) for spec, metric in metrics}
 
-    def judge(
-        self, made: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
+    def evaluate(
+        self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
     ) -> dict[str, str]:
         """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
-        found = [self._on_disk(spec, explainer) for spec, explainer in made]
-        explained = [e for e in found if e is not None and e.status == "ok"]
+        files = [self._on_disk(spec, explainer) for spec, explainer in explainers]
+        explained = [e for e in files if e is not None and e.status == "ok"]
         if not explained:
             return {}
         refused = self._refused(explained[0], metrics)
@@ -148,32 +167,36 @@ class Job:
             if lacking or set(explanation.judged) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
-            (group, [attribution(e, self.question) for e in group], *apart({name: usable[name] for name in names}))
+            (
+                group,
+                [attribution(e, self.question) for e in group],
+                *split_by_question({name: usable[name] for name in names}),
+            )
             for names, group in groups.items()
         ]
-        explainers = {spec.shown: explainer for spec, explainer in made}
+        by_label = {spec.shown: explainer for spec, explainer in explainers}
         costs = {
-            (label, e.label): judging_cost(m, self.question, explainers[e.label])
+            (label, e.label): evaluation_cost(m, self.question, by_label[e.label])
             for group, _, _, others in work
             for label, m in others.items()
             for e in group
         }
         own = sum(stream_cost(judges, self.measured, maps) for _, maps, judges, _ in work)
-        self.progress.stage(f"{self.name}: judging", own + sum(cost for cost, _ in costs.values()))
-        before = len(self.failures.found)
+        self.progress.stage(f"{self.name}: evaluating", own + sum(cost for cost, _ in costs.values()))
+        before = len(self.failures.rows)
         for group, maps, judges, others in work:
-            self.progress.say(f"{self.name}: judging")
-            results = streamed(judges, self.measured, maps, self.progress.advance, self._refuse)
+            self.progress.say(f"{self.name}: evaluating")
+            results = evaluate_stream(judges, self.measured, maps, self.progress.advance, self._refuse)
             for explanation, one, scores in zip(group, maps, results, strict=True):
-                explainer = explainers[explanation.label]
+                explainer = by_label[explanation.label]
                 known = {**explanation.scores, **scores}
                 for label, other in others.items():
                     with self.progress.step(
                         f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], told=False
                     ):
-                        known[label] = asked(label, other, self.question, one, explainer, self._refuse)
+                        known[label] = evaluate_alone(label, other, self.question, one, explainer, self._refuse)
                 judged = every[explanation.label]
-                failed = {f.metric for f in self.failures.found[before:] if f.explainer == explanation.label}
+                failed = {f.metric for f in self.failures.rows[before:] if f.explainer == explanation.label}
                 write_explanation(
                     self._path(explanation.label),
                     replace(
@@ -183,7 +206,7 @@ class Job:
                     ),
                 )
         # `steps="auto"` may need fewer passes than the most that were announced.
-        self.progress.finish(f"{self.name}: judged")
+        self.progress.finish(f"{self.name}: evaluated")
         return refused
 
     def _refuse(self, error: Exception, label: str, metric: str) -> str:
@@ -227,7 +250,12 @@ class Job:
 
     def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
         library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
-        return digest({"on": self.identity, "name": spec.name, "params": repr(explainer), "version": version(library)})
+        params = repr(explainer)
+        if ADDRESS.search(
+            params
+        ):  # an object of the user's own, whose code no file tells: another process makes its maps again
+            params += SESSION
+        return digest({"on": self.identity, "name": spec.name, "params": params, "version": version(library)})
 
     def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
         path = self._path(spec.shown)
@@ -277,6 +305,10 @@ class Job:
         )
 
 
+def _hash(values: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
 def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
     """The class explained of each sample, where there are classes."""
     return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}
@@ -287,12 +319,12 @@ def write_failed(
     model: str,
     framework: str,
     ids: tuple[str, ...],
-    made: list[tuple[ExplainerSpec, Explainer]],
+    explainers: list[tuple[ExplainerSpec, Explainer]],
     reason: str,
     check: str,
 ) -> None:
     """A row of the reason for each explainer of a model that could not be asked at all."""
-    for spec, explainer in made:
+    for spec, explainer in explainers:
         about = (model, framework, spec.shown, spec.name, explainer.library, explainer.profile)
         row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason, check=check)
         write_explanation(out / "explanations" / model / f"{spec.shown}.h5", row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from crossxai.question import Question
 from crossxai.target import Link, Target
 
 
-class Asked(NamedTuple):
+class Questions(NamedTuple):
     """What one model is asked. explained: the question of explainers; measured: that of metrics; outputs: the model's on all
     samples, and kind: what they are."""
 
@@ -31,11 +31,23 @@ class Asked(NamedTuple):
     kind: Kind
 
 
-def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Asked:
+def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Questions:
     """What explainers are asked and what metrics measure about one model, and its outputs.
 
     Tables of a model of ours are asked about in standard units, so that zero, every library's baseline, is the training mean.
     """
+    return questions_of_model(experiment.target, samples, loaded, name, experiment.batch_size, experiment.check)
+
+
+def questions_of_model(
+    wanted: experiments.Target,
+    samples: Samples,
+    loaded: LoadedModel,
+    name: str,
+    batch_size: int | None = None,
+    check: Literal["on", "off"] = "on",
+) -> Questions:
+    """The same for a target, samples and a model without an experiment."""
     model = loaded.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
@@ -46,27 +58,27 @@ def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
         else samples.inputs[m.name]
         for m in model.modalities
     )
-    size = experiment.batch_size or DEFAULT_BATCH_SIZE
+    size = batch_size or DEFAULT_BATCH_SIZE
     outputs = np.concatenate(
         batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
     )
     _check_outputs(outputs, name, samples.task)
     regression = samples.task == "regression" and getattr(model, "outputs", None) is None
-    found = Kind("values", "those of a regression") if regression else kind(model, inputs, outputs)
-    target, measured = _TARGETS[samples.task](experiment.target, outputs, samples, _Said(name, found))
-    question = Question(model, inputs, target, samples.ids, batch_size=size, check=experiment.check)
-    return Asked(question, replace(question, target=measured), outputs, found)
+    known = Kind("values", "those of a regression") if regression else kind(model, inputs, outputs)
+    target, measured = _TARGETS[samples.task](wanted, outputs, samples, _NamedOutputs(name, known))
+    question = Question(model, inputs, target, samples.ids, batch_size=size, check=check)
+    return Questions(question, replace(question, target=measured), outputs, known)
 
 
 @dataclass(frozen=True)
-class _Said:
+class _NamedOutputs:
     """A model's name, and what its outputs are."""
 
     name: str
-    found: Kind
+    kind: Kind
 
     def probability(self, n_classes: int, link: str = "auto") -> Probability:
-        return probability_link(self.found, n_classes, self.name, link)
+        return probability_link(self.kind, n_classes, self.name, link)
 
     def explained(self, explain: str, n_classes: int) -> Link:
         """The link that explainers see the outputs through."""
@@ -74,91 +86,97 @@ class _Said:
             return "identity"
         if explain != "logit":
             return self.probability(n_classes, explain)
-        check_known(self.found, self.name, "where their logits are")
-        return "log_odds" if self.found.kind in ("probabilities", "log_probabilities") else "identity"
+        check_known(self.kind, self.name, "where their logits are")
+        return "log_odds" if self.kind.kind in ("probabilities", "log_probabilities") else "identity"
 
 
-def _of_classes(asked: experiments.Target, outputs: Array, samples: Samples, said: _Said) -> tuple[Target, Measure]:
-    if asked.output or asked.mask:
+def _of_classes(
+    wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs
+) -> tuple[Target, Measure]:
+    if wanted.output or wanted.mask:
         raise InvalidInput("output and mask are of a regression or a segmentation; a class is chosen by of")
     n_classes = outputs.shape[1]
-    if asked.of == "predicted":
+    if wanted.of == "predicted":
         chosen = outputs.argmax(axis=1)
-    elif asked.of == "label":
+    elif wanted.of == "label":
         chosen = samples.labels
         if chosen.max() >= n_classes:
             raise InvalidInput(
-                f'of = "label": model {said.name!r} has {n_classes} outputs, and the labels of the data go up to {chosen.max()}: '
-                'write of = "predicted", or number the labels as the model does'
+                f'of = "label": model {model.name!r} has {n_classes} outputs, and the labels of the data go up to '
+                f'{chosen.max()}: write of = "predicted", or number the labels as the model does'
             )
     else:
-        chosen = np.full(len(outputs), asked.of)
-    target = Target.classes(chosen, n_classes, said.explained(asked.explain, n_classes))
-    if asked.measure == "accuracy":
+        chosen = np.full(len(outputs), wanted.of)
+    target = Target.classes(chosen, n_classes, model.explained(wanted.explain, n_classes))
+    if wanted.measure == "accuracy":
         return target, Accuracy(chosen, n_classes)
-    if asked.measure == "largest":
-        return target, Largest(len(target), n_classes, said.probability(n_classes))
-    if asked.measure == "dice":
+    if wanted.measure == "largest":
+        return target, Largest(len(target), n_classes, model.probability(n_classes))
+    if wanted.measure == "dice":
         raise InvalidInput('measure = "dice" is of a segmentation; these samples have classes')
-    if asked.measure == "identity":
+    if wanted.measure == "identity":
         return target, replace(target, link="identity")
     # One output is no class of several: which class it is the probability of, measure = "sigmoid" says.
-    link = "softmax" if asked.measure == "auto" else asked.measure
-    return target, replace(target, link=said.probability(n_classes, link))
+    link = "softmax" if wanted.measure == "auto" else wanted.measure
+    return target, replace(target, link=model.probability(n_classes, link))
 
 
-def _of_value(asked: experiments.Target, outputs: Array, samples: Samples, said: _Said) -> tuple[Target, Measure]:
-    if asked.of != "predicted" or asked.measure in ("largest", "accuracy", "dice"):
+def _of_value(
+    wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs
+) -> tuple[Target, Measure]:
+    if wanted.of != "predicted" or wanted.measure in ("largest", "accuracy", "dice"):
         raise InvalidInput(
-            f"of = {asked.of!r}, measure = {asked.measure!r}: a regression's value is explained and measured; write "
+            f"of = {wanted.of!r}, measure = {wanted.measure!r}: a regression's value is explained and measured; write "
             'output = 0, its number, and measure = "identity"'
         )
-    if asked.explain == "logit":
+    if wanted.explain == "logit":
         raise InvalidInput('explain = "logit" is of classes; a regression has a value: write explain = "identity"')
-    if asked.output >= outputs.shape[1]:
-        raise InvalidInput(f"output = {asked.output}: model {said.name!r} has outputs 0 … {outputs.shape[1] - 1}")
-    target = Target.outputs(asked.output, len(outputs), outputs.shape[1], cast(Link, asked.explain))
-    measure = "identity" if asked.measure == "auto" else asked.measure
+    if wanted.output >= outputs.shape[1]:
+        raise InvalidInput(f"output = {wanted.output}: model {model.name!r} has outputs 0 … {outputs.shape[1] - 1}")
+    target = Target.outputs(wanted.output, len(outputs), outputs.shape[1], cast(Link, wanted.explain))
+    measure = "identity" if wanted.measure == "auto" else wanted.measure
     return target, replace(target, link=cast(Link, measure))
 
 
-def _of_region(asked: experiments.Target, outputs: Array, samples: Samples, said: _Said) -> tuple[Target, Measure]:
-    if asked.of not in ("predicted", "label") or asked.measure in ("largest", "accuracy"):
+def _of_region(
+    wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs
+) -> tuple[Target, Measure]:
+    if wanted.of not in ("predicted", "label") or wanted.measure in ("largest", "accuracy"):
         raise InvalidInput(
-            f"of = {asked.of!r}, measure = {asked.measure!r}: of a segmentation the region is explained: write "
+            f"of = {wanted.of!r}, measure = {wanted.measure!r}: of a segmentation the region is explained: write "
             'of = "predicted" or "label", output = the number of its class, measure = a link or "dice"'
         )
     n_classes = outputs.shape[-1]
-    if asked.output >= n_classes:
-        raise InvalidInput(f"output = {asked.output}: model {said.name!r} segments classes 0 … {n_classes - 1}")
-    if asked.of == "label":
-        region = samples.masks[region_of(asked, samples)]
+    if wanted.output >= n_classes:
+        raise InvalidInput(f"output = {wanted.output}: model {model.name!r} segments classes 0 … {n_classes - 1}")
+    if wanted.of == "label":
+        region = samples.masks[region_of(wanted, samples)]
         if region.shape != outputs.shape[:-1]:
-            raise InvalidInput(f"the mask has shape {region.shape}, model {said.name!r} gives {outputs.shape[:-1]}")
+            raise InvalidInput(f"the mask has shape {region.shape}, model {model.name!r} gives {outputs.shape[:-1]}")
     else:
         if n_classes == 1:
-            check_known(said.found, said.name, "where the predicted region is")
-        region = predicted_region(outputs, asked.output, said.found.kind)
+            check_known(model.kind, model.name, "where the predicted region is")
+        region = predicted_region(outputs, wanted.output, model.kind.kind)
     empty = [samples.ids[i] for i in np.flatnonzero(~region.reshape(len(region), -1).any(axis=1))]
     if empty:
         raise InvalidInput(
-            f"nothing to explain: the {'true' if asked.of == 'label' else 'predicted'} region of model {said.name!r} is empty "
+            f"nothing to explain: the {'true' if wanted.of == 'label' else 'predicted'} region of model {model.name!r} is empty "
             f'for {", ".join(empty[:5])}{" and more" if len(empty) > 5 else ""}; write of = "label", or other samples'
         )
-    target = Target.regions(region, asked.output, n_classes, said.explained(asked.explain, n_classes))
-    if asked.measure == "dice":
-        return target, Dice(region, asked.output, n_classes, said.probability(n_classes))
-    if asked.measure == "identity":
+    target = Target.regions(region, wanted.output, n_classes, model.explained(wanted.explain, n_classes))
+    if wanted.measure == "dice":
+        return target, Dice(region, wanted.output, n_classes, model.probability(n_classes))
+    if wanted.measure == "identity":
         return target, replace(target, link="identity")
-    return target, replace(target, link=said.probability(n_classes, asked.measure))
+    return target, replace(target, link=model.probability(n_classes, wanted.measure))
 
 
 _TARGETS = {"classification": _of_classes, "regression": _of_value, "segmentation": _of_region}
 
 
-def region_of(asked: experiments.Target, samples: Samples) -> str:
+def region_of(wanted: experiments.Target, samples: Samples) -> str:
     """The name of the mask that is the true region of a segmentation."""
-    name = asked.mask or next(iter(samples.masks), "")
+    name = wanted.mask or next(iter(samples.masks), "")
     if name not in samples.masks:
         raise InvalidInput(f"the data hold no mask {name!r}, only: {', '.join(samples.masks) or 'none at all'}")
     return name
@@ -179,7 +197,7 @@ def _check_outputs(outputs: Array, name: str, task: Task) -> None:
 def check_scales(experiment: Experiment, kinds: Mapping[str, Kind]) -> None:
     """Raise `InvalidInput` where metrics would measure logits of one model and probabilities of another, by model: two scales in
     one table."""
-    scales = {name: found.kind for name, found in kinds.items()}
+    scales = {name: known.kind for name, known in kinds.items()}
     if experiment.target.measure == "identity" and "probabilities" in scales.values() and len(set(scales.values())) > 1:
         given = ", ".join(f"{name} {scale.replace('_', '-')}" for name, scale in scales.items())
         raise InvalidInput(
@@ -188,25 +206,30 @@ def check_scales(experiment: Experiment, kinds: Mapping[str, Kind]) -> None:
         )
 
 
-def said_of(asked: Asked, experiment: Experiment, samples: Samples) -> dict[str, str]:
+def describe_questions(questions: Questions, experiment: Experiment, samples: Samples) -> dict[str, str]:
     """What one model's outputs are and what was made of them, in words, for its file of predictions."""
-    target, of = experiment.target, words_of_what(experiment, samples)
-    explained = words_of(target.explain, of)
-    if getattr(asked.explained.target, "link", "") == "log_odds":
-        explained = f"{words_of('log_odds', of)}, computed from the probabilities that the model gives"
-    link = getattr(asked.measured.target, "probability", asked.measured.target.link)
-    return {"explained": explained, "outputs": asked.kind.kind, "outputs_known": asked.kind.how, "measured_by": link}
+    target, of = experiment.target, describe_explained(experiment, samples)
+    explained = describe_measure(target.explain, of)
+    if getattr(questions.explained.target, "link", "") == "log_odds":
+        explained = f"{describe_measure('log_odds', of)}, computed from the probabilities that the model gives"
+    link = getattr(questions.measured.target, "probability", questions.measured.target.link)
+    return {
+        "explained": explained,
+        "outputs": questions.kind.kind,
+        "outputs_known": questions.kind.how,
+        "measured_by": link,
+    }
 
 
-def words(experiment: Experiment, samples: Samples) -> str:
+def describe_target(experiment: Experiment, samples: Samples) -> str:
     """What is explained and measured, in words."""
-    target, of = experiment.target, words_of_what(experiment, samples)
+    target, of = experiment.target, describe_explained(experiment, samples)
     measure = measured_as(experiment, samples)
     if target.explain == measure:
-        return words_of(measure, of)
+        return describe_measure(measure, of)
     if measure in ("largest", "accuracy", "dice"):
-        return f"{words_of(target.explain, of)} (metrics measure the {words_of(measure, of)})"
-    return f"{words_of(target.explain, of)} (metrics measure its {words_of_link(measure)})"
+        return f"{describe_measure(target.explain, of)} (metrics measure the {describe_measure(measure, of)})"
+    return f"{describe_measure(target.explain, of)} (metrics measure its {describe_link(measure)})"
 
 
 def measured_as(experiment: Experiment, samples: Samples) -> str:
@@ -216,7 +239,7 @@ def measured_as(experiment: Experiment, samples: Samples) -> str:
     return {"classification": "softmax", "regression": "identity", "segmentation": "sigmoid"}[samples.task]
 
 
-def words_of(measure: str, of: str) -> str:
+def describe_measure(measure: str, of: str) -> str:
     """What is explained or measured, in words."""
     if measure == "largest":
         return "largest probability of any class"
@@ -224,10 +247,10 @@ def words_of(measure: str, of: str) -> str:
         return f"accuracy (1 where the model's answer is {of}, else 0)"
     if measure == "dice":
         return f"Dice coefficient with {of.rpartition('mean over ')[2]}"
-    return f"{words_of_link(measure)} of {of}"
+    return f"{describe_link(measure)} of {of}"
 
 
-def words_of_what(experiment: Experiment, samples: Samples) -> str:
+def describe_explained(experiment: Experiment, samples: Samples) -> str:
     """The class, value or region in words."""
     target = experiment.target
     name = samples.classes[target.output] if target.output < len(samples.classes) else f"output {target.output}"
@@ -239,7 +262,7 @@ def words_of_what(experiment: Experiment, samples: Samples) -> str:
     return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(target.of), f"class {target.of}")
 
 
-def words_of_link(link: str) -> str:
+def describe_link(link: str) -> str:
     """What a link makes of an output, in words."""
     names = {"identity": "raw output", "logit": "logit", "log_odds": "log-odds"}
     return names.get(link, "probability")

@@ -42,7 +42,7 @@ WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kep
 @dataclass(frozen=True)
 class Rankings:
     """means: a row per model, explainer, preset and metric. pairs: a row per model, kind and two presets. refused: a preset's
-    reason for judging nothing, by model and preset; that of a model that failed stands under `MODEL`."""
+    reason for measuring nothing, by model and preset; that of a model that failed stands under `MODEL`."""
 
     means: pd.DataFrame
     pairs: pd.DataFrame
@@ -98,7 +98,7 @@ def evaluate(
     folder: Path | None = None,
     console: Console | None = None,
 ) -> Rankings:
-    """Judge a run's maps by presets and write the two tables beside them.
+    """Measure a run's maps by presets and write the two tables beside them.
 
     models: only these; all of the run if empty. limit: see `presets.get`. modality: whose maps; the model's first if empty.
     folder: what the paths and factories of the run's experiment are relative to.
@@ -125,13 +125,15 @@ def evaluate(
             try:
                 with _placed(out, folder):
                     loaded = load_model(spec, experiment.folder)
-                rows += _judged(experiment, samples, loaded, spec.name, out, names, limit, modality, progress, refused)
+                rows += _evaluated(
+                    experiment, samples, loaded, spec.name, out, names, limit, modality, progress, refused
+                )
             except Exception as error:  # one failure is one row; what the run's user can mend is raised
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     raise
                 refused[spec.name, MODEL] = failures.row(error, spec.name, metric="evaluate")[1]
     if not rows:
-        raise InvalidInput("no preset can judge these maps: " + "; ".join(dict.fromkeys(refused.values())))
+        raise InvalidInput("no preset can measure these maps: " + "; ".join(dict.fromkeys(refused.values())))
     means = pd.DataFrame(rows)
     result = Rankings(means, _pairs(means), refused)
     write_text(out / "presets.csv", result.means.to_csv(index=False))
@@ -139,7 +141,7 @@ def evaluate(
     return result
 
 
-def _judged(
+def _evaluated(
     experiment: Experiment,
     samples: Samples,
     loaded: LoadedModel,
@@ -151,7 +153,7 @@ def _judged(
     progress: Progress,
     refused: dict[tuple[str, str], str],
 ) -> list[dict[str, Any]]:
-    """Rows of one model's maps by every preset; presets that cannot judge them are added to `refused`."""
+    """Rows of one model's maps by every preset; presets that cannot measure them are added to `refused`."""
     question = _question(experiment, samples, loaded, model, out)
     about = modality or question.modalities[0].name
     maps = _maps(out, model, question, about)
@@ -161,13 +163,13 @@ def _judged(
     for name, metrics in chosen.items():
         if why := _refusal(question, maps[0], metrics):
             refused[model, name] = why
-    judges = [(n, m) for n, metrics in chosen.items() if (model, n) not in refused for m in metrics]
-    flat = [m for _, m in judges]
+    measuring = [(n, m) for n, metrics in chosen.items() if (model, n) not in refused for m in metrics]
+    flat = [m for _, m in measuring]
     progress.stage(model, curves.passes(question, maps, flat))
     scores = curves.evaluate(question, maps, flat, progress.advance)
-    progress.finish(f"{model}: judged")
+    progress.finish(f"{model}: evaluated")
     rows: list[dict[str, Any]] = []
-    for place, (name, metric) in enumerate(judges):
+    for place, (name, metric) in enumerate(measuring):
         rows += _rows(model, name, metric, maps, [row[place] for row in scores])
     return rows
 
@@ -209,8 +211,8 @@ def _why(error: Exception) -> str:
 
 def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str, out: Path) -> Question:
     """What metrics measure, if the model still is the one that was explained."""
-    asked = questions(experiment, samples, loaded, name)
-    measured, outputs = asked.measured, asked.outputs
+    now = questions(experiment, samples, loaded, name)
+    measured, outputs = now.measured, now.outputs
     before = read_predictions(out / "predictions" / f"{name}.h5").outputs
     if outputs.shape != before.shape or not np.allclose(outputs, before, rtol=1e-3, atol=1e-4):
         raise InvalidInput(
@@ -224,12 +226,12 @@ def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attr
     found = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
     usable = [e for e in found if e.status == "ok" and modality in e.values and e.ids == question.ids]
     if not usable:
-        raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to judge")
+        raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")
     return [attribution(e, question) for e in usable]
 
 
 def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.Curve]) -> str:
-    """Why these metrics cannot judge this kind of input, "" if they can; found out on one sample without a forward pass."""
+    """Why these metrics cannot measure this kind of input, "" if they can; found out on one sample without a forward pass."""
     one = question[:1]
     probe = replace(answer, values=tuple(np.ones_like(v[:1]) for v in answer.values), ids=one.ids)
     try:
@@ -268,7 +270,7 @@ def _rows(
 
 
 def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[Any]) -> dict[str, str]:
-    """Each explainer's verdict against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
+    """How each explainer does against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
     values = {answer.explainer: found.value for answer, found in zip(maps, scores, strict=True)}
     random = values.get(RANDOM)
     if random is None:

@@ -11,25 +11,27 @@ import datetime
 import json
 import platform
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 import crossxai
-from crossxai.attribution import Explainer
+from crossxai.attribution import Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import loading
 from crossxai.experiment.failures import Failures
-from crossxai.experiment.model_run import Job, write_failed
+from crossxai.experiment.model_run import ModelRun, write_failed
 from crossxai.experiment.models import LoadedModel, load_model
 from crossxai.experiment.progress import Progress
-from crossxai.experiment.questions import check_scales, words
-from crossxai.experiment.specification import Experiment, ExplainerSpec, ModelSpec
-from crossxai.files import Samples, ours, plan, writable_folder, write_samples
+from crossxai.experiment.questions import check_scales, describe_target
+from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, ModelSpec
+from crossxai.files import Samples, ours, tasks, writable_folder, write_samples
 from crossxai.files.atomic import write_text
-from crossxai.files.fingerprints import version
+from crossxai.files.tasks import version
 
 PACKAGES = (
     "numpy",
@@ -45,7 +47,22 @@ PACKAGES = (
 )
 
 
-def run(experiment: Experiment, out: Path, console: Console | None = None) -> Path:
+@dataclass(frozen=True)
+class Prepared:
+    """What a run works on, explainers by a program instead of loaded from the words of an experiment.
+
+    data: the manifest's entry about the samples. models: by the experiment's names. explainers, metrics: by label, those that are
+    objects already; the experiment's names decide about the others.
+    """
+
+    samples: Samples
+    data: Mapping[str, Any]
+    models: Mapping[str, LoadedModel]
+    explainers: Mapping[str, Explainer]
+    metrics: Mapping[str, Metric]
+
+
+def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
     """Run an experiment into the folder `out` and return it.
 
     Names, parameters, data and models are checked before any map is computed. What an explainer or a metric cannot do for
@@ -53,83 +70,96 @@ def run(experiment: Experiment, out: Path, console: Console | None = None) -> Pa
     manifest's `failures` says what did.
     """
     start = time.perf_counter()
+    given_explainers = prepared.explainers if prepared else {}
+    given_metrics = prepared.metrics if prepared else {}
     for spec in experiment.explainers:
-        loading.explainer(spec, experiment.seed)
+        if spec.shown not in given_explainers:
+            loading.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
-        loading.metric(metric, experiment, None, {})
+        if metric.shown not in given_metrics:
+            loading.metric(metric, experiment, None, {})
     writable_folder(out)
     if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
         raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
     # A stopped run must not be reported with the settings of the last one.
-    for name in ("manifest.json", plan.NAME):
+    for name in ("manifest.json", tasks.PLAN):
         (out / name).unlink(missing_ok=True)
-    samples, data = loading.samples(experiment)
+    samples, data = (prepared.samples, dict(prepared.data)) if prepared else loading.samples(experiment)
     experiment = loading.with_controls(experiment, samples)
-    made = [(spec, loading.explainer(spec, experiment.seed, samples)) for spec in experiment.explainers]
+    explainers = [
+        (spec, given_explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
+        for spec in experiment.explainers
+    ]
     console = console or Console(stderr=True)
-    kept = Failures(out)
+    failures = Failures(out)
     failed: dict[str, str] = {}
     loaded_models: dict[str, LoadedModel] = {}
-    for model in experiment.models:
+    loaded_models |= prepared.models if prepared else {}
+    for model in () if prepared else experiment.models:
         try:
             loaded_models[model.name] = load_model(model, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
-            _, failed[model.name] = kept.row(error, model.name)
-    judges = {
-        name: [loading.metric(m, experiment, samples, loaded.mean) for m in experiment.metrics]
+            _, failed[model.name] = failures.row(error, model.name)
+    metrics = {
+        name: [
+            (m, given_metrics[m.shown])
+            if m.shown in given_metrics
+            else loading.metric(m, experiment, samples, loaded.mean)
+            for m in experiment.metrics
+        ]
         for name, loaded in loaded_models.items()
     }
     write_samples(out / "samples.h5", samples)
     with Progress(console) as progress:
-        jobs: dict[str, Job] = {}
+        runs: dict[str, ModelRun] = {}
         mistakes: list[CrossXAIError] = []
         for name, loaded in loaded_models.items():
             try:
-                jobs[name] = Job(experiment, samples, loaded, name, out, progress, console, kept)
+                runs[name] = ModelRun(experiment, samples, loaded, name, out, progress, console, failures)
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     mistakes.append(error)
-                failed[name] = kept.row(error, name)[1]
-        if not jobs and mistakes:  # of the experiment, rather than of a model
+                failed[name] = failures.row(error, name)[1]
+        if not runs and mistakes:  # of the experiment, rather than of a model
             raise mistakes[0]
         for name, reason in failed.items():
-            _give_up(out, name, experiment, samples, made, reason)
+            _give_up(out, name, experiment, samples, explainers, reason)
             console.print(
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
-        check_scales(experiment, {name: job.kind for name, job in jobs.items()})
+        check_scales(experiment, {name: one.kind for name, one in runs.items()})
         models = [
             _entry(model, loaded_models.get(model.name), failed.get(model.name, "")) for model in experiment.models
         ]
         for entry in models:
-            if job := jobs.get(entry["name"]):
-                entry["outputs"] = {"kind": job.kind.kind, "known": job.kind.how}
-        draft = _manifest(experiment, samples, data, models, kept, start)
-        hashes = {name: job.metrics(judges[name]) for name, job in jobs.items()}
-        plan.write(out, draft, {name: job.tasks(made) for name, job in jobs.items()}, hashes)
+            if one := runs.get(entry["name"]):
+                entry["outputs"] = {"kind": one.kind.kind, "known": one.kind.how}
+        draft = _manifest(experiment, samples, data, models, failures, start)
+        hashes = {name: one.metrics(metrics[name]) for name, one in runs.items()}
+        tasks.write_plan(out, draft, {name: one.tasks(explainers) for name, one in runs.items()}, hashes)
         for entry in models:
-            if job := jobs.get(entry["name"]):
-                job.explain(made)
-                entry["refused"] = job.judge(made, judges[job.name])
+            if one := runs.get(entry["name"]):
+                one.explain(explainers)
+                entry["refused"] = one.evaluate(explainers, metrics[one.name])
     _remove_others(out, experiment)
-    text = json.dumps(_manifest(experiment, samples, data, models, kept, start), indent=1)
+    text = json.dumps(_manifest(experiment, samples, data, models, failures, start), indent=1)
     write_text(out / "manifest.json", text)
-    (out / plan.NAME).unlink(missing_ok=True)
+    (out / tasks.PLAN).unlink(missing_ok=True)
     return out
 
 
-def failures(out: Path) -> list[dict[str, str]]:
+def failures_of(out: Path) -> list[dict[str, str]]:
     """What failed in a finished run: model, explainer, metric ("" for all of them), reason and the file of the traceback."""
     return list(json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("failures", []))
 
 
 def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str, Any]:
-    """What the manifest says of a model, before it is judged."""
+    """What the manifest says of a model, before its maps are evaluated."""
     about: dict[str, Any] = {
         "name": spec.name,
-        "framework": loaded.framework if loaded else "" if spec.factory else spec.framework,
+        "framework": loaded.framework if loaded else _framework(spec),
         "weights_sha256": loaded.digest if loaded else "",
         "trained_without": loaded.trained_without if loaded else "",
         "standard_units": list(loaded.standard) if loaded else [],
@@ -139,12 +169,17 @@ def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str
     return {**about, "failed": failed} if failed else about
 
 
+def _framework(spec: ModelSpec) -> str:
+    """The framework of a model that could not be explainers; "" where only the model itself knows."""
+    return "" if spec.factory or spec.checkpoint == HANDED_OVER else spec.framework
+
+
 def _give_up(
     out: Path,
     name: str,
     experiment: Experiment,
     samples: Samples,
-    made: list[tuple[ExplainerSpec, Explainer]],
+    explainers: list[tuple[ExplainerSpec, Explainer]],
     reason: str,
 ) -> None:
     """Rows of the reason in place of a model's files."""
@@ -152,7 +187,7 @@ def _give_up(
     predictions = out / "predictions" / f"{name}.h5"
     if ours(predictions):
         predictions.unlink()
-    write_failed(out, name, "" if spec.factory else spec.framework, samples.ids, made, reason, experiment.check)
+    write_failed(out, name, _framework(spec), samples.ids, explainers, reason, experiment.check)
 
 
 def _remove_others(out: Path, experiment: Experiment) -> None:
@@ -183,7 +218,7 @@ def _manifest(
         "batch_size": experiment.batch_size or f"{DEFAULT_BATCH_SIZE}, measured for long streams",
         "task": samples.task,
         "check": experiment.check,
-        "target": words(experiment, samples),
+        "target": describe_target(experiment, samples),
         "data": data,
         "models": models,
         "failures": failures.document(),

@@ -24,6 +24,8 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.outputs import Outputs
 
 LONGEST = 100
+HANDED_OVER = "handed over in Python"
+"""In place of a source of data, and of a checkpoint, where samples and models came from a program and not from a file."""
 
 
 def _name(text: str) -> str:
@@ -71,9 +73,9 @@ class Data(_Part):
 
     @model_validator(mode="after")
     def _of_source(self) -> Data:
-        if self.factory:
-            if self.task:
-                raise ValueError("task belongs to a source; Samples of your own name theirs")
+        if self.factory and self.task:
+            raise ValueError("task belongs to a source; Samples of your own name theirs")
+        if self.factory or self.source == HANDED_OVER:
             return self
         try:
             problem = sources.get(self.source).problem(self)
@@ -99,7 +101,7 @@ class ModelSpec(_Part):
 
     @model_validator(mode="after")
     def _outputs(self) -> ModelSpec:
-        if self.outputs is not None and not self.factory:
+        if self.outputs is not None and not self.factory and self.checkpoint != HANDED_OVER:
             raise ValueError("outputs belongs to a factory's model; what a checkpoint of ours gives is known")
         return self
 

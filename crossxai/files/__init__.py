@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions.inputs import missing_values
-from crossxai.attribution import Scores
+from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
 from crossxai.model import Array, Modality
@@ -191,9 +191,7 @@ def write_samples(path: Path, samples: Samples) -> None:
             data = file.create_dataset(
                 f"inputs/{modality.name}", data=samples.inputs[modality.name], compression="gzip"
             )
-            data.attrs["axes"] = json.dumps(modality.axes)
-            data.attrs["features"] = json.dumps(modality.features)
-            data.attrs["range"] = json.dumps(modality.range)
+            _write_modality(data, modality)
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
         file.attrs["masks"] = json.dumps(
             list(samples.masks)
@@ -207,12 +205,7 @@ def write_samples(path: Path, samples: Samples) -> None:
 def read_samples(path: Path) -> Samples:
     """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
     with _reading(path, "samples") as file:
-        modalities = []
-        for name in json.loads(file.attrs["modalities"]):
-            attrs = file[f"inputs/{name}"].attrs
-            limits = json.loads(attrs["range"])
-            axes, features = (tuple(json.loads(attrs[key])) for key in ("axes", "features"))
-            modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
+        modalities = [_read_modality(file[f"inputs/{name}"], name) for name in json.loads(file.attrs["modalities"])]
         contents: dict[str, Any] = {
             "ids": _strings(file, "ids"),
             "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
@@ -311,6 +304,52 @@ def read_explanation(path: Path) -> Explanation:
             notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have neither
             check=str(file.attrs.get("check", "on")),
         )
+
+
+def write_attribution(path: Path, attribution: Attribution) -> Path:
+    """Write an attribution to an HDF5 file, atomically; returns the path."""
+    with _writing(path, "attribution") as file:
+        file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
+        file.attrs["params"] = json.dumps(attribution.params, default=repr)
+        file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
+        _write_strings(file, "ids", attribution.ids)
+        file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
+        for modality, values in zip(attribution.modalities, attribution.values, strict=True):
+            data = file.create_dataset(f"values/{modality.name}", data=values, compression="gzip", shuffle=True)
+            _write_modality(data, modality)
+        for name, extra in attribution.extras.items():
+            file[f"extras/{name}"] = extra
+    return path
+
+
+def read_attribution(path: Path) -> Attribution:
+    """Read what `write_attribution` wrote; raises `InvalidFile`."""
+    with _reading(path, "attribution") as file:
+        names = json.loads(file.attrs["modalities"])
+        contents: dict[str, Any] = {
+            "values": tuple(file[f"values/{name}"][()] for name in names),
+            "modalities": tuple(_read_modality(file[f"values/{name}"], name) for name in names),
+            "ids": _strings(file, "ids"),
+            "explainer": str(file.attrs["explainer"]),
+            "profile": str(file.attrs["profile"]),
+            "params": json.loads(file.attrs["params"]),
+            "extras": {name: data[()] for name, data in file.get("extras", {}).items()},
+            "seconds": float(file.attrs["seconds"]),
+            "notes": tuple(map(str, json.loads(file.attrs["notes"]))),
+        }
+    return Attribution(**contents)
+
+
+def _write_modality(data: Any, modality: Modality) -> None:
+    data.attrs["axes"] = json.dumps(modality.axes)
+    data.attrs["features"] = json.dumps(modality.features)
+    data.attrs["range"] = json.dumps(modality.range)
+
+
+def _read_modality(data: Any, name: str) -> Modality:
+    limits = json.loads(data.attrs["range"])
+    axes, features = (tuple(json.loads(data.attrs[key])) for key in ("axes", "features"))
+    return Modality(name, axes, features, tuple(limits) if limits else None)
 
 
 def _read_scores(name: str, group: Any) -> Scores:

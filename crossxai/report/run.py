@@ -14,10 +14,10 @@ from crossxai.files import (
     Explanation,
     Predictions,
     Samples,
-    plan,
     read_explanation,
     read_predictions,
     read_samples,
+    tasks,
 )
 from crossxai.report import words
 
@@ -106,13 +106,13 @@ def load(directory: Path) -> Run:
     other samples."""
     samples = read_samples(directory / "samples.h5")
     finished = (directory / "manifest.json").exists()
-    begun = None if finished else plan.read(directory)
+    begun = None if finished else tasks.read_plan(directory)
     manifest = _manifest(directory / "manifest.json") if finished else begun or {}
     predictions = {p.model: p for p in map(read_predictions, sorted((directory / "predictions").glob("*.h5")))}
     paths = sorted((directory / "explanations").glob("*/*.h5"))
     explanations = tuple(_explanation(path, samples) for path in paths)
     if begun is not None:  # what an earlier run left is none of this one's
-        explanations = tuple(plan.belonging(begun, explanations))
+        explanations = tuple(tasks.belonging(begun, explanations))
     for model, prediction in predictions.items():
         if len(prediction.score) != len(samples.ids) or len(prediction.outputs) != len(samples.ids):
             raise InvalidFile(
@@ -126,15 +126,15 @@ def load(directory: Path) -> Run:
     if begun is None:
         stopped = "nothing says what it set out to do" if explanations else "no map is done"
         return replace(run, stopped=stopped)
-    return replace(run, stopped=plan.words(begun, list(explanations)), lacking=tuple(_lacking(begun, run)))
+    return replace(run, stopped=tasks.describe_progress(begun, list(explanations)), lacking=tuple(_lacking(begun, run)))
 
 
 def _lacking(begun: Mapping[str, Any], run: Run) -> list[str]:
     """What a stopped run has not done yet, a line per model."""
     lines = []
-    for model, tasks in begun["tasks"].items():
+    for model, labels in begun["tasks"].items():
         done = {e.label: e for e in run.explanations if e.model == model}
-        maps = [f"`{label}`" for label in tasks if label not in done]
+        maps = [f"`{label}`" for label in labels if label not in done]
         scores = [f"`{label}`" for label, e in done.items() if ok(e) and not e.scores]
         parts = [f"no map yet of {words.listing(maps)}"] if maps else []
         parts += [f"no scores yet of {words.listing(scores)}"] if scores else []

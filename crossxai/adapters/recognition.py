@@ -1,0 +1,343 @@
+"""What a user's network is, told by its type and its first layers, without importing any framework; and the adapter for it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from crossxai.adapters.checks import MeanSd
+from crossxai.errors import InvalidFile, InvalidInput, MissingDependency
+from crossxai.model import Modality, Model
+from crossxai.process import foreign
+
+Layout = Literal["NHWC", "NCHW"]
+Size = tuple[int, int]
+IMAGENET: MeanSd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+KERAS_FILES = (".keras", ".h5", ".hdf5")
+UNSTATED = "mean and sd: none are subtracted; standardise=(mean, sd) or standardise='imagenet' if the training did"
+MODALITIES = "modalities=(xai.Modality.image(),) or (xai.Modality.table(('age', 'dose')),), one per input in order"
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What `wrap` took a network for, and how it reads inputs for it.
+
+    adapter: module and class, imported when used. size: (height, width) that the network takes, None for any. layout: the order
+    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead.
+    """
+
+    taken_for: str
+    adapter: str
+    modalities: tuple[Modality, ...]
+    standardise: Mapping[str, MeanSd] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: Size | None = None
+    layout: Layout = "NHWC"
+    batch_size: int | None = None
+    assumed: tuple[str, ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """What it was taken for, and what was assumed, a sentence each."""
+        size = f"images of {self.size[0]} × {self.size[1]} pixels" if self.size else ""
+        layout = "images are handed over channels first (NCHW)" if self.layout == "NCHW" else ""
+        return tuple(line for line in (f"taken for {self.taken_for}", size, layout, *self.assumed) if line)
+
+
+def is_adapter(net: Any) -> bool:
+    """Whether an object has the verbs of a model of ours."""
+    return callable(getattr(net, "predict", None)) and hasattr(net, "modalities")
+
+
+def is_a(value: Any, package: str, name: str) -> bool:
+    """Whether a class of this name, from a module of this package, is among the types of an object."""
+    return any(c.__name__ == name and c.__module__.split(".")[0] == package for c in type(value).__mro__)
+
+
+def wrap(
+    net: Any,
+    *,
+    name: str = "",
+    modalities: Sequence[Modality] | None = None,
+    range: tuple[float, float] | None = None,
+    standardise: Mapping[str, MeanSd] | MeanSd | Literal["imagenet"] | None = None,
+    size: int | Size | None = None,
+    layout: Layout = "NHWC",
+    batch_size: int | None = None,
+    **options: Any,
+) -> Model:
+    """The adapter of a network; documented where users find it, at `crossxai.wrap`."""
+    if is_adapter(net) and not is_a(net, "keras", "Model"):
+        given = {"modalities": modalities, "range": range, "standardise": standardise, **options}
+        if wrong := [key for key, value in given.items() if value is not None]:
+            raise InvalidInput(f"{type(net).__name__} is an adapter already: declare {', '.join(wrong)} there")
+        model: Model = net
+        return model
+    if isinstance(net, str | Path):
+        net = load_file(Path(net))
+    found = recognise(net, modalities, range)
+    if standardise is not None:
+        constants = _constants(standardise, found.modalities)
+        assumed = tuple(line for line in found.assumed if not line.startswith("mean"))
+        found = replace(found, standardise=constants, assumed=assumed)
+    if isinstance(size, int):
+        size = (size, size)
+    found = replace(found, size=size or found.size, layout=layout, batch_size=batch_size)
+    return adapt(net, replace(found, options={**found.options, **options}), name)
+
+
+def _constants(
+    given: Mapping[str, MeanSd] | MeanSd | Literal["imagenet"], modalities: tuple[Modality, ...]
+) -> dict[str, MeanSd]:
+    """(mean, sd) by modality; a pair alone, or "imagenet", is of the only image."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    images = [m.name for m in modalities if m.spatial] or [m.name for m in modalities]
+    if isinstance(given, str) and given != "imagenet":
+        raise InvalidInput(f"standardise is (mean, sd), 'imagenet' or a dict by modality, got {given!r}")
+    if len(images) != 1:
+        raise InvalidInput(
+            f"standardise: say whose, {{{images[0]!r}: (mean, sd)}}; the model takes {', '.join(images)}"
+        )
+    return {images[0]: IMAGENET if isinstance(given, str) else given}
+
+
+def recognise(net: Any, modalities: Sequence[Modality] | None, limits: tuple[float, float] | None) -> Recognised:
+    """What the object is; raises `InvalidInput` with what to write where its inputs cannot be told."""
+    declared = None if modalities is None else tuple(modalities)
+    if is_a(net, "torch", "Module"):
+        return _torch(net, declared, limits)
+    if is_a(net, "keras", "Model"):
+        return _keras(net, declared, limits)
+    if hasattr(net, "n_features_in_") and hasattr(net, "predict"):
+        return _estimator(net, declared)
+    if not callable(net):
+        raise InvalidInput(
+            f"wrap takes a torch module, a Keras model, a path to a .keras or .h5 file, an adapter or a function of arrays; got "
+            f"{type(net).__name__}"
+        )
+    if declared is None:
+        raise InvalidInput(f"a function does not say what it takes: write {MODALITIES}")
+    return Recognised("a function of arrays, without gradients", "crossxai.adapters.numpy:FunctionModel", declared)
+
+
+def load_file(path: Path) -> Any:
+    """The Keras model of a file, read in Keras' safe mode; raises `InvalidFile` or `InvalidInput`."""
+    if not path.exists():
+        raise InvalidFile(f"{path} does not exist")
+    if path.suffix.lower() not in KERAS_FILES:
+        raise InvalidInput(
+            f"{path.name}: a model's file ends with {', '.join(KERAS_FILES)}; of weights alone, such as a state_dict, make the "
+            "module, load them into it, and wrap the module"
+        )
+    try:
+        keras = importlib.import_module("keras")
+    except ImportError as error:
+        raise MissingDependency("keras", "tensorflow", f"reading {path.name}") from error
+    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except raised as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidFile(f"Keras cannot read {path}: {type(error).__name__}: {reason}") from error
+
+
+def adapt(net: Any, found: Recognised, name: str) -> Model:
+    """The adapter of a recognised network, which remembers what it was taken for as `recognised`."""
+    module, _, kind = found.adapter.partition(":")
+    make: Callable[..., Any] = getattr(importlib.import_module(module), kind)
+    given = {"standardise": dict(found.standardise)} if found.standardise else {}
+    model = make(_callable(net), found.modalities, **given, **found.options, name=name or default_name(net))
+    model.recognised = found
+    adapted: Model = model
+    return adapted
+
+
+def default_name(net: Any) -> str:
+    """A name for reports and folders: the class's, or the function's own."""
+    own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
+    text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
+    return re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
+
+
+def image_of(channels: int, limits: tuple[float, float] | None, name: str = "image") -> Modality:
+    """An image of so many channels, named by their number."""
+    names = {1: ("grey",), 3: ("red", "green", "blue")}.get(channels) or tuple(f"channel_{i}" for i in range(channels))
+    return Modality.image(name, names, limits or (0.0, 1.0))
+
+
+def _columns(n: int, name: str = "table") -> Modality:
+    return Modality.table(tuple(f"feature_{i}" for i in range(n)), name)
+
+
+def _volume_of(channels: int, limits: tuple[float, float] | None, name: str = "volume") -> Modality:
+    names = ("value",) if channels == 1 else tuple(f"channel_{i}" for i in range(channels))
+    return Modality.volume(name, names, limits or (0.0, 1.0))
+
+
+def _assumed(modalities: tuple[Modality, ...], limits: tuple[float, float] | None, known: str = "") -> list[str]:
+    """What nobody said about images' values."""
+    shown = [m for m in modalities if m.spatial]
+    if not shown or limits is not None:
+        return []
+    low, high = shown[0].range or (0, 1)
+    reason = known or "assumed; range=(0, 255), say, if it takes others"
+    return [f"values of images from {low:g} to {high:g} ({reason})"]
+
+
+def _torch(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
+    origin = type(net).__module__.split(".")[0]
+    config: Any = getattr(net, "pretrained_cfg", None) if origin == "timm" else getattr(net, "config", None)
+    size, standardise, assumed = _declared_size(net, config), dict[str, MeanSd](), list[str]()
+    modalities = declared or _first_of_torch(net, limits)
+    if declared is None:
+        assumed += _assumed(modalities, limits)
+    images = [m for m in modalities if m.spatial]
+    mean, sd = (config.get(key) for key in ("mean", "std")) if isinstance(config, Mapping) else (None, None)
+    if mean is not None and sd is not None and len(images) == 1 and len(mean) == len(images[0].features):
+        standardise[images[0].name] = (tuple(mean), tuple(sd))
+        assumed.append(f"mean {tuple(mean)} and sd {tuple(sd)} are those of timm's configuration of these weights")
+    elif images:
+        assumed.append(UNSTATED)
+    options: dict[str, Any] = {}
+    if "segmentation" in type(net).__module__ or type(net).__name__.endswith("ForSemanticSegmentation"):
+        options["output_axes"] = ("y", "x", "class")
+    library = {"torch": "", "timm": " of timm", "torchvision": " of torchvision", "transformers": " of Hugging Face"}
+    words = f"a torch module, {type(net).__name__}{library.get(origin, '')}, of {_listed(modalities)}"
+    return Recognised(
+        words, "crossxai.adapters.torch:TorchModel", modalities, standardise, options, size, assumed=tuple(assumed)
+    )
+
+
+def _declared_size(net: Any, config: Any) -> Size | None:
+    """(height, width) as timm's, Hugging Face's or torchvision's network says it; None where any will do, or it does not say."""
+    if isinstance(config, Mapping):
+        shape = config.get("input_size")
+        return (int(shape[1]), int(shape[2])) if shape is not None else None
+    given = getattr(config, "image_size", None) if config is not None else getattr(net, "image_size", None)
+    if isinstance(given, int):
+        return given, given
+    return (int(given[0]), int(given[1])) if isinstance(given, Sequence) and len(given) == 2 else None
+
+
+def _first_of_torch(net: Any, limits: tuple[float, float] | None) -> tuple[Modality, ...]:
+    """The modality that a module's first layer with weights takes; asked for where it takes several inputs, or none is plain."""
+    needed = [
+        p.name
+        for p in inspect.signature(net.forward).parameters.values()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise InvalidInput(
+            f"{type(net).__name__}.forward takes {len(needed)} inputs ({', '.join(needed)}): write {MODALITIES}"
+        )
+    leaves = [layer for layer in net.modules() if next(layer.children(), None) is None]
+    flat = False
+    for layer in leaves:
+        kind = type(layer).__name__
+        flat |= kind == "Flatten"
+        if kind == "Conv2d":
+            return (image_of(layer.in_channels, limits),)
+        if kind == "Conv3d":
+            return (_volume_of(layer.in_channels, limits),)
+        if kind == "Linear" and not flat:
+            return (_columns(layer.in_features),)
+        if next(layer.parameters(), None) is not None and kind not in ("BatchNorm1d", "LayerNorm"):
+            raise InvalidInput(
+                f"{type(net).__name__} begins with {kind}, which does not tell what it takes: write {MODALITIES}"
+            )
+    raise InvalidInput(f"no layer of {type(net).__name__} says what it takes: write {MODALITIES}")
+
+
+def _keras(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
+    tensors = _inputs_of_keras(net)
+    layers = list(getattr(net, "layers", ()))
+    first = any(getattr(layer, "data_format", "") == "channels_first" for layer in layers)
+    scale = next((layer.scale for layer in layers if type(layer).__name__ == "Rescaling"), None)
+    known = ""
+    if limits is None and isinstance(scale, int | float) and 0 < abs(scale) < 0.05:
+        known, own = f"the network itself multiplies by {scale:.3g}", (0.0, 255.0)
+    else:
+        own = limits or (0.0, 1.0)
+    if declared is None and not tensors:
+        raise InvalidInput(f"{type(net).__name__} was not built from inputs that say their shapes: write {MODALITIES}")
+    modalities = declared or _modalities_of_keras(tensors, own, first)
+    assumed = [] if declared else _assumed(modalities, limits, known)
+    if any(m.spatial for m in modalities) and not any(type(x).__name__ == "Normalization" for x in layers):
+        assumed += [] if known else [UNSTATED]
+    spatial = [shape for _, shape in tensors if len(shape) == 4]
+    sizes = {(s[2], s[3]) if first else (s[1], s[2]) for s in spatial}
+    size = next(iter(sizes)) if len(sizes) == 1 and None not in next(iter(sizes)) else None
+    words = f"a Keras model, {net.name}, of {_listed(modalities)}"
+    rank = len(getattr(net, "output_shape", ())) if not isinstance(getattr(net, "output_shape", ()), list | dict) else 2
+    options = {"output_axes": ("y", "x", "class")} if rank == 4 else {}
+    return Recognised(
+        words, "crossxai.adapters.tensorflow:KerasModel", modalities, {}, options, size, assumed=tuple(assumed)
+    )
+
+
+def _inputs_of_keras(net: Any) -> list[tuple[str, tuple[Any, ...]]]:
+    """(name, shape) of a built model's inputs; empty for a subclassed model, and one that has seen no input."""
+    try:
+        tensors = list(net.inputs or ())
+    except (AttributeError, ValueError):  # what Keras says of a model without symbolic inputs
+        return []
+    return [(str(t.name), tuple(t.shape)) for t in tensors]
+
+
+def _modalities_of_keras(
+    tensors: list[tuple[str, tuple[Any, ...]]], limits: tuple[float, float], first: bool
+) -> tuple[Modality, ...]:
+    found = []
+    for name, shape in tensors:
+        kind = {2: "table", 4: "image", 5: "volume"}.get(len(shape), "")
+        channels = shape[1 if first and len(shape) > 2 else -1]
+        if not kind or channels is None:
+            raise InvalidInput(f"input {name!r} of shape {shape} is no table, image or volume: write {MODALITIES}")
+        # One input keeps the plain name; several are told apart by their own.
+        label = kind if len(tensors) == 1 else name.partition(":")[0]
+        if kind == "table":
+            found.append(_columns(channels, label))
+        else:
+            found.append((image_of if kind == "image" else _volume_of)(channels, limits, label))
+    return tuple(found)
+
+
+def _estimator(net: Any, declared: tuple[Modality, ...] | None) -> Recognised:
+    """A scikit-learn estimator: its probabilities, or a regression's value, of a table."""
+    names = getattr(net, "feature_names_in_", None)
+    n = int(net.n_features_in_)
+    columns = _columns(n) if names is None else Modality.table(tuple(map(str, names)))
+    classifies = hasattr(net, "predict_proba")
+    words = f"an estimator, {type(net).__name__}, of {n} columns, without gradients"
+    options = {"outputs": "probabilities" if classifies else "values"}
+    return Recognised(words, "crossxai.adapters.numpy:FunctionModel", declared or (columns,), {}, options)
+
+
+def _callable(net: Any) -> Any:
+    """An estimator's function of a table, whose columns bear the names it was fitted with; everything else as it is."""
+    if not hasattr(net, "n_features_in_"):
+        return net
+    names = getattr(net, "feature_names_in_", None)
+
+    def predict(table: Any) -> Any:
+        if names is not None:
+            import pandas as pd
+
+            table = pd.DataFrame(table, columns=names)
+        outputs = net.predict_proba(table) if hasattr(net, "predict_proba") else net.predict(table)
+        return np.asarray(outputs).reshape(len(table), -1)
+
+    return predict
+
+
+def _listed(modalities: tuple[Modality, ...]) -> str:
+    return " and ".join(
+        f"{m.kind} {m.name!r} of {len(m.features)} {m.axes[-1]}{'s' if len(m.features) > 1 else ''}" for m in modalities
+    )

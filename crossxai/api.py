@@ -1,0 +1,289 @@
+"""The verbs of `import crossxai as xai`: wrap, check, explain, evaluate, compare."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from crossxai.adapters import recognition
+from crossxai.adapters.checks import MeanSd
+from crossxai.adapters.recognition import Layout, Size
+from crossxai.assumptions import checking
+from crossxai.assumptions.checking import Check
+from crossxai.attribution import Attribution
+from crossxai.data import arrays
+from crossxai.experiment import preparing
+from crossxai.experiment import run as runs
+from crossxai.experiment.results import Evaluation, Run
+from crossxai.explainers import as_explainer
+from crossxai.model import Modality, Model
+from crossxai.report import write_report
+
+METRICS = ("deletion", "insertion")
+Inputs = Any
+"""An array or tensor, pictures, paths of pictures, a loader or data set; a tuple or dict of these for several modalities."""
+
+
+def wrap(
+    net: Any,
+    *,
+    name: str = "",
+    modalities: Sequence[Modality] | None = None,
+    range: tuple[float, float] | None = None,
+    standardise: Mapping[str, MeanSd] | MeanSd | Literal["imagenet"] | None = None,
+    size: int | Size | None = None,
+    layout: Layout = "NHWC",
+    batch_size: int | None = None,
+    **options: Any,
+) -> Model:
+    """Make a model of a network: recognise what it is, and say what it was taken for.
+
+    Parameters
+    ----------
+    net : torch module, Keras model, path, callable or adapter
+        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, the path of a
+        `.keras` or `.h5` file, a scikit-learn estimator, or a function of arrays; an adapter is returned as it is.
+    name : str
+        The name in reports and folders; the network's own if not given.
+    modalities : sequence of Modality, optional
+        The inputs in order; told by the network's first layer if not given, and asked for where that does not tell.
+    range : (float, float), optional
+        The smallest and largest value of images; (0, 1) unless the network scales by itself.
+    standardise : (mean, sd), "imagenet" or mapping, optional
+        What is subtracted and divided by per channel before the network, so that inputs and maps stay in plain values.
+    size : int or (height, width), optional
+        To which pictures are brought, by their shorter side and cut to the middle; the network's own where it says one.
+    layout : {"NHWC", "NCHW"}
+        How images are handed over.
+    batch_size : int, optional
+        The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
+    **options
+        Passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format.
+
+    Returns
+    -------
+    Model
+        A `TorchModel`, `KerasModel` or `FunctionModel`; `model.describe()` says what was recognised and what was assumed.
+
+    Raises
+    ------
+    InvalidInput
+        Where it cannot be told what the network takes, with what to write.
+    """
+    return recognition.wrap(
+        net, name=name, modalities=modalities, range=range, standardise=standardise, size=size, layout=layout,
+        batch_size=batch_size, **options,
+    )  # fmt: skip
+
+
+def check(
+    model: Any, inputs: Inputs, target: Any = None, labels: Any = None, *, samples: int = arrays.SAMPLES
+) -> Check:
+    """Measure what explainers and metrics rely on in a model, before anything goes wrong.
+
+    Parameters
+    ----------
+    model : Model or anything that `wrap` takes
+    inputs : array, tensor, pictures, paths, loader, or a tuple or dict of these
+        A few samples; the first `samples` of a loader.
+    target : Target or another measure, int or (n,) classes, optional
+        What will be explained: says whether its scores are saturated or have no gradient on these samples.
+    labels : (n,) whole numbers, optional
+        The true classes: says whether the model is better than chance. A loader's own if not given.
+    samples : int
+        At most so many samples of a loader or folder.
+
+    Returns
+    -------
+    Check
+        One fact per row: what was found, how, what it breaks and what to write instead.
+
+    Raises
+    ------
+    InvalidInput
+        If the inputs do not fit the model's modalities.
+    """
+    model = recognition.wrap(model)
+    batch = arrays.read(model, inputs, samples=samples, checked=False)
+    given = batch.labels if labels is None else arrays.as_labels(labels)
+    measure = None if target is None else preparing.question_of(model, batch, target)[0].target
+    return checking.check(model, batch.inputs, measure, given)
+
+
+def explain(
+    model: Any,
+    inputs: Inputs,
+    explainer: Any,
+    target: Any = None,
+    *,
+    samples: int = arrays.SAMPLES,
+    layout: Layout | None = None,
+    **params: Any,
+) -> Attribution:
+    """Explain a model's scores on some inputs: one map per modality and sample.
+
+    Parameters
+    ----------
+    model : Model or anything that `wrap` takes
+    inputs : array, tensor, pictures, paths, loader, or a tuple or dict of these
+        Images in the model's value range and channels last unless `layout` says otherwise; 8-bit pictures are scaled.
+    explainer : str, (str, dict), explainer, class or function
+        A name as `crossxai list` shows it, with its parameters as keywords; or what other libraries call an explainer.
+    target : None, int, (n,) whole numbers, Target or another measure
+        The class to explain, one for all or one per sample; the class that the model predicts if None.
+    samples : int
+        At most so many samples of a loader or folder.
+    layout : {"NHWC", "NCHW"}, optional
+        How these images are handed over; as the model was wrapped if not given.
+    **params
+        The explainer's parameters, and its profile ("native" or "canonical").
+
+    Returns
+    -------
+    Attribution
+        `.of("image")` is an array (n, height, width, channels or 1); `.notes` says what was explained and what was changed.
+
+    Raises
+    ------
+    Unsupported
+        Where the explainer cannot answer for this model, with the reason.
+    InvalidInput, UnknownName
+        Where an argument is wrong, with what to write.
+    """
+    model = recognition.wrap(model)
+    asked = as_explainer(explainer, **params)
+    batch = arrays.read(model, inputs, samples=samples, layout=layout)
+    question, words = preparing.question_of(model, batch, target)
+    found = asked(question)
+    own = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
+    shown = tuple(own[m.name] for m in found.modalities)
+    return replace(found, notes=(words, *batch.notes, *found.notes), inputs=shown, target=question.target)
+
+
+def evaluate(
+    model: Any,
+    inputs: Inputs,
+    attributions: Attribution | Sequence[Attribution] | Mapping[str, Attribution],
+    metrics: Sequence[Any] = METRICS,
+    target: Any = None,
+    *,
+    samples: int = arrays.SAMPLES,
+    layout: Layout | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure maps by the same metrics, all in one stream through the model.
+
+    Parameters
+    ----------
+    model, inputs, samples, layout
+        As they were explained.
+    attributions : Attribution, sequence or mapping of them
+        What `explain` returned; a mapping gives them names.
+    metrics : sequence of str, (str, dict) or metric
+        Names as `crossxai list --metrics` shows them, with parameters.
+    target : None, int, (n,) whole numbers, Target or another measure
+        What is measured; the probability of the class that was explained if None.
+    seed : int
+        Of metrics that draw.
+
+    Returns
+    -------
+    Evaluation
+        `Scores` by explainer and metric; `.scores` and `.summary` are tables.
+
+    Raises
+    ------
+    InvalidInput, UnknownName, Unsupported
+        Where an argument is wrong, or a metric cannot measure these maps, with the reason.
+    """
+    model = recognition.wrap(model)
+    batch = arrays.read(model, inputs, samples=samples, layout=layout)
+    listed = [attributions] if isinstance(attributions, Attribution) else attributions
+    maps = listed if isinstance(listed, Mapping) else {name: a for name, a in preparing.labelled(listed)}
+    explained = next((a.target for a in maps.values() if a.target is not None), None)
+    question, _ = preparing.question_of(model, batch, explained if target is None else target)
+    question = replace(question, ids=next(iter(maps.values())).ids)
+    scores, words = preparing.measure(question, maps, metrics, seed)
+    return Evaluation(question.ids, scores, (words, *batch.notes))
+
+
+def compare(
+    models: Any,
+    inputs: Inputs,
+    labels: Any = None,
+    *,
+    explainers: Sequence[Any],
+    metrics: Sequence[Any] = METRICS,
+    target: Literal["predicted", "label"] | int = "predicted",
+    classes: Sequence[str] = (),
+    out: str | Path | None = None,
+    title: str = "Comparison of explanations",
+    samples: int = arrays.SAMPLES,
+    layout: Layout | None = None,
+    controls: bool = True,
+    check: Literal["on", "off"] = "on",
+    seed: int = 0,
+    progress: bool = True,
+) -> Run:
+    """Compare explainers on one or several models: maps, scores, tests against controls, and a page.
+
+    Writes the folder that `crossxai compare` writes for an experiment file; a run that was stopped goes on where it was.
+
+    Parameters
+    ----------
+    models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
+    inputs : array, tensor, pictures, paths, loader, or a tuple or dict of these
+    labels : (n,) numbers, optional
+        The true classes, or values of a regression; a loader's own if not given. Without any, the classes that the first model
+        predicts take their place, which the page says.
+    explainers : sequence of str, (str, dict), explainer, class or function
+        Names with parameters, and what other libraries call explainers.
+    metrics : sequence of str, (str, dict) or metric
+    target : {"predicted", "label"} or int
+        The class that is explained: the model's own, the true one, or one for all.
+    classes : sequence of str
+        The classes' names; their numbers if not given.
+    out : path, optional
+        The run's folder; a temporary one, named by the result, if not given.
+    title : str
+        The page's heading.
+    samples : int
+        At most so many samples of a loader or folder.
+    layout : {"NHWC", "NCHW"}, optional
+        How these images are handed over; as the first model was wrapped if not given.
+    controls : bool
+        Whether controls that never look at the model are added: random maps, and for images the centre and the edges.
+    check : {"on", "off"}
+        "off" leaves out measuring that models do what explainers rely on, which page and files then say.
+    seed : int
+        Of explainers and metrics that draw.
+    progress : bool
+        Whether to say how far the run is.
+
+    Returns
+    -------
+    Run
+        Tables (`scores`, `summary`), `findings` in words, `maps`, figures (`plot`) and the page (`open`).
+
+    Raises
+    ------
+    InvalidInput, UnknownName
+        Where an argument is wrong, before anything runs. What one explainer, metric or model cannot do is a row with its reason.
+    """
+    listed = models if isinstance(models, Mapping | list | tuple) else [models]
+    wrapped = preparing.wrapped(listed)
+    batch = arrays.read(next(iter(wrapped.values())), inputs, samples=samples, layout=layout)
+    batch = batch if labels is None else replace(batch, labels=arrays.as_labels(labels))
+    experiment, prepared = preparing.prepare(
+        wrapped, batch, explainers, metrics, target=target, classes=classes, title=title, controls=controls, check=check,
+        seed=seed,
+    )  # fmt: skip
+    folder = Path(tempfile.mkdtemp(prefix="crossxai-")) if out is None else Path(out)
+    runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared)
+    write_report(folder)
+    return Run(folder)

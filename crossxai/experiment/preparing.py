@@ -1,0 +1,260 @@
+"""From what a program hands over (models, arrays, explainers, metrics) to questions, and to the experiment of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crossxai import evaluation, explainers
+from crossxai.adapters import recognition
+from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
+from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.data.arrays import Batch
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.evaluation import curves
+from crossxai.experiment import specification as experiments
+from crossxai.experiment.evaluating import split_by_question
+from crossxai.experiment.models import declared
+from crossxai.experiment.run import Prepared
+from crossxai.experiment.specification import HANDED_OVER, Experiment
+from crossxai.files import Samples, Task
+from crossxai.files.tasks import fingerprint, plain
+from crossxai.model import Array, Model
+from crossxai.outputs import kind, probability_link
+from crossxai.question import Question
+from crossxai.target import Target
+
+
+def outputs_of(model: Model, batch: Batch) -> Array:
+    """The model's outputs (n, *out) on all samples."""
+    size = _batch_size(model)
+    return np.concatenate(
+        batched(len(batch), size, lambda part: np.array(model.predict(tuple(v[part] for v in batch.inputs))))
+    )
+
+
+def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
+    """The question that explainers are asked, and in words what is explained.
+
+    target: None for the predicted class, a class or one per sample, or a measure as it is. Raises `InvalidInput`.
+    """
+    if hasattr(target, "cotangent"):
+        words = "explains the target that was given"
+        return Question(model, batch.inputs, target, batch.ids, batch_size=_batch_size(model)), words
+    outputs = outputs_of(model, batch)
+    if outputs.ndim != 2:
+        raise InvalidInput(
+            f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("
+            f"masks, label=0, n_classes={outputs.shape[-1]}), the mean of an output over a region"
+        )
+    n = outputs.shape[1]
+    if target is None and n == 1:
+        chosen, words = np.zeros(len(batch), int), "explains the only output"
+    elif target is None:
+        chosen, words = outputs.argmax(axis=1), "explains the raw output of the predicted class"
+    elif isinstance(target, int | np.integer):
+        chosen, words = np.full(len(batch), int(target)), f"explains the raw output of class {int(target)}"
+    else:
+        chosen, words = np.asarray(target), "explains the raw output of each sample's given class"
+    if chosen.shape != (len(batch),):
+        raise InvalidInput(f"target is a class, or one for each of the {len(batch)} samples, got shape {chosen.shape}")
+    return Question(model, batch.inputs, Target.classes(chosen, n), batch.ids, batch_size=_batch_size(model)), words
+
+
+def measured_of(question: Question) -> tuple[Question, str]:
+    """What metrics measure of what is explained, and in words: the probability of a class; else the score as it is."""
+    target = question.target
+    if not isinstance(target, Target) or target.link != "identity" or target.out == (1,) or len(target.out) > 1:
+        return question, "measures what is explained"
+    known = kind(question.model, question.inputs)
+    link = probability_link(known, target.out[-1], question.model.name)
+    return dataclasses.replace(question, target=dataclasses.replace(target, link=link)), (
+        f"measures the probability of the class that is explained (outputs are {known.kind}: {known.how})"
+    )
+
+
+def as_metric(given: Any, seed: int) -> Metric:
+    """A metric of a name, a name with parameters, or one as it is."""
+    if not isinstance(given, str | tuple | Mapping):
+        if callable(given) and isinstance(getattr(given, "name", None), str):
+            metric: Metric = given
+            return metric
+        raise InvalidInput(f"a metric is a name, (name, parameters) or a metric; got {type(given).__name__}")
+    name, params = _named(given, "metric")
+    fields = {f.name for e in evaluation.discover() if e.name == name for f in dataclasses.fields(e.metric)}
+    if "seed" in fields:
+        params.setdefault("seed", seed)
+    return evaluation.get(name, **params)
+
+
+def measure(
+    question: Question, maps: Mapping[str, Attribution], metrics: Sequence[Any], seed: int
+) -> tuple[dict[str, dict[str, Scores]], str]:
+    """Scores by explainer and metric, in one stream where metrics allow it, and in words what is measured."""
+    made: dict[str, Metric] = {}
+    for given in metrics:
+        metric = as_metric(given, seed)
+        made[metric.name if metric.name not in made else f"{metric.name} {len(made) + 1}"] = metric
+    measured, words = measured_of(question)
+    together, alone = split_by_question(made)
+    found = curves.evaluate(measured, [*maps.values()], [*together.values()])
+    scores = {name: dict(zip(together, row, strict=True)) for name, row in zip(maps, found, strict=True)}
+    for label, metric in alone.items():
+        for name, one in maps.items():
+            scores[name][label] = apply_metric(metric, question, one, _again(one, metric))
+    return {name: {label: row[label] for label in made} for name, row in scores.items()}, words
+
+
+def _again(attribution: Attribution, metric: Metric) -> Explainer:
+    """The explainer that made a map, for metrics that ask it again."""
+    try:
+        return explainers.get(attribution.explainer, **{**attribution.params, "profile": attribution.profile})
+    except (UnknownName, InvalidInput) as error:
+        if not needs_explainer(metric):
+            return explainers.get("controls.random")  # it is not asked
+        raise Unsupported(
+            f"{metric.name} has maps made again, and {attribution.explainer!r} cannot be made from its name: compare asks the "
+            "explainer itself, xai.compare(…)"
+        ) from error
+
+
+def prepare(
+    models: Mapping[str, Model],
+    batch: Batch,
+    explainers_given: Sequence[Any],
+    metrics: Sequence[Any],
+    *,
+    target: Any,
+    classes: Sequence[str],
+    **settings: Any,
+) -> tuple[Experiment, Prepared]:
+    """The experiment that a program describes, and its parts ready-made; settings: title, seed, controls, check."""
+    loaded = {name: declared(model) for name, model in models.items()}
+    first = next(iter(models.values()))
+    labels, description = batch.labels, "; ".join(batch.notes)
+    outputs = outputs_of(first, batch)
+    if outputs.ndim != 2:
+        raise InvalidInput(
+            f"model {first.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
+            "write an experiment file whose data name the true regions"
+        )
+    task: Task = "classification"
+    if labels is None and outputs.shape[1] == 1:
+        raise InvalidInput(
+            "labels are needed where the model has one output: classes 0 and 1, or a regression's true values"
+        )
+    if labels is None:
+        labels = outputs.argmax(axis=1)
+        reason = f"No labels were given: the classes that {first.name} predicts take their place"
+        description = f"{reason}. {description}" if description else reason
+    elif np.issubdtype(labels.dtype, np.floating):
+        task = "regression"
+    names = tuple(classes) or tuple(map(str, range(outputs.shape[1])))
+    samples = Samples(
+        batch.ids or tuple(map(str, range(len(batch)))),
+        first.modalities,
+        {m.name: v for m, v in zip(first.modalities, batch.inputs, strict=True)},
+        labels,
+        names,
+        task=task,
+    )
+    specs, made = _specified_explainers(explainers_given)
+    metric_specs, objects = _specified_metrics(metrics)
+    experiment = experiments.check(
+        {
+            "data": {"source": HANDED_OVER, "n": len(batch), "description": description},
+            "target": {"of": target},
+            "models": [{"name": name, "checkpoint": HANDED_OVER} for name in models],
+            "explainers": specs,
+            "metrics": metric_specs,
+            "batch_size": getattr(getattr(first, "recognised", None), "batch_size", None),
+            **settings,
+        },
+        "compare",
+    )
+    about = {"source": HANDED_OVER, "split": "", "n": len(batch), "fingerprint": fingerprint(samples)}
+    return experiment, Prepared(samples, {**about, "description": description}, loaded, made, objects)
+
+
+def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Explainer]]:
+    """Entries of an experiment, and the explainers that are objects, by label."""
+    if isinstance(entries, str) or not entries:
+        raise InvalidInput(f'explainers is a list, such as ["captum.saliency", "gradcam.gradcam"]; got {entries!r}')
+    specs: list[dict[str, Any]] = []
+    made: dict[str, Explainer] = {}
+    labels: list[str] = []
+    for given in entries:
+        explainer = explainers.as_explainer(given)
+        if by_name := isinstance(given, str | Mapping) or (
+            isinstance(given, tuple | list) and isinstance(given[0], str)
+        ):
+            name, params = _named(given, "explainer")
+        else:
+            name, params = explainer.name, plain(getattr(explainer, "parameters", dict)())
+        params.pop("profile", None)
+        shown = re.sub(r"[^\w .@+-]+", " ", name if explainer.profile == "native" else f"{name}@{explainer.profile}")
+        before = labels.count(shown.casefold())
+        label = f"{shown} {before + 1}" if before else shown
+        labels.append(shown.casefold())
+        if not by_name:
+            made[label] = explainer
+        specs.append({"name": name, "profile": explainer.profile, "params": params, "label": label})
+    return specs, made
+
+
+def _specified_metrics(metrics: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
+    """Entries of an experiment, and the metrics that are objects, by label."""
+    if isinstance(metrics, str) or not metrics:
+        raise InvalidInput(f'metrics is a list, such as ["deletion", "insertion"]; got {metrics!r}')
+    specs: list[dict[str, Any]] = []
+    objects: dict[str, Metric] = {}
+    for given in metrics:
+        if isinstance(given, str | tuple | Mapping):
+            name, params = _named(given, "metric")
+        else:
+            metric = as_metric(given, 0)
+            name, params = metric.name, {}
+        count = sum(spec["name"] == name for spec in specs)
+        label = name if not count else f"{name} {count + 1}"
+        if not isinstance(given, str | tuple | Mapping):
+            objects[label] = metric
+        specs.append({"name": name, "params": params, "label": "" if label == name else label})
+    return specs, objects
+
+
+def _named(given: Any, what: str) -> tuple[str, dict[str, Any]]:
+    """(name, parameters) of a name, of (name, parameters), or of a mapping with a name."""
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
+        return given["name"], {key: value for key, value in given.items() if key != "name"}
+    if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Mapping):
+        return str(given[0]), dict(given[1])
+    raise InvalidInput(f'{what}: write a name, or (name, parameters) such as ("name", {{"steps": 20}}); got {given!r}')
+
+
+def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
+    """Models by name: a mapping's own, else each model's, numbered where one comes twice."""
+    if not models:
+        raise InvalidInput("there is no model to compare explainers on")
+    if isinstance(models, Mapping):
+        return {name: recognition.wrap(model) for name, model in models.items()}
+    made = [recognition.wrap(model) for model in models]
+    return dict(zip(_numbered([model.name for model in made]), made, strict=True))
+
+
+def labelled(maps: Sequence[Attribution]) -> list[tuple[str, Attribution]]:
+    """Maps with their explainers' names, numbered where one comes twice."""
+    return list(zip(_numbered([a.explainer for a in maps]), maps, strict=True))
+
+
+def _numbered(names: list[str]) -> list[str]:
+    return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+
+
+def _batch_size(model: Model) -> int:
+    return getattr(getattr(model, "recognised", None), "batch_size", None) or DEFAULT_BATCH_SIZE

@@ -1,0 +1,24 @@
+"""A network of torchvision and eight photographs: table, figure and page."""
+
+import skimage.data as photographs
+import torchvision
+
+import crossxai as xai
+
+names = (
+    "astronaut",
+    "chelsea",
+    "coffee",
+    "rocket",
+    "retina",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "colorwheel",
+)
+net = torchvision.models.mobilenet_v3_small(weights=None).eval()  # weights="DEFAULT" for those trained on ImageNet
+model = xai.wrap(net, standardise="imagenet", size=96)
+images = [getattr(photographs, name)() for name in names]
+explainers = ["captum.saliency", "captum.integrated_gradients", "gradcam.gradcam", ("lime.image", {"samples": 100})]
+run = xai.compare(model, images, explainers=explainers, metrics=[("deletion", {"steps": 12})], out="out/photographs")
+print(run.summary, run.findings, sep="\n")
+run.plot("grid").savefig(run.folder / "maps.png")
