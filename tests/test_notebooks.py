@@ -150,3 +150,11 @@ def test_links_of_the_notebooks_lead_somewhere() -> None:
         text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_imports_nothing_deeper_than_a_package(path: Path) -> None:
+    code = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
+    modules = re.findall(r"^(?:from|import) (crossxai[\w.]*)", code, re.M)
+    assert modules
+    assert [m for m in modules if m.count(".") > 1] == []

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from crossxai.files.tasks import fingerprint
 
 from crossxai import Modality, Question
 from crossxai.data import sources
@@ -21,6 +20,7 @@ from crossxai.errors import InvalidInput
 from crossxai.experiment import loading, specification
 from crossxai.explainers import Method
 from crossxai.files import Samples
+from crossxai.files.tasks import fingerprint
 from crossxai.testing import linear_question
 
 HERE = Path(__file__).parent

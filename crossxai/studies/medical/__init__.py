@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+
 from crossxai.studies.medical.files import read, write
 from crossxai.studies.medical.generating import generate
 from crossxai.studies.medical.samples import TASKS, MedicalSet, split
 from crossxai.studies.medical.table import FEATURES, table
 
 __all__ = ["FEATURES", "TASKS", "MedicalSet", "generate", "read", "split", "table", "write"]
+
+_MODULES = ("exploratory", "exploratory_table")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A module of this folder, imported when it is first named."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")

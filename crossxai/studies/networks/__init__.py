@@ -1,1 +1,15 @@
 """The same architectures in PyTorch and in Keras, and the checkpoint that both read."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+_MODULES = ("checkpoint", "checkpoints", "loading")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A module of this folder, imported when it is first named."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
