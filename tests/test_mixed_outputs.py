@@ -19,7 +19,7 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiment
 from crossxai.experiment.models import LoadedModel
-from crossxai.experiment.questions import Asked, check_scales, questions, said_of
+from crossxai.experiment.questions import Questions, check_scales, describe_questions, questions
 from crossxai.explainers import get
 from crossxai.files import Samples
 from crossxai.model import Model
@@ -68,7 +68,7 @@ def segmenters(framework: str) -> dict[str, Model]:
     return found
 
 
-def asked(model: Model, samples: Samples, **target: Any) -> tuple[Asked, dict[str, str]]:
+def asked(model: Model, samples: Samples, **target: Any) -> tuple[Questions, dict[str, str]]:
     content = {
         "models": [{"name": "m"}],
         "explainers": [{"name": "captum.saliency"}],
@@ -76,7 +76,7 @@ def asked(model: Model, samples: Samples, **target: Any) -> tuple[Asked, dict[st
     }
     made = experiment.check({**content, "target": target, "folder": Path()})
     found = questions(made, samples, LoadedModel(model, "", "", {}), "m")
-    return found, said_of(found, made, samples)
+    return found, describe_questions(found, made, samples)
 
 
 @pytest.mark.parametrize("measure", ["auto", "softmax", "largest"])
