@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from crossxai.process import guard
+from crossxai.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from crossxai.api import check, compare, evaluate, explain, wrap
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from crossxai.model import Modality
     from crossxai.question import Question
     from crossxai.target import Target
-
-__version__ = "0.5.0"
 
 __all__ = [
     "Accuracy",

@@ -190,6 +190,7 @@ CORE |= {
     "adapters.checks",
     "explainers.attention_tokens",
     "porting.graph",
+    "version",
 }
 SHARED = {
     f"explainers.{path.stem}"
@@ -208,7 +209,7 @@ MAY: dict[str, set[str]] = {
     "testing": CORE | {"testing", "explainers.method"},
     "files": CORE | {"files"},
     "report": CORE | {"files", "report", "evaluation"},
-    "data": CORE | {"files", "data", "experiment.specification"},
+    "data": CORE | {"files", "data"},
     "experiment": CORE
     | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},
 }

@@ -24,9 +24,9 @@ from urllib.request import Request, urlopen
 
 from platformdirs import user_cache_path
 
-import crossxai
 from crossxai.errors import InvalidFile
 from crossxai.files.atomic import sweep, write_text
+from crossxai.version import __version__
 
 BLOCK = 1 << 20
 GZIP = b"\x1f\x8b"
@@ -132,7 +132,7 @@ def _attempt(url: str, part: Path, size: int, timeout: float, report: Callable[[
     if have == size:
         return
     tag = _tag(part).read_text(encoding="utf-8") if have and _tag(part).is_file() else ""
-    headers = {"User-Agent": f"crossxai/{crossxai.__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"crossxai/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
         if tag and not tag.startswith("W/"):  # a weak validator may not be sent; it is compared below

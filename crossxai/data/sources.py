@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any
 
 import numpy as np
 
 from crossxai import plugins
 from crossxai.errors import InvalidInput, UnknownName
 
-if TYPE_CHECKING:
-    from crossxai.experiment.specification import Data, Experiment
-    from crossxai.files import Samples
-
-
 GROUP = "crossxai.sources"
-"""Entry points of packages that bring samples: classes like `Source`, made without arguments."""
-
-
-class Source(Protocol):
-    """A data set that an experiment may name as `source` in `[data]`."""
-
-    name: ClassVar[str]
-
-    def problem(self, data: Data) -> str:
-        """What is wrong with an experiment's `[data]` for this source, and what to write; "" if nothing."""
-        ...
-
-    def samples(self, experiment: Experiment) -> Samples | tuple[Samples, dict[str, Any]]:
-        """`data.n` samples, alone or with what the run says of them beyond its defaults: source, split, of, description."""
-        ...
+"""Entry points of packages that bring samples: classes like `crossxai.experiment.loading.Source`, made without arguments."""
 
 
 @cache
-def discover() -> tuple[dict[str, type[Source]], tuple[plugins.Broken, ...]]:
+def discover() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
     """The sources by name, and the plug-ins that cannot be used."""
-    known: dict[str, type[Source]] = {}
+    known: dict[str, type[Any]] = {}
     return known, plugins.add(GROUP, known, lambda kind: plugins.lacks(kind, ("problem", "samples")))
 
 
-def get(name: str) -> Source:
+def get(name: str) -> Any:
     """The source of this name; raises `UnknownName` with those that there are."""
     known, broken = discover()
     if name not in known:

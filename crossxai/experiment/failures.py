@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import crossxai
 from crossxai.errors import (
     BrokenAssumption,
     CrossXAIError,
@@ -19,6 +18,7 @@ from crossxai.errors import (
     Unsupported,
 )
 from crossxai.files.atomic import write_text
+from crossxai.version import __version__
 
 FOLDER = "failures"
 HEAD = "CrossXAI failure"
@@ -62,7 +62,7 @@ class Failures:
         about = f"{HEAD}: {explainer or 'the model'}{f', measured by {metric},' if metric else ''} on {model}"
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         trace = "".join(traceback.format_exception(error))
-        write_text(self._out / path, f"{about}\ncrossxai {crossxai.__version__}, {when}\n\n{trace}")
+        write_text(self._out / path, f"{about}\ncrossxai {__version__}, {when}\n\n{trace}")
         # What was measured says all; of what was raised elsewhere the place may matter.
         ours = isinstance(error, CrossXAIError) and error.__cause__ is None
         reason = in_words(error) if ours else f"{in_words(error)} (traceback: {path.as_posix()})"

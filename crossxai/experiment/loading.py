@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -13,12 +13,26 @@ from crossxai.attribution import Explainer, Metric
 from crossxai.data import sources
 from crossxai.errors import InvalidInput
 from crossxai.experiment.models import call_factory, guarded
-from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, MetricSpec
+from crossxai.experiment.specification import HANDED_OVER, Data, Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Samples
 from crossxai.files.tasks import fingerprint
 
 ORACLE = "controls.oracle"
 TRUTH = "truth"
+
+
+class Source(Protocol):
+    """A data set that an experiment may name as `source` in `[data]`."""
+
+    name: ClassVar[str]
+
+    def problem(self, data: Data) -> str:
+        """What is wrong with an experiment's `[data]` for this source, and what to write; "" if nothing."""
+        ...
+
+    def samples(self, experiment: Experiment) -> Samples | tuple[Samples, dict[str, Any]]:
+        """`data.n` samples, alone or with what the run says of them beyond its defaults: source, split, of, description."""
+        ...
 
 
 def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
@@ -34,7 +48,7 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
             )
         about = {"source": data.factory, "split": "", "description": data.description}
         return made, {**about, "n": len(made.ids), "fingerprint": fingerprint(made)}
-    source = sources.get(data.source)
+    source: Source = sources.get(data.source)
     given = guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
     found, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
     if not isinstance(found, Samples) or not isinstance(about, Mapping):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import crossxai
 from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
@@ -49,6 +48,7 @@ from crossxai.files import (
 )
 from crossxai.files.tasks import content, digest, fingerprint, plain, version
 from crossxai.question import Question
+from crossxai.version import __version__
 
 CONTROLS = "controls"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -77,7 +77,7 @@ class ModelRun:
         outputs = about.outputs
         self.identity = digest(
             {
-                "crossxai": crossxai.__version__,
+                "crossxai": __version__,
                 "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,
                 "samples": fingerprint(samples),

@@ -18,7 +18,6 @@ from typing import Any
 
 from rich.console import Console
 
-import crossxai
 from crossxai.attribution import Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
@@ -32,6 +31,7 @@ from crossxai.experiment.specification import HANDED_OVER, Experiment, Explainer
 from crossxai.files import Samples, ours, tasks, writable_folder, write_samples
 from crossxai.files.atomic import write_text
 from crossxai.files.tasks import version
+from crossxai.version import __version__
 
 PACKAGES = (
     "numpy",
@@ -210,7 +210,7 @@ def _manifest(
     return {
         "title": experiment.title,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "crossxai": crossxai.__version__,
+        "crossxai": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: found for name in PACKAGES if (found := version(name))},

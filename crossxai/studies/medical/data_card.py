@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-import crossxai
+from crossxai import __version__
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
@@ -32,7 +32,7 @@ def write_card(sets: Mapping[str, MedicalSet], path: Path, settings: Mapping[str
     if missing:
         raise InvalidInput(f"no {missing[0]} set was given; write the card of all three tasks: {', '.join(TASKS)}")
     context = {
-        "version": crossxai.__version__,
+        "version": __version__,
         "settings": dict(settings or {}),
         "planted": bool((settings or {}).get("planted", True)),
         "sets": sets,
