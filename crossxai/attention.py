@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Cotangent, Differentiable, Inputs, Modality
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,26 @@ class AttentionMap:
         gradients = [part.gradient for part in parts if part.gradient is not None]
         values = np.concatenate([part.values for part in parts])
         return AttentionMap(parts[0].layer, values, np.concatenate(gradients) if gradients else None)
+
+
+@runtime_checkable
+class Attentive(Differentiable, Protocol):
+    """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
+
+    @property
+    def streams(self) -> Streams | None: ...
+
+    def attention_vjp(
+        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
+    ) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """(outputs, every attention layer's probabilities in order of execution and the gradient of
+        sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
+
+        nudges: one array (heads, queries, keys) per layer; its probabilities p become p · (1 + nudge) before they mix values.
+
+        Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
+        """
+        ...
 
 
 def declared(streams: Streams | None, model: str) -> Streams:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from crossxai.attention import AttentionMap, Streams
-    from crossxai.porting.graph import Graph
 
 Array = npt.NDArray[np.floating[Any]]
 Inputs = tuple[Array, ...]
@@ -175,15 +171,6 @@ class Layered(Differentiable, Protocol):
 
 
 @runtime_checkable
-class Traceable(Model, Protocol):
-    """A model that can be written down as a graph, and so be rebuilt layer by layer in either framework."""
-
-    def graph(self, inputs: Inputs) -> Graph:
-        """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
-        ...
-
-
-@runtime_checkable
 class Randomisable(Model, Protocol):
     """A model that can be copied with its weights drawn anew, layer by layer from the output down."""
 
@@ -209,26 +196,6 @@ class Foldable(Model, Protocol):
 
         Its outputs on these inputs, on their pixels shuffled and on noise differ by at most 3e-4 (1e-10 in float64) of how far
         outputs vary. Raises `Unsupported` if there is nothing to fold, it cannot be done, or they differ by more.
-        """
-        ...
-
-
-@runtime_checkable
-class Attentive(Differentiable, Protocol):
-    """A transformer whose attention can be read. Adapters always have the verb; `streams` is None until declared."""
-
-    @property
-    def streams(self) -> Streams | None: ...
-
-    def attention_vjp(
-        self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
-    ) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """(outputs, every attention layer's probabilities in order of execution and the gradient of
-        sum(cotangent · outputs) at them), from one forward and one backward pass; no backward pass without a cotangent.
-
-        nudges: one array (heads, queries, keys) per layer; its probabilities p become p · (1 + nudge) before they mix values.
-
-        Raises `Unsupported` if no attention layer runs, or one that cannot be recorded.
         """
         ...
 

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from crossxai.assumptions import trust
 from crossxai.assumptions.cam_layers import CamLayers
 from crossxai.assumptions.trust import require_finite
-from crossxai.attention import AttentionMap
+from crossxai.attention import AttentionMap, Attentive
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
-from crossxai.model import Array, Attentive, Differentiable, Foldable, Inputs, Layered, Modality, Model, equal
+from crossxai.model import Array, Differentiable, Foldable, Inputs, Layered, Modality, Model, equal
 from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
@@ -327,13 +327,18 @@ class Question:
         """(y, x, channel) of the activation at `cam_layer(layer)`."""
         return self._layers.size(self.cam_layer(layer))
 
+    def cam_words(self, layer: str) -> str:
+        """The layer of a map, its axes and its grid, in one sentence."""
+        return self._layers.words(layer)
+
     def cam_layers(self) -> dict[str, tuple[int, int, int]]:
         """Where the free modality's activation map can be drawn: layer -> (y, x, channel), in order of execution."""
         return self._layers.drawable()
 
     @property
     def _layers(self) -> CamLayers:
-        return CamLayers(self)
+        model, (free, _) = self._layered(), self.one
+        return CamLayers(model, self.inputs, free, self.target, self.check == "on")
 
     def _attention(self, gradients: bool) -> tuple[Array, tuple[AttentionMap, ...]]:
         model = self.model

@@ -14,11 +14,11 @@ from torch import nn
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.attention import AttentionMap, Streams, Tokens
+from crossxai.attention import AttentionMap, Attentive, Streams, Tokens
 from crossxai.explainers import get
 from crossxai.explainers.attention import Relevance, Rollout
 from crossxai.explainers.families import bilinear
-from crossxai.model import Array, Attentive
+from crossxai.model import Array
 from crossxai.testing import check_explainer
 
 

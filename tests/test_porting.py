@@ -17,8 +17,9 @@ from torch import nn
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
-from crossxai.model import Inputs, Traceable
+from crossxai.model import Inputs
 from crossxai.porting import Twin, twin
+from crossxai.porting.graph import Traceable
 from crossxai.studies.networks import resnet18_keras, resnet18_torch
 
 LEFT, RIGHT, TABLE = Modality.image("left"), Modality.image("right"), Modality.table(("a", "b", "c", "d"))

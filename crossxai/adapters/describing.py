@@ -13,9 +13,10 @@ import numpy.typing as npt
 from crossxai.adapters.checks import MeanSd
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
+from crossxai.attention import Attentive
 from crossxai.errors import CrossXAIError
 from crossxai.measures import Measure
-from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Modality
+from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
 from crossxai.outputs import Outputs, kind
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from crossxai.assumptions.facts import itself, kind_of, known
 from crossxai.assumptions.layout import Layout
 from crossxai.assumptions.placing import Placed
 from crossxai.errors import UnknownName, Unsupported
-from crossxai.model import Inputs, Layered
-
-if TYPE_CHECKING:
-    from crossxai.question import Question
+from crossxai.measures import Measure
+from crossxai.model import Inputs, Layered, Modality
 
 PROJECTIONS = frozenset({"Linear", "NonDynamicallyQuantizableLinear", "LazyLinear", "Dense", "EinsumDense"})
 """Kinds of layers whose outputs over places are queries, keys, values or a step of an MLP: a map can be drawn there if it is
@@ -42,16 +40,13 @@ class Layers:
 
 
 class CamLayers:
-    """The layers of a question's model, seen from its one free modality."""
+    """The layers of a question's model, seen from its one free modality; `check`: whether places are measured."""
 
-    def __init__(self, question: Question) -> None:
-        model = question.model
-        if not isinstance(model, Layered):
-            raise Unsupported(f"needs inner layers, which model {model.name!r} does not give")
-        self.question, self.model = question, model
+    def __init__(self, model: Layered, inputs: Inputs, free: Modality, target: Measure, check: bool) -> None:
+        self.model, self.free, self.target, self.check = model, free, target, check
         self.plain: Any = itself(model)  # finding out counts for no explainer
-        self.one: Inputs = tuple(v[:1] for v in question.inputs)
-        self.layers: Layers = known(model, ("layers", kind_of(question.inputs)), self._shapes)
+        self.one: Inputs = tuple(v[:1] for v in inputs)
+        self.layers: Layers = known(model, ("layers", kind_of(inputs)), self._shapes)
 
     def name(self, layer: str) -> str:
         """The layer that is called so, here or in a model of the same network: torch's "ct.relu2" is Keras's "ct_relu2"."""
@@ -67,7 +62,7 @@ class CamLayers:
         known, words = self._layout(layer)
         if known is None:
             raise layout.refusal(layer, self.model.name, self.layers.shapes[layer], words)
-        if known.how != "the layer's definition" or self.question.check == "off":
+        if known.how != "the layer's definition" or not self.check:
             return known
         place = self._placed(layer)
         if place.verdict != "wrong":
@@ -91,6 +86,11 @@ class CamLayers:
         """(y, x, channel) of the layer's activation."""
         return self.layout(layer).size(self.layers.shapes[layer])
 
+    def words(self, layer: str) -> str:
+        """Layer, axes and grid of a map, in one sentence."""
+        y, x, channel = self.size(layer)
+        return f"drawn at layer {layer!r}: {self.layout(layer).words()}; {y} × {x} places, {channel} channels"
+
     def default(self) -> str:
         """The last layer with space that the free modality reaches and that the score depends on.
 
@@ -107,15 +107,14 @@ class CamLayers:
                 return name
         if drawable:  # nothing moves the score, as where outputs are constant: the map is zero, and says so
             return drawable[0]
-        free, _ = self.question.one
         again = [n for n in self._weighted() if n not in self.layers.shapes]
         several = (
             f". {', '.join(again)} run more than once in a pass, or not on whole samples: call a layer of its own on the result "
             "that the map is wanted at (torch.nn.Identity, keras.layers.Identity), and name that"
         )
         raise Unsupported(
-            f"model {self.model.name!r} has no layer with a spatial activation that modality {free.name!r} reaches and the score "
-            f"depends on, as far as layers tell their axes or they can be measured: name one by layer=…, of "
+            f"model {self.model.name!r} has no layer with a spatial activation that modality {self.free.name!r} reaches and "
+            f"the score depends on, as far as layers tell their axes or they can be measured: name one by layer=…, of "
             f"{', '.join(list(self.layers.shapes)[-8:])}, and declare its axes at the adapter by layer_axes={{…}}"
             f"{several if again else ''}"
         )
@@ -137,7 +136,7 @@ class CamLayers:
     def drawable(self) -> dict[str, tuple[int, int, int]]:
         """Every layer where a map can be drawn: its (y, x, channel), in order of execution."""
         names = [name for name in self.candidates() if self._drawable(name)]
-        right = [name for name in names if self.question.check == "off" or self._placed(name).verdict != "wrong"]
+        right = [name for name in names if not self.check or self._placed(name).verdict != "wrong"]
         return {name: self.size(name) for name in right or names}
 
     def candidates(self) -> list[str]:
@@ -145,17 +144,17 @@ class CamLayers:
         names = [n for n, shape in self.layers.shapes.items() if len(shape) in (2, 3) and math.prod(shape) > 1]
         if len(self.model.modalities) == 1:
             return names
-        free, _ = self.question.one
-        names = [n for n in names if n in self._reached(free.name)]
-        others = [m.name for m in self.model.modalities if m.spatial and m.name != free.name]
+        names = [n for n in names if n in self._reached(self.free.name)]
+        others = [m.name for m in self.model.modalities if m.spatial and m.name != self.free.name]
         own = [n for n in names if not any(n in self._reached(other) for other in others)]
         return own if any(self._drawable(n) for n in reversed(own)) else names
 
     def check_reached(self, layer: str) -> None:
         """Raise `Unsupported` if the free modality of several does not reach the layer."""
-        free, _ = self.question.one
-        if len(self.model.modalities) > 1 and layer not in self._reached(free.name):
-            raise Unsupported(f"model {self.model.name!r} has no layer {layer!r} that modality {free.name!r} reaches")
+        if len(self.model.modalities) > 1 and layer not in self._reached(self.free.name):
+            raise Unsupported(
+                f"model {self.model.name!r} has no layer {layer!r} that modality {self.free.name!r} reaches"
+            )
 
     def _drawable(self, layer: str) -> bool:
         known, _ = self._layout(layer)
@@ -163,13 +162,12 @@ class CamLayers:
             return False
         y, x, channel = known.size(self.layers.shapes[layer])
         # A segmentation network's last layers give the output itself, which explains nothing.
-        return y * x > 1 and (y, x, channel) != self.question.target.out
+        return y * x > 1 and (y, x, channel) != self.target.out
 
     def _layout(self, layer: str) -> tuple[Layout | None, str]:
         shape = self.layers.shapes[layer]
-        free, _ = self.question.one
         streams = getattr(self.plain, "streams", None)
-        tokens = None if streams is None else streams.tokens.get(free.name)
+        tokens = None if streams is None else streams.tokens.get(self.free.name)
         stated = dict(getattr(self.plain, "layer_axes", None) or {}).get(layer)
         if stated is not None:
             return layout.declared(stated, shape, tokens, layer), "declared"
@@ -185,22 +183,21 @@ class CamLayers:
 
     def _measured(self, layer: str) -> tuple[Layout | None, str]:
         """The layout that the layer's responses show, and how clearly, in words."""
-        free, values = self.question.one
-        if values.ndim != 4:
-            return None, f"modality {free.name!r} is no image"
-        if free.name not in self.layers.measured:
+        if len(self.free.axes) != 3:
+            return None, f"modality {self.free.name!r} is no image"
+        if self.free.name not in self.layers.measured:
             self._measure()
-        return self.layers.measured[free.name].get(layer, (None, "it does not run once per sample"))
+        return self.layers.measured[self.free.name].get(layer, (None, "it does not run once per sample"))
 
     def _placed(self, layer: str) -> Placed:
         """Whether the layer responds where a map by its definition would be painted."""
         self._measured(layer)
-        return self.layers.placed.get(self.question.free[0], {}).get(layer, Placed("unclear"))
+        return self.layers.placed.get(self.free.name, {}).get(layer, Placed("unclear"))
 
     def _measure(self) -> None:
         """What all layers show, from one pass per cell of the input."""
-        free, values = self.question.one
-        at = [m.name for m in self.model.modalities].index(free.name)
+        at = [m.name for m in self.model.modalities].index(self.free.name)
+        values = self.one[at]
         shapes = {n: s for n, s in self.layers.shapes.items() if len(s) in (2, 3) and math.prod(s) > 1}
         before = self.plain.activations(self.one, list(shapes))
         responses = {n: layout.Responses.empty(shapes[n]) for n in shapes if n in before}
@@ -231,7 +228,7 @@ class CamLayers:
                 if reading is not None and reading.axes == swapped:
                     exchanged = seen.placed(swapped, linear).verdict != "wrong"
                     measured[name] = (Layout(swapped) if exchanged else None), own[name].words
-        self.layers.measured[free.name], self.layers.placed[free.name] = measured, placing.carried(own)
+        self.layers.measured[self.free.name], self.layers.placed[self.free.name] = measured, placing.carried(own)
 
     def _check_runs(self, layer: str) -> None:
         """Raise what the model says of a layer that it does not have, or that does not run once and give one array."""
@@ -273,7 +270,7 @@ class CamLayers:
 
     def _moves_score(self, layer: str) -> bool:
         """Whether the score of the first sample moves when the layer's places are emptied, or doubled."""
-        key = (layer, f"{self.question.free[0]} {type(self.question.target).__name__} {self.question.target.link}")
+        key = (layer, f"{self.free.name} {type(self.target).__name__} {self.target.link}")
         if key not in self.layers.dependent:
             self.layers.dependent[key] = self._moved(layer)
         return self.layers.dependent[key]
@@ -285,12 +282,5 @@ class CamLayers:
         space = how.space(own)
         changed = np.concatenate([space, space * 0, 2 * space + space.std()]).astype(own.dtype)
         outputs = self.plain.replace(inputs, layer, how.restored(changed, np.repeat(own, 3, axis=0)))
-        scores = self.question.target.score(outputs, np.zeros(3, np.intp)).astype(np.float64)
+        scores = self.target.score(outputs, np.zeros(3, np.intp)).astype(np.float64)
         return bool(not np.isfinite(scores).all() or np.ptp(scores) > 1e-6 * np.abs(scores).max())
-
-
-def in_words(question: Question, layer: str) -> str:
-    """Layer, axes and grid of a map, in one sentence."""
-    layers = CamLayers(question)
-    y, x, channel = layers.size(layer)
-    return f"drawn at layer {layer!r}: {layers.layout(layer).words()}; {y} × {x} places, {channel} channels"

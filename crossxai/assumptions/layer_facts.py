@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.facts import Fact
 from crossxai.errors import CrossXAIError
-from crossxai.model import Inputs, Layered, Model, Traceable
+from crossxai.model import Inputs, Layered, Model
 from crossxai.porting import twin
+from crossxai.porting.graph import Traceable
 from crossxai.question import Question
 from crossxai.target import Target
 
@@ -35,7 +35,7 @@ def drawn_at(model: Layered, inputs: Inputs, modality: str) -> str:
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
     question = Question(model, few, Target(np.broadcast_to(mixture, outputs.shape))).only(modality)
-    return in_words(question, question.cam_layer())
+    return question.cam_words(question.cam_layer())
 
 
 def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:

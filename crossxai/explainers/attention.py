@@ -8,13 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from crossxai.attention import AttentionMap, Streams
+from crossxai.attention import AttentionMap, Attentive, Streams
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.attention_tokens import check_gradient, check_readout, describe_streams, measure_streams
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import Maps, Method, Passes
-from crossxai.model import Array, Attentive, Modality
+from crossxai.model import Array, Modality
 from crossxai.question import Question
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from crossxai.assumptions.facts import itself, kind_of, known
 from crossxai.assumptions.layout import GRID, cells
 from crossxai.assumptions.probes import rounding
-from crossxai.attention import Streams, Tokens, declared, undeclared
+from crossxai.attention import Attentive, Streams, Tokens, declared, undeclared
 from crossxai.errors import BrokenAssumption, Unsupported
-from crossxai.model import Array, Attentive, Inputs
+from crossxai.model import Array, Inputs
 
 SAMPLES = 4
 """A token that is read may have no gradient at one sample."""

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, get_args, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions.cam_layers import in_words
 from crossxai.assumptions.trust import named
+from crossxai.attention import Attentive
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
 from crossxai.explainers.documentation import complete
-from crossxai.model import Array, Attentive, Differentiable, Inputs, Layered, Traceable
+from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.porting.graph import Traceable
 from crossxai.process import differentiating, foreign
 from crossxai.question import Question, Rows
 
@@ -166,7 +167,7 @@ class Method:
 
     def notes(self, question: Question) -> tuple[str, ...]:
         """What a reader of the maps of one part should know: where they were drawn, and what the model was found to do."""
-        drawn = tuple(in_words(question, layer) for layer in self.drawn_at(question))
+        drawn = tuple(question.cam_words(layer) for layer in self.drawn_at(question))
         try:
             return drawn + question.notes(gradients=self.needs in ("gradients", "module"))
         except (BrokenAssumption, ModelFailed):

@@ -10,9 +10,9 @@ import numpy as np
 
 from crossxai.assumptions.facts import itself
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
-from crossxai.model import Array, Inputs, Model, Traceable
+from crossxai.model import Array, Inputs, Model
 from crossxai.porting.certificate import Predict, gap
-from crossxai.porting.graph import Graph
+from crossxai.porting.graph import Graph, Traceable
 from crossxai.process import foreign, streams_kept
 
 Framework = Literal["torch", "keras"]

@@ -32,12 +32,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.model import Array
+from crossxai.model import Array, Inputs, Model
 
 ACTIVATIONS = frozenset(
     {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"},
@@ -95,6 +95,15 @@ class Graph:
         """The dtype of the weights; float32 without any."""
         dtypes = {values.dtype for node in self.nodes for values in node.weights.values()}
         return np.result_type(*dtypes) if dtypes else np.dtype(np.float32)
+
+
+@runtime_checkable
+class Traceable(Model, Protocol):
+    """A model that can be written down as a graph, and so be rebuilt layer by layer in either framework."""
+
+    def graph(self, inputs: Inputs) -> Graph:
+        """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
+        ...
 
 
 def foldable_norms(graph: Graph) -> dict[str, str]:

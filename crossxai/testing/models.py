@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Array, Differentiable, Inputs, Layered, Model, Traceable
+from crossxai.model import Array, Differentiable, Inputs, Layered, Model
+from crossxai.porting.graph import Traceable
 from crossxai.testing.state import require, require_same, require_untouched, snapshot
 
 STEP = 1e-6
