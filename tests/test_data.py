@@ -20,8 +20,7 @@ from crossxai.data.fetching import cache_folder
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam import reading as pcam
-from crossxai.studies.pcam.folder import best_threshold
-from crossxai.studies.pcam.reading import PCam, file_name, write_split
+from crossxai.studies.pcam.reading import PCam, best_threshold, file_name, write_split
 
 SMALL = histology.Recipe(stride=4, train_per_class=12, valid_per_class=6, test_per_class=6)
 

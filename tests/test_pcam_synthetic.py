@@ -19,12 +19,10 @@ from typer.testing import CliRunner
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import cores
-from crossxai.studies.pcam.cli import synthetic
-from crossxai.studies.pcam.folder import best_threshold
-from crossxai.studies.pcam.reading import CENTRE, ROWS, PCam, file_name, write_split
-from crossxai.studies.pcam.synthetic import Patches, Shortcut, generate, write, writing
-from crossxai.studies.pcam.synthetic.patches import EOSIN, HAEMATOXYLIN, RESIDUAL, patch
-from crossxai.studies.pcam.synthetic.writing import CHUNK, pool, split_ranges
+from crossxai.studies.pcam import cli, synthetic
+from crossxai.studies.pcam.reading import CENTRE, ROWS, PCam, best_threshold, file_name, write_split
+from crossxai.studies.pcam.synthetic import CHUNK, Patches, Shortcut, generate, pool, split_ranges, write
+from crossxai.studies.pcam.synthetic_patches import EOSIN, HAEMATOXYLIN, RESIDUAL, patch
 
 SPLITS = ("train", "valid", "test")
 
@@ -325,7 +323,7 @@ def test_no_old_file_lies_beside_a_new_note(tmp_path: Path, monkeypatch: pytest.
         seen.append(list(folder.glob("camelyonpatch*")))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "_write_note", written)
+    monkeypatch.setattr(synthetic, "_write_note", written)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, 20, shortcut=Shortcut(), workers=1, progress=False)
     assert seen == [[]]
@@ -360,7 +358,7 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
 
 def command(*words: str) -> Any:
     app = typer.Typer()
-    app.command()(synthetic)
+    app.command()(cli.synthetic)
     return CliRunner().invoke(app, list(words))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from crossxai.studies.medical.ct import FEATURES, table
+from crossxai.studies.medical.drawing import TASKS
 from crossxai.studies.medical.files import read, write
-from crossxai.studies.medical.generating import generate
-from crossxai.studies.medical.samples import TASKS, MedicalSet, split
-from crossxai.studies.medical.table import FEATURES, table
+from crossxai.studies.medical.samples import MedicalSet, generate, split
 
 __all__ = ["FEATURES", "TASKS", "MedicalSet", "generate", "read", "split", "table", "write"]
 
-_MODULES = ("exploratory", "exploratory_table")
+_MODULES = ("data_card", "exploratory")
 
 
 def __getattr__(name: str) -> ModuleType:

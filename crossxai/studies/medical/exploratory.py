@@ -15,8 +15,8 @@ from crossxai.errors import InvalidInput
 from crossxai.report.plots.grids import Panel, gallery, representative_samples
 from crossxai.report.plots.maps import Mask
 from crossxai.report.plots.style import INK, SOFT, bare, dress
+from crossxai.studies.medical.drawing import UNIT
 from crossxai.studies.medical.mri import TUMOUR_AREA
-from crossxai.studies.medical.noise import UNIT
 from crossxai.studies.medical.samples import MedicalSet
 
 CLASSES = ("benign", "malignant")

@@ -21,9 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files.atomic import replacing, write_text
-from crossxai.studies.medical.generating import check, collect, pool
-from crossxai.studies.medical.samples import MASKS, MODALITIES, PREFIXES, TASKS, Array, MedicalSet
-from crossxai.studies.medical.table import FEATURES
+from crossxai.studies.medical.ct import FEATURES
+from crossxai.studies.medical.drawing import TASKS, Array
+from crossxai.studies.medical.samples import MASKS, MODALITIES, PREFIXES, MedicalSet, check, collect, pool
 
 CLASSES = ("benign", "malignant")
 

@@ -17,8 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from crossxai.studies.medical.noise import UNIT, Field, band, blur, ellipse, grid, polar, smallest, smooth, wobble
-from crossxai.studies.medical.samples import Array, Mask, stream
+from crossxai.studies.medical.drawing import (
+    UNIT,
+    Array,
+    Field,
+    Mask,
+    band,
+    blur,
+    ellipse,
+    grid,
+    polar,
+    smallest,
+    smooth,
+    stream,
+    wobble,
+)
 
 FOLDED = 0.17
 """The share of the outer brain that sulci take."""

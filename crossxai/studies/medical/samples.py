@@ -1,21 +1,22 @@
-"""What one task's samples are: inputs, labels, masks and the truth; their random streams; and their split into training rows."""
+"""What one task's samples are, how they are generated on as many processes as asked, and their split into training rows."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidInput, UnknownName
+from crossxai.process import cores
+from crossxai.studies.medical import ct, mri
+from crossxai.studies.medical.ct import label_of, row
+from crossxai.studies.medical.drawing import TASKS, Array, Mask
 
-Array = npt.NDArray[Any]
-Mask = npt.NDArray[np.bool_]
-
-TASKS = ("classification", "regression", "segmentation")
 PREFIXES = {"classification": "cls", "regression": "reg", "segmentation": "seg"}
 MODALITIES = {"classification": ("ct", "table"), "regression": ("t1", "t2"), "segmentation": ("flair", "t1ce")}
 MASKS = {
@@ -51,11 +52,6 @@ def names(task: str, n: int, xai: bool = False) -> tuple[str, ...]:
     return tuple(f"{PREFIXES[task]}-{'xai-' if xai else ''}{number:04d}" for number in range(n))
 
 
-def stream(seed: int, task: str, number: int, part: str) -> np.random.Generator:
-    """The random numbers of one part of one sample: they depend on nothing else, so neither n nor workers matter."""
-    return np.random.default_rng([seed, TASKS.index(task), number, zlib.crc32(part.encode())])
-
-
 Rows = npt.NDArray[np.intp]
 SHARES = {"valid": 0.15, "test": 0.15}
 
@@ -87,3 +83,123 @@ def split(n: int, seed: int = 0, labels: npt.ArrayLike | None = None) -> dict[st
             start += count
         parts["train"].append(rows[start:])
     return {name: np.sort(np.concatenate(rows)) for name, rows in parts.items()}
+
+
+CHUNK = 5
+"""Samples that a process makes at a time: enough to hide what sending them costs, few enough for a steady bar."""
+
+SIZES = (32, 1024)
+
+Sample = dict[str, Array]
+
+
+def generate(
+    task: str, n: int, seed: int, planted: bool = True, workers: int | None = 1, size: int = 224, xai: bool = False
+) -> MedicalSet:
+    """One task's samples. Sample i depends on (task, seed, i) alone: a larger n goes on where a smaller one ends.
+
+    planted=False is the control set: the same anatomy, labels, scores and masks, but no nodule, lesion or tumour in the images
+    and a table that knows nothing of the class. workers: processes, None for the number of cores; with more than one, a script
+    needs `if __name__ == "__main__":`. size: pixels, for tests; the anatomy scales. xai: ids of the explanation set. Raises
+    `InvalidInput` and `UnknownName`.
+    """
+    check(task, n, seed, size)
+    with pool(workers, n) as executor:
+        return collect(executor, task, n, seed, planted, size, xai)
+
+
+def check(task: str, n: int, seed: int, size: int) -> None:
+    """Raise if these settings make no set."""
+    if task not in TASKS:
+        raise UnknownName("task", str(task), TASKS)
+    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise InvalidInput(f"{name} is {value!r}; write a whole number from {least}")
+    if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
+        raise InvalidInput(f"size is {size!r}; write a whole number of pixels from {SIZES[0]} to {SIZES[1]}")
+
+
+@contextmanager
+def pool(workers: int | None, n: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Processes for n samples, or None where this one does it all. Raises `InvalidInput` for less than one."""
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise InvalidInput(
+            f"workers is {workers!r}; write a number of processes from 1, or None for the number of cores"
+        )
+    count = min(workers or cores(), -(-n // CHUNK))
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) if count > 1 else nullcontext() as executor:
+        yield executor
+
+
+def collect(
+    executor: ProcessPoolExecutor | None,
+    task: str,
+    n: int,
+    seed: int,
+    planted: bool,
+    size: int,
+    xai: bool,
+    done: Callable[[int], None] = lambda count: None,
+) -> MedicalSet:
+    """All samples, in their order; `done` hears how many more are ready."""
+    chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
+    arrays: Sample = {}
+    jobs = [(task, seed, chunk, planted, size) for chunk in chunks]
+    results = executor.map(_chunk, jobs) if executor else map(_chunk, jobs)
+    for chunk, part in zip(chunks, results, strict=True):
+        for name, values in part.items():
+            if name not in arrays:
+                arrays[name] = np.empty((n, *values.shape[1:]), values.dtype)
+            arrays[name][chunk.start : chunk.stop] = values
+        done(len(chunk))
+    masks = {name: arrays[name] for name in MASKS[task]}
+    inputs = {name: arrays[name] for name in MODALITIES[task]}
+    return MedicalSet(task, names(task, n, xai), inputs, arrays["labels"], masks, truth(task, masks))
+
+
+def truth(task: str, masks: dict[str, Array]) -> dict[str, Array]:
+    """By image modality, the pixels that the planted signal may change."""
+    if task == "classification":
+        return {"ct": masks["nodule"]}
+    if task == "regression":
+        return {"t1": masks["t1_lesion"], "t2": masks["t2_lesion"]}
+    return {"flair": masks["tumour"], "t1ce": masks["core"] | masks["ring"]}
+
+
+def _chunk(job: tuple[str, int, range, bool, int]) -> Sample:
+    """Runs in another process: one array per name, the samples stacked."""
+    task, seed, numbers, planted, size = job
+    samples = [_SAMPLE[task](seed, number, planted, size) for number in numbers]
+    return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def _image(field: Array) -> Array:
+    return field.astype(np.float32)[..., None]
+
+
+def _classification(seed: int, number: int, planted: bool, size: int) -> Sample:
+    image, nodule = ct.slice_of(seed, number, size, planted)
+    return {
+        "ct": _image(image),
+        "table": row(seed, number, planted),
+        "labels": np.array(label_of(number), np.int64),
+        "nodule": nodule,
+    }
+
+
+def _regression(seed: int, number: int, planted: bool, size: int) -> Sample:
+    t1, t2, dark, bright = mri.lesion_pair(seed, number, size, planted)
+    label = np.array(mri.score(seed, number), np.float32)
+    return {"t1": _image(t1), "t2": _image(t2), "labels": label, "t1_lesion": dark, "t2_lesion": bright}
+
+
+def _segmentation(seed: int, number: int, planted: bool, size: int) -> Sample:
+    flair, t1ce, masks = mri.tumour_pair(seed, number, size, planted)
+    return {"flair": _image(flair), "t1ce": _image(t1ce), "labels": np.array(0, np.int64), **masks}
+
+
+_SAMPLE: dict[str, Callable[[int, int, bool, int], Sample]] = {
+    "classification": _classification,
+    "regression": _regression,
+    "segmentation": _segmentation,
+}

@@ -14,8 +14,8 @@ from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
 from crossxai.model import Modality
 from crossxai.studies import medical
+from crossxai.studies.medical.ct import FEATURES
 from crossxai.studies.medical.files import settings_of
-from crossxai.studies.medical.table import FEATURES
 
 
 class Medical:

@@ -145,7 +145,7 @@ def _written(folder: Path) -> Table:
     import json
 
     from crossxai.studies.pcam.reading import ROWS, file_name
-    from crossxai.studies.pcam.synthetic.writing import NOTE
+    from crossxai.studies.pcam.synthetic import NOTE
 
     note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
     mark = note["shortcut"]

@@ -33,8 +33,17 @@ from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
 from crossxai.files.atomic import write_text
-from crossxai.studies.pcam.folder import best_threshold, holds, read_note, refuse_foreign
-from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, Split, write_split
+from crossxai.studies.pcam.reading import (
+    CENTRE,
+    SIZE,
+    PCam,
+    Split,
+    best_threshold,
+    holds,
+    read_note,
+    refuse_foreign,
+    write_split,
+)
 
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]

@@ -17,7 +17,7 @@ from crossxai.data.fetching import length
 from crossxai.errors import InvalidFile
 from crossxai.studies.pcam.download import RECORD, SPLITS, Archive, Record, md5
 from crossxai.studies.pcam.reading import CHUNK, ROWS, Part, Split, count_rows, file_name
-from crossxai.studies.pcam.synthetic.writing import NOTE
+from crossxai.studies.pcam.synthetic import NOTE
 
 BLOCK = 1 << 20
 

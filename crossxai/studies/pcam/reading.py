@@ -2,17 +2,19 @@
 
 Files (Zenodo record 2546921): `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` or `.h5.gz`, and for some splits
 `…_mask.h5`. Keys: x uint8 (N, 96, 96, 3), y uint8 (N, 1, 1, 1), mask uint8 (N, 96, 96, 1). Source: Veeling et al.,
-Rotation equivariant CNNs for digital pathology, MICCAI 2018.
+Rotation equivariant CNNs for digital pathology, MICCAI 2018. At the end, what the sets of this package share that are written in
+this format: their note, and what keeps other people's files safe.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -274,3 +276,44 @@ def _read_labels(path: Path) -> npt.NDArray[np.uint8]:
     if strange.size:
         raise InvalidFile(f"{path}: found the labels {strange.tolist()}, expected 0 (no) and 1 (yes) only")
     return labels
+
+
+def read_note(path: Path, maker: str) -> dict[str, Any] | None:
+    """What a set's own JSON file says; None where there is none. Raises `InvalidFile` if the maker did not write it."""
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidFile(f"{path}: not JSON ({error}); delete the folder to build the set again") from error
+    if not isinstance(note, dict) or "made_from" not in note:
+        raise InvalidFile(f"{path}: not written by {maker}; choose another folder")
+    return note
+
+
+def refuse_foreign(folder: Path, ours: Callable[[Path], bool] = lambda path: False) -> None:
+    """Raise `InvalidFile` if the folder holds a file of PatchCamelyon's, packed or not, that is not ours."""
+    for split in get_args(Split):
+        for part in ROWS:
+            for name in (file_name(split, part), file_name(split, part) + ".gz"):
+                if (folder / name).exists() and not ours(folder / name):
+                    raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+
+
+def holds(folder: Path, split: Split, fingerprint: str) -> bool:
+    """Whether the folder holds this very split, whole."""
+    try:
+        return PCam(folder, split).fingerprint() == fingerprint
+    except InvalidFile:
+        return False
+
+
+def best_threshold(values: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
+    """Balanced accuracy of the best rule "1 if the value is above some threshold"; values, labels (n,).
+
+    The threshold is chosen on the same data: by chance alone it is a little above 0.5, the more so the fewer there are.
+    """
+    cuts = np.unique(values)
+    hit = 1 - np.searchsorted(np.sort(values[labels == 1]), cuts, side="right") / (labels == 1).sum()
+    rejected = np.searchsorted(np.sort(values[labels == 0]), cuts, side="right") / (labels == 0).sum()
+    return float(((hit + rejected) / 2).max())

@@ -17,8 +17,7 @@ from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
 from crossxai.model import Modality
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam.folder import read_note
-from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, read_note
 
 
 class Embedded:

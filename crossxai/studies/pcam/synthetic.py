@@ -1,5 +1,6 @@
-"""The set as files: streamed, whole under their names or not there, the same bytes for the same settings.
+"""A procedural set in PatchCamelyon's format: H&E-like patches whose tumour nuclei are known; see docs/pcam.md.
 
+Files are streamed, whole under their names or not there, and the same bytes for the same settings.
 Several processes make patches, in order, with only a few chunks under way: memory does not grow with their number."""
 
 from __future__ import annotations
@@ -26,13 +27,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import replacing, sweep, write_text
 from crossxai.process import cores
-from crossxai.studies.pcam.folder import best_threshold, holds, read_note, refuse_foreign
-from crossxai.studies.pcam.reading import CENTRE, ROWS, SIZE, Part, PCam, Split, file_name
-from crossxai.studies.pcam.synthetic.patches import Patches, Shortcut, generate, whole
+from crossxai.studies.pcam.reading import (
+    CENTRE,
+    ROWS,
+    SIZE,
+    Part,
+    PCam,
+    Split,
+    best_threshold,
+    file_name,
+    holds,
+    read_note,
+    refuse_foreign,
+)
+from crossxai.studies.pcam.synthetic_patches import Patches, Shortcut, generate, whole
+
+__all__ = ["Patches", "Shortcut", "generate", "write"]
 
 NOTE = "synthetic.json"
 VERSION = 1
-"""Raised when the code of this package changes what is drawn, so that a set of the old code is made again."""
+"""Raised when this code changes what is drawn, so that a set of the old code is made again."""
 
 MASK_ROWS = 16
 """Masks are nearly empty and compressed, a few rows at a time so that one row is still read fast."""

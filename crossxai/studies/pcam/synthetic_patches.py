@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
 from crossxai.studies.pcam.reading import CENTRE, SIZE
-from crossxai.studies.pcam.synthetic.scene import Floats, Small, Texture, Tumour, scene
+from crossxai.studies.pcam.synthetic_scene import Floats, Small, Texture, Tumour, scene
 
 INKS = ((18, 132, 62), (8, 74, 178))
 """RGB of a green and of a blue marker pen, usual ones on slides; neither stain comes near them."""

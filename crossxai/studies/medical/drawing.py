@@ -1,7 +1,9 @@
-"""Grids, smooth noise and outlines, in the units of a 224-pixel image whatever the size, so that anatomy scales."""
+"""What every sample is drawn with: its random streams; and grids, smooth noise and outlines, in the units of a 224-pixel image
+whatever the size, so that anatomy scales."""
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +15,16 @@ from scipy.sparse import csr_array
 UNIT = 224
 """Every length in this package is in pixels of an image of this size."""
 
+Array = npt.NDArray[Any]
 Field = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+TASKS = ("classification", "regression", "segmentation")
+
+
+def stream(seed: int, task: str, number: int, part: str) -> np.random.Generator:
+    """The random numbers of one part of one sample: they depend on nothing else, so neither n nor workers matter."""
+    return np.random.default_rng([seed, TASKS.index(task), number, zlib.crc32(part.encode())])
 
 
 def grid(size: int) -> tuple[Field, Field]:
@@ -77,7 +88,7 @@ def wobble(rng: np.random.Generator, angle: Field, amplitude: float, harmonics: 
     return np.asarray(1 + terms)
 
 
-def smallest(field: Field, allowed: npt.NDArray[np.bool_], area: float) -> npt.NDArray[np.bool_]:
+def smallest(field: Field, allowed: Mask, area: float) -> Mask:
     """The pixels of `allowed` with the smallest values, as many as `area` square units hold: at least 4."""
     size = field.shape[0]
     count = max(4, round(area * (size / UNIT) ** 2))
