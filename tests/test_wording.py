@@ -16,7 +16,7 @@ from test_report import LABELS, MODELS, write_run
 
 from crossxai.report import analysis, comparison, wording
 from crossxai.report.contents import find, gather
-from crossxai.report.verdict import Verdict
+from crossxai.report.run_findings import Verdict
 from crossxai.report.wording import Fact, Finding, write
 
 BROKEN = re.compile(r"\bnan\b|\binf\b|\bNone\b(?! of )|  |[{}]|\(\)|``|\.\.| [.,;:)]|[,;:]\.|^\W*$")

@@ -19,8 +19,7 @@ from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.evaluation import statistics
 from crossxai.experiment.evaluating import attribution
-from crossxai.report import exports
-from crossxai.report.contents import Contents, gather
+from crossxai.report.contents import SCORES, Contents, gather, score_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,7 +89,7 @@ class Run:
     @property
     def scores(self) -> pd.DataFrame:
         """One row per model, explainer, metric and sample."""
-        return typed(pd.DataFrame(exports.scores(self._contents), columns=exports.SCORES))
+        return typed(pd.DataFrame(score_rows(self._contents), columns=SCORES))
 
     @property
     def summary(self) -> pd.DataFrame:

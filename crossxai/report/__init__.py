@@ -44,8 +44,7 @@ def write_report(directory: Path) -> Path:
     explainer library, and can run again on a copied directory. Raises `InvalidFile` when those files are not there.
     """
     # matplotlib and jinja2 load here, so that importing crossxai.report costs nothing.
-    from crossxai.report.contents import gather
-    from crossxai.report.exports import write_exports
+    from crossxai.report.contents import gather, write_exports
     from crossxai.report.html import write_page
 
     contents = gather(directory)

@@ -1,4 +1,4 @@
-"""Contents: everything a report says, worked out once and written in several formats.
+"""Contents: everything a report says, worked out once, and the same numbers for machines: scores.csv, summary.csv, report.json.
 
 Findings are sorted by weight: what failed, what beats random, what beats simpler controls, agreement, and then notes; a finding
 that many maps are unusable moves up with their share.
@@ -6,19 +6,26 @@ that many maps are unusable moves up with their share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from crossxai.files.atomic import write_text
 from crossxai.report import (
     analysis,
     certainty,
     comparison,
-    control_findings,
     map_findings,
     modality_findings,
     places,
-    region_findings,
+    reference_findings,
     run_findings,
     score_findings,
     shortcuts,
@@ -29,8 +36,11 @@ from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
 from crossxai.report.places import Places
 from crossxai.report.run import Run, load
-from crossxai.report.verdict import verdict
 from crossxai.report.wording import Finding
+
+SCORES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "higher_is_better", "sample", "value",
+          "tie_rate", "area_share", "degenerate")  # fmt: skip
+ROW = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "maps")
 
 
 @dataclass(frozen=True)
@@ -56,18 +66,107 @@ def gather(directory: Path) -> Contents:
     where = tuple(places.places(run))
     findings = find(run, rows, maps, where)
     rankings = certainty.rankings(run, rows)
-    return Contents(run, rows, maps, where, findings, rankings, wording.write(verdict(run, rows)))
+    return Contents(run, rows, maps, where, findings, rankings, wording.write(run_findings.verdict(run, rows)))
 
 
 def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
     """Everything worth saying, most important first."""
     facts = [
         *score_findings.facts(run, rows),
-        *control_findings.facts(run, rows),
-        *region_findings.facts(run, rows),
+        *reference_findings.facts(run, rows),
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
         *modality_findings.facts(run, rows),
         *shortcuts.facts(run, where),
     ]
     return tuple(sorted(map(wording.write, facts), key=lambda f: -f.weight))
+
+
+def write_exports(contents: Contents) -> None:
+    """Write scores.csv, summary.csv and report.json in the run's directory."""
+    directory = contents.run.directory
+    write_text(directory / "scores.csv", _csv(SCORES, score_rows(contents)))
+    lines = summary_rows(contents)
+    write_text(
+        directory / "summary.csv", _csv(list(dict.fromkeys(key for line in lines for key in line)) or ROW, lines)
+    )
+    write_text(directory / "report.json", json.dumps(_plain(document(contents)), indent=1, allow_nan=False) + "\n")
+
+
+def score_rows(contents: Contents) -> list[dict[str, Any]]:
+    """One line per model, explainer, metric and sample; numbers in full precision, empty where there is none."""
+    lines = []
+    for model in contents.run.models:
+        for label, e in contents.run.of(model).items():
+            about = (model, e.framework, label, e.explainer, e.library, e.profile)
+            for metric, held in e.scores.items():
+                extras = [held.extras.get(key) for key in ("tie_rate", "area_share")]
+                for i, sample in enumerate(e.ids):
+                    own = [float(x[i]) if x is not None else math.nan for x in extras]
+                    kind = e.degenerate[i] if i < len(e.degenerate) else ""
+                    line = (*about, metric, held.higher_is_better, sample, float(held.value[i]), *own, kind)
+                    lines.append(dict(zip(SCORES, line, strict=True)))
+    return lines
+
+
+def summary_rows(contents: Contents) -> list[dict[str, Any]]:
+    """One line per model and explainer; for each metric mean, interval, n and the comparison with random."""
+    return [_line(row, contents.run.metrics) for row in contents.rows]
+
+
+def _line(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    line = {key: getattr(row, key) for key in ROW}
+    line |= {"degenerate": sum(row.degenerate.values()), "tie_rate": row.tie_rate, "seconds": row.seconds}
+    for metric in metrics:
+        cell = row.cells.get(metric)
+        own, test = (cell.summary, cell.versus) if cell else (None, None)
+        for key in ("mean", "low", "high", "n", "n_missing"):
+            line[f"{metric}_{key}"] = getattr(own, key) if own else math.nan
+        for key in ("difference", "low", "high", "p", "p_holm", "verdict"):
+            line[f"{metric}_versus_random_{key}"] = getattr(test, key) if test else math.nan
+        line[f"{metric}_area_share"] = cell.area if cell else math.nan
+    return line
+
+
+def document(contents: Contents) -> dict[str, Any]:
+    """The whole report as data: manifest, findings, table, rankings and agreement."""
+    maps = contents.maps
+    return {
+        "format": "crossxai report 1",
+        "manifest": contents.run.manifest,
+        "verdict": contents.verdict,
+        "findings": contents.findings,
+        "explainers": contents.rows,
+        "rankings": contents.rankings,
+        "agreement": {
+            "maps": [{"model": model, "label": label} for model, label in maps.index],
+            "means": maps.means,
+            "libraries": maps.libraries,
+            "models": maps.models,
+        },
+    }
+
+
+def _csv(header: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, header, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        missing = [key for key, value in line.items() if isinstance(value, float) and math.isnan(value)]
+        writer.writerow({**line, **dict.fromkeys(missing, "")})
+    return buffer.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say: dataclasses and arrays taken apart, NaN and infinity as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from crossxai import evaluation
 from crossxai.report import words
 from crossxai.report.contents import Contents
-from crossxai.report.region_findings import region
+from crossxai.report.reference_findings import region
 from crossxai.report.run import Run
 
 

@@ -55,6 +55,12 @@ class Run:
         return tuple(dict.fromkeys(e.label for e in sorted(self.explanations, key=_order)))
 
     @property
+    def simple_controls(self) -> tuple[str, ...]:
+        """The labels of controls that are neither noise nor an oracle."""
+        oracles = {e.label for e in self.explanations if e.explainer == ORACLE}
+        return tuple(x for x in self.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, *oracles))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric's label once: deletion and insertion first, then by label."""
         return (*self.curves, *sorted(self.kinds.keys() - set(self.curves)))

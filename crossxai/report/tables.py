@@ -15,7 +15,7 @@ from crossxai.attribution import Axis
 from crossxai.report import words
 from crossxai.report.analysis import Test
 from crossxai.report.contents import Contents
-from crossxai.report.region_findings import region
+from crossxai.report.reference_findings import region
 from crossxai.report.run import CURVES, Run
 
 WIDEST = 6  # columns of means and of differences side by side that a page of ordinary width shows without scrolling
