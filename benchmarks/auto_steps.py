@@ -25,7 +25,7 @@ from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.curves.auto import Offsets, estimate
 from crossxai.evaluation.curves.estimates import Design, Mean, mean_of
 from crossxai.experiment import loading
-from crossxai.experiment.models import load_model
+from crossxai.experiment.loading import load_model
 from crossxai.experiment.specification import Experiment, ModelSpec
 from crossxai.explainers import get
 

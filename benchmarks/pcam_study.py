@@ -32,7 +32,7 @@ import crossxai  # before any framework: makes their import order safe
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
 from crossxai.experiment import loading
 from crossxai.experiment import questions as asking
-from crossxai.experiment.models import load_model
+from crossxai.experiment.loading import load_model
 from crossxai.experiment.specification import check
 from crossxai.explainers import get
 

@@ -17,7 +17,7 @@ from experiments import crossxai
 from scipy.special import softmax
 
 from crossxai import files
-from crossxai.experiment.models import load_model
+from crossxai.experiment.loading import load_model
 from crossxai.experiment.specification import ModelSpec
 from crossxai.studies.networks import checkpoint
 from crossxai.studies.pcam import histology

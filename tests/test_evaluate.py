@@ -17,8 +17,7 @@ from crossxai import InvalidInput, files
 from crossxai.cli import tables as terminal
 from crossxai.evaluation.curves import presets
 from crossxai.experiment import rankings
-from crossxai.experiment.evaluating import attribution
-from crossxai.experiment.models import LoadedModel
+from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import load
 
@@ -64,7 +63,7 @@ def test_the_tables_are_the_presets_on_the_run_s_maps(run: Path) -> None:
         explanation = files.read_explanation(run / "out" / "explanations" / "own" / f"{row['label']}.h5")
         metrics = presets.get(row["preset"], limit=6, modality="image", seed=experiment.seed)
         (metric,) = (m for m in metrics if m.name == row["metric"])
-        scores = metric(question, attribution(explanation, question))
+        scores = metric(question, explanation.attribution(question.modalities))
         np.testing.assert_allclose(row["mean"], metric.total(scores), atol=1e-9)
         assert row["kind"] == ("insertion" if metric.name in ("insertion", "deletion_lerf") else "deletion")
     for _, rows in means.groupby(["preset", "metric"]):

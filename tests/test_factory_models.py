@@ -16,7 +16,7 @@ from crossxai.evaluation.curves import presets
 from crossxai.evaluation.curves.fills import DatasetMean
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
-from crossxai.experiment.models import load_model, weights_digest
+from crossxai.experiment.loading import load_model, weights_digest
 from crossxai.files import Samples
 from crossxai.outputs import kind
 

@@ -14,7 +14,7 @@ from networks import toys
 from crossxai import Modality, Question, Target, Unsupported, files
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import get
-from crossxai.experiment import evaluating, loading
+from crossxai.experiment import loading, model_run, progress
 from crossxai.experiment.specification import MetricSpec
 from crossxai.explainers import get as explainer_of
 
@@ -63,7 +63,7 @@ def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
     )
 
 
-def keeping(said: list[str]) -> evaluating.Refuse:
+def keeping(said: list[str]) -> model_run.Refuse:
     """Keeps what is refused, and gives the reason."""
 
     def refuse(error: Exception, explainer: str, metric: str) -> str:
@@ -75,12 +75,12 @@ def keeping(said: list[str]) -> evaluating.Refuse:
 
 def test_their_cost_is_in_the_bar() -> None:
     question, explainer = toys.question(toys.torch_model()), explainer_of("captum.integrated_gradients", steps=4)
-    once, forward = evaluating.explaining_cost(explainer, question)
+    once, forward = progress.explaining_cost(explainer, question)
     assert once >= 3 * (4 + 2 * 4)  # per sample: four steps, forwards and backwards
     assert forward >= 3 * 4
     for name, expected in (("max_sensitivity", 10 * once), ("repeatability", 0), ("completeness_gap", 6)):
-        assert evaluating.evaluation_cost(get(name), question, explainer)[0] == expected
-    assert evaluating.evaluation_cost(get("model_randomisation", stages=2), question, explainer)[0] == 2 * once
+        assert progress.evaluation_cost(get(name), question, explainer)[0] == expected
+    assert progress.evaluation_cost(get("model_randomisation", stages=2), question, explainer)[0] == 2 * once
 
 
 def test_a_network_without_weights_ends_no_run() -> None:
@@ -92,8 +92,8 @@ def test_a_network_without_weights_ends_no_run() -> None:
     model = TorchModel(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), (IMAGE,))
     question, explainer = toys.question(model), explainer_of("captum.saliency")
     metric, said = get("model_randomisation"), list[str]()
-    assert evaluating.evaluation_cost(metric, question, explainer)[0] >= 1
-    found = evaluating.evaluate_alone("drawn", metric, question, explainer(question), explainer, keeping(said))
+    assert progress.evaluation_cost(metric, question, explainer)[0] >= 1
+    found = model_run.evaluate_alone("drawn", metric, question, explainer(question), explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "no layer with weights" in said[0]
 
@@ -115,9 +115,9 @@ def test_a_cost_that_cannot_be_told_is_one_pass_a_sample(kind: type[Exception]) 
     metric = SimpleNamespace(name="lost", asks="model", passes=raises)
     unsure = type("Unsure", (type(explainer),), {"cost": raises})()
     asks: dict[str, Any] = {
-        "metric": lambda: evaluating.evaluation_cost(metric, question, explainer),
-        "explainer": lambda: evaluating.explaining_cost(unsure, question),
-        "stream": lambda: evaluating.stream_cost({"lost": metric}, question, [explainer(question)]),
+        "metric": lambda: progress.evaluation_cost(metric, question, explainer),
+        "explainer": lambda: progress.explaining_cost(unsure, question),
+        "stream": lambda: progress.stream_cost({"lost": metric}, question, [explainer(question)]),
     }
     n = len(question)
     for name, expected in (("metric", (n, n)), ("explainer", (n, n)), ("stream", n)):
@@ -134,7 +134,7 @@ def test_an_explainer_that_refuses_to_be_asked_again_is_nan_with_the_reason() ->
     plain = Question(
         FunctionModel(lambda x: x.mean(axis=(1, 2)), (IMAGE,)), question.inputs, Target.classes([0, 1, 2], 3)
     )
-    found = evaluating.evaluate_alone("sensitive", get("max_sensitivity"), plain, answer, explainer, keeping(said))
+    found = model_run.evaluate_alone("sensitive", get("max_sensitivity"), plain, answer, explainer, keeping(said))
     assert np.isnan(found.value).all()
     assert "needs gradients" in found.params["refused"]
     assert said == [f"sensitive of captum.saliency: {found.params['refused']}"]

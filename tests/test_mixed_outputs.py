@@ -18,7 +18,7 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiment
-from crossxai.experiment.models import LoadedModel
+from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import Questions, check_scales, describe_questions, questions
 from crossxai.explainers import get
 from crossxai.files import Samples

@@ -11,8 +11,7 @@ from rich.console import Console
 from crossxai import Modality, Question, Target, explainers
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.batching import batched
-from crossxai.experiment.evaluating import explaining_cost
-from crossxai.experiment.progress import Progress
+from crossxai.experiment.progress import Progress, explaining_cost
 
 
 class Clock:

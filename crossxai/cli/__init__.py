@@ -142,7 +142,7 @@ def list_(
         return
     from crossxai import evaluation, explainers
     from crossxai.data import sources
-    from crossxai.experiment.models import readers
+    from crossxai.experiment.loading import readers
 
     console = Console()
     if not metrics:
@@ -201,7 +201,7 @@ def _installed(library: str) -> bool:
 def _run(experiment: Experiment, out: Path) -> None:
     """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
     from crossxai.experiment import run as runs
-    from crossxai.experiment.failures import FOLDER
+    from crossxai.experiment.progress import FOLDER
     from crossxai.files import tasks
 
     quiet()

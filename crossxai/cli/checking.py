@@ -56,7 +56,7 @@ def _of_file(path: Path, most: int) -> tuple[list[Check], dict[str, str]]:
     from crossxai.assumptions.checking import check as measured
     from crossxai.errors import BrokenAssumption, CrossXAIError, ModelFailed
     from crossxai.experiment import loading
-    from crossxai.experiment.models import load_model
+    from crossxai.experiment.loading import load_model
     from crossxai.experiment.questions import questions
     from crossxai.experiment.specification import load
 
@@ -92,7 +92,7 @@ def _of_factory(name: str, size: int) -> Check:
     import numpy as np
 
     from crossxai.assumptions.checking import check as measured
-    from crossxai.experiment.models import load_model
+    from crossxai.experiment.loading import load_model
     from crossxai.experiment.specification import ModelSpec
 
     model = load_model(ModelSpec(name="model", factory=name), Path()).model

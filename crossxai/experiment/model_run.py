@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from crossxai.attribution import Attribution, Explainer, Metric
+from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import joint
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.experiment.evaluating import (
-    attribution,
-    evaluate_alone,
-    evaluate_stream,
-    evaluation_cost,
-    explaining_cost,
-    split_by_question,
-    stream_cost,
-)
-from crossxai.experiment.failures import Failures
-from crossxai.experiment.models import LoadedModel
-from crossxai.experiment.progress import Progress
+from crossxai.experiment.loading import LoadedModel
+from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
 from crossxai.experiment.questions import (
     describe_explained,
     describe_measure,
@@ -38,14 +29,7 @@ from crossxai.experiment.questions import (
     questions,
 )
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
-from crossxai.files import (
-    Explanation,
-    Predictions,
-    Samples,
-    read_explanation,
-    write_explanation,
-    write_predictions,
-)
+from crossxai.files import Explanation, Predictions, Samples, read_explanation, write_explanation, write_predictions
 from crossxai.files.tasks import content, digest, fingerprint, plain, version
 from crossxai.question import Question
 from crossxai.version import __version__
@@ -54,6 +38,8 @@ CONTROLS = "controls"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 SESSION = secrets.token_hex(8)
 """Of this process: maps of explainers that only it holds are none of another's."""
+Refuse = Callable[[Exception, str, str], str]
+"""Given an error, an explainer's label and a metric's, keeps it and returns the reason of the row."""
 
 
 class ModelRun:
@@ -141,7 +127,9 @@ class ModelRun:
         usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
         hashes = self.metrics(metrics)
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        alone = {e.label: joint.refusals(usable, self.measured, attribution(e, self.measured)) for e in explained}
+        alone = {
+            e.label: joint.refusals(usable, self.measured, e.attribution(self.measured.modalities)) for e in explained
+        }
         refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
         for metric in usable:
             without = [x for x, found in alone.items() if metric in found and not x.startswith(f"{CONTROLS}.")]
@@ -169,7 +157,7 @@ class ModelRun:
         work = [
             (
                 group,
-                [attribution(e, self.question) for e in group],
+                [e.attribution(self.question.modalities) for e in group],
                 *split_by_question({name: usable[name] for name in names}),
             )
             for names, group in groups.items()
@@ -226,7 +214,7 @@ class ModelRun:
         one = self.measured[:1]
         maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
         complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
-        probe = attribution(replace(explanation, ids=one.ids, values=maps, extras=complete), one)
+        probe = replace(explanation, ids=one.ids, values=maps, extras=complete).attribution(one.modalities)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -303,6 +291,53 @@ class ModelRun:
             extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
             notes=tuple(answer.notes),
         )
+
+
+def evaluate_alone(
+    label: str, metric: Metric, question: Question, attribution: Attribution, explainer: Explainer, refuse: Refuse
+) -> Scores:
+    """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it asks again, fails."""
+    try:
+        return apply_metric(metric, question, attribution, explainer)
+    except Exception as error:  # one failure is one row
+        return _without_value(metric, question, refuse(error, attribution.explainer, label))
+
+
+def evaluate_stream(
+    metrics: Mapping[str, Metric],
+    question: Question,
+    maps: Sequence[Attribution],
+    progress: Callable[[int], object],
+    refuse: Refuse,
+) -> list[dict[str, Scores]]:
+    """Scores of metrics of the measured question by label, per map, from one stream; NaN with the reason where one fails.
+
+    After a failure the metrics are asked one by one, then the maps, so that the others have their scores.
+    """
+    try:
+        scores = curves.evaluate(question, maps, [*metrics.values()], progress)
+        return [dict(zip(metrics, row, strict=True)) for row in scores]
+    except Exception as error:  # one failure is one row
+        if len(metrics) > 1:
+            alone = [evaluate_stream({label: m}, question, maps, progress, refuse) for label, m in metrics.items()]
+            return [{label: s for part in row for label, s in part.items()} for row in zip(*alone, strict=True)]
+        if len(maps) > 1:
+            return [row for one in maps for row in evaluate_stream(metrics, question, [one], progress, refuse)]
+        return [
+            {label: _without_value(m, question, refuse(error, one.explainer, label)) for label, m in metrics.items()}
+            for one in maps
+        ]
+
+
+def _without_value(metric: Metric, question: Question, reason: str) -> Scores:
+    values = np.full(len(question), np.nan)
+    return Scores(metric.name, values, metric.higher_is_better, params={"refused": reason})
+
+
+def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    """Metrics of the measured question, which share a stream, and those of the explained one, by their labels."""
+    others = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
+    return {label: m for label, m in metrics.items() if label not in others}, others
 
 
 def _hash(values: Any) -> str:

@@ -17,8 +17,8 @@ from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
-from crossxai.experiment.evaluating import split_by_question
-from crossxai.experiment.models import declared
+from crossxai.experiment.loading import declared
+from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files import Samples, Task

@@ -1,17 +1,38 @@
-"""How far a run is: a bar on a terminal, elsewhere a plain line for each finished step and one now and then in between."""
+"""How far a run is: a bar on a terminal, elsewhere a line now and then; what its steps cost; and which of them failed."""
 
 from __future__ import annotations
 
+import datetime
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import TracebackType
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from crossxai.attribution import Attribution, Explainer, Metric, needs_explainer
 from crossxai.batching import watching
+from crossxai.errors import (
+    BrokenAssumption,
+    CrossXAIError,
+    InvalidInput,
+    MissingDependency,
+    ModelFailed,
+    UnknownName,
+    Unsupported,
+)
+from crossxai.evaluation import curves
+from crossxai.explainers import Method
+from crossxai.files.atomic import write_text
+from crossxai.process import foreign
+from crossxai.question import Question
+from crossxai.version import __version__
 
 EVERY = 30.0
 """Seconds between two lines, where there is no terminal."""
@@ -138,3 +159,108 @@ class Progress:
             return f"{max(1, round(seconds))} s left"
         minutes = round(seconds / 60)
         return f"{minutes} min left" if minutes < 90 else f"{minutes / 60:.1f} h left"
+
+
+def evaluation_cost(metric: Metric, question: Question, explainer: Explainer) -> tuple[int, int]:
+    """(passes, forward ones) of a metric of the explained question, as `explaining_cost`; of its explanations, too."""
+    try:
+        own = len(question) * int(metric.passes(question)) if hasattr(metric, "passes") else 0
+        if not needs_explainer(metric):
+            return own, own
+        times, (cost, forward) = metric.explanations(question, explainer), explaining_cost(explainer, question)
+        return own + times * cost, own + times * forward
+    except _expected():  # said again, and written down, when its turn comes
+        return len(question), len(question)
+
+
+def explaining_cost(explainer: Explainer, question: Question) -> tuple[int, int]:
+    """(passes, forward ones) of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
+    try:
+        forward, backward = explainer.cost(question) if isinstance(explainer, Method) else (1, 0)
+    except _expected():  # said again, and written down, when its turn comes
+        forward, backward = 1, 0
+    return len(question) * max(1, forward + 2 * backward), len(question) * max(1, forward)
+
+
+def stream_cost(metrics: Mapping[str, Metric], question: Question, maps: Sequence[Attribution]) -> int:
+    """Passes of metrics of the measured question."""
+    try:
+        return curves.passes(question, maps, [*metrics.values()])
+    except _expected():  # said again, and written down, when its turn comes
+        return len(question)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What asking for a cost may raise: refusals, what models and libraries raise, what is not installed, found or affordable."""
+    return (CrossXAIError, *foreign(), ImportError, OSError, MemoryError)
+
+
+FOLDER = "failures"
+HEAD = "CrossXAI failure"
+LONGEST = 400  # characters of another library's message; the file has all of it
+Status = Literal["unsupported", "failed"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """model, and which explainer and metric on it, "" for the model itself; traceback: a file, relative to the run's folder."""
+
+    model: str
+    explainer: str
+    metric: str
+    reason: str
+    traceback: str
+
+
+class Failures:
+    """Those of one run, in the folder `failures`; fresh: files of the last one are taken away."""
+
+    def __init__(self, out: Path, fresh: bool = True) -> None:
+        self._out = out
+        self.rows: list[Failure] = []
+        for path in out.glob(f"{FOLDER}/*/*.txt"):
+            if fresh and _ours(path):
+                path.unlink()
+
+    def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:
+        """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept.
+
+        A model that cannot be asked at all, breaks what answers rely on, or raises has failed, however clear the words are.
+        """
+        if "KeyboardInterrupt" in repr(error):  # TensorFlow makes an error of its own of Ctrl-C
+            raise KeyboardInterrupt from error
+        refusals = (Unsupported, InvalidInput, UnknownName, MissingDependency)
+        if explainer and isinstance(error, refusals) and not isinstance(error, BrokenAssumption | ModelFailed):
+            return "unsupported", str(error)
+        name = f"{explainer or 'model'}{f'.{metric}' if metric else ''}.txt"
+        path = Path(FOLDER) / model / name
+        about = f"{HEAD}: {explainer or 'the model'}{f', measured by {metric},' if metric else ''} on {model}"
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        trace = "".join(traceback.format_exception(error))
+        write_text(self._out / path, f"{about}\ncrossxai {__version__}, {when}\n\n{trace}")
+        # What was measured says all; of what was raised elsewhere the place may matter.
+        ours = isinstance(error, CrossXAIError) and error.__cause__ is None
+        reason = in_words(error) if ours else f"{in_words(error)} (traceback: {path.as_posix()})"
+        self.rows.append(Failure(model, explainer, metric, reason, path.as_posix()))
+        return "failed", reason
+
+    def document(self) -> list[dict[str, Any]]:
+        """For the manifest."""
+        return [asdict(failure) for failure in self.rows]
+
+
+def in_words(error: BaseException) -> str:
+    """Our own messages as they are; another library's after its kind, on one line and not too long."""
+    if isinstance(error, CrossXAIError):
+        return str(error)
+    text = " ".join(str(error).split())
+    text = f"{text[:LONGEST]} …" if len(text) > LONGEST else text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _ours(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(len(HEAD)) == HEAD
+    except (OSError, UnicodeDecodeError):
+        return False

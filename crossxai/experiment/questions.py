@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
-from crossxai.experiment.models import LoadedModel
+from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.measures import Accuracy, Dice, Largest, Measure, Probability, predicted_region

@@ -23,10 +23,8 @@ from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, Invali
 from crossxai.evaluation import curves, statistics
 from crossxai.evaluation.curves import fills, presets, ranks
 from crossxai.experiment import specification as experiments
-from crossxai.experiment.evaluating import attribution
-from crossxai.experiment.failures import Failures
-from crossxai.experiment.models import LoadedModel, load_model
-from crossxai.experiment.progress import Progress
+from crossxai.experiment.loading import LoadedModel, load_model
+from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, read_explanation, read_predictions, read_samples
@@ -227,7 +225,7 @@ def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attr
     usable = [e for e in found if e.status == "ok" and modality in e.values and e.ids == question.ids]
     if not usable:
         raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")
-    return [attribution(e, question) for e in usable]
+    return [e.attribution(question.modalities) for e in usable]
 
 
 def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.Curve]) -> str:

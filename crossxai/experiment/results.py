@@ -18,7 +18,6 @@ import pandas as pd
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.evaluation import statistics
-from crossxai.experiment.evaluating import attribution
 from crossxai.report.contents import SCORES, Contents, gather, score_rows
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ class Maps(Mapping[Any, Attribution]):
             if self._several and isinstance(key, str):
                 raise InvalidInput(f"the run has several models: write maps[{self._run.models[0]!r}, {key!r}]")
             raise UnknownName("map", str(key), map(str, self._files))
-        found = attribution(self._files[key], self._run.samples)
+        found = self._files[key].attribution(self._run.samples.modalities)
         return replace(found, inputs=tuple(self._run.samples.inputs[m.name] for m in found.modalities))
 
     def __iter__(self) -> Iterator[Any]:

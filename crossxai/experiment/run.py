@@ -22,10 +22,9 @@ from crossxai.attribution import Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import loading
-from crossxai.experiment.failures import Failures
+from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun, write_failed
-from crossxai.experiment.models import LoadedModel, load_model
-from crossxai.experiment.progress import Progress
+from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
 from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, ModelSpec
 from crossxai.files import Samples, ours, tasks, writable_folder, write_samples

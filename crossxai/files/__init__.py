@@ -7,177 +7,41 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
-from crossxai.assumptions.inputs import missing_values
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
-from crossxai.model import Array, Modality
-from crossxai.target import as_mask
+from crossxai.files.records import Explanation, Predictions, Samples, Task
+from crossxai.model import Modality
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "Explanation",
+    "Predictions",
+    "Samples",
+    "Task",
+    "ours",
+    "read_attribution",
+    "read_explanation",
+    "read_predictions",
+    "read_samples",
+    "writable_folder",
+    "write_attribution",
+    "write_explanation",
+    "write_predictions",
+    "write_samples",
+]
 
 FORMAT = "crossxai"
 VERSION = 1
-Task = Literal["classification", "regression", "segmentation"]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What was explained: inputs by modality (n, *axes), labels (n,), ground-truth masks (n, *space) by name.
-
-    task "classification": labels are numbers of `classes`. "regression": they are the true values, and `classes` names the
-    outputs. "segmentation": they are numbers of the segmented class among `classes`, and the first of the masks is its true
-    region.
-    truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
-    empty for a sample of which it is not. `controls.oracle` is made of it.
-    Raises `InvalidInput` for inputs that are not as their modalities declare (axes, range, NaN), for labels that are no numbers
-    of `classes`, and for masks that hold anything but booleans, or 0 and 1.
-    """
-
-    ids: tuple[str, ...]
-    modalities: tuple[Modality, ...]
-    inputs: Mapping[str, Array]
-    labels: npt.NDArray[Any]
-    classes: tuple[str, ...]
-    masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    truth: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
-    task: Task = "classification"
-
-    def __post_init__(self) -> None:
-        for name in ("ids", "modalities", "classes"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        n = len(self.ids)
-        columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
-        columns |= {f"truth of {name}": values for name, values in self.truth.items()}
-        for name, values in columns.items():
-            if len(values) != n:
-                raise InvalidInput(f"samples: {name} holds {len(values)} rows for {n} ids")
-        for modality in self.modalities:
-            if modality.name not in self.inputs:
-                raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
-            _check_inputs(modality, self.inputs[modality.name])
-        for field_, held in (("masks", self.masks), ("truth", self.truth)):
-            for name, values in held.items():
-                _check_sizes(name, values)
-            checked = {name: as_mask(values, f"samples: {field_} {name!r}") for name, values in held.items()}
-            object.__setattr__(self, field_, checked)
-        spaces = {m.name: self.inputs[m.name].shape[:-1] for m in self.modalities if m.spatial}
-        for name, values in self.truth.items():
-            if np.shape(values) != spaces.get(name):
-                given = ", ".join(f"{modality} {shape}" for modality, shape in spaces.items()) or "no image"
-                raise InvalidInput(f"samples: truth of {name!r} has shape {np.shape(values)}; there is {given}")
-        if self.task not in get_args(Task):
-            raise InvalidInput(f"samples: unknown task {self.task!r}: write one of {', '.join(get_args(Task))}")
-        kind = np.asarray(self.labels).dtype
-        if self.task == "regression":
-            if not np.issubdtype(kind, np.floating) or not np.isfinite(self.labels).all():
-                raise InvalidInput(f"samples: the labels of a regression are finite float values, got {kind}")
-        elif not np.issubdtype(kind, np.integer):
-            raise InvalidInput(f"samples: labels must be whole numbers, got {kind}")
-        elif n:
-            _check_labels(np.asarray(self.labels), self.classes)
-
-    def __repr__(self) -> str:
-        inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
-        return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
-
-
-def _check_inputs(modality: Modality, values: Any) -> None:
-    """Raise `InvalidInput` unless the values are what the modality declares; missing ones of a table are named by column."""
-    _check_sizes(modality.name, values)
-    if not modality.spatial and isinstance(values, np.ndarray) and values.shape[1:] == (len(modality.features),):
-        absent = [m for m in missing_values(values, modality) if np.isnan(m.value)]
-        if absent:
-            raise InvalidInput(
-                f"samples: modality {modality.name!r} lacks values: " + "; ".join(m.words for m in absent[:5])
-            )
-    modality.check(values, "samples: ")
-
-
-def _check_sizes(name: str, values: Any) -> None:
-    """Raise `InvalidInput` for samples of different sizes, which no file can hold and no model can take together."""
-    if isinstance(values, np.ndarray) and values.dtype != object:
-        return
-    shapes = list(dict.fromkeys(np.shape(value) for value in values))
-    if len(shapes) > 1:
-        listed = ", ".join(map(str, shapes[:3])) + (", …" if len(shapes) > 3 else "")
-        raise InvalidInput(
-            f"samples: those of {name!r} have different shapes ({listed}), and a model takes them together: resize, crop or pad "
-            "them to one, and write np.stack(values).astype(np.float32)"
-        )
-
-
-def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or (classes and high >= len(classes)):
-        some = ", ".join(classes[:5]) + (" …" if len(classes) > 5 else "")
-        raise InvalidInput(
-            f"samples: labels are numbers 0 … {max(len(classes) - 1, 0)} of the {len(classes)} classes ({some}); got labels from "
-            f"{low} to {high}: name every class in its order, or renumber the labels"
-        )
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What one model said: outputs (n, *out) and the score (n,) that was explained, by the samples' order."""
-
-    model: str
-    framework: str
-    outputs: Array
-    score: Array
-    target: str
-    info: Mapping[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"Predictions({self.model}: outputs {self.outputs.shape}, {self.target})"
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One explainer's maps on one model, and every metric's scores for them.
-
-    status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
-    label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
-    what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
-    what else the explainer learnt, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
-    experiment, which is its name unless one metric appears with several settings. notes: the explainer's sentences about its
-    maps, for the reader. check: "off" where nobody measured that the model does what explainers rely on.
-    """
-
-    model: str
-    framework: str
-    label: str
-    explainer: str
-    library: str
-    profile: str
-    params: Mapping[str, Any]
-    ids: tuple[str, ...]
-    values: Mapping[str, Array] = field(default_factory=dict)
-    scores: Mapping[str, Scores] = field(default_factory=dict)
-    degenerate: tuple[str, ...] = ()
-    seconds: float = float("nan")
-    status: str = "ok"
-    reason: str = ""
-    task: str = ""
-    judged: Mapping[str, str] = field(default_factory=dict)
-    convention: str = ""
-    extras: Mapping[str, Array] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    check: str = "on"
-
-    def __repr__(self) -> str:
-        maps = ", ".join(f"{name} {values.shape}" for name, values in self.values.items())
-        scores = f"; scores: {', '.join(self.scores)}" if self.scores else ""
-        said = f"{maps}{scores}" if self.status == "ok" else f"{self.status}: {self.reason}"
-        return f"Explanation({self.label} on {self.model}: {said})"
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -401,10 +265,10 @@ def _reading(path: Path, kind: str) -> Iterator[Any]:
         raise InvalidFile(f"{path} does not exist")
     try:
         with h5py.File(path, "r") as file:
-            found = (file.attrs.get("format"), file.attrs.get("kind"))
-            if found != (FORMAT, kind):
+            header = (file.attrs.get("format"), file.attrs.get("kind"))
+            if header != (FORMAT, kind):
                 raise InvalidFile(
-                    f"{path} is not a CrossXAI {kind} file: it says format {found[0]!r}, kind {found[1]!r}"
+                    f"{path} is not a CrossXAI {kind} file: it says format {header[0]!r}, kind {header[1]!r}"
                 )
             if file.attrs["version"] > VERSION:
                 raise InvalidFile(

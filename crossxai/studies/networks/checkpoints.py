@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import ClassVar
 
-from crossxai.experiment.models import LoadedModel
+from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import ModelSpec
 from crossxai.process import require
 from crossxai.studies.networks import loading
