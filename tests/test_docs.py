@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from experiments import crossxai
 
+from crossxai import evaluation
 from crossxai.cli import explainer_table as catalogue
 from crossxai.cli import metric_table as metric_catalogue
 from crossxai.evaluation.curves import Deletion, presets
@@ -36,6 +37,17 @@ def test_the_table_of_metrics_is_fresh() -> None:
 def test_every_metric_says_what_the_table_needs() -> None:
     for row in metric_catalogue.rows():
         assert "–" not in (row["axis"], row["cost"], row["source"]), row
+
+
+def test_every_parameter_of_a_metric_is_documented_with_its_default_and_every_paper_in_full() -> None:
+    for entry in evaluation.discover():
+        lines = (entry.metric.__doc__ or "").splitlines()
+        for field in dataclasses.fields(entry.metric):
+            (header,) = [line for line in lines if line.startswith(f"{field.name} : ")]
+            if field.default is not dataclasses.MISSING:
+                assert header.endswith(f", default {field.default!r}"), (entry.name, header)
+            assert lines[lines.index(header) + 1].startswith("    "), (entry.name, header)
+        assert ("References" in lines) == (entry.metric.source != "ours"), entry.name
 
 
 def test_every_explainer_says_what_the_table_needs() -> None:

@@ -11,8 +11,8 @@ from networks import toys
 
 from crossxai import InvalidInput, Modality, Question, Target, UnknownName, Unsupported
 from crossxai.adapters.numpy import FunctionModel
+from crossxai.documentation import PAPERS
 from crossxai.explainers import discover, get
-from crossxai.explainers.documentation import PAPERS
 
 
 def test_the_list() -> None:

@@ -160,6 +160,7 @@ CORE = {
     "attention",
     "attribution",
     "batching",
+    "documentation",
     "errors",
     "measures",
     "model",

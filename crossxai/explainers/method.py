@@ -14,8 +14,8 @@ import numpy.typing as npt
 from crossxai.assumptions.trust import named
 from crossxai.attention import Attentive
 from crossxai.attribution import Attribution, Needs, Profile
+from crossxai.documentation import complete
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
-from crossxai.explainers.documentation import complete
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.graph import Traceable
 from crossxai.process import differentiating, foreign

@@ -46,14 +46,7 @@ class Curve(CurveOptions):
 
 @dataclass(frozen=True)
 class Deletion(Curve):
-    """Area under the score as the most relevant units are removed first; lower is better.
-
-    Parameters: see `CurveOptions`.
-
-    References
-    ----------
-    Petsiuk et al. 2018, RISE, arXiv:1806.07421.
-    """
+    """Area under the score as the most relevant units are removed first; lower is better."""
 
     name: ClassVar[str] = "deletion"
     higher_is_better: ClassVar[bool] = False
@@ -62,14 +55,7 @@ class Deletion(Curve):
 
 @dataclass(frozen=True)
 class Insertion(Curve):
-    """Area under the score as the most relevant units are put back first; higher is better.
-
-    Parameters: see `CurveOptions`.
-
-    References
-    ----------
-    Petsiuk et al. 2018, RISE, arXiv:1806.07421.
-    """
+    """Area under the score as the most relevant units are put back first; higher is better."""
 
     # Petsiuk et al. start from a blurred image: a black canvas adds edges that are evidence of their own.
     fill: FillLike = "blur"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Axis, Needs, Range, Reduction, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves import steps as rules
@@ -27,33 +28,33 @@ _ESTIMABLE = {"steps", "fill", "reduction", "modality", "seed"}
 
 
 @dataclass(frozen=True)
-class CurveOptions:
+class CurveOptions(Documented):
     """What deletion and insertion share: the axes on which implementations differ, each a named option.
 
     Parameters
     ----------
-    steps : int, str or mapping, default 24
+    steps : int, str or mapping
         Intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
         `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
-    fill : str, mapping or callable, default "zero" (insertion: "blur")
+    fill : str, mapping or callable
         What replaces a removed unit, in raw input units; see `fills`.
-    reduction : str, default "sum"
+    reduction : str
         How channels become one relevance per pixel. "channels_abs_sum" is the sum of absolute values, a map of one channel being
         taken as it is.
-    modality : str, default ""
+    modality : str
         The one perturbed, "" for the only free one; the others keep each sample's own values.
-    seed : int, default 0
+    seed : int
         Of ties, and of noise.
     unit : {"pixel", "element", "patch", "segment"}
         What goes at once: a pixel with its channels, an element of one channel, a patch of size × size pixels, or a segment of
         about `size` SLIC superpixels.
-    size : int, default 8
+    size : int
         Side of patches in pixels, or number of segments.
     ties : {"seeded", "stable", "flipped", "unstable"}
         See `ranks.order`.
     endpoints : {"both", "no_start", "no_end", "neither"}
         Which ends the curve has.
-    refill : bool, default False
+    refill : bool
         Each step fills from the image as the one before left it.
     score : {"score", "ratio", "change", "drop"}
         The score itself, its ratio to the untouched image's, its change from it (after - before), or its drop (before - after).

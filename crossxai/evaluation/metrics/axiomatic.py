@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Attribution, Axis, Explainer, Needs, Range, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.masking import Masking
@@ -25,14 +26,23 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletenessGap:
+class CompletenessGap(Documented):
     """Distance of the map's sum from the score's change between baseline and input, in the score's units; lower is better.
 
-    |Σ map - (f(x) - f(b))|, of the score that was explained, not the one that other metrics measure. baseline: a fill, see
-    `baselines`; None is the explainer's own parameter `baseline`, zero if it has none. modality: the one whose map is summed
-    and that goes to its baseline, "" for all modalities of the map together; maps asked one modality at a time are complete
-    each for itself: name it. relative: divide by |f(x) - f(b)|, NaN where that is 0. extras: "sum" and "difference".
-    A map that is not finite has no sum: NaN.
+    Parameters
+    ----------
+    baseline : str, mapping, callable or None
+        A fill, see `fills`; None is the explainer's own parameter `baseline`, zero if it has none.
+    modality : str
+        The one whose map is summed and that goes to its baseline, "" for all modalities of the map together. Maps that were
+        made one modality at a time are complete each for itself: name it.
+    relative : bool
+        Divide by |f(x) - f(b)|, NaN where that is 0.
+
+    Notes
+    -----
+    |Σ map - (f(x) - f(b))|, of the score that was explained, not the one that other metrics measure. extras: "sum" and
+    "difference". A map that is not finite has no sum: NaN.
     """
 
     baseline: fills.FillLike | None = None
@@ -108,10 +118,16 @@ class CompletenessGap:
 class InputShift(ReexplainingMetric):
     """Relative change of a map when the inputs move by a constant and the model moves them back; lower is better.
 
-    ‖Φ(f', x + s) - Φ(f, x)‖ / ‖Φ(f, x)‖ with f'(x) = f(x - s), over one relevance per unit. shift: s, in raw units; the
-    declared range moves along. Methods that compare with a fixed baseline, or multiply by the input, are not invariant, and
-    that is the finding: their zero is a choice. A map that is zero everywhere has no norm: NaN. extras["pearson"]: the
-    correlation of the two maps.
+    Parameters
+    ----------
+    shift : float
+        The constant s, in raw units, not 0; the declared range moves along.
+
+    Notes
+    -----
+    ‖Φ(f', x + s) - Φ(f, x)‖ / ‖Φ(f, x)‖ with f'(x) = f(x - s), over one relevance per unit. Methods that compare with a
+    fixed baseline, or multiply by the input, are not invariant, and that is the finding: their zero is a choice. A map that
+    is zero everywhere has no norm: NaN. extras["pearson"]: the correlation of the two maps.
     """
 
     shift: float = -1.0

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.parameters import reduces
@@ -58,10 +59,20 @@ def total_variation(relevance: Array) -> Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapOnly:
-    """A number that a map alone gives. reduction: how channels become one relevance per pixel, of which the absolute value
-    counts. modality: the one judged, "" for the only free one. A map that is zero everywhere, or not finite, has none: NaN.
-    extras["degenerate"] is 1 for those and for constant maps."""
+class MapOnly(Documented):
+    """A number that a map alone gives.
+
+    Parameters
+    ----------
+    reduction : str
+        How channels become one relevance per pixel, of which the absolute value counts.
+    modality : str
+        The one measured, "" for the only free one.
+
+    Notes
+    -----
+    A map that is zero everywhere, or not finite, has no value: NaN. extras["degenerate"] is 1 for those and for constant maps.
+    """
 
     reduction: Reduction = "sum"
     modality: str = ""
@@ -219,7 +230,14 @@ def _repeated(pictures: Numbers, period: int) -> Numbers:
 class BorderShare(MapOnly):
     """Share of the absolute relevance within `width` pixels of the image's edge; lower is better.
 
-    extras["border_area"] is the rim's share of the area, which a map that says nothing of places gets. Padding, and the edge
+    Parameters
+    ----------
+    width : int
+        Of the rim, in pixels.
+
+    Notes
+    -----
+    extras["border_area"] is the rim's share of the area, which a map that prefers no place gets. Padding, and the edge
     of an up-sampled map, draw relevance there; so may evidence that lies there.
     """
 
@@ -254,8 +272,11 @@ class BorderShare(MapOnly):
 class GridEnergy(MapOnly):
     """Share of a map's variation that repeats with a period in pixels, beyond chance: checkerboards, blocks; lower is better.
 
-    period: of the grid that is looked for: the stride of the layer whose map was enlarged (32 for the last one of a
-    ResNet-18), or of the convolutions that a gradient went through (2, 4, 8 …). `grid_energy` says how it is measured.
+    Parameters
+    ----------
+    period : int
+        Of the grid, in pixels, 2 or more: the stride of the layer whose map was enlarged (32 for the last one of a ResNet-18),
+        or of the convolutions that a gradient went through (2, 4, 8 …). See `grid_energy`.
     """
 
     period: int = 8

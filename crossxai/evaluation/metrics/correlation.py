@@ -30,10 +30,19 @@ Masks = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class _Subsets(UnitMetric):
-    """subsets: how many are drawn (per size). fill: what replaces a removed unit, see `baselines`.
+    """A correlation over random subsets of the units.
 
-    A sample's subsets depend on its name and the seed alone, so all maps of it are judged by the same ones. NaN where either
-    side does not vary: a constant map with subsets of one size, a score that no subset moves, a single unit.
+    Parameters
+    ----------
+    subsets : int
+        How many are drawn, 2 or more (per size).
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+
+    Notes
+    -----
+    A sample's subsets depend on its name and the seed alone, so they are the same for all its maps. NaN where either side
+    does not vary: a constant map with subsets of one size, a score that no subset moves, a single unit.
     """
 
     subsets: int = 100
@@ -91,7 +100,10 @@ class _Subsets(UnitMetric):
 class FaithfulnessCorrelation(_Subsets):
     """Pearson correlation of removed relevance and drop of the score, over random subsets of one size; higher is better.
 
-    share: of the units in each subset, at least one and not all.
+    Parameters
+    ----------
+    share : float
+        Of the units in each subset, between 0 and 1; at least one unit and not all.
     """
 
     share: float = 0.2
@@ -112,8 +124,16 @@ class FaithfulnessCorrelation(_Subsets):
 class MuFidelity(_Subsets):
     """Spearman correlation of removed relevance and drop of the score, over random patterns of a grid; higher is better.
 
-    The variant of Bhatt et al. 2020 that Xplique calls MuFidelity: each cell of a grid × grid pattern, stretched over the
-    image, is removed with probability `share`; tables have a cell per column. A correlation that is not defined is NaN
+    Parameters
+    ----------
+    share : float
+        Probability with which each cell is removed, between 0 and 1.
+    grid : int
+        Cells along each side of the pattern that is stretched over the image; tables have a cell per column.
+
+    Notes
+    -----
+    The variant of Bhatt et al. 2020 that Xplique calls MuFidelity. A correlation that is not defined is NaN
     (Xplique: 0).
     """
 
@@ -142,8 +162,15 @@ class MuFidelity(_Subsets):
 class SensitivityN(_Subsets):
     """Pearson correlation of removed relevance and drop of the score, averaged over sizes of subset; higher is better.
 
-    A map that meets sensitivity-n for all n, as every complete map of a linear model does, has 1. shares: the sizes n as
-    shares of the units (1 to 80 % in the paper, which draws 100 subsets of each); a size that is undefined is left out.
+    Parameters
+    ----------
+    shares : tuple of float
+        The sizes n as shares of the units, between 0 and 1 (1 to 80 % in the paper, which draws 100 subsets of each); a size
+        that is undefined is left out.
+
+    Notes
+    -----
+    A map that meets sensitivity-n for all n, as every complete map of a linear model does, has 1.
     """
 
     shares: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
@@ -195,16 +222,32 @@ Normalise = Literal["positive", "signed", "none"]
 class Infidelity(UnitMetric):
     """Mean squared error of the score's change that a map predicts for random perturbations; lower is better.
 
-    perturbation: "square" removes one square of pixels, its side drawn from 1 to `share` of the shorter side and its place
-    from all places; "subset" removes each unit with probability `share`; "noise" subtracts Gaussian noise of standard
-    deviation `sd`, in raw units. fill: what replaces removed units, see `baselines`. samples: perturbations per sample.
-    reading: "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where
-    I counts which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself,
-    channel by channel: such a map needs all channels. Noise needs gradients.
-    normalise: "positive" first multiplies the map by the number of at least 0 that suits it best, so that maps in other units
-    than the score's can be compared; "signed" by the best number of all (Yeh et al., their code; Captum's `normalize`), which
-    forgives a map that is upside down; "none" takes the map as it is, which only means something in the score's units. A map
-    that predicts nothing, such as zero, gets the mean square of the changes.
+    Parameters
+    ----------
+    samples : int
+        Perturbations per sample.
+    perturbation : {"square", "subset", "noise"}
+        "square" removes one square of pixels, its side drawn from 1 to `share` of the shorter side and its place from all
+        places; "subset" removes each unit with probability `share`; "noise" subtracts Gaussian noise of standard deviation `sd`.
+    share : float
+        Above 0, at most 1; see `perturbation`.
+    sd : float
+        Of the noise, in raw input units.
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+    reading : {"contributions", "gradients"}
+        "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where I counts
+        which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself, channel
+        by channel: such a map needs all channels. Noise needs gradients.
+    normalise : {"positive", "signed", "none"}
+        "positive" first multiplies the map by the number of at least 0 that suits it best, so that maps in other units than the
+        score's can be compared; "signed" by the best number of all (Yeh et al., their code; Captum's `normalize`), which
+        forgives a map that is upside down; "none" takes the map as it is, which only means something in the score's units.
+
+    Notes
+    -----
+    The mean of (I · map - (score(x) - score(x - I)))² over perturbations I. A map that predicts nothing, such as zero, gets the
+    mean square of the changes.
     """
 
     samples: int = 64

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Needs, Reduction, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.parameters import reduces, whole
@@ -31,12 +32,21 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitMetric:
+class UnitMetric(Documented):
     """A metric of one modality: pixels with all their channels, or columns.
 
-    modality: the one perturbed, "" for the only free one; the others keep each sample's own values. reduction: how channels
-    become one relevance per pixel. seed: every draw, together with the sample's name. The score is the question's target:
-    the probability or logit of a class, a regression output, the mean output over a region.
+    Parameters
+    ----------
+    reduction : str
+        How channels become one relevance per pixel.
+    modality : str
+        The one perturbed, "" for the only free one; the others keep each sample's own values.
+    seed : int
+        Of every draw, together with the sample's name.
+
+    Notes
+    -----
+    The score is the question's target: the probability or logit of a class, a regression output, the mean output over a region.
     A map that is not finite gives NaN and costs no pass; extras["degenerate"] is 1 for those and for constant ones, and
     extras["tie_rate"], where units are ranked, is the share of units whose value another unit has too.
     """

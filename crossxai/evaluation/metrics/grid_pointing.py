@@ -24,12 +24,19 @@ CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 class GridPointing(ReexplainingMetric):
     """Share of positive relevance in a sample's own cell of a 2 × 2 mosaic with samples of other classes; higher is better.
 
-    Each sample is put into a cell drawn for it; the others hold samples explained for other classes, all different where there
-    are enough, drawn from those of the question, which should be ones that the model is sure of. Chance is 1/4.
-    mosaic: "double", the published one, twice as high and wide, for models that take any size; "same", where each image is
-    halved by averaging 2 × 2 pixels, for all: the model then sees what it was not trained on, and values lie far below those of
-    the published one. extras: "hit", 1 where the own cell has more positive relevance than any other, and "pointing", 1 where
-    the most relevant pixel lies in it; ties count by fractions, and chance is 1/4 of both. NaN where the mosaic's map has no
+    Parameters
+    ----------
+    mosaic : {"double", "same"}
+        "double", the published one, is twice as high and wide, for models that take any size. "same" halves each image by
+        averaging 2 × 2 pixels, for all models: the model then sees what it was not trained on, and values lie far below those
+        of the published one.
+
+    Notes
+    -----
+    Each sample is put into a cell drawn for it; the others hold samples explained for other classes, all different where
+    there are enough, drawn from those of the question, which should be ones that the model is sure of. Chance is 1/4.
+    extras: "hit", 1 where the own cell has more positive relevance than any other, and "pointing", 1 where the most
+    relevant pixel lies in it; ties count by fractions, and chance is 1/4 of both. NaN where the mosaic's map has no
     positive relevance or is not finite, and where the map of the sample itself is not finite: that explainer has already
     failed.
     """

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.integrate import trapezoid
 
 from crossxai.attribution import Attribution, Metric, Needs, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, resolve
@@ -25,14 +26,27 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joint:
-    """steps: intervals between "nothing" and "everything". fill: what replaces a removed unit of any modality; fills: that of
-    single modalities, by name. seed: ties. All free modalities are judged, each pixel with all its channels one unit, each
-    column one; pixels far outnumber columns, so the curve is about where in the order the columns come, and which.
+class Joint(Documented):
+    """A curve over the units of all free modalities in one ranking.
 
-    tolerance: the largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps
-    above it, or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with
-    `Unsupported`. extras["relative_gap"] is the sample's own gap, as a share of its change.
+    Parameters
+    ----------
+    steps : int
+        Intervals between "nothing" and "everything".
+    fill : str, mapping or callable
+        What replaces a removed unit of any modality, in raw input units; see `fills`.
+    fills : mapping, default {}
+        The fill of single modalities, by name.
+    tolerance : float
+        The largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps above it,
+        or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with `Unsupported`.
+    seed : int
+        Of ties.
+
+    Notes
+    -----
+    A unit is a pixel with all its channels, or a column. Pixels far outnumber columns, so the curve is about where in the order
+    the columns come, and which. extras["relative_gap"] is the sample's own gap, as a share of its change.
     """
 
     steps: int = 24

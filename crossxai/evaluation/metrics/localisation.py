@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, SampleMasks, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.parameters import reduces
@@ -55,12 +56,21 @@ def centre_mask(height: int, width: int, size: int) -> Masks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
-    """A metric that compares a map with a region: extras["area_share"] is the region's share of the area, which is what
-    a uniform map would get on average; extras["degenerate"] is 1 for maps that are not finite or constant.
+class Region(Documented):
+    """A metric that compares a map with a region.
 
-    area_as: what the region's share of the area is called in the extras: "area_share" for metrics that are a share of the
-    positive relevance, "chance" for others that chance gives it to, "mask_area" for the rest.
+    Parameters
+    ----------
+    reduction : str
+        How channels become one relevance per pixel.
+    modality : str
+        The one measured, "" for the only free one.
+
+    Notes
+    -----
+    The region's share of the area is extras["area_share"] for metrics that are a share of the positive relevance,
+    extras["chance"] for others that chance gives it to, extras["mask_area"] for the rest. extras["degenerate"] is 1 for maps
+    that are not finite or constant.
     """
 
     reduction: Reduction = "sum"
@@ -111,8 +121,13 @@ class Region:
 class CentreShare(Region):
     """Share of positive relevance in the central size × size pixels; higher is better where the label is decided there.
 
-    ids: the samples that it is meant for, such as PatchCamelyon's positives, whose tumour the centre holds; others have no
-    value. All of them if empty.
+    Parameters
+    ----------
+    size : int
+        Side of the central square, in pixels.
+    ids : tuple of str
+        The samples that it is meant for, such as PatchCamelyon's positives, whose tumour the centre holds; others have no value.
+        All samples if empty.
     """
 
     size: int = 32
@@ -132,8 +147,12 @@ class CentreShare(Region):
 class Masked(Region):
     """A metric that compares a map with each sample's own mask.
 
-    masks: (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. ids: the samples' names of
-    the masks; with them each sample finds its own mask, also in a subset or another order.
+    Parameters
+    ----------
+    masks : array
+        (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
+    ids : tuple of str
+        The samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
     """
 
     masks: npt.ArrayLike
@@ -147,7 +166,9 @@ class Masked(Region):
 class MaskShare(Masked):
     """Share of positive relevance inside each sample's mask; higher is better where the mask marks the evidence.
 
-    This is Relevance Mass Accuracy. masks and ids as for `Masked`.
+    Notes
+    -----
+    This is Relevance Mass Accuracy.
     """
 
     name: ClassVar[str] = "mask_share"
@@ -158,8 +179,18 @@ class MaskShare(Masked):
 class Pointing(Region):
     """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
 
-    masks and ids as for `Masked`, or, without masks, ids as for `CentreShare`. Chance gives it to the share of the area that the
-    region has, extras["area_share"]: a ninth for the centre 32 × 32 of 96 × 96.
+    Parameters
+    ----------
+    masks : array or None
+        (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. None for the centre.
+    ids : tuple of str
+        The samples' names of the masks; without masks, the samples that have a value, all if empty.
+    size : int
+        Side of the central square, in pixels.
+
+    Notes
+    -----
+    Chance gives the share of the area that the region has: a ninth for the centre 32 × 32 of 96 × 96.
     """
 
     masks: npt.ArrayLike | None = None

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, filled, resolve
@@ -66,10 +67,20 @@ def agreement(one: Numbers, other: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfModalities:
-    """of: "mean" absolute attribution per unit (a pixel with all its channels, or a column), or the "sum" over all units.
-    reduction: how channels become one relevance per pixel. Refused with `Unsupported` where the question has one free modality,
-    or the map lacks one of them. Samples whose map is zero or not finite have no share: NaN.
+class _OfModalities(Documented):
+    """A metric of shares of modalities.
+
+    Parameters
+    ----------
+    of : {"mean", "sum"}
+        "mean" absolute attribution per unit (a pixel with all its channels, or a column), or the "sum" over all units.
+    reduction : str
+        How channels become one relevance per pixel.
+
+    Notes
+    -----
+    Refused with `Unsupported` where the question has one free modality, or the map lacks one of them. Samples whose map is
+    zero or not finite have no share: NaN.
     """
 
     of: Of = "mean"
@@ -109,9 +120,16 @@ class _OfModalities:
 class ModalityShare(_OfModalities):
     """Share of a map's absolute attribution that one modality gets; which share is right, the data or an ablation say.
 
-    modality: the one whose share it is, "" for the first free one. No direction is better: `higher_is_better` is formal, and
-    reports mark no best. extras: "share.<name>" of every modality, and "net.<name>", the signed sum of its relevance, for maps
-    that say that they add up (an extra "completeness_gap").
+    Parameters
+    ----------
+    modality : str
+        The one whose share it is, "" for the first free one.
+
+    Notes
+    -----
+    No direction is better: `higher_is_better` is formal, and reports mark no best. extras: "share.<name>" of every
+    modality, and "net.<name>", the signed sum of its relevance, for maps that say that they add up (an extra
+    "completeness_gap").
     """
 
     modality: str = ""
@@ -154,11 +172,20 @@ class ModalityShare(_OfModalities):
 class ModalityAgreement(_OfModalities):
     """Agreement of a map's modality shares with those of ablation, 1 less their total variation distance; higher is better.
 
-    Ablation: the absolute drop of the explained score when one whole modality is replaced by its fill, the others kept, as a
-    share of all modalities' drops. fill: what replaces any modality; fills: that of single ones, by name, see `baselines`.
-    of: "sum" unless told: drops are sums over all units of a modality, and by the mean a map that is right about an image and a
-    table of 12 columns agrees hardly better than random numbers.
-    Ablation is itself one answer with its own blind spots: of two modalities that say the same, it finds that neither matters.
+    Parameters
+    ----------
+    of : {"sum", "mean"}
+        "sum" over all units, since drops are sums over all units of a modality: by the "mean", a map that is right about an
+        image and a table of 12 columns agrees hardly better than random numbers.
+    fill : str, mapping or callable
+        What replaces any modality, in raw input units; see `fills`.
+    fills : mapping, default {}
+        The fill of single modalities, by name.
+
+    Notes
+    -----
+    Ablation: the absolute drop of the explained score when one whole modality is replaced by its fill, the others fixed, as a
+    share of all modalities' drops. It has its own blind spots: where two modalities hold the same evidence, neither matters.
     extras: "drop.<name>" and "share.<name>" of every modality.
     """
 

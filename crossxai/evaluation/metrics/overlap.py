@@ -119,9 +119,17 @@ class RelevanceRank(Masked):
 class TopK(Masked):
     """Share of the most relevant units, a fixed share of all, that lie inside the mask; higher is better.
 
-    share: of all units, in (0, 1]. of: "attainable", of as many hits as there can be, so that a perfect map gets 1; "k", of all
-    that are taken, as published, where a perfect map of a mask of 1 % of the image gets 0.1. extras["chance"]: what a map of
-    random order gets.
+    Parameters
+    ----------
+    share : float
+        Of all units, in (0, 1].
+    of : {"attainable", "k"}
+        "attainable", of as many hits as there can be, so that a perfect map gets 1; "k", of all that are taken, as published,
+        where a perfect map of a mask of 1 % of the image gets 0.1.
+
+    Notes
+    -----
+    extras["chance"] is what a map of random order gets.
     """
 
     share: float = 0.1
@@ -169,11 +177,23 @@ class AveragePrecision(Masked):
 
 @dataclass(frozen=True, eq=False)
 class _Swept(Masked):
-    """steps, by: the thresholds, see `overlaps`; the scores' curve runs over them. By "mask" a perfect map gets 1; by "share"
-    only if the mask is one of the `steps` shares of the image: of 20, one of 1 % cannot be met, and a perfect map's best Dice
-    is 0.33. By "share" and "value" curves end with the mask's share of the area for any map. take: the "best" threshold of each
-    sample, which flatters, or the "mean" over all. extras hold both, and the share of the units (or the value) at which the
-    best is reached."""
+    """An overlap of the mask and the units above a threshold, over swept thresholds.
+
+    Parameters
+    ----------
+    steps : int
+        How many thresholds; the scores' curve runs over them.
+    by : {"mask", "share", "value"}
+        What the thresholds are, see `overlaps`. By "mask" a perfect map gets 1; by "share" only if the mask is one of the
+        `steps` shares of the image: of 20, one of 1 % cannot be met, and a perfect map's best Dice is 0.33. By "share" and
+        "value" curves end with the mask's share of the area for any map.
+    take : {"best", "mean"}
+        The "best" threshold of each sample, which flatters, or the "mean" over all.
+
+    Notes
+    -----
+    extras hold both "best" and "mean", and the share of the units (or the value) at which the best is reached.
+    """
 
     steps: int = 20
     by: By = "mask"

@@ -23,8 +23,13 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared(ReexplainingMetric):
-    """similarity: of the map to the other one, "spearman", "pearson" or "ssim", see `similarity.between`; signed: a map turned
-    upside down is not like itself."""
+    """A metric of how similar a map is to another one.
+
+    Parameters
+    ----------
+    similarity : {"spearman", "pearson", "ssim"}
+        See `similarity.between`; signed: a map turned upside down is not similar to itself.
+    """
 
     similarity: Similarity = "spearman"
 
@@ -51,10 +56,16 @@ class _Compared(ReexplainingMetric):
 class ModelRandomisation(_Compared):
     """Likeness of a map to the maps of the model with its weights drawn anew, from the output down; lower is better.
 
-    stages: depths looked at, evenly from the top layer with weights to all of them, fewer if there are fewer layers. The value
-    is the mean over them. The curve runs over the share of layers drawn anew, and starts at 0 with the map itself.
-    extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.adapters.checks`; Adebayo et al. draw
-    from the initialiser instead, which a trained network does not name.
+    Parameters
+    ----------
+    stages : int
+        How many depths, evenly from the top layer with weights to all of them, fewer if there are fewer layers.
+
+    Notes
+    -----
+    The value is the mean over the stages. The curve runs over the share of layers drawn anew, and starts at 0 with the map
+    itself. extras["all"]: the likeness with every layer drawn. How weights are drawn: `crossxai.adapters.checks`; Adebayo
+    et al. draw from the initialiser instead, which a trained network does not name.
     """
 
     stages: int = 5

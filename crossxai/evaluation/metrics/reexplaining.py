@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Explainer, Needs, Reduction, Scores
+from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.parameters import reduces, whole
@@ -21,13 +22,21 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReexplainingMetric:
-    """A metric that explains again. Called as metric(question, attribution, explainer), where the question is the one that
-    the explainer answered, with the link it explained.
+class ReexplainingMetric(Documented):
+    """A metric that explains again, called as metric(question, attribution, explainer) with the question that was explained.
 
-    reduction: how channels become one relevance per pixel. modality: the one whose map is judged, "" for the only free one.
-    seed: the metric's own draws, per sample; the explainer keeps its seed. Samples go through in blocks, so that memory holds
-    a few copies of a block, unless the explainer compares samples with each other.
+    Parameters
+    ----------
+    reduction : str
+        How channels become one relevance per pixel.
+    modality : str
+        The one whose map is measured, "" for the only free one.
+    seed : int
+        Of the metric's own draws, per sample; the explainer keeps its seed.
+
+    Notes
+    -----
+    Samples go through in blocks, so that memory holds a few copies of a block, unless the explainer compares samples.
     extras["degenerate"] is 1 for maps that are not finite or constant.
     """
 

@@ -37,10 +37,22 @@ from crossxai.question import Question, Rows
 class Aopc(UnitMetric):
     """Mean drop of the score over the steps in which the most relevant regions are removed; higher is better.
 
+    Parameters
+    ----------
+    steps : int
+        L below, at most one per region.
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+    patch : int
+        Side of the square regions in pixels (9 in the paper, which removed 100 of them with uniform noise); a region's
+        relevance is the sum of its pixels'. Only with patch = 1 does the map's order alone decide.
+    share : float
+        Of the regions, removed at the end; above 0, at most 1.
+
+    Notes
+    -----
     AOPC = 1 / (L + 1) · sum over k = 0 … L of score(x0) - score(xk) (Samek et al. 2017, eq. 12), where xk lacks the k · share
-    / L most relevant part of the regions. steps: L, at most one per region. share: of the regions, removed at the end.
-    patch: side of the square regions in pixels (9 in the paper, which removed 100 of them with uniform noise); a region's
-    relevance is the sum of its pixels'. Only with patch = 1 does the map's order alone decide. fill: see `baselines`.
+    / L most relevant part of the regions.
     """
 
     steps: int = 24
@@ -87,6 +99,15 @@ class Aopc(UnitMetric):
 class MorfLerf(UnitMetric):
     """Area between the curves of removing the least and the most relevant units first; higher is better.
 
+    Parameters
+    ----------
+    steps : int
+        Intervals between "nothing" and "everything"; fewer if there are fewer units.
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+
+    Notes
+    -----
     The area of "least relevant first" minus that of "most relevant first" (orders of Samek et al. 2017; the symmetric
     relevance gain of Blücher et al. 2024, TMLR), each a trapezoid over the fraction removed. Least relevant first, read
     backwards, is insertion with the same fill: so the value is `insertion` - `deletion`, in [-1, 1] for probabilities.
@@ -144,7 +165,15 @@ def patches(space: tuple[int, ...], side: int) -> npt.NDArray[np.intp]:
 
 @dataclass(frozen=True, kw_only=True)
 class _TopShares(UnitMetric):
-    """shares: of the units, at least one unit each; equal numbers of units are scored once. fill: see `baselines`."""
+    """A mean drop over shares of the most relevant units.
+
+    Parameters
+    ----------
+    shares : tuple of float
+        Of the units, between 0 and 1, at least one unit each; equal numbers of units are scored once.
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+    """
 
     shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
     fill: fills.FillLike = "zero"
@@ -200,12 +229,24 @@ class Comprehensiveness(_TopShares):
 class Irof(UnitMetric):
     """Area over the score, as a share of its start, while segments go, the most relevant first; higher is better.
 
-    1 - the trapezoid area under score(x without the first l segments) / score(x) over l / L. Segments are SLIC's, about
-    `segments` of them, `compactness` in Lab units (other channels than red, green, blue take a hundredth of it), of the image
-    with its declared range put to [0, 1]; they are ranked by their mean relevance. steps: at most so many removals, 0 for every
-    segment in turn.
-    relative: False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a
-    sample whose score does not start above 0 is NaN. The curve is of scores, on an even grid of fractions.
+    Parameters
+    ----------
+    segments : int
+        About how many SLIC segments, of the image with its declared range put to [0, 1].
+    compactness : float
+        Of the segments, in Lab units (other channels than red, green, blue take a hundredth of it).
+    steps : int
+        At most so many removals, 0 for every segment in turn.
+    fill : str, mapping or callable
+        What replaces a removed unit, in raw input units; see `fills`.
+    relative : bool
+        False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a sample
+        whose score does not start above 0 is NaN.
+
+    Notes
+    -----
+    1 - the trapezoid area under score(x without the first l segments) / score(x) over l / L. Segments are ranked by their mean
+    relevance. The curve is of scores, on an even grid of fractions.
     """
 
     segments: int = 100

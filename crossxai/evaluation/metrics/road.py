@@ -40,12 +40,23 @@ class Debiased(NoisyLinear):
 
 @dataclass(frozen=True, kw_only=True)
 class _Road(UnitMetric):
-    """percentiles: of the pixels, those kept, in percent; ceil((pixels - 1) · p / 100) pixels, at least one, stay.
+    """A mean over percentiles of pixels, which are imputed from their neighbours.
 
-    noise: standard deviation of what is added to imputed pixels, in raw input units; one field per sample, from its name and
-    the seed. cut: "ranks" removes that many pixels whatever the ties; "thresholds" keeps pixels strictly below the
-    percentile of the values, as pytorch-grad-cam does: the same without ties, while tied pixels all go at once. A mask that
-    leaves no pixel makes the image 0: black here, in raw units; theirs is 0 in the network's own. Images only.
+    Parameters
+    ----------
+    percentiles : tuple of float
+        Of the pixels that stay, in percent, between 0 and 100; ceil((pixels - 1) · p / 100) pixels, at least one, stay.
+    noise : float
+        Standard deviation of what is added to imputed pixels, in raw input units; one field per sample, from its name and the
+        seed.
+    cut : {"ranks", "thresholds"}
+        "ranks" removes that many pixels whatever the ties; "thresholds" leaves pixels strictly below the percentile of the
+        values, as pytorch-grad-cam does: the same without ties, while tied pixels all go at once.
+
+    Notes
+    -----
+    A mask that leaves no pixel makes the image 0: black here, in raw units; pytorch-grad-cam's is 0 in the network's own.
+    Images only.
     """
 
     percentiles: tuple[float, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)

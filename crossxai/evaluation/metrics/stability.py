@@ -28,13 +28,22 @@ Scale = Literal["raw", "range"] | tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class _Noisy(ReexplainingMetric):
-    """A metric of maps of noisy inputs. draws: noisy copies of each sample, each explained once.
+    """A metric of maps of noisy inputs.
 
-    noise: "normal" with standard deviation `size`, or "uniform" in ±`size`, on the judged modality only; noisy values are put
-    back into its range: a model says nothing beyond it. scale: what a size of 1 is. "raw" input units; "range", the width of
-    the modality's declared range, or, where it declares none, as tables do, each column's standard deviation over the
-    question's samples (0.01 is nothing for an age in years); or numbers of yours, one per channel or column, such as the
-    standard deviations of the training set, which do not depend on the samples asked about.
+    Parameters
+    ----------
+    draws : int
+        Noisy copies of each sample, each explained once.
+    size : float
+        Of the noise, in units of `scale`.
+    noise : {"normal", "uniform"}
+        "normal" with standard deviation `size`, or "uniform" in ±`size`, on the measured modality only; noisy values are put
+        back into its range, beyond which a model means nothing.
+    scale : {"raw", "range"} or tuple of float
+        What a size of 1 is. "raw" input units; "range", the width of the modality's declared range, or, where it declares none,
+        as tables do, each column's standard deviation over the question's samples (0.01 is nothing for an age in years); or
+        numbers of yours, one per channel or column, such as the standard deviations of the training set, which do not depend on
+        the question's samples.
     """
 
     draws: int = 10
@@ -106,7 +115,14 @@ class _Noisy(ReexplainingMetric):
 class NoiseCorrelation(_Noisy):
     """Mean correlation of a map with the maps of slightly noisy inputs; higher is better.
 
-    similarity: "pearson", "spearman" or "ssim", see `similarity.between`. 0.95 or more over noise of sd 0.01 of the range is
+    Parameters
+    ----------
+    similarity : {"pearson", "spearman", "ssim"}
+        See `similarity.between`.
+
+    Notes
+    -----
+    0.95 or more over noise of sd 0.01 of the range is
     what reports mark as steady. extras["lowest"]: of any draw.
     """
 
@@ -140,11 +156,18 @@ class NoiseCorrelation(_Noisy):
 
 @dataclass(frozen=True, kw_only=True)
 class _Sensitivity(_Noisy):
-    """Distances of noisy inputs' maps, over the norm of the map: ‖Φ(x + δ) - Φ(x)‖ / ‖Φ(x)‖, Frobenius norms, over the maps
-    as the explainer gave them, channels apart; `reduction` plays no part.
+    """Distances of noisy inputs' maps, over the norm of the map.
 
-    relative: divide by the map's norm, without which explainers of different scale cannot be compared (Yeh et al. do not,
-    Captum does). extras hold both the largest and the mean over draws. A map that is zero everywhere has no norm: NaN.
+    Parameters
+    ----------
+    relative : bool
+        Divide by the map's norm, without which explainers of different scale cannot be compared (Yeh et al. do not, Captum
+        does).
+
+    Notes
+    -----
+    ‖Φ(x + δ) - Φ(x)‖ / ‖Φ(x)‖, Frobenius norms, over the maps as the explainer gave them, with all their channels; `reduction`
+    plays no part. extras hold both the largest and the mean over draws. A map that is zero everywhere has no norm: NaN.
     """
 
     relative: bool = True
@@ -198,6 +221,8 @@ class AverageSensitivity(_Sensitivity):
 class LocalLipschitz(_Sensitivity):
     """Largest change of a map per change of the input, over noisy neighbours; lower is better.
 
+    Notes
+    -----
     max over draws of ‖Φ(x + δ) - Φ(x)‖₂ / ‖δ‖₂, the map over its norm if `relative`; δ is what is left after the range.
     A sampled maximum: a lower bound of the one Alvarez-Melis and Jaakkola optimise for. A draw that the range undoes
     wholly (δ = 0) counts as no change.
@@ -219,8 +244,16 @@ class LocalLipschitz(_Sensitivity):
 class Repeatability(ReexplainingMetric):
     """Mean correlation of a map with the maps that other seeds of the explainer give; higher is better.
 
-    seeds: how many other seeds, counted on from the explainer's own. similarity: see `similarity.between`. An explainer
-    without a parameter `seed` draws nothing: its value is 1 without being asked again, where its map can be judged at all.
+    Parameters
+    ----------
+    seeds : int
+        How many other seeds, counted on from the explainer's own.
+    similarity : {"pearson", "spearman", "ssim"}
+        See `similarity.between`.
+
+    Notes
+    -----
+    An explainer without a parameter `seed` draws nothing: its value is 1 without explaining again, NaN where its map has none.
     """
 
     seeds: int = 3
