@@ -20,7 +20,7 @@ from crossxai import InvalidInput, LibraryFailed, Modality, Question, Target, Un
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import as_explainer, get
-from crossxai.explainers.library_globals import seeded
+from crossxai.explainers.native import seeded
 from crossxai.model import Array
 from crossxai.testing.state import require_same, snapshot
 

@@ -19,7 +19,7 @@ from crossxai.explainers import get
 from crossxai.explainers.captum import seed_of
 from crossxai.explainers.families import noise
 from crossxai.explainers.groups import groups, lime_samples, shap_coalitions
-from crossxai.explainers.library_globals import seeded
+from crossxai.explainers.native import seeded
 from crossxai.model import Array
 
 FRAMEWORKS = ["torch", "keras"]

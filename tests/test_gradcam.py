@@ -19,7 +19,7 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import get
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.library_globals import seeded
+from crossxai.explainers.native import seeded
 from crossxai.model import Array
 
 ALL = {

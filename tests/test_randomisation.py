@@ -70,7 +70,7 @@ def test_fused_attention_belongs_to_the_layer_around_it():
     import torch
     from torch import nn
 
-    from crossxai.adapters.torch_copies import weighted_layers
+    from crossxai.adapters.torch_running import weighted_layers
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)).eval()

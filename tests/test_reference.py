@@ -13,7 +13,7 @@ from crossxai import InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers import discover, get
 from crossxai.explainers.groups import shap_coalitions
-from crossxai.explainers.reference.groups import shapley_regression
+from crossxai.explainers.reference.perturbation import shapley_regression
 from crossxai.model import Array
 
 GRID: dict[str, Any] = {"segmentation": "grid", "patch": 8, "baseline": 0.3}

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from crossxai.adapters.checks import overridden
 from crossxai.errors import Unsupported
-from crossxai.porting.keras_layers import HARMLESS
+from crossxai.porting.to_keras import HARMLESS
 
 Axes = tuple[str, ...]
 SPACE: dict[int, Axes] = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_copies, torch_layers, torch_running
+from crossxai.adapters import torch_attention, torch_layers, torch_running
 from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
@@ -153,7 +153,7 @@ class TorchModel(Described):
     def exact(self) -> TorchModel | None:
         """This model as it is now, in float64, to measure with and to throw away; None where there is none."""
         with self._lock, torch.inference_mode(False):
-            module = torch_copies.float64_copy(self.module)
+            module = torch_running.float64_copy(self.module)
         return None if module is None else self._around(module)
 
     def cut(self, inputs: Inputs) -> str:
@@ -305,13 +305,13 @@ class TorchModel(Described):
         check_depth(depth, tuple(weights), self.name)
         with self._lock, torch.inference_mode(False):
             chosen = {name: weights[name] for name in list(weights)[:depth]}
-            module = torch_copies.randomised_copy(self.module, chosen, seed, self.name)
+            module = torch_running.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)
 
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory_errors():
-            faster = self._around(torch_copies.folded_copy(self.module, lambda: self._graph(inputs), self.name))
+            faster = self._around(torch_running.folded_copy(self.module, lambda: self._graph(inputs), self.name))
         require_same_outputs(self, faster, inputs)
         return faster
 
@@ -343,7 +343,7 @@ class TorchModel(Described):
 
     def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
         with self._lock:
-            return torch_copies.weighted_layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
+            return torch_running.weighted_layers(self.module, lambda: self.predict(tuple(v[:1] for v in inputs)))
 
     def _check_mode(self) -> None:
         if "eval" in vars(self.module):  # a module of torch.export: its mode was settled when it was exported

@@ -19,8 +19,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from crossxai.adapters.torch_flow import INPUTS, Flow, Past, Product, product, swapped, tensors, version
-from crossxai.adapters.torch_fused_attention import multi_head, scaled_dot_product
+from crossxai.adapters.torch_flow import (
+    INPUTS,
+    Flow,
+    Past,
+    Product,
+    multi_head,
+    product,
+    scaled_dot_product,
+    swapped,
+    tensors,
+    version,
+)
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
 from crossxai.model import Array

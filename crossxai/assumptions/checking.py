@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions import training, trust
+from crossxai.assumptions import layer_facts, trust
 from crossxai.assumptions.facts import Fact, Verdict
 from crossxai.assumptions.inputs import target_fact, value_facts
-from crossxai.assumptions.layer_facts import layer_facts
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
@@ -95,7 +94,7 @@ def check(
     facts += _facts_or_error("outputs", lambda: _outputs(model, given, labels))
     if target is not None:
         facts += _facts_or_error("target", lambda: [target_fact(model, given, target)])
-    facts += _facts_or_error("layers", lambda: layer_facts(model, given))
+    facts += _facts_or_error("layers", lambda: layer_facts.layer_facts(model, given))
     return Check(model.name, tuple(facts))
 
 
@@ -116,7 +115,11 @@ def _outputs(model: Model, inputs: Inputs, labels: npt.ArrayLike | None) -> list
     verdict: Verdict = "note" if known.kind == "unknown" else "holds"
     how = "a declaration, the graph, or the outputs"
     facts = [Fact("outputs", verdict, f"{known.kind}: {known.how}", how)]
-    trained = [training.norms(model), training.outputs(outputs), training.redrawn(model, inputs)]
+    trained = [
+        layer_facts.trained_norms(model),
+        layer_facts.trained_outputs(outputs),
+        layer_facts.trained_redrawn(model, inputs),
+    ]
     if labels is not None:
-        trained.append(training.accuracy(outputs, np.asarray(labels)))
+        trained.append(layer_facts.trained_accuracy(outputs, np.asarray(labels)))
     return facts + [fact for fact in trained if fact is not None]

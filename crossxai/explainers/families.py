@@ -1,15 +1,17 @@
-"""What families of methods share, whichever library computes: paths, windows, noise, and enlarging a small map."""
+"""What families of methods share, whichever library computes: paths, windows, groups, noise, and enlarging a small map."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from crossxai.errors import InvalidInput
+from crossxai.explainers.groups import Labels, check_segmentation, group_count, groups
 from crossxai.explainers.method import Method, Passes
 from crossxai.model import Array
-from crossxai.question import Question
+from crossxai.question import Question, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,53 @@ class WindowMethod(Method):
             space = values.shape[1:] if tables and not modality.spatial else values.shape[1:-1]
             if any(size < self.patch for size in space):
                 raise InvalidInput(f"{self.name}: patch {self.patch} is larger than modality {modality.name!r} {space}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupMethod(Method):
+    """What methods share that switch groups of entries on and off.
+
+    Parameters
+    ----------
+    segmentation : str, default 'grid'
+        How entries are grouped: "grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities", or the path of a .npz
+        file; see `crossxai.explainers.groups.groups`.
+    patch : int, default 16
+        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
+    baseline : float, default 0.0
+        What hidden entries are filled with, in raw input units (0 is black).
+    """
+
+    segmentation: str = "grid"
+    patch: int = 16
+    baseline: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_segmentation(self.segmentation, self.name)
+        if self.patch < 1:
+            raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
+
+    def group_count(self, question: Question) -> int:
+        """How many groups each sample has; `InvalidInput` where that depends on the image."""
+        return group_count(question, self.segmentation, self.patch)
+
+    def labels(self, question: Question, row: int) -> tuple[tuple[Labels, ...], int]:
+        """The group numbers of one sample's entries, and how many groups there are."""
+        labels = groups(question, row, self.segmentation, self.patch, getattr(self, "seed", 0))
+        return labels, 1 + max(int(numbers.max()) for numbers in labels)
+
+    def baselines(self, question: Question) -> tuple[float, ...]:
+        """One fill per free modality, as Captum takes them."""
+        return tuple(self.baseline for _ in question.values)
+
+    def alike(self, question: Question) -> Iterator[tuple[Rows, tuple[Labels, ...]]]:
+        """Samples with equally many groups, and their group numbers stacked: (m, *space, 1 or channels) per modality."""
+        every = [self.labels(question, row) for row in range(len(question))]
+        counts = np.array([count for _, count in every])
+        for count in np.unique(counts):
+            rows = np.flatnonzero(counts == count)
+            yield rows, tuple(np.stack(column) for column in zip(*(every[row][0] for row in rows), strict=True))
 
 
 def noise(question: Question, row: int, samples: int, seed: int) -> tuple[Array, ...]:

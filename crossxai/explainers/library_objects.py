@@ -14,7 +14,6 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.functions import RULE, UserExplainer, as_maps, library_of
-from crossxai.explainers.library_globals import patched, seeded
 from crossxai.explainers.method import Maps
 from crossxai.explainers.native import (
     class_labels,
@@ -22,6 +21,8 @@ from crossxai.explainers.native import (
     keras_network,
     layers_left_alone,
     left_alone,
+    patched,
+    seeded,
     standardised,
     tensor,
     torch_network,

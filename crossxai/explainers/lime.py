@@ -12,8 +12,8 @@ import numpy.typing as npt
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.explainers.groups import groups, lime_samples
-from crossxai.explainers.library_globals import patched
 from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.native import patched
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question

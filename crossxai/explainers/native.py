@@ -1,8 +1,11 @@
-"""The network of a question as other libraries' and users' own code takes it: from raw inputs to outputs, and left as it was."""
+"""What other libraries' and users' own code runs on: the network of a question from raw inputs to outputs, left as it was; names
+of libraries and random generators exchanged for as long as a call lasts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -13,6 +16,7 @@ import numpy.typing as npt
 from crossxai.adapters.checks import as_rows, constants, one_output
 from crossxai.errors import Unsupported
 from crossxai.model import Array, Modality
+from crossxai.process import ALONE, streams_kept
 from crossxai.question import Question
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -179,3 +183,37 @@ def left_alone(*networks: Any) -> Iterator[None]:
         for parameter, wanted, gradient in parameters:
             parameter.requires_grad_(wanted)
             parameter.grad = gradient
+
+
+@contextmanager
+def patched(owners: Sequence[Any], **members: Any) -> Iterator[None]:
+    """Modules or classes with these members inside; put back, or taken away, as they were found. One thread at a time."""
+    with ALONE:
+        before = [{name: vars(owner)[name] for name in members if name in vars(owner)} for owner in owners]
+        try:
+            for owner in owners:
+                for name, member in members.items():
+                    setattr(owner, name, member)
+            yield
+        finally:
+            for owner, own in zip(owners, before, strict=True):
+                for name in members:
+                    if name in own:
+                        setattr(owner, name, own[name])
+                    elif name in vars(owner):
+                        delattr(owner, name)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Python's, NumPy's and torch's global generators start from `seed` inside; afterwards they go on as before.
+
+    torch counts only if it is loaded. TensorFlow has no state that can be put back this way: see `explainers.xplique`.
+    """
+    torch = sys.modules.get("torch")
+    with streams_kept():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that libraries draw from
+        if torch is not None:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch other devices' generators too
+        yield

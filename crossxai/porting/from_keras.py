@@ -18,7 +18,7 @@ from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.from_keras_layers import LAYERS, OPERATIONS
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.graph import Graph
-from crossxai.porting.keras_layers import HARMLESS
+from crossxai.porting.to_keras import HARMLESS
 
 
 def graph_of(

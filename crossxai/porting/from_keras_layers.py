@@ -28,7 +28,7 @@ from crossxai.porting.from_keras_ops import (
     reshape,
     softmax,
 )
-from crossxai.porting.keras_layers import BilinearUpSampling2D, ExactLeakyReLU, Standardise
+from crossxai.porting.to_keras import BilinearUpSampling2D, ExactLeakyReLU, Standardise
 
 
 def _padding(c: Call, layer: Any, x: Ref, size: Any, dilation: Any = (1, 1)) -> Padding:

@@ -12,7 +12,7 @@ from crossxai.errors import Unsupported
 from crossxai.model import Array
 from crossxai.porting.building import Builder, untranslated
 from crossxai.porting.graph import ACTIVATIONS
-from crossxai.porting.keras_layers import gelu_erf, gelu_tanh
+from crossxai.porting.to_keras import gelu_erf, gelu_tanh
 
 
 @dataclass(frozen=True, eq=False)

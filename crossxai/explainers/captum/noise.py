@@ -10,8 +10,8 @@ import numpy as np
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import noise
-from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.native import seeded
 from crossxai.question import Question
 
 BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrated_gradients": "IntegratedGradients"}

@@ -11,8 +11,8 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room
-from crossxai.explainers.families import WindowMethod
+from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room
+from crossxai.explainers.families import GroupMethod, WindowMethod
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Maps, Method, Passes
 from crossxai.model import Array, Inputs

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.captum import GroupMethod, attribute, captum, forward, masks, narrow, room, seed_of
+from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room, seed_of
+from crossxai.explainers.families import GroupMethod
 from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
-from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.native import seeded
 from crossxai.process import require
 from crossxai.question import Question
 

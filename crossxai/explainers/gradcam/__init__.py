@@ -17,8 +17,8 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.library_globals import patched
 from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.native import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

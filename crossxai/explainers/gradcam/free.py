@@ -10,8 +10,8 @@ import numpy as np
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.gradcam import NATIVE, SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
-from crossxai.explainers.library_globals import seeded
 from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.native import seeded
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

@@ -1,4 +1,4 @@
-"""The referee's methods that hide windows of the input."""
+"""The referee's methods that hide parts of the input: windows, random masks, and groups of entries (LIME, Shapley values)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from crossxai.errors import InvalidInput
-from crossxai.explainers.families import WindowMethod, bilinear
+from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.families import GroupMethod, WindowMethod, bilinear
+from crossxai.explainers.groups import (
+    Labels,
+    group_count,
+    groups,
+    lime_samples,
+    shap_coalitions,
+    spread,
+)
 from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs, Modality
@@ -138,3 +147,201 @@ class Rise(Referee):
     def _masks(self, patterns: Array, corners: Rows, cells: tuple[int, ...], space: tuple[int, ...]) -> Array:
         large = bilinear(patterns, (self.grid + 1) * cells[0], (self.grid + 1) * cells[1])
         return np.stack([mask[y : y + space[0], x : x + space[1]] for mask, (y, x) in zip(large, corners, strict=True)])
+
+
+Numbers = npt.NDArray[np.float64]
+
+LIMIT = 12
+"""The most groups whose coalitions are all scored: 2¹² = 4096 passes per sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Groups(Referee, GroupMethod):
+    """What methods share that show and hide groups of entries."""
+
+    needs: ClassVar = "scores"
+
+    def explain(self, question: Question) -> Maps:
+        columns: list[tuple[Array, ...]] = []
+        for row in range(len(question)):
+            labels = self._labels(question, row)
+            columns.append(spread(self._weights(question, row, labels), labels))
+        stacked = [np.stack(column) for column in zip(*columns, strict=True)]
+        return tuple(s.astype(v.dtype) for s, v in zip(stacked, question.values, strict=True)), {}
+
+    def _labels(self, question: Question, row: int) -> tuple[Labels, ...]:
+        return groups(question, row, self.segmentation, self.patch)
+
+    def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
+        """One weight per group of this sample."""
+        raise NotImplementedError
+
+    def _scores(self, question: Question, row: int, labels: tuple[Labels, ...], shown: Labels) -> Numbers:
+        """Scores (m,) of one sample with the groups of each coalition (m, groups) shown and the others at `baseline`."""
+        scores = question.score_stream(
+            np.full(len(shown), row),
+            lambda part: tuple(
+                np.where(shown[part][:, numbers] == 1, values[row], values.dtype.type(self.baseline))
+                for values, numbers in zip(question.values, labels, strict=True)
+            ),
+        )
+        return scores.astype(np.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lime(_Groups):
+    """Weights of a linear model of the score over groups shown or hidden (Ribeiro et al. 2016, eq. 1 and 2).
+
+    Binary samples drawn from the sample's name and the seed, the first showing everything; weighted by exp(-d² / 2w²),
+    w = 0.25, of their cosine distance d to it; ridge regression with penalty 1 and an intercept.
+
+    Parameters
+    ----------
+    samples : int, default 1000
+        Perturbed copies of each sample.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
+
+    name: ClassVar = "reference.lime"
+    fits: ClassVar = True
+    summary: ClassVar = "local linear model over segments"
+    family: ClassVar = "surrogate"
+    reference: ClassVar = "Ribeiro et al. 2016"
+    joint: ClassVar = False
+    conventions: ClassVar = {
+        "canonical": "cosine distance of binary samples, kernel exp(-d²/2w²) with w = 0.25, Ridge(1)"
+    }
+
+    segmentation: str = "quickshift"
+    samples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 2:
+            raise InvalidInput(f"{self.name}: samples must be at least 2, got {self.samples}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
+
+    def _labels(self, question: Question, row: int) -> tuple[Labels, ...]:
+        return groups(question, row, self.segmentation, self.patch, self.seed)
+
+    def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
+        z = lime_samples(question.rng(row, self.seed), self.samples, _count(labels))
+        y = self._scores(question, row, labels, z)
+        shown = z.sum(axis=1)
+        distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * z.shape[1])  # 1 for a sample that shows nothing
+        weight = np.exp(-(distance**2) / (2 * 0.25**2))
+        centred = z - np.average(z, axis=0, weights=weight)
+        gram = centred.T @ (weight[:, None] * centred) + np.eye(z.shape[1])
+        solved = np.linalg.solve(gram, centred.T @ (weight * (y - np.average(y, weights=weight))))
+        return np.asarray(solved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapley(_Groups):
+    """Shapley values of groups by full enumeration (Shapley 1953): a group's mean gain over all orders of joining.
+
+    Every coalition is scored, so at most 12 groups (nine of a 96 × 96 image, with the default patch); they add up to
+    score(input) - score(baseline).
+    """
+
+    name: ClassVar = "reference.shapley"
+    summary: ClassVar = "exact Shapley values of groups"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Shapley 1953"
+    conventions: ClassVar = {"canonical": "every coalition, hidden groups filled with one value"}
+
+    patch: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.segmentation not in ("grid", "scalars", "modalities"):
+            raise InvalidInput(
+                f"{self.name}: the number of coalitions must be known beforehand, and segmentation "
+                f"{self.segmentation!r} depends on the image: write grid, scalars or modalities"
+            )
+
+    def passes(self, question: Question) -> Passes:
+        count = group_count(question, self.segmentation, self.patch)
+        if count > LIMIT:
+            raise Unsupported(
+                f"{self.name} asks for every coalition of at most {LIMIT} groups, here are {count} (2^{count} passes per "
+                "sample): choose a larger patch, or reference.kernel_shap"
+            )
+        return 2**count, 0
+
+    def explain(self, question: Question) -> Maps:
+        self.passes(question)
+        return super().explain(question)
+
+    def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
+        count = _count(labels)
+        coalitions = np.arange(2**count)  # bit i says whether group i is in
+        shown = coalitions[:, None] >> np.arange(count) & 1
+        scores = self._scores(question, row, labels, shown)
+        sizes = shown.sum(axis=1)
+        share = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
+        values = np.zeros(count)
+        for group in range(count):
+            without = coalitions[shown[:, group] == 0]
+            values[group] = (share[sizes[without]] * (scores[without | 1 << group] - scores[without])).sum()
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelShap(_Groups):
+    """Shapley values of groups by regression on drawn coalitions (Lundberg & Lee 2017, theorem 2).
+
+    Coalitions are drawn from the Shapley kernel and so weigh the same; score(baseline) and score(input) are met exactly.
+
+    Parameters
+    ----------
+    samples : int, default 1000
+        Coalitions drawn, beside everything and nothing.
+    seed : int, default 0
+        Seeds the draws of each sample, together with its name.
+    """
+
+    name: ClassVar = "reference.kernel_shap"
+    fits: ClassVar = True
+    summary: ClassVar = "Shapley values of groups by regression on random coalitions"
+    family: ClassVar = "Shapley"
+    reference: ClassVar = "Lundberg & Lee 2017"
+    conventions: ClassVar = {"canonical": "coalitions drawn from the Shapley kernel, both ends met exactly"}
+
+    samples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1:
+            raise InvalidInput(f"{self.name}: samples must be at least 1, got {self.samples}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples + 2, 0
+
+    def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
+        count = _count(labels)
+        drawn = shap_coalitions(question.rng(row, self.seed), self.samples, count)
+        ends = np.stack([np.zeros(count, np.int64), np.ones(count, np.int64)])
+        scores = self._scores(question, row, labels, np.concatenate([ends, drawn]))
+        return shapley_regression(drawn, np.ones(self.samples), scores[2:], scores[0], scores[1])
+
+
+def shapley_regression(shown: Labels, weights: Numbers, scores: Numbers, empty: float, full: float) -> Numbers:
+    """The phi (groups,) that minimises sum(weights · (empty + shown · phi - scores)²) with sum(phi) = full - empty.
+
+    shown: coalitions (m, groups), neither the empty nor the full one. The shortest of several such phi.
+    """
+    even = (full - empty) / shown.shape[1]
+    rest = scores - empty - shown.sum(axis=1) * even
+    within = shown - shown.mean(axis=1, keepdims=True)  # what differs from `even` adds up to nothing
+    root = np.sqrt(weights)
+    return np.asarray(even + np.linalg.lstsq(root[:, None] * within, root * rest, rcond=None)[0])
+
+
+def _count(labels: tuple[Labels, ...]) -> int:
+    return 1 + max(int(numbers.max()) for numbers in labels)

@@ -19,8 +19,8 @@ import numpy as np
 
 from crossxai.attribution import Needs
 from crossxai.errors import CrossXAIError
-from crossxai.explainers.library_globals import patched
 from crossxai.explainers.method import Maps, Method
+from crossxai.explainers.native import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question

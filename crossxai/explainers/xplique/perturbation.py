@@ -1,19 +1,22 @@
-"""Xplique's masks on any model: occlusion and RISE, every score from the question."""
+"""Xplique's masks on any model: occlusion, RISE and sensitivity analysis by its own designs; every score from the question."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.attribution import Needs, Profile
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.families import WindowMethod
 from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array
+from crossxai.process import require
 from crossxai.question import Question
 
 
@@ -133,3 +136,191 @@ class Rise(XpliqueMethod):
             with seeded(library.Rise, int(question.rng(row, self.seed).integers(2**31))):
                 maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), {}
+
+
+SAMPLERS = {
+    "sobol": "TFSobolSequence",
+    "scipy_sobol": "ScipySobolSequence",
+    "halton": "HaltonSequence",
+    "latin_hypercube": "LatinHypercube",
+}
+PERTURBATIONS = ("inpainting", "blurring", "amplitude")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sensitivity(XpliqueMethod):
+    """What Xplique's sensitivity analyses share.
+
+    Parameters
+    ----------
+    grid : int, default 8
+        Cells along each side of an image.
+    designs : int, default 32
+        Points of the design, at least 2 (`xplique.sobol`: a power of two).
+    perturbation : str, default 'inpainting'
+        What a mask m in [0, 1] does to an image x: "inpainting" x · m, "blurring" x · m + blur(x) · (1 - m) with a box of 10
+        pixels, "amplitude" x · (m - 0.5).
+    sampler : str, default 'sobol'
+        "sobol", "scipy_sobol", "halton" (the same design for every sample) or "latin_hypercube" (drawn for each sample).
+    seed : int, default 0
+        Seeds "latin_hypercube", together with the sample's name.
+
+    Notes
+    -----
+    Images only: Xplique cuts them into a grid of squares. Bicubic resize of the grid. At most 4 · batch_size copies exist at
+    once. There is no canonical profile: no other library has the method.
+    """
+
+    family: ClassVar = "perturbation"
+    needs: ClassVar[Needs] = "scores"
+    kinds: ClassVar = ("image",)
+    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    estimators: ClassVar[dict[str, str]]
+    dimensions: ClassVar[int]
+    """Coordinates of the design per cell."""
+    replicated: ClassVar[str] = ""
+    """What the library's samplers of replicated designs have at the end of their names."""
+
+    grid: int = 8
+    designs: int = 32
+    perturbation: str = "inpainting"
+    sampler: str = "sobol"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kind, given, known in (
+            ("perturbation", self.perturbation, PERTURBATIONS),
+            ("sampler", self.sampler, tuple(SAMPLERS)),
+            ("estimator", self.estimator, tuple(self.estimators)),  # type: ignore[attr-defined]
+        ):
+            if given not in known:
+                raise UnknownName(f"{kind} of {self.name}", given, known)
+        if self.grid < 1 or self.designs < 2:
+            given = f"grid {self.grid}, designs {self.designs}"
+            raise InvalidInput(f"{self.name}: grid ≥ 1 and designs ≥ 2 are needed, got {given}")
+        most = int((1111 / self.dimensions) ** 0.5)
+        if self.sampler == "sobol" and self.grid > most:
+            raise InvalidInput(
+                f"{self.name}: TensorFlow's Sobol sequence has 1111 dimensions, enough for a grid of {most}, got {self.grid}: "
+                'write sampler = "scipy_sobol"'
+            )
+
+    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+        _, values = question.one
+        sampler = f"{SAMPLERS[self.sampler]}{self.replicated}"
+        if self.sampler != "latin_hypercube":
+            return (self._method(question, _part(sampler, **self.binary))(values, rows).numpy(),), {}
+        maps = []
+        for row in range(len(question)):
+            drawing = _fresh(sampler, **self.binary)
+            # The library gives it no seed, and has no way to.
+            draw, rng = drawing.qmc.LatinHypercube, question.rng(row, self.seed)
+            drawing.qmc = SimpleNamespace(LatinHypercube=partial(draw, seed=rng))
+            maps.append(self._method(question, drawing)(values[row : row + 1], rows[row : row + 1]).numpy())
+        return (np.concatenate(maps),), {}
+
+    def _options(self, question: Question) -> dict[str, Any]:
+        return {
+            "operator": score,
+            "batch_size": 4 * question.batch_size,
+            "grid_size": self.grid,
+            "nb_design": self.designs,
+            "perturbation_function": self.perturbation,
+        }
+
+    @property
+    def binary(self) -> dict[str, bool]:
+        """What the sampler has to know of the masks."""
+        return {}
+
+    def _method(self, question: Question, sampler: Any) -> Any:
+        raise NotImplementedError
+
+
+def _fresh(kind: str, **options: Any) -> Any:
+    """One of the library's samplers, estimators or methods of this family."""
+    return getattr(require("xplique.attributions.global_sensitivity_analysis", "xplique", kind), kind)(**options)
+
+
+_part = cache(_fresh)
+"""The same, kept: the library traces and compiles again what each instance computes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sobol(_Sensitivity):
+    """Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et al. 2021).
+
+    Parameters
+    ----------
+    estimator : str, default 'jansen'
+        "jansen", "homma", "janon", "glen" or "saltelli".
+    """
+
+    name: ClassVar = "xplique.sobol"
+    summary: ClassVar = "total Sobol indices of the cells of a grid"
+    reference: ClassVar = "Fel et al. 2021"
+    conventions: ClassVar = {"native": "share of the variance under continuous masks, bicubic resize"}
+    estimators: ClassVar = {
+        kind: f"{kind.capitalize()}Estimator" for kind in ("jansen", "homma", "janon", "glen", "saltelli")
+    }
+    dimensions: ClassVar = 2
+    replicated: ClassVar = "RS"
+
+    estimator: str = "jansen"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.designs & (self.designs - 1):
+            raise InvalidInput(f"{self.name}: designs is a power of two, got {self.designs}")
+
+    def passes(self, question: Question) -> tuple[int, int]:
+        return self.designs * (self.grid**2 + 2), 0
+
+    def _method(self, question: Question, sampler: Any) -> Any:
+        estimator = _part(self.estimators[self.estimator])
+        return _fresh(
+            "SobolAttributionMethod", model=None, sampler=sampler, estimator=estimator, **self._options(question)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hsic(_Sensitivity):
+    """Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al. 2022).
+
+    The width of the output's kernel is the median score, and not, as usual, the median distance of scores: the map changes if
+    a constant is added to the score, and is NaN where the median is 0. The estimator's matrices hold 2²⁴ numbers at most,
+    but at least designs².
+
+    Parameters
+    ----------
+    estimator : str, default 'binary'
+        The kernel of the masks: "binary" (then they are rounded to 0 and 1), "rbf" or "sobolev".
+    """
+
+    name: ClassVar = "xplique.hsic"
+    summary: ClassVar = "dependence of the score on the cells of a grid"
+    reference: ClassVar = "Novello et al. 2022"
+    conventions: ClassVar = {"native": "Hilbert-Schmidt criterion, width the median score, bicubic resize"}
+    estimators: ClassVar = {"binary": "BinaryEstimator", "rbf": "RbfEstimator", "sobolev": "SobolevEstimator"}
+    dimensions: ClassVar = 1
+
+    designs: int = 500
+    estimator: str = "binary"
+
+    def passes(self, question: Question) -> tuple[int, int]:
+        return self.designs, 0
+
+    @property
+    def binary(self) -> dict[str, bool]:
+        return {"binary": self.estimator == "binary"}
+
+    def _method(self, question: Question, sampler: Any) -> Any:
+        return _fresh(
+            "HsicAttributionMethod",
+            model=None,
+            sampler=sampler,
+            estimator=_fresh(self.estimators[self.estimator]),
+            estimator_batch_size=max(1, 2**24 // self.designs**2),
+            **self._options(question),
+        )
