@@ -40,9 +40,9 @@ def torch_model() -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray], Callab
     from xplique.wrappers import TorchWrapper
 
     from crossxai.adapters.torch import TorchModel
-    from crossxai.studies.networks import resnet18_torch
+    from crossxai.studies.networks import torch_networks
 
-    module = resnet18_torch.build(n_classes=CLASSES, seed=0).eval()
+    module = torch_networks.resnet18(n_classes=CLASSES, seed=0).eval()
 
     def forward(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -67,10 +67,10 @@ def keras_model(side: int) -> tuple[Any, Any, Any, Forward, Callable[[np.ndarray
     import tensorflow as tf
 
     from crossxai.adapters.tensorflow import KerasModel
-    from crossxai.studies.networks import resnet18_keras
+    from crossxai.studies.networks import keras_networks
 
     keras.utils.set_random_seed(0)
-    model = resnet18_keras.build(n_classes=CLASSES, size=side)
+    model = keras_networks.resnet18(n_classes=CLASSES, size=side)
     graph = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, side, side, 3))])
 
     def prepared(images: np.ndarray) -> Callable[[], object]:

@@ -15,7 +15,7 @@ from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import discover, get
-from crossxai.studies.networks import resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, torch_networks
 
 STANDARDISE = {"image": ((0.68, 0.62, 0.56), (0.14, 0.18, 0.23))}
 PROFILES = ("native", "canonical")
@@ -40,7 +40,7 @@ def patches(dtype: str = "float32") -> Any:
 @pytest.fixture(scope="module")
 def state() -> dict[str, Any]:
     """Random weights with batch norm statistics of real patches, so that activations neither die nor explode."""
-    net = resnet18_torch.build(2, seed=0)
+    net = torch_networks.resnet18(2, seed=0)
     images = torch.tensor(patches()).permute(0, 3, 1, 2)
     with torch.no_grad():
         for _ in range(20):
@@ -51,12 +51,12 @@ def state() -> dict[str, Any]:
 def question(state: dict[str, Any], framework: str, dtype: str) -> Question:
     modalities = (Modality.image(),)
     if framework == "torch":
-        net = resnet18_torch.build(2, seed=1)
+        net = torch_networks.resnet18(2, seed=1)
         net.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
         model: Any = TorchModel(net.to(getattr(torch, dtype)).eval(), modalities, standardise=STANDARDISE)
     else:
-        twin = resnet18_keras.build(2, dtype=dtype)
-        resnet18_keras.set_weights_from(twin, state)
+        twin = keras_networks.resnet18(2, dtype=dtype)
+        keras_networks.set_weights_from(twin, state)
         model = KerasModel(twin, modalities, standardise=STANDARDISE)
     return Question(model, (patches(dtype),), Target.classes([0, 1], 2))
 

@@ -527,7 +527,7 @@ def test_reading_data_loads_no_framework() -> None:
 
     code = (
         "import sys, crossxai.studies.pcam.reading, crossxai.studies.pcam.histology, "
-        "crossxai.studies.networks.checkpoint, crossxai.studies.training\n"
+        "crossxai.studies.networks.weight_files, crossxai.studies.training\n"
         "print([m for m in ('torch', 'tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

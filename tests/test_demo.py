@@ -19,7 +19,7 @@ from scipy.special import softmax
 from crossxai import files
 from crossxai.experiment.loading import load_model
 from crossxai.experiment.specification import ModelSpec
-from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks import weight_files
 from crossxai.studies.pcam import histology
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_the_demo_s_page(folder: Path) -> None:
 @pytest.mark.process
 def test_the_demo_s_numbers(folder: Path, embedded: Path) -> None:
     """The model is right, something beats random and looks at the centre, and the frameworks agree."""
-    assert checkpoint.read(embedded).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
+    assert weight_files.read(embedded).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
     frame = pd.read_csv(folder / "out" / "demo" / "summary.csv").set_index(["model", "label"])
     assert (frame["status"] == "ok").all()
     assert (frame["degenerate"] == 0).all()

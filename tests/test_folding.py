@@ -19,7 +19,7 @@ from crossxai.errors import OutOfMemory, Unsupported
 from crossxai.evaluation.curves import Deletion, deletion, evaluate
 from crossxai.model import Array, Foldable, Inputs
 from crossxai.porting.certificate import check_folded
-from crossxai.studies.networks import resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, torch_networks
 from crossxai.testing import Counting
 
 IMAGE = (Modality.image(),)
@@ -88,11 +88,11 @@ def test_a_hooked_layer_stays() -> None:
 
 def test_resnet18() -> None:
     """Every batch norm of ResNet-18 goes, in both frameworks; scores move by rounding."""
-    module = resnet18_torch.build(n_classes=3, seed=0).eval()
+    module = torch_networks.resnet18(n_classes=3, seed=0).eval()
     images = np.random.default_rng(1).random((3, 96, 96, 3), np.float32)
     one = TorchModel(module, IMAGE, standardise=STANDARD)
     assert not norms(one.folded((images,)).module)
-    other = KerasModel(resnet18_keras.build(n_classes=3), IMAGE, standardise=STANDARD)
+    other = KerasModel(keras_networks.resnet18(n_classes=3), IMAGE, standardise=STANDARD)
     network = other.folded((images,)).model
     assert not [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for model in (one, other):

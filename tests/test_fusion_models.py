@@ -16,7 +16,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.model import Modality
 from crossxai.porting import twin
 from crossxai.question import Question
-from crossxai.studies.networks import checkpoint, fusion_keras, fusion_torch, loading, resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, loading, torch_networks, weight_files
 from crossxai.target import Target
 
 CT = Modality.image("ct", ("intensity",))
@@ -40,7 +40,7 @@ EVERY = pytest.mark.parametrize("architecture", list(MODALITIES))
 
 def lively(architecture: str, dtype: torch.dtype = torch.float64) -> Any:
     """A network whose biases, batch-norm statistics, scales and shifts are far from 0 and 1."""
-    module = fusion_torch.build(architecture, seed=0)
+    module = torch_networks.fusion_network(architecture, seed=0)
     generator = torch.Generator().manual_seed(1)
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
@@ -74,8 +74,8 @@ def options(architecture: str) -> dict[str, Any]:
 def both(architecture: str, size: int = SIZE) -> tuple[TorchModel, KerasModel]:
     """Random weights in both frameworks, float64, behind adapters that standardise the first modality."""
     module = lively(architecture)
-    ported = fusion_keras.build(architecture, size, "float64")
-    resnet18_keras.set_weights_from(ported, arrays(module))
+    ported = keras_networks.fusion_network(architecture, size, "float64")
+    keras_networks.set_weights_from(ported, arrays(module))
     declared = MODALITIES[architecture], options(architecture)
     return TorchModel(module, declared[0], **declared[1]), KerasModel(ported, declared[0], **declared[1])
 
@@ -92,8 +92,8 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 @pytest.mark.parametrize("architecture", list(PARAMETERS))
 def test_numbers_of_parameters(architecture: str) -> None:
-    assert sum(p.numel() for p in fusion_torch.build(architecture).parameters()) == PARAMETERS[architecture]
-    trainable = fusion_keras.build(architecture, SIZE).trainable_weights
+    assert sum(p.numel() for p in torch_networks.fusion_network(architecture).parameters()) == PARAMETERS[architecture]
+    trainable = keras_networks.fusion_network(architecture, SIZE).trainable_weights
     assert sum(int(np.prod(w.shape)) for w in trainable) == PARAMETERS[architecture]
 
 
@@ -132,7 +132,7 @@ def test_layers_of_one_name_hold_the_same(pair: tuple[str, TorchModel, KerasMode
 
 def test_weights_go_both_ways(pair: tuple[str, TorchModel, KerasModel]) -> None:
     _, first, second = pair
-    expected, found = arrays(first.module), resnet18_keras.state_from(second.model)
+    expected, found = arrays(first.module), keras_networks.state_from(second.model)
     assert set(found) == set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
@@ -187,11 +187,11 @@ def test_only_the_flair_encoder_skips() -> None:
 
 def test_names_and_sizes_that_are_none() -> None:
     with pytest.raises(UnknownName, match="fusion_unet"):
-        fusion_torch.build("fusion_net")
+        torch_networks.fusion_network("fusion_net")
     with pytest.raises(UnknownName, match="fusion_unet"):
-        fusion_keras.build("fusion_net")
+        keras_networks.fusion_network("fusion_net")
     with pytest.raises(InvalidInput, match="multiple of 16, got 40"):
-        fusion_keras.build("fusion_unet", 40)
+        keras_networks.fusion_network("fusion_unet", 40)
 
 
 # Checkpoints
@@ -199,7 +199,7 @@ def test_names_and_sizes_that_are_none() -> None:
 
 def saved(architecture: str, path: Path, called: str = "", **meta: Any) -> Path:
     declared = MODALITIES[architecture]
-    return checkpoint.write_modalities(
+    return weight_files.write_modalities(
         path,
         arrays(lively(architecture, torch.float32)),
         {m.name: (np.full(len(m.features), 0.3), np.full(len(m.features), 0.5)) for m in declared},
@@ -247,8 +247,8 @@ def loaded_width(loaded: loading.Loaded) -> int:
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])
 def test_resnet18_checkpoints_load_the_same_way(framework: Any, tmp_path: Path) -> None:
-    state = {name: values.numpy() for name, values in resnet18_torch.build(3, seed=0).state_dict().items()}
-    path = checkpoint.write(
+    state = {name: values.numpy() for name, values in torch_networks.resnet18(3, seed=0).state_dict().items()}
+    path = weight_files.write(
         tmp_path / "r.npz", state, [0.7] * 3, [0.2] * 3, {"architecture": "resnet18", "n_classes": 3}
     )
     loaded = loading.load(path, framework, "named")
@@ -264,7 +264,7 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
         with pytest.raises(InvalidFile, match=r"(?s)model\.npz: .*flair"):
             loading.load(path, framework)  # type: ignore[arg-type]
     with pytest.raises(InvalidFile, match="expected 'resnet18'"):
-        checkpoint.read(path)
+        weight_files.read(path)
     other = saved("fusion_regressor", tmp_path / "other.npz", called="fusion_net")
     for framework in ("torch", "tensorflow"):
         with pytest.raises(InvalidFile, match="holds architecture 'fusion_net'; known are resnet18, fusion_classifier"):
@@ -275,10 +275,10 @@ def test_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_modality_without_its_constants(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="mean and sd of every modality"):
-        checkpoint.write_modalities(tmp_path / "m.npz", {}, {}, {"architecture": "fusion_unet", "n_classes": 1})
+        weight_files.write_modalities(tmp_path / "m.npz", {}, {}, {"architecture": "fusion_unet", "n_classes": 1})
     path = saved("fusion_regressor", tmp_path / "model.npz")
     with np.load(path) as archive:
         content = {name: archive[name] for name in archive.files if name != "standardise.t2.sd"}
     np.savez(tmp_path / "less.npz", **content)
     with pytest.raises(InvalidFile, match=r"standardise\.t2\.mean and standardise\.t2\.sd must be equally many"):
-        checkpoint.read(tmp_path / "less.npz", None)
+        weight_files.read(tmp_path / "less.npz", None)

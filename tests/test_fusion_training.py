@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from crossxai import cli
 from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, MissingDependency, UnknownName
 from crossxai.studies.medical import FEATURES, MedicalSet, generate, split, write
-from crossxai.studies.networks import checkpoint, fusion_torch, resnet18_torch
+from crossxai.studies.networks import torch_networks, weight_files
 from crossxai.studies.networks.loading import load
 from crossxai.studies.training import FusionSettings, fit_fusion, fusion, fusion_loop
 from crossxai.studies.training.fusion import certified, predicted
@@ -45,7 +45,7 @@ def fitted(data: MedicalSet, out: Path, settings: FusionSettings = TINY) -> Path
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
-    return checkpoint.read(path, None).weights
+    return weight_files.read(path, None).weights
 
 
 def same(first: Path, second: Path) -> bool:
@@ -65,7 +65,7 @@ def test_a_checkpoint_says_what_it_is_and_the_figures_are_its_own(
     path = fitted(found, tmp_path)
     assert path == tmp_path / f"{task}.npz"
     meta = certified(path, found, rows_of(found), keras=True)
-    assert meta == checkpoint.read(path, None).meta
+    assert meta == weight_files.read(path, None).meta
     assert (meta["task"], meta["size"], meta["trained_without"]) == (task, SIZE, "")
     assert [m["name"] for m in meta["modalities"]] == list(BY_NAME[task].modalities)
     assert len(meta["history"]) == 2
@@ -93,13 +93,13 @@ def test_standardisation_is_of_the_training_rows_and_the_score_comes_in_points(
     found = data["regression"]
     rows = rows_of(found)
     path = fitted(found, tmp_path, TINY.model_copy(update={"learning_rate": 1e-9}))
-    mean, sd = checkpoint.read(path, None).standardise["t1"]
+    mean, sd = weight_files.read(path, None).standardise["t1"]
     assert mean == pytest.approx([found.inputs["t1"][rows["train"]].mean()], rel=1e-4)
     assert sd == pytest.approx([found.inputs["t1"][rows["train"]].std()], rel=1e-4)
     outputs = predicted(load(path, "torch").model, found.inputs, rows["train"])
     # Nothing was learnt, so all it says is near the mean score, not near zero.
     assert abs(outputs.mean() - found.labels[rows["train"]].mean()) < 2 * found.labels[rows["train"]].std()
-    table = checkpoint.read(fitted(data["classification"], tmp_path), None).standardise["table"]
+    table = weight_files.read(fitted(data["classification"], tmp_path), None).standardise["table"]
     train = data["classification"].inputs["table"][rows_of(data["classification"])["train"]]
     np.testing.assert_allclose(table[0], train.mean(axis=0), rtol=1e-4)
 
@@ -137,7 +137,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(data: dict[str, MedicalSet]
     settings = FusionSettings(epochs=8, batch_size=4, patience=1, learning_rate=0.05)
     found = data["segmentation"]
     path = fitted(found, tmp_path, settings)
-    meta = checkpoint.read(path, None).meta
+    meta = weight_files.read(path, None).meta
     losses = [epoch["valid_loss"] for epoch in meta["history"]]
     assert meta["best_epoch"] == 1 + int(np.argmin(losses))
     assert len(losses) == min(8, meta["best_epoch"] + 1)
@@ -219,7 +219,7 @@ def test_killed_and_gone_on_with_gives_the_same_weights(
         assert (f"Going on after epoch {reached}" in said) == (folder == killed)
     first, second = killed / "regression.npz", whole / "regression.npz"
     assert same(first, second)
-    assert checkpoint.read(first, None).meta == checkpoint.read(second, None).meta
+    assert weight_files.read(first, None).meta == weight_files.read(second, None).meta
     assert not state.exists()
 
 
@@ -240,14 +240,14 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_begun_anew(data: dict[str
 
 
 def test_resnet18_encoders(data: dict[str, MedicalSet], tmp_path: Path) -> None:
-    source = resnet18_torch.build(5, seed=3)
+    source = torch_networks.resnet18(5, seed=3)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
     settings = FusionSettings(
         epochs=1, batch_size=8, encoder="resnet18", frozen=True, weights=str(tmp_path / "weights.pth")
     )
     path = fitted(data["classification"], tmp_path, settings)
     assert path.name == "classification-resnet18-frozen.npz"
-    meta = checkpoint.read(path, None).meta
+    meta = weight_files.read(path, None).meta
     assert meta["architecture"] == "fusion_classifier_resnet18"
     held = weights(path)
     np.testing.assert_array_equal(held["ct.layer4.1.conv2.weight"], source.layer4[1].conv2.weight.detach().numpy())
@@ -259,15 +259,15 @@ def test_resnet18_encoders(data: dict[str, MedicalSet], tmp_path: Path) -> None:
 
 
 def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crossxai.studies.networks import initial_weights
+    from crossxai.studies.networks import weight_files
 
-    source = resnet18_torch.build(2, seed=3)
+    source = torch_networks.resnet18(2, seed=3)
     state = {name: values.numpy() for name, values in source.state_dict().items()}
-    path = checkpoint.write(
+    path = weight_files.write(
         tmp_path / "r.npz", state, [0.5] * 3, [0.2] * 3, {"architecture": "resnet18", "n_classes": 2}
     )
-    encoder: Any = fusion_torch.build("fusion_classifier_resnet18").ct
-    initial_weights.into(encoder, path)
+    encoder: Any = torch_networks.fusion_network("fusion_classifier_resnet18").ct
+    weight_files.into(encoder, path)
     assert torch.equal(encoder.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     (tmp_path / "torn.pth").write_bytes(b"no tensors")
@@ -278,7 +278,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
         ("r.txt", r"an \.npz, \.pth or \.pt file, or 'imagenet'"),
     ):
         with pytest.raises((InvalidFile, InvalidInput), match=message):
-            initial_weights.into(encoder, tmp_path / name)
+            weight_files.into(encoder, tmp_path / name)
 
     def unreachable(*_args: Any, **_options: Any) -> None:
         from urllib.error import URLError
@@ -287,7 +287,7 @@ def test_weights_from_a_checkpoint_and_those_that_are_none(tmp_path: Path, monke
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", unreachable)
     with pytest.raises(InvalidFile, match=r"ImageNet weights cannot be had .*no route to host.*name a file"):
-        initial_weights.into(encoder, "imagenet")
+        weight_files.into(encoder, "imagenet")
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "Trained already" not in first.output
     again = run.invoke(cli.app, given)
     assert "Trained already, with these settings on these data: nothing to do." in again.output
-    meta = checkpoint.read(tmp_path / "m" / "regression.npz", None).meta
+    meta = weight_files.read(tmp_path / "m" / "regression.npz", None).meta
     assert json.loads(json.dumps(meta))["keras"]["largest_difference"] < 1e-3
     missing = run.invoke(cli.app, ["train", "regression", "--data", str(tmp_path / "none")])
     assert missing.exit_code == 2

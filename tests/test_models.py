@@ -17,7 +17,7 @@ import torch
 
 import crossxai
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.studies.networks import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, torch_networks, weight_files
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.reading import PCam
 
@@ -27,7 +27,7 @@ MEAN, SD = np.array([0.7, 0.6, 0.5]), np.array([0.1, 0.2, 0.25])
 
 def lively(seed: int = 0, n_classes: int = 2) -> Any:
     """A torch ResNet-18 whose batch norms have statistics, scales and shifts far from 0 and 1."""
-    model = resnet18_torch.build(n_classes, seed)
+    model = torch_networks.resnet18(n_classes, seed)
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -53,7 +53,7 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "model.npz"
-    return checkpoint.write(path, arrays(lively()), MEAN, SD, META)
+    return weight_files.write(path, arrays(lively()), MEAN, SD, META)
 
 
 def torch_outputs_and_gradients(model: Any, images: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,7 @@ def test_twin_in_float32(patches: np.ndarray, saved: Path) -> None:
     model = lively()
     with torch.no_grad():
         expected = model(torch.from_numpy(patches.transpose(0, 3, 1, 2).copy())).numpy()
-    twin = resnet18_keras.load(saved)
+    twin = keras_networks.load_resnet18(saved)
     np.testing.assert_allclose(twin(patches, training=False).numpy(), expected, rtol=1e-4, atol=1e-4)
     assert np.ptp(expected) > 0.1  # the agreement is not that of constants
 
@@ -90,8 +90,8 @@ def test_twin_in_float64(patches: np.ndarray, size: int) -> None:
     images = patches[:2, :size, :size].astype(np.float64)
     model = lively(3).double()
     weights = np.array([[1.0, 0.0], [-0.5, 2.0]])
-    twin = resnet18_keras.build(size=size, dtype="float64")
-    resnet18_keras.set_weights_from(twin, arrays(model))
+    twin = keras_networks.resnet18(size=size, dtype="float64")
+    keras_networks.set_weights_from(twin, arrays(model))
     outputs, gradients = torch_outputs_and_gradients(model, images, weights)
     twin_outputs, twin_gradients = keras_outputs_and_gradients(twin, images, weights)
     assert twin_outputs.dtype == twin_gradients.dtype == np.float64
@@ -101,8 +101,8 @@ def test_twin_in_float64(patches: np.ndarray, size: int) -> None:
 
 def test_stages_have_the_same_name_and_activation(patches: np.ndarray) -> None:
     model = lively(1).double()
-    twin = resnet18_keras.build(dtype="float64")
-    resnet18_keras.set_weights_from(twin, arrays(model))
+    twin = keras_networks.resnet18(dtype="float64")
+    keras_networks.set_weights_from(twin, arrays(model))
     names = ["conv1", "bn1", "maxpool", "layer1", "layer2", "layer3", "layer4", "fc"]
     seen: dict[str, np.ndarray] = {}
     for name in names:
@@ -119,7 +119,7 @@ def test_stages_have_the_same_name_and_activation(patches: np.ndarray) -> None:
 
 
 def test_every_relu_is_a_layer_and_settings_are_torch_s() -> None:
-    twin = resnet18_keras.build()
+    twin = keras_networks.resnet18()
     relus = [layer for layer in twin.layers if isinstance(layer, keras.layers.ReLU)]
     norms = [layer for layer in twin.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert len(relus) == 1 + 2 * 8
@@ -128,13 +128,13 @@ def test_every_relu_is_a_layer_and_settings_are_torch_s() -> None:
         layer for layer in twin.layers if getattr(layer, "activation", None) not in (None, keras.activations.linear)
     ]
     assert "layer3_1_conv2" in {layer.name for layer in twin.layers}
-    parameters = sum(p.numel() for p in resnet18_torch.build(seed=0).parameters())
+    parameters = sum(p.numel() for p in torch_networks.resnet18(seed=0).parameters())
     assert sum(int(np.prod(w.shape)) for w in twin.trainable_weights) == parameters
 
 
 def test_max_pool_ignores_the_padding(patches: np.ndarray) -> None:
     """Where all values are negative, zeros in the padding would win at the border."""
-    pool = keras.Sequential([resnet18_keras.PadWithMinusInfinity(), keras.layers.MaxPooling2D(3, 2, "valid")])
+    pool = keras.Sequential([keras_networks.PadWithMinusInfinity(), keras.layers.MaxPooling2D(3, 2, "valid")])
     values = -1 - patches[:1] ** 2
     expected = torch.nn.MaxPool2d(3, 2, 1)(torch.from_numpy(values.transpose(0, 3, 1, 2).copy()))
     np.testing.assert_array_equal(pool(values).numpy(), expected.numpy().transpose(0, 2, 3, 1))
@@ -142,8 +142,8 @@ def test_max_pool_ignores_the_padding(patches: np.ndarray) -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_saved_twin_loads_in_safe_mode(patches: np.ndarray, tmp_path: Path, dtype: str) -> None:
-    twin = resnet18_keras.build(dtype=dtype)
-    resnet18_keras.set_weights_from(twin, arrays(lively(2)))
+    twin = keras_networks.resnet18(dtype=dtype)
+    keras_networks.set_weights_from(twin, arrays(lively(2)))
     twin.save(tmp_path / "twin.keras")
     again = keras.models.load_model(tmp_path / "twin.keras", safe_mode=True)
     images = patches.astype(dtype)
@@ -153,30 +153,30 @@ def test_saved_twin_loads_in_safe_mode(patches: np.ndarray, tmp_path: Path, dtyp
 
 def test_other_numbers_of_classes(patches: np.ndarray) -> None:
     model = lively(n_classes=5)
-    twin = resnet18_keras.build(n_classes=5)
-    resnet18_keras.set_weights_from(twin, arrays(model))
+    twin = keras_networks.resnet18(n_classes=5)
+    keras_networks.set_weights_from(twin, arrays(model))
     assert twin(patches, training=False).shape == (4, 5)
 
 
 def test_weights_that_do_not_fit_are_named(saved: Path) -> None:
-    twin, state = resnet18_keras.build(), arrays(lively())
+    twin, state = keras_networks.resnet18(), arrays(lively())
     with pytest.raises(InvalidInput, match=r"lack fc\.weight, which layer 'fc' needs"):
-        resnet18_keras.set_weights_from(twin, {k: v for k, v in state.items() if k != "fc.weight"})
+        keras_networks.set_weights_from(twin, {k: v for k, v in state.items() if k != "fc.weight"})
     with pytest.raises(InvalidInput, match=r"takes arrays of shapes \[\(512, 2\), \(2,\)\].*give \[\(512, 3\)"):
-        resnet18_keras.set_weights_from(twin, {**state, "fc.weight": np.zeros((3, 512))})
+        keras_networks.set_weights_from(twin, {**state, "fc.weight": np.zeros((3, 512))})
     with pytest.raises(InvalidInput, match=r"no layer of 'resnet18' takes layer5\.weight"):
-        resnet18_keras.set_weights_from(twin, {**state, "layer5.weight": np.zeros(3)})
+        keras_networks.set_weights_from(twin, {**state, "layer5.weight": np.zeros(3)})
     with pytest.raises(InvalidFile, match=r"model\.npz: layer 'fc' takes"):
-        resnet18_keras.load(saved, n_classes=3)
+        keras_networks.load_resnet18(saved, n_classes=3)
     with pytest.raises(InvalidFile, match=r"model\.npz: its weights do not fit ResNet-18 with 3 classes"):
-        resnet18_torch.load(saved, n_classes=3)
+        torch_networks.load_resnet18(saved, n_classes=3)
 
 
 # The torch side
 
 
 def test_torch_loads_its_own_weights(patches: np.ndarray, saved: Path) -> None:
-    loaded, model = resnet18_torch.load(saved), lively()
+    loaded, model = torch_networks.load_resnet18(saved), lively()
     x = torch.from_numpy(patches.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         np.testing.assert_array_equal(loaded(x).numpy(), model(x).numpy())
@@ -185,7 +185,7 @@ def test_torch_loads_its_own_weights(patches: np.ndarray, saved: Path) -> None:
 
 def test_a_seed_leaves_torch_s_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    first, second, other = (resnet18_torch.build(seed=s).fc.weight for s in (4, 4, 5))
+    first, second, other = (torch_networks.resnet18(seed=s).fc.weight for s in (4, 4, 5))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -195,7 +195,7 @@ def test_a_seed_leaves_torch_s_generator_alone() -> None:
 
 
 def test_checkpoint_round_trip(saved: Path, tmp_path: Path) -> None:
-    held = checkpoint.read(saved)
+    held = weight_files.read(saved)
     expected = arrays(lively())
     assert list(held.weights) == list(expected)
     for name, values in expected.items():
@@ -204,17 +204,17 @@ def test_checkpoint_round_trip(saved: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(held.mean, MEAN.astype(np.float32))
     np.testing.assert_array_equal(held.sd, SD.astype(np.float32))
     assert (held.meta, held.n_classes) == (META, 2)
-    again = checkpoint.write(tmp_path / "again.npz", held.weights, held.mean, held.sd, held.meta)
-    assert checkpoint.read(again).digest == held.digest  # same content, same file
+    again = weight_files.write(tmp_path / "again.npz", held.weights, held.mean, held.sd, held.meta)
+    assert weight_files.read(again).digest == held.digest  # same content, same file
 
 
 def test_checkpoint_holds_no_pickle(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "pickled.npz"
     np.savez(path, meta=np.array([{}], dtype=object))
     with pytest.raises(InvalidFile, match=r"not a whole \.npz of plain arrays \(it is something else\)"):
-        checkpoint.read(path)
+        weight_files.read(path)
     with pytest.raises(ValueError, match="Object arrays cannot be saved"):
-        checkpoint.write(path, {"w": np.array([None])}, MEAN, SD, META)
+        weight_files.write(path, {"w": np.array([None])}, MEAN, SD, META)
 
 
 def changed(saved: Path, path: Path, **changes: Any) -> Path:
@@ -240,49 +240,49 @@ def changed(saved: Path, path: Path, **changes: Any) -> Path:
 )
 def test_foreign_archives(saved: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidFile, match=message):
-        checkpoint.read(changed(saved, tmp_path / "other.npz", **changes))
+        weight_files.read(changed(saved, tmp_path / "other.npz", **changes))
 
 
 def test_broken_files(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "broken.npz"
     with pytest.raises(InvalidFile, match=r"no such file; crossxai\.studies\.training\.fit writes"):
-        checkpoint.read(path)
+        weight_files.read(path)
     whole = saved.read_bytes()
     middle = bytearray(whole)
     middle[len(whole) // 2] ^= 0xFF
     for content in (b"", whole[:-1000], whole[: len(whole) // 3], bytes(middle), b"torch?" * 100):
         path.write_bytes(content)
         with pytest.raises(InvalidFile, match=r"broken\.npz: not a whole \.npz of plain arrays"):
-            checkpoint.read(path)
+            weight_files.read(path)
     np.save(tmp_path / "bare.npy", np.zeros(3))
     with pytest.raises(InvalidFile, match="not a CrossXAI checkpoint"):
-        checkpoint.read(tmp_path / "bare.npy")
+        weight_files.read(tmp_path / "bare.npy")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(InvalidFile, match="not a CrossXAI checkpoint"):
-        checkpoint.read(path)
+        weight_files.read(path)
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
-    path = checkpoint.write(tmp_path / "model.npz", {"w": np.zeros(3)}, MEAN, SD, META)
+    path = weight_files.write(tmp_path / "model.npz", {"w": np.zeros(3)}, MEAN, SD, META)
     before = path.read_bytes()
     with pytest.raises(ValueError, match="Object arrays"):
-        checkpoint.write(path, {"w": np.array([None])}, MEAN, SD, META)
+        weight_files.write(path, {"w": np.array([None])}, MEAN, SD, META)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
 
 
 def test_write_refuses_what_read_would(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"called something\.npz, got 'model\.pt'"):
-        checkpoint.write(tmp_path / "model.pt", {}, MEAN, SD, META)
+        weight_files.write(tmp_path / "model.pt", {}, MEAN, SD, META)
     with pytest.raises(InvalidInput, match=r"meta lacks \['n_classes'\]"):
-        checkpoint.write(tmp_path / "model.npz", {}, MEAN, SD, {"architecture": "resnet18"})
+        weight_files.write(tmp_path / "model.npz", {}, MEAN, SD, {"architecture": "resnet18"})
 
 
 @pytest.mark.process
 def test_a_checkpoint_is_read_without_a_framework(saved: Path) -> None:
     code = (
-        "import sys, crossxai.studies.networks.checkpoint as c; c.read(sys.argv[1])\n"
+        "import sys, crossxai.studies.networks.weight_files as c; c.read(sys.argv[1])\n"
         "print([m for m in ('torch', 'tensorflow', 'keras') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(saved)], capture_output=True, text=True, check=True)

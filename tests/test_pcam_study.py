@@ -15,7 +15,7 @@ from documented import followed as run
 from experiments import crossxai
 
 from crossxai.report import run as runs
-from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks import weight_files
 
 pytestmark = pytest.mark.process
 
@@ -78,7 +78,7 @@ def test_each_explainer_is_scored_with_its_own_maps(small: Path) -> None:
 
 
 def test_both_frameworks_train(small: Path) -> None:
-    metas = {name: checkpoint.read(small / "models" / f"histology{name}.npz").meta for name in ("", "-keras")}
+    metas = {name: weight_files.read(small / "models" / f"histology{name}.npz").meta for name in ("", "-keras")}
     assert {name: meta["framework"] for name, meta in metas.items()} == {"": "torch", "-keras": "tensorflow"}
     assert metas[""]["data"] == metas["-keras"]["data"]
     # The same weights to begin with, the same patches in the same order, the same augmentation.

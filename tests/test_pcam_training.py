@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from crossxai import cli
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency, Unsupported
-from crossxai.studies.networks import checkpoint, initial_weights, resnet18_torch
+from crossxai.studies.networks import torch_networks, weight_files
 from crossxai.studies.networks.loading import load
 from crossxai.studies.pcam.dataset import Augmentation, PatchDataset
 from crossxai.studies.pcam.reading import PCam, write_split
@@ -46,7 +46,7 @@ def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(path: Path) -> dict[str, np.ndarray]:
-    return checkpoint.read(path).weights
+    return weight_files.read(path).weights
 
 
 def logged(path: Path) -> list[dict[str, str]]:
@@ -75,7 +75,7 @@ def test_the_schedule_is_torch_s_one_cycle() -> None:
 
 
 def test_weights_are_drawn_as_torchvision_s_are() -> None:
-    ours, theirs = initial_weights.drawn(0), resnet18_torch.build(seed=0).state_dict()
+    ours, theirs = weight_files.drawn(0), torch_networks.resnet18(seed=0).state_dict()
     assert list(ours) == list(theirs)
     for name, values in theirs.items():
         assert ours[name].shape == values.shape
@@ -83,7 +83,7 @@ def test_weights_are_drawn_as_torchvision_s_are() -> None:
             assert ours[name].std() == pytest.approx(float(values.std()), rel=0.1)
         elif not name.startswith("fc."):
             np.testing.assert_array_equal(ours[name], values.numpy())
-    assert not np.array_equal(ours["fc.weight"], initial_weights.drawn(1)["fc.weight"])
+    assert not np.array_equal(ours["fc.weight"], weight_files.drawn(1)["fc.weight"])
 
 
 def test_both_frameworks_take_the_same_steps(data: Path) -> None:
@@ -91,7 +91,7 @@ def test_both_frameworks_take_the_same_steps(data: Path) -> None:
     from crossxai.studies.training.learner_keras import KerasLearner
 
     rules = Rules(RULES.constants, 0.05, 0.05, False, "float64")
-    start = initial_weights.drawn(0)
+    start = weight_files.drawn(0)
     learners = TorchLearner(start, rules), KerasLearner(start, rules)
     dataset = PatchDataset(PCam(data, "train"), augmentation=Augmentation())
     for step in range(2):
@@ -110,7 +110,7 @@ def test_both_frameworks_take_the_same_steps(data: Path) -> None:
 def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_layer(data: Path) -> None:
     from crossxai.studies.training.learner_keras import KerasLearner
 
-    start = initial_weights.drawn(0)
+    start = weight_files.drawn(0)
     images, labels = PatchDataset(PCam(data, "train")).batch(np.arange(8))
     rules = Rules(RULES.constants, 0.05, 0.05, True)
     losses = []
@@ -123,21 +123,21 @@ def test_in_float32_the_first_losses_agree_and_frozen_leaves_all_but_the_last_la
 
 
 def test_weights_to_begin_with(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = checkpoint.read(fitted)
-    given, (mean, _) = initial_weights.initial(str(fitted), seed=5)  # type: ignore[misc]
+    held = weight_files.read(fitted)
+    given, (mean, _) = weight_files.initial(str(fitted), seed=5)  # type: ignore[misc]
     np.testing.assert_array_equal(mean, held.mean)
     np.testing.assert_array_equal(given["layer3.0.conv1.weight"], held.weights["layer3.0.conv1.weight"])
-    np.testing.assert_array_equal(given["fc.weight"], initial_weights.drawn(5)["fc.weight"])
+    np.testing.assert_array_equal(given["fc.weight"], weight_files.drawn(5)["fc.weight"])
     state = {name: torch.from_numpy(values.copy()) for name, values in held.weights.items()}
     torch.save(state, tmp_path / "some.pth")
-    again, (mean, _) = initial_weights.initial(str(tmp_path / "some.pth"), seed=5)  # type: ignore[misc]
-    np.testing.assert_array_equal(mean, initial_weights.IMAGENET_MEAN_SD[0])
+    again, (mean, _) = weight_files.initial(str(tmp_path / "some.pth"), seed=5)  # type: ignore[misc]
+    np.testing.assert_array_equal(mean, weight_files.IMAGENET_MEAN_SD[0])
     assert all(np.array_equal(again[name], given[name]) for name in given if "tracked" not in name)
     torch.save({**state, "conv1.weight": torch.zeros(64, 1, 7, 7)}, tmp_path / "grey.pth")
     with pytest.raises(InvalidFile, match=r"not the weights of a ResNet-18 \(look at 'conv1.weight'\)"):
-        initial_weights.initial(str(tmp_path / "grey.pth"), seed=5)
+        weight_files.initial(str(tmp_path / "grey.pth"), seed=5)
     with pytest.raises(InvalidInput, match=r"an .npz, .pth or .pt file, or 'imagenet'; got 'imagnet'"):
-        initial_weights.initial("imagnet", seed=5)
+        weight_files.initial("imagnet", seed=5)
 
     class Unreachable:
         def get_state_dict(self, **options: Any) -> None:
@@ -148,18 +148,18 @@ def test_weights_to_begin_with(fitted: Path, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr("torchvision.models.ResNet18_Weights", Weights)
     with pytest.raises(InvalidFile, match="ImageNet weights cannot be had"):
-        initial_weights.initial("imagenet", seed=5)
-    assert initial_weights.IMAGENET == initial_weights.IMAGENET
-    monkeypatch.setattr(initial_weights.importlib.util, "find_spec", lambda name: None)
+        weight_files.initial("imagenet", seed=5)
+    assert weight_files.IMAGENET == weight_files.IMAGENET
+    monkeypatch.setattr(weight_files.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Unsupported, match=r"which are not installed: begin with an \.npz"):
-        initial_weights.initial("imagenet", seed=5)
+        weight_files.initial("imagenet", seed=5)
 
 
 # A whole training
 
 
 def test_a_checkpoint_holds_how_it_came_about_and_both_frameworks_load_it(data: Path, fitted: Path) -> None:
-    meta = checkpoint.read(fitted).meta
+    meta = weight_files.read(fitted).meta
     assert TrainSettings(fraction=1, rotation=10).model_dump_json() == TrainSettings().model_dump_json()
     assert (meta["task"], meta["framework"], meta["patches"]) == ("classification", "torch", {"train": 32, "valid": 12})
     assert len(meta["history"]) == 2
@@ -226,7 +226,7 @@ def test_a_training_killed_within_an_epoch_ends_with_the_same_weights(
     fit(data, TINY, path, progress=False)
     assert "Going on at epoch 2, step" in capsys.readouterr().err
     assert same(path, fitted)
-    assert checkpoint.read(path).meta == checkpoint.read(fitted).meta
+    assert weight_files.read(path).meta == weight_files.read(fitted).meta
     after = logged(path)
     assert after[:1] == before  # what the first epoch took is still known
     assert len(after) == 2
@@ -250,14 +250,14 @@ def test_a_state_of_another_training_or_a_damaged_one_is_none(tmp_path: Path) ->
 
 
 def test_a_checkpoint_with_one_wrong_byte_is_a_clear_error_or_whole(tmp_path: Path) -> None:
-    path = checkpoint.write(
+    path = weight_files.write(
         tmp_path / "a.npz", {"w": np.arange(3)}, [0] * 3, [1] * 3, {"architecture": "resnet18", "n_classes": 2}
     )
     whole, refused = path.read_bytes(), 0
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
         try:
-            assert checkpoint.read(path).weights["w"].tolist() == [0, 1, 2]
+            assert weight_files.read(path).weights["w"].tolist() == [0, 1, 2]
         except InvalidFile:
             refused += 1
     assert refused > len(whole) / 2
@@ -268,7 +268,7 @@ def test_a_state_that_a_kill_left_beside_the_checkpoint_goes_and_another_trainin
 ) -> None:
     path = Path(shutil.copy(fitted, tmp_path / "whole.npz"))
     own, other = (
-        StateFile(path.with_suffix(".training.npz"), of) for of in (checkpoint.read(path).meta["identity"], "x")
+        StateFile(path.with_suffix(".training.npz"), of) for of in (weight_files.read(path).meta["identity"], "x")
     )
     other.write({}, {})
     fit(data, TINY, path, progress=False)
@@ -297,7 +297,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
     assert "ResNet-18 in torch: best epoch 1 of 1" in done.output
     assert "validation (n = 6)" in done.output
     assert "test (n = 12)" in done.output
-    meta = checkpoint.read(tmp_path / f"{data.name}-torch.npz").meta
+    meta = weight_files.read(tmp_path / f"{data.name}-torch.npz").meta
     assert f"{meta['metrics']['test']['auc']:.4f}" in done.output
     assert "nothing to do" in CliRunner().invoke(cli.app, words).output
     for wrong, said in (
@@ -331,7 +331,7 @@ def test_keras_ends_with_the_same_weights_after_a_kill_and_is_as_good(data: Path
     path = tmp_path / "killed.npz"
     killed_in_the_second_epoch(data, path, KERAS)
     assert same(fit(data, KERAS, path, progress=False), whole)
-    first, second = (checkpoint.read(p).meta["history"][0]["train_loss"] for p in (fitted, whole))
+    first, second = (weight_files.read(p).meta["history"][0]["train_loss"] for p in (fitted, whole))
     assert first == pytest.approx(second, rel=0.05)
 
 
@@ -347,7 +347,7 @@ def test_keras_trains_without_torch(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert "ResNet-18 in tensorflow" in done.stdout
     assert done.stdout.rstrip().endswith("[]")
-    assert checkpoint.read(tmp_path / f"{data.name}-tensorflow.npz").meta["framework"] == "tensorflow"
+    assert weight_files.read(tmp_path / f"{data.name}-tensorflow.npz").meta["framework"] == "tensorflow"
 
 
 PEAK = """

@@ -20,7 +20,7 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.model import Inputs
 from crossxai.porting import Twin, twin
 from crossxai.porting.graph import Traceable
-from crossxai.studies.networks import resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, torch_networks
 
 LEFT, RIGHT, TABLE = Modality.image("left"), Modality.image("right"), Modality.table(("a", "b", "c", "d"))
 FRAMEWORKS = ("torch", "keras")
@@ -51,13 +51,13 @@ def check_same(model: Any, inputs: Inputs, framework: Any, tolerance: float = 1e
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 @pytest.mark.parametrize("source", FRAMEWORKS)
 def test_resnet18(source: str, framework: str) -> None:
-    net = to_port.lively(resnet18_torch.build(3, 0))
+    net = to_port.lively(torch_networks.resnet18(3, 0))
     size = 64
     if source == "torch":
         model: Any = TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE)
     else:
-        ported = resnet18_keras.build(3, size, "float64")
-        resnet18_keras.set_weights_from(ported, {k: v.numpy() for k, v in net.state_dict().items()})
+        ported = keras_networks.resnet18(3, size, "float64")
+        keras_networks.set_weights_from(ported, {k: v.numpy() for k, v in net.state_dict().items()})
         model = KerasModel(ported, (toys.IMAGE,), standardise=toys.STANDARDISE)
     inputs = (images(size),)
     made = check_same(model, inputs, framework)
@@ -294,8 +294,8 @@ def test_layers_of_our_own_builders_have_the_same_names_in_both_frameworks() -> 
     """But for containers of layers, which are layers in torch alone."""
     values = (images(64).astype(np.float32),)
     one, other = (
-        TorchModel(resnet18_torch.build(3, 0).eval(), (toys.IMAGE,)),
-        KerasModel(resnet18_keras.build(3, 64), (toys.IMAGE,)),
+        TorchModel(torch_networks.resnet18(3, 0).eval(), (toys.IMAGE,)),
+        KerasModel(keras_networks.resnet18(3, 64), (toys.IMAGE,)),
     )
     torch_names = {name.replace(".", "_") for name in one.activations(values)}
     keras_names = set(other.activations(values))
@@ -338,7 +338,7 @@ def test_guided_backprop_across_frameworks() -> None:
 
 def test_deeplift_of_a_network_whose_relu_is_reused_and_in_place() -> None:
     """captum's rule for overlapping max-pools is complete only where the baseline's pool is constant, hence black."""
-    made = twin(TorchModel(to_port.lively(resnet18_torch.build(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
+    made = twin(TorchModel(to_port.lively(torch_networks.resnet18(3, 0)), (toys.IMAGE,)), (images(64),), "torch")
     x = nchw(images(64))
     with pytest.warns(UserWarning, match=r"hooks"):
         values, delta = DeepLift(made.module).attribute(x, torch.zeros_like(x), target=1, return_convergence_delta=True)

@@ -17,7 +17,7 @@ from crossxai.report.plots.grids import representative_samples
 from crossxai.report.scorecard import frames, scorecards
 from crossxai.studies import medical
 from crossxai.studies.medical import exploratory
-from crossxai.studies.networks import checkpoint, fusion_torch
+from crossxai.studies.networks import torch_networks, weight_files
 from crossxai.studies.networks.loading import described, load
 
 
@@ -95,10 +95,10 @@ def test_inputs_as_a_model_takes_them(tmp_path: Path) -> None:
         "ct": (np.array([0.4], np.float32), np.array([0.2], np.float32)),
         "table": (rows.mean(axis=0), rows.std(axis=0) + 1),
     }
-    weights = {k: v.numpy() for k, v in fusion_torch.build("fusion_classifier", seed=0).state_dict().items()}
+    weights = {k: v.numpy() for k, v in torch_networks.fusion_network("fusion_classifier", seed=0).state_dict().items()}
     meta = {"architecture": "fusion_classifier", "task": "classification", "n_classes": 2, "size": 32}
     path = tmp_path / "classification.npz"
-    checkpoint.write_modalities(path, weights, constants, {**meta, "modalities": [described(m) for m in modalities]})
+    weight_files.write_modalities(path, weights, constants, {**meta, "modalities": [described(m) for m in modalities]})
     raw, standard = load(path, "torch"), load(path, "torch", standard_tables=True)
     given = dict(reversed(list(samples.inputs.items())))
     ct, table = standard.inputs(given)

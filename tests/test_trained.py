@@ -16,7 +16,7 @@ from crossxai import Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.explainers import discover, get
-from crossxai.studies.networks import checkpoint, resnet18_keras, resnet18_torch
+from crossxai.studies.networks import keras_networks, torch_networks, weight_files
 from crossxai.studies.pcam.reading import PCam
 from crossxai.studies.training import TrainSettings, fit
 
@@ -26,17 +26,17 @@ pytestmark = pytest.mark.deep
 @pytest.mark.parametrize("seed", [1, 2])
 def test_other_seeds_are_right_too(seed: int, embedded: Path, tmp_path: Path) -> None:
     path = fit(embedded.parents[1] / "histology", TrainSettings(seed=seed), tmp_path, progress=False)
-    assert checkpoint.read(path).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
+    assert weight_files.read(path).meta["metrics"]["test"]["balanced_accuracy"] >= 0.85
 
 
 @pytest.fixture(scope="module")
 def twins(embedded: Path) -> tuple[Question, Question]:
-    held = checkpoint.read(embedded)
+    held = weight_files.read(embedded)
     standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
     images = PCam(embedded.parents[1] / "histology", "test").images(range(0, 400, 100))
     models: list[Any] = [
-        TorchModel(resnet18_torch.load(embedded), (Modality.image(),), standardise=standardise),
-        KerasModel(resnet18_keras.load(embedded), (Modality.image(),), standardise=standardise),
+        TorchModel(torch_networks.load_resnet18(embedded), (Modality.image(),), standardise=standardise),
+        KerasModel(keras_networks.load_resnet18(embedded), (Modality.image(),), standardise=standardise),
     ]
     labels = models[0].predict((images,)).argmax(axis=1)
     first, second = (Question(model, (images,), Target.classes(labels, 2)) for model in models)

@@ -13,7 +13,7 @@ import torch
 from pydantic import ValidationError
 
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
-from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks import weight_files
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.dataset import PCamIndex
 from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
@@ -38,7 +38,7 @@ def fitted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path, tmp_path: Path) -> None:
-    held = checkpoint.read(fitted)
+    held = weight_files.read(fitted)
     assert held.meta["settings"] == TINY.model_dump()
     assert held.meta["data"] == {split: PCam(data, split).fingerprint() for split in ("train", "valid", "test")}
     assert held.n_classes == 2
@@ -50,9 +50,9 @@ def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path, tmp_path
 
 
 def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Path) -> None:
-    from crossxai.studies.networks import resnet18_torch
+    from crossxai.studies.networks import torch_networks
 
-    held, model = checkpoint.read(fitted), resnet18_torch.load(fitted)
+    held, model = weight_files.read(fitted), torch_networks.load_resnet18(fitted)
 
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -102,7 +102,7 @@ def test_same_seed_same_file_and_nothing_global_is_touched(data: Path, fitted: P
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
     assert (torch.get_num_threads(), torch.is_grad_enabled()) == threads
     assert again.name == fitted.name
-    assert checkpoint.read(again).digest == checkpoint.read(fitted).digest
+    assert weight_files.read(again).digest == weight_files.read(fitted).digest
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_it(
@@ -118,7 +118,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(
 
     monkeypatch.setattr(training, "figures", judge)
     settings = TrainSettings(epochs=10, batch_size=8, patience=2)
-    held = checkpoint.read(fit(data, settings, tmp_path, progress=False))
+    held = weight_files.read(fit(data, settings, tmp_path, progress=False))
     assert len(seen) - 2 == len(held.meta["history"]) == 5  # two epochs after the best, the third (loss breaks the tie)
     assert held.meta["best_epoch"] == 3
     np.testing.assert_array_equal(held.weights["fc.weight"], seen[2])
@@ -213,10 +213,10 @@ def test_evaluate_does_not_depend_on_the_batch_and_checks_the_shape(data: Path) 
 
 
 def test_the_default_model_is_right_and_looks_at_the_centre(embedded: Path) -> None:
-    from crossxai.studies.networks import resnet18_torch
+    from crossxai.studies.networks import torch_networks
 
     root = embedded.parents[1] / "histology"
-    held, model = checkpoint.read(embedded), resnet18_torch.load(embedded)
+    held, model = weight_files.read(embedded), torch_networks.load_resnet18(embedded)
     rule = json.loads((root / "about.json").read_text())["splits"]["test"]["surround_rule"]["chosen"]
     assert held.meta["metrics"]["test"]["balanced_accuracy"] >= max(0.85, rule)
 

@@ -1,11 +1,11 @@
-"""The same architectures in PyTorch and in Keras, and the checkpoint that both read."""
+"""The same architectures in PyTorch and in Keras, and the checkpoints that both read."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
-_MODULES = ("checkpoint", "checkpoints", "loading")
+_MODULES = ("checkpoints", "loading", "weight_files")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -27,11 +27,11 @@ class Trained:
         """The model; trains the embedded one first if it is not in the cache."""
         require(spec.framework, spec.framework, f"model {spec.name!r}")
         path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
-        held = loading.load(path, spec.framework, spec.name, standard_tables=True)
-        mean = {name: tuple(mean) for name, (mean, _) in held.statistics.items()}
-        sd = {name: tuple(sd) for name, (_, sd) in held.statistics.items()}
-        about = (held.metrics, mean, sd, held.standard, held.trained_without)
-        return LoadedModel(held.model, spec.framework, held.digest, *about)
+        loaded = loading.load(path, spec.framework, spec.name, standard_tables=True)
+        mean = {name: tuple(mean) for name, (mean, _) in loaded.statistics.items()}
+        sd = {name: tuple(sd) for name, (_, sd) in loaded.statistics.items()}
+        about = (loaded.metrics, mean, sd, loaded.standard, loaded.trained_without)
+        return LoadedModel(loaded.model, spec.framework, loaded.digest, *about)
 
 
 THREADS = 2

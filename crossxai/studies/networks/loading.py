@@ -13,8 +13,8 @@ import numpy.typing as npt
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Array, Inputs, Modality, Model, standardise
 from crossxai.process import require
-from crossxai.studies.networks import checkpoint
-from crossxai.studies.networks.checkpoint import Checkpoint
+from crossxai.studies.networks import weight_files
+from crossxai.studies.networks.weight_files import Checkpoint
 
 Framework = Literal["torch", "tensorflow"]
 
@@ -23,51 +23,51 @@ OUTPUT_AXES = {"segmentation": ("y", "x", "class")}
 
 @dataclass(frozen=True)
 class Loaded:
-    """model: the adapter around the network, raw inputs to outputs. held: the checkpoint that it came from. tables: names of
+    """model: the adapter around the network, raw inputs to outputs. checkpoint: the one that it came from. tables: names of
     those that the model takes in standard units. framework: the network's."""
 
     model: Model
-    held: Checkpoint
+    checkpoint: Checkpoint
     tables: tuple[str, ...] = ()
     framework: Framework = "torch"
 
     @property
     def task(self) -> str:
         """ "classification", "regression" or "segmentation"."""
-        return str(self.held.meta.get("task", "classification"))
+        return str(self.checkpoint.meta.get("task", "classification"))
 
     @property
     def architecture(self) -> str:
         """The network's name, such as "fusion_unet"."""
-        return str(self.held.meta["architecture"])
+        return str(self.checkpoint.meta["architecture"])
 
     @property
     def trained_without(self) -> str:
         """The modality whose values were shuffled among samples in training, or ""."""
-        return str(self.held.meta.get("trained_without", ""))
+        return str(self.checkpoint.meta.get("trained_without", ""))
 
     @property
     def metrics(self) -> dict[str, float]:
-        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
+        """On the checkpoint-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
         the one that it was trained in."""
         of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
-        splits = self.held.meta.get("keras" if of_keras else "metrics", {})
+        splits = self.checkpoint.meta.get("keras" if of_keras else "metrics", {})
         return dict(splits.get("test", {}))
 
     @property
     def digest(self) -> str:
         """sha256 of the file."""
-        return self.held.digest
+        return self.checkpoint.digest
 
     @property
     def standardise(self) -> dict[str, tuple[list[float], list[float]]]:
         """modality → (mean, sd) of the training split, one number per channel or feature."""
-        return _constants(self.held)
+        return _constants(self.checkpoint)
 
     @property
     def standard(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
         """table → (mean, sd) that make standard units of its raw ones; of `tables`."""
-        return {name: self.held.standardise[name] for name in self.tables}
+        return {name: self.checkpoint.standardise[name] for name in self.tables}
 
     @property
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
@@ -88,7 +88,7 @@ class Loaded:
         for modality in self.model.modalities:
             values = given[modality.name]
             if modality.name in self.tables:
-                values = standardise(values, *self.held.standardise[modality.name])
+                values = standardise(values, *self.checkpoint.standardise[modality.name])
             arrays.append(values)
         return tuple(arrays)
 
@@ -111,29 +111,29 @@ def load(
     """
     if framework not in ("torch", "tensorflow"):
         raise InvalidInput(f"framework is 'torch' or 'tensorflow', got {framework!r}")
-    held = checkpoint.read(path, None)
+    checkpoint = weight_files.read(path, None)
     require(framework, framework, f"the model of {path}")
-    inputs = modalities(held)
-    tables = tuple(m.name for m in inputs if standard_tables and not m.spatial and m.name in held.standardise)
+    inputs = modalities(checkpoint)
+    tables = tuple(m.name for m in inputs if standard_tables and not m.spatial and m.name in checkpoint.standardise)
     options: dict[str, Any] = {
-        "standardise": {name: pair for name, pair in _constants(held).items() if name not in tables},
-        "output_axes": OUTPUT_AXES.get(held.meta.get("task", ""), ("class",)),
-        "outputs": "values" if held.meta.get("task") == "regression" else "logits",
+        "standardise": {name: pair for name, pair in _constants(checkpoint).items() if name not in tables},
+        "output_axes": OUTPUT_AXES.get(checkpoint.meta.get("task", ""), ("class",)),
+        "outputs": "values" if checkpoint.meta.get("task") == "regression" else "logits",
     }
     if framework == "torch":
         from crossxai.adapters.torch import TorchModel
 
-        torch_model = TorchModel(_torch(path, held, dtype), inputs, name=name or "pytorch", **options)
-        return Loaded(torch_model, held, tables, framework)
+        torch_model = TorchModel(_torch(path, checkpoint, dtype), inputs, name=name or "pytorch", **options)
+        return Loaded(torch_model, checkpoint, tables, framework)
     from crossxai.adapters.tensorflow import KerasModel
 
-    keras_model = KerasModel(_keras(path, held, size, dtype), inputs, name=name or "keras", **options)
-    return Loaded(keras_model, held, tables, framework)
+    keras_model = KerasModel(_keras(path, checkpoint, size, dtype), inputs, name=name or "keras", **options)
+    return Loaded(keras_model, checkpoint, tables, framework)
 
 
-def modalities(held: Checkpoint) -> tuple[Modality, ...]:
+def modalities(checkpoint: Checkpoint) -> tuple[Modality, ...]:
     """The modalities of a checkpoint's model, in its order; an RGB image if it names none."""
-    given = held.meta.get("modalities")
+    given = checkpoint.meta.get("modalities")
     if given is None:
         return (Modality.image(),)
     return tuple(
@@ -158,39 +158,39 @@ def described(modality: Modality) -> dict[str, Any]:
     }
 
 
-def _constants(held: Checkpoint) -> dict[str, tuple[list[float], list[float]]]:
-    return {name: (mean.tolist(), sd.tolist()) for name, (mean, sd) in held.standardise.items()}
+def _constants(checkpoint: Checkpoint) -> dict[str, tuple[list[float], list[float]]]:
+    return {name: (mean.tolist(), sd.tolist()) for name, (mean, sd) in checkpoint.standardise.items()}
 
 
-def _torch(path: str | os.PathLike[str], held: Checkpoint, dtype: str) -> Any:
+def _torch(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str) -> Any:
     import torch
 
-    from crossxai.studies.networks import fusion_torch, resnet18_torch
+    from crossxai.studies.networks import torch_networks
 
-    architecture = held.meta["architecture"]
+    architecture = checkpoint.meta["architecture"]
     if architecture == "resnet18":
-        module = resnet18_torch.load(path)
+        module = torch_networks.load_resnet18(path)
     else:
-        _known(path, architecture, fusion_torch.ARCHITECTURES)
-        module = fusion_torch.build(architecture, seed=0)
+        _known(path, architecture, torch_networks.ARCHITECTURES)
+        module = torch_networks.fusion_network(architecture, seed=0)
         try:
-            module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in held.weights.items()})
+            module.load_state_dict(torch_networks.tensors(checkpoint.weights))
         except RuntimeError as error:
             raise InvalidFile(f"{path}: its weights do not fit {architecture}: {error}") from error
     return module.eval().to(getattr(torch, dtype))
 
 
-def _keras(path: str | os.PathLike[str], held: Checkpoint, size: int | None, dtype: str) -> Any:
-    from crossxai.studies.networks import fusion_keras, resnet18_keras
+def _keras(path: str | os.PathLike[str], checkpoint: Checkpoint, size: int | None, dtype: str) -> Any:
+    from crossxai.studies.networks import keras_networks
 
-    architecture = held.meta["architecture"]
+    architecture = checkpoint.meta["architecture"]
     if architecture == "resnet18":
-        return resnet18_keras.load(path, size=size or 96, dtype=dtype)
-    _known(path, architecture, fusion_keras.ARCHITECTURES)
-    model = fusion_keras.build(architecture, size or int(held.meta.get("size", 224)), dtype)
-    weights: dict[str, npt.NDArray[Any]] = {name: np.asarray(values) for name, values in held.weights.items()}
+        return keras_networks.load_resnet18(path, size=size or 96, dtype=dtype)
+    _known(path, architecture, keras_networks.ARCHITECTURES)
+    model = keras_networks.fusion_network(architecture, size or int(checkpoint.meta.get("size", 224)), dtype)
+    weights: dict[str, npt.NDArray[Any]] = {name: np.asarray(values) for name, values in checkpoint.weights.items()}
     try:
-        resnet18_keras.set_weights_from(model, weights)
+        keras_networks.set_weights_from(model, weights)
     except InvalidInput as error:
         raise InvalidFile(f"{path}: {error}") from error
     return model

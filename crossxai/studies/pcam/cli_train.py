@@ -61,7 +61,7 @@ def pcam(
 
         from crossxai.data.fetching import cache_folder
         from crossxai.errors import InvalidInput
-        from crossxai.studies.networks import checkpoint
+        from crossxai.studies.networks import weight_files
         from crossxai.studies.pcam import histology
         from crossxai.studies.training import TrainSettings, fit
 
@@ -93,7 +93,7 @@ def pcam(
         console = Console()
         if path.stat().st_mtime_ns == before:
             console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)
-        console.print(held_out(checkpoint.read(path).meta))
+        console.print(held_out(weight_files.read(path).meta))
         console.print(f"Checkpoint: [bold]{escaped(path.resolve())}[/]", soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.model import Array, Modality, Model
 from crossxai.process import require
-from crossxai.studies.networks import checkpoint
+from crossxai.studies.networks import weight_files
 from crossxai.studies.networks.loading import described, load
 from crossxai.studies.training.tasks import BY_NAME, Task
 
@@ -95,7 +95,7 @@ def fit_fusion(
     modalities = task.declared(features)
     inputs = shuffled(data, task, chosen)
     identity = _identity(data, rows, chosen)
-    if checkpoint.finished(path, identity):
+    if weight_files.finished(path, identity):
         return path, False
     require("torch", "torch", "training (Keras then gets the same weights)")
     standardise = {m.name: statistics(inputs[m.name][rows["train"]], m) for m in modalities}
@@ -116,7 +116,7 @@ def fit_fusion(
         "best_epoch": learnt.best_epoch,
         "metrics": {},
     }
-    checkpoint.write_modalities(path, weights, standardise, meta)
+    weight_files.write_modalities(path, weights, standardise, meta)
     state_file(path).unlink(missing_ok=True)
     return path, True
 
@@ -166,10 +166,10 @@ def _learn(
     path: Path,
     identity: str,
     progress: bool,
-) -> tuple[checkpoint.Weights, Progress]:
+) -> tuple[weight_files.Weights, Progress]:
     import torch
 
-    from crossxai.studies.networks import fusion_torch, initial_weights
+    from crossxai.studies.networks import torch_networks, weight_files
     from crossxai.studies.training import fusion_loop as loop
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,11 +183,11 @@ def _learn(
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        module: Any = fusion_torch.build(architecture(task, settings))
+        module: Any = torch_networks.fusion_network(architecture(task, settings))
         if settings.weights:
-            initial_weights.into(module.ct, settings.weights)
+            weight_files.into(module.ct, settings.weights)
         if settings.frozen:
-            initial_weights.freeze(module.ct)
+            weight_files.freeze(module.ct)
         if task.name == "regression":
             loop.standardise_pooled(module)
         schedule = loop.Schedule(
@@ -207,7 +207,7 @@ def _learn(
             state_file(path),
             identity,
             progress,
-            (lambda _module: initial_weights.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
+            (lambda _module: weight_files.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
         )
     weights = loop.fold_pooled({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
@@ -253,7 +253,7 @@ def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str,
 
     Each framework's figures are those of the model that `crossxai.studies.networks.loading.load` gives.
     """
-    held = checkpoint.read(path, None)
+    held = weight_files.read(path, None)
     meta = dict(held.meta)
     if meta.get("metrics") and ("keras" in meta or not keras):
         return meta
@@ -269,7 +269,7 @@ def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str,
             "largest_difference": float(np.abs(twin - outputs["test"]).max()),
             "largest_output": float(np.abs(outputs["test"]).max()),
         }
-    checkpoint.write_modalities(Path(path), held.weights, held.standardise, meta)
+    weight_files.write_modalities(Path(path), held.weights, held.standardise, meta)
     return meta
 
 

@@ -17,7 +17,7 @@ from crossxai.errors import DAMAGED_NPZ
 from crossxai.experiment.progress import Progress
 from crossxai.files.atomic import replacing, sweep
 from crossxai.model import Array
-from crossxai.studies.networks.checkpoint import MeanSd, Weights
+from crossxai.studies.networks.weight_files import MeanSd, Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
 
 State = dict[str, npt.NDArray[Any]]

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from crossxai.model import Array
 from crossxai.process import streams_kept
-from crossxai.studies.networks import resnet18_keras
-from crossxai.studies.networks.checkpoint import Weights
+from crossxai.studies.networks import keras_networks
+from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
 from crossxai.studies.training.learner import BETAS, EPSILON, Rules, State
 
@@ -28,8 +28,8 @@ class KerasLearner:
     def __init__(self, weights: Weights, rules: Rules) -> None:
         self.rules = rules
         with streams_kept():  # Keras seeds its initialisers from Python's generator
-            self.model = resnet18_keras.build(dtype=rules.dtype)
-        resnet18_keras.set_weights_from(self.model, weights)
+            self.model = keras_networks.resnet18(dtype=rules.dtype)
+        keras_networks.set_weights_from(self.model, weights)
         layers = [self.model.get_layer("fc")] if rules.frozen else self.model.layers
         self.learning = {v.path: v.value for layer in layers for v in layer.trainable_variables}
         self.first = {path: tf.Variable(tf.zeros_like(v), trainable=False) for path, v in self.learning.items()}
@@ -52,7 +52,7 @@ class KerasLearner:
         return np.asarray(self._predicted(tf.constant(self.rules.standardised(images))).numpy())
 
     def weights(self) -> Weights:
-        return resnet18_keras.state_from(self.model)
+        return keras_networks.state_from(self.model)
 
     def state(self) -> State:
         arrays: State = {f"weights/{name}": values for name, values in self.weights().items()}
@@ -62,7 +62,7 @@ class KerasLearner:
 
     def restore(self, state: State) -> None:
         weights = {name.removeprefix("weights/"): v for name, v in state.items() if name.startswith("weights/")}
-        resnet18_keras.set_weights_from(self.model, weights)
+        keras_networks.set_weights_from(self.model, weights)
         for kind, moments in (("first", self.first), ("second", self.second)):
             for path, values in moments.items():
                 values.assign(state[f"{kind}/{path}"])

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 
 from crossxai.model import Array
-from crossxai.studies.networks import resnet18_torch
-from crossxai.studies.networks.checkpoint import Weights
+from crossxai.studies.networks import torch_networks
+from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
 from crossxai.studies.training.learner import BETAS, EPSILON, Rules, State
 
@@ -18,7 +18,7 @@ class TorchLearner:
 
     def __init__(self, weights: Weights, rules: Rules) -> None:
         self.rules = rules
-        self.module = resnet18_torch.build(seed=0).to(memory_format=torch.channels_last)
+        self.module = torch_networks.resnet18(seed=0).to(memory_format=torch.channels_last)
         if rules.dtype == "float64":
             self.module.double()
         self._load(weights)

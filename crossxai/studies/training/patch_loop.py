@@ -16,7 +16,7 @@ from rich.console import Console
 
 from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import write_text
-from crossxai.studies.networks.checkpoint import Weights
+from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import PatchDataset, Rows
 from crossxai.studies.training.learner import Learner, StateFile, bar
 from crossxai.studies.training.tasks import Metrics

@@ -15,9 +15,8 @@ from rich.console import Console
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import require
-from crossxai.studies.networks import checkpoint
-from crossxai.studies.networks.checkpoint import Weights
-from crossxai.studies.networks.initial_weights import IMAGENET, initial
+from crossxai.studies.networks import weight_files
+from crossxai.studies.networks.weight_files import IMAGENET, Weights, initial
 from crossxai.studies.pcam.dataset import Augmentation, PatchDataset, PCamIndex
 from crossxai.studies.training import patch_loop
 from crossxai.studies.training.learner import Learner, Rules, StateFile
@@ -150,7 +149,7 @@ def fit(
         "history": status.history,
         "best_epoch": status.best_epoch,
     }
-    checkpoint.write(path, best, *constants, meta)
+    weight_files.write(path, best, *constants, meta)
     state.remove()
     return path
 
@@ -184,9 +183,9 @@ def _identity(data: Mapping[str, str], settings: TrainSettings) -> str:
 
 
 def _finished(path: Path, identity: str, named: bool) -> bool:
-    """`checkpoint.finished`; under a name that is this training's own, what is no checkpoint is a damaged one."""
+    """`weight_files.finished`; under a name that is this training's own, what is no checkpoint is a damaged one."""
     try:
-        return checkpoint.finished(path, identity)
+        return weight_files.finished(path, identity)
     except InvalidFile:
         if named:
             raise

@@ -1,7 +1,8 @@
-"""The fusion networks in PyTorch: image + table → class, image + image → score, image + image → mask.
+"""The networks in PyTorch: torchvision's ResNet-18, and fusion networks for image + table → class, image + image → score or mask.
 
-Images come NCHW with one channel, height and width divisible by 16; every ReLU is a module of its own. Names of layers are
-those of `fusion_keras`, with "." for "_". The last convolutional activation of each encoder, where Grad-CAM looks:
+Images come NCHW; those of the fusion networks have one channel, and height and width divisible by 16. Every ReLU of a fusion
+network is a module of its own. Names of layers are those of `keras_networks`, with "." for "_". The last convolutional
+activation of each encoder, where Grad-CAM looks:
 
 - `FusionClassifier`: "ct.relu2" (before: "ct.relu1"); with a ResNet-18: "ct.layer4" (before: "ct.layer1" to "ct.layer3")
 - `FusionRegressor`: "t1.relu2", "t2.relu2" (before: "t1.relu1", "t2.relu1")
@@ -10,36 +11,72 @@ those of `fusion_keras`, with "." for "_". The last convolutional activation of 
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
-from crossxai.errors import UnknownName
-from crossxai.studies.networks import resnet18_torch
+from crossxai.errors import InvalidFile, UnknownName
+from crossxai.studies.networks import weight_files
 
 
-def build(architecture: str, seed: int | None = None) -> nn.Module:
+def resnet18(n_classes: int = 2, seed: int | None = None) -> nn.Module:
+    """torchvision's ResNet-18 without pretrained weights, in train mode; a seed leaves torch's global generator as it was."""
+    with _seeded(seed):
+        model: nn.Module = models.resnet18(weights=None, num_classes=n_classes)
+        return model
+
+
+def load_resnet18(path: str | os.PathLike[str], n_classes: int | None = None) -> nn.Module:
+    """The ResNet-18 of a checkpoint, in eval mode; raises `InvalidFile` if the checkpoint does not fit it.
+
+    It expects standardised images: `weight_files.read(path)` gives mean and sd.
+    """
+    checkpoint = weight_files.read(path)
+    n_classes = n_classes or checkpoint.n_classes
+    model = resnet18(n_classes, seed=0)
+    try:
+        model.load_state_dict(tensors(checkpoint.weights))
+    except RuntimeError as error:
+        raise InvalidFile(f"{path}: its weights do not fit ResNet-18 with {n_classes} classes: {error}") from error
+    return model.eval()
+
+
+def tensors(weights: weight_files.Weights) -> dict[str, Tensor]:
+    """A checkpoint's weights as torch's state_dict."""
+    return {name: torch.from_numpy(values.copy()) for name, values in weights.items()}
+
+
+def fusion_network(architecture: str, seed: int | None = None) -> nn.Module:
     """An untrained network by the name that checkpoints call it, in train mode; a seed leaves torch's global generator alone."""
     if architecture not in ARCHITECTURES:
         raise UnknownName("fusion network", architecture, ARCHITECTURES)
-    if seed is None:
+    with _seeded(seed):
         return ARCHITECTURES[architecture]()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return ARCHITECTURES[architecture]()
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """torch's generator seeded, and as it was afterwards; None: left alone."""
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 class FusionClassifier(nn.Module):
     """CT (n, 1, h, w) and table (n, 12) → logits (n, 2); 45,442 parameters.
 
-    resnet18: the image encoder is a ResNet-18 with one input channel instead of two convolutions.
+    resnet18_encoder: the image encoder is a ResNet-18 with one input channel instead of two convolutions.
     """
 
-    def __init__(self, resnet18: bool = False) -> None:
+    def __init__(self, resnet18_encoder: bool = False) -> None:
         super().__init__()
-        self.ct = _resnet18() if resnet18 else _convolutions()
+        self.ct = _grey_resnet18() if resnet18_encoder else _convolutions()
         self.embedding = nn.ReLU()
         self.table = _chain(fc1=nn.Linear(12, 32), relu1=nn.ReLU(), fc2=nn.Linear(32, 32), relu2=nn.ReLU())
         self.fusion = _chain(fc1=nn.Linear(96, 64), relu1=nn.ReLU(), fc2=nn.Linear(64, 2))
@@ -113,8 +150,8 @@ def _convolutions() -> nn.Sequential:
     )
 
 
-def _resnet18() -> nn.Module:
-    encoder = resnet18_torch.build(64)
+def _grey_resnet18() -> nn.Module:
+    encoder = resnet18(64)
     encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)  # one channel that meant all three: their kernels, summed
     nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     return encoder
@@ -153,7 +190,7 @@ def _encoder() -> nn.Sequential:
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {
     "fusion_classifier": FusionClassifier,
-    "fusion_classifier_resnet18": lambda: FusionClassifier(resnet18=True),
+    "fusion_classifier_resnet18": lambda: FusionClassifier(resnet18_encoder=True),
     "fusion_regressor": FusionRegressor,
     "fusion_unet": FusionUNet,
 }
