@@ -101,7 +101,7 @@ def check(
     Returns
     -------
     Check
-        One fact per row: what was found, how, what it breaks and what to write instead.
+        One fact per row: what was measured, how, what it breaks and what to write instead.
 
     Raises
     ------
@@ -156,13 +156,14 @@ def explain(
         Where an argument is wrong, with what to write.
     """
     model = recognition.wrap(model)
-    asked = as_explainer(explainer, **params)
+    chosen = as_explainer(explainer, **params)
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
-    question, words = preparing.question_of(model, batch, target)
-    found = asked(question)
-    own = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
-    shown = tuple(own[m.name] for m in found.modalities)
-    return replace(found, notes=(words, *batch.notes, *found.notes), inputs=shown, target=question.target)
+    question, sentence = preparing.question_of(model, batch, target)
+    attribution = chosen(question)
+    by_name = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
+    explained = tuple(by_name[m.name] for m in attribution.modalities)
+    notes = (sentence, *batch.notes, *attribution.notes)
+    return replace(attribution, notes=notes, inputs=explained, target=question.target)
 
 
 def evaluate(
@@ -208,8 +209,8 @@ def evaluate(
     explained = next((a.target for a in maps.values() if a.target is not None), None)
     question, _ = preparing.question_of(model, batch, explained if target is None else target)
     question = replace(question, ids=next(iter(maps.values())).ids)
-    scores, words = preparing.measure(question, maps, metrics, seed)
-    return Evaluation(question.ids, scores, (words, *batch.notes))
+    scores, sentence = preparing.measure(question, maps, metrics, seed)
+    return Evaluation(question.ids, scores, (sentence, *batch.notes))
 
 
 def compare(

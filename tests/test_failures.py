@@ -169,7 +169,7 @@ def test_an_explainer_that_raises_is_one_row_and_is_tried_again(tmp_path: Path) 
     centre = explanation(tmp_path, "flaky", "controls.centre")
     assert np.isnan(centre.scores["deletion"].value).all()
     assert "KeyError: 'lost'" in centre.scores["deletion"].params["refused"]
-    assert "deletion" not in centre.judged
+    assert "deletion" not in centre.score_hashes
     mended = {"params": {"steps": 4, "fill": "mean"}, "name": "deletion"}
     explainers = [{**OCCLUSION, "params": {**OCCLUSION["params"], "baseline": 0.5}}, {"name": "controls.centre"}]
     done = run(tmp_path, "flaky", explainers=explainers, metrics=[mended], name="failing_once")

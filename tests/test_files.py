@@ -49,7 +49,7 @@ EXPLANATION = Explanation(
     degenerate=("", "zero", ""),
     seconds=1.5,
     task="t",
-    judged={"deletion": "j"},
+    score_hashes={"deletion": "j"},
     convention="c",
     extras={"completeness_gap": RNG.random(3)},
 )

@@ -29,7 +29,7 @@ def test_a_pipe_gets_a_line_per_step_and_one_now_and_then() -> None:
             clock.now += 50  # a library is loaded: no pace
             for _ in range(10):
                 batched(10, 10, lambda _: setattr(clock, "now", clock.now + 6))
-        with progress.step("m: scores", cost=100, samples=100, told=False):
+        with progress.step("m: scores", cost=100, samples=100, announce=False):
             pass
         progress.finish("m: explained")
     lines = text.getvalue().splitlines()

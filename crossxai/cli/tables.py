@@ -11,7 +11,7 @@ import pandas as pd
 from rich import box
 from rich.table import Table
 
-from crossxai.experiment.rankings import WORDS, Rankings
+from crossxai.experiment.rankings import KINDS, Rankings
 from crossxai.report import words
 
 VERDICT = "than random"
@@ -91,7 +91,7 @@ def by_preset(rankings: Rankings, width: int) -> list[Table]:
         order = ranks.mean(axis=1).sort_values(kind="stable").index
         groups = _side_by_side(cells, width - _longest(ranks.index) - len(BEATS) - 4)
         for i, group in enumerate(groups):
-            title = f"{model}, {kind} ({WORDS[str(kind)]}): mean, and rank"
+            title = f"{model}, {kind} ({KINDS[str(kind)]}): mean, and rank"
             title += f" ({i + 1} of {len(groups)})" if len(groups) > 1 else ""
             table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
             table.add_column("explainer", no_wrap=True)

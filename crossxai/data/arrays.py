@@ -1,4 +1,4 @@
-"""From what a user holds to the arrays of a model: NumPy, tensors, pictures, files, loaders; what was changed is said."""
+"""From what a user holds to the arrays of a model: NumPy, tensors, pictures, files, loaders; notes say what was changed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _recognised(model: Model) -> Any:
 
 
 class _Reader:
-    """What is known of the model while its inputs are read, and what is said about them."""
+    """What is known of the model while its inputs are read, and the notes about them."""
 
     def __init__(self, model: Model, layout: str, samples: int) -> None:
         if layout not in ("NHWC", "NCHW"):
@@ -216,14 +216,14 @@ class _Reader:
 
     def folder(self, path: Path) -> list[Path]:
         """The first pictures of a folder, by name."""
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        if not found:
+        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+        if not pictures:
             raise InvalidInput(f"{path} holds no picture ({', '.join(PICTURES)})")
-        if len(found) > self.samples:
+        if len(pictures) > self.samples:
             self.notes.append(
-                f"the first {self.samples} of {len(found)} pictures of {path.name} (samples={self.samples})"
+                f"the first {self.samples} of {len(pictures)} pictures of {path.name} (samples={self.samples})"
             )
-        return found[: self.samples]
+        return pictures[: self.samples]
 
 
 def as_numpy(value: Any) -> Any:

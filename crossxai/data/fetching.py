@@ -60,9 +60,9 @@ class Retries:
     longest: float = 120.0
     timeout: float = 60.0
 
-    def pause(self, failures: int, asked: float | None) -> float:
+    def pause(self, failures: int, retry_after: float | None) -> float:
         """Seconds to wait after so many failures in a row, of which the server may have asked for some."""
-        return min(self.longest, self.wait * 2 ** (failures - 1) if asked is None else asked)
+        return min(self.longest, self.wait * 2 ** (failures - 1) if retry_after is None else retry_after)
 
 
 class _Failed(Exception):
@@ -180,15 +180,15 @@ def _begin(part: Path, tag: str) -> None:
 def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:
     url = request.full_url
     try:
-        answer: AbstractContextManager[Any] = urlopen(request, timeout=timeout)
+        response: AbstractContextManager[Any] = urlopen(request, timeout=timeout)
     except HTTPError as error:
         with error:
-            words = f"the server answers {error.code} ({error.reason})"
+            problem = f"the server answers {error.code} ({error.reason})"
             if error.code in PASSING:
-                raise _Failed(words, _after(error.headers.get("Retry-After"))) from error
+                raise _Failed(problem, _after(error.headers.get("Retry-After"))) from error
             if error.code == 416:
-                raise _Failed(f"{words}: its file is shorter than what has come already") from error
-            raise InvalidFile(f"{url}: {words}; give another address of the files with --mirror URL") from error
+                raise _Failed(f"{problem}: its file is shorter than what has come already") from error
+            raise InvalidFile(f"{url}: {problem}; give another address of the files with --mirror URL") from error
     except URLError as error:
         if isinstance(error.reason, FileNotFoundError):
             raise InvalidFile(f"{url}: no such file; give another address of the files with --mirror URL") from error
@@ -199,7 +199,7 @@ def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:
         ) from error
     except (OSError, HTTPException) as error:
         raise _Failed(f"no connection ({error or type(error).__name__})") from error
-    return answer
+    return response
 
 
 def _start(response: Any, have: int, size: int) -> int:

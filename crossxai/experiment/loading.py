@@ -52,23 +52,23 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     if data.source == HANDED_OVER:
         raise InvalidInput("the samples were handed over in Python: write a function that returns them, data.factory")
     if data.factory:
-        made = call_factory(data.factory, experiment.folder, InvalidInput)
-        if not isinstance(made, Samples):
+        samples = call_factory(data.factory, experiment.folder, InvalidInput)
+        if not isinstance(samples, Samples):
             raise InvalidInput(
-                f"data factory {data.factory} must return crossxai.files.Samples, got {type(made).__name__}"
+                f"data factory {data.factory} must return crossxai.files.Samples, got {type(samples).__name__}"
             )
         about = {"source": data.factory, "split": "", "description": data.description}
-        return made, {**about, "n": len(made.ids), "fingerprint": fingerprint(made)}
+        return samples, {**about, "n": len(samples.ids), "fingerprint": fingerprint(samples)}
     source: Source = sources.get(data.source)
     given = guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
-    found, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
-    if not isinstance(found, Samples) or not isinstance(about, Mapping):
+    samples, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    if not isinstance(samples, Samples) or not isinstance(about, Mapping):
         raise InvalidInput(
             f"source {data.source!r}: samples() must return crossxai.files.Samples, alone or with a dict of what the run says of "
             f"them; got {type(given).__name__}"
         )
-    known = {"source": data.source, "split": "", "n": len(found.ids), "description": data.description}
-    return found, {**known, **about, "fingerprint": fingerprint(found)}
+    known = {"source": data.source, "split": "", "n": len(samples.ids), "description": data.description}
+    return samples, {**known, **about, "fingerprint": fingerprint(samples)}
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
@@ -132,12 +132,12 @@ def metric(
 
 
 def _fills(spec: MetricSpec, mean: Mapping[str, tuple[float, ...]], all_modalities: bool) -> dict[str, Any]:
-    """The training mean as a metric's fill: of the modality that it judges, or of all that it changes together."""
+    """The training mean as a metric's fill: of the modality that it measures, or of all that it changes together."""
     about = spec.params.get("modality") or next(iter(mean), "")
     if about not in mean:
-        what = f" of {about!r}" if about else ""
+        modality = f" of {about!r}" if about else ""
         raise InvalidInput(
-            f"metric {spec.shown}: this model names no training mean{what}; write fill = {{ dataset_mean = [0.7, 0.6, 0.5] }}"
+            f"metric {spec.shown}: this model names no training mean{modality}; write fill = {{ dataset_mean = [0.7, 0.6, 0.5] }}"
         )
     if all_modalities:
         return {"fills": {name: {"dataset_mean": list(values)} for name, values in mean.items()}}
@@ -176,7 +176,7 @@ def _of_labels(mask: Any, samples: Samples, labels: list[int]) -> Any:
 
 
 def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None, modality: str | None = None) -> Any:
-    """A mask of the data by its name; "truth" is what decides in the modality that is judged, the first unless one is named."""
+    """A mask of the data by its name; "truth" is what decides in the modality that is measured, the first unless one is named."""
     known = dict(samples.masks)
     about = modality or next((m.name for m in samples.modalities if m.spatial), "")
     if about in samples.truth:
@@ -236,8 +236,8 @@ class Checkpoints(Protocol):
 @cache
 def readers() -> tuple[dict[str, type[Checkpoints]], tuple[plugins.Broken, ...]]:
     """What reads checkpoints, by name, and the plug-ins that cannot be used."""
-    found: dict[str, type[Checkpoints]] = {}
-    return found, plugins.add(GROUP, found, lambda kind: plugins.lacks(kind, ("recognises", "load")))
+    known: dict[str, type[Checkpoints]] = {}
+    return known, plugins.add(GROUP, known, lambda kind: plugins.lacks(kind, ("recognises", "load")))
 
 
 def load_model(spec: ModelSpec, folder: Path, progress: bool = True) -> LoadedModel:
@@ -297,8 +297,8 @@ def framework_of(model: Any) -> str:
     for kind in type(model).__mro__:
         if kind.__module__.startswith("crossxai.adapters."):
             return kind.__module__.rpartition(".")[2]
-        if isinstance(own := vars(kind).get("framework"), str):
-            return own
+        if isinstance(framework := vars(kind).get("framework"), str):
+            return framework
     return type(model).__module__.rpartition(".")[2]
 
 

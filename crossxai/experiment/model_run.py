@@ -72,7 +72,7 @@ class ModelRun:
                 "check": experiment.check,
             }
         )
-        words = describe_explained(experiment, samples)
+        explained = describe_explained(experiment, samples)
         write_predictions(
             out / "predictions" / f"{name}.h5",
             Predictions(
@@ -80,7 +80,7 @@ class ModelRun:
                 framework=self.framework,
                 outputs=outputs,
                 score=self.measured.target.score(outputs, np.arange(len(outputs))),
-                target=describe_measure(measured_as(experiment, samples), words),
+                target=describe_measure(measured_as(experiment, samples), explained),
                 info={
                     **describe_questions(about, experiment, samples),
                     "check": self.check,
@@ -127,15 +127,17 @@ class ModelRun:
         usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
         hashes = self.metrics(metrics)
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        alone = {
+        refusals = {
             e.label: joint.refusals(usable, self.measured, e.attribution(self.measured.modalities)) for e in explained
         }
-        refused |= {f"{metric} of {label}": why for label, found in alone.items() for metric, why in found.items()}
+        refused |= {
+            f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()
+        }
         for metric in usable:
-            without = [x for x, found in alone.items() if metric in found and not x.startswith(f"{CONTROLS}.")]
+            without = [x for x, reasons in refusals.items() if metric in reasons and not x.startswith(f"{CONTROLS}.")]
             if without:
-                self._warn(f"{metric} is left out of {', '.join(without)}: {alone[without[0]][metric]}")
-        # A metric judges the maps of one modality, which an explainer may not have, or all that can be compared.
+                self._warn(f"{metric} is left out of {', '.join(without)}: {refusals[without[0]][metric]}")
+        # A metric measures the maps of one modality, which an explainer may not have, or all that can be compared.
         only = {spec.shown: spec.only for spec, _ in metrics}
         every = {
             e.label: {
@@ -143,7 +145,7 @@ class ModelRun:
                 for name in usable
                 if about[name] in e.values
                 and (DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
-                and name not in alone[e.label]
+                and name not in refusals[e.label]
                 and (not only[name] or e.label in only[name] or e.library == CONTROLS)
             }
             for e in explained
@@ -151,8 +153,8 @@ class ModelRun:
         groups: dict[tuple[str, ...], list[Explanation]] = {}
         for explanation in explained:
             wanted = every[explanation.label]
-            lacking = tuple(name for name in wanted if explanation.judged.get(name) != wanted[name])
-            if lacking or set(explanation.judged) != set(wanted):
+            lacking = tuple(name for name in wanted if explanation.score_hashes.get(name) != wanted[name])
+            if lacking or set(explanation.score_hashes) != set(wanted):
                 groups.setdefault(lacking, []).append(explanation)
         work = [
             (
@@ -169,28 +171,28 @@ class ModelRun:
             for label, m in others.items()
             for e in group
         }
-        own = sum(stream_cost(judges, self.measured, maps) for _, maps, judges, _ in work)
-        self.progress.stage(f"{self.name}: evaluating", own + sum(cost for cost, _ in costs.values()))
+        stream_passes = sum(stream_cost(stream, self.measured, maps) for _, maps, stream, _ in work)
+        self.progress.stage(f"{self.name}: evaluating", stream_passes + sum(cost for cost, _ in costs.values()))
         before = len(self.failures.rows)
-        for group, maps, judges, others in work:
+        for group, maps, stream, others in work:
             self.progress.say(f"{self.name}: evaluating")
-            results = evaluate_stream(judges, self.measured, maps, self.progress.advance, self._refuse)
+            results = evaluate_stream(stream, self.measured, maps, self.progress.advance, self._refuse)
             for explanation, one, scores in zip(group, maps, results, strict=True):
                 explainer = by_label[explanation.label]
                 known = {**explanation.scores, **scores}
                 for label, other in others.items():
                     with self.progress.step(
-                        f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], told=False
+                        f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], announce=False
                     ):
                         known[label] = evaluate_alone(label, other, self.question, one, explainer, self._refuse)
-                judged = every[explanation.label]
+                wanted = every[explanation.label]
                 failed = {f.metric for f in self.failures.rows[before:] if f.explainer == explanation.label}
                 write_explanation(
                     self._path(explanation.label),
                     replace(
                         explanation,
-                        scores={name: known[name] for name in judged},
-                        judged={name: key for name, key in judged.items() if name not in failed},
+                        scores={name: known[name] for name in wanted},
+                        score_hashes={name: key for name, key in wanted.items() if name not in failed},
                     ),
                 )
         # `steps="auto"` may need fewer passes than the most that were announced.
@@ -202,15 +204,15 @@ class ModelRun:
         self._warn(f"{metric} of {label} {'has failed' if status == 'failed' else 'is left out'}: {reason}")
         return reason
 
-    def _warn(self, words: str) -> None:
-        self.console.print(f"{self.name}: {words}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    def _warn(self, message: str) -> None:
+        self.console.print(f"{self.name}: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def _modality(self, metric: Metric) -> str:
-        """The modality whose maps a metric judges; the first unless it names one."""
+        """The modality whose maps a metric measures; the first unless it names one."""
         return str(getattr(metric, "modality", None) or self.question.modalities[0].name)
 
     def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
-        """Metrics that cannot judge this kind of input, found out on one sample without a forward pass."""
+        """Metrics that cannot measure this kind of input, tested on one sample without a forward pass."""
         one = self.measured[:1]
         maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
         complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
@@ -230,7 +232,7 @@ class ModelRun:
                 refused[spec.shown] = str(error)
                 self._warn(f"{spec.shown} is left out: {error}")
             except Exception:
-                pass  # of a map of NaN; that it fails on real ones is said, and written down, when they are judged
+                pass  # of a map of NaN; a failure on real maps is reported when they are measured
         return refused
 
     def _path(self, label: str) -> Path:
@@ -264,7 +266,7 @@ class ModelRun:
         self,
         spec: ExplainerSpec,
         explainer: Explainer,
-        answer: Attribution | None,
+        attribution: Attribution | None,
         status: str = "ok",
         reason: str = "",
     ) -> Explanation:
@@ -280,16 +282,16 @@ class ModelRun:
             "check": self.check,
             "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
-        if answer is None:
+        if attribution is None:
             return Explanation(**common, params=plain(dict(spec.params)), status=status, reason=reason)
         return Explanation(
             **common,
-            params=plain(dict(answer.params)),
-            values={m.name: v for m, v in zip(answer.modalities, answer.values, strict=True)},
-            degenerate=tuple(answer.degenerate().tolist()),
-            seconds=answer.seconds,
-            extras={name: np.asarray(extra) for name, extra in answer.extras.items()},
-            notes=tuple(answer.notes),
+            params=plain(dict(attribution.params)),
+            values={m.name: v for m, v in zip(attribution.modalities, attribution.values, strict=True)},
+            degenerate=tuple(attribution.degenerate().tolist()),
+            seconds=attribution.seconds,
+            extras={name: np.asarray(extra) for name, extra in attribution.extras.items()},
+            notes=tuple(attribution.notes),
         )
 
 

@@ -38,7 +38,7 @@ def outputs_of(model: Model, batch: Batch) -> Array:
 
 
 def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
-    """The question that explainers are asked, and in words what is explained.
+    """The question that explainers answer, and in words what is explained.
 
     target: None for the predicted class, a class or one per sample, or a measure as it is. Raises `InvalidInput`.
     """
@@ -95,27 +95,27 @@ def measure(
     question: Question, maps: Mapping[str, Attribution], metrics: Sequence[Any], seed: int
 ) -> tuple[dict[str, dict[str, Scores]], str]:
     """Scores by explainer and metric, in one stream where metrics allow it, and in words what is measured."""
-    made: dict[str, Metric] = {}
+    chosen: dict[str, Metric] = {}
     for given in metrics:
         metric = as_metric(given, seed)
-        made[metric.name if metric.name not in made else f"{metric.name} {len(made) + 1}"] = metric
+        chosen[metric.name if metric.name not in chosen else f"{metric.name} {len(chosen) + 1}"] = metric
     measured, words = measured_of(question)
-    together, alone = split_by_question(made)
-    found = curves.evaluate(measured, [*maps.values()], [*together.values()])
-    scores = {name: dict(zip(together, row, strict=True)) for name, row in zip(maps, found, strict=True)}
+    together, alone = split_by_question(chosen)
+    rows = curves.evaluate(measured, [*maps.values()], [*together.values()])
+    scores = {name: dict(zip(together, row, strict=True)) for name, row in zip(maps, rows, strict=True)}
     for label, metric in alone.items():
         for name, one in maps.items():
             scores[name][label] = apply_metric(metric, question, one, _again(one, metric))
-    return {name: {label: row[label] for label in made} for name, row in scores.items()}, words
+    return {name: {label: row[label] for label in chosen} for name, row in scores.items()}, words
 
 
 def _again(attribution: Attribution, metric: Metric) -> Explainer:
-    """The explainer that made a map, for metrics that ask it again."""
+    """The explainer of a map, for metrics that run it again."""
     try:
         return explainers.get(attribution.explainer, **{**attribution.params, "profile": attribution.profile})
     except (UnknownName, InvalidInput) as error:
         if not needs_explainer(metric):
-            return explainers.get("controls.random")  # it is not asked
+            return explainers.get("controls.random")  # it is not run
         raise Unsupported(
             f"{metric.name} has maps made again, and {attribution.explainer!r} cannot be made from its name: compare asks the "
             "explainer itself, xai.compare(…)"
@@ -162,8 +162,8 @@ def prepare(
         names,
         task=task,
     )
-    specs, made = _specified_explainers(explainers_given)
-    metric_specs, objects = _specified_metrics(metrics)
+    specs, explainer_objects = _specified_explainers(explainers_given)
+    metric_specs, metric_objects = _specified_metrics(metrics)
     experiment = experiments.check(
         {
             "data": {"source": HANDED_OVER, "n": len(batch), "description": description},
@@ -177,7 +177,9 @@ def prepare(
         "compare",
     )
     about = {"source": HANDED_OVER, "split": "", "n": len(batch), "fingerprint": fingerprint(samples)}
-    return experiment, Prepared(samples, {**about, "description": description}, loaded, made, objects)
+    return experiment, Prepared(
+        samples, {**about, "description": description}, loaded, explainer_objects, metric_objects
+    )
 
 
 def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Explainer]]:
@@ -185,7 +187,7 @@ def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]],
     if isinstance(entries, str) or not entries:
         raise InvalidInput(f'explainers is a list, such as ["captum.saliency", "gradcam.gradcam"]; got {entries!r}')
     specs: list[dict[str, Any]] = []
-    made: dict[str, Explainer] = {}
+    objects: dict[str, Explainer] = {}
     labels: list[str] = []
     for given in entries:
         explainer = explainers.as_explainer(given)
@@ -201,9 +203,9 @@ def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]],
         label = f"{shown} {before + 1}" if before else shown
         labels.append(shown.casefold())
         if not by_name:
-            made[label] = explainer
+            objects[label] = explainer
         specs.append({"name": name, "profile": explainer.profile, "params": params, "label": label})
-    return specs, made
+    return specs, objects
 
 
 def _specified_metrics(metrics: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
@@ -226,7 +228,7 @@ def _specified_metrics(metrics: Sequence[Any]) -> tuple[list[dict[str, Any]], di
     return specs, objects
 
 
-def _named(given: Any, what: str) -> tuple[str, dict[str, Any]]:
+def _named(given: Any, kind_of_entry: str) -> tuple[str, dict[str, Any]]:
     """(name, parameters) of a name, of (name, parameters), or of a mapping with a name."""
     if isinstance(given, str):
         return given, {}
@@ -234,7 +236,9 @@ def _named(given: Any, what: str) -> tuple[str, dict[str, Any]]:
         return given["name"], {key: value for key, value in given.items() if key != "name"}
     if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Mapping):
         return str(given[0]), dict(given[1])
-    raise InvalidInput(f'{what}: write a name, or (name, parameters) such as ("name", {{"steps": 20}}); got {given!r}')
+    raise InvalidInput(
+        f'{kind_of_entry}: write a name, or (name, parameters) such as ("name", {{"steps": 20}}); got {given!r}'
+    )
 
 
 def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
@@ -243,8 +247,8 @@ def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
         raise InvalidInput("there is no model to compare explainers on")
     if isinstance(models, Mapping):
         return {name: recognition.wrap(model) for name, model in models.items()}
-    made = [recognition.wrap(model) for model in models]
-    return dict(zip(_numbered([model.name for model in made]), made, strict=True))
+    adapters = [recognition.wrap(model) for model in models]
+    return dict(zip(_numbered([model.name for model in adapters]), adapters, strict=True))
 
 
 def labelled(maps: Sequence[Attribution]) -> list[tuple[str, Attribution]]:

@@ -59,7 +59,7 @@ class Progress:
         self._bars = Bars(*columns, *rest, console=console, disable=silent or not console.is_terminal)
         self._name = ""
         self._total = self._done = self._skipped = 0.0
-        self._begun = self._said = clock()
+        self._start = self._last_line = clock()
         self._task = self._bars.add_task("", total=0, visible=False, left="")
 
     def __enter__(self) -> Progress:
@@ -75,33 +75,33 @@ class Progress:
         """Begin a stage of so many passes."""
         self._name = title
         self._total, self._done, self._skipped = float(total), 0.0, 0.0
-        self._begun = self._said = self._clock()
+        self._start = self._last_line = self._clock()
         self._task = self._bars.add_task(title, total=total, left="", visible=total > 0)
 
     @contextmanager
-    def step(self, name: str, cost: int, samples: int, told: bool = True) -> Iterator[None]:
+    def step(self, name: str, cost: int, samples: int, announce: bool = True) -> Iterator[None]:
         """A step of the stage that costs so many passes, `samples` of them forward, which are counted as models are asked.
 
-        At the end all of its cost is done, whatever was counted. told: whether its end is worth a line.
+        At the end all of its cost is done, whatever was counted. announce: whether its end is worth a line.
         """
         until = min(self._total, self._done + cost)
         each = cost / max(1, samples)
-        start, asked = self._clock(), False
+        start, started = self._clock(), False
 
-        def tell(n: int) -> None:
-            nonlocal asked
-            if not asked:
-                self._begun, asked = self._begun + self._clock() - start, True
+        def count(n: int) -> None:
+            nonlocal started
+            if not started:
+                self._start, started = self._start + self._clock() - start, True
             self._advance(min(n * each, until - self._done))
 
         self.say(name)
         try:
-            with watching(tell):
+            with watching(count):
                 yield
         finally:
             # A method that runs the network by itself is seen at its end only.
             self._advance(until - self._done, silent=True)
-        if told:
+        if announce:
             self._line(" done")
 
     def advance(self, passes: int) -> None:
@@ -133,18 +133,18 @@ class Progress:
     def seconds_left(self) -> float:
         """What this stage still takes at its pace so far; NaN before anything is done."""
         own = self._done - self._skipped
-        return (self._clock() - self._begun) / own * (self._total - self._done) if own > 0 else float("nan")
+        return (self._clock() - self._start) / own * (self._total - self._done) if own > 0 else float("nan")
 
     def _advance(self, passes: float, silent: bool = False) -> None:
         self._done += passes
         self._bars.update(self._task, completed=round(self._done), left=self._left())
-        if not silent and self._clock() - self._said >= self._every:
+        if not silent and self._clock() - self._last_line >= self._every:
             self._line()
 
     def _line(self, state: str = "") -> None:
         if self._silent or self._console.is_terminal:
             return
-        self._said = self._clock()
+        self._last_line = self._clock()
         left = f", {left}" if (left := self._left()) else ""
         self._console.print(
             f"{self._name}{state}: {round(self._done)} of {round(self._total)} {self._unit}{left}",
@@ -169,7 +169,7 @@ def evaluation_cost(metric: Metric, question: Question, explainer: Explainer) ->
             return own, own
         times, (cost, forward) = metric.explanations(question, explainer), explaining_cost(explainer, question)
         return own + times * cost, own + times * forward
-    except _expected():  # said again, and written down, when its turn comes
+    except _expected():  # the same error is reported when its turn comes
         return len(question), len(question)
 
 
@@ -177,7 +177,7 @@ def explaining_cost(explainer: Explainer, question: Question) -> tuple[int, int]
     """(passes, forward ones) of an explainer, a backward one counted as two; at least one, so that every task moves the bar."""
     try:
         forward, backward = explainer.cost(question) if isinstance(explainer, Method) else (1, 0)
-    except _expected():  # said again, and written down, when its turn comes
+    except _expected():  # the same error is reported when its turn comes
         forward, backward = 1, 0
     return len(question) * max(1, forward + 2 * backward), len(question) * max(1, forward)
 
@@ -186,12 +186,12 @@ def stream_cost(metrics: Mapping[str, Metric], question: Question, maps: Sequenc
     """Passes of metrics of the measured question."""
     try:
         return curves.passes(question, maps, [*metrics.values()])
-    except _expected():  # said again, and written down, when its turn comes
+    except _expected():  # the same error is reported when its turn comes
         return len(question)
 
 
 def _expected() -> tuple[type[Exception], ...]:
-    """What asking for a cost may raise: refusals, what models and libraries raise, what is not installed, found or affordable."""
+    """What a cost may raise: refusals, errors of models and libraries, missing packages or files, too little memory."""
     return (CrossXAIError, *foreign(), ImportError, OSError, MemoryError)
 
 

@@ -34,7 +34,7 @@ from crossxai.question import Question
 RANDOM = "controls.random"
 MODEL = "the model"
 """In place of a preset, where a whole model failed."""
-WORDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
+KINDS = {"deletion": "most relevant gone first", "insertion": "most relevant kept longest"}
 
 
 @dataclass(frozen=True)
@@ -48,42 +48,42 @@ class Rankings:
 
     def sentences(self) -> list[str]:
         """What the tables say, in words."""
-        found = []
+        sentences = []
         for (model, kind), rows in self.pairs.groupby(["model", "kind"], sort=False):
             count, mean = int(rows["pairs"].iloc[0]), rows["share"].mean()
             ordered = rows.sort_values("share", kind="stable")
             near, far = ordered.iloc[0], ordered.iloc[-1]
-            said = f"{model}, {kind} ({WORDS[str(kind)]}): between two conventions {_percent(mean)} of the {count} pairs of "
-            said += "explainers change places "
+            sentence = f"{model}, {kind} ({KINDS[str(kind)]}): between two conventions {_percent(mean)} of the {count} pairs of "
+            sentence += "explainers change places "
             # Without a tau there is a convention by which all explainers are the same.
             ranked = rows["tau"].notna().any()
-            said += f"(mean Kendall tau {rows['tau'].mean():.2f})" if ranked else "(no two of them rank anything)"
+            sentence += f"(mean Kendall tau {rows['tau'].mean():.2f})" if ranked else "(no two of them rank anything)"
             if len(rows) > 1 and ranked:
-                said += f", from {_percent(near['share'])} between {near['a']} and {near['b']}"
-                said += f" to {_percent(far['share'])} between {far['a']} and {far['b']}"
+                sentence += f", from {_percent(near['share'])} between {near['a']} and {near['b']}"
+                sentence += f" to {_percent(far['share'])} between {far['a']} and {far['b']}"
             best = self.means[(self.means["model"] == model) & (self.means["kind"] == kind) & (self.means["rank"] == 1)]
             winners = list(dict.fromkeys(best["label"]))
             if not winners:
-                said += ". No explainer is best by any: the first place is shared."
+                sentence += ". No explainer is best by any: the first place is shared."
             elif len(winners) == 1:
-                said += f". Best by all: {winners[0]}."
+                sentence += f". Best by all: {winners[0]}."
             else:
-                said += f". Best by one or another: {', '.join(winners)}."
-            found.append(said)
-        found += self._no_better()
-        found += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
-        return found
+                sentence += f". Best by one or another: {', '.join(winners)}."
+            sentences.append(sentence)
+        sentences += self._no_better()
+        sentences += [f"{model}: {preset} is left out: {why}" for (model, preset), why in self.refused.items()]
+        return sentences
 
     def _no_better(self) -> list[str]:
         """Who is not shown to beat random by any convention, per model and kind of curve."""
-        found = []
+        sentences = []
         tested = self.means[self.means["versus_random"].isin(("better", "worse", "not told apart"))]
         for (model, kind), rows in tested.groupby(["model", "kind"], sort=False):
             won = set(rows[rows["versus_random"] == "better"]["label"])
             lost = [str(label) for label in dict.fromkeys(rows["label"]) if label not in won]
             if lost:
-                found.append(f"{model}, {kind}: not shown to beat random by any convention: {', '.join(lost)}.")
-        return found
+                sentences.append(f"{model}, {kind}: not shown to beat random by any convention: {', '.join(lost)}.")
+        return sentences
 
 
 def evaluate(
@@ -103,8 +103,8 @@ def evaluate(
     """
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if not names or twice:
-        what = f"{', '.join(twice)} is named twice" if twice else "none is named"
-        raise InvalidInput(f"presets: {what}; write some of {', '.join(presets.PRESETS)}")
+        problem = f"{', '.join(twice)} is named twice" if twice else "none is named"
+        raise InvalidInput(f"presets: {problem}; write some of {', '.join(presets.PRESETS)}")
     for name in names:
         presets.get(name, limit=limit)
     experiment = _experiment(out, folder)
@@ -221,17 +221,17 @@ def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
 
 def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
     """The run's maps of a modality, in the order of their labels."""
-    found = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
-    usable = [e for e in found if e.status == "ok" and modality in e.values and e.ids == question.ids]
+    explanations = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
+    usable = [e for e in explanations if e.status == "ok" and modality in e.values and e.ids == question.ids]
     if not usable:
         raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")
     return [e.attribution(question.modalities) for e in usable]
 
 
-def _refusal(question: Question, answer: Attribution, metrics: Sequence[curves.Curve]) -> str:
+def _refusal(question: Question, attribution: Attribution, metrics: Sequence[curves.Curve]) -> str:
     """Why these metrics cannot measure this kind of input, "" if they can; found out on one sample without a forward pass."""
     one = question[:1]
-    probe = replace(answer, values=tuple(np.ones_like(v[:1]) for v in answer.values), ids=one.ids)
+    probe = replace(attribution, values=tuple(np.ones_like(v[:1]) for v in attribution.values), ids=one.ids)
     try:
         for metric in metrics:
             curves.passes(one, [probe], [metric])
@@ -251,17 +251,17 @@ def _rows(
     return [
         {
             "model": model,
-            "label": answer.explainer,
+            "label": one.explainer,
             "preset": preset,
             "metric": metric.name,
             "kind": kind,
             "higher_is_better": metric.higher_is_better,
             "mean": mean,
             "rank": rank,
-            "n": int((~np.isnan(found.value)).sum()),
-            "versus_random": versus[answer.explainer],
+            "n": int((~np.isnan(own.value)).sum()),
+            "versus_random": versus[one.explainer],
         }
-        for answer, found, mean, rank in zip(
+        for one, own, mean, rank in zip(
             maps, scores, means, statistics.ranks(means, metric.higher_is_better), strict=True
         )
     ]
@@ -269,7 +269,7 @@ def _rows(
 
 def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[Any]) -> dict[str, str]:
     """How each explainer does against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
-    values = {answer.explainer: found.value for answer, found in zip(maps, scores, strict=True)}
+    values = {one.explainer: own.value for one, own in zip(maps, scores, strict=True)}
     random = values.get(RANDOM)
     if random is None:
         return dict.fromkeys(values, "no test")
@@ -278,8 +278,8 @@ def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[A
     corrected = statistics.holm([t.p for t in tests])
     verdicts = {RANDOM: "reference"}
     for name, test, p in zip(others, tests, corrected.tolist(), strict=True):
-        told = "better" if (test.difference > 0) == metric.higher_is_better else "worse"
-        verdicts[name] = told if p < 0.05 else "no test" if np.isnan(p) else "not told apart"
+        verdict = "better" if (test.difference > 0) == metric.higher_is_better else "worse"
+        verdicts[name] = verdict if p < 0.05 else "no test" if np.isnan(p) else "not told apart"
     return verdicts
 
 
@@ -289,9 +289,9 @@ def _pairs(means: pd.DataFrame) -> pd.DataFrame:
     for (model, kind), group in means.groupby(["model", "kind"], sort=False):
         tables = {str(name): part["rank"].to_numpy() for name, part in group.groupby("preset", sort=False)}
         for a, b in combinations(tables, 2):
-            found = statistics.flips(tables[a], tables[b])
-            entry = {"model": model, "kind": kind, "a": a, "b": b, "tau": found.tau}
-            rows.append({**entry, "flipped": found.flipped, "pairs": found.pairs, "share": found.share})
+            flips = statistics.flips(tables[a], tables[b])
+            entry = {"model": model, "kind": kind, "a": a, "b": b, "tau": flips.tau}
+            rows.append({**entry, "flipped": flips.flipped, "pairs": flips.pairs, "share": flips.share})
     columns = ["model", "kind", "a", "b", "tau", "flipped", "pairs", "share"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -186,8 +186,8 @@ class Run:
         return hash(self.folder)
 
     def _repr_html_(self) -> str:
-        found = "".join(f"<li>{html.escape(line.removeprefix('- '))}</li>" for line in self.findings.splitlines())
-        return f"<p>{html.escape(repr(self))}</p><ul>{found}</ul>{_table(self.summary)}"
+        items = "".join(f"<li>{html.escape(line.removeprefix('- '))}</li>" for line in self.findings.splitlines())
+        return f"<p>{html.escape(repr(self))}</p><ul>{items}</ul>{_table(self.summary)}"
 
 
 class Maps(Mapping[Any, Attribution]):
@@ -209,8 +209,8 @@ class Maps(Mapping[Any, Attribution]):
             if self._several and isinstance(key, str):
                 raise InvalidInput(f"the run has several models: write maps[{self._run.models[0]!r}, {key!r}]")
             raise UnknownName("map", str(key), map(str, self._files))
-        found = self._files[key].attribution(self._run.samples.modalities)
-        return replace(found, inputs=tuple(self._run.samples.inputs[m.name] for m in found.modalities))
+        attribution = self._files[key].attribution(self._run.samples.modalities)
+        return replace(attribution, inputs=tuple(self._run.samples.inputs[m.name] for m in attribution.modalities))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._files)
@@ -258,13 +258,13 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
             {
                 "explainer": name,
                 "metric": metric,
-                "higher_is_better": found.higher_is_better,
+                "higher_is_better": scores.higher_is_better,
                 "sample": i,
                 "value": value,
             }
             for name, by_metric in self.entries.items()
-            for metric, found in by_metric.items()
-            for i, value in zip(self.ids, found.value.tolist(), strict=True)
+            for metric, scores in by_metric.items()
+            for i, value in zip(self.ids, scores.value.tolist(), strict=True)
         ]
         return typed(pd.DataFrame(rows))
 
@@ -274,9 +274,9 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
 
         panels: dict[str, dict[str, Scores]] = {}
         for name, by_metric in self.entries.items():
-            for metric, found in by_metric.items():
-                if found.curve is not None:
-                    panels.setdefault(metric, {})[name] = found
+            for metric, scores in by_metric.items():
+                if scores.curve is not None:
+                    panels.setdefault(metric, {})[name] = scores
         return plots.plot_curves(panels)
 
     @property
@@ -284,9 +284,9 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
         """One row per explainer and metric: the mean with its 95 % interval, and of how many samples."""
         rows = []
         for name, by_metric in self.entries.items():
-            for metric, found in by_metric.items():
-                own = statistics.summarise(found.value)
-                about = {"explainer": name, "metric": metric, "higher_is_better": found.higher_is_better}
+            for metric, scores in by_metric.items():
+                own = statistics.summarise(scores.value)
+                about = {"explainer": name, "metric": metric, "higher_is_better": scores.higher_is_better}
                 rows.append({**about, "mean": own.mean, "low": own.low, "high": own.high, "n": own.n})
         return typed(pd.DataFrame(rows))
 

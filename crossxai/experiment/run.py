@@ -212,7 +212,7 @@ def _manifest(
         "crossxai": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: found for name in PACKAGES if (found := version(name))},
+        "versions": {name: installed for name in PACKAGES if (installed := version(name))},
         "seed": experiment.seed,
         "batch_size": experiment.batch_size or f"{DEFAULT_BATCH_SIZE}, measured for long streams",
         "task": samples.task,

@@ -148,7 +148,7 @@ class ExplainerSpec(_Part):
 class MetricSpec(_Part):
     """A metric by name, with parameters; label: its name in the report, unique in the experiment.
 
-    only: labels of the explainers that it judges, for a metric that costs much; controls are judged, too. All if empty.
+    only: labels of the explainers that it measures, for a metric that costs much; controls are measured, too. All if empty.
     """
 
     name: str

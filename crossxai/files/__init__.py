@@ -123,7 +123,7 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
         for key in _TEXT:
             file.attrs[key] = getattr(explanation, key)
         file.attrs["params"] = json.dumps(explanation.params)
-        file.attrs["judged"] = json.dumps(dict(explanation.judged))
+        file.attrs["judged"] = json.dumps(dict(explanation.score_hashes))
         file.attrs["seconds"] = explanation.seconds
         file.attrs["notes"] = json.dumps(explanation.notes)
         file.attrs["check"] = explanation.check
@@ -158,7 +158,7 @@ def read_explanation(path: Path) -> Explanation:
         return Explanation(
             **text,
             params=json.loads(file.attrs["params"]),
-            judged=json.loads(file.attrs["judged"]),
+            score_hashes=json.loads(file.attrs["judged"]),
             ids=ids,
             values=values,
             scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},

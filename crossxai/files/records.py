@@ -116,7 +116,7 @@ def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one model said: outputs (n, *out) and the score (n,) that was explained, by the samples' order."""
+    """One model's outputs (n, *out) and the scores (n,) that were explained, in the order of the samples."""
 
     model: str
     framework: str
@@ -135,8 +135,8 @@ class Explanation:
 
     status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
     label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
-    what decides the maps; judged: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
-    what else the explainer learnt, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
+    what decides the maps; score_hashes: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
+    other results of the explainer, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
     experiment, which is its name unless one metric appears with several settings. notes: the explainer's sentences about its
     maps, for the reader. check: "off" where nobody measured that the model does what explainers rely on.
     """
@@ -156,7 +156,7 @@ class Explanation:
     status: str = "ok"
     reason: str = ""
     task: str = ""
-    judged: Mapping[str, str] = field(default_factory=dict)
+    score_hashes: Mapping[str, str] = field(default_factory=dict)
     convention: str = ""
     extras: Mapping[str, Array] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

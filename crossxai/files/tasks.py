@@ -84,16 +84,16 @@ def read_plan(out: Path) -> dict[str, Any] | None:
 
 def belonging(plan: Mapping[str, Any], explanations: Iterable[Explanation]) -> list[Explanation]:
     """Those of the plan's own tasks, with the scores of its own metrics: a folder may hold those of an earlier run, too."""
-    own = []
+    current = []
     models = {m.get("name") for m in plan.get("models", [])}
     for e in explanations:
         if e.model not in plan["tasks"] and e.model in models and e.status == "failed":  # as a whole
-            own.append(e)
+            current.append(e)
         if plan["tasks"].get(e.model, {}).get(e.label) == e.task:
             hashes = plan.get("metrics", {}).get(e.model, {})
-            scores = {name: s for name, s in e.scores.items() if hashes.get(name) == e.judged.get(name, "")}
-            own.append(replace(e, scores=scores))
-    return own
+            scores = {name: s for name, s in e.scores.items() if hashes.get(name) == e.score_hashes.get(name, "")}
+            current.append(replace(e, scores=scores))
+    return current
 
 
 def done(out: Path) -> str:
