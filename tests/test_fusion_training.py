@@ -23,8 +23,7 @@ from crossxai.studies.medical import FEATURES, MedicalSet, generate, split, writ
 from crossxai.studies.networks import torch_networks, weight_files
 from crossxai.studies.networks.loading import load
 from crossxai.studies.training import FusionSettings, fit_fusion, fusion, fusion_loop
-from crossxai.studies.training.fusion import certified, predicted
-from crossxai.studies.training.tasks import BY_NAME
+from crossxai.studies.training.fusion import BY_NAME, certified, predicted
 
 N, SIZE = 24, 32
 TINY = FusionSettings(epochs=2, batch_size=8)

@@ -27,9 +27,8 @@ from crossxai.studies.networks.loading import load
 from crossxai.studies.pcam.dataset import Augmentation, PatchDataset
 from crossxai.studies.pcam.reading import PCam, write_split
 from crossxai.studies.training import TrainSettings, fit
-from crossxai.studies.training.learner import Rules, StateFile
 from crossxai.studies.training.learner_torch import TorchLearner
-from crossxai.studies.training.patch_loop import LOGGED, Plan
+from crossxai.studies.training.patch_loop import LOGGED, Plan, Rules, StateFile
 
 TINY = TrainSettings(epochs=2, batch_size=8, learning_rate=1e-3)
 RULES = Rules((np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), 0.05, 0.05, False)

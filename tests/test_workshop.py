@@ -18,8 +18,7 @@ from crossxai.report import run as runs
 from crossxai.studies import medical
 from crossxai.studies.networks.loading import load
 from crossxai.studies.training import FusionSettings, fit_fusion
-from crossxai.studies.training.fusion import predicted
-from crossxai.studies.training.tasks import BY_NAME
+from crossxai.studies.training.fusion import BY_NAME, predicted
 
 pytestmark = pytest.mark.process
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from crossxai.studies.training.fusion import FusionSettings, fit_fusion
-from crossxai.studies.training.resnet18 import RECIPE, TrainSettings, fit
-from crossxai.studies.training.tasks import Metrics, evaluate, metrics_of
+from crossxai.studies.training.patch_loop import Metrics
+from crossxai.studies.training.resnet18 import RECIPE, TrainSettings, evaluate, fit, metrics_of
 
 __all__ = [
     "RECIPE",

@@ -1,4 +1,4 @@
-"""Train a fusion network on one task of the medical sets: from samples in memory to a checkpoint with held-out figures."""
+"""The three medical tasks, and training a fusion network on one: from samples in memory to a checkpoint with held-out figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,13 +19,14 @@ from crossxai.model import Array, Modality, Model
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
 from crossxai.studies.networks.loading import described, load
-from crossxai.studies.training.tasks import BY_NAME, Task
+from crossxai.studies.training.patch_loop import Metrics
+from crossxai.studies.training.resnet18 import metrics_of
 
 if TYPE_CHECKING:
     import torch
 
     from crossxai.studies.medical import MedicalSet
-    from crossxai.studies.training.fusion_loop import Progress
+    from crossxai.studies.training.fusion_loop import Status
 
 
 RECIPE = 1
@@ -32,6 +34,86 @@ RECIPE = 1
 
 Rows = npt.NDArray[np.intp]
 Values = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """architecture: the network's name. outputs: width of its last layer. modalities: in the network's order; features: names of
+    a table's columns. epochs, patience: defaults, measured on 300 samples. figures: those to show, the first decides."""
+
+    name: str
+    architecture: str
+    outputs: int
+    modalities: tuple[str, ...]
+    epochs: int
+    patience: int
+    batch_size: int
+    figures: tuple[str, ...]
+
+    def declared(self, features: tuple[str, ...]) -> tuple[Modality, ...]:
+        """The network's modalities; features name the columns of the table."""
+        return tuple(
+            Modality.table(features, name) if name == "table" else Modality.image(name, ("intensity",))
+            for name in self.modalities
+        )
+
+    def targets(self, data: MedicalSet) -> npt.NDArray[Any]:
+        """What the network should say: labels int64 (n,), scores float32 (n, 1), masks float32 (n, size, size, 1)."""
+        if data.task != self.name:
+            raise InvalidInput(f"the data are of task {data.task!r}, not {self.name!r}")
+        if self.name == "classification":
+            return np.asarray(data.labels, np.int64)
+        if self.name == "regression":
+            return np.asarray(data.labels, np.float32)[:, None]
+        return np.asarray(data.masks["tumour"], np.float32)[..., None]
+
+    def loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy; mean squared error; binary cross-entropy plus 1 - soft Dice, where small masks count as much."""
+        from torch.nn import functional
+
+        if self.name == "classification":
+            return functional.cross_entropy(outputs, targets)
+        if self.name == "regression":
+            return functional.mse_loss(outputs, targets)
+        inside = outputs.sigmoid()
+        axes = (1, 2, 3)
+        overlap = 2 * (inside * targets).sum(axes) + 1
+        dice = overlap / (inside.sum(axes) + targets.sum(axes) + 1)
+        return functional.binary_cross_entropy_with_logits(outputs, targets) + (1 - dice).mean()
+
+    def metrics(self, outputs: Array, targets: npt.NDArray[Any]) -> Metrics:
+        """Held-out figures of raw outputs (n, *out), channels last: those of `figures` and the number of samples."""
+        if self.name == "classification":
+            return metrics_of(outputs, targets)
+        if self.name == "regression":
+            error = outputs.astype(np.float64) - targets
+            constant = len(targets) < 2 or np.ptp(outputs) == 0 or np.ptp(targets) == 0
+            r = float("nan") if constant else float(np.corrcoef(outputs[:, 0], targets[:, 0])[0, 1])
+            return {
+                "n": len(targets),
+                "rmse": float(np.sqrt((error**2).mean())),
+                "r": r,
+                "mae": float(abs(error).mean()),
+            }
+        region, true = outputs > 0, targets > 0.5
+        overlap = (region & true).sum((1, 2, 3))
+        both, either = region.sum((1, 2, 3)) + true.sum((1, 2, 3)), (region | true).sum((1, 2, 3))
+        empty = both == 0  # nothing found where nothing is: all right
+        return {
+            "n": len(targets),
+            "dice": float(np.where(empty, 1, 2 * overlap / np.maximum(both, 1)).mean()),
+            "iou": float(np.where(empty, 1, overlap / np.maximum(either, 1)).mean()),
+        }
+
+
+BY_NAME = {
+    task.name: task
+    for task in (
+        Task("classification", "fusion_classifier", 2, ("ct", "table"), 12, 4, 16, ("accuracy", "auc")),
+        Task("regression", "fusion_regressor", 1, ("t1", "t2"), 12, 6, 16, ("rmse", "r")),
+        Task("segmentation", "fusion_unet", 1, ("flair", "t1ce"), 12, 4, 8, ("dice", "iou")),
+    )
+}
 
 
 class FusionSettings(BaseModel):
@@ -102,7 +184,7 @@ def fit_fusion(
     targets = task.targets(data)
     if task.name == "classification" and any(len(np.unique(targets[rows[part]])) < 2 for part in ("train", "valid")):
         raise InvalidInput("all labels of the training or validation rows are the same: nothing to learn or judge by")
-    weights, learnt = _learn(task, chosen, inputs, targets, rows, standardise, path, identity, progress)
+    weights, status = _learn(task, chosen, inputs, targets, rows, standardise, path, identity, progress)
     meta = {
         "architecture": architecture(task, chosen),
         "n_classes": task.outputs,
@@ -112,8 +194,8 @@ def fit_fusion(
         "trained_without": chosen.uninformative,
         "settings": chosen.model_dump(),
         "identity": identity,
-        "history": learnt.history,
-        "best_epoch": learnt.best_epoch,
+        "history": status.history,
+        "best_epoch": status.best_epoch,
         "metrics": {},
     }
     weight_files.write_modalities(path, weights, standardise, meta)
@@ -166,7 +248,7 @@ def _learn(
     path: Path,
     identity: str,
     progress: bool,
-) -> tuple[weight_files.Weights, Progress]:
+) -> tuple[weight_files.Weights, Status]:
     import torch
 
     from crossxai.studies.networks import torch_networks, weight_files
@@ -197,7 +279,7 @@ def _learn(
             settings.weight_decay,
             settings.patience or task.patience,
         )
-        learnt = loop.train(
+        status = loop.train(
             module,
             task.loss,
             split("train"),
@@ -209,11 +291,11 @@ def _learn(
             progress,
             (lambda _module: weight_files.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
         )
-    weights = loop.fold_pooled({name: np.array(values.numpy(), order="C") for name, values in learnt.best.items()})
+    weights = loop.fold_pooled({name: np.array(values.numpy(), order="C") for name, values in status.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
         weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
         weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)
-    return weights, learnt
+    return weights, status
 
 
 def _tensor(values: Values) -> torch.Tensor:
@@ -253,8 +335,8 @@ def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str,
 
     Each framework's figures are those of the model that `crossxai.studies.networks.loading.load` gives.
     """
-    held = weight_files.read(path, None)
-    meta = dict(held.meta)
+    checkpoint = weight_files.read(path, None)
+    meta = dict(checkpoint.meta)
     if meta.get("metrics") and ("keras" in meta or not keras):
         return meta
     task = BY_NAME[meta["task"]]
@@ -269,7 +351,7 @@ def certified(path: str | os.PathLike[str], data: MedicalSet, rows: Mapping[str,
             "largest_difference": float(np.abs(twin - outputs["test"]).max()),
             "largest_output": float(np.abs(outputs["test"]).max()),
         }
-    weight_files.write_modalities(Path(path), held.weights, held.standardise, meta)
+    weight_files.write_modalities(Path(path), checkpoint.weights, checkpoint.standardise, meta)
     return meta
 
 

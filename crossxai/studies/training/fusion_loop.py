@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import replacing
-from crossxai.studies.training.learner import bar
-from crossxai.studies.training.tasks import Metrics
+from crossxai.studies.training.patch_loop import Metrics, bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ class Schedule:
 
 
 @dataclass
-class Progress:
+class Status:
     """What training knows after an epoch. best: weights of the epoch with the lowest validation loss, `best_epoch` from 1."""
 
     best: dict[str, Tensor]
@@ -76,7 +75,7 @@ def train(
     identity: str,
     progress: bool = True,
     frozen: Callable[[nn.Module], None] = lambda module: None,
-) -> Progress:
+) -> Status:
     """Train and return the best weights; an epoch's state is in the file `state` before the next begins.
 
     A state file of the same identity is gone on from, with the weights that an uninterrupted run would have had, bit for bit; any
@@ -92,7 +91,7 @@ def train(
         weight_decay=schedule.weight_decay,
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs * steps)
-    status = _resumed(state, identity, module, optimiser, cosine, shuffling) or Progress(_weights(module))
+    status = _resumed(state, identity, module, optimiser, cosine, shuffling) or Status(_weights(module))
     if status.epoch:
         Console(stderr=True).print(f"Going on after epoch {status.epoch} of {state.name}", highlight=False)
     with bar(progress, schedule.epochs * steps) as report:
@@ -156,7 +155,7 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
 def _keep(
     path: Path,
     identity: str,
-    status: Progress,
+    status: Status,
     module: nn.Module,
     optimiser: torch.optim.Optimizer,
     cosine: torch.optim.lr_scheduler.LRScheduler,
@@ -183,7 +182,7 @@ def _resumed(
     optimiser: torch.optim.Optimizer,
     cosine: torch.optim.lr_scheduler.LRScheduler,
     shuffling: torch.Generator,
-) -> Progress | None:
+) -> Status | None:
     if not path.is_file():
         return None
     try:
@@ -197,7 +196,7 @@ def _resumed(
     cosine.load_state_dict(content["cosine"])
     shuffling.set_state(content["shuffling"])
     torch.set_rng_state(content["global"])
-    return Progress(**content["progress"])
+    return Status(**content["progress"])
 
 
 Values = npt.NDArray[Any]

@@ -19,7 +19,7 @@ from crossxai.process import streams_kept
 from crossxai.studies.networks import keras_networks
 from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
-from crossxai.studies.training.learner import BETAS, EPSILON, Rules, State
+from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State
 
 
 class KerasLearner:

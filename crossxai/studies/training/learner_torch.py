@@ -10,7 +10,7 @@ from crossxai.model import Array
 from crossxai.studies.networks import torch_networks
 from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
-from crossxai.studies.training.learner import BETAS, EPSILON, Rules, State
+from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State
 
 
 class TorchLearner:

@@ -1,25 +1,134 @@
-"""The training loop of ResNet-18 on patches, for every framework: order, schedule, early stopping, log, states."""
+"""The training loop of ResNet-18 on patches: order, schedule, early stopping, log; and what both training loops share.
+
+`Learner` is what the loop asks of a framework, `StateFile` keeps a training under way, and `bar` shows it.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
-from crossxai.errors import CrossXAIError
-from crossxai.files.atomic import write_text
-from crossxai.studies.networks.weight_files import Weights
-from crossxai.studies.pcam.dataset import PatchDataset, Rows
-from crossxai.studies.training.learner import Learner, StateFile, bar
-from crossxai.studies.training.tasks import Metrics
+from crossxai.errors import DAMAGED_NPZ, CrossXAIError
+from crossxai.experiment.progress import Progress
+from crossxai.files.atomic import replacing, sweep, write_text
+from crossxai.model import Array
+from crossxai.studies.networks.weight_files import MeanSd, Weights
+from crossxai.studies.pcam.dataset import Labels, PatchDataset, Pixels, Rows
+
+Metrics = dict[str, float]
+State = dict[str, npt.NDArray[Any]]
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a learner learns. constants: mean and sd that images are standardised by. frozen: only the last layer
+    learns, and batch norms keep the statistics that they came with. dtype: float64 tells rounding from a bug.
+    """
+
+    constants: MeanSd
+    weight_decay: float
+    label_smoothing: float
+    frozen: bool
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def standardised(self, images: Array) -> Array:
+        """RGB in [0, 1] → what the network sees."""
+        mean, sd = self.constants
+        return np.asarray((images - mean) / sd, self.dtype)
+
+    def seen(self, pixels: Pixels) -> Array:
+        """Bytes → what the network sees."""
+        return self.standardised(pixels.astype(np.float32) / np.float32(255))
+
+
+class Learner(Protocol):
+    """A ResNet-18 that learns by AdamW as PyTorch defines it (Loshchilov & Hutter, ICLR 2019), all parameters decaying."""
+
+    def step(self, pixels: Pixels, labels: Labels, learning_rate: float) -> float:
+        """Learn from a batch (n, 96, 96, 3), (n,); the loss before."""
+        ...
+
+    def predict(self, images: npt.NDArray[np.float32]) -> Array:
+        """RGB in [0, 1] (n, 96, 96, 3) → logits (n, 2)."""
+        ...
+
+    def weights(self) -> Weights:
+        """Copies, under torch's names."""
+        ...
+
+    def state(self) -> State:
+        """Everything that the next step depends on."""
+        ...
+
+    def restore(self, state: State) -> None:
+        """Go on from a `state`."""
+        ...
+
+
+META = "meta"
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """path: the file. identity: of the training; a file of another one is none."""
+
+    path: Path
+    identity: str
+
+    def write(self, arrays: State, meta: dict[str, Any]) -> None:
+        """Put this state in the place of the last."""
+        content = json.dumps({"identity": self.identity, **meta})
+        with replacing(self.path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, allow_pickle=False, **{**arrays, META: np.array(content)})
+
+    def read(self) -> tuple[State, dict[str, Any]] | None:
+        """The last state, or None if there is none, it is damaged, or of another training: then training begins anew."""
+        try:
+            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                meta = json.loads(str(archive[META][()]))
+                if meta.get("identity") != self.identity:
+                    return None
+                return {name: archive[name] for name in archive.files if name != META}, meta
+        except (*DAMAGED_NPZ, KeyError):
+            return None
+
+    def remove(self) -> None:
+        """The training is over. A state of another one stays."""
+        if self.read() is not None:
+            self.path.unlink(missing_ok=True)
+        sweep(self.path)
+
+
+@contextmanager
+def bar(shown: bool, total: int) -> Iterator[Callable[[int, str], None]]:
+    """A function (steps done, text) that moves a bar on standard error, or says so now and then on a pipe, or does nothing."""
+    with Progress(Console(stderr=True), silent=not shown, unit="steps") as progress:
+        progress.stage("training", total)
+        begun = False
+
+        def report(steps: int, text: str) -> None:
+            nonlocal begun
+            progress.say(f"training, {text}")
+            (progress.advance if begun else progress.skip)(steps)  # first comes what a stopped training had done
+            begun = True
+
+        yield report
+
 
 LOGGED = (
     *("epoch", "loss", "valid_loss", "valid_auc", "valid_accuracy", "valid_balanced_accuracy"),
@@ -57,7 +166,7 @@ class Plan:
 
 
 @dataclass
-class Progress:
+class Status:
     """Where training is. epoch: whole epochs done; step: batches of the next. score: of the best epoch, counted from 1.
 
     history holds what training was; log, with the seconds that it took, what was seen of it.
@@ -85,14 +194,14 @@ def train(
     state: StateFile,
     log: Path,
     progress: bool = True,
-) -> tuple[Weights, Progress]:
+) -> tuple[Weights, Status]:
     """The weights of the epoch that validates best, by (balanced accuracy, then loss), and how it went.
 
-    judge: the learner's figures on the validation rows. A state of this training is gone on from, at its very step; one is
+    validate: the learner's figures on the validation rows. A state of this training is gone on from, at its very step; one is
     written after every epoch, and within one every `plan.save_seconds`. A last smaller batch is left out, as batch norms would
     see too little. Raises `CrossXAIError` if a loss stops being finite.
     """
-    best, status = _resumed(learner, state) or (learner.weights(), Progress())
+    best, status = _resumed(learner, state) or (learner.weights(), Status())
     if status.epoch or status.step:
         where = f"epoch {status.epoch + 1}, step {status.step + 1}"
         Console(stderr=True).print(f"Going on at {where}, from {state.path.name}", highlight=False)
@@ -109,7 +218,7 @@ def train(
             if (score := (figures["balanced_accuracy"], -figures["loss"])) > status.score:
                 best, status.best_epoch, status.score = learner.weights(), status.epoch + 1, score
             _end_epoch(status, figures, plan, steps, size)
-            _keep(state, learner, best, status)
+            _save_state(state, learner, best, status)
             write_log(log, status)
             report(0, f"epoch {status.epoch}: validation balanced accuracy {figures['balanced_accuracy']:.3f}")
     return best, status
@@ -121,7 +230,7 @@ def _epoch(
     plan: Plan,
     state: StateFile,
     best: Weights,
-    status: Progress,
+    status: Status,
     size: int,
     report: Callable[[int, str], None],
 ) -> None:
@@ -142,28 +251,28 @@ def _epoch(
         now = time.monotonic()
         status.seconds, last = status.seconds + now - last, now
         if now - saved >= plan.save_seconds:
-            _keep(state, learner, best, status)
+            _save_state(state, learner, best, status)
             saved = time.monotonic()
         report(1, f"epoch {status.epoch + 1}/{plan.epochs}  loss {loss:.3f}")
 
 
-def _end_epoch(status: Progress, figures: Metrics, plan: Plan, steps: int, size: int) -> None:
+def _end_epoch(status: Status, figures: Metrics, plan: Plan, steps: int, size: int) -> None:
     loss = status.losses / steps
-    held = {"train_loss": loss, **{f"valid_{name}": value for name, value in figures.items()}}
+    history = {"train_loss": loss, **{f"valid_{name}": value for name, value in figures.items()}}
     status.epoch += 1
-    status.history.append(held)
-    seen = {
+    status.history.append(history)
+    logged = {
         "epoch": status.epoch,
         "loss": loss,
         "learning_rate": plan.rate(status.epoch * steps - 1, plan.epochs * steps),
         "seconds": round(status.seconds, 3),
         "patches_per_second": round(steps * size / status.seconds, 1) if status.seconds else 0.0,
     }
-    status.log.append({name: seen.get(name, held.get(name, math.nan)) for name in LOGGED})
+    status.log.append({name: logged.get(name, history.get(name, math.nan)) for name in LOGGED})
     status.step, status.losses, status.seconds = 0, 0.0, 0.0
 
 
-def write_log(path: Path, status: Progress) -> None:
+def write_log(path: Path, status: Status) -> None:
     """A line per epoch (CSV); seconds and patches per second count validation."""
     lines = io.StringIO()
     writer = csv.DictWriter(lines, LOGGED, lineterminator="\n")
@@ -172,13 +281,13 @@ def write_log(path: Path, status: Progress) -> None:
     write_text(path, lines.getvalue())
 
 
-def _keep(state: StateFile, learner: Learner, best: Weights, status: Progress) -> None:
+def _save_state(state: StateFile, learner: Learner, best: Weights, status: Status) -> None:
     arrays = {f"learner/{name}": values for name, values in learner.state().items()}
     arrays |= {f"best/{name}": values for name, values in best.items()}
     state.write(arrays, {"progress": asdict(status)})
 
 
-def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Progress] | None:
+def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Status] | None:
     content = state.read()
     if content is None:
         return None
@@ -188,5 +297,5 @@ def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Progress] | N
         return {key.removeprefix(name): values for key, values in arrays.items() if key.startswith(name)}
 
     learner.restore(part("learner/"))
-    held = meta["progress"]
-    return part("best/"), Progress(**{**held, "score": tuple(held["score"])})
+    status = meta["progress"]
+    return part("best/"), Status(**{**status, "score": tuple(status["score"])})

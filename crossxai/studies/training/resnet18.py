@@ -5,25 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
+from scipy.special import logsumexp
+from scipy.stats import rankdata
 
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.model import Array
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
 from crossxai.studies.networks.weight_files import IMAGENET, Weights, initial
-from crossxai.studies.pcam.dataset import Augmentation, PatchDataset, PCamIndex
+from crossxai.studies.pcam.dataset import Augmentation, Labels, PatchDataset, PCamIndex
+from crossxai.studies.pcam.reading import PCam
 from crossxai.studies.training import patch_loop
-from crossxai.studies.training.learner import Learner, Rules, StateFile
-from crossxai.studies.training.tasks import figures
+from crossxai.studies.training.patch_loop import Learner, Metrics, Rules, StateFile
 
 RECIPE = 2
 """Raised when the code changes what is trained, so that checkpoints of the old code are not taken for the new."""
+
+Predict = Callable[[npt.NDArray[np.float32]], Array]
 
 PREDICTED = 64
 """Patches at once where nothing is learnt."""
@@ -100,7 +107,7 @@ def fit(
         else nullcontext()
     )
     with waiting:
-        data = {split: held.fingerprint() for split, held in index.items()}
+        data = {split: patches.fingerprint() for split, patches in index.items()}
     identity = _identity(data, settings)
     path, named = Path(out_dir), Path(out_dir).suffix == ".npz"
     if not named:
@@ -145,7 +152,9 @@ def fit(
         "identity": identity,
         "data": data,
         "patches": {split: len(rows[split]) for split in rows},
-        "metrics": {split: figures(learner.predict, held, PREDICTED, workers) for split, held in validated.items()},
+        "metrics": {
+            split: figures(learner.predict, patches, PREDICTED, workers) for split, patches in validated.items()
+        },
         "history": status.history,
         "best_epoch": status.best_epoch,
     }
@@ -169,17 +178,17 @@ def _learner(framework: str, weights: Weights, rules: Rules) -> Learner:
 
 def _identity(data: Mapping[str, str], settings: TrainSettings) -> str:
     """sha256 over everything that the result depends on: data, settings, weights to begin with, recipe."""
-    what: dict[str, Any] = {"recipe": RECIPE, "data": data, "settings": settings.model_dump()}
+    content: dict[str, Any] = {"recipe": RECIPE, "data": data, "settings": settings.model_dump()}
     if settings.weights and settings.weights != IMAGENET:
         try:
             with open(settings.weights, "rb") as file:
-                what["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+                content["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise InvalidFile(
                 f"{settings.weights}: no weights to read there ({error.strerror}); name an .npz of this project or a .pth, "
                 f"or {IMAGENET!r}"
             ) from error
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _finished(path: Path, identity: str, named: bool) -> bool:
@@ -190,3 +199,46 @@ def _finished(path: Path, identity: str, named: bool) -> bool:
         if named:
             raise
         return False
+
+
+def evaluate(predict: Predict, data: Sequence[PCam], batch_size: int = 64) -> dict[str, Metrics]:
+    """Split → n, accuracy, balanced_accuracy, auc (of class 1 against 0) and loss (cross-entropy).
+
+    predict: raw images (n, 96, 96, 3), RGB in [0, 1] → logits (n, 2). What a single class leaves undefined is NaN.
+    """
+    return {part.split: figures(predict, PatchDataset(part), batch_size) for part in data}
+
+
+def figures(predict: Predict, data: PatchDataset, batch_size: int = 64, workers: int = 0) -> Metrics:
+    """The figures of `evaluate` on some rows of a split; workers: threads that read ahead."""
+    parts = (np.arange(start, min(start + batch_size, len(data))) for start in range(0, len(data), batch_size))
+    logits, labels = [], []
+    for pixels, expected in data.batches(parts, workers):
+        logits.append(np.asarray(predict(pixels.astype(np.float32) / np.float32(255))))
+        labels.append(expected)
+    outputs = np.concatenate(logits)
+    if outputs.shape != (len(data), 2):
+        raise InvalidInput(f"predict must give logits ({len(data)}, 2) for {data.data!r}, got {outputs.shape}")
+    return metrics_of(outputs, np.concatenate(labels))
+
+
+def metrics_of(logits: Array, labels: Labels) -> Metrics:
+    """The figures of `evaluate` from logits (n, 2) and labels (n,)."""
+    hit = logits.argmax(axis=1) == labels
+    positive = labels == 1
+    margin = logits[:, 1] - logits[:, 0]
+    losses = logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels]
+    both = bool(positive.any() and not positive.all())
+    return {
+        "n": len(labels),
+        "accuracy": float(hit.mean()),
+        "balanced_accuracy": float((hit[positive].mean() + hit[~positive].mean()) / 2) if both else float("nan"),
+        "auc": _auc(margin, positive) if both else float("nan"),
+        "loss": float(losses.mean()),
+    }
+
+
+def _auc(scores: Array, positive: npt.NDArray[np.bool_]) -> float:
+    """Chance that a positive outscores a negative, ties counting half (Mann–Whitney U)."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    return float((rankdata(scores)[positive].sum() - n * (n + 1) / 2) / (n * m))
