@@ -51,7 +51,7 @@ def wrap(
     name : str
         The name in reports and folders; the network's own if not given.
     modalities : sequence of Modality, optional
-        The inputs in order; told by the network's first layer if not given, and asked for where that does not tell.
+        The inputs in order; by default those of the network's first layer, and required where it does not determine them.
     range : (float, float), optional
         The smallest and largest value of images; (0, 1) unless the network scales by itself.
     standardise : (mean, sd), "imagenet" or mapping, optional
@@ -73,7 +73,7 @@ def wrap(
     Raises
     ------
     InvalidInput
-        Where it cannot be told what the network takes, with what to write.
+        Where the inputs of the network cannot be determined, with what to write.
     """
     return recognition.wrap(
         net, name=name, modalities=modalities, range=range, standardise=standardise, size=size, layout=layout,

@@ -45,7 +45,7 @@ def read(
 
     given: an array or tensor, a picture (PIL), the path of one or of a folder, or a list of these; a tuple or a dict of them for
     several modalities; or a loader or data set of inputs or (inputs, label), of which the first `samples` are taken. layout:
-    "NCHW" if images are channels first; as the model was wrapped, unless said here. checked: whether values outside of the
+    "NCHW" if images are channels first; as the model was wrapped, unless given here. checked: whether values outside of the
     declared range, NaN and infinity are refused.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
@@ -163,7 +163,7 @@ class _Reader:
         return values
 
     def scaled(self, values: npt.NDArray[Any], modality: Modality) -> Array:
-        """Floats in the model's range; 8-bit pictures are put into it, which is said."""
+        """Floats in the model's range; 8-bit pictures are scaled to it, with a note."""
         if values.dtype in (np.float32, np.float64):
             return np.ascontiguousarray(values)
         if modality.spatial and values.dtype == np.uint8 and modality.range not in (None, (0.0, 255.0)):

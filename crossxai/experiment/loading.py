@@ -91,7 +91,7 @@ def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
 def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) -> Explainer:
     """The explainer of an entry; the experiment's seed is its own where it draws and names none.
 
-    The oracle is told the truth that the samples know, or their `mask` of its params, for the samples of its `labels`; without
+    The oracle gets the truth of the samples, or their `mask` of its params, for the samples of its `labels`; without
     samples, names and parameters alone are checked.
     """
     kind = explainers.discover().get(spec.name)
@@ -203,7 +203,7 @@ class LoadedModel:
     """A model ready to be explained, and what the manifest says of it.
 
     mean, sd: of the training set, by modality, per channel or column, as the model takes them; empty if not known. standard:
-    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that told it nothing.
+    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that was noise in training.
     digest: sha256 of the weights; complete: whether it decides the outputs, as a checkpoint's does, while code of a user's own
     may change what is computed with the same weights.
     """

@@ -1,4 +1,4 @@
-"""Job: one model of an experiment, its question, its maps and their scores, each in a file as soon as it is known."""
+"""One model of an experiment: its question, its maps and their scores, each in a file as soon as it is known."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class ModelRun:
         """Metrics that cannot measure this kind of input, tested on one sample without a forward pass."""
         one = self.measured[:1]
         maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
-        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is asked of each explainer's own
+        complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is tested on each explainer's own
         probe = replace(explanation, ids=one.ids, values=maps, extras=complete).attribution(one.modalities)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
@@ -298,7 +298,7 @@ class ModelRun:
 def evaluate_alone(
     label: str, metric: Metric, question: Question, attribution: Attribution, explainer: Explainer, refuse: Refuse
 ) -> Scores:
-    """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it asks again, fails."""
+    """Scores of a metric of the explained question; NaN with the reason where it, or the explainer that it runs again, fails."""
     try:
         return apply_metric(metric, question, attribution, explainer)
     except Exception as error:  # one failure is one row
@@ -314,7 +314,7 @@ def evaluate_stream(
 ) -> list[dict[str, Scores]]:
     """Scores of metrics of the measured question by label, per map, from one stream; NaN with the reason where one fails.
 
-    After a failure the metrics are asked one by one, then the maps, so that the others have their scores.
+    After a failure the metrics run one by one, then the maps, so that the others have their scores.
     """
     try:
         scores = curves.evaluate(question, maps, [*metrics.values()], progress)
@@ -349,19 +349,3 @@ def _hash(values: Any) -> str:
 def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
     """The class explained of each sample, where there are classes."""
     return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}
-
-
-def write_failed(
-    out: Path,
-    model: str,
-    framework: str,
-    ids: tuple[str, ...],
-    explainers: list[tuple[ExplainerSpec, Explainer]],
-    reason: str,
-    check: str,
-) -> None:
-    """A row of the reason for each explainer of a model that could not be asked at all."""
-    for spec, explainer in explainers:
-        about = (model, framework, spec.shown, spec.name, explainer.library, explainer.profile)
-        row = Explanation(*about, plain(dict(spec.params)), ids, status="failed", reason=reason, check=check)
-        write_explanation(out / "explanations" / model / f"{spec.shown}.h5", row)

@@ -41,7 +41,7 @@ EVERY = 30.0
 class Progress:
     """Counts the passes of one stage after the other, such as explaining on one model, and says how much time each has left.
 
-    Time left is the stage's own pace so far, over the passes that are still to come. What a step does before it asks the model
+    Time left is the stage's own pace so far, over the passes that are still to come. What a step does before it calls the model
     for the first time, such as loading a library, is not part of the pace.
     """
 
@@ -80,7 +80,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, cost: int, samples: int, announce: bool = True) -> Iterator[None]:
-        """A step of the stage that costs so many passes, `samples` of them forward, which are counted as models are asked.
+        """A step of the stage that costs so many passes, `samples` of them forward, which are counted as models run.
 
         At the end all of its cost is done, whatever was counted. announce: whether its end is worth a line.
         """
@@ -225,7 +225,7 @@ class Failures:
     def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:
         """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept.
 
-        A model that cannot be asked at all, breaks what answers rely on, or raises has failed, however clear the words are.
+        A model that cannot run, breaks an assumption of explainers, or raises has failed, however clear the message is.
         """
         if "KeyboardInterrupt" in repr(error):  # TensorFlow makes an error of its own of Ctrl-C
             raise KeyboardInterrupt from error

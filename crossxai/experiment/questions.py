@@ -1,4 +1,4 @@
-"""What an experiment asks of one model: the question that is explained, the one that is measured, and both in words."""
+"""The questions of an experiment on one model: the one that is explained, the one that is measured, and both in words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from crossxai.target import Link, Target
 
 
 class Questions(NamedTuple):
-    """What one model is asked. explained: the question of explainers; measured: that of metrics; outputs: the model's on all
+    """The questions on one model. explained: the question of explainers; measured: that of metrics; outputs: the model's on all
     samples, and kind: what they are."""
 
     explained: Question
@@ -32,9 +32,9 @@ class Questions(NamedTuple):
 
 
 def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Questions:
-    """What explainers are asked and what metrics measure about one model, and its outputs.
+    """What explainers explain and metrics measure of one model, and its outputs.
 
-    Tables of a model of ours are asked about in standard units, so that zero, every library's baseline, is the training mean.
+    Tables of our own models are explained in standard units, so that zero, every library's baseline, is the training mean.
     """
     return questions_of_model(experiment.target, samples, loaded, name, experiment.batch_size, experiment.check)
 

@@ -196,7 +196,7 @@ def _experiment(out: Path, folder: Path | None) -> Experiment:
 
 
 def _lost(out: Path, model: str) -> str:
-    """Why a model could not be asked at all in the run, "" if it could."""
+    """Why a model failed as a whole in the run, "" if it did not."""
     entries = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("models", [])
     return next((str(entry.get("failed", "")) for entry in entries if entry.get("name") == model), "")
 

@@ -39,7 +39,7 @@ PAGE = "report.html"
 
 
 class Run:
-    """A finished or stopped comparison: the folder of its files, read when it is asked about.
+    """A finished or stopped comparison: the folder of its files, read when it is used.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
-        self._contents  # noqa: B018 - what is wrong with the files is said now
+        self._contents  # noqa: B018 - damaged files are reported now
 
     @cached_property
     def _contents(self) -> Contents:

@@ -23,11 +23,11 @@ from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import loading
 from crossxai.experiment.loading import LoadedModel, load_model
-from crossxai.experiment.model_run import ModelRun, write_failed
+from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
 from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, ModelSpec
-from crossxai.files import Samples, ours, tasks, writable_folder, write_samples
+from crossxai.files import Explanation, Samples, ours, tasks, writable_folder, write_explanation, write_samples
 from crossxai.files.atomic import write_text
 from crossxai.files.tasks import version
 from crossxai.version import __version__
@@ -169,7 +169,7 @@ def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str
 
 
 def _framework(spec: ModelSpec) -> str:
-    """The framework of a model that could not be explainers; "" where only the model itself knows."""
+    """The framework of a model that could not be loaded; "" where only the model itself knows."""
     return "" if spec.factory or spec.checkpoint == HANDED_OVER else spec.framework
 
 
@@ -181,12 +181,16 @@ def _give_up(
     explainers: list[tuple[ExplainerSpec, Explainer]],
     reason: str,
 ) -> None:
-    """Rows of the reason in place of a model's files."""
+    """A row of the reason for each explainer, in place of the files of a model that failed as a whole."""
     spec = next(m for m in experiment.models if m.name == name)
     predictions = out / "predictions" / f"{name}.h5"
     if ours(predictions):
         predictions.unlink()
-    write_failed(out, name, _framework(spec), samples.ids, explainers, reason, experiment.check)
+    for entry, explainer in explainers:
+        about = (name, _framework(spec), entry.shown, entry.name, explainer.library, explainer.profile)
+        params = tasks.plain(dict(entry.params))
+        row = Explanation(*about, params, samples.ids, status="failed", reason=reason, check=experiment.check)
+        write_explanation(out / "explanations" / name / f"{entry.shown}.h5", row)
 
 
 def _remove_others(out: Path, experiment: Experiment) -> None:

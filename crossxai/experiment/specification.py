@@ -56,7 +56,7 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """source: a registered one (`crossxai.data.sources`), with the `root`, `task` and `split` that it asks for; ours are
+    """source: a registered one (`crossxai.data.sources`), with the `root`, `task` and `split` that it needs; ours are
     "embedded", "pcam" and "medical".
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
@@ -224,7 +224,9 @@ def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
         return Experiment.model_validate(content)
     except ValidationError as error:
         wrong = error.errors()
-        inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}  # without which their list is said to be too short
+        inside = {
+            e["loc"][:1] for e in wrong if len(e["loc"]) > 1
+        }  # without them pydantic would also call their list too short
         lines = [
             f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
             + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")

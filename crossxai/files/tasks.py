@@ -1,6 +1,6 @@
 """What tells one task of a run from another: hashes of samples and metrics; and plan.json, which says what a run sets out to do.
 
-The plan stands in the manifest's place until the run is finished, so that it can be told how far a stopped run came.
+The plan stands in the manifest's place until the run is finished, so that the report knows how far a stopped run came.
 """
 
 from __future__ import annotations
