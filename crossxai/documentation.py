@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 SECTION = re.compile(r"^(Parameters|Notes|References)\n-+\n", re.M)
@@ -118,8 +119,11 @@ class Documented:
         complete(cls)
 
 
-def complete(kind: type) -> None:
-    """Write into a class's docstring its defaults, conventions and paper, and the parameters and notes that it inherits."""
+def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Write into a class's docstring its defaults, conventions and paper, and the parameters and notes that it inherits.
+
+    shared: what parameters mean where a class documents nothing else.
+    """
     own = vars(kind).get("__doc__")
     if not own:
         return
@@ -128,6 +132,7 @@ def complete(kind: type) -> None:
     for base in reversed(kind.__mro__[1:]):
         given |= vars(base).get("_parameters", {})
     given |= parameters(parts.get("Parameters", ""))
+    given |= {name: shared[name] for name in inspect.get_annotations(kind) if name in shared and name not in given}
     inherited = [note for base in kind.__mro__[1:] if (note := vars(base).get("_notes"))]
     profiles = getattr(kind, "profiles", ())
     conventions: Mapping[str, str] = getattr(kind, "conventions", {})

@@ -104,6 +104,7 @@ class Rollout(_Attention):
     summary: ClassVar = "attention of all layers multiplied, whatever the class"
     reference: ClassVar = "Abnar & Zuidema 2020"
     conventions: ClassVar = {"native": "heads averaged, half of each layer bypassed, bilinear resize, no rescale"}
+    least: ClassVar = {"start": 0}
 
     heads: str = "mean"
     residual: float = 0.5
@@ -115,8 +116,6 @@ class Rollout(_Attention):
             raise InvalidInput(f"{self.name}: heads is mean, max or min, got {self.heads!r}")
         if not 0 <= self.residual < 1:
             raise InvalidInput(f"{self.name}: residual needs 0 ≤ residual < 1, got {self.residual}")
-        if self.start < 0:
-            raise InvalidInput(f"{self.name}: start must be at least 0, got {self.start}")
 
     def passes(self, question: Question) -> Passes:
         return 1, 0

@@ -18,13 +18,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Method):
-    """Uniform noise in [0, 1), drawn per sample from its name and the seed.
-
-    Parameters
-    ----------
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
-    """
+    """Uniform noise in [0, 1), drawn per sample from its name and the seed."""
 
     name: ClassVar = "controls.random"
     summary: ClassVar = "random numbers"

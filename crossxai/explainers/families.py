@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,13 +27,10 @@ class PathMethod(Method):
         Where the path starts: one value for every input entry, in raw input units (0 is black).
     """
 
+    least: ClassVar[Mapping[str, float]] = {"steps": 2}
+
     steps: int = 50
     baseline: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 2:
-            raise InvalidInput(f"{self.name}: steps must be at least 2, got {self.steps}")
 
     @property
     def copies(self) -> int:
@@ -90,9 +88,9 @@ class GroupMethod(Method):
         file; see `crossxai.explainers.groups.groups`.
     patch : int, default 16
         Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
-    baseline : float, default 0.0
-        What hidden entries are filled with, in raw input units (0 is black).
     """
+
+    least: ClassVar[Mapping[str, float]] = {"patch": 1}
 
     segmentation: str = "grid"
     patch: int = 16
@@ -101,8 +99,6 @@ class GroupMethod(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_segmentation(self.segmentation, self.name)
-        if self.patch < 1:
-            raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
 
     def group_count(self, question: Question) -> int:
         """How many groups each sample has; `InvalidInput` where that depends on the image."""

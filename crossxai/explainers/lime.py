@@ -41,8 +41,6 @@ class Image(Method):
         Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
     fill : float or None, default None
         What hidden segments are filled with, in raw input units; None is the segment's mean colour (native) or 0 (canonical).
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "lime.image"
@@ -56,6 +54,7 @@ class Image(Method):
         "native": "hidden segments filled with their mean colour, cosine distance, width 0.25, Ridge(1)",
         "canonical": "hidden segments filled with one value, cosine distance, width 0.25, Ridge(1), no feature selection",
     }
+    least: ClassVar = {"samples": 2, "patch": 1}
 
     samples: int = 1000
     segmentation: str = "quickshift"
@@ -65,16 +64,12 @@ class Image(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2:
-            raise InvalidInput(f"{self.name}: samples must be at least 2, got {self.samples}")
         known = ("quickshift", "slic", "felzenszwalb", "grid")
         if self.segmentation not in known and not self.segmentation.endswith(".npz"):
             given = repr(self.segmentation)
             raise InvalidInput(
                 f"{self.name}: segmentation is one of {', '.join(known)}, or a .npz file's path, got {given}"
             )
-        if self.patch < 1:
-            raise InvalidInput(f"{self.name}: patch must be at least 1, got {self.patch}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
@@ -183,8 +178,6 @@ class Tabular(Method):
         The path of a .npy file (rows, columns) of training data, for which lime has no default; "" is none.
     sd : float, default 1.0
         Standard deviation around the sample, in units of the column, or as a share of the modality's declared range.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "lime.tabular"

@@ -21,6 +21,13 @@ from crossxai.porting.graph import Traceable
 from crossxai.process import differentiating, foreign
 from crossxai.question import Question, Rows
 
+SHARED = {
+    "baseline": "float\n    What hidden entries are filled with, in raw input units (0 is black).",
+    "seed": "int\n    Seeds the draws of each sample, together with its name.",
+    "layer": 'str\n    The layer to draw the map at; "" takes the last one with space that the score depends on.',
+}
+"""What parameters of many explainers mean, where a class documents nothing else."""
+
 Passes = tuple[int, int]
 
 FAMILIES = (
@@ -66,6 +73,8 @@ class Method:
     """Whether one call explains all free modalities; others are called once per modality, the rest held fixed."""
     fits: ClassVar[bool] = False
     """Whether it fits a model to the scores of copies, which must be finite for that."""
+    least: ClassVar[Mapping[str, float]] = {"seed": 0}
+    """The smallest values of parameters, beside those of the classes that it derives from."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
 
@@ -76,7 +85,7 @@ class Method:
         name = vars(cls).get("name")
         if isinstance(name, str) and "library" not in vars(cls):
             cls.library = name.partition(".")[0]
-        complete(cls)
+        complete(cls, SHARED)
 
     def __post_init__(self) -> None:
         if self.profile not in self.profiles:
@@ -86,8 +95,12 @@ class Method:
             value = getattr(self, field.name)
             if field.name != "profile" and not _fits(value, hints[field.name]):
                 raise InvalidInput(f"{self.name}: {field.name} is {_words(hints[field.name])}, got {value!r}")
-        if getattr(self, "seed", 0) < 0:
-            raise InvalidInput(f"{self.name}: seed must be at least 0, got {self.seed}")  # type: ignore[attr-defined]
+        bounds = {
+            param: low for base in reversed(type(self).__mro__) for param, low in vars(base).get("least", {}).items()
+        }
+        for param, low in bounds.items():
+            if (value := getattr(self, param, low)) < low:
+                raise InvalidInput(f"{self.name}: {param} must be at least {low}, got {value}")
 
     @property
     def copies(self) -> int:

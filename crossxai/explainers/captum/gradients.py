@@ -133,8 +133,6 @@ class GradientShap(Method):
         Standard deviation of the noise on each copy, in raw input units.
     baseline : float, default 0.0
         Where the line starts, in raw input units (0 is black).
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.gradient_shap"
@@ -189,11 +187,6 @@ class LayerGradCam(Method):
 
     Native: no ReLU, so that it is signed; nearest-neighbour interpolation to the input's size, which is what Captum's own
     `LayerAttribution.interpolate` does. Canonical: ReLU, bilinear resize, no rescale.
-
-    Parameters
-    ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     name: ClassVar = "captum.layer_grad_cam"

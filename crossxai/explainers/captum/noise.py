@@ -34,8 +34,6 @@ class _Tunnel(Method):
         Points on the path of "integrated_gradients".
     baseline : float, default 0.0
         Start of the path of "integrated_gradients", in raw input units.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
 
     Notes
     -----

@@ -200,11 +200,6 @@ class FeaturePermutation(GroupMethod):
     question's other samples has in the same place. Which one is drawn, group by group, from the sample's own name and
     `seed` among the other names in alphabetical order: the map depends on the set of samples alone. Captum does the
     rest, through its `perm_func`. One sample alone is `Unsupported`. The parameter `baseline` has no meaning here.
-
-    Parameters
-    ----------
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.feature_permutation"

@@ -123,11 +123,6 @@ class GuidedGradCam(_Hooked):
 
     Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does. Native: per channel. Canonical: summed
     over channels.
-
-    Parameters
-    ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     name: ClassVar = "captum.guided_grad_cam"

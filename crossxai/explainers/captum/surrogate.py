@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room, seed_of
 from crossxai.explainers.families import GroupMethod
 from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
@@ -29,22 +29,15 @@ class _Fitted(GroupMethod):
     ----------
     samples : int, default 25
         How often groups are drawn to be shown or hidden.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     needs: ClassVar = "scores"
     fits: ClassVar = True
     joint: ClassVar = True
-    fewest: ClassVar[int] = 2
+    least: ClassVar[Mapping[str, float]] = {"samples": 2}
 
     samples: int = 25
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < self.fewest:
-            raise InvalidInput(f"{self.name}: samples must be at least {self.fewest}, got {self.samples}")
 
     def _fit(self, method: Any, question: Question, row: int, samples: int) -> npt.NDArray[np.float32]:
         """Captum's weights of one sample's groups."""
@@ -147,7 +140,7 @@ class KernelShap(_Fitted):
         "native": "everything and nothing weigh 1e6",
         "canonical": "everything and nothing are constraints",
     }
-    fewest: ClassVar[int] = 3
+    least: ClassVar = {"samples": 3}
 
     def passes(self, question: Question) -> Passes:
         return self.samples + (2 if self.profile == "canonical" else 0), 0
@@ -192,8 +185,6 @@ class ShapleyValueSampling(GroupMethod):
     ----------
     samples : int, default 25
         Random orders.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "captum.shapley_value_sampling"
@@ -203,14 +194,10 @@ class ShapleyValueSampling(GroupMethod):
     reference: ClassVar = "Castro et al. 2009"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
     joint: ClassVar = True
+    least: ClassVar = {"samples": 1}
 
     samples: int = 25
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1:
-            raise InvalidInput(f"{self.name}: samples must be at least 1, got {self.samples}")
 
     def passes(self, question: Question) -> Passes:
         return 1 + self.samples * self.group_count(question), 0

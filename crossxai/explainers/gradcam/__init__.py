@@ -33,13 +33,7 @@ SIGNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CamMethod(Method):
-    """What class activation maps share.
-
-    Parameters
-    ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
-    """
+    """What class activation maps share."""
 
     needs: ClassVar[Needs] = "layers"
     family: ClassVar = "activation map"

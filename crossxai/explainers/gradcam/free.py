@@ -131,8 +131,6 @@ class RandomCAM(_Drawing):
     ----------
     eigen_smooth : bool, default False
         As of Grad-CAM.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "gradcam.randomcam"

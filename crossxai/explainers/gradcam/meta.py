@@ -179,13 +179,9 @@ class SESS(SmoothCam):
     profiles: ClassVar = NATIVE
     cam: ClassVar = "SESS"
     conventions: ClassVar = {"native": "averaged over windows, blurred, rescaled to [0, 1]"}
+    least: ClassVar = {"sizes": 1}
 
     sizes: int = 12
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sizes < 1:
-            raise InvalidInput(f"{self.name}: sizes must be at least 1, got {self.sizes}")
 
     def passes(self, question: Question) -> Passes:
         side = question.values[0].shape[1]

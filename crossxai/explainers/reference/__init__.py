@@ -108,8 +108,6 @@ class SmoothGrad(Referee):
         Noisy copies of each sample.
     sd : float, default 0.15
         Of the Gaussian noise, as a share of the modality's declared range, which counts as 1 where none is declared.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.smooth_grad"
@@ -151,11 +149,6 @@ class GradCAM(Referee):
     """ReLU of a layer's activation, channels weighted by their mean gradient (Selvaraju et al. 2017, eq. 1 and 2).
 
     The map is resized bilinearly, with half-pixel centres, and not rescaled.
-
-    Parameters
-    ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
     """
 
     name: ClassVar = "reference.gradcam"

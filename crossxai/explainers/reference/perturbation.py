@@ -96,10 +96,6 @@ class Rise(Referee):
         Cells of a mask along each side.
     keep : float, default 0.5
         Probability of a cell to be shown, between 0 and 1.
-    baseline : float, default 0.0
-        What hidden entries are filled with, in raw input units (0 is black).
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.rise"
@@ -199,8 +195,6 @@ class Lime(_Groups):
     ----------
     samples : int, default 1000
         Perturbed copies of each sample.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.lime"
@@ -212,15 +206,11 @@ class Lime(_Groups):
     conventions: ClassVar = {
         "canonical": "cosine distance of binary samples, kernel exp(-d²/2w²) with w = 0.25, Ridge(1)"
     }
+    least: ClassVar = {"samples": 2}
 
     segmentation: str = "quickshift"
     samples: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 2:
-            raise InvalidInput(f"{self.name}: samples must be at least 2, got {self.samples}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
@@ -301,8 +291,6 @@ class KernelShap(_Groups):
     ----------
     samples : int, default 1000
         Coalitions drawn, beside everything and nothing.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "reference.kernel_shap"
@@ -311,14 +299,10 @@ class KernelShap(_Groups):
     family: ClassVar = "Shapley"
     reference: ClassVar = "Lundberg & Lee 2017"
     conventions: ClassVar = {"canonical": "coalitions drawn from the Shapley kernel, both ends met exactly"}
+    least: ClassVar = {"samples": 1}
 
     samples: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1:
-            raise InvalidInput(f"{self.name}: samples must be at least 1, got {self.samples}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples + 2, 0

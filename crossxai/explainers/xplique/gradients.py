@@ -106,13 +106,9 @@ class ForGrad(XpliqueMethod):
     needs: ClassVar = "gradients"
     kinds: ClassVar = ("image",)
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    least: ClassVar = {"sigma": 1}
 
     sigma: int = 15
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sigma < 1:
-            raise InvalidInput(f"{self.name}: sigma must be at least 1, got {self.sigma}")
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
@@ -139,8 +135,6 @@ class _Noisy(XpliqueMethod):
     sd : float, default 0.2
         Of the noise: absolute, in raw input units (native), or a share of the modality's declared range (canonical; of 1 without
         one).
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
 
     Notes
     -----

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.attribution import Needs, Profile
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.twins import KerasTwinScores
@@ -26,13 +26,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Cam(XpliqueMethod):
-    """What Xplique's activation maps share.
-
-    Parameters
-    ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
-    """
+    """What Xplique's activation maps share."""
 
     family: ClassVar = "activation map"
     kinds: ClassVar = ("image",)
@@ -132,14 +126,10 @@ class FEM(XpliqueMethod):
     kinds: ClassVar = ("image",)
     needs: ClassVar = "layers"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
+    least: ClassVar = {"k": 0}
 
     layer: str = ""
     k: float = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.k < 0:
-            raise InvalidInput(f"{self.name}: k must be at least 0, got {self.k}")
 
     def passes(self, question: Question) -> Passes:
         return 1, 0

@@ -93,10 +93,6 @@ class Rise(XpliqueMethod):
         Cells of a mask along each side.
     keep : float, default 0.5
         Probability of a cell to be shown, between 0 and 1.
-    baseline : float, default 0.0
-        What hidden entries are filled with, in raw input units (0 is black).
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     name: ClassVar = "xplique.rise"

@@ -35,8 +35,6 @@ class _Surrogate(XpliqueMethod):
     fill : float or None, default None
         What hidden groups are filled with, in raw input units. None is natively Xplique's grey for three channels, which is the
         middle of the declared range (0.5 where none is declared), else 0; canonically 0.
-    seed : int, default 0
-        Seeds the draws of each sample, together with its name.
     """
 
     needs: ClassVar[Needs] = "scores"
