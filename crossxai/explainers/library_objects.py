@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,13 +19,13 @@ from crossxai.explainers.native import (
     layers_left_alone,
     left_alone,
     patched,
+    quiet,
     seeded,
     standardised,
     tensor,
     torch_network,
 )
 from crossxai.model import Array
-from crossxai.process import ALONE
 from crossxai.question import Question
 
 
@@ -80,7 +77,7 @@ class _OnTorch(_Object):
             )
         labels, scores, network = class_labels(question, self.name), question.score(), torch_network(question)
         maps, extras = [], []
-        with left_alone(network), _quiet():
+        with left_alone(network), quiet():
             method, options = self.build(network, question, dict(self.options))
             own = getattr(method, self.forward)
             if self.differentiates(method):
@@ -142,14 +139,6 @@ def _layer(question: Question, name: str) -> Any:
     if name not in layers:
         raise UnknownName(f"layer of model {question.model.name!r}", name, layers)
     return layers[name]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Captum's reminders that it is about to set hooks."""
-    with ALONE, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
-        yield
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

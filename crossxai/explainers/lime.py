@@ -25,9 +25,7 @@ Labels = npt.NDArray[np.int64]
 class Image(Method):
     """Weights of a linear model over segments that are shown or hidden (Ribeiro et al. 2016), painted on the segments.
 
-    Native: the library's quickshift(4, 200, 0.2), 1000 samples, hidden segments filled with their own mean colour, cosine
-    distance of the binary samples, width 0.25, Ridge(1). Canonical: the same distance, kernel and regression, segments and
-    binary samples that depend on the sample's name and the seed alone, no feature selection. lime itself takes 1 or 3 channels;
+    Canonically segments and binary samples depend on the sample's name and the seed alone. lime itself takes 1 or 3 channels;
     with other numbers its segmentation and its mean colours, which know three, are ours for all. The extra `r2` (n,) is the
     weighted fit of the linear model.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -216,4 +217,12 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.seed(seed % 2**32)  # noqa: NPY002 - the generator that libraries draw from
         if torch is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch other devices' generators too
+        yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Captum's reminders that it is about to set hooks."""
+    with ALONE, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
         yield

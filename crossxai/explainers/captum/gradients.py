@@ -19,7 +19,7 @@ QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_ri
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency(Method):
-    """|d score / d input| (Simonyan et al. 2013). Native: per channel. Canonical: largest over channels."""
+    """|d score / d input| (Simonyan et al. 2013)."""
 
     name: ClassVar = "captum.saliency"
     summary: ClassVar = "absolute gradient"
@@ -42,7 +42,7 @@ class Saliency(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class InputXGradient(Method):
-    """Input · gradient (Shrikumar et al. 2016), signed. Native: per channel. Canonical: summed over channels."""
+    """Input · gradient (Shrikumar et al. 2016), signed."""
 
     name: ClassVar = "captum.input_x_gradient"
     summary: ClassVar = "input times gradient"
@@ -61,9 +61,8 @@ class InputXGradient(Method):
 class IntegratedGradients(PathMethod):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
-    Native: Gauss-Legendre quadrature, per channel. Canonical: the trapezoid rule on `steps` points from 0 to 1, summed over
-    channels. The extra `completeness_gap` (n,) says how far the map is from adding up. However many the steps, about four
-    batches of copies exist at once.
+    The extra `completeness_gap` (n,) says how far the map is from adding up. However many the steps, about four batches of
+    copies exist at once.
 
     Parameters
     ----------
@@ -123,7 +122,6 @@ class GradientShap(Method):
 
     Captum asks for a distribution of baselines and has no default; ours is one constant. Captum draws the points on the line
     from NumPy's global generator and the noise from torch's: both are seeded for each sample by its name and `seed`.
-    Native: per channel. Canonical: the same draws, summed over channels.
 
     Parameters
     ----------
@@ -185,8 +183,7 @@ class GradientShap(Method):
 class LayerGradCam(Method):
     """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at a layer.
 
-    Native: no ReLU, so that it is signed; nearest-neighbour interpolation to the input's size, which is what Captum's own
-    `LayerAttribution.interpolate` does. Canonical: ReLU, bilinear resize, no rescale.
+    The native map is signed, and enlarged by Captum's own `LayerAttribution.interpolate`.
     """
 
     name: ClassVar = "captum.layer_grad_cam"

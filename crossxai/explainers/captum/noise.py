@@ -37,8 +37,7 @@ class _Tunnel(Method):
 
     Notes
     -----
-    Native: Captum's defaults, over absolute gradients, per channel; torch draws the noise, seeded for each sample. Canonical:
-    signed gradients, the noise of `crossxai.explainers.families`, the statistic per channel and then summed over channels.
+    Natively torch draws the noise, seeded for each sample; canonically `crossxai.explainers.families` does.
     """
 
     needs: ClassVar = "gradients"

@@ -91,8 +91,8 @@ class FeatureAblation(GroupMethod):
     """Drop of the score when one group of entries at a time is replaced by `baseline`; groups are counted through all
     modalities at once.
 
-    Captum's default takes every number alone (segmentation "scalars"), one pass per number; ours is a grid of 16 × 16
-    squares and single columns. Native and canonical are the same: the drop, painted on the group.
+    Captum's default takes every number alone (segmentation "scalars"), one pass per number; ours is a grid of 16 × 16 squares
+    and single columns.
     """
 
     name: ClassVar = "captum.feature_ablation"

@@ -6,9 +6,7 @@ without a word. The extra `twin_gap` (n,) of every map here is |score of the twi
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,24 +22,16 @@ from crossxai.explainers.captum.rules import (
     split_shared_activations,
 )
 from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.native import quiet
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
-from crossxai.process import ALONE
 from crossxai.question import Question, Rows
 
 COMMON = {"native": "per channel", "canonical": "summed over channels"}
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Captum's reminder, at every call, that it is about to set hooks."""
-    with ALONE, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\s*Setting (forward, )?backward", category=UserWarning)
-        yield
-
-
 def _attribute(method: Any, twin: TorchTwinScores, rows: Rows, **options: Any) -> Any:
-    with _quiet():
+    with quiet():
         return method.attribute(twin.inputs(rows), additional_forward_args=(twin.rows(rows),), **options)
 
 
@@ -62,7 +52,7 @@ def _in_pieces(
 
 @dataclass(frozen=True, kw_only=True)
 class _Hooked(Method):
-    """What methods on a twin share. Native: per channel. Canonical: signed, summed over channels."""
+    """What methods on a twin share."""
 
     needs: ClassVar = "module"
     family: ClassVar = "propagation"
@@ -84,45 +74,47 @@ class _Hooked(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedBackprop(_Hooked):
-    """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014).
+class _Guided(_Hooked):
+    """What methods share that change the gradient at ReLUs.
 
-    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be
-    the plain gradient. ReLU6 counts as a ReLU.
+    Notes
+    -----
+    A network without a ReLU is `Unsupported`, since the map would be the plain gradient. ReLU6 counts as a ReLU.
     """
+
+    kind: ClassVar[str]
+    """Captum's class."""
+
+    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
+        hookable_relus(twin, self.name)
+        return getattr(library, self.kind)(twin.module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidedBackprop(_Guided):
+    """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014)."""
 
     name: ClassVar = "captum.guided_backprop"
     summary: ClassVar = "gradient through positive paths"
     reference: ClassVar = "Springenberg et al. 2014"
-
-    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
-        hookable_relus(twin, self.name)
-        return library.GuidedBackprop(twin.module)
+    kind: ClassVar = "GuidedBackprop"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deconvolution(_Hooked):
-    """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014).
-
-    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be
-    the plain gradient. ReLU6 counts as a ReLU.
-    """
+class Deconvolution(_Guided):
+    """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014)."""
 
     name: ClassVar = "captum.deconvolution"
     summary: ClassVar = "gradient with ReLUs applied backwards"
     reference: ClassVar = "Zeiler & Fergus 2014"
-
-    def _method(self, library: Any, twin: TorchTwinScores) -> Any:
-        hookable_relus(twin, self.name)
-        return library.Deconvolution(twin.module)
+    kind: ClassVar = "Deconvolution"
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuidedGradCam(_Hooked):
     """Guided backpropagation times Grad-CAM at a layer (Selvaraju et al. 2017, section 3.2).
 
-    Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does. Native: per channel. Canonical: summed
-    over channels.
+    Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does.
     """
 
     name: ClassVar = "captum.guided_grad_cam"
@@ -154,10 +146,10 @@ class DeepLift(_Hooked):
     of any other activation without a word; ReLU6, GELU and SiLU get its Rescale rule here. Captum's rules for softmax and
     max-pooling mix the samples of a batch, so each sample is explained alone.
 
-    Native: per channel. Canonical: summed over channels, and mended so that contributions add up: the rule for max-pooling
-    holds directly after an activation too (where Captum's gets lost) and counts overlapping windows all (Captum keeps one of
-    them), and a softmax is not centred. The extra `completeness_gap` (n,) is the sum of the map minus score(input) -
-    score(baseline); a product of two activations leaves one in either profile.
+    The canonical profile is mended so that contributions add up: the rule for max-pooling holds directly after an activation
+    too (where Captum's gets lost) and counts overlapping windows all (Captum keeps one of them), and a softmax is not centred.
+    The extra `completeness_gap` (n,) is the sum of the map minus score(input) - score(baseline); a product of two activations
+    leaves one in either profile.
 
     Parameters
     ----------
@@ -250,7 +242,7 @@ class Lrp(_Hooked):
     (standardising, flattening, padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax
     and sigmoid of the target included, pass relevance unchanged; a product shares it equally between its factors. The extra
     `completeness_gap` (n,) is the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map
-    is w · x. Native: per channel. Canonical: summed over channels.
+    is w · x.
 
     Parameters
     ----------

@@ -71,9 +71,8 @@ class _Fitted(GroupMethod):
 class Lime(_Fitted):
     """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
-    Native: Captum's 25 samples, cosine distance of the inputs, kernel exp(-d² / 2) and Lasso(0.01), which is often zero
-    everywhere. Canonical: binary samples whose first shows everything, cosine distance of the binary samples, kernel
-    exp(-d² / 2w²) with w = 0.25, Ridge(1). Captum fits in float32.
+    The native Lasso is often zero everywhere. The kernel is exp(-d² / 2w²), and the first of the canonical samples shows
+    everything. Captum fits in float32.
     """
 
     name: ClassVar = "captum.lime"
@@ -126,10 +125,9 @@ def _given(shown: npt.NDArray[np.int64]) -> Any:
 class KernelShap(_Fitted):
     """Shapley values by a weighted regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
-    Native: Captum's 25 samples, the first showing everything and the second nothing, both with weight 1e6, the rest drawn
-    by the Shapley kernel. Canonical: `samples` coalitions of `crossxai.explainers.groups`, the weights of everything and
-    nothing exactly infinite, so that the values add up to score(input) - score(baseline); two more passes for those. Fewer
-    coalitions than groups leave values open: the smallest ones that add up are given. Scores reach the fit in float32.
+    Coalitions are drawn from the Shapley kernel; natively Captum's `samples` begin with everything and nothing. Canonically
+    these come in addition, and the values add up to score(input) - score(baseline). Fewer coalitions than groups leave values
+    open: the smallest ones that add up are given. Scores reach the fit in float32.
     """
 
     name: ClassVar = "captum.kernel_shap"
@@ -178,8 +176,8 @@ class _Constrained:
 class ShapleyValueSampling(GroupMethod):
     """Shapley values of groups by adding them in random orders (Castro et al. 2009; Štrumbelj & Kononenko 2010).
 
-    Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add
-    up to score(input) - score(baseline) exactly. Native and canonical would be the same. Captum computes in float32.
+    Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add up
+    to score(input) - score(baseline) exactly. Captum computes in float32.
 
     Parameters
     ----------

@@ -235,10 +235,7 @@ class LayerCAM(SmoothCam):
 
 @dataclass(frozen=True, kw_only=True)
 class EigenGradCAM(CamMethod):
-    """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off.
-
-    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
-    """
+    """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off."""
 
     name: ClassVar = "gradcam.eigengradcam"
     summary: ClassVar = "first principal component of activations times gradients"

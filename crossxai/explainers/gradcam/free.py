@@ -19,10 +19,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class EigenCAM(CamMethod):
-    """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target.
-
-    Natively rounding decides the sign; canonical turns it so that the largest value is positive.
-    """
+    """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target."""
 
     name: ClassVar = "gradcam.eigencam"
     summary: ClassVar = "first principal component of the activations"
@@ -90,8 +87,7 @@ class KPCACAM(_Drawing):
 class FEM(CamMethod):
     """Where channels are well above their mean (Fuad et al. 2020), whatever the target.
 
-    Native: activations weighted by the share of such places, ReLU. Canonical, the paper: the places themselves (1 or 0),
-    weighted by the channel's mean activation.
+    The canonical profile is the paper's.
 
     Parameters
     ----------
@@ -183,9 +179,8 @@ class _PerChannel(SmoothCam):
 class ScoreCAM(_PerChannel):
     """Score-CAM (Wang et al. 2020): channels weighted by the softmax of the scores of the image seen through each.
 
-    A channel, resized to the image and rescaled to [0, 1], dims the raw image towards 0, black. The paper subtracts the
-    score of a baseline, which the softmax takes away again. Native resizes those masks with corners aligned; canonical as
-    everything else is resized.
+    A channel, resized to the image and rescaled to [0, 1], dims the raw image towards 0, black. The paper subtracts the score
+    of a baseline, which the softmax takes away again.
     """
 
     name: ClassVar = "gradcam.scorecam"
@@ -229,9 +224,8 @@ class AblationCAM(_PerChannel):
     """Ablation-CAM (Desai & Ramaswamy 2020, eq. 3): channels weighted by the drop of the score without them, relative to the
     score, whose sign turns the map.
 
-    Native: a channel is set to 0 if the smallest activation of the sample is exactly 0, otherwise to 1e7 below the smallest
-    of the batch of 32 copies, in which earlier copies are already ablated, so that the value falls from channel to channel.
-    Canonical, the paper: set to 0.
+    Native: a channel is set to 0 if the smallest activation of the sample is exactly 0, otherwise to 1e7 below the smallest of
+    the batch of 32 copies, in which earlier copies are already ablated, so that the value falls from channel to channel.
     """
 
     name: ClassVar = "gradcam.ablationcam"

@@ -147,8 +147,8 @@ class ShapleyCAM(_TwinCam):
 class GuidedBackprop(Method):
     """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014), one image at a time.
 
-    Native: per channel. Canonical: summed over channels. A network without a ReLU is `Unsupported`, since the map would be the
-    plain gradient; the library leaves ReLU6 as it is. It also leaves one shared ReLU behind, in the twin and not in the model.
+    A network without a ReLU is `Unsupported`, since the map would be the plain gradient; the library leaves ReLU6 as it is. It
+    also leaves one shared ReLU behind, in the twin and not in the model.
     """
 
     name: ClassVar = "gradcam.guided_backprop"

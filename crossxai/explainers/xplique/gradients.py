@@ -19,7 +19,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class Saliency(XpliqueMethod):
-    """|d score / d input|, largest over channels (Simonyan et al. 2013); native and canonical agree."""
+    """|d score / d input|, largest over channels (Simonyan et al. 2013)."""
 
     name: ClassVar = "xplique.saliency"
     summary: ClassVar = "absolute gradient"
@@ -35,7 +35,7 @@ class Saliency(XpliqueMethod):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientInput(XpliqueMethod):
-    """Gradient · input (Shrikumar et al. 2016), signed. Native: mean over channels. Canonical: sum over channels."""
+    """Gradient · input (Shrikumar et al. 2016), signed."""
 
     name: ClassVar = "xplique.gradient_input"
     summary: ClassVar = "gradient times input"
@@ -54,10 +54,9 @@ class GradientInput(XpliqueMethod):
 class IntegratedGradients(PathMethod, XpliqueMethod):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), trapezoid rule, signed.
 
-    Native: mean over channels. Canonical: sum over channels, so that completeness holds. The extra `completeness_gap` (n,)
-    says how far the map, summed over channels, is from adding up. Xplique holds a whole path at once: `steps` copies of a
-    sample and their gradients, of several samples together only as long as 4 · batch_size copies suffice; it asks for at most
-    so many gradients at a time.
+    The extra `completeness_gap` (n,) says how far the map, summed over channels, is from adding up. Xplique holds a whole path
+    at once: `steps` copies of a sample and their gradients, of several samples together only as long as 4 · batch_size copies
+    suffice; it asks for at most so many gradients at a time.
     """
 
     name: ClassVar = "xplique.integrated_gradients"
@@ -198,10 +197,7 @@ class _Draws:
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothGrad(_Noisy):
-    """Mean gradient under Gaussian noise (Smilkov et al. 2017), signed.
-
-    Native: sd 0.2, mean over channels. Canonical: sd a fraction of the declared range, summed over channels.
-    """
+    """Mean gradient under Gaussian noise (Smilkov et al. 2017), signed."""
 
     name: ClassVar = "xplique.smooth_grad"
     summary: ClassVar = "mean gradient under noise"
@@ -215,10 +211,7 @@ class SmoothGrad(_Noisy):
 
 @dataclass(frozen=True, kw_only=True)
 class SquareGrad(_Noisy):
-    """Mean squared gradient under Gaussian noise (Hooker et al. 2019).
-
-    Native: sd 0.2, mean over channels. Canonical: sd a fraction of the declared range, summed over channels.
-    """
+    """Mean squared gradient under Gaussian noise (Hooker et al. 2019)."""
 
     name: ClassVar = "xplique.square_grad"
     summary: ClassVar = "mean squared gradient under noise"
@@ -232,11 +225,7 @@ class SquareGrad(_Noisy):
 
 @dataclass(frozen=True, kw_only=True)
 class VarGrad(_Noisy):
-    """Variance of the gradient under Gaussian noise (Adebayo et al. 2018).
-
-    Native: sd 0.2, the unbiased variance (over samples - 1), mean over channels. Canonical: sd a fraction of the declared
-    range, the population variance (over samples), summed over channels.
-    """
+    """Variance of the gradient under Gaussian noise (Adebayo et al. 2018)."""
 
     name: ClassVar = "xplique.var_grad"
     summary: ClassVar = "variance of the gradient under noise"

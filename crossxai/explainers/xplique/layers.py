@@ -67,7 +67,7 @@ class _Cam(XpliqueMethod):
 class GradCAM(_Cam):
     """Grad-CAM (Selvaraju et al. 2017).
 
-    Native: ReLU, bicubic resize (which can undershoot below zero), no rescale. Canonical: ReLU, bilinear resize, no rescale.
+    The bicubic resize can undershoot below zero.
     """
 
     name: ClassVar = "xplique.gradcam"
@@ -84,8 +84,7 @@ class GradCAM(_Cam):
 class GradCAMPlusPlus(_Cam):
     """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
 
-    Native: means over space where the paper sums (in the denominator the mean activation, so other weights and not another
-    scale), ReLU, bicubic resize, no rescale. Canonical: the paper's sums, ReLU, bilinear resize, no rescale.
+    Natively the denominator has the mean activation where the paper has the sum: other weights, not another scale.
     """
 
     name: ClassVar = "xplique.gradcam_plus_plus"
@@ -160,9 +159,9 @@ class _Rewritten(XpliqueMethod):
 
     Notes
     -----
-    Native: mean over channels. Canonical: summed over channels. The extra `twin_gap` (n,) is |score of the rewritten twin - score
-    of the model|. A network without a ReLU is `Unsupported`, since the map would be the plain gradient. ReLU6 counts as a ReLU
-    (guided, Xplique lets gradients through above 6 too); no other activation does.
+    The extra `twin_gap` (n,) is |score of the rewritten twin - score of the model|. A network without a ReLU is `Unsupported`,
+    since the map would be the plain gradient. ReLU6 counts as a ReLU (guided, Xplique lets gradients through above 6 too); no
+    other activation does.
     """
 
     family: ClassVar = "propagation"

@@ -139,9 +139,8 @@ class _Surrogate(XpliqueMethod):
 class Lime(_Surrogate):
     """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
-    Native: Xplique's 150 samples, euclidean distance of the inputs, kernel exp(-d² / w²) with w = 45 times the width of the
-    declared range, Ridge(2). Canonical: binary samples whose first shows everything, cosine distance of the binary samples,
-    kernel exp(-d² / 2w²) with w = 0.25, Ridge(1). The extra `r2` (n,) is the weighted fit of the linear model.
+    The native kernel is exp(-d² / w²), w in units of the width of the declared range, the canonical one exp(-d² / 2w²); the
+    first of the canonical samples shows everything. The extra `r2` (n,) is the weighted fit of the linear model.
     """
 
     name: ClassVar = "xplique.lime"
@@ -198,10 +197,9 @@ def _binary_cosine(_image: Any, shown: Any, _copies: Any) -> Any:
 class KernelShap(_Surrogate):
     """Shapley values by a regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
-    Native: Xplique's 800 coalitions drawn by the Shapley kernel and a free intercept: nothing ties the values to the scores
-    of everything and of nothing, so they do not add up. Canonical: these two are scored too (two more passes) and hold
-    exactly, in place of Xplique's linear regression; the values add up to score(input) - score(fill). Fewer coalitions than
-    groups leave values open: the smallest ones that add up are given.
+    Natively nothing ties the values to the scores of everything and of nothing, so they do not add up. Canonically these two
+    are scored too, and the values add up to score(input) - score(fill). Fewer coalitions than groups leave values open: the
+    smallest ones that add up are given.
     """
 
     name: ClassVar = "xplique.kernel_shap"
