@@ -5,16 +5,7 @@ import torchvision
 
 import crossxai as xai
 
-names = (
-    "astronaut",
-    "chelsea",
-    "coffee",
-    "rocket",
-    "retina",
-    "hubble_deep_field",
-    "immunohistochemistry",
-    "colorwheel",
-)
+names = ["astronaut", "cat", "coffee", "rocket", "retina", "hubble_deep_field", "immunohistochemistry", "colorwheel"]
 net = torchvision.models.mobilenet_v3_small(weights=None).eval()  # weights="DEFAULT" for those trained on ImageNet
 model = xai.wrap(net, standardise="imagenet", size=96)
 images = [getattr(photographs, name)() for name in names]
