@@ -17,7 +17,7 @@ from experiments import crossxai, toml
 from crossxai import InvalidFile, InvalidInput
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
-from crossxai.report import analysis, comparison, place_cards, places, shortcuts
+from crossxai.report import analysis, comparison, places, shortcuts
 from crossxai.report.contents import find
 from crossxai.report.places import CENTRE
 from crossxai.report.run import Run, load
@@ -148,12 +148,7 @@ def test_the_numbers_are_those_of_the_maps(told: Run) -> None:
     for metric in ("centre_share", "pointing", "mask_share"):
         assert (np.isnan(scores[metric].value) == negative).all(), metric
     np.testing.assert_allclose(scores["pointing"].extras["area_share"][~negative], 1 / 9)
-    assert (
-        place_cards.sections(told, [where])[0]
-        .models[0]
-        .sentences[0]
-        .startswith("Tumour samples: most into the top left")
-    )
+    assert where.sentences(told.models[0])[0].startswith("Tumour samples: most into the top left")
 
 
 def test_agreement_of_explainers_samples_and_controls_is_needed(told: Run, monkeypatch: pytest.MonkeyPatch) -> None:

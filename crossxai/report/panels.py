@@ -1,4 +1,4 @@
-"""Panels of the page: mean curves, one panel per library, and matrices of agreement as tables of coloured numbers."""
+"""Panels of the page: mean curves, one panel per library, mean maps, and matrices of agreement as tables of coloured numbers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from crossxai.report import words
 from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
+from crossxai.report.places import Place
 from crossxai.report.plots import pictures, style
 from crossxai.report.run import CONTROLS, RANDOM, Run
 
+SMALLEST = 48  # mean maps are shown small, and need no more pixels
 RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits
 
 
@@ -190,3 +192,11 @@ def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -
     text = words.number(value, 2)
     text = text.replace("0.", ".", 1) if text.lstrip(words.MINUS).startswith("0.") else text
     return Entry(text, shade, "#ffffff" if dark else "#111827", f"{where}: {words.number(value, 3)}", diagonal)
+
+
+def mean_map(place: Place) -> str:
+    """A mean map as a picture of at most about SMALLEST pixels a side, by averaging."""
+    step = max(1, min(place.mean.shape) // SMALLEST)
+    height, width = (side // step * step for side in place.mean.shape)
+    small = place.mean[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+    return pictures.heat(small, *style.limits(small, False), False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from crossxai.files import Explanation
 from crossxai.model import Modality
 from crossxai.report.comparison import ordering
 from crossxai.report.run import Run, is_control, ok
+from crossxai.report.wording import Fact, write
 
 Numbers = npt.NDArray[np.float64]
 
@@ -25,6 +26,7 @@ NAMES = ("top left", "top", "top right", "left", "centre", "right", "bottom left
 CENTRE = NAMES.index("centre")
 RIM = 24
 """The border's width is the shorter side over this: 4 pixels of 96."""
+PLAIN = 1.5  # a tile that gets less than this many times its area is not where an explainer looks
 MOST_CLASSES = 4  # with more, a picture of each would be a page of its own: all samples together
 
 
@@ -78,16 +80,63 @@ class Places:
     area: Numbers
     rim: int
     border: float
-    found: tuple[Place, ...]
+    every: tuple[Place, ...]
+
+    @property
+    def tile_size(self) -> str:
+        """The size of the largest tiles."""
+        return f"{-(-self.height // GRID)} × {-(-self.width // GRID)}"
 
     def of(self, model: str, group: str) -> list[Place]:
         """One model's places of one group, in the run's order: controls last."""
-        return [p for p in self.found if p.model == model and p.group.name == group]
+        return [p for p in self.every if p.model == model and p.group.name == group]
+
+    def cards(self, model: str) -> dict[str, list[Place]]:
+        """Label → one model's places by group, in the run's order."""
+        cards: dict[str, list[Place]] = {}
+        for place in (p for p in self.every if p.model == model):
+            cards.setdefault(place.label, []).append(place)
+        return cards
+
+    def sentences(self, model: str) -> tuple[str, ...]:
+        """Per class: which explainers put most into which ninth; those that put clearly more into none, too."""
+        leading = {g.name: ninths for g in self.groups if (ninths := self._leading(model, g.name))}
+        return write(LeadingNinths(models=(model,), groups=leading)).points
+
+    def _leading(self, model: str, group: str) -> list[Ninth]:
+        by: dict[int | None, list[Place]] = {}
+        for p in (p for p in self.of(model, group) if not p.control):
+            tile = int((p.shares / self.area).argmax())
+            by.setdefault(tile if p.shares[tile] >= PLAIN * self.area[tile] else None, []).append(p)
+        ninths = []
+        for number, members in sorted(by.items(), key=lambda item: (item[0] is None, -len(item[1]))):
+            shares = [math.nan] if number is None else [float(p.shares[number]) for p in members]
+            name = "" if number is None else NAMES[number]
+            ninths.append(Ninth(name, min(shares), max(shares), tuple(p.label for p in members)))
+        return ninths
+
+
+@dataclass(frozen=True)
+class Ninth:
+    """The explainers that put most into one tile, and the range of their shares; name: "" where no tile leads."""
+
+    name: str
+    low: float
+    high: float
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LeadingNinths(Fact):
+    """Where a model's explainers look most, by group of samples, the tile of most explainers first."""
+
+    key: ClassVar[str] = "leading_ninths"
+    groups: Mapping[str, Sequence[Ninth]]
 
 
 def places(run: Run) -> list[Places]:
     """One per modality that is an image and has maps; nothing for other runs."""
-    return [placed for m in run.samples.modalities if m.axes[:-1] == ("y", "x") and (placed := _places(run, m)).found]
+    return [placed for m in run.samples.modalities if m.axes[:-1] == ("y", "x") and (placed := _places(run, m)).every]
 
 
 def groups(run: Run) -> tuple[Group, ...]:
