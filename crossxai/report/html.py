@@ -23,7 +23,6 @@ from crossxai.report import (
     words,
 )
 from crossxai.report.contents import Contents
-from crossxai.report.glossary import key_numbers, meanings
 from crossxai.report.plots import pictures, style
 from crossxai.report.run import CONTROLS
 
@@ -105,7 +104,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "models": [_model(contents, name) for name in run.models],
         "findings": contents.findings,
         "conclusion": contents.verdict,
-        "facts": key_numbers(contents),
+        "key_numbers": front.key_numbers(contents),
         "tables": tables.tables(tables.columns(contents)),
         "modality_tables": modalities.tables(run),
         "places": contents.places,
@@ -114,7 +113,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "certainty": _certainty(contents),
         "evaluate": "crossxai evaluate FOLDER",
         "maps": contents.maps,
-        "meanings": meanings(run),
+        "meanings": tables.meanings(run),
         "settings": words.settings(manifest.get("settings", {})),
         "mark": tables.mark,
         "verdict": tables.verdict,

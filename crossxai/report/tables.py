@@ -1,4 +1,4 @@
-"""Tables of scores: which metrics share one, their columns, and each difference to random as a mark on a line.
+"""Tables of scores: which metrics share one, their columns, what they mean, and each difference to random as a mark on a line.
 
 A small run has one table, a larger one a table per axis of quality, with what the axis asks in words.
 """
@@ -75,6 +75,18 @@ class Table:
         return _width(self.columns) + 3 * self.maps
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What a metric measures, with the parameters that this run used; kind: its own name. region: "" for no share of a map."""
+
+    metric: str
+    kind: str
+    region: str
+    purpose: str
+    higher_is_better: bool
+    settings: tuple[tuple[str, str], ...]
+
+
 def columns(contents: Contents) -> list[Column]:
     """The metrics of a run as columns of its table."""
     found = []
@@ -148,3 +160,18 @@ def mark(test: Test | None, reach: float) -> Mark | None:
 def verdict(test: Test | None) -> str:
     """A test's verdict as one of the page's class names."""
     return {"better": "better", "worse": "worse"}.get(test.verdict, "same") if test else "same"
+
+
+def meanings(run: Run) -> list[Meaning]:
+    """What each metric of a run measures."""
+    hidden = {"auto_seed", "curve_over", "of_steps", "seed", *(["modality"] if len(run.samples.modalities) < 2 else [])}
+    purposes = {entry.name: entry.purpose.partition(";")[0] for entry in evaluation.discover()}
+    entries = []
+    for metric in run.metrics:
+        every, kind = [e.scores[metric] for e in run.explanations if metric in e.scores], run.kinds[metric]
+        used = {k: v for k, v in every[0].params.items() if k not in hidden and v not in (None, "", [], {})}
+        settings = tuple((key.replace("_", " "), words.value(value)) for key, value in used.items())
+        shares = kind == "pointing" or any("area_share" in scores.extras for scores in every)
+        name = region(run, metric) if shares else ""
+        entries.append(Meaning(metric, kind, name, purposes.get(kind, ""), every[0].higher_is_better, settings))
+    return entries
