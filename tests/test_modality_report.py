@@ -27,8 +27,7 @@ from crossxai.report.plots.grids import representative_samples
 from crossxai.report.plots.style import number, see_through
 from crossxai.report.run import Run, load
 from crossxai.report.score_findings import Steady
-from crossxai.report.wording import Finding, write
-from crossxai.report.words import small
+from crossxai.report.words import Finding, small, write
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -14,10 +14,10 @@ from fused_run import run
 from jinja2 import DictLoader, UndefinedError
 from test_report import LABELS, MODELS, write_run
 
-from crossxai.report import analysis, comparison, wording
+from crossxai.report import analysis, comparison, words
 from crossxai.report.contents import find, gather
 from crossxai.report.run_findings import Verdict
-from crossxai.report.wording import Fact, Finding, write
+from crossxai.report.words import Fact, Finding, write
 
 BROKEN = re.compile(r"\bnan\b|\binf\b|\bNone\b(?! of )|  |[{}]|\(\)|``|\.\.| [.,;:)]|[,;:]\.|^\W*$")
 NAMES = re.compile(r"(?:`[^`]+`(?:, | and )){3}`")
@@ -160,16 +160,16 @@ class Own(Fact):
 
 @pytest.mark.parametrize("value", [None, float("nan"), 0.5, ["a"], True])
 def test_what_no_filter_made_into_words_is_refused(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-    environment = wording._environment().overlay(loader=DictLoader({"own.md.j2": "# Own\n{{ f.value }}"}))
-    monkeypatch.setattr(wording, "_environment", lambda: environment)
+    environment = words._findings().overlay(loader=DictLoader({"own.md.j2": "# Own\n{{ f.value }}"}))
+    monkeypatch.setattr(words, "_findings", lambda: environment)
     with pytest.raises(TypeError, match="which no filter made into words"):
         write(Own(models=("m",), value=value))
 
 
 def test_a_template_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "# Own\n{{ f.value }} has{{ f.models | on }}\n  two lines.\n\n- A detail,\n  more.\n- {{ 3 | count('sample') }}.\n"
-    environment = wording._environment().overlay(loader=DictLoader({"own.md.j2": text}))
-    monkeypatch.setattr(wording, "_environment", lambda: environment)
+    environment = words._findings().overlay(loader=DictLoader({"own.md.j2": text}))
+    monkeypatch.setattr(words, "_findings", lambda: environment)
     fact = Own(models=("a", "b"), value="`x`\nwith a line")
     finding = write(fact)
     assert (finding.topic, finding.headline) == ("Own", "`x` with a line has on both models two lines.")

@@ -24,7 +24,7 @@ from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
 from crossxai.report.run import Run
-from crossxai.report.wording import Fact, write
+from crossxai.report.words import Fact, write
 
 FIRM = 0.95
 FEWEST = 6

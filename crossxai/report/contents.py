@@ -29,14 +29,14 @@ from crossxai.report import (
     run_findings,
     score_findings,
     shortcuts,
-    wording,
+    words,
 )
 from crossxai.report.analysis import Row
 from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
 from crossxai.report.places import Places
 from crossxai.report.run import Run, load
-from crossxai.report.wording import Finding
+from crossxai.report.words import Finding
 
 SCORES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "higher_is_better", "sample", "value",
           "tie_rate", "area_share", "degenerate")  # fmt: skip
@@ -66,7 +66,7 @@ def gather(directory: Path) -> Contents:
     where = tuple(places.places(run))
     findings = find(run, rows, maps, where)
     rankings = certainty.rankings(run, rows)
-    return Contents(run, rows, maps, where, findings, rankings, wording.write(run_findings.verdict(run, rows)))
+    return Contents(run, rows, maps, where, findings, rankings, words.write(run_findings.verdict(run, rows)))
 
 
 def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
@@ -79,7 +79,7 @@ def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()
         *modality_findings.facts(run, rows),
         *shortcuts.facts(run, where),
     ]
-    return tuple(sorted(map(wording.write, facts), key=lambda f: -f.weight))
+    return tuple(sorted(map(words.write, facts), key=lambda f: -f.weight))
 
 
 def write_exports(contents: Contents) -> None:

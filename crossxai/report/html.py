@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from crossxai.files.atomic import write_text
@@ -42,34 +43,8 @@ def write_page(contents: Contents) -> Path:
 def environment(escaped: bool) -> Environment:
     """The templates with the filters that write numbers and names; escaped: for HTML."""
     # Markdown is no HTML, but readers of Markdown pass HTML through: `text` below takes its teeth out.
-    templates = Environment(
-        loader=PackageLoader("crossxai.report", "templates"),
-        autoescape=escaped,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {
-        "num": words.number,
-        "signed": words.signed,
-        "brief": words.brief,
-        "interval": words.interval,
-        "p": words.p_value,
-        "percent": words.percent,
-        "small": words.small,
-        "seconds": words.seconds,
-        "library": words.library,
-        "framework": words.framework,
-        "listing": words.listing,
-        "value": words.value,
-        "code": _code,
-        "text": _text,
-        "kind": words.kind,
-        "metric": words.metric,
-        "capital": words.capital,
-        "sort": _sort_key,
-        "breakable": _breakable,
-    }
+    templates = words.environment("templates", autoescape=escaped)
+    templates.filters |= {"code": _code, "text": _text, "sort": _sort_key, "breakable": _breakable}
     return templates
 
 
@@ -114,10 +89,26 @@ def _context(contents: Contents) -> dict[str, Any]:
         "evaluate": "crossxai evaluate FOLDER",
         "maps": contents.maps,
         "meanings": tables.meanings(run),
-        "settings": words.settings(manifest.get("settings", {})),
+        "settings": _settings(manifest.get("settings", {})),
         "mark": tables.mark,
         "verdict": tables.verdict,
     }
+
+
+def _settings(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, value) lines, in its own order."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, words.value(tree))]
+    lines: list[tuple[str, str]] = []
+    for key, item in tree.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        if isinstance(item, Mapping) and item:
+            lines += _settings(item, name)
+        elif isinstance(item, list) and any(isinstance(part, Mapping) for part in item):
+            lines += [(f"{name} {i}", words.value(part)) for i, part in enumerate(item, 1)]
+        elif item not in (None, "", [], {}):
+            lines.append((name, words.value(item)))
+    return lines
 
 
 def _certainty(contents: Contents) -> list[dict[str, Any]]:

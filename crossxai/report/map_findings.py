@@ -12,7 +12,7 @@ import numpy as np
 from crossxai.report.analysis import Row
 from crossxai.report.comparison import LibraryPair, Maps, ModelPair
 from crossxai.report.run import Run
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 SAME_RANKS = 0.9995  # rounds to 1.000
 SMALL_ERROR = 5e-4  # rounds to 0.000

@@ -18,7 +18,7 @@ from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.run import Run, is_control, ok
-from crossxai.report.wording import Fact, write
+from crossxai.report.words import Fact, write
 
 
 @dataclass(frozen=True)

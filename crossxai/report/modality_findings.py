@@ -11,7 +11,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities
 from crossxai.report.modalities import Table
 from crossxai.report.run import Run
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 TOLERANCE = 0.05  # of the attribution, for a modality that tells nothing
 HARDLY = 0.1  # of the total drop

@@ -17,7 +17,7 @@ from crossxai.files import Explanation
 from crossxai.model import Modality
 from crossxai.report.comparison import ordering
 from crossxai.report.run import Run, is_control, ok
-from crossxai.report.wording import Fact, write
+from crossxai.report.words import Fact, write
 
 Numbers = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from crossxai.report import analysis, words
 from crossxai.report.analysis import Row, Verdict, scored
 from crossxai.report.run import ORACLE, Run
 from crossxai.report.score_findings import Mean, means_of
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 FOUND = 0.8
 """The share of samples whose most relevant unit is in the signal from which an explainer counts as finding it."""

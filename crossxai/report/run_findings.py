@@ -13,7 +13,7 @@ from crossxai.files import Explanation
 from crossxai.report import analysis, certainty
 from crossxai.report.analysis import ALPHA, Row
 from crossxai.report.run import CONTROLS, RANDOM, Run, is_control, ok
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 UNREACHED = "unreached."
 """Extras of this name and a modality: of which samples the score does not depend on it, as measured."""

@@ -15,7 +15,7 @@ from crossxai.report import analysis
 from crossxai.report.analysis import Ends, Row, Scale, Verdict, alike_ends, changed, off_scale, scored, units
 from crossxai.report.run import CURVES, RANDOM, Run
 from crossxai.report.scorecard import STEADY
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 
 @dataclass(frozen=True)

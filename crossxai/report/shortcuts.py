@@ -16,7 +16,7 @@ from crossxai.report import places
 from crossxai.report.comparison import method
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
 from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
-from crossxai.report.wording import Fact, Tone
+from crossxai.report.words import Fact, Tone
 
 Rows = npt.NDArray[np.int64]
 

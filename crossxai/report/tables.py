@@ -110,10 +110,19 @@ def columns(contents: Contents) -> list[Column]:
                 bool(tests) and not shares,
                 max(ends, default=1.0) or 1.0,
                 0 if shares else 3,
-                words.limits(*ranges.get(contents.run.kinds[metric], (None, None))),
+                _limits(*ranges.get(contents.run.kinds[metric], (None, None))),
             )
         )
     return found
+
+
+def _limits(low: float | None, high: float | None) -> str:
+    """What values a metric can have: `0 to 1`, `0 or more`; nothing if any."""
+    if low is None:
+        text = "" if high is None else f"up to {high:g}"
+    else:
+        text = f"{low:g} or more" if high is None else f"{low:g} to {high:g}"
+    return text.replace("-", words.MINUS)
 
 
 def of_modality(run: Run, metric: str) -> str:

@@ -1,11 +1,27 @@
-"""Numbers in words: how the report writes means, intervals, p values, lists and names."""
+"""Facts in words. Numbers, lists and names as text; and findings: a fact is a dataclass of numbers and names, and the template of
+its key writes its sentences.
+
+A template of the folder `templates/findings` is Markdown: `# topic`, the headline, then a line `- …` for every detail, the most
+important first. It sees the fact as `f`. It prints strings and whole numbers; other numbers go through a filter, so that neither
+`None` nor `nan` reaches a reader. Names of explainers and of parameters stand between backticks.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, pass_context
+from jinja2.runtime import Context
+
+from crossxai.evaluation.statistics import Summary
+
+Tone = Literal["plain", "good", "warning"]
+Macro = Callable[..., str]
 LIBRARIES = {"captum": "Captum", "gradcam": "pytorch-grad-cam", "lime": "LIME", "xplique": "Xplique"}
 FRAMEWORKS = {"torch": "PyTorch", "pytorch": "PyTorch", "tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy"}
 MINUS = "−"
@@ -126,15 +142,6 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def limits(low: float | None, high: float | None) -> str:
-    """What values a metric can have: `0 to 1`, `0 or more`; nothing if any."""
-    if low is None or high is None:
-        return (
-            f"{low:g} or more".replace("-", MINUS) if low is not None else f"up to {high:g}" if high is not None else ""
-        )
-    return f"{low:g} to {high:g}".replace("-", MINUS)
-
-
 def framework(name: str) -> str:
     """A framework's own spelling."""
     return FRAMEWORKS.get(name, name) or "framework unknown"
@@ -159,17 +166,176 @@ def value(setting: Any) -> str:
     return str(setting)
 
 
-def settings(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """A nested mapping as (dotted name, value) lines, in its own order."""
-    if not isinstance(tree, Mapping):
-        return [(prefix, value(tree))]
-    lines: list[tuple[str, str]] = []
-    for key, item in tree.items():
-        name = f"{prefix}.{key}" if prefix else str(key)
-        if isinstance(item, Mapping) and item:
-            lines += settings(item, name)
-        elif isinstance(item, list) and any(isinstance(part, Mapping) for part in item):
-            lines += [(f"{name} {i}", value(part)) for i, part in enumerate(item, 1)]
-        elif item not in (None, "", [], {}):
-            lines.append((name, value(item)))
-    return lines
+def code(label: str) -> str:
+    """A name as code."""
+    return f"`{label}`"
+
+
+def names(labels: Sequence[str], most: int = 0) -> str:
+    """Names as code: `a`, `b` and `c`."""
+    return listing([code(label) for label in labels], most)
+
+
+def where(models: Sequence[str], every: Sequence[str]) -> str:
+    """`on both models`, `on pytorch`, or nothing when there is only one model."""
+    if len(every) == 1:
+        return ""
+    if len(models) == len(every):
+        return " on both models" if len(every) == 2 else f" on all {len(every)} models"
+    return f" on {listing(models)}"
+
+
+@pass_context
+def on(context: Context, models: Sequence[str]) -> str:
+    """`where` among the models of the fact."""
+    return where(models, context["f"].models)
+
+
+@pass_context
+def per_model(context: Context, items: Mapping[str, Any], macro: Macro, rest: str = "") -> str:
+    """What a macro says of each model's item, once where it says the same: `9 of 12 beat random on pytorch, 8 of 12 on keras`.
+
+    rest: what follows the first text only.
+    """
+    every, groups = context["f"].models, dict[str, list[str]]()
+    for model, item in items.items():
+        groups.setdefault(macro(item), []).append(model)
+    parts = []
+    for i, (text, models) in enumerate(groups.items()):
+        place = where(models, every)
+        if text.startswith(("none ", "no ")) and " and " not in text and len(models) == len(every) > 1:
+            place = " on either model" if len(every) == 2 else " on any model"
+        parts.append(f"{text}{rest if i == 0 else ''}{place}")
+    return ", ".join(parts)
+
+
+def tally(n: int, total: int, noun: str = "explainer") -> str:
+    """`9 of 12 explainers`, `none of 12 …`, `all 12 explainers`, `both explainers`, `the one explainer` or `no explainer`."""
+    if total and n == total:
+        return f"all {count(total, noun)}" if total > 2 else f"both {noun}s" if total == 2 else f"the one {noun}"
+    if total == 1:
+        return f"no {noun}"
+    return f"{n or 'none'} of {count(total, noun)}"
+
+
+@pass_context
+def by_models(context: Context, labels_by_model: Mapping[str, Sequence[str]]) -> list[tuple[str, list[str]]]:
+    """(where, labels): labels of the same models together, those of most models first."""
+    places: dict[str, list[str]] = {}
+    for model, labels in labels_by_model.items():
+        for label in labels:
+            places.setdefault(label, []).append(model)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for label, models in places.items():
+        groups.setdefault(tuple(models), []).append(label)
+    ordered = sorted(groups.items(), key=lambda g: -len(g[0]))
+    return [(where(models, context["f"].models), labels) for models, labels in ordered]
+
+
+def share(mean: Summary) -> str:
+    """A mean share in percent with its interval in square brackets."""
+    known = math.isfinite(mean.low + mean.high)
+    return f"{small(mean.mean)} [{small(mean.low)} to {small(mean.high)}]" if known else small(mean.mean)
+
+
+@pass_context
+def together(context: Context, items: Mapping[str, Any], macro: Macro) -> Iterator[tuple[str, Any]]:
+    """(where, item): the first item of the models of which a macro says the same, and on which models that is; nothing where it
+    says nothing."""
+    groups: dict[str, list[str]] = {}
+    for model, item in items.items():
+        if text := macro(item).strip():
+            groups.setdefault(text, []).append(model)
+    for models in groups.values():
+        yield where(models, context["f"].models), items[models[0]]
+
+
+def environment(folder: str, **options: Any) -> Environment:
+    """The templates of a folder with the filters that write numbers and names."""
+    loader = PackageLoader("crossxai.report", folder)
+    templates = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
+    written = (
+        signed,
+        brief,
+        interval,
+        percent,
+        small,
+        seconds,
+        count,
+        listing,
+        library,
+        metric,
+        capital,
+        framework,
+        kind,
+        value,
+    )
+    templates.filters |= {"num": number, "p": p_value} | {f.__name__: f for f in written}
+    return templates
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing the numbers say. models: all models of the run. Subclasses add their numbers and set `key`.
+
+    rank, mood: weight and tone of those whose numbers do not change them.
+    """
+
+    key: ClassVar[str]
+    rank: ClassVar[float] = 0
+    mood: ClassVar[Tone] = "plain"
+    models: tuple[str, ...]
+
+    @property
+    def weight(self) -> float:
+        """Findings are sorted by it, the largest first."""
+        return self.rank
+
+    @property
+    def tone(self) -> Tone:
+        """Whether it is good news, a warning, or neither."""
+        return self.mood
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A fact in words. points: the details, most important first. weight: findings are sorted by it."""
+
+    topic: str
+    headline: str
+    points: tuple[str, ...]
+    weight: float
+    tone: Tone
+    key: str
+    facts: Fact
+
+
+def write(fact: Fact) -> Finding:
+    """Render a fact with the template of its key."""
+    topic, headline, points = "", "", list[str]()
+    for line in _findings().get_template(f"{fact.key}.md.j2").render(f=fact).splitlines():
+        text = " ".join(line.split())
+        if text.startswith("# "):
+            topic = text[2:]
+        elif text.startswith("- "):
+            points.append(text[2:])
+        elif text and points:
+            points[-1] += f" {text}"
+        elif text:
+            headline += f" {text}" if headline else text
+    return Finding(topic, headline, tuple(points), fact.weight, fact.tone, fact.key, fact)
+
+
+@cache
+def _findings() -> Environment:
+    # The words are plain text: the page and its Markdown twin escape them, each in its own way.
+    templates = environment("templates/findings", finalize=_printable, extensions=["jinja2.ext.do"])
+    templates.filters |= {f.__name__: f for f in (share, code, names, tally, on, by_models, per_model, together)}
+    return templates
+
+
+def _printable(value: Any) -> str:
+    """What a template may print, on one line."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Undefined):
+        raise TypeError(f"a finding prints {value!r}, which no filter made into words")
+    return re.sub(r"\s+", " ", str(value))
