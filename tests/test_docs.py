@@ -10,8 +10,7 @@ import pytest
 from experiments import crossxai
 
 from crossxai import evaluation
-from crossxai.cli import explainer_table as catalogue
-from crossxai.cli import metric_table as metric_catalogue
+from crossxai.cli import catalogue
 from crossxai.evaluation.curves import Deletion, presets
 from crossxai.explainers import discover
 from crossxai.explainers.method import FAMILIES
@@ -22,12 +21,12 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.S)
 
 def test_the_table_of_explainers_is_fresh() -> None:
     page = (ROOT / "docs" / "explainers.md").read_text(encoding="utf-8")
-    assert page == catalogue.markdown(), "run: crossxai list --markdown > docs/explainers.md"
+    assert page == catalogue.explainer_page(), "run: crossxai list --markdown > docs/explainers.md"
 
 
 def test_the_table_of_metrics_is_fresh() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert page == metric_catalogue.markdown(), "run: crossxai list --metrics --markdown > docs/metrics.md"
+    assert page == catalogue.metric_page(), "run: crossxai list --metrics --markdown > docs/metrics.md"
     assert crossxai("list", "--metrics", "--markdown").stdout == page
     alone = crossxai("list", "--metrics").stdout
     assert "noise_correlation" in alone
@@ -35,7 +34,7 @@ def test_the_table_of_metrics_is_fresh() -> None:
 
 
 def test_every_metric_says_what_the_table_needs() -> None:
-    for row in metric_catalogue.rows():
+    for row in catalogue.metric_rows():
         assert "–" not in (row["axis"], row["cost"], row["source"]), row
 
 

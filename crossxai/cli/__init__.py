@@ -9,15 +9,15 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, registered
-from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
+from crossxai.cli import checking, commands
+from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment
 
 app = typer.Typer(
     name="crossxai",
-    cls=registered.Commands,
+    cls=commands.Commands,
     help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and judge "
     "every answer by the same rule.",
     no_args_is_help=True,
@@ -136,9 +136,9 @@ def list_(
 ) -> None:
     """Show every explainer and metric with what each needs."""
     if markdown:
-        from crossxai.cli import explainer_table, metric_table
+        from crossxai.cli import catalogue
 
-        typer.echo(metric_table.markdown() if metrics else explainer_table.markdown(), nl=False)
+        typer.echo(catalogue.metric_page() if metrics else catalogue.explainer_page(), nl=False)
         return
     from crossxai import evaluation, explainers
     from crossxai.data import sources
@@ -148,7 +148,7 @@ def list_(
     if not metrics:
         _list_explainers(console)
     _list_metrics(console)
-    others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *registered.broken())
+    others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *commands.broken())
     for plugin in (*others, *evaluation.broken()):
         console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)
 
@@ -176,16 +176,16 @@ def _list_metrics(console: Console) -> None:
 
     from rich.table import Table
 
-    from crossxai.cli import metric_table
+    from crossxai.cli import catalogue
 
     table = Table(title="Metrics", title_justify="left")
     for heading in ("name", "needs", "better", "what it is"):
         table.add_column(heading, no_wrap=heading == "name")
-    for axis, entries in groupby(metric_table.entries(), lambda e: getattr(e.metric, "axis", "")):
+    for axis, entries in groupby(catalogue.metric_entries(), lambda e: getattr(e.metric, "axis", "")):
         table.add_section()
         table.add_row(f"[bold]{axis or 'other'}[/]")
         for entry in entries:
-            better, needs = "higher" if entry.higher_is_better else "lower", metric_table.needs(entry)
+            better, needs = "higher" if entry.higher_is_better else "lower", catalogue.metric_needs(entry)
             table.add_row(entry.name, needs, better, entry.purpose)
     console.print(table)
     console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")

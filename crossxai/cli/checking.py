@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
+from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
     from crossxai.assumptions.checking import Check

@@ -7,8 +7,8 @@ from types import ModuleType
 
 from crossxai.studies.medical.ct import FEATURES, table
 from crossxai.studies.medical.drawing import TASKS
-from crossxai.studies.medical.files import read, write
 from crossxai.studies.medical.samples import MedicalSet, generate, split
+from crossxai.studies.medical.source import read, write
 
 __all__ = ["FEATURES", "TASKS", "MedicalSet", "generate", "read", "split", "table", "write"]
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crossxai.cli.reporting_errors import clear_errors, escaped
+from crossxai.cli.commands import clear_errors, escaped
 
 
 def medical(
@@ -31,7 +31,7 @@ def medical(
     with clear_errors():
         from crossxai.studies.medical import TASKS, read, write
         from crossxai.studies.medical.data_card import write_card
-        from crossxai.studies.medical.files import CARD, settings_of
+        from crossxai.studies.medical.source import CARD, settings_of
 
         folder = write(out, n, seed, xai_n, xai_seed, workers, planted=not no_signal)
         sets = {task: read(folder, task) for task in TASKS}
@@ -44,7 +44,7 @@ def medical(
 
 def _written(folder: Path) -> Table:
     """Every file with what it holds and its size."""
-    from crossxai.studies.medical.files import every_file
+    from crossxai.studies.medical.source import every_file
 
     table = Table(title=f"Written to {escaped(folder)}", title_justify="left")
     table.add_column("file", no_wrap=True)

@@ -1,21 +1,275 @@
-"""The explanation sets of the medical tasks in an experiment: `source = "medical"`, and what they declare."""
+"""The three sets as files, and as samples of an experiment: `source = "medical"`.
+
+A file is whole under its name or not there, and the same settings give the same bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crossxai.data.sources import balanced
-from crossxai.errors import InvalidInput
-from crossxai.experiment.specification import Data, Experiment
+from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files import Samples
+from crossxai.files.atomic import replacing, write_text
 from crossxai.model import Modality
-from crossxai.studies import medical
 from crossxai.studies.medical.ct import FEATURES
-from crossxai.studies.medical.files import settings_of
+from crossxai.studies.medical.drawing import TASKS, Array
+from crossxai.studies.medical.samples import MASKS, MODALITIES, PREFIXES, MedicalSet, check, collect, pool
+
+if TYPE_CHECKING:
+    from crossxai.experiment.specification import Data, Experiment
+
+
+def write(
+    out: str | os.PathLike[str],
+    n: int = 300,
+    seed: int = 42,
+    xai_n: int = 30,
+    xai_seed: int = 999,
+    workers: int | None = None,
+    planted: bool = True,
+    progress: bool = True,
+    size: int = 224,
+) -> Path:
+    """Write the three sets and their explanation sets into a folder, unless they are there and whole; returns the folder.
+
+    n, xai_n: samples per task. workers: processes, None for the number of cores; more than one need
+    `if __name__ == "__main__":` in a script. planted, size: as in `generate`. progress: show a bar, and say so where there is
+    nothing to do. `settings.json` is written last, with a checksum of every file; files of other settings are written anew.
+    Raises `InvalidInput`, and `InvalidFile` if the folder holds files of these names that this function did not write.
+    """
+    for count, start in ((n, seed), (xai_n, xai_seed)):
+        check(TASKS[0], count, start, size)
+    if seed == xai_seed:
+        raise InvalidInput(
+            f"seed and xai_seed are both {seed}: the samples to explain would be those to train on; write two seeds"
+        )
+    folder = Path(out)
+    settings = {
+        "version": VERSION,
+        "n": int(n),
+        "seed": int(seed),
+        "xai_n": int(xai_n),
+        "xai_seed": int(xai_seed),
+        "planted": bool(planted),
+        "size": size,
+    }
+    console = Console(stderr=True, quiet=not progress)
+    if whole(folder, settings):
+        console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
+        return folder
+    # Without checksums first, so that an interrupted call is recognised as ours, and as unfinished.
+    _write_settings(folder, {"settings": settings})
+    sums: dict[str, str] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with pool(workers, n) as executor, Progress(*columns, console=console) as bars:
+        bar = bars.add_task("", total=len(TASKS) * (n + xai_n))
+        for task in TASKS:
+            for xai, count, start in ((False, n, seed), (True, xai_n, xai_seed)):
+                bars.update(bar, description=f"{task}{', to explain' if xai else ''}")
+                samples = collect(
+                    executor, task, count, start, planted, size, xai, lambda ready: bars.advance(bar, ready)
+                )
+                for name, data in _files(samples, xai).items():
+                    with replacing(folder / name) as temporary:
+                        temporary.write_bytes(data)
+                    sums[name] = hashlib.sha256(data).hexdigest()
+        bars.update(bar, description="done")
+    _write_settings(folder, {"settings": settings, "files": sums})
+    return folder
+
+
+def whole(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this very set. Raises `InvalidFile` if what it holds is not ours to overwrite."""
+    content = settings_of(folder)
+    if content is None:
+        for name in every_file():
+            if (folder / name).exists():
+                raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+        return False
+    sums = content.get("files")
+    if content.get("settings") != settings or not isinstance(sums, dict) or set(sums) != set(every_file()):
+        return False
+    return all((folder / name).is_file() and _checksum(folder / name) == checksum for name, checksum in sums.items())
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """What settings.json says; None where there is none. Raises `InvalidFile` if it is not ours."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InvalidFile(f"{path}: cannot be read as JSON ({error}); choose another folder, or delete it") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InvalidFile(f"{path}: not written by `crossxai data medical`; choose another folder")
+    return content
+
+
+def _write_settings(folder: Path, content: Mapping[str, Any]) -> None:
+    write_text(folder / SETTINGS, json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(samples: MedicalSet, xai: bool) -> dict[str, bytes]:
+    """File name -> content. Images are not compressed (noise does not shrink), masks are."""
+    task, files = samples.task, {}
+    ids = np.array(samples.ids)
+    for modality, values in samples.inputs.items():
+        if modality in IMAGES:
+            files[file_name(task, IMAGES[modality], xai)] = _npz({"images": values[..., 0]})
+    if task == "classification":
+        files[file_name(task, "tabular", xai)] = _npz(
+            {"values": samples.inputs["table"], "features": np.array(FEATURES), "labels": samples.labels, "ids": ids}
+        )
+        files[file_name(task, "metadata", xai)] = _csv(samples)
+    elif task == "regression":
+        files[file_name(task, "scores", xai)] = _npz({"scores": samples.labels, "ids": ids})
+    else:
+        files[file_name(task, "masks", xai)] = _npz({"masks": samples.masks["tumour"], "ids": ids}, shrink=True)
+    known = {**samples.masks, **samples.truth}
+    files[file_name(task, "truth", xai)] = _npz({name: known[name] for name in truth_names(task)}, shrink=True)
+    return files
+
+
+def _npz(arrays: Mapping[str, Array], shrink: bool = False) -> bytes:
+    """The bytes of an npz: NumPy dates every entry 1980, so they depend on the arrays alone."""
+    buffer = io.BytesIO()
+    save: Any = np.savez_compressed if shrink else np.savez
+    save(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _csv(samples: MedicalSet) -> bytes:
+    """One line per sample: id, label, class, the side of the image that holds the nodule, its area, and the features."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["id", "label", "class", "side_of_image", "nodule_pixels", *FEATURES])
+    areas = samples.masks["nodule"].sum(axis=(1, 2))
+    for name, label, pixels, values in zip(samples.ids, samples.labels, areas, samples.inputs["table"], strict=True):
+        words = (CLASSES["classification"][label], ("left", "right")[label])
+        lines.writerow([name, int(label), *words, int(pixels), *(f"{value:.6g}" for value in values)])
+    return text.getvalue().encode()
+
+
+SETTINGS = "settings.json"
+CARD = "data_card.html"
+FORMAT = "crossxai medical 1"
+VERSION = 1
+"""Raised when the code changes what is generated, so that a set of the old code is written again."""
+
+IMAGES = {"ct": "images", "t1": "t1", "t2": "t2", "flair": "flair", "t1ce": "t1ce"}
+"""Modality -> what its file is called after the prefix; the array inside is called `images`."""
+
+
+def file_name(task: str, part: str, xai: bool = False) -> str:
+    """cls_images.npz, or cls_xai_images.npz; part "metadata" is a CSV."""
+    return f"{PREFIXES[task]}_{'xai_' if xai else ''}{part}.{'csv' if part == 'metadata' else 'npz'}"
+
+
+def parts(task: str) -> tuple[str, ...]:
+    """What the files of a task are called after their prefix, in the order in which they are written."""
+    images = tuple(IMAGES[m] for m in MODALITIES[task] if m in IMAGES)
+    rest = {
+        "classification": ("tabular", "metadata"),
+        "regression": ("scores",),
+        "segmentation": ("masks",),
+    }[task]
+    return (*images, *rest, "truth")
+
+
+def every_file() -> tuple[str, ...]:
+    """All data files of a folder: three tasks, training and explanation sets."""
+    return tuple(file_name(t, p, xai) for t in TASKS for xai in (False, True) for p in parts(t))
+
+
+def truth_names(task: str) -> tuple[str, ...]:
+    """The arrays of a truth file: the masks by name, then the truth by modality."""
+    return (*MASKS[task], *(m for m in MODALITIES[task] if m in IMAGES))
+
+
+def read(root: str | os.PathLike[str], task: str, xai: bool = False) -> MedicalSet:
+    """The samples of one task; xai=True reads the explanation set. Raises `InvalidFile` and `UnknownName`."""
+    if task not in TASKS:
+        raise UnknownName("task", str(task), TASKS)
+    folder = Path(root)
+    settings = settings_of(folder)
+    if settings is None:
+        raise InvalidFile(f"{folder}: no {SETTINGS} there; write the set with `crossxai data medical --out {folder}`")
+    if "files" not in settings:
+        raise InvalidFile(f"{folder}: was not finished; call `crossxai data medical --out {folder}` again")
+    inputs: dict[str, Array] = {}
+    for modality in MODALITIES[task]:
+        if modality in IMAGES:
+            path = folder / file_name(task, IMAGES[modality], xai)
+            (images,) = _arrays(path, ("images",))
+            if images.dtype != np.float32 or images.ndim != 3 or not len(images):
+                raise InvalidFile(f"{path}: images are {images.dtype} {images.shape}, not float32 (n, height, width)")
+            if not (images.min() >= 0 and images.max() <= 1):  # NaN fails too
+                raise InvalidFile(f"{path}: images leave [0, 1]")
+            inputs[modality] = images[..., None]
+    n, height, width = next(iter(inputs.values())).shape[:3]
+    labels, ids = _labels(folder, task, xai, inputs)
+    path = folder / file_name(task, "truth", xai)
+    known = dict(zip(truth_names(task), _arrays(path, truth_names(task)), strict=True))
+    for name, mask in known.items():
+        if mask.dtype != np.bool_ or mask.shape != (n, height, width):
+            raise InvalidFile(f"{path}: {name} is {mask.dtype} {mask.shape}, not bool {(n, height, width)}")
+    for what, count in (("labels", len(labels)), ("ids", len(ids)), *((m, len(v)) for m, v in inputs.items())):
+        if count != n:
+            raise InvalidFile(f"{folder}: {task} has {n} images and {count} {what}; write the set again")
+    masks = {name: known[name] for name in MASKS[task]}
+    truth = {name: known[name] for name in MODALITIES[task] if name in known}
+    return MedicalSet(task, tuple(str(name) for name in ids), inputs, labels, masks, truth)
+
+
+def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tuple[Array, Array]:
+    """(labels, ids); adds the table to the inputs of the classification."""
+    if task == "classification":
+        path = folder / file_name(task, "tabular", xai)
+        values, features, labels, ids = _arrays(path, ("values", "features", "labels", "ids"))
+        if tuple(features.tolist()) != FEATURES or values.ndim != 2 or values.shape[1] != len(FEATURES):
+            raise InvalidFile(f"{path}: columns are {features.tolist()} {values.shape}, not {list(FEATURES)}")
+        if values.dtype != np.float32 or not np.isfinite(values).all():
+            raise InvalidFile(f"{path}: values are {values.dtype}, or not all finite; they must be finite float32")
+        inputs["table"] = values
+        return labels, ids
+    if task == "regression":
+        scores, ids = _arrays(folder / file_name(task, "scores", xai), ("scores", "ids"))
+        return scores, ids
+    _, ids = _arrays(folder / file_name(task, "masks", xai), ("masks", "ids"))
+    return np.zeros(len(ids), dtype=np.int64), ids
+
+
+def _arrays(path: Path, wanted: Iterable[str]) -> list[Array]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            missing = [name for name in wanted if name not in archive]
+            if missing:
+                raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(archive) or 'none'}")
+            return [archive[name] for name in wanted]
+    except FileNotFoundError as error:
+        raise InvalidFile(f"{path}: missing; write the set again") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidFile(f"{path}: not a whole npz file ({error}); write the set again") from error
 
 
 class Medical:
@@ -38,28 +292,28 @@ class Medical:
         assert data.root is not None  # the experiment's own check
         assert data.task
         root = experiment.folder / data.root
-        whole = medical.read(root, data.task, xai=True)
+        whole_set = read(root, data.task, xai=True)
         holds_signal = planted(root)
         description = DESCRIPTIONS[data.task] + ("" if holds_signal else WITHOUT_SIGNAL)
-        if data.n > len(whole.ids):
-            raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole.ids)}")
+        if data.n > len(whole_set.ids):
+            raise InvalidInput(f"data.n = {data.n} samples asked for, the explanation set holds {len(whole_set.ids)}")
         classes = data.task == "classification"
-        rows = balanced(whole.labels, data.n, experiment.seed) if classes else np.arange(data.n)
+        rows = balanced(whole_set.labels, data.n, experiment.seed) if classes else np.arange(data.n)
         samples = Samples(
-            ids=tuple(whole.ids[row] for row in rows),
+            ids=tuple(whole_set.ids[row] for row in rows),
             modalities=DECLARED[data.task],
-            inputs={name: values[rows] for name, values in whole.inputs.items()},
-            labels=whole.labels[rows],
+            inputs={name: values[rows] for name, values in whole_set.inputs.items()},
+            labels=whole_set.labels[rows],
             classes=CLASSES[data.task],
-            masks={name: mask[rows] for name, mask in whole.masks.items()},
+            masks={name: mask[rows] for name, mask in whole_set.masks.items()},
             # Of a control set the masks say where the signal would lie; nothing decides there.
-            truth={name: mask[rows] & holds_signal for name, mask in whole.truth.items()},
+            truth={name: mask[rows] & holds_signal for name, mask in whole_set.truth.items()},
             task=data.task,
         )
         return samples, {
             "source": f"procedural medical set, {data.task}",
             "split": "explanation set",
-            "of": len(whole.ids),
+            "of": len(whole_set.ids),
             "structure": structure(root, data.task),
             "description": data.description or description + PROCEDURAL,
         }

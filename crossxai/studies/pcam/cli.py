@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from crossxai.cli.reporting_errors import clear_errors, escaped
+from crossxai.cli.commands import clear_errors, escaped
 
 if TYPE_CHECKING:
     from crossxai.studies.pcam.inspection import Findings

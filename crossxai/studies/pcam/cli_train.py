@@ -53,7 +53,7 @@ def pcam(
     """
     from rich.console import Console
 
-    from crossxai.cli.reporting_errors import clear_errors, escaped, quiet
+    from crossxai.cli.commands import clear_errors, escaped, quiet
 
     with clear_errors():
         quiet()

@@ -68,7 +68,7 @@ def _command(task: str) -> Callable[..., None]:
 
         from rich.console import Console
 
-        from crossxai.cli.reporting_errors import clear_errors, quiet
+        from crossxai.cli.commands import clear_errors, quiet
 
         with clear_errors():
             quiet()

@@ -1,20 +1,52 @@
-"""Commands that packages register, our studies among them: an entry "data.medical" is `crossxai data medical`.
+"""What commands share, and commands that packages register: an entry "data.medical" is `crossxai data medical`.
 
-A command's module is imported when the command is called or described, never to start the command line.
+An error that its user can mend is one message, and frameworks keep quiet. A registered command's module is imported when the
+command is called or described, never to start the command line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
 from typing import Any
 
 import typer
+from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
 from crossxai import plugins
-from crossxai.cli.reporting_errors import clear_errors
-from crossxai.errors import InvalidInput
+from crossxai.errors import CrossXAIError, InvalidInput
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What the user can mend is one message and exit code 2; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except CrossXAIError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {escaped(error)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def escaped(text: object) -> str:
+    """Text whose square brackets are no markup."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def quiet() -> None:
+    """Silence what the frameworks say and no user can act on."""
+    import logging
+    import warnings
+
+    # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
+    warnings.filterwarnings("ignore", message="CUDA initialization")
+    # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
 
 GROUP = "crossxai.commands"
 """Entry points: a function with Typer's annotations, or a Typer application, by the command's words with dots between."""
