@@ -118,9 +118,9 @@ def test_they_refuse_what_has_no_rim_or_no_second_tile() -> None:
         BorderShare()(question, flat)
     with pytest.raises(Unsupported, match="nothing repeats in a 8 × 8 image with a period of 8 pixels"):
         GridEnergy()(question, flat)
-    with pytest.raises(InvalidInput, match="width is a whole number"):
+    with pytest.raises(InvalidInput, match="width must be a whole number"):
         BorderShare(width=0)
-    with pytest.raises(InvalidInput, match="period is a whole number"):
+    with pytest.raises(InvalidInput, match="period must be a whole number"):
         GridEnergy(period=1)
     table = Modality.table(("age", "size"))
     about = ask(modalities=(table,))

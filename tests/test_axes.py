@@ -10,7 +10,7 @@ from test_curves import IMAGE, PIXELS, SIDE, Counting, answer, ask, fused, some_
 
 from crossxai import InvalidInput, Question, Target, UnknownName, Unsupported
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, fills, imputation, passes, steps
-from crossxai.evaluation.statistics import rankings
+from crossxai.evaluation.statistics import certainty
 
 
 def test_areas_of_one_curve_are_related_as_the_conventions_say() -> None:
@@ -297,18 +297,18 @@ def test_blurs_and_standardised_fills() -> None:
 
 
 def test_flips() -> None:
-    np.testing.assert_array_equal(rankings.ranks([0.1, 0.3, np.nan, 0.3], True), [3, 1.5, np.nan, 1.5])
-    np.testing.assert_array_equal(rankings.ranks([0.1, 0.3, 0.2], False), [1, 3, 2])
-    found = rankings.flips([1, 2, 3, 4, np.nan], [1, 3, 2, 4, 5])
+    np.testing.assert_array_equal(certainty.ranks([0.1, 0.3, np.nan, 0.3], True), [3, 1.5, np.nan, 1.5])
+    np.testing.assert_array_equal(certainty.ranks([0.1, 0.3, 0.2], False), [1, 3, 2])
+    found = certainty.flips([1, 2, 3, 4, np.nan], [1, 3, 2, 4, 5])
     assert (found.flipped, found.pairs, found.share) == (1, 6, 1 / 6)
     assert np.isclose(found.tau, 1 - 2 / 6)
-    reverse = rankings.flips([1, 2, 3], [3, 2, 1])
+    reverse = certainty.flips([1, 2, 3], [3, 2, 1])
     assert (reverse.tau, reverse.share) == (-1, 1)
-    assert np.isnan(rankings.flips([1], [1]).share)
-    tied = rankings.flips([1.5, 1.5, 3], [1, 2, 3])
+    assert np.isnan(certainty.flips([1], [1]).share)
+    tied = certainty.flips([1.5, 1.5, 3], [1, 2, 3])
     assert (tied.flipped, tied.pairs) == (0, 3)
     with pytest.raises(InvalidInput, match="rankings of the same explainers"):
-        rankings.flips([1, 2], [1, 2, 3])
+        certainty.flips([1, 2], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_flips() -> None:
         ({"aggregation": "median"}, "unknown aggregation"),
         ({"order": "best"}, "unknown order"),
         ({"size": 0}, "size must be a whole number of at least 1"),
-        ({"refill": 1}, "refill is true or false"),
+        ({"refill": 1}, "refill must be true or false"),
         ({"refill": True, "fill": "noisy_linear"}, "imputation already reads the mask"),
         ({"fill": {"blur": {"size": 4, "sigma": 1}}}, "odd number"),
         ({"fill": {"blur": {"sigma": 1}}}, "write a sigma, or"),

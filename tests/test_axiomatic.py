@@ -9,7 +9,8 @@ from networks import toys, zoo
 
 from crossxai import Attribution, InvalidInput, Target, Unsupported
 from crossxai.evaluation.curves import fills
-from crossxai.evaluation.metrics.axiomatic import CompletenessGap, InputShift, Shifted
+from crossxai.evaluation.metrics.completeness import CompletenessGap
+from crossxai.evaluation.metrics.sanity import InputShift, Shifted
 from crossxai.explainers import get
 from crossxai.testing import Counting, check_model
 

@@ -17,7 +17,7 @@ from test_report import findings, page, write_run
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.evaluation.statistics import comparison, power, rankings
+from crossxai.evaluation.statistics import certainty, comparison
 from crossxai.experiment import loading
 from crossxai.experiment.specification import Experiment, ExplainerSpec, check
 from crossxai.files import Samples, read_explanation, read_samples, write_explanation
@@ -61,7 +61,7 @@ def test_the_numbers_are_the_library_s(tmp_path: Path) -> None:
     files = {x: read_explanation(tmp_path / f"explanations/pytorch/{x}.h5") for x in FIVE}
     values = np.stack([files[p["label"]].scores["deletion"].value for p in found["places"]], axis=1)
     assert (np.diff(values.mean(axis=0)) > 0).all()
-    tested, drawn = comparison.friedman(values, False), rankings.resample(values, False)
+    tested, drawn = comparison.friedman(values, False), certainty.resample(values, False)
     for i, place in enumerate(found["places"]):
         assert place["rank"] == tested.ranks[i]
         assert place["first"] == drawn.best[i]
@@ -71,8 +71,8 @@ def test_the_numbers_are_the_library_s(tmp_path: Path) -> None:
     assert (found["p"], found["critical_difference"]) == (tested.p, tested.critical_difference)
     assert found["same_order"] == drawn.same_order
     assert (found["n"], found["left_out"], found["without"]) == (12, 0, [])
-    own = power.spread(values[:, 0], values[:, 1])
-    assert found["needed"] == power.samples_needed(found["seen"], own).n
+    own = certainty.spread(values[:, 0], values[:, 1])
+    assert found["needed"] == certainty.samples_needed(found["seen"], own).n
     text = words(tmp_path)
     first, second = (p["label"] for p in found["places"][:2])
     assert any(

@@ -19,7 +19,7 @@ from crossxai import Attribution, Modality, Question, Target, Unsupported, evalu
 from crossxai.attribution import Scores, apply_metric
 from crossxai.evaluation import statistics
 from crossxai.evaluation.curves import Deletion, auto, evaluate, presets
-from crossxai.evaluation.statistics import rankings
+from crossxai.evaluation.statistics import certainty
 from crossxai.model import Array, Cotangent, Inputs
 from crossxai.testing.oracles import Oracle
 
@@ -306,8 +306,8 @@ def test_statistics_of_little() -> None:
         assert (pair.p, pair.better) == (1.0, False)
         assert np.isnan(pair.low)
         assert np.isnan(statistics.compare([np.nan], [0.0], True, test=test).p)  # type: ignore[arg-type]
-    assert np.isnan(rankings.flips([1.0], [1.0]).tau)
-    assert rankings.flips([np.nan, 1], [1, 2]).pairs == 0
+    assert np.isnan(certainty.flips([1.0], [1.0]).tau)
+    assert certainty.flips([np.nan, 1], [1, 2]).pairs == 0
 
 
 @pytest.mark.parametrize("question", [ask(n=1), ask(side=1), ask(classes=5000, n=2)], ids=["one", "pixel", "many"])

@@ -129,7 +129,7 @@ def test_a_constant_map_has_no_values_between():
 
 def test_bad_parameters():
     for words, make in (
-        ("share must lie", lambda: TopK(MASKS, share=0)),
+        ("share must be a share above 0", lambda: TopK(MASKS, share=0)),
         ("steps must be a whole number", lambda: MaskIoU(MASKS, steps=0)),
         ("unknown by 'rank': write mask or share or value", lambda: MaskDice(MASKS, by="rank")),
         ("unknown take", lambda: MaskDice(MASKS, take="worst")),

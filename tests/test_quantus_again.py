@@ -12,7 +12,7 @@ from beside_quantus import LABELS, Beside, N, beside, first, last
 from crossxai import Modality, Question, Target
 from crossxai.adapters.torch import TorchModel
 from crossxai.evaluation import get
-from crossxai.evaluation.metrics.reexplaining import generators
+from crossxai.evaluation.metrics.families import generators
 from crossxai.explainers import get as explainer_of
 from crossxai.model import Array
 

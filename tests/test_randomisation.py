@@ -9,7 +9,7 @@ from networks import toys, zoo
 from crossxai import InvalidInput, Question, Target, Unsupported
 from crossxai.adapters.checks import redrawn
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.randomisation import ModelRandomisation, RandomLogit
+from crossxai.evaluation.metrics.sanity import ModelRandomisation, RandomLogit
 from crossxai.evaluation.metrics.similarity import between
 from crossxai.explainers import get
 from crossxai.model import Randomisable
@@ -222,7 +222,7 @@ def test_refusals():
     question = colours_question(3)
     with pytest.raises(InvalidInput, match="stages must be"):
         ModelRandomisation(stages=0)
-    with pytest.raises(InvalidInput, match="unknown similarity 'cosine': write pearson, spearman, ssim"):
+    with pytest.raises(InvalidInput, match="unknown similarity 'cosine': write pearson or spearman or ssim"):
         RandomLogit(similarity="cosine")
     plain = replace(
         question, model=type("Plain", (), {"name": "p", "modalities": question.model.modalities, "predict": 0})()

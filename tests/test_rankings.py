@@ -6,9 +6,8 @@ from scipy import stats
 
 from crossxai import InvalidInput
 from crossxai.evaluation.statistics import compare
+from crossxai.evaluation.statistics.certainty import across, detectable, power_of, resample, samples_needed, spread
 from crossxai.evaluation.statistics.comparison import friedman
-from crossxai.evaluation.statistics.power import detectable, power_of, samples_needed, spread
-from crossxai.evaluation.statistics.rankings import across, resample
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import torch
 from networks import toys
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation.metrics.reexplaining import generators
+from crossxai.evaluation.metrics.families import generators
 from crossxai.evaluation.metrics.stability import (
     AverageSensitivity,
     LocalLipschitz,

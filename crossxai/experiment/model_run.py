@@ -17,7 +17,7 @@ from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_m
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
-from crossxai.evaluation.metrics import joint
+from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
@@ -128,7 +128,8 @@ class ModelRun:
         hashes = self.metrics(metrics)
         about = {name: self._modality(metric) for name, metric in usable.items()}
         refusals = {
-            e.label: joint.refusals(usable, self.measured, e.attribution(self.measured.modalities)) for e in explained
+            e.label: completeness.refusals(usable, self.measured, e.attribution(self.measured.modalities))
+            for e in explained
         }
         refused |= {
             f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()

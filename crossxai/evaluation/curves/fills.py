@@ -15,6 +15,7 @@ from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves.imputation import IMPUTING, Inpaint, NoisyLinear
+from crossxai.evaluation.parameters import choice, finite, positive
 from crossxai.model import Array, Modality
 
 Fill = Callable[[Array], Array]
@@ -71,8 +72,7 @@ class Blur:
     sigma: float = 5.0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.sigma, int | float) and np.isfinite(self.sigma) and self.sigma > 0):
-            raise InvalidInput(f"blur: sigma must be a positive number of pixels, got {self.sigma!r}")
+        positive(self.sigma, "blur: sigma")
         object.__setattr__(self, "sigma", float(self.sigma))
 
     def __call__(self, values: Array) -> Array:
@@ -87,7 +87,7 @@ class Constant:
     value: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not np.isfinite(self.value):
+        if not finite(self.value):
             raise InvalidInput(f"constant: expected one finite number, got {self.value!r}")
 
     def __call__(self, values: Array) -> Array:
@@ -101,7 +101,7 @@ class Grey:
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 <= self.share <= 1:
+        if not finite(self.share) or not 0 <= self.share <= 1:
             raise InvalidInput(f"grey: expected a share of the range in [0, 1], got {self.share!r}")
 
     def of(self, modality: Modality) -> Constant:
@@ -138,10 +138,8 @@ class KernelBlur:
     def __post_init__(self) -> None:
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1 or self.size % 2 == 0:
             raise InvalidInput(f"blur: size must be an odd number of pixels, got {self.size!r}")
-        if not (isinstance(self.sigma, int | float) and np.isfinite(self.sigma) and self.sigma > 0):
-            raise InvalidInput(f"blur: sigma must be a positive number of pixels, got {self.sigma!r}")
-        if self.border not in get_args(Border):
-            raise InvalidInput(f"blur: unknown border {self.border!r}: write {', '.join(get_args(Border))}")
+        positive(self.sigma, "blur: sigma")
+        choice(self.border, get_args(Border), "blur: unknown border")
 
     def kernel(self) -> Array:
         """The separable kernel's one factor (size,), which sums to 1."""
@@ -236,6 +234,18 @@ _VALUED: dict[str, Callable[[Any], Fill]] = {
     "noisy_linear": NoisyLinear,
     "standardised": _standardised,
 }
+_DESCRIBED: tuple[tuple[str, type[Any], str], ...] = (
+    ("zero", Zero, ""),
+    ("mean", Mean, ""),
+    ("minimum", Minimum, ""),
+    ("inpaint", Inpaint, ""),
+    ("blur", Blur, "sigma"),
+    ("dataset_mean", DatasetMean, "values"),
+    ("constant", Constant, "value"),
+    ("grey", Grey, "share"),
+    ("noisy_linear", NoisyLinear, "noise"),
+)
+"""Names of fills, and the field that holds the value of those that have one."""
 _OURS = (Zero, Mean, DatasetMean, Blur, Constant, Grey, Minimum, KernelBlur, Standardised, *IMPUTING)
 
 
@@ -261,26 +271,19 @@ def resolve(fill: FillLike) -> Fill:
     return fill
 
 
+def by_modality(given: object, metric: str) -> dict[str, Fill]:
+    """The fills of single modalities, by name; raises `InvalidInput`."""
+    if not isinstance(given, Mapping):
+        raise InvalidInput(f"{metric}: fills is one fill per modality, {{'image': 'blur'}}; got {given!r}")
+    return {name: resolve(fill) for name, fill in given.items()}
+
+
 def describe(fill: Fill) -> str | dict[str, Any]:
     """Plain data that `resolve` turns back into the fill; for a function of yours, its name."""
-    if isinstance(fill, Zero):
-        return "zero"
-    if isinstance(fill, Mean):
-        return "mean"
-    if isinstance(fill, Blur):
-        return {"blur": fill.sigma}
-    if isinstance(fill, DatasetMean):
-        return {"dataset_mean": list(fill.values)}
-    if isinstance(fill, Minimum):
-        return "minimum"
-    if isinstance(fill, Constant):
-        return {"constant": fill.value}
-    if isinstance(fill, Grey):
-        return {"grey": fill.share}
-    if isinstance(fill, NoisyLinear):
-        return {"noisy_linear": fill.noise}
-    if isinstance(fill, Inpaint):
-        return "inpaint"
+    for name, kind, field in _DESCRIBED:
+        if isinstance(fill, kind):
+            value = getattr(fill, field, None)
+            return {name: list(value) if isinstance(value, tuple) else value} if field else name
     if isinstance(fill, KernelBlur):
         return {"blur": dataclasses.asdict(fill)}
     if isinstance(fill, Standardised):

@@ -4,9 +4,7 @@ Noisy linear imputation: the weighted mean of the neighbours, hidden ones includ
 arXiv:2202.00449), section 4: a hidden mask must not tell its shape to the model, which a constant colour does. One sparse
 linear system per mask, shared by the channels. In-painting: the smoothest surface through what is left.
 
-Noisy linear imputation: removed pixels are filled in by their neighbours, so that the mask's shape gives nothing away.
-
-Rong et al. 2022 (ICML; arXiv:2202.00449), section 4.2: every removed pixel equals the weighted mean of its eight neighbours,
+Rong et al., section 4.2: every removed pixel equals the weighted mean of its eight neighbours,
 1/6 for those that share a side and 1/12 for diagonal ones (rescaled at the image's edge), removed ones included. That is one
 sparse linear system per mask, the same for every channel and every image.
 """
@@ -23,6 +21,7 @@ from scipy.sparse import coo_matrix, csc_matrix, csr_matrix
 from scipy.sparse.linalg import splu
 
 from crossxai.errors import InvalidInput
+from crossxai.evaluation.parameters import not_negative
 from crossxai.model import Array
 
 
@@ -33,8 +32,7 @@ class NoisyLinear:
     noise: float = 0.01
 
     def __post_init__(self) -> None:
-        if isinstance(self.noise, bool) or not isinstance(self.noise, int | float) or not 0 <= self.noise < np.inf:
-            raise InvalidInput(f"noisy_linear: noise must be a number of at least 0, got {self.noise!r}")
+        not_negative(self.noise, "noisy_linear: noise")
 
     def __call__(self, values: Array) -> Array:
         """With everything hidden there is nothing to interpolate from: zero."""
@@ -139,11 +137,11 @@ class Imputations:
     def __call__(self, removed: npt.NDArray[np.bool_]) -> Imputation:
         """The system of a mask, made if it is not held."""
         key = (removed.shape, np.packbits(removed).tobytes())
-        found = self._held.pop(key, None) or Imputation(removed)
-        self._held[key] = found
+        system = self._held.pop(key, None) or Imputation(removed)
+        self._held[key] = system
         while len(self._held) > 1 and sum(i.size for i in self._held.values()) > self.most:
             self._held.popitem(last=False)
-        return found
+        return system
 
 
 def _sparse(entries: list[Entries], shape: tuple[int, int]) -> coo_matrix:

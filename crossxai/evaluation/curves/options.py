@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Axis, Needs, Range, Reduction, Scores
-from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves import steps as rules
@@ -17,7 +16,7 @@ from crossxai.evaluation.curves.fills import FillLike, describe, imputes, resolv
 from crossxai.evaluation.curves.ranks import Order, Reducing, Unit
 from crossxai.evaluation.curves.steps import Area, Auto, StepsLike
 from crossxai.evaluation.curves.steps import area as area_of
-from crossxai.evaluation.parameters import whole
+from crossxai.evaluation.parameters import Parameters
 from crossxai.model import Array, Modality
 
 Endpoints = Literal["both", "no_start", "no_end", "neither"]
@@ -28,7 +27,7 @@ _ESTIMABLE = {"steps", "fill", "reduction", "modality", "seed"}
 
 
 @dataclass(frozen=True)
-class CurveOptions(Documented):
+class CurveOptions(Parameters):
     """What deletion and insertion share: the axes on which implementations differ, each a named option.
 
     Parameters
@@ -110,12 +109,10 @@ class CurveOptions(Documented):
             "order": get_args(Order),
         }
         for option, known in options.items():
-            if getattr(self, option) not in known:
-                raise InvalidInput(f"{self.name}: unknown {option} {getattr(self, option)!r}: write {', '.join(known)}")
-        for option, least in (("seed", 0), ("size", 1)):
-            whole(getattr(self, option), least, f"{self.name}: {option}")
-        if not isinstance(self.refill, bool):
-            raise InvalidInput(f"{self.name}: refill is true or false, got {self.refill!r}")
+            self._one_of(option, known)
+        self._whole("seed", 0)
+        self._whole("size")
+        self._flag("refill")
         object.__setattr__(self, "fill", resolve(self.fill))
         if self.refill and (self.inserts or imputes(self.fill)):
             why = (

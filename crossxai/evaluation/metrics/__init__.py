@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("joint", "localisation", "modality", "overlap", "similarity", "stability")
+_MODULES = ("completeness", "localisation", "modality", "overlap", "similarity", "stability")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -6,16 +6,15 @@ Artefacts that a reader sees in maps at a glance, as numbers: relevance along th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
-from crossxai.documentation import Documented
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.parameters import reduces
+from crossxai.evaluation.parameters import Parameters
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -59,7 +58,7 @@ def total_variation(relevance: Array) -> Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapOnly(Documented):
+class MapOnly(Parameters):
     """A number that a map alone gives.
 
     Parameters
@@ -84,7 +83,7 @@ class MapOnly(Documented):
     invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
-        reduces(self.reduction, self.name)
+        self._one_of("reduction", get_args(Reduction))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Scores (n,); no forward pass."""
@@ -249,8 +248,7 @@ class BorderShare(MapOnly):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.width, bool) or not isinstance(self.width, int) or self.width < 1:
-            raise InvalidInput(f"border_share: width is a whole number of pixels from 1 on, got {self.width!r}")
+        self._whole("width")
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         height, width = _image(question, self.modality, self.name)
@@ -287,8 +285,7 @@ class GridEnergy(MapOnly):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.period, bool) or not isinstance(self.period, int) or self.period < 2:
-            raise InvalidInput(f"grid_energy: period is a whole number of pixels from 2 on, got {self.period!r}")
+        self._whole("period", 2)
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         height, width = _image(question, self.modality, self.name)

@@ -21,7 +21,8 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import filled
 from crossxai.evaluation.curves.masking import Subsets, plain, scores_without
-from crossxai.evaluation.metrics.faithfulness import Found, Numbers, Range, UnitMetric
+from crossxai.evaluation.metrics.families import Found, Numbers, Range, UnitMetric
+from crossxai.evaluation.parameters import positive
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
@@ -180,7 +181,7 @@ class SensitivityN(_Subsets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._list("shares", 1)
+        self._numbers("shares", 1)
 
     def _groups(self, units: int) -> int:
         return len(self._sizes(units))
@@ -270,8 +271,7 @@ class Infidelity(UnitMetric):
         self._share("share", whole=True)
         self._one_of("perturbation", get_args(Perturbation))
         self._one_of("reading", get_args(Reading))
-        if isinstance(self.sd, bool) or not isinstance(self.sd, int | float) or not 0 < self.sd < np.inf:
-            raise InvalidInput(f"{self.name}: sd must be a positive number, got {self.sd!r}")
+        positive(self.sd, f"{self.name}: sd")
         self._one_of("normalise", get_args(Normalise))
         if self.normalise == "none":
             object.__setattr__(self, "invariant_to", "nothing")

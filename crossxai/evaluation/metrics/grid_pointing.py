@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 
 from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
-from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, Unsupported
+from crossxai.errors import CrossXAIError, ModelFailed, Unsupported
 from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators, values_of
 from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_mass
-from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric, blocks, generators, values_of
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -53,8 +53,7 @@ class GridPointing(ReexplainingMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mosaic not in get_args(Size):
-            raise InvalidInput(f"{self.name}: unknown mosaic {self.mosaic!r}: write {' or '.join(get_args(Size))}")
+        self._one_of("mosaic", get_args(Size))
 
     @property
     def together(self) -> bool:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, SampleMasks, Scores
-from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.parameters import reduces
+from crossxai.evaluation.parameters import Parameters
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.target import as_mask
@@ -56,7 +55,7 @@ def centre_mask(height: int, width: int, size: int) -> Masks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region(Documented):
+class Region(Parameters):
     """A metric that compares a map with a region.
 
     Parameters
@@ -85,7 +84,7 @@ class Region(Documented):
     area_as: ClassVar[str] = "area_share"
 
     def __post_init__(self) -> None:
-        reduces(self.reduction, self.name)
+        self._one_of("reduction", get_args(Reduction))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Scores (n,) in [0, 1]; no forward pass."""

@@ -16,12 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
-from crossxai.documentation import Documented
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.fills import Fill, FillLike, describe, filled, resolve
+from crossxai.evaluation.curves.fills import Fill, FillLike, by_modality, describe, filled, resolve
 from crossxai.evaluation.curves.masking import Masking
-from crossxai.evaluation.parameters import reduces
+from crossxai.evaluation.parameters import Parameters, choice
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -37,7 +36,7 @@ def shares(units: Sequence[Array], of: Of) -> Numbers:
 
     of: "mean" of the absolute values per unit, or their "sum". Rows add up to 1. NaN where a map is not finite or all are 0.
     """
-    _known(of)
+    choice(of, get_args(Of), "unknown convention of")
     flat = [u.reshape(len(u), -1).astype(np.float64) for u in units]
     usable = np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))
     largest = np.max([np.abs(np.where(usable[:, None], f, 0)).max(axis=1) for f in flat], axis=0)
@@ -67,7 +66,7 @@ def agreement(one: Numbers, other: Numbers) -> Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OfModalities(Documented):
+class _OfModalities(Parameters):
     """A metric of shares of modalities.
 
     Parameters
@@ -94,8 +93,8 @@ class _OfModalities(Documented):
     invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
-        reduces(self.reduction, self.name)
-        _known(self.of, f"{self.name}: ")
+        self._one_of("reduction", get_args(Reduction))
+        choice(self.of, get_args(Of), f"{self.name}: unknown convention of")
 
     def check(self, question: Question) -> None:
         """Raise `Unsupported` for a question of one free modality."""
@@ -199,10 +198,8 @@ class ModalityAgreement(_OfModalities):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.fills, Mapping):
-            raise InvalidInput(f"{self.name}: fills is one fill per modality, {{'image': 'blur'}}; got {self.fills!r}")
         object.__setattr__(self, "fill", resolve(self.fill))
-        object.__setattr__(self, "fills", {name: resolve(fill) for name, fill in self.fills.items()})
+        object.__setattr__(self, "fills", by_modality(self.fills, self.name))
 
     def check(self, question: Question) -> None:
         super().check(question)
@@ -257,8 +254,3 @@ def _normalised(parts: Numbers, usable: npt.NDArray[np.bool_]) -> Numbers:
 def _degenerate(units: Sequence[Array]) -> Array:
     flat = np.concatenate([u.reshape(len(u), -1) for u in units], axis=1)
     return ranks.degenerate(flat)
-
-
-def _known(of: object, where: str = "") -> None:
-    if of not in get_args(Of):
-        raise InvalidInput(f"{where}unknown convention of={of!r}: write mean or sum")

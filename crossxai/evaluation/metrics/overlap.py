@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Scores
-from crossxai.errors import InvalidInput
 from crossxai.evaluation.metrics.localisation import Masked, Masks, defined, flattened
 from crossxai.evaluation.metrics.similarity import places
-from crossxai.evaluation.parameters import whole
 from crossxai.model import Array
 
 Numbers = npt.NDArray[np.float64]
@@ -142,10 +140,8 @@ class TopK(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
-            raise InvalidInput(f"{self.name}: share must lie in (0, 1], got {self.share!r}")
-        if self.of not in get_args(Of):
-            raise InvalidInput(f"{self.name}: unknown of {self.of!r}: write {' or '.join(get_args(Of))}")
+        self._share("share", whole=True)
+        self._one_of("of", get_args(Of))
 
     def _measured(self, relevance: Array, masks: Masks) -> Scores:
         scores = super()._measured(relevance, masks)
@@ -159,7 +155,7 @@ class TopK(Masked):
         return top_k_intersection(relevance, masks, self.share, self.of)
 
     def _params(self) -> dict[str, object]:
-        return {"share": float(self.share), "of": self.of}
+        return {"share": self.share, "of": self.of}
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,15 +201,12 @@ class _Swept(Masked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole(self.steps, 1, f"{self.name}: steps")
-        for field, kind in (("by", By), ("take", Take)):
-            if getattr(self, field) not in get_args(kind):
-                raise InvalidInput(
-                    f"{self.name}: unknown {field} {getattr(self, field)!r}: write {' or '.join(get_args(kind))}"
-                )
+        self._whole("steps")
+        self._one_of("by", get_args(By))
+        self._one_of("take", get_args(Take))
 
     def _params(self) -> dict[str, object]:
-        return {"steps": int(self.steps), "by": self.by, "take": self.take, "curve_over": self.curve_over}
+        return {"steps": self.steps, "by": self.by, "take": self.take, "curve_over": self.curve_over}
 
     def _measured(self, relevance: Array, masks: Masks) -> Scores:
         curve = self._curve(relevance, masks)

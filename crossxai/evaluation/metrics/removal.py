@@ -25,10 +25,11 @@ from scipy.integrate import trapezoid
 from skimage.segmentation import slic
 
 from crossxai.attribution import Attribution, Scores
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
 from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
-from crossxai.evaluation.metrics.faithfulness import Found, UnitMetric
+from crossxai.evaluation.metrics.families import Found, UnitMetric
+from crossxai.evaluation.parameters import positive
 from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
 
@@ -183,7 +184,7 @@ class _TopShares(UnitMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._list("shares", 1)
+        self._numbers("shares", 1)
         object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:
@@ -264,10 +265,8 @@ class Irof(UnitMetric):
         super().__post_init__()
         self._whole("segments")
         self._whole("steps", 0)
-        if isinstance(self.compactness, bool) or not isinstance(self.compactness, int | float) or self.compactness <= 0:
-            raise InvalidInput(f"{self.name}: compactness must be a positive number, got {self.compactness!r}")
-        if not isinstance(self.relative, bool):
-            raise InvalidInput(f"{self.name}: relative must be true or false, got {self.relative!r}")
+        positive(self.compactness, f"{self.name}: compactness")
+        self._flag("relative")
         object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:

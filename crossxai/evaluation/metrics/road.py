@@ -12,11 +12,12 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
 from crossxai.evaluation.curves.masking import Subsets, scores_without
-from crossxai.evaluation.metrics.faithfulness import Found, UnitMetric
+from crossxai.evaluation.metrics.families import Found, UnitMetric
+from crossxai.evaluation.parameters import not_negative
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 
@@ -68,10 +69,9 @@ class _Road(UnitMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._list("percentiles", 100)
+        self._numbers("percentiles", 100)
         self._one_of("cut", ("ranks", "thresholds"))
-        if isinstance(self.noise, bool) or not isinstance(self.noise, int | float) or not 0 <= self.noise < np.inf:
-            raise InvalidInput(f"{self.name}: noise must be a number of at least 0, got {self.noise!r}")
+        not_negative(self.noise, f"{self.name}: noise")
 
     def passes(self, question: Question) -> int:
         # The difference of the two ends needs no untouched score.

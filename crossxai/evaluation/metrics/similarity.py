@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.parameters import choice
 from crossxai.model import Array, Modality
 
 Numbers = npt.NDArray[np.float64]
@@ -117,8 +118,7 @@ WINDOW = 7
 
 def check(measure: str, metric: str) -> None:
     """Raise `InvalidInput` unless the measure is known."""
-    if measure not in get_args(Similarity):
-        raise InvalidInput(f"{metric}: unknown similarity {measure!r}: write {', '.join(get_args(Similarity))}")
+    choice(measure, get_args(Similarity), f"{metric}: unknown similarity")
 
 
 def check_space(measure: Similarity, modality: Modality, metric: str) -> None:

@@ -16,9 +16,9 @@ from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.reexplaining import ReexplainingMetric, generators, values_of, with_values
+from crossxai.evaluation.metrics.families import ReexplainingMetric, generators, values_of, with_values
 from crossxai.evaluation.metrics.similarity import Numbers, Similarity
-from crossxai.evaluation.parameters import positive, whole
+from crossxai.evaluation.parameters import positive
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -56,10 +56,9 @@ class _Noisy(ReexplainingMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole(self.draws, 1, f"{self.name}: draws")
+        self._whole("draws")
         positive(self.size, f"{self.name}: size")
-        if self.noise not in get_args(Noise):
-            raise InvalidInput(f"{self.name}: unknown noise {self.noise!r}: write {' or '.join(get_args(Noise))}")
+        self._one_of("noise", get_args(Noise))
         object.__setattr__(self, "scale", _scale(self.scale, self.name))
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
@@ -268,7 +267,7 @@ class Repeatability(ReexplainingMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole(self.seeds, 1, f"{self.name}: seeds")
+        self._whole("seeds")
         similarity.check(self.similarity, self.name)
 
     def check(self, question: Question) -> None:

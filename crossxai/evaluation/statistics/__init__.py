@@ -1,5 +1,19 @@
 """Statistics over samples: intervals of means, paired comparisons, rankings of explainers, and how many samples they need."""
 
+from crossxai.evaluation.statistics.certainty import (
+    Flips,
+    Power,
+    Resampled,
+    Settings,
+    across,
+    detectable,
+    flips,
+    power_of,
+    ranks,
+    resample,
+    samples_needed,
+    spread,
+)
 from crossxai.evaluation.statistics.comparison import (
     Comparison,
     Friedman,
@@ -10,8 +24,6 @@ from crossxai.evaluation.statistics.comparison import (
     holm,
     summarise,
 )
-from crossxai.evaluation.statistics.power import Power, detectable, power_of, samples_needed, spread
-from crossxai.evaluation.statistics.rankings import Flips, Resampled, Settings, across, flips, ranks, resample
 
 __all__ = [
     "Comparison",

@@ -1,32 +1,121 @@
-"""Joint deletion and insertion: pixels and columns of all modalities in one ranking, for maps whose units are comparable.
+"""Completeness: maps that add up to the change of the score, and joint deletion and insertion, which need such maps.
 
 A pixel's relevance can only be ranked against a column's if both are in the unit of the score: if the maps add up to the
-change of the score (completeness, Sundararajan et al. 2017). A class activation map beside a gradient of the table do not.
+change of the score (completeness, Sundararajan et al. 2017). A class activation map and a gradient of the table do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution, Metric, Needs, Scores
-from crossxai.documentation import Documented
+from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, resolve
-from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
-from crossxai.evaluation.metrics.faithfulness import Numbers, Range, spread
-from crossxai.evaluation.parameters import whole
-from crossxai.model import Modality
+from crossxai.evaluation.curves.masking import Masking, Order, counts, plain, scores_without
+from crossxai.evaluation.metrics.families import Numbers, spread
+from crossxai.evaluation.parameters import Parameters, finite
+from crossxai.model import Array, Modality
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Joint(Documented):
+class CompletenessGap(Parameters):
+    """Distance of the map's sum from the score's change between baseline and input, in the score's units; lower is better.
+
+    Parameters
+    ----------
+    baseline : str, mapping, callable or None
+        A fill, see `fills`; None is the explainer's own parameter `baseline`, zero if it has none.
+    modality : str
+        The one whose map is summed and that goes to its baseline, "" for all modalities of the map together. Maps that were
+        made one modality at a time are complete each for itself: name it.
+    relative : bool
+        Divide by |f(x) - f(b)|, NaN where that is 0.
+
+    Notes
+    -----
+    |Σ map - (f(x) - f(b))|, of the score that was explained, not the one that other metrics measure. extras: "sum" and
+    "difference". A map that is not finite has no sum: NaN.
+    """
+
+    baseline: fills.FillLike | None = None
+    modality: str = ""
+    relative: bool = False
+
+    name: ClassVar[str] = "completeness_gap"
+    higher_is_better: ClassVar[bool] = False
+    needs: ClassVar[Needs] = "scores"
+    asks: ClassVar[str] = "explained"
+    axis: ClassVar[Axis] = "axiomatic"
+    range: ClassVar[Range] = (0.0, None)
+    source: ClassVar[str] = "Sundararajan et al. 2017"
+    invariant_to: ClassVar[str] = "nothing"
+
+    def __post_init__(self) -> None:
+        if self.baseline is not None:
+            object.__setattr__(self, "baseline", fills.resolve(self.baseline))
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """Gaps (n,), from two forward passes per sample."""
+        maps = attribution.modalities
+        if self.modality:
+            maps = (ranks.modality_of(question, self.modality, self.name),)
+        n, total = len(question), np.zeros(len(question))
+        for modality in maps:
+            relevance = ranks.units(question, attribution, modality).reshape(n, -1).astype(np.float64)
+            usable = ranks.usable(relevance)
+            total += np.where(usable, np.where(usable[:, None], relevance, 0).sum(axis=1), np.nan)
+        (fill, described), names = self._fill(attribution.params), {m.name for m in maps}
+        masking, rows = Masking(question), np.arange(n)
+        empty = {m.name: partial(fills.filled, fill, m) for m in question.model.modalities if m.name in names}
+        codes = np.concatenate([masking.untouched(rows), masking.everything(rows, masking.fill(empty))], axis=1)
+        masking.score(codes)
+        scores = masking.read(codes)
+        difference = scores[:, 0] - scores[:, 1]
+        gap = np.abs(total - difference)
+        if self.relative:
+            gap = np.where(difference != 0, gap / np.where(difference != 0, np.abs(difference), 1), np.nan)
+        extras: dict[str, Array] = {"sum": total, "difference": difference}
+        params = {
+            "baseline": described,
+            "modality": self.modality,
+            "relative": self.relative,
+            "link": question.target.link,
+        }
+        return Scores(self.name, gap, self.higher_is_better, extras=extras, params=params)
+
+    def check(self, question: Question) -> None:
+        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot judge, without asking the model."""
+        if self.modality:
+            ranks.modality_of(question, self.modality, self.name)
+        if self.baseline is not None:
+            for modality, values in zip(question.modalities, question.values, strict=True):
+                if self.modality in ("", modality.name):
+                    fills.filled(self.baseline, modality, values[:1])
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample: the input and its baseline."""
+        return 2
+
+    def _fill(self, params: Mapping[str, Any]) -> tuple[fills.Fill, object]:
+        """What the map was measured from, and its description."""
+        own = params.get("baseline")
+        if self.baseline is None and finite(own):
+            return lambda values: np.full_like(values, own), own
+        named = own if self.baseline is None and isinstance(own, str | Mapping) else "zero"
+        fill = fills.resolve(named if self.baseline is None else self.baseline)
+        return fill, fills.describe(fill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint(Parameters):
     """A curve over the units of all free modalities in one ranking.
 
     Parameters
@@ -65,14 +154,12 @@ class Joint(Documented):
     inserts: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("seed", 0)):
-            whole(getattr(self, name), least, f"{self.name}: {name}")
+        self._whole("steps")
+        self._whole("seed", 0)
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
             raise InvalidInput(f"{self.name}: tolerance must be a positive share, got {self.tolerance!r}")
-        if not isinstance(self.fills, Mapping):
-            raise InvalidInput(f"{self.name}: fills is one fill per modality, {{'image': 'blur'}}; got {self.fills!r}")
         object.__setattr__(self, "fill", resolve(self.fill))
-        object.__setattr__(self, "fills", {name: resolve(fill) for name, fill in self.fills.items()})
+        object.__setattr__(self, "fills", fills.by_modality(self.fills, self.name))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""

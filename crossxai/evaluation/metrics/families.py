@@ -1,28 +1,122 @@
-"""What metrics share that explain again: other inputs, other targets or another model than those of the map."""
+"""What metrics of a kind share: those of one modality's units, and those that explain again: other inputs, targets or models."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Explainer, Needs, Reduction, Scores
-from crossxai.documentation import Documented
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.parameters import reduces, whole
+from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.parameters import Parameters
 from crossxai.model import Array, Modality
-from crossxai.question import Question
+from crossxai.question import Question, Rows
 
-Rows = npt.NDArray[np.intp]
+Numbers = npt.NDArray[np.float64]
+Range = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a metric found of some samples: value (m,), curve (m, points) over fractions (points,), extras (m,)."""
+
+    value: Numbers
+    curve: Numbers | None = None
+    fractions: Numbers | None = None
+    extras: Mapping[str, Numbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReexplainingMetric(Documented):
+class UnitMetric(Parameters):
+    """A metric of one modality: pixels with all their channels, or columns.
+
+    Parameters
+    ----------
+    reduction : str
+        How channels become one relevance per pixel.
+    modality : str
+        The one perturbed, "" for the only free one; the others keep each sample's own values.
+    seed : int
+        Of every draw, together with the sample's name.
+
+    Notes
+    -----
+    The score is the question's target: the probability or logit of a class, a regression output, the mean output over a region.
+    A map that is not finite gives NaN and costs no pass; extras["degenerate"] is 1 for those and for constant ones, and
+    extras["tie_rate"], where units are ranked, is the share of units whose value another unit has too.
+    """
+
+    reduction: Reduction = "sum"
+    modality: str = ""
+    seed: int = 0
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+    needs: ClassVar[Needs] = "scores"
+    invariant_to: ClassVar[str] = "order"
+    range: ClassVar[Range] = (None, None)
+    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
+    source: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        self._one_of("reduction", get_args(Reduction))
+        self._whole("seed", 0)
+
+    def __call__(self, question: Question, attribution: Attribution) -> Scores:
+        """One number per sample (n,), NaN where the metric is undefined."""
+        modality = ranks.modality_of(question, self.modality, self.name)
+        relevance = self._relevance(question, attribution, modality)
+        rows = np.flatnonzero(ranks.usable(relevance))
+        found = self._measure(question.only(modality.name), modality, relevance, rows)
+        extras: dict[str, Array] = {"degenerate": ranks.degenerate(relevance)}
+        if self.invariant_to == "order":
+            extras["tie_rate"] = ranks.tie_rate(relevance)
+        extras |= {name: spread(extra, rows, len(question)) for name, extra in found.extras.items()}
+        return Scores(
+            self.name,
+            spread(found.value, rows, len(question)),
+            self.higher_is_better,
+            None if found.curve is None else spread(found.curve, rows, len(question)),
+            found.fractions,
+            extras,
+            self._params(question, modality),
+        )
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample whose map is finite, exactly."""
+        raise NotImplementedError
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+        """Judge the samples `rows`, whose maps (of relevance (n, *space)) are finite; the modality alone is free."""
+        raise NotImplementedError
+
+    def _relevance(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
+        return ranks.units(question, attribution, modality, self.reduction)
+
+    def _units(self, question: Question) -> int:
+        return int(np.prod(ranks.space_of(question, ranks.modality_of(question, self.modality, self.name))))
+
+    def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
+        params = {f.name: getattr(self, f.name) for f in fields(self)}
+        if "fill" in params:
+            params["fill"] = fills.describe(fills.resolve(params["fill"]))
+        params = {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
+        return {**params, "modality": modality.name, "link": question.target.link}
+
+
+def spread(values: Array, rows: Rows, n: int) -> Array:
+    """values (m, …) of samples `rows` as an array (n, …), NaN elsewhere."""
+    result = np.full((n, *values.shape[1:]), np.nan)
+    result[rows] = values
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReexplainingMetric(Parameters):
     """A metric that explains again, called as metric(question, attribution, explainer) with the question that was explained.
 
     Parameters
@@ -50,8 +144,8 @@ class ReexplainingMetric(Documented):
     asks: ClassVar[str] = "explainer"
 
     def __post_init__(self) -> None:
-        reduces(self.reduction, self.name)
-        whole(self.seed, 0, f"{self.name}: seed")
+        self._one_of("reduction", get_args(Reduction))
+        self._whole("seed", 0)
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
         """Scores (n,) of the maps; raises what the explainer raises when it is asked again."""
@@ -72,7 +166,7 @@ class ReexplainingMetric(Documented):
         extras |= {key: np.concatenate([s.extras[key] for s in found]) for key in found[0].extras}
         curves = [s.curve for s in found if s.curve is not None]
         params = {
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(self)},
+            **{f.name: getattr(self, f.name) for f in fields(self)},
             "modality": modality.name,
             "link": question.target.link,
         }
