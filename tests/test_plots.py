@@ -10,7 +10,7 @@ from crossxai.attribution import Scores
 from crossxai.errors import InvalidInput
 from crossxai.model import Modality
 from crossxai.report import plot_curves, plot_grid, plot_map, plot_ranking
-from crossxai.report.plots.pictures import own_colours
+from crossxai.report.plots.style import own_colours
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.random((8, 10, 3))

@@ -15,7 +15,7 @@ from crossxai import Attribution, Modality
 from crossxai.attribution import Scores
 from crossxai.files import Explanation, Samples, read_explanation, read_samples, write_explanation, write_samples
 from crossxai.report import write_report
-from crossxai.report.plots import pictures
+from crossxai.report.plots import style
 
 
 def test_notes_go_through_files_into_the_report(tmp_path: Path) -> None:
@@ -93,5 +93,5 @@ def test_a_volume_says_which_slice_is_shown(tmp_path: Path) -> None:
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "ct: slice z = 4 of 6" in text
     assert ", slice z = 4 of 6</small>" in text
-    assert pictures.slice_shown(Modality.image(), values[0, 0]) == ""
-    assert pictures.plane(values[0, ..., 0]).tolist() == values[0, 3, ..., 0].tolist()
+    assert style.slice_shown(Modality.image(), values[0, 0]) == ""
+    assert style.plane(values[0, ..., 0]).tolist() == values[0, 3, ..., 0].tolist()

@@ -34,7 +34,7 @@ from crossxai.files import (
 from crossxai.model import Modality
 from crossxai.report import write_report
 from crossxai.report.analysis import area_share
-from crossxai.report.plots import pictures, style
+from crossxai.report.plots import style
 from crossxai.report.words import listing
 
 LABELS = (
@@ -394,7 +394,7 @@ def test_signed_maps_have_symmetric_limits() -> None:
     low, high = style.limits(values, style.is_signed(values))
     assert low == -high == -np.percentile(np.abs(values), 99)
     assert style.limits(np.abs(values), style.is_signed(np.abs(values)))[0] == 0
-    assert pictures.colour(0.0, low, high, True) == pictures.colour(0.0, -1, 1, True)
+    assert style.colour(0.0, low, high, True) == style.colour(0.0, -1, 1, True)
 
 
 def test_undershoot_of_upsampling_is_not_a_sign() -> None:

@@ -1,32 +1,32 @@
-"""The page and its Markdown twin: contents poured into templates, every text escaped."""
+"""The page and its Markdown twin: contents poured into templates, every text escaped; and the page's panels: mean curves, a panel
+per library, mean maps, and matrices of agreement as tables of coloured numbers."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from crossxai.evaluation import statistics
+from crossxai.files import Explanation
 from crossxai.files.atomic import write_text
-from crossxai.report import (
-    certainty,
-    front,
-    modalities,
-    panels,
-    run_figures,
-    samples,
-    scorecard,
-    tables,
-    words,
-)
+from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
+from crossxai.report.analysis import Row, mean_curve
+from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
-from crossxai.report.plots import pictures, style
-from crossxai.report.run import CONTROLS
+from crossxai.report.places import Place
+from crossxai.report.plots import style
+from crossxai.report.run import CONTROLS, RANDOM, Run
 
+SMALLEST = 48  # mean maps are shown small, and need no more pixels
+RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -130,17 +130,17 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "strip": front.strip(contents, shown),
         "most_bars": front.MOST_BARS,
         "libraries": [x for x in dict.fromkeys(r.library for r in contents.rows) if x != CONTROLS],
-        "curve_groups": panels.curve_groups(contents),
+        "curve_groups": _curve_groups(contents),
         "curveless": [
             words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
         ],
-        "matrices": panels.matrices(contents),
-        "mean_map": panels.mean_map,
+        "matrices": _matrices(contents),
+        "mean_map": _mean_map,
         "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
         "samples": shown,
         "centre": samples.centre(contents.run),
-        "scale_signed": pictures.scale(True),
-        "scale_positive": pictures.scale(False),
+        "scale_signed": style.scale(True),
+        "scale_positive": style.scale(False),
         "percentile": style.PERCENTILE,
         "bars": samples.BARS,
     }
@@ -166,3 +166,182 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
         "rows": [r for r in contents.rows if r.model == name],
     }
+
+
+def _curve_groups(contents: Contents) -> list[dict[str, Any]]:
+    """Per metric with curves of a score: per model, one panel of curves per library, and the caption's words."""
+    groups = []
+    for metric in contents.run.metrics:
+        if not _over_units(contents.run, metric):
+            continue
+        models = []
+        for model in contents.run.models:
+            panels = _panels(contents, metric, model, _limits(contents.run, metric))
+            if panels:
+                models.append({"model": model, "panels": panels})
+        if models:
+            groups.append({"metric": metric, "models": models})
+    return groups
+
+
+def _over_units(run: Run, metric: str) -> bool:
+    """Whether a metric's curves are of a score as units change, and not of thresholds or layers."""
+    settings = [e.scores[metric].params for e in run.explanations if metric in e.scores]
+    return all(params.get("curve_over", "units") == "units" for params in settings)
+
+
+def _limits(run: Run, metric: str) -> tuple[float, float]:
+    """The vertical axis of a metric's panels: from zero, unless the curves then huddle in a corner."""
+    means = [c[1].mean(axis=0) for e in run.explanations if (c := mean_curve(e, metric)) is not None]
+    low = min((float(m.min()) for m in means), default=0.0)
+    high = max((float(m.max()) for m in means), default=1.0)
+    pad = 0.08 * (high - low) or 0.5
+    return (0.0 if 0 <= low < 0.5 * high else low - pad), high + pad
+
+
+def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, float]) -> list[dict[str, Any]]:
+    run = contents.run
+    explanations = run.of(model)
+    rows = {r.label: r for r in contents.rows if r.model == model}
+    curves = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
+    control = [_line(*curves[RANDOM], number=0, shaded=True)] if RANDOM in curves else []
+    panels = []
+    for library in dict.fromkeys(explanations[label].library for label in curves):
+        ranked = _by_area([x for x in curves if explanations[x].library == library and x != RANDOM], rows, metric)
+        if not ranked:
+            continue
+        faint = [x for x in curves if explanations[x].library not in (library, CONTROLS)]
+        lines = [_line(*curves[x], number=i, shaded=i == 0) for i, x in enumerate(ranked)]
+        others = [_line(*curves[x], number=0, shaded=False) for x in faint]
+        share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
+        done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
+        title = "Controls" if library == CONTROLS else words.library(library)
+        panels.append(
+            {
+                "title": title,
+                "image": style.curves(lines, control, others, f"{share} {done}", "mean score", limits),
+                "alt": _alt(title, metric, model, ranked, rows),
+                "legend": [_legend(explanations[x], i, rows[x], metric) for i, x in enumerate(ranked)],
+            }
+        )
+    return panels
+
+
+def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[str]:
+    """Best first; the legend reads in the order of the curves."""
+    sign = -1 if any(rows[x].cells[metric].higher_is_better for x in labels) else 1
+
+    def key(label: str) -> float:
+        mean = rows[label].cells[metric].summary.mean
+        return sign * mean if math.isfinite(mean) else math.inf
+
+    return sorted(labels, key=key)
+
+
+def _line(grid: Any, curves: Any, number: int, shaded: bool) -> style.Line:
+    if not shaded or len(curves) < 2:
+        return style.Line(grid, curves.mean(axis=0), number)
+    bounds = [statistics.summarise(point, resamples=RESAMPLES) for point in curves.T]
+    low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
+    return style.Line(grid, curves.mean(axis=0), number, low, high)
+
+
+def _legend(explanation: Explanation, number: int, row: Row, metric: str) -> dict[str, str]:
+    shade, dash = style.line_style(number)
+    pattern = "" if dash == "solid" else " ".join(str(3 * part) for part in dash[1])
+    mean = words.number(row.cells[metric].summary.mean)
+    return {"label": explanation.label, "colour": shade, "dash": pattern, "area": mean}
+
+
+def _alt(title: str, metric: str, model: str, labels: Sequence[str], rows: dict[str, Row]) -> str:
+    areas = [f"{x} {words.number(rows[x].cells[metric].summary.mean)}" for x in labels]
+    return f"Mean {metric} curves of {title} on {model}; areas: {words.listing(areas)}."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One coloured cell of a matrix."""
+
+    text: str
+    background: str
+    ink: str
+    title: str
+    diagonal: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One measure between all explainers. reading: how its halves are to be read."""
+
+    measure: str
+    title: str
+    meaning: str
+    reading: str
+    labels: tuple[str, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    scale: str
+    low: str
+    high: str
+
+
+MEANINGS = {
+    "spearman": ("Spearman rank correlation", "1: same order of pixels, 0: unrelated orders, −1: reversed"),
+    "cosine": ("Cosine similarity", "1: same direction, 0: unrelated, −1: opposite sign"),
+    "top_k": (
+        f"Overlap of the top {words.percent(TOP_SHARE)}",
+        f"1: the same top pixels, 0: none in common; chance gives about {TOP_SHARE:g}",
+    ),
+}
+
+
+def _matrices(contents: Contents) -> list[Matrix]:
+    """Every measure; with two models one matrix holds both, one below and the other above the diagonal."""
+    models = [m for m in contents.run.models if any(key[0] == m for key in contents.maps.index)]
+    sides = [(models[0], models[1])] if len(models) == 2 else [(model, model) for model in models]
+    return [_matrix(contents, measure, *side) for side in sides for measure in MEANINGS]
+
+
+def _matrix(contents: Contents, measure: str, below: str, above: str) -> Matrix:
+    index, means = contents.maps.index, contents.maps.means[measure]
+    labels = tuple(x for x in contents.run.labels if (below, x) in index or (above, x) in index)
+    signed = measure != "top_k"
+    low = -1.0 if signed else 0.0
+    rows = []
+    for i, one in enumerate(labels):
+        row = []
+        for j, two in enumerate(labels):
+            # Below the diagonal both maps come from `below`, above it from `above`, on it one from each.
+            a, b = ((below, one), (below, two)) if i > j else ((above, one), (above, two))
+            if i == j:
+                a, b = (below, one), (above, one)
+            known = a in index and b in index and not (i == j and below == above)
+            value = float(means[index[a], index[b]]) if known else math.nan
+            models = below if i > j else above if i < j else f"{below} and {above}"
+            row.append(_entry(value, low, signed, f"{one} and {two}, {models}", i == j))
+        rows.append(tuple(row))
+    title, meaning = MEANINGS[measure]
+    if below == above:
+        reading = f"Mean over samples, maps of {below}." if len(contents.run.models) > 1 else "Mean over samples."
+    else:
+        reading = f"Below the diagonal: {below}. Above it: {above}. On it: the same explainer, {below} against {above}."
+    limits = (words.number(low, 0), "1")
+    return Matrix(measure, title, meaning, reading, labels, tuple(rows), style.scale(signed), *limits)
+
+
+def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -> Entry:
+    if not math.isfinite(value):
+        return Entry("", "#f3f4f6", "#6b7280", f"{where}: undefined", diagonal)
+    shade = style.colour(value, low, 1.0, signed)
+    red, green, blue = (int(shade[k : k + 2], 16) for k in (1, 3, 5))
+    dark = float(np.dot((0.299, 0.587, 0.114), (red, green, blue))) < 140
+    text = words.number(value, 2)
+    text = text.replace("0.", ".", 1) if text.lstrip(words.MINUS).startswith("0.") else text
+    return Entry(text, shade, "#ffffff" if dark else "#111827", f"{where}: {words.number(value, 3)}", diagonal)
+
+
+def _mean_map(place: Place) -> str:
+    """A mean map as a picture of at most about SMALLEST pixels a side, by averaging."""
+    step = max(1, min(place.mean.shape) // SMALLEST)
+    height, width = (side // step * step for side in place.mean.shape)
+    small = place.mean[:height, :width].reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+    return style.heat(small, *style.limits(small, False), False)

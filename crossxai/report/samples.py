@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.files import Explanation
 from crossxai.model import Array, Modality
 from crossxai.report import words
-from crossxai.report.plots import pictures, style
+from crossxai.report.plots import style
 from crossxai.report.run import Run, is_control, ok
 
 BUDGET = 6_500_000  # characters of embedded pictures; with the rest, the page stays below 10 MB
@@ -118,21 +118,21 @@ def _map(explanation: Explanation, modality: Modality) -> Array:
 
 def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     data = run.samples
-    inputs = {m.name: pictures.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
+    inputs = {m.name: style.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
     features = tuple(
         (feature, words.brief(float(value)))
         for m in data.modalities
         if not m.spatial
         for feature, value in zip(m.features, data.inputs[m.name][i], strict=True)
     )
-    outlines = {name: pictures.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
+    outlines = {name: style.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
     tiles = [
         tile
         for label in run.labels
         for modality in data.modalities
         if (tile := _tile(run, label, modality, i, signs.get((label, modality.name), False))) is not None
     ]
-    shape = next((pictures.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
+    shape = next((style.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
     characters = sum(len(text) for text in (*inputs.values(), *outlines.values()))
     characters += sum(len(d.image) for t in tiles for d in t.drawings)
     return Sample(
@@ -145,7 +145,7 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
         tuple(_prediction(run, model, i) for model in run.models if model in run.predictions),
         tuple(tiles),
         f"{shape[1]} / {shape[0]}",
-        {m.name: cut for m in data.modalities if (cut := pictures.slice_shown(m, data.inputs[m.name][i]))},
+        {m.name: cut for m in data.modalities if (cut := style.slice_shown(m, data.inputs[m.name][i]))},
         characters,
     )
 
@@ -202,7 +202,7 @@ def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Til
         if any(d.alt for d in drawings)
         else ""
     )
-    scale = ", ".join(filter(None, (scale, pictures.slice_shown(modality, run.samples.inputs[modality.name][i]))))
+    scale = ", ".join(filter(None, (scale, style.slice_shown(modality, run.samples.inputs[modality.name][i]))))
     return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
 
 
@@ -225,7 +225,7 @@ def _drawing(
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
     if modality.spatial:
-        return Drawing(explanation.model, alt, image=pictures.heat(values, *scale))
+        return Drawing(explanation.model, alt, image=style.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
 
 

@@ -14,8 +14,18 @@ from crossxai.model import Array, Modality
 from crossxai.report.plots import maps as drawing
 from crossxai.report.plots.charts import feature_names
 from crossxai.report.plots.maps import Mask
-from crossxai.report.plots.pictures import own_colours
-from crossxai.report.plots.style import INK, NEGATIVE_INK, POSITIVE_INK, SOFT, bare, caption, heading, is_signed, layout
+from crossxai.report.plots.style import (
+    INK,
+    NEGATIVE_INK,
+    POSITIVE_INK,
+    SOFT,
+    bare,
+    caption,
+    heading,
+    is_signed,
+    layout,
+    own_colours,
+)
 
 CELL = 1.55  # inches
 LINE = 0.9

@@ -20,17 +20,18 @@ from matplotlib.patheffects import withStroke
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.report.plots.charts import MOST_BARS, draw_bars
-from crossxai.report.plots.pictures import channels_summed, own_colours
 from crossxai.report.plots.style import (
     INK,
     SOFT,
     bare,
     caption,
+    channels_summed,
     heading,
     is_signed,
     layout,
     limits,
     number,
+    own_colours,
     see_through,
 )
 

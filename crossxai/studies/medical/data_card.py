@@ -20,8 +20,7 @@ from crossxai import __version__
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
-from crossxai.report.plots.pictures import uri
-from crossxai.report.plots.style import INK, SOFT, dress
+from crossxai.report.plots.style import INK, SOFT, dress, uri
 from crossxai.studies.medical import ct, exploratory, mri
 from crossxai.studies.medical.ct import COLUMNS, Feature
 from crossxai.studies.medical.drawing import TASKS
