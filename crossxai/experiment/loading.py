@@ -203,9 +203,9 @@ class LoadedModel:
     """A model ready to be explained, and what the manifest says of it.
 
     mean, sd: of the training set, by modality, per channel or column, as the model takes them; empty if not known. standard:
-    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that was noise in training.
-    digest: sha256 of the weights; complete: whether it decides the outputs, as a checkpoint's does, while code of a user's own
-    may change what is computed with the same weights.
+    (mean, sd) of the tables that the model takes in standard units. trained_without: the modality that carried no information
+    in training. digest: sha256 of the weights; complete: whether it decides the outputs, as a checkpoint's does, while code of
+    a user's own may change what is computed with the same weights.
     """
 
     model: Model
