@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
+from crossxai.studies import submodules
 from crossxai.studies.medical.ct import FEATURES, table
 from crossxai.studies.medical.drawing import TASKS
 from crossxai.studies.medical.samples import MedicalSet, generate, split
@@ -12,11 +10,4 @@ from crossxai.studies.medical.source import read, write
 
 __all__ = ["FEATURES", "TASKS", "MedicalSet", "generate", "read", "split", "table", "write"]
 
-_MODULES = ("data_card", "exploratory")
-
-
-def __getattr__(name: str) -> ModuleType:
-    """A module of this folder, imported when it is first named."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+__getattr__ = submodules(__name__, ("data_card", "exploratory"))

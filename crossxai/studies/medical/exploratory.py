@@ -224,7 +224,7 @@ def set_gallery(
 ) -> Figure:
     """The gallery of a medical set: maps of all its samples, and which of them are shown as `representative_samples` says.
 
-    said: a line about each sample, such as what the model answered. predicted: (n, y, x), the regions that it found.
+    captions: a line about each sample, such as the prediction. predicted: (n, y, x), the regions that the model predicts.
     """
     if attribution.ids != shown.ids:
         raise InvalidInput(f"maps of {len(attribution)} samples, {shown.task} set of {len(shown)}: ask about its ids")

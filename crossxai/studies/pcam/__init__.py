@@ -2,14 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
+from crossxai.studies import submodules
 
-_MODULES = ("histology", "reading", "source", "synthetic")
-
-
-def __getattr__(name: str) -> ModuleType:
-    """A module of this folder, imported when it is first named."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+__getattr__ = submodules(__name__, ("histology", "reading", "source", "synthetic"))

@@ -106,8 +106,8 @@ def held_out(meta: dict[str, Any]) -> Table:
     title = f"ResNet-18 in {meta['framework']}: best epoch {meta['best_epoch']} of {len(meta['history'])}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("figure")
-    for split, held in (("validation", valid), ("test", test)):
-        table.add_column(f"{split} (n = {held['n']:,})", justify="right")
+    for split, figures in (("validation", valid), ("test", test)):
+        table.add_column(f"{split} (n = {figures['n']:,})", justify="right")
     for name in ("auc", "accuracy", "balanced_accuracy", "loss"):
         table.add_row(name.replace("_", " "), f"{valid[name]:.4f}", f"{test[name]:.4f}")
     return table

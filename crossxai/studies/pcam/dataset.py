@@ -226,7 +226,7 @@ class PCamIndex:
 
     @cached_property
     def _entry(self) -> tuple[str, Colours]:
-        entry = _kept(self.path, len(self.data))
+        entry = _cached(self.path, len(self.data))
         if entry is None:
             entry = _read(self.data)
             with suppress(InvalidFile), replacing(self.path) as temporary, open(temporary, "wb") as file:
@@ -261,7 +261,7 @@ def _read(data: PCam) -> tuple[str, Colours]:
     return data.fingerprint(), colours
 
 
-def _kept(path: Path, n: int) -> tuple[str, Colours] | None:
+def _cached(path: Path, n: int) -> tuple[str, Colours] | None:
     """The entry, or None if there is none that is whole: it is only a convenience."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -179,8 +179,8 @@ def _together(findings: Findings, split: Split) -> None:
             )
     lengths = {part: file.rows for part, file in there.items() if file.rows is not None}
     if len(set(lengths.values())) > 1:
-        said = ", ".join(f"{rows} rows in {file_name(split, part)}" for part, rows in lengths.items())
-        findings.problems.append(f"{split}: {said}: they must be equal; fetch or write the split again")
+        lengths_in_words = ", ".join(f"{rows} rows in {file_name(split, part)}" for part, rows in lengths.items())
+        findings.problems.append(f"{split}: {lengths_in_words}: they must be equal; fetch or write the split again")
     labels = files["y"].labels
     if labels is not None and 0 in labels:
         findings.notes.append(f"{split}: only one class is there ({labels[0]} × 0, {labels[1]} × 1): it has no AUC.")

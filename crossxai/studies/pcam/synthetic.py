@@ -104,7 +104,7 @@ def write(
             if split in written:
                 continue
             bar = bars.add_task(split, total=len(numbers))
-            chunks = _told(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
+            chunks = _reporting(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
             written[split] = _write_split(folder, split, len(numbers), chunks)
             _write_note(folder, made_from, written)
     return folder
@@ -120,7 +120,7 @@ def split_ranges(n: int) -> dict[Split, range]:
     return {"train": range(train), "valid": range(train, train + tenth), "test": range(train + tenth, n)}
 
 
-def _told(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterator[Patches]:
+def _reporting(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterator[Patches]:
     """The same; `done` hears how many patches have been dealt with."""
     for patches in chunks:
         yield patches

@@ -137,24 +137,24 @@ def _places(rng: np.random.Generator) -> tuple[Tumour, int]:
     outside = np.maximum(np.abs(place - middle) - half, 0)
     free = np.hypot(outside[:, 0], outside[:, 1]) > reach + 1.5
     chosen: list[int] = []
-    found = 0
+    in_centre = 0
     spots, radii = place.tolist(), radius.tolist()
     for i, (y, x) in enumerate(spots):
         if i < room:
-            if found == inside:
+            if in_centre == inside:
                 continue
-        elif len(chosen) - found == around:
+        elif len(chosen) - in_centre == around:
             break
         elif not free[i]:
             continue
         if all((y - spots[j][0]) ** 2 + (x - spots[j][1]) ** 2 > (1.05 * (radii[i] + radii[j])) ** 2 for j in chosen):
             chosen.append(i)
-            found += i < room
+            in_centre += i < room
     wave = np.stack([size * np.cos(phase), size * np.sin(phase)], axis=1)[chosen]
     nucleolus = rng.normal(0, 0.22, (tries, 2))[chosen]
     dark = rng.uniform(0.85, 1.15, tries)[chosen]
     kinds = (place[chosen], radius[chosen], wave, nucleolus, dark)
-    return Tumour(*(values.astype(np.float32) for values in kinds)), found
+    return Tumour(*(values.astype(np.float32) for values in kinds)), in_centre
 
 
 def _groups(rng: np.random.Generator, places: Tumour) -> tuple[npt.NDArray[np.intp], Small]:
@@ -166,8 +166,8 @@ def _groups(rng: np.random.Generator, places: Tumour) -> tuple[npt.NDArray[np.in
     place = places.place[:, None] + apart * np.stack([np.sin(turn), np.cos(turn)], axis=-1)
     keep = rng.random(shape) < MATCHED * radius**2
     keep[:, 0] = True
-    found = place[keep]
-    return np.nonzero(keep)[0], _normal(rng, found, np.where(rng.random(len(found)) < 0.45, "oval", "round"), 0)
+    cells = place[keep]
+    return np.nonzero(keep)[0], _normal(rng, cells, np.where(rng.random(len(cells)) < 0.45, "oval", "round"), 0)
 
 
 def _normal(rng: np.random.Generator, place: Floats, kind: npt.NDArray[np.str_], direction: float) -> Small:

@@ -127,5 +127,5 @@ def held_out(meta: dict[str, Any], twin: bool) -> Table:
         table.add_column(heading, justify="left" if heading == "figure" else "right")
     for name in test:
         if name != "n":
-            table.add_row(name.replace("_", " "), *(f"{held[name]:.4f}" for held in columns.values() if held))
+            table.add_row(name.replace("_", " "), *(f"{figures[name]:.4f}" for figures in columns.values() if figures))
     return table
