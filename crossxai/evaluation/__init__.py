@@ -1,4 +1,4 @@
-"""Metrics: each a frozen dataclass of parameters that judges any explainer's attribution of any framework's model.
+"""Metrics: each a frozen dataclass of parameters that measures any explainer's attribution of any framework's model.
 
 `discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs many in one stream through the model.
 A metric is added by putting its dataclass in a file of `metrics/`, or by a package of its own (entry-point group
@@ -36,16 +36,16 @@ class Entry:
 
 @cache
 def _catalogue() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
-    found: dict[str, type[Any]] = {}
+    metrics: dict[str, type[Any]] = {}
     for module in pkgutil.walk_packages(__path__, f"{__name__}."):
         for cls in vars(importlib.import_module(module.name)).values():
             if not _is_metric(cls) or cls.__module__ != module.name:
                 continue
-            if cls.name in found:
-                raise RuntimeError(f"two metrics are called {cls.name!r}: {found[cls.name]} and {cls}")
-            found[cls.name] = cls
-    unusable = plugins.add(GROUP, found, _problem)
-    return dict(sorted(found.items())), unusable
+            if cls.name in metrics:
+                raise RuntimeError(f"two metrics are called {cls.name!r}: {metrics[cls.name]} and {cls}")
+            metrics[cls.name] = cls
+    unusable = plugins.add(GROUP, metrics, _problem)
+    return dict(sorted(metrics.items())), unusable
 
 
 def _problem(cls: Any) -> str:

@@ -3,7 +3,7 @@
 `scores` is what `curves.evaluate` asks for such metrics; `estimate` gives more, for curves with a number of steps, too.
 Twelve masked images per sample instead of a hundred, chosen at random so that the mean area of the full curves is met on
 average (see `estimates`), both ends and identical maps scored once for all curves, more images only where a requested
-precision asks for them.
+precision needs them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def estimate(
 
     Unbiased exactly, the second round included: whether a sample gets more points is decided by the spread seen in the other
     half of the samples, never by its own draws, and only once. Fewer than 8 usable samples are scored whole if a precision is
-    asked for. Samples share their offsets between curves, so errors of two explainers partly cancel: see
+    requested. Samples share their offsets between curves, so errors of two explainers partly cancel: see
     `estimates.difference`.
     `progress` is given the number of images of each batch.
     """

@@ -1,7 +1,7 @@
 """Deletion and insertion: how fast a score falls, or recovers, as the most relevant units go, or come.
 
 Petsiuk et al. 2018 (RISE, arXiv:1806.07421) for the two curves and their areas; Samek et al. 2017 (IEEE TNNLS 28, 11) for
-region perturbation in general. Everything asked for at once runs as one stream of full batches through the model.
+region perturbation in general. All metrics of one call run as one stream of full batches through the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Curve(CurveOptions):
     """What deletion and insertion share: their options, and being called."""
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
-        """Per-sample curves (n, points), both endpoints included unless told otherwise, and their areas (n,)."""
+        """Per-sample curves (n, points), with both endpoints by default, and their areas (n,)."""
         return evaluate(question, [attribution], [self])[0][0]
 
     def passes(self, question: Question) -> int:
@@ -75,7 +75,7 @@ def evaluate(
 
     The untouched image is scored once per sample, the filled one once per sample and fill, whatever the number of
     attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the
-    model is asked (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
+    model is used (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
     plan, estimated = _Plan(question, attributions, _curves(metrics)), _curves(metrics, auto=True)
     copies = plan.copies()
@@ -123,7 +123,7 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
         images = len(plan.copies())
         points = sum(line.counts.shape[1] for line in plan.lines)
         own = 16 * images if any(len(line.counts) > 1 for line in plan.lines) else 0
-        labels = sum(int(labels.nbytes) for found in plan.masking.labels.values() for labels in found.values())
+        labels = sum(int(labels.nbytes) for own in plan.masking.labels.values() for labels in own.values())
         size += _built(plan) + 64 * images + len(question) * 24 * points + own + labels
     if estimated:
         images = auto.passes(question, attributions, estimated)

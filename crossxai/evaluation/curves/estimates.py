@@ -146,7 +146,7 @@ class Estimate:
     that of having few samples; for that, give `values` (n,), unbiased for each sample's own area, to `statistics.summarise`
     or `statistics.compare`. variances (n,): of `values`, 0 where the whole curve was scored. points (n,): masked images used,
     both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
-    was scored. reached: whether the interval is as narrow as asked for. replicates (n, 2): independent estimates behind
+    was scored. reached: whether the interval is as narrow as requested. replicates (n, 2): independent estimates behind
     `values`. extras: tie rates and degenerate maps (n,).
     """
 
@@ -192,5 +192,5 @@ def difference(one: Estimate, other: Estimate, confidence: float = 0.95) -> tupl
     """
     if one.values.shape != other.values.shape:
         raise InvalidInput(f"estimates of {len(one.values)} and {len(other.values)} samples have no paired difference")
-    found = mean_of(one.replicates - other.replicates, confidence)
-    return found.mean, found.standard_error, found.low, found.high
+    mean = mean_of(one.replicates - other.replicates, confidence)
+    return mean.mean, mean.standard_error, mean.low, mean.high

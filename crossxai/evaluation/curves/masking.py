@@ -68,7 +68,7 @@ class Subsets(NamedTuple):
 
 
 Source = Callable[[int], Order | Subsets]
-"""A sample's number → its order; asked once per sample, in order of samples, and again where memory ran out."""
+"""A sample's number → its order; called once per sample, in order of samples, and again where memory ran out."""
 
 
 class RankedMaps(NamedTuple):
@@ -238,15 +238,15 @@ class Masking:
     ) -> int:
         """Score the copies that are not known yet, in one stream of full batches; how many that were.
 
-        question: who is asked, the same but for a faster copy of the model.
+        question: the same question with a faster copy of the model.
         """
         new = np.unique(codes)
         if len(self.known):
             new = np.setdiff1d(new, self.known, assume_unique=True)
-        asked = self.question
+        faster = self.question
         if question is not None:
-            asked = replace(asked, model=question.model, check=question.check)
-        scores = asked.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
+            faster = replace(faster, model=question.model, check=question.check)
+        scores = faster.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
         if not len(self.known):
             self.known, self.scores = new, scores.astype(np.float64)
         elif len(new):

@@ -160,7 +160,7 @@ class CurveOptions(Parameters):
         return float(area_of(curve.mean(axis=0, keepdims=True), fractions, self.area)[0])
 
     def measure(self, curve: Array, start: Array, fractions: Array, lengths: rules.Counts) -> tuple[Array, Array]:
-        """Curves (n, points) of scores become curves of what is asked for, and their areas (n,)."""
+        """Curves (n, points) of scores become curves of `score`, and their areas (n,)."""
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.score == "ratio":
                 curve = np.where(start[:, None] == 0, np.nan, curve / start[:, None])

@@ -1,7 +1,7 @@
 """Presets: deletion and insertion as each library computes them, as options of one engine.
 
 `get("xplique")` gives the metrics; any of them is a `Curve`, whose fields say what the convention is. What a preset cannot hold,
-because it belongs elsewhere: the score's link and class are the question's target (Xplique, torch-cam: raw outputs unless told;
+because it belongs elsewhere: the score's link and class are the question's target (Xplique, torch-cam: raw outputs by default;
 the rest: the probability), and resizing a small map is the explainer's affair.
 """
 

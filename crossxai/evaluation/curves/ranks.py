@@ -30,7 +30,7 @@ def modality_of(question: Question, name: str, metric: str) -> Modality:
         return known[name]
     if len(question.modalities) != 1:
         raise Unsupported(
-            f"{metric} judges one modality at a time, {len(question.modalities)} are free "
+            f"{metric} measures one modality at a time, {len(question.modalities)} are free "
             f"({', '.join(question.free)}): write modality={question.free[0]!r}"
         )
     return question.modalities[0]
@@ -165,7 +165,7 @@ class Ranked:
 
     Patches and segments rank by the mean relevance of their pixels, and each comes and goes whole; the positions within one
     keep raster order. Elements are numbered channels first, as libraries that rank them do, which decides their ties.
-    labels: segments found so far, shared by the rankings of one modality and size.
+    labels: segments so far, shared by the rankings of one modality and size.
     """
 
     def __init__(
@@ -253,8 +253,8 @@ class Ranked:
             return None
         place = row if self.key.unit == "segment" else -1
         if place not in self._labels:
-            found = _segments(self.values[row], self.key.size) if self.key.unit == "segment" else self._patches()
-            labels = np.unique(found, return_inverse=True)[1].ravel()
+            regions = _segments(self.values[row], self.key.size) if self.key.unit == "segment" else self._patches()
+            labels = np.unique(regions, return_inverse=True)[1].ravel()
             self._labels[place] = labels.astype(np.min_scalar_type(int(labels.max())))
         return self._labels[place]
 

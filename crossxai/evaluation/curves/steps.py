@@ -23,7 +23,7 @@ Counts = npt.NDArray[np.intp]
 class Rule(Protocol):
     """How many of a map's units are changed at each point, never falling; equal numbers are one image, scored once.
 
-    A class may say `reads = False`: then it goes by the number of units alone, and is asked once for all maps.
+    A class may say `reads = False`: then it goes by the number of units alone, and is called once for all maps.
     """
 
     def counts(self, relevance: Array) -> Counts:
@@ -205,8 +205,8 @@ def describe(rule: Any) -> Any:
         return {"auto": {f.name: value for f in fields(rule) if (value := getattr(rule, f.name)) is not None}}
     for name, kind in _NAMED.items():
         if type(rule) is kind:
-            found = {f.name: getattr(rule, f.name) for f in fields(kind) if getattr(rule, f.name) != f.default}
-            plain = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+            values = {f.name: getattr(rule, f.name) for f in fields(kind) if getattr(rule, f.name) != f.default}
+            plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
             return {name: plain if len(plain) > 1 else next(iter(plain.values()))}
     return type(rule).__qualname__
 

@@ -92,7 +92,7 @@ class CompletenessGap(Parameters):
         return Scores(self.name, gap, self.higher_is_better, extras=extras, params=params)
 
     def check(self, question: Question) -> None:
-        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot judge, without asking the model."""
+        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot measure, without calling the model."""
         if self.modality:
             ranks.modality_of(question, self.modality, self.name)
         if self.baseline is not None:
@@ -224,15 +224,15 @@ class JointInsertion(Joint):
 
 
 def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Attribution) -> dict[str, str]:
-    """The joint ones of these metrics that cannot judge an attribution, by name, with the reasons."""
-    found = {}
+    """The joint ones of these metrics that cannot measure an attribution, by name, with the reasons."""
+    reasons = {}
     for name, metric in metrics.items():
         try:
             if isinstance(metric, Joint):
                 completeness(question, attribution, metric.name, metric.tolerance)
         except Unsupported as error:
-            found[name] = str(error)
-    return found
+            reasons[name] = str(error)
+    return reasons
 
 
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:

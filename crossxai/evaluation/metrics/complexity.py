@@ -257,10 +257,10 @@ class BorderShare(MapOnly):
                 f"border_share: a rim of {self.width} pixels leaves no inside of a {height} × {width} image: write a "
                 "smaller width"
             )
-        found = super().__call__(question, attribution)
-        area = np.full(len(found.value), border(height, width, self.width).mean())
-        params = {**found.params, "width": self.width}
-        return replace(found, extras={**found.extras, "border_area": area}, params=params)
+        scores = super().__call__(question, attribution)
+        area = np.full(len(scores.value), border(height, width, self.width).mean())
+        params = {**scores.params, "width": self.width}
+        return replace(scores, extras={**scores.extras, "border_area": area}, params=params)
 
     def _value(self, relevance: Array) -> Numbers:
         return border_share(relevance, self.width)
@@ -294,15 +294,15 @@ class GridEnergy(MapOnly):
                 f"grid_energy: nothing repeats in a {height} × {width} image with a period of {self.period} pixels: write one "
                 "of at most half its side"
             )
-        found = super().__call__(question, attribution)
-        return replace(found, params={**found.params, "period": self.period})
+        scores = super().__call__(question, attribution)
+        return replace(scores, params={**scores.params, "period": self.period})
 
     def _value(self, relevance: Array) -> Numbers:
         return grid_energy(relevance, self.period)
 
 
 def _image(question: Question, name: str, metric: str) -> tuple[int, int]:
-    """Height and width of the images that are judged."""
+    """Height and width of the images that are measured."""
     modality: Modality = ranks.modality_of(question, name, metric)
     if modality.axes[:-1] != ("y", "x"):
         raise Unsupported(f"{metric} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}")

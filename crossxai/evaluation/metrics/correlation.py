@@ -21,7 +21,7 @@ from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import filled
 from crossxai.evaluation.curves.masking import Subsets, plain, scores_without
-from crossxai.evaluation.metrics.families import Found, Numbers, Range, UnitMetric
+from crossxai.evaluation.metrics.families import Numbers, Range, UnitMetric, UnitScores
 from crossxai.evaluation.parameters import positive
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
@@ -74,10 +74,10 @@ class _Subsets(UnitMetric):
     def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
         raise NotImplementedError
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         fill, units = plain(self.fill), int(np.prod(relevance.shape[1:]))
         if units == 1:
-            return Found(np.full(len(rows), np.nan))
+            return UnitScores(np.full(len(rows), np.nan))
         groups = self._groups(units)
         held: dict[int, Numbers] = {}
 
@@ -94,7 +94,7 @@ class _Subsets(UnitMetric):
             drops, sums = (scores[0] - scores[1:]).reshape(groups, -1), held[row].reshape(groups, -1)
             each = [correlation(a, b, self.by_rank) for a, b in zip(sums, drops, strict=True)]
             value[i] = np.mean([c for c in each if not np.isnan(c)]) if not np.isnan(each).all() else np.nan
-        return Found(value)
+        return UnitScores(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +297,7 @@ class Infidelity(UnitMetric):
             )
         return np.broadcast_to(values, question.only(modality.name).values[0].shape)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         fill = plain(self.fill)
         if self.perturbation == "square" and modality.kind != "image":
             raise Unsupported(
@@ -324,7 +324,7 @@ class Infidelity(UnitMetric):
             counts = np.arange(self.samples + 1)
             scores = scores_without(question, {modality: fill}, rows, subsets, counts, self.samples + 1)
         value = [self._error(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), scores, strict=True)]
-        return Found(np.array(value, dtype=np.float64))
+        return UnitScores(np.array(value, dtype=np.float64))
 
     def _scores_of_noise(
         self, question: Question, relevance: Array, rows: Rows, predicted: dict[int, Numbers]

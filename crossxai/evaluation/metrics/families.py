@@ -21,8 +21,8 @@ Range = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a metric found of some samples: value (m,), curve (m, points) over fractions (points,), extras (m,)."""
+class UnitScores:
+    """Scores of some samples: value (m,), curve (m, points) over fractions (points,), extras (m,)."""
 
     value: Numbers
     curve: Numbers | None = None
@@ -71,17 +71,17 @@ class UnitMetric(Parameters):
         modality = ranks.modality_of(question, self.modality, self.name)
         relevance = self._relevance(question, attribution, modality)
         rows = np.flatnonzero(ranks.usable(relevance))
-        found = self._measure(question.only(modality.name), modality, relevance, rows)
+        scores = self._measure(question.only(modality.name), modality, relevance, rows)
         extras: dict[str, Array] = {"degenerate": ranks.degenerate(relevance)}
         if self.invariant_to == "order":
             extras["tie_rate"] = ranks.tie_rate(relevance)
-        extras |= {name: spread(extra, rows, len(question)) for name, extra in found.extras.items()}
+        extras |= {name: spread(extra, rows, len(question)) for name, extra in scores.extras.items()}
         return Scores(
             self.name,
-            spread(found.value, rows, len(question)),
+            spread(scores.value, rows, len(question)),
             self.higher_is_better,
-            None if found.curve is None else spread(found.curve, rows, len(question)),
-            found.fractions,
+            None if scores.curve is None else spread(scores.curve, rows, len(question)),
+            scores.fractions,
             extras,
             self._params(question, modality),
         )
@@ -90,8 +90,8 @@ class UnitMetric(Parameters):
         """Forward passes per sample whose map is finite, exactly."""
         raise NotImplementedError
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
-        """Judge the samples `rows`, whose maps (of relevance (n, *space)) are finite; the modality alone is free."""
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
+        """Measure the samples `rows`, whose maps (of relevance (n, *space)) are finite; the modality alone is free."""
         raise NotImplementedError
 
     def _relevance(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
@@ -148,23 +148,23 @@ class ReexplainingMetric(Parameters):
         self._whole("seed", 0)
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
-        """Scores (n,) of the maps; raises what the explainer raises when it is asked again."""
+        """Scores (n,) of the maps; raises what the explainer raises."""
         if explainer is None:
             raise InvalidInput(
                 f"{self.name} has maps made again: write metric(question, attribution, explainer), with the explainer "
-                "that made the map and the question that it answered"
+                "of the map and the question that was explained"
             )
         self.check(question)
         modality = ranks.modality_of(question, self.modality, self.name)
         relevance = ranks.units(question, attribution, modality, self.reduction)
-        found = [
+        parts = [
             self.measure(question[rows], _rows(attribution, rows), modality, explainer)
             for rows in blocks(question, explainer, whole=self.together)
         ]
-        value = np.concatenate([scores.value for scores in found])
+        value = np.concatenate([scores.value for scores in parts])
         extras: dict[str, Array] = {"degenerate": ranks.degenerate(relevance)}
-        extras |= {key: np.concatenate([s.extras[key] for s in found]) for key in found[0].extras}
-        curves = [s.curve for s in found if s.curve is not None]
+        extras |= {key: np.concatenate([s.extras[key] for s in parts]) for key in parts[0].extras}
+        curves = [s.curve for s in parts if s.curve is not None]
         params = {
             **{f.name: getattr(self, f.name) for f in fields(self)},
             "modality": modality.name,
@@ -177,14 +177,14 @@ class ReexplainingMetric(Parameters):
             value,
             self.higher_is_better,
             np.concatenate(curves) if curves else None,
-            found[0].fractions,
+            parts[0].fractions,
             extras,
             params,
         )
 
     @property
     def together(self) -> bool:
-        """Whether all samples have to be judged at once, because they are put together."""
+        """Whether all samples have to be measured at once, because they are put together."""
         return False
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
@@ -192,7 +192,7 @@ class ReexplainingMetric(Parameters):
         raise NotImplementedError
 
     def check(self, question: Question) -> None:
-        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot judge, without asking the model."""
+        """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot measure, without calling the model."""
         ranks.modality_of(question, self.modality, self.name)
 
     def explanations(self, question: Question, explainer: Explainer) -> int:

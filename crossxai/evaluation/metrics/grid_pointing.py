@@ -84,8 +84,8 @@ class GridPointing(ReexplainingMetric):
                 mosaics if m.name == modality.name else v[rows]
                 for m, v in zip(question.model.modalities, question.inputs, strict=True)
             )
-            asked = replace(question[rows], inputs=given)
-            relevance = self.of(asked, self._answer(explainer, asked), modality)
+            mosaic = replace(question[rows], inputs=given)
+            relevance = self.of(mosaic, self._explain(explainer, mosaic), modality)
             own = plan[rows] == rows[:, None]
             mask = _cells(own, relevance.shape)
             value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
@@ -94,17 +94,17 @@ class GridPointing(ReexplainingMetric):
         extras = {"hit": np.where(usable, hit, np.nan), "pointing": np.where(usable, pointed, np.nan)}
         return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25), **extras)
 
-    def _answer(self, explainer: Explainer, asked: Question) -> Attribution:
-        """The explainer's answer; what a framework says of a size that its network cannot take becomes a refusal."""
+    def _explain(self, explainer: Explainer, mosaic: Question) -> Attribution:
+        """The explainer's map; a framework's error about a size that its network cannot take becomes a refusal."""
         if self.mosaic == "same":
-            return explainer(asked)
+            return explainer(mosaic)
         try:
-            return explainer(asked)
+            return explainer(mosaic)
         except _of_shapes() as error:
             if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed):
                 raise
             raise Unsupported(
-                f"{self.name}: model {asked.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
+                f"{self.name}: model {mosaic.model.name!r} cannot take images twice as high and wide: write mosaic='same' "
                 f"({str(error).partition(chr(10))[0]})"
             ) from error
 
@@ -144,8 +144,8 @@ def _of_shapes() -> tuple[type[Exception], ...]:
     """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model; some of
     ours are among them."""
     tensorflow = sys.modules.get("tensorflow")
-    found = (CrossXAIError, RuntimeError, ValueError)
-    return found if tensorflow is None else (*found, tensorflow.errors.OpError)
+    errors = (CrossXAIError, RuntimeError, ValueError)
+    return errors if tensorflow is None else (*errors, tensorflow.errors.OpError)
 
 
 def _classes(question: Question) -> np.typing.NDArray[np.intp]:

@@ -2,7 +2,7 @@
 what the score loses when a whole modality is replaced.
 
 A map of 50,176 pixels beside 12 columns has no one share: by the mean a column counts as much as a pixel does on average, by the
-sum everything counts, the noise of every pixel included. Both are named, and neither is what the model does: ablation asks it.
+sum everything counts, the noise of every pixel included. Neither is what the model does, which ablation measures.
 """
 
 from __future__ import annotations
@@ -148,13 +148,13 @@ class ModalityShare(_OfModalities):
         """Shares (n,) in [0, 1]; no forward pass."""
         units = self._units(question, attribution)
         place = self._place(question)
-        found = shares(units, self.of)
+        parts = shares(units, self.of)
         extras: dict[str, Array] = {"degenerate": _degenerate(units)}
-        extras |= {f"share.{m.name}": found[:, i] for i, m in enumerate(question.modalities)}
+        extras |= {f"share.{m.name}": parts[:, i] for i, m in enumerate(question.modalities)}
         if any(key.partition(".")[0] == "completeness_gap" for key in attribution.extras):
             extras |= {f"net.{m.name}": net(units)[:, i] for i, m in enumerate(question.modalities)}
         params = {"of": self.of, "modality": question.modalities[place].name, "reduction": self.reduction}
-        return Scores(self.name, found[:, place], self.higher_is_better, extras=extras, params=params)
+        return Scores(self.name, parts[:, place], self.higher_is_better, extras=extras, params=params)
 
     def passes(self, question: Question) -> int:
         """None: the map is enough."""

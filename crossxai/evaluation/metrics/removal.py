@@ -28,7 +28,7 @@ from crossxai.attribution import Attribution, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
 from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
-from crossxai.evaluation.metrics.families import Found, UnitMetric
+from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
 from crossxai.evaluation.parameters import positive
 from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
@@ -78,7 +78,7 @@ class Aopc(UnitMetric):
         modality = ranks.modality_of(question, self.modality, self.name)
         return len(self._counts(patches(ranks.space_of(question, modality), self._side(modality))))
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         labels = patches(relevance.shape[1:], self._side(modality))
         points = self._counts(labels)
 
@@ -87,7 +87,7 @@ class Aopc(UnitMetric):
             return in_groups(ranks.order(question, total[None], [row], self.seed)[0], labels)
 
         curve = scores_without(question, {modality: plain(self.fill)}, rows, order, points, int(labels.max()) + 1)
-        return Found((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
+        return UnitScores((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
 
     def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         return counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
@@ -194,7 +194,7 @@ class _TopShares(UnitMetric):
     def _tops(self, units: int) -> npt.NDArray[np.intp]:
         return np.asarray(np.maximum(1, np.rint(np.array(self.shares) * units)), dtype=np.intp)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         units = int(np.prod(relevance.shape[1:]))
         tops, place = np.unique(self._tops(units), return_inverse=True)
 
@@ -205,7 +205,7 @@ class _TopShares(UnitMetric):
         untouched = units if self.keeps else 0
         counts = [untouched, *tops.tolist()]
         scores = scores_without(question, {modality: plain(self.fill)}, rows, order, counts, units, self.keeps)
-        return Found((scores[:, :1] - scores[:, 1:])[:, place].mean(axis=1))
+        return UnitScores((scores[:, :1] - scores[:, 1:])[:, place].mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,10 +272,10 @@ class Irof(UnitMetric):
     def passes(self, question: Question) -> int:
         """Of the sample with the most segments; exact for each where `steps` is not above its segments."""
         modality = ranks.modality_of(question, self.modality, self.name)
-        found = self._segments(question.only(modality.name), modality, np.arange(len(question)))
-        return max(len(self._counts(labels)) for labels in found)
+        segments = self._segments(question.only(modality.name), modality, np.arange(len(question)))
+        return max(len(self._counts(labels)) for labels in segments)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         segments = self._segments(question, modality, rows)
         labels = dict(zip(rows.tolist(), segments, strict=True))
 
@@ -300,7 +300,7 @@ class Irof(UnitMetric):
             elif own[0] > 0:
                 value[i] = drop / own[0]
         extras = {"segments": np.array([float(own[-1]) for own in points])}
-        return Found(value, curve, grid, extras)
+        return UnitScores(value, curve, grid, extras)
 
     def _counts(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
         total = int(labels.max()) + 1
@@ -314,10 +314,12 @@ class Irof(UnitMetric):
             )
         colour = modality.features == ("red", "green", "blue")
         compactness = self.compactness if colour else self.compactness / 100
-        found = []
+        segments = []
         for row in rows.tolist():
             image = to_unit_interval(question.values[0][row], modality).astype(np.float64)
             labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
             numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
-            found.append(numbers.astype(np.min_scalar_type(numbers.max())))  # all samples' are held: as small as can be
-        return found
+            segments.append(
+                numbers.astype(np.min_scalar_type(numbers.max()))
+            )  # all samples' are held: as small as can be
+        return segments

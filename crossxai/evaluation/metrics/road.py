@@ -16,7 +16,7 @@ from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
 from crossxai.evaluation.curves.masking import Subsets, scores_without
-from crossxai.evaluation.metrics.families import Found, UnitMetric
+from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
 from crossxai.evaluation.parameters import not_negative
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
@@ -77,7 +77,7 @@ class _Road(UnitMetric):
         # The difference of the two ends needs no untouched score.
         return len(self.ends) * len(self.percentiles) + (len(self.ends) == 1)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Found:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         if modality.kind != "image":
             raise Unsupported(
                 f"{self.name} imputes pixels of 2-D images; modality {modality.name!r} is a {modality.kind}: "
@@ -92,7 +92,7 @@ class _Road(UnitMetric):
         counts = [*range(1, number + 1), 0][: self.passes(question)]
         fill = Debiased(self.noise)
         scores = scores_without(question, {modality: fill}, rows, subsets, counts, number + 1, seed=self.seed)
-        return Found(self._value(scores))
+        return UnitScores(self._value(scores))
 
     def _value(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray((scores[:, :-1] - scores[:, -1:]).mean(axis=1))

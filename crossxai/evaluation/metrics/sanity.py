@@ -128,7 +128,7 @@ class RandomLogit(_Compared):
     def check(self, question: Question) -> None:
         super().check(question)
         if question.target.weights.shape[-1] < 2:
-            raise Unsupported(f"{self.name} needs another class to ask about, the model gives one output")
+            raise Unsupported(f"{self.name} needs another class to explain, the model gives one output")
 
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return 1
@@ -178,9 +178,9 @@ class InputShift(ReexplainingMetric):
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         model = Shifted(question.model, modality.name, self.shift)
         moved = replace(question, model=model, inputs=model.moved(question.inputs))
-        answer = explainer(moved)
+        again = explainer(moved)
         declared = next(m for m in model.modalities if m.name == modality.name)
-        own, new = self.of(question, attribution, modality), self.of(moved, answer, declared)
+        own, new = self.of(question, attribution, modality), self.of(moved, again, declared)
         usable = ranks.usable(own) & ranks.usable(new)
         own, new = (np.where(usable[:, None], v.reshape(len(v), -1).astype(np.float64), 0) for v in (own, new))
         size = np.linalg.norm(own, axis=1)

@@ -62,7 +62,7 @@ class _Noisy(ReexplainingMetric):
         object.__setattr__(self, "scale", _scale(self.scale, self.name))
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
-        """Scores (n,) of the maps; raises what the explainer raises when it is asked again."""
+        """Scores (n,) of the maps; raises what the explainer raises."""
         # Worked out before the samples go through in blocks, which have spreads of their own.
         units = replace(self, scale=self.units(question))
         return super(_Noisy, units).__call__(question, attribution, explainer)
@@ -282,8 +282,8 @@ class Repeatability(ReexplainingMetric):
         if start is None:
             return self.scores(similarity.between(own, own, self.similarity))
         seeded: Any = explainer
-        answers = (replace(seeded, seed=start + 1 + i)(question) for i in range(self.seeds))
-        alike = [similarity.between(own, self.of(question, a, modality), self.similarity) for a in answers]
+        again = (replace(seeded, seed=start + 1 + i)(question) for i in range(self.seeds))
+        alike = [similarity.between(own, self.of(question, a, modality), self.similarity) for a in again]
         return self.scores(np.mean(alike, axis=0))
 
 

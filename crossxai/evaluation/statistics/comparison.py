@@ -77,7 +77,7 @@ def compare(
     test="sign_flip": permutation test of the mean difference. All 2^n sign patterns are used where they are at most
     `resamples`, else that many seeded draws, p = (1 + hits) / (1 + draws) (Phipson and Smyth 2010).
     test="wilcoxon": signed-rank test (Wilcoxon 1945), zero differences ranked and then dropped (Pratt 1959); exact without ties
-    and zeros up to 50 pairs, else normal. It asks whether most pairs differ the same way and is deaf to a few huge
+    and zeros up to 50 pairs, else normal. It tests whether most pairs differ the same way and is deaf to a few huge
     differences; `better` then needs mean and ranks to agree.
     No pair gives NaN; one pair, or only zero differences, gives p = 1.
     """
@@ -214,14 +214,14 @@ class Friedman:
         critical-difference diagram. Explainers are numbered as given."""
         order = np.argsort(self.ranks, kind="stable")
         ranks = self.ranks[order]
-        found: list[tuple[int, ...]] = []
+        groups: list[tuple[int, ...]] = []
         reach = -1
         for start in range(len(order)):
             end = int(np.searchsorted(ranks, ranks[start] + self.critical_difference, side="right"))
             if end > reach and np.isfinite(self.critical_difference):
-                found.append(tuple(order[start:end].tolist()))
+                groups.append(tuple(order[start:end].tolist()))
                 reach = end
-        return tuple(found)
+        return tuple(groups)
 
 
 def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.05) -> Friedman:
