@@ -78,6 +78,35 @@ class WindowMethod(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RiseMethod(Method):
+    """What RISE shares, whichever library draws the masks.
+
+    Parameters
+    ----------
+    samples : int, default 4000
+        Masks.
+    grid : int, default 7
+        Cells of a mask along each side.
+    keep : float, default 0.5
+        Probability of a cell to be shown, between 0 and 1.
+    """
+
+    samples: int = 4000
+    grid: int = 7
+    keep: float = 0.5
+    baseline: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1 or self.grid < 1 or not 0 < self.keep < 1:
+            raise InvalidInput(f"{self.name}: needs samples ≥ 1, grid ≥ 1 and 0 < keep < 1, got {self}")
+
+    def passes(self, question: Question) -> Passes:
+        return self.samples, 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class GroupMethod(Method):
     """What methods share that switch groups of entries on and off.
 

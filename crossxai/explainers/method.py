@@ -259,6 +259,16 @@ def channel_sum(values: Array) -> Array:
     return np.asarray(values.sum(axis=-1, keepdims=True))
 
 
+def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[[Array], Array] = channel_sum) -> Inputs:
+    """Maps of the free modalities, those of images and volumes reduced over their channels; tables as they are."""
+    return tuple(reduce(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
+
+
+def channel_max(values: Array) -> Array:
+    """The largest over channels, kept as an axis of 1."""
+    return np.asarray(values.max(axis=-1, keepdims=True))
+
+
 @dataclass(frozen=True)
 class FiniteQuestion(Question):
     """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer."""

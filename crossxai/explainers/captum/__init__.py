@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.explainers.groups import Labels
-from crossxai.explainers.method import Method, channel_sum
+from crossxai.explainers.method import Method, over_channels
 from crossxai.model import Array, Inputs
 from crossxai.process import require
 from crossxai.question import Question, Rows
@@ -70,9 +70,7 @@ def room(question: Question, rows: int) -> int:
 
 def signed(method: Method, question: Question, maps: list[Array]) -> Inputs:
     """The maps as they are (native), or summed over the channels of images and volumes (canonical)."""
-    if method.profile == "native":
-        return tuple(maps)
-    return tuple(channel_sum(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
+    return tuple(maps) if method.profile == "native" else over_channels(question, maps)
 
 
 def seed_of(question: Question, row: int, seed: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import PathMethod, bilinear
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes, channel_max, over_channels
 from crossxai.explainers.native import seeded
 from crossxai.question import Question
 
@@ -34,10 +34,7 @@ class Saliency(Method):
 
     def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).Saliency(forward(question)), question)
-        if self.profile == "canonical":
-            by_modality = zip(question.modalities, maps, strict=True)
-            maps = [v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in by_modality]
-        return tuple(maps), {}
+        return tuple(maps) if self.profile == "native" else over_channels(question, maps, channel_max), {}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ torchvision's networks the library's own recorder reads the activation after suc
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -64,7 +65,7 @@ class CamMethod(Method):
 
     def make(self, library: Any, model: Any = None) -> Any:
         """The library's object, on a model without layers unless there is another."""
-        return getattr(library, self.cam)(empty_shell() if model is None else model, [])
+        return getattr(library, self.cam)(shell() if model is None else model, [])
 
     def maps(self, cam: Any, question: Question) -> Array:
         """(n, height, width, 1) from what the library's object has recorded."""
@@ -96,13 +97,27 @@ def nchw(values: Array) -> Any:
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1)))
 
 
-def empty_shell() -> Any:
-    """A torch module with one parameter, which is all that the library asks of a model whose passes are already made."""
+def shell(forward: Callable[[Any, Any], Any] | None = None, layers: Sequence[Any] = ()) -> Any:
+    """A torch module with one parameter, which is all that the library asks of a model whose passes are already made.
+
+    forward: (the module, images) → what it gives, of the samples `module.rows`; layers: what the library finds in it.
+    """
     import torch
 
-    shell = torch.nn.Module()
-    shell.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-    return shell
+    class Shell(torch.nn.Module):
+        rows: Any = None
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
+            for number, layer in enumerate(layers):
+                self.add_module(str(number), layer)
+
+        def forward(self, x: Any) -> Any:
+            assert forward is not None
+            return forward(self, x)
+
+    return Shell()
 
 
 def recorded(cam: Any, activation: Array, gradient: Array | None = None) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.gradcam import NATIVE, SIGNS, CamMethod, SmoothCam, empty_shell, nchw, recorded
+from crossxai.explainers.gradcam import NATIVE, SIGNS, CamMethod, SmoothCam, nchw, recorded, shell
 from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.native import seeded
 from crossxai.model import Array
@@ -80,7 +80,7 @@ class KPCACAM(_Drawing):
             raise InvalidInput(f"{self.name}: gamma must be positive, got {self.gamma}")
 
     def make(self, library: Any, model: Any = None) -> Any:
-        return library.KPCA_CAM(empty_shell(), [], kernel=self.kernel, gamma=self.gamma)
+        return library.KPCA_CAM(shell(), [], kernel=self.kernel, gamma=self.gamma)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class FEM(CamMethod):
     k: float = 2.0
 
     def make(self, library: Any, model: Any = None) -> Any:
-        return library.FEM(empty_shell(), [], k=self.k)
+        return library.FEM(shell(), [], k=self.k)
 
     def maps(self, cam: Any, question: Question) -> Array:
         if self.profile == "native":

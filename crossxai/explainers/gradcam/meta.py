@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.gradcam import NATIVE, CamMethod, SmoothCam, empty_shell, nchw, recorded, steered
+from crossxai.explainers.gradcam import NATIVE, CamMethod, SmoothCam, nchw, recorded, shell, steered
 from crossxai.explainers.method import Maps, Passes
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one
@@ -134,7 +134,7 @@ class RefineCAM(CamMethod):
         import torch
 
         chosen = self._chosen(question)
-        cam = library.RefineCAM(empty_shell(), [torch.nn.Identity() for _ in chosen])
+        cam = library.RefineCAM(shell(), [torch.nn.Identity() for _ in chosen])
         for base, layer in zip(cam.base_cam_per_layer, chosen, strict=True):
             recorded(base, *question.layer_score_and_grad(layer)[1:])
         return (self.maps(cam, question),), {}
@@ -209,14 +209,6 @@ class SESS(SmoothCam):
             images = np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1)).astype(question.values[0].dtype)
             return (images,), np.full(len(images), row)
 
-        class Scores(torch.nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-
-            def forward(self, x: Any) -> Any:
-                return torch.from_numpy(weighing.score(*copies(x)))
-
         class Windows:
             """What the library records, asked for the windows it passes."""
 
@@ -228,7 +220,12 @@ class SESS(SmoothCam):
             def release(self) -> None:
                 pass
 
-        cam = library.SESS(Scores(), [], num_scales=self.sizes, use_softmax_scores=False)
+        cam = library.SESS(
+            shell(lambda _module, x: torch.from_numpy(weighing.score(*copies(x)))),
+            [],
+            num_scales=self.sizes,
+            use_softmax_scores=False,
+        )
         cam.base_cam.activations_and_grads = Windows()
         cam.base_cam.target_layers = [None]
         pictures = nchw(question.values[0][row : row + 1])

@@ -13,7 +13,7 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.gradcam import SmoothCam, nchw
+from crossxai.explainers.gradcam import SmoothCam, nchw, shell
 from crossxai.explainers.method import Maps, Method, Passes, channel_sum
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
@@ -57,21 +57,7 @@ class _TwinCam(SmoothCam):
 
 def _scoring(twin: TorchTwinScores, shown: Sequence[Any] = ()) -> Any:
     """The twin's scores as a torch module of one image tensor, of the samples `rows`; `shown`: the layers to be found in it."""
-    import torch
-
-    class Scoring(torch.nn.Module):
-        rows: Any = None
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-            for number, layer in enumerate(shown):
-                self.add_module(str(number), layer)
-
-        def forward(self, x: Any) -> Any:
-            return twin.module(x.to(twin.dtype), twin.rows(self.rows))
-
-    return Scoring()
+    return shell(lambda module, x: twin.module(x.to(twin.dtype), twin.rows(module.rows)), shown)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,18 +158,7 @@ class GuidedBackprop(Method):
                 f"{self.name}: model {question.model.name!r} has no ReLU to guide: it would be the gradient"
             )
 
-        class Outputs(torch.nn.Module):
-            rows: Any = None
-
-            def __init__(self) -> None:
-                super().__init__()
-                self.scored = twin.module
-                self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-
-            def forward(self, x: Any) -> Any:
-                return self.scored(x, twin.rows(self.rows))[:, None]
-
-        model = Outputs()
+        model = shell(lambda module, x: twin.module(x, twin.rows(module.rows))[:, None], [twin.module])
         guided = library.GuidedBackpropReLUModel(model)
         maps: list[Array] = []
         for row in range(len(question)):

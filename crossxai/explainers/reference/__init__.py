@@ -6,7 +6,6 @@ gradients and layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ import numpy as np
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import PathMethod, bilinear, noise
-from crossxai.explainers.method import Maps, Method, Passes, channel_sum
+from crossxai.explainers.method import Maps, Method, Passes, channel_max, over_channels
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
 
@@ -43,9 +42,7 @@ class Saliency(Referee):
 
     def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
-        maps = [np.abs(g) for g in gradients]
-        pairs = zip(question.modalities, maps, strict=True)
-        return tuple(v.max(axis=-1, keepdims=True) if m.spatial else v for m, v in pairs), {}
+        return over_channels(question, [np.abs(g) for g in gradients], channel_max), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,7 @@ class GradientXInput(Referee):
 
     def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
-        return _summed(question, [x * g for x, g in zip(question.values, gradients, strict=True)]), {}
+        return over_channels(question, [x * g for x, g in zip(question.values, gradients, strict=True)]), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +92,7 @@ class IntegratedGradients(Referee, PathMethod):
             for x, g in zip(question.values, gradients, strict=True)
         ]
         total = sum(v.reshape(len(question), -1).sum(axis=1) for v in maps)
-        return _summed(question, maps), {"completeness_gap": np.asarray(total - (scores[-1] - scores[0]))}
+        return over_channels(question, maps), {"completeness_gap": np.asarray(total - (scores[-1] - scores[0]))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +138,7 @@ class SmoothGrad(Referee):
             for i, (x, width) in enumerate(zip(question.values, widths, strict=True))
         )
         _, gradients = _all(question, points)
-        return _summed(question, [g.mean(axis=0) for g in gradients]), {}
+        return over_channels(question, [g.mean(axis=0) for g in gradients]), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +173,3 @@ def _all(question: Question, points: Inputs) -> tuple[Array, Inputs]:
     flat = tuple(p.reshape(count * n, *p.shape[2:]) for p in points)
     scores, gradients = question.score_and_grad(flat, np.tile(np.arange(n), count))
     return scores.reshape(count, n), tuple(g.reshape(count, n, *g.shape[1:]) for g in gradients)
-
-
-def _summed(question: Question, maps: Sequence[Array]) -> Inputs:
-    return tuple(channel_sum(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.families import GroupMethod, WindowMethod, bilinear
+from crossxai.explainers.families import GroupMethod, RiseMethod, WindowMethod, bilinear
 from crossxai.explainers.groups import (
     Labels,
     group_count,
@@ -82,20 +82,11 @@ class Occlusion(Referee, WindowMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rise(Referee):
+class Rise(Referee, RiseMethod):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018, eq. 6).
 
     A mask is a binary pattern, enlarged bilinearly to (grid + 1) cells and cropped at a random offset of up to one cell, every
     mask with a crop of its own (section 3.2). The sum is divided by samples · keep.
-
-    Parameters
-    ----------
-    samples : int, default 4000
-        Masks.
-    grid : int, default 7
-        Cells of a mask along each side.
-    keep : float, default 0.5
-        Probability of a cell to be shown, between 0 and 1.
     """
 
     name: ClassVar = "reference.rise"
@@ -106,20 +97,6 @@ class Rise(Referee):
     joint: ClassVar = False
     kinds: ClassVar = ("image",)
     conventions: ClassVar = {"canonical": "one crop per mask, divided by samples times keep"}
-
-    samples: int = 4000
-    grid: int = 7
-    keep: float = 0.5
-    baseline: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.grid < 1 or not 0 < self.keep < 1:
-            raise InvalidInput(f"{self.name}: needs samples ≥ 1, grid ≥ 1 and 0 < keep < 1, got {self}")
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
 
     def explain(self, question: Question) -> Maps:
         _, values = question.one

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.explainers.families import WindowMethod
+from crossxai.explainers.families import RiseMethod, WindowMethod
 from crossxai.explainers.method import Maps, Passes
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array
@@ -79,20 +79,11 @@ class Occlusion(WindowMethod, XpliqueMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rise(XpliqueMethod):
+class Rise(RiseMethod, XpliqueMethod):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018), one sample and one seed at a time.
 
     Xplique draws one crop per batch of 32 masks, the most copies that exist at once, and divides by the sum of the masks;
     there is no canonical profile, since the paper's one crop per mask does not exist in Xplique.
-
-    Parameters
-    ----------
-    samples : int, default 4000
-        Masks.
-    grid : int, default 7
-        Cells of a mask along each side.
-    keep : float, default 0.5
-        Probability of a cell to be shown, between 0 and 1.
     """
 
     name: ClassVar = "xplique.rise"
@@ -102,20 +93,6 @@ class Rise(XpliqueMethod):
     conventions: ClassVar = {"native": "one crop per batch of 32 masks, divided by the sum of the masks"}
     needs: ClassVar = "scores"
     profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-
-    samples: int = 4000
-    grid: int = 7
-    keep: float = 0.5
-    baseline: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.grid < 1 or not 0 < self.keep < 1:
-            raise InvalidInput(f"{self.name}: needs samples ≥ 1, grid ≥ 1 and 0 < keep < 1, got {self}")
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (values,) = question.values
