@@ -3,7 +3,6 @@ modalities' shares and a gallery. What does not apply to a run is left out: no f
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from crossxai.report import analysis, modalities
 from crossxai.report.plots import decomposition, gallery, modality_shares, overlay, pair, table_bars
 from crossxai.report.plots.grids import Panel, representative_samples
 from crossxai.report.plots.maps import Mask, flat
+from crossxai.report.plots.style import uri
 from crossxai.report.run import Run, is_control, ok
 
 DPI = 130
@@ -307,5 +307,4 @@ def _embed(drawn: RunFigure) -> Embedded:
             kind, data = "image/jpeg", smaller.getvalue()
         else:
             kind, data = "image/png", buffer.getvalue()
-    uri = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return Embedded(drawn.title, drawn.meaning, uri, width, height)
+    return Embedded(drawn.title, drawn.meaning, uri(data, kind), width, height)
