@@ -87,7 +87,7 @@ PAPERS = {
     "Zhang et al. 2018": "Top-Down Neural Attention by Excitation Backprop. IJCV 126(10)",
     "Zhang et al. 2025": "Finer-CAM: Spotting the Difference Reveals Finer Details for Visual Explanation. arXiv:2501.11309",
 }
-"""The papers by the short names that classes give as `reference` or `source`, where title and place are known for certain."""
+"""The papers by the short names that classes give as `reference` or `source`, one line each."""
 
 
 def sections(doc: str) -> dict[str, str]:

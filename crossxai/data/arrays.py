@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -311,4 +310,4 @@ def _items(given: Any) -> Iterator[Any] | None:
         return (given[i] for i in range(len(given)))
     if isinstance(given, Mapping | Sequence | np.ndarray | str | Path) or hasattr(given, "__array__"):
         return None
-    return islice(iter(given), None) if hasattr(given, "__iter__") and not _is_picture(given) else None
+    return iter(given) if hasattr(given, "__iter__") and not _is_picture(given) else None

@@ -29,12 +29,10 @@ from crossxai.question import Question
 from crossxai.target import Target
 
 
-def outputs_of(model: Model, batch: Batch) -> Array:
-    """The model's outputs (n, *out) on all samples."""
-    size = _batch_size(model)
-    return np.concatenate(
-        batched(len(batch), size, lambda part: np.array(model.predict(tuple(v[part] for v in batch.inputs))))
-    )
+def outputs_of(model: Model, batch: Batch, every: bool) -> Array:
+    """The model's outputs (n, *out) on every sample, or on the first alone where only their shape is needed."""
+    n, size = (len(batch) if every else 1), _declared_batch_size(model) or DEFAULT_BATCH_SIZE
+    return np.concatenate(batched(n, size, lambda part: np.array(model.predict(tuple(v[part] for v in batch.inputs)))))
 
 
 def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
@@ -42,10 +40,11 @@ def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]
 
     target: None for the predicted class, a class or one per sample, or a measure as it is. Raises `InvalidInput`.
     """
+    batch_size = _declared_batch_size(model) or DEFAULT_BATCH_SIZE
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
-        return Question(model, batch.inputs, target, batch.ids, batch_size=_batch_size(model)), words
-    outputs = outputs_of(model, batch)
+        return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
+    outputs = outputs_of(model, batch, every=target is None)
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("
@@ -62,7 +61,7 @@ def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]
         chosen, words = np.asarray(target), "explains the raw output of each sample's given class"
     if chosen.shape != (len(batch),):
         raise InvalidInput(f"target is a class, or one for each of the {len(batch)} samples, got shape {chosen.shape}")
-    return Question(model, batch.inputs, Target.classes(chosen, n), batch.ids, batch_size=_batch_size(model)), words
+    return Question(model, batch.inputs, Target.classes(chosen, n), batch.ids, batch_size=batch_size), words
 
 
 def measured_of(question: Question) -> tuple[Question, str]:
@@ -136,7 +135,7 @@ def prepare(
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
     labels, description = batch.labels, "; ".join(batch.notes)
-    outputs = outputs_of(first, batch)
+    outputs = outputs_of(first, batch, every=labels is None)
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {first.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
@@ -171,7 +170,7 @@ def prepare(
             "models": [{"name": name, "checkpoint": HANDED_OVER} for name in models],
             "explainers": specs,
             "metrics": metric_specs,
-            "batch_size": getattr(getattr(first, "recognised", None), "batch_size", None),
+            "batch_size": _declared_batch_size(first),
             **settings,
         },
         "compare",
@@ -260,5 +259,6 @@ def _numbered(names: list[str]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
 
-def _batch_size(model: Model) -> int:
-    return getattr(getattr(model, "recognised", None), "batch_size", None) or DEFAULT_BATCH_SIZE
+def _declared_batch_size(model: Model) -> int | None:
+    """What `wrap` was told, None if nothing."""
+    return getattr(getattr(model, "recognised", None), "batch_size", None)

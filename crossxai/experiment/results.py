@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -118,12 +116,7 @@ class Run:
     @property
     def refused(self) -> dict[Any, str]:
         """The reasons of the explainers that could not answer."""
-        several = len(self.models) > 1
-        return {
-            ((e.model, e.label) if several else e.label): e.reason
-            for e in self._contents.run.explanations
-            if e.status != "ok"
-        }
+        return self.maps.refused
 
     def plot(
         self, kind: str = "grid", *, model: str = "", modality: str = "", samples: Sequence[int] | None = None
@@ -197,15 +190,15 @@ class Maps(Mapping[Any, Attribution]):
         run = contents.run
         self._run, self._several = run, len(run.models) > 1
         self._files = {self._key(e.model, e.label): e for e in run.explanations if e.status == "ok"}
+        self.refused = {self._key(e.model, e.label): e.reason for e in run.explanations if e.status != "ok"}
 
     def _key(self, model: str, label: str) -> Any:
         return (model, label) if self._several else label
 
     def __getitem__(self, key: Any) -> Attribution:
         if key not in self._files:
-            refused = {self._key(e.model, e.label): e.reason for e in self._run.explanations if e.status != "ok"}
-            if key in refused:
-                raise InvalidInput(f"{key} has no map: {refused[key]}")
+            if key in self.refused:
+                raise InvalidInput(f"{key} has no map: {self.refused[key]}")
             if self._several and isinstance(key, str):
                 raise InvalidInput(f"the run has several models: write maps[{self._run.models[0]!r}, {key!r}]")
             raise UnknownName("map", str(key), map(str, self._files))
@@ -317,12 +310,12 @@ def plot_attribution(
 
 def attribution_html(attribution: Attribution) -> str:
     """What was explained, its notes, and the first four samples."""
-    buffer = io.BytesIO()
-    plot_attribution(attribution, samples=range(min(4, len(attribution)))).savefig(buffer, format="png", dpi=90)
+    from crossxai.report.plots.style import png_uri
+
+    picture = png_uri(plot_attribution(attribution, samples=range(min(4, len(attribution)))), dpi=90)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in attribution.notes)
-    picture = base64.b64encode(buffer.getvalue()).decode()
     words = html.escape(repr(attribution))
-    return f'<p>{words}</p><ul>{notes}</ul><img alt="{words}" src="data:image/png;base64,{picture}"/>'
+    return f'<p>{words}</p><ul>{notes}</ul><img alt="{words}" src="{picture}"/>'
 
 
 def scores_html(scores: Scores) -> str:
@@ -356,8 +349,8 @@ def typed(frame: pd.DataFrame) -> pd.DataFrame:
     for column in set(CATEGORIES) & set(frame.columns):
         values = frame[column].fillna("").astype(str)
         frame[column] = pd.Categorical(values, categories=list(dict.fromkeys(values)))
-    for column in {"n"} & set(frame.columns):
-        frame[column] = pd.to_numeric(frame[column]).astype("Int64")
+    if "n" in frame:
+        frame["n"] = pd.to_numeric(frame["n"]).astype("Int64")
     return frame
 
 

@@ -124,6 +124,13 @@ def uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
+def png_uri(figure: Figure, dpi: float) -> str:
+    """A figure as the data URI of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return uri(buffer.getvalue(), "image/png")
+
+
 def plane(values: Array, shrink: bool = True) -> Array:
     """A two-dimensional view of one sample's map: the middle slice of a volume, a strip of a series, itself otherwise."""
     while values.ndim > 2:

@@ -5,7 +5,6 @@ With it, the figures of the classification's table: histograms, violins and stat
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from crossxai import __version__
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
-from crossxai.report.plots.style import INK, SOFT, dress, uri
+from crossxai.report.plots.style import INK, SOFT, dress, png_uri
 from crossxai.studies.medical import ct, exploratory, mri
 from crossxai.studies.medical.ct import COLUMNS, Feature
 from crossxai.studies.medical.drawing import TASKS
@@ -47,7 +46,7 @@ def write_card(sets: Mapping[str, MedicalSet], path: Path, settings: Mapping[str
         "statistics": statistics(sets["classification"]),
         "columns": COLUMNS,
         "facts": _facts(sets),
-        "figures": {name: _picture(figure) for name, figure in figures(sets).items()},
+        "figures": {name: png_uri(figure, DPI) for name, figure in figures(sets).items()},
         "ct": ct,
         "mri": mri,
     }
@@ -71,12 +70,6 @@ def figures(sets: Mapping[str, MedicalSet]) -> dict[str, Figure]:
         "seg_profile": exploratory.profile(segmentation),
         "seg_areas": exploratory.areas(segmentation),
     }
-
-
-def _picture(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return uri(buffer.getvalue(), "image/png")
 
 
 def _facts(sets: Mapping[str, MedicalSet]) -> list[tuple[str, str]]:
