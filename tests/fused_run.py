@@ -14,7 +14,7 @@ from crossxai import Modality
 from crossxai.attribution import Scores
 from crossxai.files import Explanation, Predictions, Samples
 from crossxai.model import Array
-from crossxai.report.run import Run
+from crossxai.report.run import RunRecord
 
 FEATURES = (
     "Age", "PackYears", "SUVmax", "NoduleDiam_mm", "SpiculationIdx", "PleuraTether", "FEV1_pct", "BMI", "CRP_mgL",
@@ -95,7 +95,7 @@ def run(
     without: str = "",
     second: bool = False,
     scored: bool = True,
-) -> Run:
+) -> RunRecord:
     """A run in memory. share: by model, how much of the score the second modality's ablation costs (else 0.6)."""
     data = samples(task, n, side)
     models = ("fused", "variant") if second else ("fused",)
@@ -131,7 +131,7 @@ def run(
         for m in models
     ]
     manifest = {"models": entries, "data": {"structure": dict(structure)} if structure else {}}
-    return Run(directory, manifest, data, predictions, tuple(explanations), models)
+    return RunRecord(directory, manifest, data, predictions, tuple(explanations), models)
 
 
 def _explanation(

@@ -25,7 +25,7 @@ from crossxai.report.modality_findings import HardlyUsed, LeadingModality, Uninf
 from crossxai.report.plots import decomposition, modality_shares, overlay, pair, table_bars
 from crossxai.report.plots.grids import representative_samples
 from crossxai.report.plots.style import number, see_through
-from crossxai.report.run import Run, load
+from crossxai.report.run import RunRecord, load
 from crossxai.report.score_findings import Steady
 from crossxai.report.words import Finding, small, write
 
@@ -38,7 +38,7 @@ def rendered(template: str, **context: Any) -> str:
     return templates.get_template(template).render(context)
 
 
-def found_by(made: Run) -> dict[str, Finding]:
+def found_by(made: RunRecord) -> dict[str, Finding]:
     """What a run says of its modalities, by key."""
     return {fact.key: write(fact) for fact in facts(made, analysis.table(made))}
 
@@ -154,7 +154,7 @@ def test_what_the_model_hardly_uses_and_how_it_was_found_out(tmp_path: Path) -> 
     assert "hardly_used_modality" not in found_by(run(tmp_path, share={"fused": 0.6}))
 
 
-def cards(made: Run) -> list[scorecard.Scorecard]:
+def cards(made: RunRecord) -> list[scorecard.Scorecard]:
     return scorecard.scorecards(made, analysis.table(made))
 
 

@@ -20,7 +20,7 @@ from crossxai.experiment import specification as experiment
 from crossxai.report import analysis, comparison, places, shortcuts
 from crossxai.report.contents import find
 from crossxai.report.places import CENTRE
-from crossxai.report.run import Run, load
+from crossxai.report.run import RunRecord, load
 from crossxai.studies.pcam import source
 from crossxai.studies.pcam.reading import PCam
 from crossxai.studies.pcam.synthetic import Shortcut, write
@@ -43,7 +43,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def compared(folder: Path, name: str, **changes: Any) -> Run:
+def compared(folder: Path, name: str, **changes: Any) -> RunRecord:
     content: dict[str, Any] = {
         "data": {"source": "pcam", "root": "data", "n": 16},
         "target": {"of": "label"},
@@ -65,15 +65,15 @@ def compared(folder: Path, name: str, **changes: Any) -> Run:
 
 
 @pytest.fixture(scope="module")
-def told(marked: Path) -> Run:
+def told(marked: Path) -> RunRecord:
     return compared(marked, "told", explainers=[*EXPLAINERS, *TOLD])
 
 
-def suspected(run: Run) -> list[shortcuts.Suspect]:
+def suspected(run: RunRecord) -> list[shortcuts.Suspect]:
     return [found for where in places.places(run) for found in shortcuts.suspects(run, where)]
 
 
-def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
+def test_the_report_exposes_the_model_that_looks_at_the_mark(told: RunRecord) -> None:
     found = suspected(told)[0]
     assert {(s.model, s.tile) for s in suspected(told)} == {("shortcut", 0)}
     assert (found.model, found.group.name, found.tile) == ("shortcut", "tumour", 0)
@@ -107,7 +107,7 @@ def test_the_report_exposes_the_model_that_looks_at_the_mark(told: Run) -> None:
         assert not re.search(r"`controls\.shortcut` on \w+: \d+ .* maps", text)
 
 
-def shortcut_findings(run: Run) -> list[Any]:
+def shortcut_findings(run: RunRecord) -> list[Any]:
     where = tuple(places.places(run))
     return [f for f in find(run, analysis.table(run), comparison.compare(run), where) if f.key == "shortcut"]
 
@@ -127,7 +127,7 @@ def test_it_needs_no_mask_to_find_it(marked: Path) -> None:
     assert finding.facts.deleted == ()  # nobody could delete exactly the mark
 
 
-def test_the_numbers_are_those_of_the_maps(told: Run) -> None:
+def test_the_numbers_are_those_of_the_maps(told: RunRecord) -> None:
     (where,) = places.places(told)
     place = next(p for p in where.of("shortcut", "tumour") if p.label == "captum.integrated_gradients")
     values = told.of("shortcut")["captum.integrated_gradients"].values["image"][list(place.group.rows)]
@@ -151,10 +151,12 @@ def test_the_numbers_are_those_of_the_maps(told: Run) -> None:
     assert where.sentences(told.models[0])[0].startswith("Tumour samples: most into the top left")
 
 
-def test_agreement_of_explainers_samples_and_controls_is_needed(told: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agreement_of_explainers_samples_and_controls_is_needed(
+    told: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One explainer of several, few samples, or a control that gives the place as much: nothing is said."""
 
-    def without(*labels: str) -> Run:
+    def without(*labels: str) -> RunRecord:
         return replace(told, explanations=tuple(e for e in told.explanations if e.label not in labels))
 
     names = [e["name"] for e in EXPLAINERS]

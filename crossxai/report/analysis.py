@@ -15,7 +15,7 @@ from crossxai.evaluation import statistics
 from crossxai.evaluation.statistics import Comparison, Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
-from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
+from crossxai.report.run import ORACLE, RANDOM, RunRecord, is_control, ok
 
 Verdict = Literal["better", "worse", "not told apart", "no test"]
 ALPHA = 0.05
@@ -93,7 +93,7 @@ class Scale:
     highest: float
 
 
-def table(run: Run) -> tuple[Row, ...]:
+def table(run: RunRecord) -> tuple[Row, ...]:
     """One row per model and explainer, in the run's order of models, libraries first, controls last."""
     rows = []
     for model in run.models:
@@ -148,7 +148,7 @@ def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
     )
 
 
-def against(run: Run, model: str, metric: str, control: str, libraries_only: bool = False) -> dict[str, Test]:
+def against(run: RunRecord, model: str, metric: str, control: str, libraries_only: bool = False) -> dict[str, Test]:
     """Every other explainer of a model against one of them, on the same samples; one family for Holm's correction."""
     scores = {
         label: e.scores[metric]
@@ -212,7 +212,7 @@ def mean_curve(explanation: Explanation, metric: str, points: int = 49) -> tuple
     return grid, np.stack(curves)
 
 
-def alike_ends(run: Run, metric: str) -> dict[str, Ends]:
+def alike_ends(run: RunRecord, metric: str) -> dict[str, Ends]:
     """Models whose curves end about where they start: no order can make much difference, unless half removed moves the model
     more than wholly removed."""
     ends = {}
@@ -229,7 +229,7 @@ def alike_ends(run: Run, metric: str) -> dict[str, Ends]:
     return ends
 
 
-def off_scale(run: Run, metric: str) -> dict[str, Scale]:
+def off_scale(run: RunRecord, metric: str) -> dict[str, Scale]:
     """Models of a regression whose curves leave the scores of whole inputs by far: they are fed what they never saw."""
     scales: dict[str, Scale] = {}
     if getattr(run.samples, "task", "classification") != "regression":
@@ -244,12 +244,12 @@ def off_scale(run: Run, metric: str) -> dict[str, Scale]:
     return scales
 
 
-def changed(run: Run, metric: str) -> str:
+def changed(run: RunRecord, metric: str) -> str:
     """What a curve does to units, step by step."""
     return "removed" if run.kinds[metric] == "deletion" else "put back"
 
 
-def units(run: Run, metric: str) -> str:
+def units(run: RunRecord, metric: str) -> str:
     """What is ranked: pixels of an image, columns of a table."""
     name = run.modality(metric)
     kinds = {"pixels" if m.spatial else "columns" for m in run.samples.modalities if name in ("", m.name)}
@@ -260,7 +260,7 @@ def _extremes(curves: list[Array]) -> tuple[float, float]:
     return min(float(c.min()) for c in curves), max(float(c.max()) for c in curves)
 
 
-def _curves(run: Run, metric: str) -> dict[str, list[Array]]:
+def _curves(run: RunRecord, metric: str) -> dict[str, list[Array]]:
     """Model → the mean curves of its explainers; models without any left out."""
     by_model = {
         model: [c[1].mean(axis=0) for e in run.of(model).values() if (c := mean_curve(e, metric)) is not None]

@@ -23,7 +23,7 @@ from crossxai.evaluation.curves.steps import area
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
-from crossxai.report.run import Run
+from crossxai.report.run import RunRecord
 from crossxai.report.words import Fact, write
 
 FIRM = 0.95
@@ -153,23 +153,23 @@ class Certainty(Fact):
     rankings: Mapping[str, Ranking]
 
 
-def sentences(run: Run, metric: str, rankings: Sequence[Ranking]) -> tuple[str, ...]:
+def sentences(run: RunRecord, metric: str, rankings: Sequence[Ranking]) -> tuple[str, ...]:
     """What the rankings by one metric say in words, models together where they say the same; the firmness of the order first."""
     return write(Certainty(models=run.models, metric=metric, rankings={r.model: r for r in rankings})).points
 
 
-def metrics(run: Run) -> tuple[str, ...]:
+def metrics(run: RunRecord) -> tuple[str, ...]:
     """Whose ranking is looked at: deletion and insertion, or the run's first metric."""
     return run.curves or run.metrics[:1]
 
 
-def rankings(run: Run, rows: Sequence[Row]) -> tuple[Ranking, ...]:
+def rankings(run: RunRecord, rows: Sequence[Row]) -> tuple[Ranking, ...]:
     """Per metric and model with two or more explainers that have values on a common sample."""
     every = [_ranking(run, rows, model, metric) for metric in metrics(run) for model in run.models]
     return tuple(r for r in every if r is not None)
 
 
-def _ranking(run: Run, rows: Sequence[Row], model: str, metric: str) -> Ranking | None:
+def _ranking(run: RunRecord, rows: Sequence[Row], model: str, metric: str) -> Ranking | None:
     chosen = scored(rows, model, metric)
     every = [r.label for r in rows if r.model == model and not r.control and metric in r.cells]
     scores = {r.label: run.of(model)[r.label].scores[metric] for r in chosen}

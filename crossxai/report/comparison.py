@@ -18,7 +18,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
-from crossxai.report.run import Run, is_control, ok
+from crossxai.report.run import RunRecord, is_control, ok
 
 MEASURES = ("spearman", "cosine", "top_k")
 TOP_SHARE = 0.1
@@ -101,7 +101,7 @@ class Maps:
     models: tuple[ModelPair, ...]
 
 
-def compare(run: Run) -> Maps:
+def compare(run: RunRecord) -> Maps:
     """Compare all maps of a run, channels summed, two maps on all the modalities that both of them explain."""
     usable = {
         (e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values and ordering(e)
@@ -127,7 +127,7 @@ def ordering(explanation: Explanation) -> bool:
     return DROP not in explanation.extras
 
 
-def units(run: Run, explanation: Explanation, among: Collection[str]) -> Array:
+def units(run: RunRecord, explanation: Explanation, among: Collection[str]) -> Array:
     """One number per pixel or feature (n, units): channels summed, the modalities `among` which it is side by side."""
     parts = []
     for modality in run.samples.modalities:
@@ -182,7 +182,7 @@ def _kind(explanation: Explanation) -> Kind:
 
 
 def _model_pairs(
-    run: Run,
+    run: RunRecord,
     explanations: Mapping[tuple[str, str], Explanation],
     index: Mapping[tuple[str, str], int],
     cube: npt.NDArray[np.float64],

@@ -35,7 +35,7 @@ from crossxai.report.analysis import Row
 from crossxai.report.certainty import Ranking
 from crossxai.report.comparison import Maps
 from crossxai.report.places import Places
-from crossxai.report.run import Run, load
+from crossxai.report.run import RunRecord, load
 from crossxai.report.words import Finding
 
 SCORES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "higher_is_better", "sample", "value",
@@ -50,7 +50,7 @@ class Contents:
     verdict: the sentence that the page begins with, as a headline without details.
     """
 
-    run: Run
+    run: RunRecord
     rows: tuple[Row, ...]
     maps: Maps
     places: tuple[Places, ...]
@@ -69,7 +69,7 @@ def gather(directory: Path) -> Contents:
     return Contents(run, rows, maps, where, findings, rankings, words.write(run_findings.verdict(run, rows)))
 
 
-def find(run: Run, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
+def find(run: RunRecord, rows: Sequence[Row], maps: Maps, where: Sequence[Places] = ()) -> tuple[Finding, ...]:
     """Everything worth saying, most important first."""
     facts = [
         *score_findings.facts(run, rows),

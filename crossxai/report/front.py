@@ -13,7 +13,7 @@ from crossxai.files import Explanation
 from crossxai.report import certainty, words
 from crossxai.report.analysis import Row, scored
 from crossxai.report.contents import Contents
-from crossxai.report.run import RANDOM, Run, is_control, ok
+from crossxai.report.run import RANDOM, RunRecord, is_control, ok
 from crossxai.report.samples import Drawing, Sample
 from crossxai.report.tables import of_modality, verdict
 
@@ -216,7 +216,7 @@ def _method(explanation: Explanation) -> str:
     return explanation.explainer.rpartition(".")[2]
 
 
-def _samples(run: Run, samples: Sequence[Sample]) -> list[Sample]:
+def _samples(run: RunRecord, samples: Sequence[Sample]) -> list[Sample]:
     """One of each class, the last classes and what models recognise first; of scores and regions, spread from low to high."""
     labels = np.asarray(run.samples.labels, dtype=np.float64)
     if run.samples.task != "classification":
@@ -250,7 +250,7 @@ def _numbers(row: Row, metric: str, compared: bool) -> Numbers | None:
 
 
 def _axis(
-    run: Run, rows: Sequence[Row], metric: str, numbers: Sequence[Numbers], compared: bool
+    run: RunRecord, rows: Sequence[Row], metric: str, numbers: Sequence[Numbers], compared: bool
 ) -> tuple[Axis, float, float]:
     """A column's axis, its lowest value and its length."""
     ends = [x for n in numbers for x in n[:3] if math.isfinite(x)] + ([0.0] if compared else [])
@@ -267,7 +267,7 @@ def _axis(
     return Axis(title, better, _place(0.0, low, high - low) if compared else None, ticks), low, high - low
 
 
-def _point(run: Run, model: str, numbers: Numbers, low: float, reach: float) -> Point:
+def _point(run: RunRecord, model: str, numbers: Numbers, low: float, reach: float) -> Point:
     centre, start, end, outcome, tested = numbers
     start, end = (x if math.isfinite(x) else centre for x in (start, end))
     between = words.interval(numbers[1], numbers[2])

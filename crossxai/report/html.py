@@ -23,7 +23,7 @@ from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
 from crossxai.report.places import Place
 from crossxai.report.plots import style
-from crossxai.report.run import CONTROLS, RANDOM, Run
+from crossxai.report.run import CONTROLS, RANDOM, RunRecord
 
 SMALLEST = 48  # mean maps are shown small, and need no more pixels
 RESAMPLES = 500  # of the shaded intervals, which nobody reads to three digits
@@ -184,13 +184,13 @@ def _curve_groups(contents: Contents) -> list[dict[str, Any]]:
     return groups
 
 
-def _over_units(run: Run, metric: str) -> bool:
+def _over_units(run: RunRecord, metric: str) -> bool:
     """Whether a metric's curves are of a score as units change, and not of thresholds or layers."""
     settings = [e.scores[metric].params for e in run.explanations if metric in e.scores]
     return all(params.get("curve_over", "units") == "units" for params in settings)
 
 
-def _limits(run: Run, metric: str) -> tuple[float, float]:
+def _limits(run: RunRecord, metric: str) -> tuple[float, float]:
     """The vertical axis of a metric's panels: from zero, unless the curves then huddle in a corner."""
     means = [c[1].mean(axis=0) for e in run.explanations if (c := mean_curve(e, metric)) is not None]
     low = min((float(m.min()) for m in means), default=0.0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossxai.report.analysis import Row
 from crossxai.report.comparison import LibraryPair, Maps, ModelPair
-from crossxai.report.run import Run
+from crossxai.report.run import RunRecord
 from crossxai.report.words import Fact, Tone
 
 SAME_RANKS = 0.9995  # rounds to 1.000
@@ -204,7 +204,7 @@ class Completeness(Fact):
         return max(gap for gaps in self.gaps.values() for gap in gaps.values())
 
 
-def facts(run: Run, rows: Sequence[Row], maps: Maps) -> list[Fact]:
+def facts(run: RunRecord, rows: Sequence[Row], maps: Maps) -> list[Fact]:
     """What maps say, beside each other and by themselves."""
     collected: list[Fact] = []
     pairs = sorted((p for p in maps.libraries if math.isfinite(p.spearman.mean)), key=lambda p: p.spearman.mean)
@@ -224,7 +224,7 @@ def facts(run: Run, rows: Sequence[Row], maps: Maps) -> list[Fact]:
     return [*collected, Completeness(models=run.models, gaps=gaps)] if gaps else collected
 
 
-def _frameworks(run: Run, maps: Maps) -> list[Frameworks]:
+def _frameworks(run: RunRecord, maps: Maps) -> list[Frameworks]:
     """One fact per pair of models. Where a run has one network in two frameworks, pairs of other weights are left out: their maps
     ought to differ."""
     couples = list(dict.fromkeys((p.first, p.second) for p in maps.models))
@@ -242,20 +242,20 @@ def _frameworks(run: Run, maps: Maps) -> list[Frameworks]:
     return frameworks
 
 
-def _weights(run: Run, first: str, second: str) -> str:
+def _weights(run: RunRecord, first: str, second: str) -> str:
     """Whether the two models are the same model at all."""
     hashes = {m.get("name"): m.get("weights_sha256") for m in run.manifest.get("models", [])}
     one, two = hashes.get(first), hashes.get(second)
     return "" if not one or not two else "same" if one == two else "different"
 
 
-def _broken(run: Run, rows: Sequence[Row]) -> tuple[Broken, ...]:
+def _broken(run: RunRecord, rows: Sequence[Row]) -> tuple[Broken, ...]:
     broken = [r for r in rows if r.degenerate]
     broken.sort(key=lambda r: -sum(r.degenerate.values()))
     return tuple(Broken(r.label, r.model, r.degenerate, r.maps, _classes(run, r)) for r in broken)
 
 
-def _classes(run: Run, row: Row) -> tuple[tuple[str, int, int], ...]:
+def _classes(run: RunRecord, row: Row) -> tuple[tuple[str, int, int], ...]:
     """Of which classes the degenerate maps are: an explainer that fails on one class alone says so."""
     classes = run.samples.classes
     if getattr(run.samples, "task", "classification") != "classification" or len(classes) < 2:

@@ -17,7 +17,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.files import Explanation
 from crossxai.model import Array
 from crossxai.report import words
-from crossxai.report.run import Run, is_control, ok
+from crossxai.report.run import RunRecord, is_control, ok
 from crossxai.report.words import Fact, write
 
 
@@ -107,7 +107,7 @@ class Table:
         return next((r.answers["ablation"] for r in self.rows if r.ablation), None)
 
 
-def tables(run: Run) -> list[Table]:
+def tables(run: RunRecord) -> list[Table]:
     """One per model of a run of several modalities with maps; none for a run of one."""
     names = tuple(m.name for m in run.samples.modalities)
     if len(names) < 2:
@@ -121,7 +121,7 @@ def tables(run: Run) -> list[Table]:
     return every
 
 
-def units(run: Run, explanation: Explanation) -> list[Array]:
+def units(run: RunRecord, explanation: Explanation) -> list[Array]:
     """A map's relevance per unit (n, *units), of each modality in the run's order; all of them must be there."""
     maps = []
     for m in run.samples.modalities:
@@ -131,7 +131,7 @@ def units(run: Run, explanation: Explanation) -> list[Array]:
     return maps
 
 
-def _row(run: Run, explanation: Explanation) -> Row:
+def _row(run: RunRecord, explanation: Explanation) -> Row:
     names = [m.name for m in run.samples.modalities]
     about = (explanation.label, explanation.library, is_control(explanation))
     drops = explanation.extras.get(DROP)
@@ -160,7 +160,7 @@ def _shares(names: Sequence[str], shares: Numbers, parts: Numbers | None = None)
     return Shares(summaries(shares), shares, {} if parts is None else summaries(parts))
 
 
-def _table(run: Run, model: str, names: tuple[str, ...], rows: Sequence[Row]) -> Table:
+def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Row]) -> Table:
     """The table of one model, and its words."""
     table = Table(model, names, tuple(rows), (), "")
     truth = table.ablation

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities
 from crossxai.report.modalities import Table
-from crossxai.report.run import Run
+from crossxai.report.run import RunRecord
 from crossxai.report.words import Fact, Tone
 
 TOLERANCE = 0.05  # of the attribution, for a modality that tells nothing
@@ -153,13 +153,13 @@ class HardlyUsed(Fact):
     variants: tuple[Variant, ...]
 
 
-def facts(run: Run, rows: Sequence[analysis.Row]) -> list[Fact]:
+def facts(run: RunRecord, rows: Sequence[analysis.Row]) -> list[Fact]:
     """Everything worth saying about modalities; nothing for a run of one modality or without maps."""
     tables = modalities.tables(run)
     return [*_leading(run, tables), *_uninformative(run, tables), *_hardly(run, rows, tables)]
 
 
-def _leading(run: Run, tables: Sequence[Table]) -> list[Fact]:
+def _leading(run: RunRecord, tables: Sequence[Table]) -> list[Fact]:
     leading = {}
     for table in tables:
         truth = table.ablation
@@ -174,7 +174,7 @@ def _leading(run: Run, tables: Sequence[Table]) -> list[Fact]:
     return [LeadingModality(models=run.models, leading=leading)] if leading else []
 
 
-def _uninformative(run: Run, tables: Sequence[Table]) -> list[Fact]:
+def _uninformative(run: RunRecord, tables: Sequence[Table]) -> list[Fact]:
     """The shares of modalities that tell nothing, in the data or to the model as it was trained."""
     silent_modalities = []
     for table in tables:
@@ -193,7 +193,7 @@ def _uninformative(run: Run, tables: Sequence[Table]) -> list[Fact]:
     return [Uninformative(models=run.models, silent=tuple(silent_modalities))] if silent_modalities else []
 
 
-def _silent(run: Run, table: Table) -> dict[str, str]:
+def _silent(run: RunRecord, table: Table) -> dict[str, str]:
     """Modality → why it tells nothing."""
     data = run.manifest.get("data")
     structure = data.get("structure") if isinstance(data, Mapping) else None
@@ -205,7 +205,7 @@ def _silent(run: Run, table: Table) -> dict[str, str]:
     return reasons
 
 
-def trained_without(run: Run, model: str) -> str:
+def trained_without(run: RunRecord, model: str) -> str:
     """The modality whose values a model was trained on in shuffled order, so that they tell nothing; "" for none."""
     entries: list[Mapping[str, Any]] = [m for m in run.manifest.get("models", []) if m.get("name") == model]
     return str(entries[0].get("trained_without") or "") if entries else ""
@@ -219,7 +219,7 @@ def _limit(share: Summary) -> Limit:
     return "at most" if share.high <= TOLERANCE else "open"
 
 
-def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> list[Fact]:
+def _hardly(run: RunRecord, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> list[Fact]:
     collected: list[Fact] = []
     for name in (m.name for m in run.samples.modalities):
         shares = {t.model: t.ablation.shares[name] for t in tables if t.ablation and name not in _silent(run, t)}
@@ -230,7 +230,9 @@ def _hardly(run: Run, rows: Sequence[analysis.Row], tables: Sequence[Table]) -> 
     return collected
 
 
-def _variants(run: Run, rows: Sequence[analysis.Row], model: str, tables: Sequence[Table], name: str) -> list[Variant]:
+def _variants(
+    run: RunRecord, rows: Sequence[analysis.Row], model: str, tables: Sequence[Table], name: str
+) -> list[Variant]:
     """Models of the same task to which another modality tells nothing, so that they need this one."""
     variants = []
     for variant in run.models:

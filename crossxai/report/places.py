@@ -16,7 +16,7 @@ from crossxai.evaluation.metrics.localisation import pointing
 from crossxai.files import Explanation
 from crossxai.model import Modality
 from crossxai.report.comparison import ordering
-from crossxai.report.run import Run, is_control, ok
+from crossxai.report.run import RunRecord, is_control, ok
 from crossxai.report.words import Fact, write
 
 Numbers = npt.NDArray[np.float64]
@@ -134,12 +134,12 @@ class LeadingNinths(Fact):
     groups: Mapping[str, Sequence[Ninth]]
 
 
-def places(run: Run) -> list[Places]:
+def places(run: RunRecord) -> list[Places]:
     """One per modality that is an image and has maps; nothing for other runs."""
     return [placed for m in run.samples.modalities if m.axes[:-1] == ("y", "x") and (placed := _places(run, m)).every]
 
 
-def groups(run: Run) -> tuple[Group, ...]:
+def groups(run: RunRecord) -> tuple[Group, ...]:
     """The samples of each class, the last class first (of two classes it is the positive one), or all together."""
     classes, labels = run.samples.classes, np.asarray(run.samples.labels)
     if run.samples.task != "classification" or not 2 <= len(classes) <= MOST_CLASSES:
@@ -165,7 +165,7 @@ def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def shares(run: Run, explanation: Explanation, modality: Modality) -> Numbers:
+def shares(run: RunRecord, explanation: Explanation, modality: Modality) -> Numbers:
     """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite.
 
     Absolute, because where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
@@ -176,7 +176,7 @@ def shares(run: Run, explanation: Explanation, modality: Modality) -> Numbers:
     return np.asarray(scaled / scaled.sum(axis=(1, 2), keepdims=True))
 
 
-def relevance(run: Run, explanation: Explanation, modality: Modality) -> Numbers:
+def relevance(run: RunRecord, explanation: Explanation, modality: Modality) -> Numbers:
     """One number per pixel (n, y, x), channels summed; NaN for a map that is not finite."""
     values = explanation.values[modality.name].astype(np.float64)
     whole = np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
@@ -185,7 +185,7 @@ def relevance(run: Run, explanation: Explanation, modality: Modality) -> Numbers
     return np.broadcast_to(there, run.samples.inputs[modality.name].shape[:-1])
 
 
-def _places(run: Run, modality: Modality) -> Places:
+def _places(run: RunRecord, modality: Modality) -> Places:
     height, width = run.samples.inputs[modality.name].shape[1:3]
     rim = max(1, min(height, width) // RIM)
     chosen, listed = groups(run), []
@@ -199,7 +199,7 @@ def _places(run: Run, modality: Modality) -> Places:
     return Places(modality.name, height, width, chosen, area, rim, inside, tuple(listed))
 
 
-def _of(run: Run, explanation: Explanation, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
+def _of(run: RunRecord, explanation: Explanation, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
     every, maps = shares(run, explanation, modality), relevance(run, explanation, modality)
     height, width = every.shape[1:]
     middle = np.broadcast_to(tile(height, width, CENTRE), every.shape)
@@ -236,7 +236,7 @@ def _in(part: Numbers, masks: npt.NDArray[np.bool_]) -> tuple[float, float] | No
     return float(inside.mean()), float(masks[have].mean())
 
 
-def known(run: Run, modality: str, group: Group) -> Numbers:
+def known(run: RunRecord, modality: str, group: Group) -> Numbers:
     """The tiles' shares (9,) of the pixels that are known to decide these samples' labels; NaN where nothing is known."""
     masks = run.samples.truth.get(modality)
     if masks is None or masks.ndim != 3:

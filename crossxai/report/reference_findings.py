@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from crossxai.report import analysis, words
 from crossxai.report.analysis import Row, Verdict, scored
-from crossxai.report.run import ORACLE, Run
+from crossxai.report.run import ORACLE, RunRecord
 from crossxai.report.score_findings import Mean, means_of
 from crossxai.report.words import Fact, Tone
 
@@ -197,7 +197,7 @@ class Planted(Fact):
         return {m: max(means, key=lambda x: x.mean) for m, means in self.means.items()}
 
 
-def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
+def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     """What the comparisons with controls other than random say, and every metric that is about a region."""
     collected: list[Fact] = []
     controls = _simple_controls(run)
@@ -209,7 +209,7 @@ def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     return [*collected, *_regions(run, rows)]
 
 
-def _simple_controls(run: Run) -> tuple[AgainstControl, ...]:
+def _simple_controls(run: RunRecord) -> tuple[AgainstControl, ...]:
     """Against every control but random and oracles."""
     comparisons = []
     for metric in run.curves:
@@ -222,7 +222,7 @@ def _simple_controls(run: Run) -> tuple[AgainstControl, ...]:
     return tuple(comparisons)
 
 
-def _against(run: Run, model: str, metric: str, control: str) -> Against:
+def _against(run: RunRecord, model: str, metric: str, control: str) -> Against:
     tests = analysis.against(run, model, metric, control, libraries_only=True)
     tests = {label: test for label, test in tests.items() if test.verdict != "no test"}
     ordered = sorted(tests, key=lambda label: -abs(tests[label].difference))
@@ -230,7 +230,7 @@ def _against(run: Run, model: str, metric: str, control: str) -> Against:
     return Against(better, worse, len(tests))
 
 
-def _able(run: Run, metric: str, control: str) -> bool:
+def _able(run: RunRecord, metric: str, control: str) -> bool:
     """Whether any comparison with a control can be significant, with so many samples and comparisons."""
     for model in run.models:
         tests = [
@@ -243,7 +243,7 @@ def _able(run: Run, metric: str, control: str) -> bool:
     return False
 
 
-def _known_truth(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, TruthScore]]:
+def _known_truth(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, TruthScore]]:
     truth: dict[str, dict[str, TruthScore]] = {}
     for metric in run.curves:
         for row in (r for r in rows if r.label == ORACLE and metric in r.cells):
@@ -259,7 +259,7 @@ def _known_truth(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, TruthScor
     return truth
 
 
-def _regions(run: Run, rows: Sequence[Row]) -> list[Fact]:
+def _regions(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     """Of every metric that is about a region."""
     collected: list[Fact] = []
     for metric in run.metrics:
@@ -300,7 +300,7 @@ def _blind(rows: Sequence[Row], model: str, metric: str) -> tuple[str, ...]:
     return tuple(r.label for r in controls if r.cells[metric].summary.mean >= FOUND)
 
 
-def region(run: Run, metric: str) -> str:
+def region(run: RunRecord, metric: str) -> str:
     """What a share metric's region is called: `the centre 32 × 32 pixels`, `the stain mask`."""
     params = {**_settings(run, metric), **_params(run, metric)}
     only = _only(run, params.get("labels"))
@@ -317,7 +317,7 @@ def region(run: Run, metric: str) -> str:
     return f"the {mask} mask{only}"
 
 
-def _only(run: Run, labels: Any) -> str:
+def _only(run: RunRecord, labels: Any) -> str:
     """Of which classes' samples a metric speaks, if not of all."""
     classes = run.samples.classes
     chosen = [x for x in labels if isinstance(x, int)] if isinstance(labels, list) else []
@@ -325,11 +325,11 @@ def _only(run: Run, labels: Any) -> str:
     return f" of {words.listing(only)} samples" if only else ""
 
 
-def _params(run: Run, metric: str) -> Mapping[str, Any]:
+def _params(run: RunRecord, metric: str) -> Mapping[str, Any]:
     return next((e.scores[metric].params for e in run.explanations if metric in e.scores), {})
 
 
-def _settings(run: Run, metric: str) -> Mapping[str, Any]:
+def _settings(run: RunRecord, metric: str) -> Mapping[str, Any]:
     """The metric's parameters in the experiment, which name the mask that the scores themselves only hold as numbers."""
     settings = run.manifest.get("settings")
     listed = settings.get("metrics") if isinstance(settings, Mapping) else None

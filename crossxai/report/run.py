@@ -1,4 +1,4 @@
-"""Run: everything a run directory holds, read once and checked to belong together."""
+"""RunRecord: everything a run directory holds, read once and checked to belong together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CURVES = ("deletion", "insertion")
 
 
 @dataclass(frozen=True)
-class Run:
+class RunRecord:
     """One run: samples, each model's predictions, every explanation. models: in the manifest's order.
 
     stopped: of a run that is not finished, how far it came, in words, and `lacking` what is missing, a line each.
@@ -107,7 +107,7 @@ def ok(explanation: Explanation) -> bool:
     return explanation.status == "ok"
 
 
-def load(directory: Path) -> Run:
+def load(directory: Path) -> RunRecord:
     """Read a run directory, also one of a run that was stopped; raises `InvalidFile` if a file is missing, damaged, or about
     other samples."""
     samples = read_samples(directory / "samples.h5")
@@ -126,7 +126,7 @@ def load(directory: Path) -> Run:
             )
     listed = [str(m["name"]) for m in manifest.get("models", []) if "name" in m]
     models = tuple(dict.fromkeys([*listed, *predictions, *(e.model for e in explanations)]))
-    run = Run(directory, manifest, samples, predictions, explanations, models)
+    run = RunRecord(directory, manifest, samples, predictions, explanations, models)
     if finished:
         return run
     if begun is None:
@@ -135,7 +135,7 @@ def load(directory: Path) -> Run:
     return replace(run, stopped=tasks.describe_progress(begun, list(explanations)), lacking=tuple(_lacking(begun, run)))
 
 
-def _lacking(begun: Mapping[str, Any], run: Run) -> list[str]:
+def _lacking(begun: Mapping[str, Any], run: RunRecord) -> list[str]:
     """What a stopped run has not done yet, a line per model."""
     lines = []
     for model, labels in begun["tasks"].items():

@@ -26,7 +26,7 @@ from crossxai.report.plots import decomposition, gallery, modality_shares, overl
 from crossxai.report.plots.grids import Panel, representative_samples
 from crossxai.report.plots.maps import Mask, flat
 from crossxai.report.plots.style import uri
-from crossxai.report.run import Run, is_control, ok
+from crossxai.report.run import RunRecord, is_control, ok
 
 DPI = 130
 PAGE_DPI = 100
@@ -56,7 +56,7 @@ class Embedded:
     height: int
 
 
-def write_figures(run: Run, explainer: str | None = None, model: str | None = None) -> dict[str, Path]:
+def write_figures(run: RunRecord, explainer: str | None = None, model: str | None = None) -> dict[str, Path]:
     """Write the figures of one explainer on one model as PNGs into the run's folder `figures`; name → path.
 
     explainer: its label, by default that of `choose_explainer`. model: by default the run's first with maps. Raises `UnknownName`
@@ -72,7 +72,7 @@ def write_figures(run: Run, explainer: str | None = None, model: str | None = No
     return paths
 
 
-def embedded(run: Run, explainer: str | None = None, model: str | None = None) -> list[Embedded]:
+def embedded(run: RunRecord, explainer: str | None = None, model: str | None = None) -> list[Embedded]:
     """The same figures for a page, photographs as JPEG, the largest at the end left out if they exceed 2 MB together."""
     found, spent = [], 0
     for drawn in figures(run, explainer, model):
@@ -83,7 +83,7 @@ def embedded(run: Run, explainer: str | None = None, model: str | None = None) -
     return found
 
 
-def figures(run: Run, explainer: str | None = None, model: str | None = None) -> list[RunFigure]:
+def figures(run: RunRecord, explainer: str | None = None, model: str | None = None) -> list[RunFigure]:
     """Every figure that applies to a run, for one explainer on one model."""
     if model is not None and model not in run.models:
         raise UnknownName("model of this run", model, run.models)
@@ -101,7 +101,7 @@ def figures(run: Run, explainer: str | None = None, model: str | None = None) ->
     return found
 
 
-def choose_explainer(run: Run, model: str) -> str:
+def choose_explainer(run: RunRecord, model: str) -> str:
     """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
@@ -119,7 +119,7 @@ def choose_explainer(run: Run, model: str) -> str:
     return next(iter(usable))
 
 
-def _metrics_that_choose(run: Run) -> list[str]:
+def _metrics_that_choose(run: RunRecord) -> list[str]:
     """Metrics by name that tell which explainer to show: the pointing game, what else locates, insertion."""
     locating = {e.name for e in evaluation.discover() if getattr(e.metric, "axis", "") == "localisation"}
     return ["pointing", *sorted({k for k in run.kinds.values() if k in locating}), "insertion"]
@@ -133,7 +133,7 @@ def _mean(row: analysis.Row, metrics: Sequence[str]) -> float:
     return float(np.mean([c.summary.mean if c.higher_is_better else -c.summary.mean for c in cells if c]))
 
 
-def _of_samples(run: Run, explanation: Explanation) -> list[RunFigure]:
+def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
     data, drawn = run.samples, list[RunFigure]()
     task = str(getattr(data, "task", "classification"))
     images = [m for m in data.modalities if m.kind == "image" and m.name in explanation.values]
@@ -185,7 +185,7 @@ def _of_samples(run: Run, explanation: Explanation) -> list[RunFigure]:
     return drawn
 
 
-def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
+def _rows(run: RunRecord, task: str, explanation: Explanation) -> list[int]:
     """The gallery's samples, of those whose maps are no degenerate ones."""
     kinds = explanation.degenerate or ("",) * run.n
     fine = np.flatnonzero([kind not in ("nan", "zero") for kind in kinds])
@@ -197,7 +197,7 @@ def _rows(run: Run, task: str, explanation: Explanation) -> list[int]:
     return [int(fine[i]) for i in representative_samples(task, labels, sizes)] if len(fine) else []
 
 
-def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> Panel:
+def _panel(run: RunRecord, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> Panel:
     truth = {name: t for name in names if (t := _truth(run, name, i)) is not None}
     predictions = run.predictions.get(explanation.model)
     predicted = _region(predictions, i) if task == "segmentation" else None
@@ -211,7 +211,7 @@ def _panel(run: Run, explanation: Explanation, i: int, task: str, names: Sequenc
     )
 
 
-def _describe_prediction(run: Run, model: str, i: int, task: str) -> str:
+def _describe_prediction(run: RunRecord, model: str, i: int, task: str) -> str:
     """The truth of a sample and the model's prediction, in a few words."""
     data, predictions = run.samples, run.predictions.get(model)
     outputs = None if predictions is None else np.asarray(predictions.outputs[i])
@@ -247,14 +247,14 @@ def _region(predictions: Predictions | None, i: int) -> Mask | None:
     return np.asarray((first if predictions.outputs.shape[-1] == 1 else ~first)[i])
 
 
-def _whole(run: Run, i: int) -> Mask | None:
+def _whole(run: RunRecord, i: int) -> Mask | None:
     """The true region: the mask called tumour, else the first, as `Samples` has it."""
     masks = run.samples.masks
     name = "tumour" if "tumour" in masks else next(iter(masks), "")
     return masks[name][i] if name else None
 
 
-def _truth(run: Run, name: str, i: int) -> Mask | None:
+def _truth(run: RunRecord, name: str, i: int) -> Mask | None:
     return run.samples.truth[name][i] if name in run.samples.truth else None
 
 

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from crossxai.files import Explanation
 from crossxai.report import analysis, certainty
 from crossxai.report.analysis import ALPHA, Row
-from crossxai.report.run import CONTROLS, RANDOM, Run, is_control, ok
+from crossxai.report.run import CONTROLS, RANDOM, RunRecord, is_control, ok
 from crossxai.report.words import Fact, Tone
 
 UNREACHED = "unreached."
@@ -153,7 +153,7 @@ class Verdict(Fact):
         return "good" if self.beat and not (self.failed or self.stopped or self.control) else "warning"
 
 
-def verdict(run: Run, rows: Sequence[Row]) -> Verdict:
+def verdict(run: RunRecord, rows: Sequence[Row]) -> Verdict:
     """What a run shows, from its table of scores."""
     metrics = certainty.metrics(run)
     won: dict[str, dict[str, list[bool]]] = {metric: {} for metric in metrics}
@@ -185,7 +185,9 @@ def verdict(run: Run, rows: Sequence[Row]) -> Verdict:
     )
 
 
-def _best(run: Run, rows: Sequence[Row], metrics: Sequence[str], beat: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def _best(
+    run: RunRecord, rows: Sequence[Row], metrics: Sequence[str], beat: Sequence[str]
+) -> tuple[str, tuple[str, ...]]:
     """The best of these by mean rank over metrics and models, and those of them that no comparison tells apart from it."""
     if not beat:
         return "", ()
@@ -208,7 +210,7 @@ def _best(run: Run, rows: Sequence[Row], metrics: Sequence[str], beat: Sequence[
     return best, tuple(x for x in beat if x != best and x not in different)
 
 
-def _needed(run: Run, metrics: Sequence[str]) -> int:
+def _needed(run: RunRecord, metrics: Sequence[str]) -> int:
     """How many samples the comparisons with random need before any of them can be significant; 0 if there are enough."""
     least = 0
     for metric in metrics:
@@ -223,7 +225,7 @@ def _needed(run: Run, metrics: Sequence[str]) -> int:
     return least
 
 
-def _control(run: Run, metrics: Sequence[str]) -> str:
+def _control(run: RunRecord, metrics: Sequence[str]) -> str:
     """A control that is better than more than half of the explainers in every comparison; "" if there is none."""
     strongest, share = "", 0.5
     for control in run.simple_controls:
@@ -238,7 +240,7 @@ def _control(run: Run, metrics: Sequence[str]) -> str:
     return strongest
 
 
-def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
+def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     """What happened in the run."""
     collected: list[Fact] = []
     if run.stopped:
@@ -257,7 +259,7 @@ def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     return collected
 
 
-def _failed(run: Run, rows: Sequence[Row]) -> list[Failed]:
+def _failed(run: RunRecord, rows: Sequence[Row]) -> list[Failed]:
     scores = [f for f in run.manifest.get("failures", []) if f.get("metric")]
     if not rows and not scores:
         return []
@@ -267,7 +269,7 @@ def _failed(run: Run, rows: Sequence[Row]) -> list[Failed]:
     return [Failed(models=run.models, lost=lost, count=len(rows) + len(scores), reasons=tuple(reasons))]
 
 
-def _unsupported(run: Run, rows: Sequence[Row]) -> list[Unsupported]:
+def _unsupported(run: RunRecord, rows: Sequence[Row]) -> list[Unsupported]:
     missing, metrics = [r for r in rows if r.status not in ("ok", "failed")], _refused_metrics(run)
     if not missing and not metrics:
         return []
@@ -291,7 +293,7 @@ def _alike(labels: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, ...], t
     return [(models, tuple(who)) for models, who in groups.items()]
 
 
-def _refused_metrics(run: Run) -> list[Reason]:
+def _refused_metrics(run: RunRecord) -> list[Reason]:
     """Metrics that do not support a map, one reason for all explainers and models of a metric: the first one's."""
     metrics: dict[str, tuple[list[str], list[str], str]] = {}
     for entry in run.manifest.get("models", []):
@@ -306,7 +308,7 @@ def _refused_metrics(run: Run) -> list[Reason]:
     return [Reason(why, tuple(labels), tuple(models), metric) for metric, (labels, models, why) in metrics.items()]
 
 
-def _notes(run: Run) -> tuple[Note, ...]:
+def _notes(run: RunRecord) -> tuple[Note, ...]:
     """The notes of explainers, each once with who says it."""
     speakers: dict[tuple[tuple[str, Any], ...], dict[str, list[str]]] = {}
     for explanation in filter(ok, run.explanations):

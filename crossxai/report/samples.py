@@ -12,7 +12,7 @@ from crossxai.files import Explanation
 from crossxai.model import Array, Modality
 from crossxai.report import words
 from crossxai.report.plots import style
-from crossxai.report.run import Run, is_control, ok
+from crossxai.report.run import RunRecord, is_control, ok
 
 BUDGET = 6_500_000  # characters of embedded pictures; with the rest, the page stays below 10 MB
 BARS = 8
@@ -73,7 +73,7 @@ class Sample:
     size: int = field(default=0, compare=False)
 
 
-def samples(run: Run) -> list[Sample]:
+def samples(run: RunRecord) -> list[Sample]:
     """As many samples as fit in the page, in their order."""
     signs = {key: style.is_signed(values) for key, values in _all_values(run).items()}
     shown: list[Sample] = []
@@ -87,7 +87,7 @@ def samples(run: Run) -> list[Sample]:
     return shown
 
 
-def centre(run: Run) -> tuple[float, float, float, float] | None:
+def centre(run: RunRecord) -> tuple[float, float, float, float] | None:
     """(left, top, width, height) of the centre square in percent of the image; None if no metric uses one."""
     for explanation in run.explanations:
         for name, scores in explanation.scores.items():
@@ -101,7 +101,7 @@ def centre(run: Run) -> tuple[float, float, float, float] | None:
     return None
 
 
-def _all_values(run: Run) -> dict[tuple[str, str], Array]:
+def _all_values(run: RunRecord) -> dict[tuple[str, str], Array]:
     """(label, modality) → maps of all models with channels summed, one after the other."""
     parts: dict[tuple[str, str], list[Array]] = {}
     for explanation in filter(ok, run.explanations):
@@ -116,7 +116,7 @@ def _map(explanation: Explanation, modality: Modality) -> Array:
     return np.asarray(values.sum(axis=-1)) if modality.spatial else values
 
 
-def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
+def _sample(run: RunRecord, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     data = run.samples
     inputs = {m.name: style.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
     features = tuple(
@@ -150,7 +150,7 @@ def _sample(run: Run, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     )
 
 
-def _label(run: Run, i: int) -> str:
+def _label(run: RunRecord, i: int) -> str:
     """What is true of a sample, in words."""
     data = run.samples
     if data.task == "regression":
@@ -159,12 +159,12 @@ def _label(run: Run, i: int) -> str:
     return data.classes[label] if 0 <= label < len(data.classes) else str(label)
 
 
-def _output(run: Run, number: int) -> str:
+def _output(run: RunRecord, number: int) -> str:
     classes = run.samples.classes
     return classes[number] if number < len(classes) else f"output {number}"
 
 
-def _prediction(run: Run, model: str, i: int) -> dict[str, Any]:
+def _prediction(run: RunRecord, model: str, i: int) -> dict[str, Any]:
     """What a model predicted: the class if there is one output per class, and the score that was explained."""
     predictions = run.predictions[model]
     predicted, right = "", None
@@ -185,7 +185,7 @@ def _prediction(run: Run, model: str, i: int) -> dict[str, Any]:
     }
 
 
-def _tile(run: Run, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
+def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
     explanations = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
     if not any(modality.name in e.values for e in explanations.values()) and any(ok(e) for e in explanations.values()):
         return None

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from crossxai.report import analysis
 from crossxai.report.analysis import Ends, Row, Scale, Verdict, alike_ends, changed, off_scale, scored, units
-from crossxai.report.run import CURVES, RANDOM, Run
+from crossxai.report.run import CURVES, RANDOM, RunRecord
 from crossxai.report.scorecard import STEADY
 from crossxai.report.words import Fact, Tone
 
@@ -169,7 +169,7 @@ class Steady(Fact):
         return {m: [x.label for x in means if x.high < STEADY] for m, means in self.means.items()}
 
 
-def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
+def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     """What scores say of explainers."""
     collected: list[Fact] = [_beats_random(run, rows, metric, place) for place, metric in enumerate(run.curves)]
     if leaders := _leaders(run, rows):
@@ -180,7 +180,7 @@ def facts(run: Run, rows: Sequence[Row]) -> list[Fact]:
     return collected
 
 
-def means_of(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean, ...]]:
+def means_of(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean, ...]]:
     """Model → the means of its explainers by a metric; models without any left out."""
     means = {
         model: tuple(
@@ -191,7 +191,7 @@ def means_of(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Mean
     return {model: listed for model, listed in means.items() if listed}
 
 
-def _beats_random(run: Run, rows: Sequence[Row], metric: str, place: int) -> BeatsRandom:
+def _beats_random(run: RunRecord, rows: Sequence[Row], metric: str, place: int) -> BeatsRandom:
     return BeatsRandom(
         models=run.models,
         metric=metric,
@@ -205,7 +205,7 @@ def _beats_random(run: Run, rows: Sequence[Row], metric: str, place: int) -> Bea
     )
 
 
-def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
+def _comparisons(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
     comparisons = {}
     for model in run.models:
         control = next((r for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells), None)
@@ -229,7 +229,7 @@ def _comparisons(run: Run, rows: Sequence[Row], metric: str) -> dict[str, tuple[
     return comparisons
 
 
-def _family(run: Run, metric: str) -> dict[str, Any]:
+def _family(run: RunRecord, metric: str) -> dict[str, Any]:
     """The comparisons of the first model on which no result could be significant: too few samples for so many comparisons."""
     for model in run.models:
         tests = analysis.against(run, model, metric, RANDOM)
@@ -240,7 +240,7 @@ def _family(run: Run, metric: str) -> dict[str, Any]:
     return {"family": 0, "n": 0, "smallest_p": math.nan}
 
 
-def _leaders(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
+def _leaders(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
     """The best explainer by each curve, and those that cannot be told apart from it."""
     leaders: dict[str, dict[str, Leader]] = {}
     for metric in run.curves:
@@ -256,7 +256,7 @@ def _leaders(run: Run, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:
     return leaders
 
 
-def _orders(run: Run, rows: Sequence[Row]) -> tuple[tuple[str, str, Mapping[str, Order]], ...]:
+def _orders(run: RunRecord, rows: Sequence[Row]) -> tuple[tuple[str, str, Mapping[str, Order]], ...]:
     """How far the two kinds of curves of one modality order explainers alike."""
     kinds = {kind: [m for m in run.curves if run.kinds[m] == kind] for kind in CURVES}
     pairs = []

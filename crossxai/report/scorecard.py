@@ -15,7 +15,7 @@ from crossxai.evaluation import statistics
 from crossxai.evaluation.metrics.modality import DROP
 from crossxai.report import words
 from crossxai.report.analysis import Cell, Row
-from crossxai.report.run import Run
+from crossxai.report.run import RunRecord
 
 AXES = {
     "faithfulness": ("Faithfulness", "Does the map name what the model uses?"),
@@ -83,7 +83,7 @@ class Scorecard:
     tables: tuple[Table, ...]
 
 
-def scorecards(run: Run, rows: Sequence[Row]) -> list[Scorecard]:
+def scorecards(run: RunRecord, rows: Sequence[Row]) -> list[Scorecard]:
     """One per model with figures; none for a run of fewer than three axes."""
     axes = {entry.name: getattr(entry.metric, "axis", "") for entry in evaluation.discover()}
     scores = {label: _first(run, label) for label in run.metrics}
@@ -120,7 +120,7 @@ def _text(figure: Figure) -> str:
 
 
 def _tables(
-    run: Run, model: str, rows: Sequence[Row], axis: str, labels: Sequence[str], scores: Mapping[str, Scores]
+    run: RunRecord, model: str, rows: Sequence[Row], axis: str, labels: Sequence[str], scores: Mapping[str, Scores]
 ) -> list[Table]:
     """The tables of one axis: parts of like width where it has many metrics."""
     titles = _titles(run, labels, scores)
@@ -145,11 +145,11 @@ def _tables(
     return tables
 
 
-def _first(run: Run, label: str) -> Scores:
+def _first(run: RunRecord, label: str) -> Scores:
     return next(e.scores[label] for e in run.explanations if label in e.scores)
 
 
-def _titles(run: Run, labels: Sequence[str], scores_of: Mapping[str, Scores]) -> dict[str, str]:
+def _titles(run: RunRecord, labels: Sequence[str], scores_of: Mapping[str, Scores]) -> dict[str, str]:
     """The labels that an experiment gives; else metric and modality, and its own name where two would be called the same."""
     several = len(run.samples.modalities) > 1
     titles = {}
@@ -190,7 +190,7 @@ def _best(rows: Sequence[Row], column: Column) -> float:
     return max(means) if column.better.startswith("higher") else min(means)
 
 
-def _figure(run: Run, model: str, row: Row, column: Column, best: float) -> Figure:
+def _figure(run: RunRecord, model: str, row: Row, column: Column, best: float) -> Figure:
     cell, scores = row.cells.get(column.label), run.of(model)[row.label].scores.get(column.label)
     if cell is None or scores is None or not cell.summary.n:
         return Figure(missing=_reason(run, model, row, column, scores))
@@ -201,7 +201,7 @@ def _figure(run: Run, model: str, row: Row, column: Column, best: float) -> Figu
     return Figure(mean, cell.summary.low, cell.summary.high, not row.control and mean == best, tuple(notes))
 
 
-def _reason(run: Run, model: str, row: Row, column: Column, scores: Scores | None) -> str:
+def _reason(run: RunRecord, model: str, row: Row, column: Column, scores: Scores | None) -> str:
     """Why a figure is missing: the refusal of the metric, what the manifest says, what the maps lack."""
     if scores is not None:
         refusal = scores.params.get("refused")

@@ -15,7 +15,7 @@ from crossxai.files import Explanation
 from crossxai.report import places
 from crossxai.report.comparison import method
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
-from crossxai.report.run import ORACLE, RANDOM, Run, is_control, ok
+from crossxai.report.run import ORACLE, RANDOM, RunRecord, is_control, ok
 from crossxai.report.words import Fact, Tone
 
 Rows = npt.NDArray[np.int64]
@@ -165,7 +165,7 @@ class Shortcut(Fact):
         return min(self.agreeing, key=lambda p: p.first / p.n)
 
 
-def suspects(run: Run, where: Places) -> list[Suspect]:
+def suspects(run: RunRecord, where: Places) -> list[Suspect]:
     """Tiles off the centre that half of a model's explainers or more, and two methods if there are so many, put first: each gives
     `TIMES` its area's share on average, and more than to any other tile in `FIRST` of the samples. Left out: a tile where
     the evidence is known to lie, and one that a control gives as much, which never looks at the model."""
@@ -192,7 +192,7 @@ def suspects(run: Run, where: Places) -> list[Suspect]:
     return suspected
 
 
-def facts(run: Run, everywhere: Sequence[Places]) -> list[Fact]:
+def facts(run: RunRecord, everywhere: Sequence[Places]) -> list[Fact]:
     """One fact per model and place; nothing where explanations look where they should, or anywhere else by turns."""
     collected: list[Fact] = []
     for where in everywhere:
@@ -202,7 +202,7 @@ def facts(run: Run, everywhere: Sequence[Places]) -> list[Fact]:
     return collected
 
 
-def _shortcut(run: Run, where: Places, suspect: Suspect) -> Shortcut:
+def _shortcut(run: RunRecord, where: Places, suspect: Suspect) -> Shortcut:
     tile, labels = suspect.tile, {p.label for p in suspect.agreeing}
     ordered = sorted(suspect.agreeing, key=lambda p: -p.shares[tile])
     metric = next((m for m in run.curves if run.kinds[m] == "deletion" and run.modality(m) in ("", where.modality)), "")
@@ -259,7 +259,7 @@ def _masks(suspect: Suspect) -> tuple[MaskShare, ...]:
     return tuple(shares)
 
 
-def _deleted(run: Run, where: Places, suspect: Suspect, metric: str) -> tuple[Deleted, ...]:
+def _deleted(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> tuple[Deleted, ...]:
     """What the model's own score does when the place goes, or what should decide, from the deletion curves that the run holds."""
     rows, deletions = np.array(suspect.group.rows), []
     # A control that marks the place itself deletes it and nothing else; the known truth of the label, what should decide.
@@ -272,7 +272,7 @@ def _deleted(run: Run, where: Places, suspect: Suspect, metric: str) -> tuple[De
 
 
 def _after(
-    run: Run, where: Places, explanation: Explanation, metric: str, rows: Rows
+    run: RunRecord, where: Places, explanation: Explanation, metric: str, rows: Rows
 ) -> tuple[float, float, Numbers] | None:
     """Of an oracle, means over rows: score before, score once all that it marks is deleted, tiles' shares of what it marks."""
     scores = explanation.scores[metric]
@@ -293,7 +293,7 @@ def _after(
     return float(curve[:, 0].mean()), float(curve[np.arange(len(chosen)), step].mean()), np.asarray(inside)
 
 
-def _steepest(run: Run, where: Places, suspect: Suspect, metric: str) -> Steepest | None:
+def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> Steepest | None:
     """The agreeing explainer whose first deleted pixels, most of which lie in the place, cost the score most; beside random."""
     explanations = run.of(suspect.model)
     random = explanations.get(RANDOM)
@@ -334,9 +334,9 @@ def _mean(chosen: Sequence[Place], number: int) -> float:
     return float(np.mean([p.shares[number] for p in chosen])) if chosen else math.nan
 
 
-def _methods(run: Run, chosen: Sequence[Place]) -> int:
+def _methods(run: RunRecord, chosen: Sequence[Place]) -> int:
     return len({method(_explainer(run, p)) for p in chosen})
 
 
-def _explainer(run: Run, place: Place) -> str:
+def _explainer(run: RunRecord, place: Place) -> str:
     return run.of(place.model)[place.label].explainer

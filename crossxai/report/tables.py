@@ -16,7 +16,7 @@ from crossxai.report import words
 from crossxai.report.analysis import Test
 from crossxai.report.contents import Contents
 from crossxai.report.reference_findings import region
-from crossxai.report.run import CURVES, Run
+from crossxai.report.run import CURVES, RunRecord
 
 WIDEST = 6  # columns of means and of differences side by side that a page of ordinary width shows without scrolling
 NOTES = {
@@ -125,7 +125,7 @@ def _limits(low: float | None, high: float | None) -> str:
     return text.replace("-", words.MINUS)
 
 
-def of_modality(run: Run, metric: str) -> str:
+def of_modality(run: RunRecord, metric: str) -> str:
     """Whose maps a metric judges, where there are several modalities: ` of image`; else nothing."""
     name = run.modality(metric)
     # A label that the experiment gives says what there is to say.
@@ -171,7 +171,7 @@ def verdict(test: Test | None) -> str:
     return {"better": "better", "worse": "worse"}.get(test.verdict, "same") if test else "same"
 
 
-def meanings(run: Run) -> list[Meaning]:
+def meanings(run: RunRecord) -> list[Meaning]:
     """What each metric of a run measures."""
     hidden = {"auto_seed", "curve_over", "of_steps", "seed", *(["modality"] if len(run.samples.modalities) < 2 else [])}
     purposes = {entry.name: entry.purpose.partition(";")[0] for entry in evaluation.discover()}
