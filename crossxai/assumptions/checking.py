@@ -53,29 +53,7 @@ class Check:
 def check(
     model: Model, inputs: Inputs | Array, target: Measure | None = None, labels: npt.ArrayLike | None = None
 ) -> Check:
-    """Measure what explainers and metrics rely on in a model.
-
-    Parameters
-    ----------
-    model : Model
-        Such as a `TorchModel`, a `KerasModel` or a `FunctionModel`.
-    inputs : tuple of arrays (n, *axes)
-        One per modality, a few samples; an array alone for one modality.
-    target : Target or another measure, optional
-        What will be explained: says whether its scores are saturated or have no gradient on these samples.
-    labels : (n,) whole numbers, optional
-        The true classes: says whether the model is better than chance.
-
-    Returns
-    -------
-    Check
-        One fact per row: what was found, how, what it breaks and what to write instead.
-
-    Raises
-    ------
-    InvalidInput
-        If the inputs do not fit the model's modalities.
-    """
+    """Measure what explainers and metrics rely on in a model; documented where users find it, at `Described.check`."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     if len(given) != len(model.modalities):
         names = ", ".join(m.name for m in model.modalities)
@@ -113,13 +91,5 @@ def _outputs(model: Model, inputs: Inputs, labels: npt.ArrayLike | None) -> list
     )
     known = kind(model, inputs, outputs)
     verdict: Verdict = "note" if known.kind == "unknown" else "holds"
-    how = "a declaration, the graph, or the outputs"
-    facts = [Fact("outputs", verdict, f"{known.kind}: {known.how}", how)]
-    trained = [
-        layer_facts.trained_norms(model),
-        layer_facts.trained_outputs(outputs),
-        layer_facts.trained_redrawn(model, inputs),
-    ]
-    if labels is not None:
-        trained.append(layer_facts.trained_accuracy(outputs, np.asarray(labels)))
-    return facts + [fact for fact in trained if fact is not None]
+    fact = Fact("outputs", verdict, f"{known.kind}: {known.how}", "a declaration, the graph, or the outputs")
+    return [fact, *layer_facts.trained(model, inputs, outputs, None if labels is None else np.asarray(labels))]

@@ -62,6 +62,11 @@ def known(model: Any, key: Hashable, find_out: Callable[[], T]) -> T:
     return facts[state, key]  # type: ignore[no-any-return]
 
 
+def hints_of(model: Any) -> dict[str, Any]:
+    """What a model shows of itself without a pass (its `hints`); nothing for one without."""
+    return dict(model.hints()) if hasattr(model, "hints") else {}
+
+
 def facts_of(model: Any) -> dict[Hashable, Any]:
     """Everything known about a model, by key."""
     model = itself(model)

@@ -31,6 +31,7 @@ HOW = (
     "central differences of a random mixture of all outputs, at two samples, against its gradient; in float64 where the model "
     "can be copied; and its gradient added up between samples, against its change"
 )
+BREAKS = "maps that use gradients would be wrong"
 POINTS = 8
 """Between two samples, where the gradient is looked for before it is called cut."""
 LOUDER = 1024.0
@@ -43,25 +44,49 @@ def gradients(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
     Features (columns, channels) whose gradient is zero are given other observed values, never new ones: if the outputs move, the
     gradient is looked for on the way between; if it is zero there, too, the way is cut, and if not, it is flat at these samples.
     """
-    pair = two_samples(inputs)
-    probe = _Probe(model, pair)
+    probe = _Probe(model, two_samples(inputs))
     return {m.name: probe.fact(i, m) for i, m in enumerate(model.modalities)}
+
+
+class _Mixture:
+    """A random mixture of all outputs of a model, a cotangent that is drawn when it is first called; and its scores."""
+
+    def __init__(self) -> None:
+        self.weights = np.zeros(0)
+
+    def __call__(self, outputs: Array) -> Array:
+        if not self.weights.size:
+            self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
+        return np.broadcast_to(self.weights, outputs.shape).astype(outputs.dtype)
+
+    def scores(self, outputs: Array) -> Array:
+        return np.asarray((outputs.astype(np.float64) * self.weights).reshape(len(outputs), -1).sum(axis=1))
+
+
+def _inserted(inputs: Inputs, at: int, copies: Array, rows: Rows) -> Inputs:
+    """The samples `rows` of the inputs, with copies in place of those of modality `at`."""
+    return tuple(copies if i == at else v[rows] for i, v in enumerate(inputs))
 
 
 @dataclass
 class _Probe:
-    """A random mixture of all outputs of a model, around two samples."""
+    """A mixture of a model's outputs, around two samples."""
 
     model: Differentiable
     pair: Inputs
 
     def __post_init__(self) -> None:
-        self.weights = np.zeros(0)
-        self.outputs, self.gradients = gradients_in_batches(self.model, self.pair, self._cotangent)
-        self._cotangent(self.outputs)  # where the way is cut, it has not been called yet
-        self.unit = rounding(self.model, self.outputs)
-        self.own = AtPrecision(self.model, self.pair, self.unit)
-        self.used, self.slopes = self._finest()
+        self.mixture = _Mixture()
+        self.outputs, self.gradients = gradients_in_batches(self.model, self.pair, self.mixture)
+        self.mixture(self.outputs)  # where the way is cut, it has not been called yet
+        self.own = self.used = AtPrecision(self.model, self.pair, rounding(self.model, self.outputs))
+        self.slopes = self.gradients
+        if any(g.any() for g in self.gradients):  # where there is none at all, no copy is made
+            self.used, (_, self.slopes) = finest(
+                self.own,
+                (self.outputs, self.gradients),
+                lambda at: gradients_in_batches(at.model, at.inputs, self.mixture),
+            )
         self.live = [np.abs(g).reshape(-1, g.shape[-1]).max(axis=0) > 0 for g in self.gradients]
         finite = all(np.isfinite(g).all() for g in self.gradients)
         self.stepped = finite and any(v.any() for v in self.live) and self._stairs(self.live).stepped
@@ -74,14 +99,13 @@ class _Probe:
         dead = self._dead(at, modality, ~features) if not features.all() else None
         if dead is not None and (dead.verdict == "broken" or not features.any()):
             return dead
-        scale = self._scale(at, modality) * features
-        used = self.used
-        compared = slopes(used.inputs[at], self.slopes[at], scale, self._score(at), self._gradient(at), used.unit)
+        used, scale = self.used, self._scale(at, modality) * features
+        score, gradient_at = partial(self._score, used, at), partial(self._gradient, at)
+        compared = slopes(used.inputs[at], self.slopes[at], scale, score, gradient_at, used.unit)
         if compared.right is None:
             return Fact(name, "unknown", f"the outputs beside these samples hold NaN: modality {modality.name!r}", HOW)
         if not compared.right:
             return self._underflow(at, modality, ~np.zeros_like(features)) or self._broken(
-                name,
                 modality,
                 f"the gradient of model {self.model.name!r} at modality {modality.name!r} differs by up to {compared.error:.1%} "
                 f"from central differences of its outputs: a part of the way is cut ({self._cut()}), or a hook or a "
@@ -91,7 +115,6 @@ class _Probe:
             alone = self._stairs([live & (i == at) for i, live in enumerate(self.live)])
             if alone.stepped:
                 return self._broken(
-                    name,
                     modality,
                     f"the outputs of model {self.model.name!r} move with {modality.name} in steps that no gradient sees, "
                     f"{alone.share:.0%} of what they move by between samples: a part of the way is rounded, compared, or picks "
@@ -100,17 +123,6 @@ class _Probe:
         return dead or Fact(
             name, "holds", f"the gradient at modality {modality.name!r} is right to {compared.error:.1g}", HOW
         )
-
-    def _finest(self) -> tuple[AtPrecision, Inputs]:
-        """What is measured with, and its gradients; where there is none at all, no copy is made."""
-        if not any(g.any() for g in self.gradients):
-            return self.own, self.gradients
-        used, (_, found) = finest(
-            self.own,
-            (self.outputs, self.gradients),
-            lambda at: gradients_in_batches(at.model, at.inputs, self._cotangent),
-        )
-        return used, found
 
     def _stairs(self, moving: list[Any]) -> Stairs:
         """Steps of the score on the way to another observed value of the features that are to move."""
@@ -126,14 +138,14 @@ class _Probe:
                 (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
                 for v, d in zip(used.inputs, deltas, strict=True)
             )
-            outputs, gradients = gradients_in_batches(used.model, inputs, self._cotangent)
+            outputs, gradients = gradients_in_batches(used.model, inputs, self.mixture)
             slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(gradients, deltas, strict=True)]
-            return self._mixed(outputs), np.sum(slopes, axis=0)
+            return self.mixture.scores(outputs), np.sum(slopes, axis=0)
 
         rows, shares = np.repeat(np.arange(ways), segments + 1), np.tile(np.linspace(0, 1, segments + 1), ways)
         try:
             scores, along = (v.reshape(ways, -1) for v in look(self.own, rows, shares))
-            return stairs(scores, along, self.unit, partial(look, self.used), self.used.unit)
+            return stairs(scores, along, self.own.unit, partial(look, self.used), self.used.unit)
         except ModelFailed:  # what lies between samples may be nothing to a model, codes for one
             return Stairs(False, 0.0)
 
@@ -142,20 +154,18 @@ class _Probe:
         precision = half(self.model)
         if precision is None:
             return None
-        louder = gradients_in_batches(self.model, self.pair, lambda outputs: self._cotangent(outputs) * LOUDER)[1][at]
+        louder = gradients_in_batches(self.model, self.pair, lambda outputs: self.mixture(outputs) * LOUDER)[1][at]
         louder, own = (v.astype(np.float64) * where for v in (louder / LOUDER, self.gradients[at]))
         if not np.isfinite(louder).all() or np.linalg.norm(louder - own) <= 0.1 * np.linalg.norm(louder):
             return None
         lost = 1 - float((own != 0).sum()) / max(float((louder != 0).sum()), 1.0)
         return Fact(
-            f"gradient at {modality.name}",
-            "broken",
+            f"gradient at {modality.name}", "broken",
             f"the gradient of model {self.model.name!r} at modality {modality.name!r} underflows in {precision}: "
             f"{max(lost, 0):.0%} of what arrives when outputs are multiplied by {LOUDER:.0f} is rounded to 0",
-            "the gradient of outputs as they are and of outputs multiplied",
-            "maps that use gradients would be wrong",
+            "the gradient of outputs as they are and of outputs multiplied", BREAKS,
             f"a copy in float32 (module.float(), autocast off; in Keras dtype policies without float16); {WITHOUT_GRADIENTS}",
-        )
+        )  # fmt: skip
 
     def _dead(self, at: int, modality: Modality, dead: Any) -> Fact | None:
         """Features without a gradient: None where the outputs move with them and a gradient is found elsewhere."""
@@ -167,74 +177,53 @@ class _Probe:
         moved = [np.where(dead, v, own) for v in others or [own * own.dtype.type(0), own / 2]]
         rows = np.tile(np.arange(2), 1 + len(moved))
         try:
-            scores = self._own_score(at, np.concatenate([own, *moved]).astype(own.dtype), rows)
+            scores = self._score(self.own, at, np.concatenate([own, *moved]).astype(own.dtype), rows)
         except ModelFailed as error:
             return Fact(name, "unknown", f"{which}: no gradient, and no other value could be tried: {error}", HOW)
         table = scores.reshape(-1, 2)
-        allowed = float(np.max(allowance(self.model, self.outputs))) * max(1.0, float(np.linalg.norm(self.weights)))
+        allowed = float(np.max(allowance(self.model, self.outputs))) * max(
+            1.0, float(np.linalg.norm(self.mixture.weights))
+        )
         change = np.abs(table - table[:1]).max(axis=1)
         if not (change > allowed).any():
             if (lost := self._underflow(at, modality, dead)) is not None:
                 return lost
-            how = "other observed values there, and shuffled ones"
-            reason = (
-                f"at the samples looked at, model {self.model.name!r} does not depend on {which}: its gradient and its relevance "
-                "are zero there"
-            )
-            return Fact(name, "note", reason, how, "maps there are zero")
+            return Fact(
+                name, "note", f"at the samples looked at, model {self.model.name!r} does not depend on {which}: its gradient and "
+                "its relevance are zero there", "other observed values there, and shuffled ones", "maps there are zero",
+            )  # fmt: skip
         end = moved[int(change[1:].argmax())]
         shares = (np.arange(POINTS) + 0.5) / POINTS
         between = np.concatenate([own + (share * (end - own)).astype(own.dtype) for share in shares])
-        on_way = self._full(self.pair, at, between, np.tile(np.arange(2), POINTS))
-        found_on_way = gradients_in_batches(self.model, on_way, self._cotangent)[1][at]
-        if (np.abs(found_on_way) * dead).any():
+        on_way = _inserted(self.pair, at, between, np.tile(np.arange(2), POINTS))
+        if (np.abs(gradients_in_batches(self.model, on_way, self.mixture)[1][at]) * dead).any():
             return None if not dead.all() else Fact(
                 name, "note", f"the outputs of model {self.model.name!r} are flat at these samples: no gradient at {which}", HOW,
                 "gradient maps of such samples are zero",
             )  # fmt: skip
         return self._underflow(at, modality, dead) or self._broken(
-            name,
             modality,
             f"the outputs of model {self.model.name!r} move with {which}, by {change.max():.2g}, and no gradient reaches it: the "
             f"way is cut {self._cut()}",
         )
 
-    def _broken(self, name: str, modality: Modality, reason: str) -> Fact:
+    def _broken(self, modality: Modality, reason: str) -> Fact:
         rest = [m.name for m in self.model.modalities if m.name != modality.name]
         alone = f"; the rest can be explained by question.only({', '.join(map(repr, rest))})" if rest else ""
-        breaks = "maps that use gradients would be wrong"
-        return Fact(name, "broken", reason, HOW, breaks, f"a model whose gradients arrive; {WITHOUT_GRADIENTS}{alone}")
+        write = f"a model whose gradients arrive; {WITHOUT_GRADIENTS}{alone}"
+        return Fact(f"gradient at {modality.name}", "broken", reason, HOW, BREAKS, write)
 
     def _cut(self) -> str:
         if not hasattr(self.model, "cut"):
             return "on the way (stop_gradient, no_grad, whole numbers, a quantised layer, a detour through NumPy)"
         return str(self.model.cut(self.pair))
 
-    def _cotangent(self, outputs: Array) -> Array:
-        if not self.weights.size:
-            self.weights = np.random.default_rng(5).normal(size=outputs.shape[1:])
-        return np.broadcast_to(self.weights, outputs.shape).astype(outputs.dtype)
+    def _score(self, used: AtPrecision, at: int, copies: Array, rows: Rows) -> Array:
+        return self.mixture.scores(outputs_in_batches(used.model, _inserted(used.inputs, at, copies, rows)))
 
-    def _mixed(self, outputs: Array) -> Array:
-        return np.asarray((outputs.astype(np.float64) * self.weights).reshape(len(outputs), -1).sum(axis=1))
-
-    def _full(self, pair: Inputs, at: int, copies: Array, rows: Rows) -> Inputs:
-        return tuple(copies if i == at else v[rows] for i, v in enumerate(pair))
-
-    def _own_score(self, at: int, copies: Array, rows: Rows) -> Array:
-        return self._mixed(outputs_in_batches(self.model, self._full(self.pair, at, copies, rows)))
-
-    def _score(self, at: int) -> Any:
-        used = self.used
-        return lambda copies, rows: self._mixed(
-            outputs_in_batches(used.model, self._full(used.inputs, at, copies, rows))
-        )
-
-    def _gradient(self, at: int) -> Any:
-        used = self.used
-        return lambda copies, rows: gradients_in_batches(
-            used.model, self._full(used.inputs, at, copies, rows), self._cotangent
-        )[1][at]
+    def _gradient(self, at: int, copies: Array, rows: Rows) -> Array:
+        inputs = _inserted(self.used.inputs, at, copies, rows)
+        return gradients_in_batches(self.used.model, inputs, self.mixture)[1][at]
 
     def _scale(self, at: int, modality: Modality) -> Array:
         """What each feature varies by: the declared range, else what these samples show."""
@@ -253,24 +242,18 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     """Whether the outputs' gradient at a layer's activation is that of replacing the activation."""
     pair = tuple(_untied(v) for v in two_samples(inputs))
     name = f"gradient at layer {layer}"
-    rng = np.random.default_rng(5)
-    mixture: list[Array] = []
-
-    def cotangent(outputs: Array) -> Array:
-        if not mixture:
-            mixture.append(rng.normal(size=outputs.shape[1:]))
-        return np.broadcast_to(mixture[0], outputs.shape).astype(outputs.dtype)
+    mixture = _Mixture()
 
     def score(copies: Array, rows: Rows) -> Array:
         outputs = used.model.replace(tuple(v[rows] for v in used.inputs), layer, copies)  # type: ignore[attr-defined]
-        return np.asarray((outputs.astype(np.float64) * mixture[0]).reshape(len(rows), -1).sum(axis=1))
+        return mixture.scores(outputs)
 
     def at_precision(at: AtPrecision) -> Result:
-        outputs, *arrays = at.model.layer_vjp(at.inputs, cotangent, layer)  # type: ignore[attr-defined]
+        outputs, *arrays = at.model.layer_vjp(at.inputs, mixture, layer)  # type: ignore[attr-defined]
         return outputs, tuple(arrays)
 
-    outputs, activation, gradient = model.layer_vjp(pair, cotangent, layer)
-    cotangent(outputs)  # where the way is cut, it has not been called yet
+    outputs, activation, gradient = model.layer_vjp(pair, mixture, layer)
+    mixture(outputs)  # where the way is cut, it has not been called yet
     used = AtPrecision(model, pair, rounding(model, outputs))
     if gradient.any():
         used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), at_precision)
@@ -297,14 +280,11 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     else:
         difference = "no gradient reaches it"
     return Fact(
-        name,
-        "broken",
+        name, "broken",
         f"the outputs of model {model.name!r} move with layer {layer!r}, and {difference}: the way between them is cut, or a "
-        "hook or a backward function changes gradients",
-        HOW_AT_LAYERS,
-        "maps at this layer that use gradients would be wrong",
+        "hook or a backward function changes gradients", HOW_AT_LAYERS, "maps at this layer that use gradients would be wrong",
         "layer=… with a later layer, or take gradcam.eigencam, gradcam.scorecam or gradcam.ablationcam, which need no gradient",
-    )
+    )  # fmt: skip
 
 
 def _untied(values: Array) -> Array:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions.facts import Fact
+from crossxai.assumptions.facts import Fact, hints_of
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Modality, Model
@@ -38,7 +37,7 @@ def value_facts(model: Model, modality: Modality, values: Array) -> list[Fact]:
 def _range(model: Model, modality: Modality, values: Array, name: str) -> Fact:
     low, high = float(values.min()), float(values.max())
     how = "smallest and largest value of these samples, against the declaration"
-    hints: dict[str, Any] = dict(model.hints()) if hasattr(model, "hints") else {}
+    hints = hints_of(model)
     if modality.range is None:
         return Fact(name, "holds", f"from {low:g} to {high:g}; no range is declared", how)
     width = modality.range[1] - modality.range[0]

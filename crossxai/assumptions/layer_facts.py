@@ -3,13 +3,14 @@ whether it was trained: suspicions, each with the number it rests on."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, spearmanr
 
-from crossxai.assumptions.facts import Fact
+from crossxai.assumptions.facts import Fact, hints_of
 from crossxai.assumptions.probes import two_samples
 from crossxai.errors import CrossXAIError
 from crossxai.model import Array, Differentiable, Inputs, Layered, Model, Randomisable
@@ -24,7 +25,7 @@ def layer_facts(model: Model, inputs: Inputs) -> list[Fact]:
     facts = []
     if isinstance(model, Layered):
         facts += [_drawn(model, inputs, m.name) for m in model.modalities if m.kind == "image"]
-        facts += _reused(model) + call_facts(model, inputs)
+        facts += [*_shown(hints_of(model)), *_called(model, inputs)]
     if isinstance(model, Traceable):
         facts.append(_translated(model, inputs))
     return facts
@@ -50,22 +51,17 @@ def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:
         return Fact(name, "note", str(error), how, "Grad-CAM and its like refuse")
 
 
-def _reused(model: Model) -> list[Fact]:
-    hints: dict[str, Any] = dict(model.hints()) if hasattr(model, "hints") else {}
-    facts = []
-    if hints.get("in place"):
-        names = hints["in place"]
-        facts.append(
-            Fact("in-place activations", "note", f"{len(names)} layers work in place ({', '.join(names[:3])} …)", "the layers",
-                 "recorders of other libraries read an activation after it was overwritten; here copies are read")
+def _shown(hints: dict[str, Any]) -> Iterator[Fact]:
+    if names := hints.get("in place"):
+        yield Fact(
+            "in-place activations", "note", f"{len(names)} layers work in place ({', '.join(names[:3])} …)", "the layers",
+            "recorders of other libraries read an activation after it was overwritten; here copies are read",
         )  # fmt: skip
-    if hints.get("hooked"):
-        names = hints["hooked"]
-        facts.append(
-            Fact("hooks", "note", f"{len(names)} layers have hooks of someone else ({', '.join(names[:3])})", "the layers",
-                 "a hook may change what is computed, or its gradient", "handle.remove() for each")
+    if names := hints.get("hooked"):
+        yield Fact(
+            "hooks", "note", f"{len(names)} layers have hooks of someone else ({', '.join(names[:3])})", "the layers",
+            "a hook may change what is computed, or its gradient", "handle.remove() for each",
         )  # fmt: skip
-    return facts
 
 
 def _translated(model: Traceable, inputs: Inputs) -> Fact:
@@ -83,36 +79,41 @@ SMALL, LARGE = 0.05, 20.0
 """A network that multiplies its input by less than `SMALL` expects values up to 255; by more than `LARGE`, values up to 1."""
 
 
-def call_facts(model: Model, inputs: Inputs) -> list[Fact]:
+def _called(model: Model, inputs: Inputs) -> Iterator[Fact]:
     """Facts on a model that tells what it calls (`calls`); nothing for others."""
     if not hasattr(model, "calls"):
-        return []
+        return
     calls = model.calls(tuple(v[:1] for v in inputs))
-    hints: dict[str, Any] = dict(model.hints()) if hasattr(model, "hints") else {}
-    facts = [*_range(model, inputs, calls, hints.get("normalising", {})), *_layout(calls)]
+    if (fact := _range(model, inputs, calls, hints_of(model).get("normalising", {}))) is not None:
+        yield fact
+    if calls.moved:
+        yield Fact(
+            "layout of the inputs", "note", f"the network itself moves axes before its first layer: {', '.join(calls.moved)}",
+            RECORDED, "adapters give torch's order (n, channel, y, x): a network made for another mixes channels with places",
+            "a network that takes (n, channel, y, x), or a wrapper that undoes the step",
+        )  # fmt: skip
     if calls.functional:
         some = [f"{', '.join(names)} in {layer}" for layer, names in list(calls.functional.items())[:3]]
         count = sum(map(len, calls.functional.values()))
         more = " …" if len(calls.functional) > 3 else ""
-        facts.append(
-            Fact("functional activations", "note", f"{count} are functions, not layers ({'; '.join(some)}{more})", RECORDED,
-                 "other libraries' hooks do not see them; here rules that need layers work in a twin or refuse")
+        yield Fact(
+            "functional activations", "note", f"{count} are functions, not layers ({'; '.join(some)}{more})", RECORDED,
+            "other libraries' hooks do not see them; here rules that need layers work in a twin or refuse",
         )  # fmt: skip
     if calls.twice:
         some = [f"{name} {count} times" for name, count in list(calls.twice.items())[:3]]
         more = " …" if len(calls.twice) > 3 else ""
-        facts.append(
-            Fact("reused layers", "note", f"{len(calls.twice)} layers run more than once ({', '.join(some)}{more})", RECORDED,
-                 "no map can be drawn there; other libraries' hooks mix their runs", "one layer per use, as with nn.ReLU()")
+        yield Fact(
+            "reused layers", "note", f"{len(calls.twice)} layers run more than once ({', '.join(some)}{more})", RECORDED,
+            "no map can be drawn there; other libraries' hooks mix their runs", "one layer per use, as with nn.ReLU()",
         )  # fmt: skip
-    return facts
 
 
-def _range(model: Model, inputs: Inputs, calls: Any, normalising: dict[str, tuple[float, float]]) -> list[Fact]:
+def _range(model: Model, inputs: Inputs, calls: Any, normalising: dict[str, tuple[float, float]]) -> Fact | None:
     """What the first steps say of the range of images, against what is declared or, where nothing is, what they hold."""
     images = [(m, v) for m, v in zip(model.modalities, inputs, strict=True) if m.kind == "image"]
     if not images:
-        return []
+        return None
     modality, values = images[0]
     high = float(np.max(values)) if modality.range is None else float(modality.range[1] - modality.range[0])
     steps = [(f"multiplies by {s:.4g} before its first layer", s) for s in calls.scales]
@@ -123,41 +124,25 @@ def _range(model: Model, inputs: Inputs, calls: Any, normalising: dict[str, tupl
     for words, scale in steps:
         if (scale < SMALL and high <= 2) or (scale > LARGE and high > LARGE):
             expected = "0 to 255" if scale < SMALL else "0 to 1"
-            return [
-                Fact(name, "note", f"the network itself {words}: it expects {expected}, and values reach {high:g}", RECORDED,
-                     "the network sees images that are nearly black, or nearly white",
-                     f"images of {expected}, and Modality.image(range=({expected.replace(' to', ',')}))")
-            ]  # fmt: skip
+            return Fact(
+                name, "note", f"the network itself {words}: it expects {expected}, and values reach {high:g}", RECORDED,
+                "the network sees images that are nearly black, or nearly white",
+                f"images of {expected}, and Modality.image(range=({expected.replace(' to', ',')}))",
+            )  # fmt: skip
     if normalising and modality.name in dict(getattr(model, "standardise", {})):
-        first = next(iter(normalising))
-        return [
-            Fact(name, "note", f"{first!r} standardises what standardise= has standardised before", RECORDED,
-                 "the network sees values that were standardised twice", "one of the two")
-        ]  # fmt: skip
+        doubled = f"{next(iter(normalising))!r} standardises what standardise= has standardised before"
+        return Fact(
+            name, "note", doubled, RECORDED, "the network sees values that were standardised twice", "one of the two"
+        )
     if any(mean <= 1 < high / LARGE for mean, _ in normalising.values()):
         first, (mean, sd) = next(iter(normalising.items()))
-        return [
-            Fact(name, "note", f"{first!r} standardises by mean {mean:.3g} and sd {sd:.3g}, and values reach {high:g}", RECORDED,
-                 "the network sees images that are nearly white", "images of 0 to 1, and Modality.image()")
-        ]  # fmt: skip
-    return []
+        return Fact(
+            name, "note", f"{first!r} standardises by mean {mean:.3g} and sd {sd:.3g}, and values reach {high:g}", RECORDED,
+            "the network sees images that are nearly white", "images of 0 to 1, and Modality.image()",
+        )  # fmt: skip
+    return None
 
 
-def _layout(calls: Any) -> list[Fact]:
-    if not calls.moved:
-        return []
-    return [
-        Fact("layout of the inputs", "note", f"the network itself moves axes before its first layer: {', '.join(calls.moved)}",
-             RECORDED, "adapters give torch's order (n, channel, y, x): a network made for another mixes channels with places",
-             "a network that takes (n, channel, y, x), or a wrapper that undoes the step")
-    ]  # fmt: skip
-
-
-TRAINED = "weights trained"
-UNTRAINED = "maps of an untrained network show edges and no knowledge"
-LOAD_WEIGHTS = (
-    "the trained weights: was a checkpoint loaded, and strictly (load_state_dict(strict=True), load_weights)?"
-)
 LEVEL = 0.3
 """Logits that differ less between samples than this share of what they differ by between classes: .14 on a network that was never
 trained, .84 on a trained one."""
@@ -165,77 +150,73 @@ ALIKE = 0.7
 """Saliency that correlates so much with that of redrawn weights does not depend on what was learnt."""
 
 
-def trained_norms(model: Model) -> Fact | None:
-    """Batch norms that are as they were made; None for a model without any, or that does not show them."""
-    hints: dict[str, Any] = dict(model.hints()) if hasattr(model, "hints") else {}
-    if not hints.get("norms"):
-        return None
-    fresh, every = hints["fresh norms"], hints["norms"]
-    counted = f"{fresh} of {every} batch norms have mean 0, variance 1, scale 1 and saw no batch"
-    how = "statistics and weights of the batch norms"
-    return (
-        Fact(TRAINED, "note", counted, how, UNTRAINED, LOAD_WEIGHTS)
-        if fresh == every
-        else Fact(TRAINED, "holds", counted, how)
-    )
+def trained(
+    model: Model, inputs: Inputs, outputs: Array, labels: npt.NDArray[np.integer[Any]] | None
+) -> Iterator[Fact]:
+    """Signs of whether the weights were trained: batch norms, outputs, saliency and accuracy, where they can be looked at."""
+    yield from _trained_norms(hints_of(model))
+    if outputs.ndim == 2:
+        yield from _trained_outputs(outputs)
+    yield from _trained_saliency(model, inputs)
+    if labels is not None and outputs.ndim == 2:
+        yield from _trained_accuracy(outputs, labels)
 
 
-def trained_outputs(values: Array) -> Fact | None:
-    """How much outputs (n, classes) differ between samples, as a share of between classes; None for fewer than four samples."""
-    if values.ndim != 2 or values.shape[1] < 3 or len(values) < 4 or not np.isfinite(values).all():
-        return None
+def _trained(untrained: bool, found: str, how: str) -> Fact:
+    if not untrained:
+        return Fact("weights trained", "holds", found, how)
+    return Fact(
+        "weights trained", "note", found, how, "maps of an untrained network show edges and no knowledge",
+        "the trained weights: was a checkpoint loaded, and strictly (load_state_dict(strict=True), load_weights)?",
+    )  # fmt: skip
+
+
+def _trained_norms(hints: dict[str, Any]) -> Iterator[Fact]:
+    """Batch norms that are as they were made."""
+    if every := hints.get("norms"):
+        fresh = hints["fresh norms"]
+        counted = f"{fresh} of {every} batch norms have mean 0, variance 1, scale 1 and saw no batch"
+        yield _trained(fresh == every, counted, "statistics and weights of the batch norms")
+
+
+def _trained_outputs(values: Array) -> Iterator[Fact]:
+    """How much outputs (n, classes) differ between samples, as a share of between classes; four samples at least."""
+    if values.shape[1] < 3 or len(values) < 4 or not np.isfinite(values).all():
+        return
     between_classes = float(values.mean(axis=0).std())
     share = float(values.std(axis=0).mean()) / max(between_classes, np.finfo(np.float64).tiny)
     compared = f"outputs differ between samples by {share:.2f} of what they differ by between classes"
     how = f"standard deviations over {len(values)} samples and {values.shape[1]} classes"
-    return Fact(
-        TRAINED,
-        "note" if share < LEVEL else "holds",
-        compared,
-        how,
-        *((UNTRAINED, LOAD_WEIGHTS) if share < LEVEL else ()),
-    )
+    yield _trained(share < LEVEL, compared, how)
 
 
-def trained_accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> Fact | None:
-    """Whether the largest output is the label more often than by chance; None where there are no classes or too few samples."""
-    if values.ndim != 2 or values.shape[1] < 2 or len(labels) < 8:
-        return None
+def _trained_accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> Iterator[Fact]:
+    """Whether the largest output is the label more often than by chance."""
+    if values.shape[1] < 2 or len(labels) < 8:
+        return
     right, classes = int((values.argmax(axis=1) == labels).sum()), len(np.unique(labels))
     by_chance = max(np.bincount(labels).max() / len(labels), 1 / max(classes, 2))
     p = binomtest(right, len(labels), min(by_chance, 1.0), alternative="greater").pvalue
     counted = (
         f"{right} of {len(labels)} samples are right; the commonest class alone gives {by_chance:.0%} (p = {p:.2g})"
     )
-    bad = p > 0.05 and right < len(labels)
-    return Fact(
-        TRAINED,
-        "note" if bad else "holds",
-        counted,
-        "largest output against the labels",
-        *((UNTRAINED, LOAD_WEIGHTS) if bad else ()),
-    )
+    yield _trained(p > 0.05 and right < len(labels), counted, "largest output against the labels")
 
 
-def trained_redrawn(model: Model, inputs: Inputs) -> Fact | None:
-    """Whether saliency survives that every weight is drawn anew (Adebayo et al. 2018); None where it cannot be measured."""
+def _trained_saliency(model: Model, inputs: Inputs) -> Iterator[Fact]:
+    """Whether saliency survives that every weight is drawn anew (Adebayo et al. 2018)."""
     if not (isinstance(model, Differentiable) and isinstance(model, Randomisable)):
-        return None
+        return
     pair = two_samples(inputs)
     try:
         other = model.randomised(pair, len(model.weighted(pair)), 0)
     except CrossXAIError:
-        return None
+        return
     if not isinstance(other, Differentiable):
-        return None
+        return
     one, another = (np.concatenate([np.abs(g).ravel() for g in m.vjp(pair, np.ones_like)[1]]) for m in (model, other))
-    if not (np.ptp(one) and np.ptp(another)):
-        return None
-    correlation = float(spearmanr(one, another).statistic)
-    correlated = f"saliency correlates by {correlation:.2f} with that of a copy whose weights are all drawn anew"
-    how = "Spearman correlation of absolute gradients of the sum of outputs, two samples"
-    return (
-        Fact(TRAINED, "note", correlated, how, UNTRAINED, LOAD_WEIGHTS)
-        if correlation > ALIKE
-        else Fact(TRAINED, "holds", correlated, how)
-    )
+    if np.ptp(one) and np.ptp(another):
+        correlation = float(spearmanr(one, another).statistic)
+        correlated = f"saliency correlates by {correlation:.2f} with that of a copy whose weights are all drawn anew"
+        how = "Spearman correlation of absolute gradients of the sum of outputs, two samples"
+        yield _trained(correlation > ALIKE, correlated, how)

@@ -78,22 +78,16 @@ def _size(inputs: Inputs) -> int:
 
 def rounding(model: Any, outputs: Array) -> float:
     """The relative error of one operation in the precision that the model computes in, as far as it says."""
-    stated = _stated(model, outputs.dtype)
-    if "bfloat16" in stated:
-        return 2.0**-8
-    if "float16" in stated or "half" in stated:
-        return 2.0**-11
+    precision = half(model, outputs.dtype)
+    if precision is not None:
+        return 2.0**-8 if precision == "bfloat16" else 2.0**-11
     return float(np.finfo(outputs.dtype).eps) if np.issubdtype(outputs.dtype, np.floating) else 1e-7
 
 
-def half(model: Any) -> str | None:
-    """The name of the half precision that a model computes in; None for any other."""
-    stated = _stated(model)
-    return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated else None
-
-
-def _stated(model: Any, otherwise: Any = "") -> str:
-    return str(getattr(model, "computes", getattr(model, "dtype", otherwise)))
+def half(model: Any, otherwise: Any = "") -> str | None:
+    """The name of the half precision that a model, or else its outputs, are computed in; None for any other."""
+    stated = str(getattr(model, "computes", getattr(model, "dtype", otherwise)))
+    return "bfloat16" if "bfloat16" in stated else "float16" if "float16" in stated or "half" in stated else None
 
 
 def allowance(model: Any, outputs: Array) -> Array:
@@ -136,30 +130,19 @@ class AtPrecision:
 
 def finest(own: AtPrecision, result: Result, measure: Callable[[AtPrecision], Result]) -> tuple[AtPrecision, Result]:
     """A model's copy in float64 and its result, where there is one that computes the same; else the model and its own result."""
-    twin = _copy(own)
-    if twin is None:
+    copy = own.model.exact() if own.unit > 1e-12 and hasattr(own.model, "exact") else None
+    if copy is None:
         return own, result
+    twin = AtPrecision(copy, tuple(v.astype(np.float64) for v in own.inputs), float(np.finfo(np.float64).eps))
     try:
-        theirs = measure(twin)
+        outputs, arrays = measure(twin)
     except (CrossXAIError, MemoryError):  # its code may know float32 alone
         return own, result
-    return (twin, theirs) if _agree(own.model, result, theirs) else (own, result)
-
-
-def _copy(own: AtPrecision) -> AtPrecision | None:
-    """The model in float64; None where it computes in float64 itself, or has no such copy."""
-    twin = own.model.exact() if own.unit > 1e-12 and hasattr(own.model, "exact") else None
-    if twin is None:
-        return None
-    return AtPrecision(twin, tuple(v.astype(np.float64) for v in own.inputs), float(np.finfo(np.float64).eps))
-
-
-def _agree(model: Differentiable, own: Result, theirs: Result) -> bool:
-    """Whether a copy's result is the model's."""
-    loose = max(1.0, rounding(model, own[0]) / 1e-5)
-    return _same(own[0], theirs[0], min(OUTPUTS * loose, 0.05)) and all(
-        _same(one, other, GRADIENTS) for one, other in zip(own[1], theirs[1], strict=True)
+    loose = max(1.0, rounding(own.model, result[0]) / 1e-5)
+    alike = _same(result[0], outputs, min(OUTPUTS * loose, 0.05)) and all(
+        _same(one, other, GRADIENTS) for one, other in zip(result[1], arrays, strict=True)
     )
+    return (twin, (outputs, arrays)) if alike else (own, result)
 
 
 def _same(own: Array, exact: Array, tolerance: float) -> bool:

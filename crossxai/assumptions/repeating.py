@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from crossxai.model import Array, Inputs, Layered, Model
 
 DETERMINISTIC, INDEPENDENT = "deterministic", "samples independent"
 HOW = "a sample alone, beside others, and in batches of 1, 2 and 7"
-BREAKS = "explainers score altered copies in batches, so every map would depend on the batch size"
 WRITE = (
     "a layer that treats samples alone: BatchNorm with running statistics (track_running_stats=True, eval()), a mean over the "
     "sample's own axes only"
@@ -26,8 +24,7 @@ LARGEST = 64
 """No batch that is looked at holds more samples."""
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(NamedTuple):
     """Two samples, their outputs, and what was found of them."""
 
     pair: Inputs
@@ -61,18 +58,14 @@ def at_size(model: Model, inputs: Inputs, repeated: Repeated, size: int) -> Fact
     except MemoryError:
         return Fact(INDEPENDENT, "unknown", f"a batch of {size} samples does not fit into memory", how)
     except ModelFailed as error:
-        return Fact(INDEPENDENT, "broken", f"a batch of {size} samples: {error}", how, BREAKS, WRITE)
+        return _dependent(f"a batch of {size} samples: {error}", how)
     last = whole[-2:]
     if len(whole) == size and not differ(first, last, allowance(model, np.concatenate([first, whole]))):
         return None
-    return Fact(
-        INDEPENDENT,
-        "broken",
+    return _dependent(
         f"samples of model {model.name!r} see each other in a batch of {size}: a sample's outputs move by "
         f"{_gap(first, last):.2g}, where samples differ by {_spread(first):.2g}",
         how,
-        BREAKS,
-        WRITE,
     )
 
 
@@ -136,46 +129,42 @@ def _deterministic(model: Model, pair: Inputs, first: Array, second: Array, allo
     if not differ(first, second, allowed):
         if not getattr(model, "traced_matches", lambda _inputs: True)(pair):
             return Fact(
-                DETERMINISTIC,
-                "broken",
+                DETERMINISTIC, "broken",
                 f"model {model.name!r} gives other outputs when its code runs than the graph that was traced of it",
                 "the traced graph beside the code it was traced from",
                 "answers would be those of a network that is no longer there",
                 "no draws of NumPy or Python inside call, which a trace keeps for good",
-            )
+            )  # fmt: skip
         return Fact(DETERMINISTIC, "holds", "the same batch gives the same outputs", how)
     layer = _first(model, pair, pair)
     return Fact(
-        DETERMINISTIC,
-        "broken",
+        DETERMINISTIC, "broken",
         f"model {model.name!r} gives other outputs for the same batch: they differ by up to {_gap(first, second):.2g}, where "
-        f"samples differ by {_spread(first):.2g}{layer}",
-        how,
-        "every map and every curve would be drawn by chance",
+        f"samples differ by {_spread(first):.2g}{layer}", how, "every map and every curve would be drawn by chance",
         "F.dropout(x, p, training=self.training), training=False in Keras, or a fixed seed inside the model: something draws at "
         "random in evaluation mode",
-    )
+    )  # fmt: skip
 
 
 def _independent(
     model: Model, pair: Inputs, first: Array, alone: Array | ModelFailed, beside: Array, allowed: Array
 ) -> Fact:
     if isinstance(alone, ModelFailed):
-        return Fact(INDEPENDENT, "broken", f"a sample alone: {alone}", HOW, BREAKS, WRITE)
+        return _dependent(f"a sample alone: {alone}")
     own = np.concatenate([alone, first])
     other = beside[[3, 2, 1]]
     if not differ(own, other, allowed):
         return Fact(INDEPENDENT, "holds", "a sample's outputs do not depend on the samples beside it", HOW)
     layer = _first(model, pair, tuple(v[:1] for v in pair))
-    return Fact(
-        INDEPENDENT,
-        "broken",
+    return _dependent(
         f"samples of model {model.name!r} see each other: a sample's outputs move by {_gap(own, other):.2g} with the samples "
-        f"beside it, where samples differ by {_spread(first):.2g}{layer}",
-        HOW,
-        BREAKS,
-        WRITE,
+        f"beside it, where samples differ by {_spread(first):.2g}{layer}"
     )
+
+
+def _dependent(found: str, how: str = HOW) -> Fact:
+    breaks = "explainers score altered copies in batches, so every map would depend on the batch size"
+    return Fact(INDEPENDENT, "broken", found, how, breaks, WRITE)
 
 
 def _first(model: Model, one: Inputs, other: Inputs) -> str:
@@ -184,10 +173,9 @@ def _first(model: Model, one: Inputs, other: Inputs) -> str:
         return ""
     before, after = model.activations(one), model.activations(other)
     for name, activation in before.items():
-        if name in after and after[name].shape[1:] == activation.shape[1:]:
-            allowed = allowance(model, activation)
-            if differ(activation[:1], after[name][:1], allowed):
-                return f" (first at layer {name!r})"
+        same_size = name in after and after[name].shape[1:] == activation.shape[1:]
+        if same_size and differ(activation[:1], after[name][:1], allowance(model, activation)):
+            return f" (first at layer {name!r})"
     return ""
 
 
