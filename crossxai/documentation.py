@@ -122,9 +122,9 @@ class Documented:
 def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write into a class's docstring its defaults, conventions and paper, and the parameters and notes that it inherits.
 
-    shared: what parameters mean where a class documents nothing else.
+    shared: what parameters mean where a class documents nothing else. May be called again once more is known of the class.
     """
-    own = vars(kind).get("__doc__")
+    own = vars(kind).get("_written") or vars(kind).get("__doc__")
     if not own:
         return
     parts = sections(inspect.cleandoc(own))
@@ -138,7 +138,7 @@ def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> No
     conventions: Mapping[str, str] = getattr(kind, "conventions", {})
     clauses = [f"Profile {name!r}: {clause}." for name, clause in conventions.items() if name in profiles]
     notes = "\n\n".join(filter(None, [parts.get("Notes", ""), *dict.fromkeys(inherited), "\n".join(clauses)]))
-    kind._parameters, kind._notes = given, parts.get("Notes", "")  # type: ignore[attr-defined]
+    kind._parameters, kind._notes, kind._written = given, parts.get("Notes", ""), own  # type: ignore[attr-defined]
     lines = []
     for name, entry in given.items():
         declared, _, words = entry.partition("\n")

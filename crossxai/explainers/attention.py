@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from crossxai.attention import AttentionMap, Attentive, Streams
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.attention_tokens import check_gradient, check_readout, describe_streams, measure_streams
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import NATIVE, Maps, Method, Passes, explainer, profiles
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Attention(Method):
+class _Attention(Method, needs="attention", family="attention", profiles=NATIVE, joint=True):
     """Explains at once all free modalities that have declared tokens; the others get no map.
 
     Maps are per pixel, bilinear from the grid of tokens, or per column of a table whose columns are tokens.
     """
-
-    needs: ClassVar = "attention"
-    family: ClassVar = "attention"
-    joint: ClassVar = True
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     @property
     def copies(self) -> int:
@@ -82,8 +75,9 @@ class _Attention(Method):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rollout(_Attention):
+@explainer("attention.rollout", "attention of all layers multiplied, whatever the class", "Abnar & Zuidema 2020")
+@profiles(native="heads averaged, half of each layer bypassed, bilinear resize, no rescale")
+class Rollout(_Attention, least={"start": 0}):
     """Attention rollout (Abnar & Zuidema 2020, eq. 1): the product over layers of (1 - residual) A + residual I.
 
     Knows nothing of the target, so the map is the same for every class. Raises `Unsupported` where streams meet in
@@ -99,12 +93,6 @@ class Rollout(_Attention):
     start : int, default 0
         The first attention layer taken.
     """
-
-    name: ClassVar = "attention.rollout"
-    summary: ClassVar = "attention of all layers multiplied, whatever the class"
-    reference: ClassVar = "Abnar & Zuidema 2020"
-    conventions: ClassVar = {"native": "heads averaged, half of each layer bypassed, bilinear resize, no rescale"}
-    least: ClassVar = {"start": 0}
 
     heads: str = "mean"
     residual: float = 0.5
@@ -145,7 +133,10 @@ class Rollout(_Attention):
         return total
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "attention.relevance", "attention weighted by its gradient, collected over layers", "Chefer, Gur & Wolf 2021"
+)
+@profiles(native="positive part of attention times gradient, bilinear resize, no rescale")
 class Relevance(_Attention):
     """Gradient-weighted attention relevance (Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability").
 
@@ -154,11 +145,6 @@ class Relevance(_Attention):
     R^ss += Ā R^qs (eq. 10, 11), where R̄ is R with what was added to the identity scaled to rows that sum to 1 (eq. 8, 9).
     Attention to tokens whose gradient is not positive counts for nothing, so maps have no negative part.
     """
-
-    name: ClassVar = "attention.relevance"
-    summary: ClassVar = "attention weighted by its gradient, collected over layers"
-    reference: ClassVar = "Chefer, Gur & Wolf 2021"
-    conventions: ClassVar = {"native": "positive part of attention times gradient, bilinear resize, no rescale"}
 
     def spread(self, maps: Sequence[AttentionMap], streams: Streams) -> Array:
         total = _identity(len(maps[0].values), streams.count)

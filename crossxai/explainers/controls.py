@@ -4,27 +4,20 @@ knows the truth, and shows what a metric gives for it."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from skimage.filters import sobel
 
-from crossxai.attribution import Profile, SampleMasks
+from crossxai.attribution import SampleMasks
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Maps, Method
+from crossxai.explainers.method import NATIVE, Maps, Method, explainer
 from crossxai.question import Question
 
 
-@dataclass(frozen=True, kw_only=True)
-class Random(Method):
+@explainer("controls.random", "random numbers")
+class Random(Method, needs="nothing", family="control", profiles=NATIVE):
     """Uniform noise in [0, 1), drawn per sample from its name and the seed."""
-
-    name: ClassVar = "controls.random"
-    summary: ClassVar = "random numbers"
-    needs: ClassVar = "nothing"
-    family: ClassVar = "control"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     seed: int = 0
 
@@ -34,8 +27,8 @@ class Random(Method):
         return (np.stack([question.rng(i, self.seed).random(shape, np.float32) for i in range(len(question))]),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Centre(Method):
+@explainer("controls.centre", "a bump in the middle of the image")
+class Centre(Method, needs="nothing", family="control", kinds=("image", "volume"), profiles=NATIVE):
     """A Gaussian bump in the middle of the image.
 
     Parameters
@@ -43,13 +36,6 @@ class Centre(Method):
     sd : float, default 0.25
         Its standard deviation, as a share of each side of the image.
     """
-
-    name: ClassVar = "controls.centre"
-    summary: ClassVar = "a bump in the middle of the image"
-    needs: ClassVar = "nothing"
-    family: ClassVar = "control"
-    kinds: ClassVar = ("image", "volume")
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     sd: float = 0.25
 
@@ -68,25 +54,17 @@ class Centre(Method):
         return (np.repeat(bump[None, ..., None], len(question), axis=0),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edges(Method):
+@explainer("controls.edges", "edges of the image", "Adebayo et al. 2018")
+class Edges(Method, needs="nothing", family="control", kinds=("image", "volume"), profiles=NATIVE):
     """Sobel edge strength of the channel mean: looks convincing, never reads the model (Adebayo et al. 2018)."""
-
-    name: ClassVar = "controls.edges"
-    summary: ClassVar = "edges of the image"
-    needs: ClassVar = "nothing"
-    family: ClassVar = "control"
-    reference: ClassVar = "Adebayo et al. 2018"
-    kinds: ClassVar = ("image", "volume")
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     def explain(self, question: Question) -> Maps:
         _, values = question.one
         return (np.stack([sobel(image.mean(axis=-1))[..., None] for image in values]).astype(np.float32),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Oracle(Method):
+@explainer("controls.oracle", "the known truth, where there is one")
+class Oracle(Method, needs="nothing", family="control", kinds=("image", "volume"), profiles=NATIVE):
     """The known truth: 1 on the pixels that decide a sample's label, 0 elsewhere; what a map of the data's own rule would be.
 
     A sample whose mask is empty has no known truth: its map is NaN, and metrics leave it out. It says what decides the
@@ -99,13 +77,6 @@ class Oracle(Method):
     ids : sequence of str, default ()
         The samples' names of the masks: a subset, or another order, then finds each its own.
     """
-
-    name: ClassVar = "controls.oracle"
-    summary: ClassVar = "the known truth, where there is one"
-    needs: ClassVar = "nothing"
-    family: ClassVar = "control"
-    kinds: ClassVar = ("image", "volume")
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     masks: Any = None
     ids: Any = ()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from crossxai.question import Question, Rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathMethod(Method):
+class PathMethod(Method, least={"steps": 2}):
     """What integrated gradients share, whichever library walks the path.
 
     Parameters
@@ -26,8 +25,6 @@ class PathMethod(Method):
     baseline : float, default 0.0
         Where the path starts: one value for every input entry, in raw input units (0 is black).
     """
-
-    least: ClassVar[Mapping[str, float]] = {"steps": 2}
 
     steps: int = 50
     baseline: float = 0.0
@@ -107,7 +104,7 @@ class RiseMethod(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupMethod(Method):
+class GroupMethod(Method, least={"patch": 1}):
     """What methods share that switch groups of entries on and off.
 
     Parameters
@@ -118,8 +115,6 @@ class GroupMethod(Method):
     patch : int, default 16
         Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
     """
-
-    least: ClassVar[Mapping[str, float]] = {"patch": 1}
 
     segmentation: str = "grid"
     patch: int = 16

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.explainers.groups import groups, lime_samples
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import patched
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
@@ -21,8 +19,12 @@ from crossxai.question import Question
 Labels = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Image(Method):
+@explainer("lime.image", "local linear model over image segments", "Ribeiro et al. 2016")
+@profiles(
+    native="hidden segments filled with their mean colour, cosine distance, width 0.25, Ridge(1)",
+    canonical="hidden segments filled with one value, cosine distance, width 0.25, Ridge(1), no feature selection",
+)
+class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=True, least={"samples": 2, "patch": 1}):
     """Weights of a linear model over segments that are shown or hidden (Ribeiro et al. 2016), painted on the segments.
 
     Canonically segments and binary samples depend on the sample's name and the seed alone. lime itself takes 1 or 3 channels;
@@ -40,19 +42,6 @@ class Image(Method):
     fill : float or None, default None
         What hidden segments are filled with, in raw input units; None is the segment's mean colour (native) or 0 (canonical).
     """
-
-    name: ClassVar = "lime.image"
-    summary: ClassVar = "local linear model over image segments"
-    needs: ClassVar = "scores"
-    fits: ClassVar = True
-    family: ClassVar = "surrogate"
-    reference: ClassVar = "Ribeiro et al. 2016"
-    kinds: ClassVar = ("image",)
-    conventions: ClassVar = {
-        "native": "hidden segments filled with their mean colour, cosine distance, width 0.25, Ridge(1)",
-        "canonical": "hidden segments filled with one value, cosine distance, width 0.25, Ridge(1), no feature selection",
-    }
-    least: ClassVar = {"samples": 2, "patch": 1}
 
     samples: int = 1000
     segmentation: str = "quickshift"
@@ -157,8 +146,9 @@ def _mean_filled(kind: Any) -> Any:
     return MeanFilled
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tabular(Method):
+@explainer("lime.tabular", "local linear model over a table's columns", "Ribeiro et al. 2016")
+@profiles(native="columns drawn anew, Euclidean distance, width 0.75 · √columns, Ridge(1)")
+class Tabular(Method, needs="scores", family="surrogate", kinds=("table",), fits=True):
     """Weights of a linear model over columns that are drawn anew (Ribeiro et al. 2016), for the score as a number.
 
     With a background, lime cuts each column into its quartiles, and a weight says what it means to be in the sample's quartile.
@@ -177,16 +167,6 @@ class Tabular(Method):
     sd : float, default 1.0
         Standard deviation around the sample, in units of the column, or as a share of the modality's declared range.
     """
-
-    name: ClassVar = "lime.tabular"
-    summary: ClassVar = "local linear model over a table's columns"
-    needs: ClassVar = "scores"
-    fits: ClassVar = True
-    family: ClassVar = "surrogate"
-    reference: ClassVar = "Ribeiro et al. 2016"
-    kinds: ClassVar = ("table",)
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    conventions: ClassVar = {"native": "columns drawn anew, Euclidean distance, width 0.75 · √columns, Ridge(1)"}
 
     samples: int = 5000
     features: int = 10

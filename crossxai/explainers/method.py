@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,15 @@ from crossxai.assumptions.trust import named
 from crossxai.attention import Attentive
 from crossxai.attribution import Attribution, Needs, Profile
 from crossxai.documentation import complete
-from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, LibraryFailed, ModelFailed, Unsupported
+from crossxai.errors import (
+    BrokenAssumption,
+    CrossXAIError,
+    InvalidInput,
+    LibraryFailed,
+    ModelFailed,
+    UnknownName,
+    Unsupported,
+)
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.graph import Traceable
 from crossxai.process import differentiating, foreign
@@ -28,6 +36,7 @@ SHARED = {
 }
 """What parameters of many explainers mean, where a class documents nothing else."""
 
+NATIVE: tuple[Profile, ...] = ("native",)
 Passes = tuple[int, int]
 
 FAMILIES = (
@@ -77,15 +86,20 @@ class Method:
     """The smallest values of parameters, beside those of the classes that it derives from."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
+    original: ClassVar[str] = ""
+    """What the library calls its class; `explainer` takes ours for it."""
 
     profile: Profile = "native"
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        name = vars(cls).get("name")
-        if isinstance(name, str) and "library" not in vars(cls):
-            cls.library = name.partition(".")[0]
-        complete(cls, SHARED)
+    def __init_subclass__(cls, **facts: Any) -> None:
+        """facts: class attributes of `Method` or of a base, as keywords of the class: `class Mine(Method, needs="scores")`."""
+        super().__init_subclass__()
+        known = {attribute for base in cls.__mro__ for attribute in vars(base).get("__annotations__", {})}
+        for fact, value in facts.items():
+            if fact not in known:
+                raise UnknownName(f"class attribute of {cls.__name__}", fact, known)
+            setattr(cls, fact, value)
+        _describe(cls)
 
     def __post_init__(self) -> None:
         if self.profile not in self.profiles:
@@ -227,6 +241,40 @@ class Method:
 
 
 complete(Method)
+Kind = TypeVar("Kind", bound=Method)
+
+
+def _describe(kind: type[Method]) -> None:
+    """Complete what a class says of itself: its library, and its docstring."""
+    name = vars(kind).get("name")
+    if isinstance(name, str) and "library" not in vars(kind):
+        kind.library = name.partition(".")[0]
+    complete(kind, SHARED)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def explainer(name: str, summary: str, reference: str = "") -> Callable[[type[Kind]], type[Kind]]:
+    """Make a class an explainer of this name, a frozen dataclass; reference: the paper, as "Authors year"."""
+
+    def declared(kind: type[Kind]) -> type[Kind]:
+        kind.name, kind.summary, kind.reference = name, summary, reference
+        kind.original = vars(kind).get("original", kind.__name__)
+        _describe(kind)
+        return dataclass(frozen=True, kw_only=True)(kind)
+
+    return declared
+
+
+def profiles(native: str = "", canonical: str = "") -> Callable[[type[Kind]], type[Kind]]:
+    """Give a class the profiles for which there is a clause that says what each does where libraries differ."""
+    clauses: dict[Profile, str] = {"native": native, "canonical": canonical}
+
+    def declared(kind: type[Kind]) -> type[Kind]:
+        kind.profiles = tuple(profile for profile, clause in clauses.items() if clause)
+        kind.conventions = {profile: clauses[profile] for profile in kind.profiles}
+        return kind
+
+    return declared
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import PathMethod, bilinear
-from crossxai.explainers.method import Maps, Method, Passes, channel_max, over_channels
+from crossxai.explainers.method import Maps, Method, Passes, channel_max, explainer, over_channels, profiles
 from crossxai.explainers.native import seeded
 from crossxai.question import Question
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saliency(Method):
+@explainer("captum.saliency", "absolute gradient", "Simonyan et al. 2013")
+@profiles(native="one absolute gradient per channel", canonical="largest absolute gradient over channels")
+class Saliency(Method, needs="gradients", family="gradient", joint=True):
     """|d score / d input| (Simonyan et al. 2013)."""
-
-    name: ClassVar = "captum.saliency"
-    summary: ClassVar = "absolute gradient"
-    conventions: ClassVar = {
-        "native": "one absolute gradient per channel",
-        "canonical": "largest absolute gradient over channels",
-    }
-    needs: ClassVar = "gradients"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Simonyan et al. 2013"
-    joint: ClassVar = True
 
     def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).Saliency(forward(question)), question)
         return tuple(maps) if self.profile == "native" else over_channels(question, maps, channel_max), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputXGradient(Method):
+@explainer("captum.input_x_gradient", "input times gradient", "Shrikumar et al. 2016")
+@profiles(native="per channel", canonical="summed over channels")
+class InputXGradient(Method, needs="gradients", family="gradient", joint=True):
     """Input · gradient (Shrikumar et al. 2016), signed."""
-
-    name: ClassVar = "captum.input_x_gradient"
-    summary: ClassVar = "input times gradient"
-    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
-    needs: ClassVar = "gradients"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Shrikumar et al. 2016"
-    joint: ClassVar = True
 
     def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).InputXGradient(forward(question)), question)
         return signed(self, question, maps), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(PathMethod):
+@explainer(
+    "captum.integrated_gradients", "gradients integrated along a path from a baseline", "Sundararajan et al. 2017"
+)
+@profiles(native="Gauss-Legendre quadrature, per channel", canonical="trapezoid rule, summed over channels")
+class IntegratedGradients(PathMethod, needs="gradients", family="path", joint=True):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
     The extra `completeness_gap` (n,) says how far the map is from adding up. However many the steps, about four batches of
@@ -66,17 +51,6 @@ class IntegratedGradients(PathMethod):
     quadrature : str or None, default None
         One of Captum's rules, by its name; None takes the profile's own.
     """
-
-    name: ClassVar = "captum.integrated_gradients"
-    summary: ClassVar = "gradients integrated along a path from a baseline"
-    conventions: ClassVar = {
-        "native": "Gauss-Legendre quadrature, per channel",
-        "canonical": "trapezoid rule, summed over channels",
-    }
-    needs: ClassVar = "gradients"
-    family: ClassVar = "path"
-    reference: ClassVar = "Sundararajan et al. 2017"
-    joint: ClassVar = True
 
     quadrature: str | None = None
 
@@ -113,8 +87,9 @@ class IntegratedGradients(PathMethod):
         return signed(self, question, arrays), {"completeness_gap": self.completeness_gap(question, total)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradientShap(Method):
+@explainer("captum.gradient_shap", "gradients at random points of a path from a baseline", "Lundberg & Lee 2017")
+@profiles(native="per channel", canonical="summed over channels")
+class GradientShap(Method, needs="gradients", family="Shapley", joint=True):
     """Mean of (input - baseline) · gradient at random points between the two (Lundberg & Lee 2017; Erion et al. 2021).
 
     Captum asks for a distribution of baselines and has no default; ours is one constant. Captum draws the points on the line
@@ -129,14 +104,6 @@ class GradientShap(Method):
     baseline : float, default 0.0
         Where the line starts, in raw input units (0 is black).
     """
-
-    name: ClassVar = "captum.gradient_shap"
-    summary: ClassVar = "gradients at random points of a path from a baseline"
-    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
-    needs: ClassVar = "gradients"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Lundberg & Lee 2017"
-    joint: ClassVar = True
 
     samples: int = 5
     stdev: float = 0.0
@@ -176,23 +143,15 @@ class GradientShap(Method):
         return signed(self, question, [np.concatenate(column) for column in zip(*per_sample, strict=True)]), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerGradCam(Method):
+@explainer(
+    "captum.layer_grad_cam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017"
+)
+@profiles(native="no ReLU, nearest-neighbour resize, no rescale", canonical="ReLU, bilinear resize, no rescale")
+class LayerGradCam(Method, needs="layers", family="activation map", kinds=("image",)):
     """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at a layer.
 
     The native map is signed, and enlarged by Captum's own `LayerAttribution.interpolate`.
     """
-
-    name: ClassVar = "captum.layer_grad_cam"
-    summary: ClassVar = "class activation map, channels weighted by mean gradients"
-    conventions: ClassVar = {
-        "native": "no ReLU, nearest-neighbour resize, no rescale",
-        "canonical": "ReLU, bilinear resize, no rescale",
-    }
-    needs: ClassVar = "layers"
-    family: ClassVar = "activation map"
-    reference: ClassVar = "Selvaraju et al. 2017"
-    kinds: ClassVar = ("image",)
 
     layer: str = ""
 

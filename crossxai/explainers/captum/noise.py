@@ -10,7 +10,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import noise
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import seeded
 from crossxai.question import Question
 
@@ -18,7 +18,7 @@ BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrat
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tunnel(Method):
+class _Tunnel(Method, needs="gradients", family="smoothing", joint=True):
     """What Captum's statistics under noise share.
 
     Parameters
@@ -40,9 +40,6 @@ class _Tunnel(Method):
     Natively torch draws the noise, seeded for each sample; canonically `crossxai.explainers.families` does.
     """
 
-    needs: ClassVar = "gradients"
-    family: ClassVar = "smoothing"
-    joint: ClassVar = True
     kind: ClassVar[str]
 
     over: str = "saliency"
@@ -121,46 +118,31 @@ def _given(library: Any, draws: list[Any]) -> Any:
     return Given
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmoothGrad(_Tunnel):
+@explainer("captum.smooth_grad", "mean of gradients under noise", "Smilkov et al. 2017")
+@profiles(
+    native="mean of absolute gradients, absolute noise, per channel",
+    canonical="mean of signed gradients, noise as a share of the range, summed over channels",
+)
+class SmoothGrad(_Tunnel, kind="smoothgrad"):
     """Mean of gradients of noisy copies of the input (Smilkov et al. 2017)."""
 
-    name: ClassVar = "captum.smooth_grad"
-    summary: ClassVar = "mean of gradients under noise"
-    reference: ClassVar = "Smilkov et al. 2017"
-    kind: ClassVar = "smoothgrad"
-    conventions: ClassVar = {
-        "native": "mean of absolute gradients, absolute noise, per channel",
-        "canonical": "mean of signed gradients, noise as a share of the range, summed over channels",
-    }
 
-
-@dataclass(frozen=True, kw_only=True)
-class SmoothGradSq(_Tunnel):
+@explainer("captum.smooth_grad_sq", "mean of squared gradients under noise", "Hooker et al. 2019")
+@profiles(
+    native="mean of squared gradients, absolute noise, per channel",
+    canonical="mean of squared gradients, noise as a share of the range, summed over channels",
+)
+class SmoothGradSq(_Tunnel, kind="smoothgrad_sq"):
     """Mean of squared gradients of noisy copies of the input (Hooker et al. 2019)."""
 
-    name: ClassVar = "captum.smooth_grad_sq"
-    summary: ClassVar = "mean of squared gradients under noise"
-    reference: ClassVar = "Hooker et al. 2019"
-    kind: ClassVar = "smoothgrad_sq"
-    conventions: ClassVar = {
-        "native": "mean of squared gradients, absolute noise, per channel",
-        "canonical": "mean of squared gradients, noise as a share of the range, summed over channels",
-    }
 
-
-@dataclass(frozen=True, kw_only=True)
-class VarGrad(_Tunnel):
+@explainer("captum.var_grad", "variance of gradients under noise", "Adebayo et al. 2018")
+@profiles(
+    native="variance of absolute gradients divided by n, absolute noise, per channel",
+    canonical="variance of signed gradients divided by n, noise as a share of the range, summed over channels",
+)
+class VarGrad(_Tunnel, kind="vargrad"):
     """Variance of gradients of noisy copies of the input (Adebayo et al. 2018), divided by n, not by n - 1.
 
     Captum subtracts the squared mean from the mean square: in float32 a variance near 0 can come out just below it.
     """
-
-    name: ClassVar = "captum.var_grad"
-    summary: ClassVar = "variance of gradients under noise"
-    reference: ClassVar = "Adebayo et al. 2018"
-    kind: ClassVar = "vargrad"
-    conventions: ClassVar = {
-        "native": "variance of absolute gradients divided by n, absolute noise, per channel",
-        "canonical": "variance of signed gradients divided by n, noise as a share of the range, summed over channels",
-    }

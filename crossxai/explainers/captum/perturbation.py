@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room
 from crossxai.explainers.families import GroupMethod, WindowMethod
 from crossxai.explainers.groups import Labels
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import NATIVE, Maps, Method, Passes, explainer, profiles
 from crossxai.model import Array, Inputs
 from crossxai.question import Question, Rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class Occlusion(WindowMethod):
+@explainer("captum.occlusion", "score drop under a sliding window", "Zeiler & Fergus 2014")
+@profiles(
+    native="overlapping windows averaged, a clipped window at the border",
+    canonical="overlapping windows averaged, a clipped window at the border",
+)
+class Occlusion(WindowMethod, needs="scores", family="perturbation", joint=True):
     """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
 
     Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
     are averaged and the border is covered, which is also the canonical definition. Captum computes in float32.
     """
-
-    name: ClassVar = "captum.occlusion"
-    summary: ClassVar = "score drop under a sliding window"
-    conventions: ClassVar = {
-        p: "overlapping windows averaged, a clipped window at the border" for p in ("native", "canonical")
-    }
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Zeiler & Fergus 2014"
-    joint: ClassVar = True
 
     def passes(self, question: Question) -> Passes:
         total = 1
@@ -86,22 +78,15 @@ def _in_place(parts: list[tuple[Rows, Inputs]]) -> Inputs:
     return tuple(np.concatenate(column)[order] for column in zip(*(maps for _, maps in parts), strict=True))
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeatureAblation(GroupMethod):
+@explainer("captum.feature_ablation", "score drop when a group of entries is replaced", "Kokhlikyan et al. 2020")
+@profiles(native="each group's drop painted on its entries", canonical="each group's drop painted on its entries")
+class FeatureAblation(GroupMethod, needs="scores", family="perturbation", joint=True):
     """Drop of the score when one group of entries at a time is replaced by `baseline`; groups are counted through all
     modalities at once.
 
     Captum's default takes every number alone (segmentation "scalars"), one pass per number; ours is a grid of 16 × 16 squares
     and single columns.
     """
-
-    name: ClassVar = "captum.feature_ablation"
-    summary: ClassVar = "score drop when a group of entries is replaced"
-    conventions: ClassVar = {p: "each group's drop painted on its entries" for p in ("native", "canonical")}
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Kokhlikyan et al. 2020"
-    joint: ClassVar = True
 
     def passes(self, question: Question) -> Passes:
         return 1 + self.group_count(question), 0
@@ -114,8 +99,8 @@ class FeatureAblation(GroupMethod):
         return _in_place(parts), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModalityAblation(Method):
+@explainer("captum.modality_ablation", "score drop when a whole modality is replaced", "Kokhlikyan et al. 2020")
+class ModalityAblation(Method, needs="scores", family="perturbation", profiles=NATIVE, joint=True):
     """Drop of the score when one whole modality at a time is replaced by `baseline`.
 
     Captum's FeatureAblation with one group per modality: which modality the model uses, from 1 + modalities passes. The map
@@ -129,14 +114,6 @@ class ModalityAblation(Method):
         Other fills of single modalities, by name: a number, or one per channel or column, such as the training set's means; a
         table of zeros (age 0, weight 0) is far from anything that a model has seen.
     """
-
-    name: ClassVar = "captum.modality_ablation"
-    summary: ClassVar = "score drop when a whole modality is replaced"
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Kokhlikyan et al. 2020"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    joint: ClassVar = True
 
     baseline: float = 0.0
     baselines: Any = None
@@ -191,8 +168,12 @@ def _numbers(fill: object) -> bool:
     return bool(each) and all(fine)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeaturePermutation(GroupMethod):
+@explainer(
+    "captum.feature_permutation",
+    "score drop when a group of entries is taken from another sample",
+    "Fisher et al. 2019",
+)
+class FeaturePermutation(GroupMethod, needs="scores", family="perturbation", profiles=NATIVE):
     """Drop of the score when one group of entries at a time is swapped for another sample's (Fisher et al. 2019).
 
     The map compares samples with each other by definition. Captum permutes a batch at random, so that it also depends on
@@ -202,12 +183,6 @@ class FeaturePermutation(GroupMethod):
     rest, through its `perm_func`. One sample alone is `Unsupported`. The parameter `baseline` has no meaning here.
     """
 
-    name: ClassVar = "captum.feature_permutation"
-    summary: ClassVar = "score drop when a group of entries is taken from another sample"
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Fisher et al. 2019"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
     contrasts: ClassVar[bool] = True
     """It compares samples with each other."""
 

@@ -21,7 +21,7 @@ from crossxai.explainers.captum.rules import (
     rescaling,
     split_shared_activations,
 )
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import quiet
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
@@ -51,14 +51,10 @@ def _in_pieces(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Hooked(Method):
+class _Hooked(Method, needs="module", family="propagation", kinds=("image", "table"), joint=True):
     """What methods on a twin share."""
 
-    needs: ClassVar = "module"
-    family: ClassVar = "propagation"
-    kinds: ClassVar[tuple[str, ...]] = ("image", "table")
     conventions: ClassVar = COMMON
-    joint: ClassVar = True
 
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
@@ -82,46 +78,27 @@ class _Guided(_Hooked):
     A network without a ReLU is `Unsupported`, since the map would be the plain gradient. ReLU6 counts as a ReLU.
     """
 
-    kind: ClassVar[str]
-    """Captum's class."""
-
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         hookable_relus(twin, self.name)
-        return getattr(library, self.kind)(twin.module)
+        return getattr(library, self.original)(twin.module)
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("captum.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")
 class GuidedBackprop(_Guided):
     """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014)."""
 
-    name: ClassVar = "captum.guided_backprop"
-    summary: ClassVar = "gradient through positive paths"
-    reference: ClassVar = "Springenberg et al. 2014"
-    kind: ClassVar = "GuidedBackprop"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("captum.deconvolution", "gradient with ReLUs applied backwards", "Zeiler & Fergus 2014")
 class Deconvolution(_Guided):
     """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014)."""
 
-    name: ClassVar = "captum.deconvolution"
-    summary: ClassVar = "gradient with ReLUs applied backwards"
-    reference: ClassVar = "Zeiler & Fergus 2014"
-    kind: ClassVar = "Deconvolution"
 
-
-@dataclass(frozen=True, kw_only=True)
-class GuidedGradCam(_Hooked):
+@explainer("captum.guided_grad_cam", "guided backpropagation times Grad-CAM", "Selvaraju et al. 2017")
+class GuidedGradCam(_Hooked, kinds=("image",), joint=False):
     """Guided backpropagation times Grad-CAM at a layer (Selvaraju et al. 2017, section 3.2).
 
     Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does.
     """
-
-    name: ClassVar = "captum.guided_grad_cam"
-    summary: ClassVar = "guided backpropagation times Grad-CAM"
-    reference: ClassVar = "Selvaraju et al. 2017"
-    kinds: ClassVar = ("image",)
-    joint: ClassVar = False
 
     layer: str = ""
 
@@ -138,7 +115,11 @@ class GuidedGradCam(_Hooked):
         return library.GuidedGradCam(twin.module, twin.rebuilt.layers[name])
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("captum.deep_lift", "contributions of differences from a baseline, layer by layer", "Shrikumar et al. 2017")
+@profiles(
+    native="per channel, no max-pool rule after an activation",
+    canonical="summed over channels, max-pool rule everywhere",
+)
 class DeepLift(_Hooked):
     """DeepLIFT's Rescale rule against a baseline (Shrikumar et al. 2017, section 3.5.1).
 
@@ -156,14 +137,6 @@ class DeepLift(_Hooked):
     baseline : float, default 0.0
         What differences are taken from: one value for every entry, in raw input units (0 is black).
     """
-
-    name: ClassVar = "captum.deep_lift"
-    summary: ClassVar = "contributions of differences from a baseline, layer by layer"
-    reference: ClassVar = "Shrikumar et al. 2017"
-    conventions: ClassVar = {
-        "native": "per channel, no max-pool rule after an activation",
-        "canonical": "summed over channels, max-pool rule everywhere",
-    }
 
     baseline: float = 0.0
 
@@ -191,8 +164,8 @@ class DeepLift(_Hooked):
         return [np.full_like(v[:1], self.baseline) for v in question.values]
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeepLiftShap(DeepLift):
+@explainer("captum.deep_lift_shap", "DeepLIFT averaged over a set of baselines", "Lundberg & Lee 2017")
+class DeepLiftShap(DeepLift, family="Shapley"):
     """Mean of DeepLIFT over a set of baselines (Lundberg & Lee 2017, section 4.2).
 
     Captum asks for the set and has no default; ours is `baselines` constant inputs, evenly spaced from the lowest to the
@@ -205,11 +178,6 @@ class DeepLiftShap(DeepLift):
     baselines : int, default 3
         Constant inputs, evenly spaced over each modality's declared range, at least 2.
     """
-
-    name: ClassVar = "captum.deep_lift_shap"
-    summary: ClassVar = "DeepLIFT averaged over a set of baselines"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Lundberg & Lee 2017"
 
     baselines: int = 3
 
@@ -234,7 +202,7 @@ class DeepLiftShap(DeepLift):
         return baselines
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("captum.lrp", "relevance handed back layer by layer", "Bach et al. 2015")
 class Lrp(_Hooked):
     """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
@@ -252,10 +220,6 @@ class Lrp(_Hooked):
     epsilon : float, default 1e-09
         Added to denominators by the epsilon rule.
     """
-
-    name: ClassVar = "captum.lrp"
-    summary: ClassVar = "relevance handed back layer by layer"
-    reference: ClassVar = "Bach et al. 2015"
 
     rule: str = "epsilon"
     epsilon: float = 1e-9

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Profile
 from crossxai.errors import Unsupported
 from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room, seed_of
 from crossxai.explainers.families import GroupMethod
 from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
 from crossxai.explainers.native import seeded
 from crossxai.process import require
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fitted(GroupMethod):
+class _Fitted(GroupMethod, needs="scores", joint=True, fits=True, least={"samples": 2}):
     """What methods share that fit a model to groups shown or hidden.
 
     Parameters
@@ -30,11 +29,6 @@ class _Fitted(GroupMethod):
     samples : int, default 25
         How often groups are drawn to be shown or hidden.
     """
-
-    needs: ClassVar = "scores"
-    fits: ClassVar = True
-    joint: ClassVar = True
-    least: ClassVar[Mapping[str, float]] = {"samples": 2}
 
     samples: int = 25
     seed: int = 0
@@ -67,22 +61,17 @@ class _Fitted(GroupMethod):
         return tuple(np.stack(column) for column in zip(*per_sample, strict=True)), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lime(_Fitted):
+@explainer("captum.lime", "local linear model over groups of entries", "Ribeiro et al. 2016")
+@profiles(
+    native="cosine distance of the inputs, width 1, Lasso(0.01)",
+    canonical="cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
+)
+class Lime(_Fitted, family="surrogate"):
     """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
     The native Lasso is often zero everywhere. The kernel is exp(-d² / 2w²), and the first of the canonical samples shows
     everything. Captum fits in float32.
     """
-
-    name: ClassVar = "captum.lime"
-    summary: ClassVar = "local linear model over groups of entries"
-    family: ClassVar = "surrogate"
-    reference: ClassVar = "Ribeiro et al. 2016"
-    conventions: ClassVar = {
-        "native": "cosine distance of the inputs, width 1, Lasso(0.01)",
-        "canonical": "cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
-    }
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
@@ -121,24 +110,15 @@ def _given(shown: npt.NDArray[np.int64]) -> Any:
     return rows
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelShap(_Fitted):
+@explainer("captum.kernel_shap", "Shapley values of groups by regression", "Lundberg & Lee 2017")
+@profiles(native="everything and nothing weigh 1e6", canonical="everything and nothing are constraints")
+class KernelShap(_Fitted, family="Shapley", least={"samples": 3}):
     """Shapley values by a weighted regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
     Coalitions are drawn from the Shapley kernel; natively Captum's `samples` begin with everything and nothing. Canonically
     these come in addition, and the values add up to score(input) - score(baseline). Fewer coalitions than groups leave values
     open: the smallest ones that add up are given. Scores reach the fit in float32.
     """
-
-    name: ClassVar = "captum.kernel_shap"
-    summary: ClassVar = "Shapley values of groups by regression"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Lundberg & Lee 2017"
-    conventions: ClassVar = {
-        "native": "everything and nothing weigh 1e6",
-        "canonical": "everything and nothing are constraints",
-    }
-    least: ClassVar = {"samples": 3}
 
     def passes(self, question: Question) -> Passes:
         return self.samples + (2 if self.profile == "canonical" else 0), 0
@@ -172,8 +152,10 @@ class _Constrained:
         return torch.from_numpy(self.values)[None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapleyValueSampling(GroupMethod):
+@explainer("captum.shapley_value_sampling", "Shapley values of groups by random orders", "Castro et al. 2009")
+class ShapleyValueSampling(
+    GroupMethod, needs="scores", family="Shapley", profiles=NATIVE, joint=True, least={"samples": 1}
+):
     """Shapley values of groups by adding them in random orders (Castro et al. 2009; Štrumbelj & Kononenko 2010).
 
     Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add up
@@ -184,15 +166,6 @@ class ShapleyValueSampling(GroupMethod):
     samples : int, default 25
         Random orders.
     """
-
-    name: ClassVar = "captum.shapley_value_sampling"
-    summary: ClassVar = "Shapley values of groups by random orders"
-    needs: ClassVar = "scores"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Castro et al. 2009"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    joint: ClassVar = True
-    least: ClassVar = {"samples": 1}
 
     samples: int = 25
     seed: int = 0

@@ -16,15 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import NATIVE, Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import patched
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
-NATIVE: tuple[Profile, ...] = ("native",)
 SIGNS = {
     "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",
     "canonical": "largest value positive, ReLU, bilinear resize, no rescale",
@@ -33,14 +31,9 @@ SIGNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CamMethod(Method):
+class CamMethod(Method, needs="layers", family="activation map", kinds=("image",)):
     """What class activation maps share."""
 
-    needs: ClassVar[Needs] = "layers"
-    family: ClassVar = "activation map"
-    kinds: ClassVar = ("image",)
-    cam: ClassVar[str]
-    """The library's class."""
     gradients: ClassVar[bool] = True
     """Whether the weights need gradients; if not, no backward pass is made."""
     conventions: ClassVar = {
@@ -65,7 +58,7 @@ class CamMethod(Method):
 
     def make(self, library: Any, model: Any = None) -> Any:
         """The library's object, on a model without layers unless there is another."""
-        return getattr(library, self.cam)(shell() if model is None else model, [])
+        return getattr(library, self.original)(shell() if model is None else model, [])
 
     def maps(self, cam: Any, question: Question) -> Array:
         """(n, height, width, 1) from what the library's object has recorded."""
@@ -163,55 +156,43 @@ def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:
     return maps if size is None else bilinear(maps, size[1], size[0])
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.gradcam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017")
 class GradCAM(SmoothCam):
     """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2): channels weighted by their mean gradient."""
 
-    name: ClassVar = "gradcam.gradcam"
-    summary: ClassVar = "class activation map, channels weighted by mean gradients"
-    reference: ClassVar = "Selvaraju et al. 2017"
-    cam: ClassVar = "GradCAM"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.hirescam", "class activation map, activations times gradients", "Draelos & Carin 2020")
 class HiResCAM(SmoothCam):
     """HiResCAM (Draelos & Carin 2020): activation times gradient, summed over channels, no averaging.
 
     Its guarantee, that it marks only what the class score used, does not hold with `eigen_smooth`.
     """
 
-    name: ClassVar = "gradcam.hirescam"
-    summary: ClassVar = "class activation map, activations times gradients"
-    reference: ClassVar = "Draelos & Carin 2020"
-    cam: ClassVar = "HiResCAM"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.gradcam_elementwise",
+    "class activation map, positive products of activations and gradients",
+    "Gildenblat 2021",
+)
 class GradCAMElementWise(SmoothCam):
     """Activation times gradient, each product cut off at zero before the sum over channels (the library's own method)."""
 
-    name: ClassVar = "gradcam.gradcam_elementwise"
-    summary: ClassVar = "class activation map, positive products of activations and gradients"
-    reference: ClassVar = "Gildenblat 2021"
-    cam: ClassVar = "GradCAMElementWise"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.gradcam_plus_plus",
+    "class activation map, channels weighted by positive gradients",
+    "Chattopadhyay et al. 2018",
+)
+@profiles(
+    native="weights summed over space, 1e-6 in the denominator, rescaled to [0, 1] before and after a bilinear resize",
+    canonical="weights summed over space, bilinear resize, no rescale",
+)
 class GradCAMPlusPlus(SmoothCam):
     """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
 
     Native adds 1e-6 to the denominator, which decides the weights wherever gradients are below 7e-4, as those of a
     segmented region can be. Canonical is the paper's sum over space, relu(g) / (2 + g · sum(A)), without it.
     """
-
-    name: ClassVar = "gradcam.gradcam_plus_plus"
-    summary: ClassVar = "class activation map, channels weighted by positive gradients"
-    reference: ClassVar = "Chattopadhyay et al. 2018"
-    cam: ClassVar = "GradCAMPlusPlus"
-    conventions: ClassVar = {
-        "native": "weights summed over space, 1e-6 in the denominator, rescaled to [0, 1] before and after a bilinear resize",
-        "canonical": "weights summed over space, bilinear resize, no rescale",
-    }
 
     def make(self, library: Any, model: Any = None) -> Any:
         cam = super().make(library, model)
@@ -228,44 +209,29 @@ def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, g
     return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=(2, 3)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.xgradcam",
+    "class activation map, channels weighted by gradients averaged over the activation",
+    "Fu et al. 2020",
+)
 class XGradCAM(SmoothCam):
     """XGrad-CAM (Fu et al. 2020): channels weighted by their gradients, averaged where the activation is."""
 
-    name: ClassVar = "gradcam.xgradcam"
-    summary: ClassVar = "class activation map, channels weighted by gradients averaged over the activation"
-    reference: ClassVar = "Fu et al. 2020"
-    cam: ClassVar = "XGradCAM"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.layercam", "class activation map, activations times positive gradients", "Jiang et al. 2021")
 class LayerCAM(SmoothCam):
     """LayerCAM (Jiang et al. 2021): activation times positive gradient, summed over channels."""
 
-    name: ClassVar = "gradcam.layercam"
-    summary: ClassVar = "class activation map, activations times positive gradients"
-    reference: ClassVar = "Jiang et al. 2021"
-    cam: ClassVar = "LayerCAM"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.eigengradcam", "first principal component of activations times gradients", "Muhammad & Yeasin 2020")
+@profiles(**SIGNS)
 class EigenGradCAM(CamMethod):
     """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off."""
 
-    name: ClassVar = "gradcam.eigengradcam"
-    summary: ClassVar = "first principal component of activations times gradients"
-    reference: ClassVar = "Muhammad & Yeasin 2020"
-    cam: ClassVar = "EigenGradCAM"
-    conventions: ClassVar = SIGNS
 
-
-@dataclass(frozen=True, kw_only=True)
-class SegEigenCAM(CamMethod):
+@explainer(
+    "gradcam.segeigencam", "first principal component of activations times absolute gradients", "Chung & Ying 2025"
+)
+class SegEigenCAM(CamMethod, profiles=NATIVE):
     """Seg-Eigen-CAM (Chung & Ying 2025, eq. 10 to 13): first principal component of activation times |gradient|, turned so
     that its largest value is positive."""
-
-    name: ClassVar = "gradcam.segeigencam"
-    summary: ClassVar = "first principal component of activations times absolute gradients"
-    reference: ClassVar = "Chung & Ying 2025"
-    profiles: ClassVar = NATIVE
-    cam: ClassVar = "SegEigenCAM"

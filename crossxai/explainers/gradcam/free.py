@@ -9,24 +9,18 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.gradcam import NATIVE, SIGNS, CamMethod, SmoothCam, nchw, recorded, shell
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, nchw, recorded, shell
+from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
 from crossxai.explainers.native import seeded
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
 
-@dataclass(frozen=True, kw_only=True)
-class EigenCAM(CamMethod):
+@explainer("gradcam.eigencam", "first principal component of the activations", "Muhammad & Yeasin 2020")
+@profiles(**SIGNS)
+class EigenCAM(CamMethod, gradients=False):
     """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target."""
-
-    name: ClassVar = "gradcam.eigencam"
-    summary: ClassVar = "first principal component of the activations"
-    reference: ClassVar = "Muhammad & Yeasin 2020"
-    gradients: ClassVar = False
-    cam: ClassVar = "EigenCAM"
-    conventions: ClassVar = SIGNS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +41,8 @@ class _Drawing(CamMethod):
         return (np.concatenate(maps),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class KPCACAM(_Drawing):
+@explainer("gradcam.kpca_cam", "first kernel principal component of the activations", "Karmani et al. 2024")
+class KPCACAM(_Drawing, profiles=NATIVE, gradients=False, original="KPCA_CAM"):
     """First kernel principal component of the activations (Karmani et al. 2024), whatever the target.
 
     The sign is set by scikit-learn (the largest entry is positive), and what is negative is cut off. On layers of more than
@@ -61,13 +55,6 @@ class KPCACAM(_Drawing):
     gamma : float or None, default None
         Width of the kernel; None is one over the number of channels.
     """
-
-    name: ClassVar = "gradcam.kpca_cam"
-    summary: ClassVar = "first kernel principal component of the activations"
-    reference: ClassVar = "Karmani et al. 2024"
-    profiles: ClassVar = NATIVE
-    gradients: ClassVar = False
-    cam: ClassVar = "KPCA_CAM"
 
     kernel: str = "sigmoid"
     gamma: float | None = None
@@ -83,8 +70,12 @@ class KPCACAM(_Drawing):
         return library.KPCA_CAM(shell(), [], kernel=self.kernel, gamma=self.gamma)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FEM(CamMethod):
+@explainer("gradcam.fem", "where activations stand out of their channel", "Fuad et al. 2020")
+@profiles(
+    native="activations weighted by how often they stand out, ReLU, rescaled to [0, 1] before and after a resize",
+    canonical="places that stand out weighted by mean activation, bilinear resize, no rescale",
+)
+class FEM(CamMethod, gradients=False):
     """Where channels are well above their mean (Fuad et al. 2020), whatever the target.
 
     The canonical profile is the paper's.
@@ -94,16 +85,6 @@ class FEM(CamMethod):
     k : float, default 2.0
         How many standard deviations above the mean a place has to be.
     """
-
-    name: ClassVar = "gradcam.fem"
-    summary: ClassVar = "where activations stand out of their channel"
-    reference: ClassVar = "Fuad et al. 2020"
-    gradients: ClassVar = False
-    cam: ClassVar = "FEM"
-    conventions: ClassVar = {
-        "native": "activations weighted by how often they stand out, ReLU, rescaled to [0, 1] before and after a resize",
-        "canonical": "places that stand out weighted by mean activation, bilinear resize, no rescale",
-    }
 
     k: float = 2.0
 
@@ -119,8 +100,8 @@ class FEM(CamMethod):
         return np.asarray(bilinear(raw, *question.values[0].shape[1:3])[..., None])
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandomCAM(_Drawing):
+@explainer("gradcam.randomcam", "activation map with random channel weights")
+class RandomCAM(_Drawing, family="control", profiles=NATIVE, gradients=False):
     """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample.
 
     Parameters
@@ -128,13 +109,6 @@ class RandomCAM(_Drawing):
     eigen_smooth : bool, default False
         As of Grad-CAM.
     """
-
-    name: ClassVar = "gradcam.randomcam"
-    summary: ClassVar = "activation map with random channel weights"
-    family: ClassVar = "control"
-    profiles: ClassVar = NATIVE
-    gradients: ClassVar = False
-    cam: ClassVar = "RandomCAM"
 
     eigen_smooth: bool = False
     seed: int = 0
@@ -175,22 +149,21 @@ class _PerChannel(SmoothCam):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.scorecam",
+    "class activation map, channels weighted by the scores of the image seen through them",
+    "Wang et al. 2020",
+)
+@profiles(
+    native="masks resized with corners aligned, ReLU, rescaled to [0, 1] before and after a bilinear resize",
+    canonical="masks and map resized bilinearly with half-pixel centres, ReLU, no rescale",
+)
 class ScoreCAM(_PerChannel):
     """Score-CAM (Wang et al. 2020): channels weighted by the softmax of the scores of the image seen through each.
 
     A channel, resized to the image and rescaled to [0, 1], dims the raw image towards 0, black. The paper subtracts the score
     of a baseline, which the softmax takes away again.
     """
-
-    name: ClassVar = "gradcam.scorecam"
-    summary: ClassVar = "class activation map, channels weighted by the scores of the image seen through them"
-    reference: ClassVar = "Wang et al. 2020"
-    cam: ClassVar = "ScoreCAM"
-    conventions: ClassVar = {
-        "native": "masks resized with corners aligned, ReLU, rescaled to [0, 1] before and after a bilinear resize",
-        "canonical": "masks and map resized bilinearly with half-pixel centres, ReLU, no rescale",
-    }
 
     def make(self, library: Any, model: Any = None) -> Any:
         cam = super().make(library, model)
@@ -219,7 +192,15 @@ class ScoreCAM(_PerChannel):
         return np.asarray((shares / shares.sum(axis=1, keepdims=True)).astype(activation.dtype))
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.ablationcam",
+    "class activation map, channels weighted by the score's drop without them",
+    "Desai & Ramaswamy 2020",
+)
+@profiles(
+    native="channels set to 0, or far below any activation if none is 0; rescaled to [0, 1] before and after a resize",
+    canonical="channels set to 0, ReLU, bilinear resize, no rescale",
+)
 class AblationCAM(_PerChannel):
     """Ablation-CAM (Desai & Ramaswamy 2020, eq. 3): channels weighted by the drop of the score without them, relative to the
     score, whose sign turns the map.
@@ -227,15 +208,6 @@ class AblationCAM(_PerChannel):
     Native: a channel is set to 0 if the smallest activation of the sample is exactly 0, otherwise to 1e7 below the smallest of
     the batch of 32 copies, in which earlier copies are already ablated, so that the value falls from channel to channel.
     """
-
-    name: ClassVar = "gradcam.ablationcam"
-    summary: ClassVar = "class activation map, channels weighted by the score's drop without them"
-    reference: ClassVar = "Desai & Ramaswamy 2020"
-    cam: ClassVar = "AblationCAM"
-    conventions: ClassVar = {
-        "native": "channels set to 0, or far below any activation if none is 0; rescaled to [0, 1] before and after a resize",
-        "canonical": "channels set to 0, ReLU, bilinear resize, no rescale",
-    }
 
     def make(self, library: Any, model: Any = None) -> Any:
         # The library's default layer is one object for the whole process.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.gradcam import NATIVE, CamMethod, SmoothCam, nchw, recorded, shell, steered
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.gradcam import CamMethod, SmoothCam, nchw, recorded, shell, steered
+from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one
 from crossxai.process import require
@@ -19,8 +19,8 @@ from crossxai.question import Question
 from crossxai.target import Target
 
 
-@dataclass(frozen=True, kw_only=True)
-class FinerCAM(SmoothCam):
+@explainer("gradcam.finer_cam", "class activation map of what tells a class from similar ones", "Zhang et al. 2025")
+class FinerCAM(SmoothCam, original="GradCAM"):
     """Finer-CAM (Zhang et al. 2025): Grad-CAM of a class's score minus `alpha` times those of similar classes.
 
     Similar are the classes next in score, up to three, weighted by their probabilities. It explains this difference, whatever
@@ -32,11 +32,6 @@ class FinerCAM(SmoothCam):
     alpha : float, default 1.0
         Weight of the similar classes.
     """
-
-    name: ClassVar = "gradcam.finer_cam"
-    summary: ClassVar = "class activation map of what tells a class from similar ones"
-    reference: ClassVar = "Zhang et al. 2025"
-    cam: ClassVar = "GradCAM"  # the library's own default base
 
     alpha: float = 1.0
 
@@ -98,7 +93,8 @@ class _Finer(Target):
         return scores.detach().numpy(), gradient.numpy()
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.refine_cam", "product of class activation maps of several layers", "arXiv 2605.14641, 2026")
+@profiles(native="product over layers, rescaled to [0, 1]")
 class RefineCAM(CamMethod):
     """Product of the Grad-CAM++ maps of several layers (arXiv 2605.14641), each rescaled to [0, 1].
 
@@ -110,13 +106,6 @@ class RefineCAM(CamMethod):
     eigen_smooth : bool, default False
         As of Grad-CAM.
     """
-
-    name: ClassVar = "gradcam.refine_cam"
-    summary: ClassVar = "product of class activation maps of several layers"
-    reference: ClassVar = "arXiv 2605.14641, 2026"
-    profiles: ClassVar = NATIVE
-    cam: ClassVar = "RefineCAM"
-    conventions: ClassVar = {"native": "product over layers, rescaled to [0, 1]"}
 
     eigen_smooth: bool = False
 
@@ -159,8 +148,9 @@ class _Probability(Target):
         return Target(self.weights, "identity" if sums_to_one(outputs) else "softmax").score(outputs, rows)
 
 
-@dataclass(frozen=True, kw_only=True)
-class SESS(SmoothCam):
+@explainer("gradcam.sess", "class activation maps in windows of the image enlarged", "Tursun et al. 2022")
+@profiles(native="averaged over windows, blurred, rescaled to [0, 1]")
+class SESS(SmoothCam, least={"sizes": 1}):
     """SESS (Tursun et al. 2022): Grad-CAM in windows of the image enlarged step by step, averaged where they overlap, each
     weighted by the probability that the model gives in the window.
 
@@ -172,14 +162,6 @@ class SESS(SmoothCam):
     sizes : int, default 12
         To how many sizes the image is enlarged, by 2/7 of its own at a time.
     """
-
-    name: ClassVar = "gradcam.sess"
-    summary: ClassVar = "class activation maps in windows of the image enlarged"
-    reference: ClassVar = "Tursun et al. 2022"
-    profiles: ClassVar = NATIVE
-    cam: ClassVar = "SESS"
-    conventions: ClassVar = {"native": "averaged over windows, blurred, rescaled to [0, 1]"}
-    least: ClassVar = {"sizes": 1}
 
     sizes: int = 12
 

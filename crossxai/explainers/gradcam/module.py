@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.gradcam import SmoothCam, nchw, shell
-from crossxai.explainers.method import Maps, Method, Passes, channel_sum
+from crossxai.explainers.method import Maps, Method, Passes, channel_sum, explainer, profiles
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.porting.graph import Graph
@@ -23,10 +22,8 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TwinCam(SmoothCam):
+class _TwinCam(SmoothCam, needs="module"):
     """Maps whose passes go through the twin, in pieces of so many samples."""
-
-    needs: ClassVar[Needs] = "module"
 
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
@@ -60,20 +57,14 @@ def _scoring(twin: TorchTwinScores, shown: Sequence[Any] = ()) -> Any:
     return shell(lambda module, x: twin.module(x.to(twin.dtype), twin.rows(module.rows)), shown)
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("gradcam.fullgrad", "input times gradient plus bias times gradient of all layers", "Srinivas & Fleuret 2019")
+@profiles(native="each channel of each layer rescaled to [0, 1], then the sum")
 class FullGrad(_TwinCam):
     """Input × gradient plus the bias × gradient of every convolution and batch norm (Srinivas & Fleuret 2019, eq. 7).
 
     The library takes absolute values, and rescales each channel of each layer to [0, 1] before it adds them up. Of several
     modalities, the layers that the free one reaches count; it is drawn at all of them, so there is no layer to name.
     """
-
-    name: ClassVar = "gradcam.fullgrad"
-    summary: ClassVar = "input times gradient plus bias times gradient of all layers"
-    reference: ClassVar = "Srinivas & Fleuret 2019"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    conventions: ClassVar = {"native": "each channel of each layer rescaled to [0, 1], then the sum"}
-    cam: ClassVar = "FullGrad"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,18 +93,15 @@ def _reached(graph: Graph, start: str) -> list[str]:
     return [node.name for node in graph.nodes if node.name in reached and node.name != start]
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer(
+    "gradcam.shapleycam", "class activation map, channels weighted by gradients with their curvature", "Cai 2025"
+)
 class ShapleyCAM(_TwinCam):
     """Shapley-CAM (Cai 2025): channels weighted by the mean of gradient - ½ Hessian × activation.
 
     Where the score is piecewise linear in the activation, as a logit behind ReLUs and pools is, the Hessian is zero and the map
     is Grad-CAM's: ask for the probability (link = "softmax"), or at a layer before something curved.
     """
-
-    name: ClassVar = "gradcam.shapleycam"
-    summary: ClassVar = "class activation map, channels weighted by gradients with their curvature"
-    reference: ClassVar = "Cai 2025"
-    cam: ClassVar = "ShapleyCAM"
 
     def passes(self, question: Question) -> Passes:
         return 2, 2
@@ -129,21 +117,14 @@ class ShapleyCAM(_TwinCam):
         return library.ShapleyCAM(_scoring(twin), [twin.rebuilt.layers[layer]])
 
 
-@dataclass(frozen=True, kw_only=True)
-class GuidedBackprop(Method):
+@explainer("gradcam.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")
+@profiles(native="per channel", canonical="summed over channels")
+class GuidedBackprop(Method, needs="module", family="propagation", kinds=("image",)):
     """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014), one image at a time.
 
     A network without a ReLU is `Unsupported`, since the map would be the plain gradient; the library leaves ReLU6 as it is. It
     also leaves one shared ReLU behind, in the twin and not in the model.
     """
-
-    name: ClassVar = "gradcam.guided_backprop"
-    summary: ClassVar = "gradient through positive paths"
-    needs: ClassVar = "module"
-    family: ClassVar = "propagation"
-    reference: ClassVar = "Springenberg et al. 2014"
-    kinds: ClassVar = ("image",)
-    conventions: ClassVar = {"native": "per channel", "canonical": "summed over channels"}
 
     def passes(self, question: Question) -> Passes:
         return 2, 1

@@ -7,74 +7,54 @@ gradients and layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.errors import InvalidInput
 from crossxai.explainers.families import PathMethod, bilinear, noise
-from crossxai.explainers.method import Maps, Method, Passes, channel_max, over_channels
+from crossxai.explainers.method import Maps, Method, Passes, channel_max, explainer, over_channels, profiles
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class Referee(Method):
+class Referee(Method, profiles=("canonical",), joint=True):
     """A definition that libraries are compared with: canonical alone, and one call for all free modalities."""
-
-    profiles: ClassVar[tuple[Profile, ...]] = ("canonical",)
-    joint: ClassVar = True
 
     profile: Profile = "canonical"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saliency(Referee):
+@explainer("reference.saliency", "absolute gradient", "Simonyan et al. 2013")
+@profiles(canonical="largest absolute gradient over channels")
+class Saliency(Referee, needs="gradients", family="gradient"):
     """|d score / d input|, the largest over channels (Simonyan et al. 2013, section 3.1)."""
-
-    name: ClassVar = "reference.saliency"
-    summary: ClassVar = "absolute gradient"
-    needs: ClassVar = "gradients"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Simonyan et al. 2013"
-    conventions: ClassVar = {"canonical": "largest absolute gradient over channels"}
 
     def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
         return over_channels(question, [np.abs(g) for g in gradients], channel_max), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradientXInput(Referee):
+@explainer("reference.gradient_x_input", "input times gradient", "Shrikumar et al. 2016")
+@profiles(canonical="summed over channels")
+class GradientXInput(Referee, needs="gradients", family="gradient"):
     """Input · d score / d input, signed, summed over channels (Shrikumar et al. 2016)."""
-
-    name: ClassVar = "reference.gradient_x_input"
-    summary: ClassVar = "input times gradient"
-    needs: ClassVar = "gradients"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Shrikumar et al. 2016"
-    conventions: ClassVar = {"canonical": "summed over channels"}
 
     def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
         return over_channels(question, [x * g for x, g in zip(question.values, gradients, strict=True)]), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(Referee, PathMethod):
+@explainer(
+    "reference.integrated_gradients", "gradients integrated along a path from a baseline", "Sundararajan et al. 2017"
+)
+@profiles(canonical="trapezoid rule, summed over channels")
+class IntegratedGradients(Referee, PathMethod, needs="gradients", family="path"):
     """(x - b) times the mean gradient along the straight path from b to x (Sundararajan et al. 2017, eq. 1).
 
     The trapezoid rule on `steps` points from 0 to 1, both included; signed, summed over channels. The extra
     `completeness_gap` (n,) is the sum of the map minus score(x) - score(b).
     """
-
-    name: ClassVar = "reference.integrated_gradients"
-    summary: ClassVar = "gradients integrated along a path from a baseline"
-    needs: ClassVar = "gradients"
-    family: ClassVar = "path"
-    reference: ClassVar = "Sundararajan et al. 2017"
-    conventions: ClassVar = {"canonical": "trapezoid rule, summed over channels"}
 
     def passes(self, question: Question) -> Passes:
         return self.steps, self.steps  # the ends of the path give the two scores of the completeness gap
@@ -95,8 +75,9 @@ class IntegratedGradients(Referee, PathMethod):
         return over_channels(question, maps), {"completeness_gap": np.asarray(total - (scores[-1] - scores[0]))}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SmoothGrad(Referee):
+@explainer("reference.smooth_grad", "mean gradient under noise", "Smilkov et al. 2017")
+@profiles(canonical="signed mean, summed over channels, noise as a share of the range")
+class SmoothGrad(Referee, needs="gradients", family="smoothing"):
     """Mean gradient of noisy copies of the input (Smilkov et al. 2017), signed, summed over channels.
 
     Parameters
@@ -106,13 +87,6 @@ class SmoothGrad(Referee):
     sd : float, default 0.15
         Of the Gaussian noise, as a share of the modality's declared range, which counts as 1 where none is declared.
     """
-
-    name: ClassVar = "reference.smooth_grad"
-    summary: ClassVar = "mean gradient under noise"
-    needs: ClassVar = "gradients"
-    family: ClassVar = "smoothing"
-    reference: ClassVar = "Smilkov et al. 2017"
-    conventions: ClassVar = {"canonical": "signed mean, summed over channels, noise as a share of the range"}
 
     samples: int = 50
     sd: float = 0.15
@@ -141,21 +115,13 @@ class SmoothGrad(Referee):
         return over_channels(question, [g.mean(axis=0) for g in gradients]), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradCAM(Referee):
+@explainer("reference.gradcam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017")
+@profiles(canonical="ReLU, bilinear resize, no rescale")
+class GradCAM(Referee, needs="layers", family="activation map", kinds=("image",), joint=False):
     """ReLU of a layer's activation, channels weighted by their mean gradient (Selvaraju et al. 2017, eq. 1 and 2).
 
     The map is resized bilinearly, with half-pixel centres, and not rescaled.
     """
-
-    name: ClassVar = "reference.gradcam"
-    summary: ClassVar = "class activation map, channels weighted by mean gradients"
-    needs: ClassVar = "layers"
-    family: ClassVar = "activation map"
-    reference: ClassVar = "Selvaraju et al. 2017"
-    joint: ClassVar = False
-    kinds: ClassVar = ("image",)
-    conventions: ClassVar = {"canonical": "ReLU, bilinear resize, no rescale"}
 
     layer: str = ""
 

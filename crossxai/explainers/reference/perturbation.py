@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ from crossxai.explainers.groups import (
     shap_coalitions,
     spread,
 )
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.explainers.reference import Referee
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
@@ -28,20 +27,14 @@ from crossxai.question import Question, Rows
 Window = tuple[slice, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Occlusion(Referee, WindowMethod):
+@explainer("reference.occlusion", "score drop under a sliding window", "Zeiler & Fergus 2014")
+@profiles(canonical="overlapping windows averaged, a clipped window at the border")
+class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
     """Drop of the score when a sliding window is replaced by `baseline` (Zeiler & Fergus 2014), all channels at once.
 
     Each pixel has the mean drop of the windows over it; the last window of a row is clipped, so that the border is
     covered. Columns of a table are hidden one at a time; one modality is occluded at a time.
     """
-
-    name: ClassVar = "reference.occlusion"
-    summary: ClassVar = "score drop under a sliding window"
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Zeiler & Fergus 2014"
-    conventions: ClassVar = {"canonical": "overlapping windows averaged, a clipped window at the border"}
 
     def passes(self, question: Question) -> Passes:
         pairs = zip(question.modalities, question.values, strict=True)
@@ -81,22 +74,14 @@ class Occlusion(Referee, WindowMethod):
         return list(itertools.product(*axes))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rise(Referee, RiseMethod):
+@explainer("reference.rise", "mean of random masks weighted by their scores", "Petsiuk et al. 2018")
+@profiles(canonical="one crop per mask, divided by samples times keep")
+class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("image",), joint=False):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018, eq. 6).
 
     A mask is a binary pattern, enlarged bilinearly to (grid + 1) cells and cropped at a random offset of up to one cell, every
     mask with a crop of its own (section 3.2). The sum is divided by samples · keep.
     """
-
-    name: ClassVar = "reference.rise"
-    summary: ClassVar = "mean of random masks weighted by their scores"
-    needs: ClassVar = "scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Petsiuk et al. 2018"
-    joint: ClassVar = False
-    kinds: ClassVar = ("image",)
-    conventions: ClassVar = {"canonical": "one crop per mask, divided by samples times keep"}
 
     def explain(self, question: Question) -> Maps:
         _, values = question.one
@@ -129,10 +114,8 @@ LIMIT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Groups(Referee, GroupMethod):
+class _Groups(Referee, GroupMethod, needs="scores"):
     """What methods share that show and hide groups of entries."""
-
-    needs: ClassVar = "scores"
 
     def explain(self, question: Question) -> Maps:
         columns: list[tuple[Array, ...]] = []
@@ -161,8 +144,9 @@ class _Groups(Referee, GroupMethod):
         return scores.astype(np.float64)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lime(_Groups):
+@explainer("reference.lime", "local linear model over segments", "Ribeiro et al. 2016")
+@profiles(canonical="cosine distance of binary samples, kernel exp(-d²/2w²) with w = 0.25, Ridge(1)")
+class Lime(_Groups, family="surrogate", joint=False, fits=True, least={"samples": 2}):
     """Weights of a linear model of the score over groups shown or hidden (Ribeiro et al. 2016, eq. 1 and 2).
 
     Binary samples drawn from the sample's name and the seed, the first showing everything; weighted by exp(-d² / 2w²),
@@ -173,17 +157,6 @@ class Lime(_Groups):
     samples : int, default 1000
         Perturbed copies of each sample.
     """
-
-    name: ClassVar = "reference.lime"
-    fits: ClassVar = True
-    summary: ClassVar = "local linear model over segments"
-    family: ClassVar = "surrogate"
-    reference: ClassVar = "Ribeiro et al. 2016"
-    joint: ClassVar = False
-    conventions: ClassVar = {
-        "canonical": "cosine distance of binary samples, kernel exp(-d²/2w²) with w = 0.25, Ridge(1)"
-    }
-    least: ClassVar = {"samples": 2}
 
     segmentation: str = "quickshift"
     samples: int = 1000
@@ -207,19 +180,14 @@ class Lime(_Groups):
         return np.asarray(solved)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shapley(_Groups):
+@explainer("reference.shapley", "exact Shapley values of groups", "Shapley 1953")
+@profiles(canonical="every coalition, hidden groups filled with one value")
+class Shapley(_Groups, family="Shapley"):
     """Shapley values of groups by full enumeration (Shapley 1953): a group's mean gain over all orders of joining.
 
     Every coalition is scored, so at most 12 groups (nine of a 96 × 96 image, with the default patch); they add up to
     score(input) - score(baseline).
     """
-
-    name: ClassVar = "reference.shapley"
-    summary: ClassVar = "exact Shapley values of groups"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Shapley 1953"
-    conventions: ClassVar = {"canonical": "every coalition, hidden groups filled with one value"}
 
     patch: int = 32
 
@@ -258,8 +226,11 @@ class Shapley(_Groups):
         return values
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelShap(_Groups):
+@explainer(
+    "reference.kernel_shap", "Shapley values of groups by regression on random coalitions", "Lundberg & Lee 2017"
+)
+@profiles(canonical="coalitions drawn from the Shapley kernel, both ends met exactly")
+class KernelShap(_Groups, family="Shapley", fits=True, least={"samples": 1}):
     """Shapley values of groups by regression on drawn coalitions (Lundberg & Lee 2017, theorem 2).
 
     Coalitions are drawn from the Shapley kernel and so weigh the same; score(baseline) and score(input) are met exactly.
@@ -269,14 +240,6 @@ class KernelShap(_Groups):
     samples : int, default 1000
         Coalitions drawn, beside everything and nothing.
     """
-
-    name: ClassVar = "reference.kernel_shap"
-    fits: ClassVar = True
-    summary: ClassVar = "Shapley values of groups by regression on random coalitions"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Lundberg & Lee 2017"
-    conventions: ClassVar = {"canonical": "coalitions drawn from the Shapley kernel, both ends met exactly"}
-    least: ClassVar = {"samples": 1}
 
     samples: int = 1000
     seed: int = 0

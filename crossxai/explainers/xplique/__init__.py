@@ -12,12 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
-from typing import Any, ClassVar
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from crossxai.attribution import Needs
 from crossxai.errors import CrossXAIError
 from crossxai.explainers.method import Maps, Method
 from crossxai.explainers.native import patched
@@ -107,11 +106,8 @@ def _traced() -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class XpliqueMethod(Method):
+class XpliqueMethod(Method, kinds=("image", "table")):
     """What Xplique's methods share: images and tables only, since it reduces channels of 4-D arrays alone."""
-
-    needs: ClassVar[Needs]
-    kinds: ClassVar[tuple[str, ...]] = ("image", "table")
 
     def explain(self, question: Question) -> Maps:
         numbered = NumberedQuestion(question)

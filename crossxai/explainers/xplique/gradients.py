@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import PathMethod, noise
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.explainers.xplique import XpliqueMethod, differentiating, swapped
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
 
-@dataclass(frozen=True, kw_only=True)
-class Saliency(XpliqueMethod):
+@explainer("xplique.saliency", "absolute gradient", "Simonyan et al. 2013")
+@profiles(native="largest absolute gradient over channels", canonical="largest absolute gradient over channels")
+class Saliency(XpliqueMethod, needs="gradients", family="gradient"):
     """|d score / d input|, largest over channels (Simonyan et al. 2013)."""
-
-    name: ClassVar = "xplique.saliency"
-    summary: ClassVar = "absolute gradient"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Simonyan et al. 2013"
-    conventions: ClassVar = {p: "largest absolute gradient over channels" for p in ("native", "canonical")}
-    needs: ClassVar = "gradients"
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         method = differentiating(library.Saliency, batch_size=question.batch_size)
         return (method(question.values[0], rows).numpy(),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class GradientInput(XpliqueMethod):
+@explainer("xplique.gradient_input", "gradient times input", "Shrikumar et al. 2016")
+@profiles(native="mean over channels", canonical="summed over channels")
+class GradientInput(XpliqueMethod, needs="gradients", family="gradient"):
     """Gradient · input (Shrikumar et al. 2016), signed."""
-
-    name: ClassVar = "xplique.gradient_input"
-    summary: ClassVar = "gradient times input"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Shrikumar et al. 2016"
-    conventions: ClassVar = {"native": "mean over channels", "canonical": "summed over channels"}
-    needs: ClassVar = "gradients"
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         reducer = "mean" if self.profile == "native" else "sum"
@@ -50,24 +37,17 @@ class GradientInput(XpliqueMethod):
         return (method(question.values[0], rows).numpy(),), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntegratedGradients(PathMethod, XpliqueMethod):
+@explainer(
+    "xplique.integrated_gradients", "gradients integrated along a path from a baseline", "Sundararajan et al. 2017"
+)
+@profiles(native="trapezoid rule, mean over channels", canonical="trapezoid rule, summed over channels")
+class IntegratedGradients(PathMethod, XpliqueMethod, needs="gradients", family="path"):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), trapezoid rule, signed.
 
     The extra `completeness_gap` (n,) says how far the map, summed over channels, is from adding up. Xplique holds a whole path
     at once: `steps` copies of a sample and their gradients, of several samples together only as long as 4 · batch_size copies
     suffice; it asks for at most so many gradients at a time.
     """
-
-    name: ClassVar = "xplique.integrated_gradients"
-    summary: ClassVar = "gradients integrated along a path from a baseline"
-    family: ClassVar = "path"
-    reference: ClassVar = "Sundararajan et al. 2017"
-    conventions: ClassVar = {
-        "native": "trapezoid rule, mean over channels",
-        "canonical": "trapezoid rule, summed over channels",
-    }
-    needs: ClassVar = "gradients"
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one
@@ -85,8 +65,9 @@ class IntegratedGradients(PathMethod, XpliqueMethod):
         return (maps,), {"completeness_gap": self.completeness_gap(question, total)}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ForGrad(XpliqueMethod):
+@explainer("xplique.forgrad", "absolute gradient, low frequencies only", "Muzellec et al. 2023")
+@profiles(native="low-pass filter of the largest absolute gradient over channels")
+class ForGrad(XpliqueMethod, needs="gradients", family="gradient", kinds=("image",), least={"sigma": 1}):
     """Saliency without its high spatial frequencies (Muzellec et al. 2023): Xplique's `forgrad` of its saliency map.
 
     Of square images alone. There is no canonical profile: no other library filters.
@@ -96,16 +77,6 @@ class ForGrad(XpliqueMethod):
     sigma : int, default 15
         The highest frequency that stays, in cycles per image (15, for 224 pixels in the paper), at most the image's side.
     """
-
-    name: ClassVar = "xplique.forgrad"
-    summary: ClassVar = "absolute gradient, low frequencies only"
-    family: ClassVar = "gradient"
-    reference: ClassVar = "Muzellec et al. 2023"
-    conventions: ClassVar = {"native": "low-pass filter of the largest absolute gradient over channels"}
-    needs: ClassVar = "gradients"
-    kinds: ClassVar = ("image",)
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    least: ClassVar = {"sigma": 1}
 
     sigma: int = 15
 
@@ -124,7 +95,7 @@ class ForGrad(XpliqueMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Noisy(XpliqueMethod):
+class _Noisy(XpliqueMethod, needs="gradients", family="smoothing"):
     """What Xplique's statistics under noise share.
 
     Parameters
@@ -141,17 +112,13 @@ class _Noisy(XpliqueMethod):
     takes its place. At most `samples` draws and 4 · batch_size copies exist at once.
     """
 
-    family: ClassVar = "smoothing"
-    needs: ClassVar[Needs] = "gradients"
-    statistic: ClassVar[str]
-
     samples: int = 50
     sd: float = 0.2
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = 2 if self.statistic == "VarGrad" else 1
+        least = 2 if self.original == "VarGrad" else 1
         if self.samples < least or self.sd <= 0:
             given = f"samples {self.samples}, sd {self.sd}"
             raise InvalidInput(f"{self.name}: samples ≥ {least} and sd > 0 are needed, got {given}")
@@ -164,7 +131,7 @@ class _Noisy(XpliqueMethod):
         native = self.profile == "native"
         low, high = (0.0, 1.0) if native or modality.range is None else modality.range
         method = differentiating(
-            getattr(library, self.statistic),
+            getattr(library, self.original),
             batch_size=4 * question.batch_size,
             reducer="mean" if native else "sum",
             nb_samples=self.samples,
@@ -195,46 +162,31 @@ class _Draws:
         return tf.repeat(inputs, copies, axis=0) + tf.constant(sd * np.concatenate(drawn), tf.float32)
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.smooth_grad", "mean gradient under noise", "Smilkov et al. 2017")
+@profiles(
+    native="signed gradients under noise of an absolute sd, mean over channels",
+    canonical="signed gradients under noise of a sd relative to the range, summed over channels",
+)
 class SmoothGrad(_Noisy):
     """Mean gradient under Gaussian noise (Smilkov et al. 2017), signed."""
 
-    name: ClassVar = "xplique.smooth_grad"
-    summary: ClassVar = "mean gradient under noise"
-    reference: ClassVar = "Smilkov et al. 2017"
-    conventions: ClassVar = {
-        "native": "signed gradients under noise of an absolute sd, mean over channels",
-        "canonical": "signed gradients under noise of a sd relative to the range, summed over channels",
-    }
-    statistic: ClassVar = "SmoothGrad"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.square_grad", "mean squared gradient under noise", "Hooker et al. 2019")
+@profiles(
+    native="squared gradients under noise of an absolute sd, mean over channels",
+    canonical="squared gradients under noise of a sd relative to the range, summed over channels",
+)
 class SquareGrad(_Noisy):
     """Mean squared gradient under Gaussian noise (Hooker et al. 2019)."""
 
-    name: ClassVar = "xplique.square_grad"
-    summary: ClassVar = "mean squared gradient under noise"
-    reference: ClassVar = "Hooker et al. 2019"
-    conventions: ClassVar = {
-        "native": "squared gradients under noise of an absolute sd, mean over channels",
-        "canonical": "squared gradients under noise of a sd relative to the range, summed over channels",
-    }
-    statistic: ClassVar = "SquareGrad"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.var_grad", "variance of the gradient under noise", "Adebayo et al. 2018")
+@profiles(
+    native="unbiased variance under noise of an absolute sd, mean over channels",
+    canonical="population variance under noise of a sd relative to the range, summed over channels",
+)
 class VarGrad(_Noisy):
     """Variance of the gradient under Gaussian noise (Adebayo et al. 2018)."""
-
-    name: ClassVar = "xplique.var_grad"
-    summary: ClassVar = "variance of the gradient under noise"
-    reference: ClassVar = "Adebayo et al. 2018"
-    conventions: ClassVar = {
-        "native": "unbiased variance under noise of an absolute sd, mean over channels",
-        "canonical": "population variance under noise of a sd relative to the range, summed over channels",
-    }
-    statistic: ClassVar = "VarGrad"
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (maps,), extras = super()._explain(library, question, rows)

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.explainers.twins import KerasTwinScores
 from crossxai.explainers.xplique import XpliqueMethod
 from crossxai.model import Array
@@ -25,13 +24,8 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cam(XpliqueMethod):
+class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image",)):
     """What Xplique's activation maps share."""
-
-    family: ClassVar = "activation map"
-    kinds: ClassVar = ("image",)
-    needs: ClassVar[Needs] = "layers"
-    cam: ClassVar[str]
 
     layer: str = ""
 
@@ -41,7 +35,7 @@ class _Cam(XpliqueMethod):
         _, values = question.one
         _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
         activation, gradient = activation.astype(np.float32), gradient.astype(np.float32)
-        kind = getattr(library, self.cam)
+        kind = getattr(library, self.original)
         if self.profile == "canonical":
             weights = self._canonical_weights(kind, tf.constant(gradient), tf.constant(activation))
             raw = kind._apply_weights(weights, tf.constant(activation)).numpy()
@@ -63,38 +57,29 @@ class _Cam(XpliqueMethod):
         return kind._compute_weights(gradient, activation)
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.gradcam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017")
+@profiles(native="ReLU, bicubic resize, no rescale", canonical="ReLU, bilinear resize, no rescale")
 class GradCAM(_Cam):
     """Grad-CAM (Selvaraju et al. 2017).
 
     The bicubic resize can undershoot below zero.
     """
 
-    name: ClassVar = "xplique.gradcam"
-    summary: ClassVar = "class activation map, channels weighted by mean gradients"
-    reference: ClassVar = "Selvaraju et al. 2017"
-    conventions: ClassVar = {
-        "native": "ReLU, bicubic resize, no rescale",
-        "canonical": "ReLU, bilinear resize, no rescale",
-    }
-    cam: ClassVar = "GradCAM"
 
-
-@dataclass(frozen=True, kw_only=True)
-class GradCAMPlusPlus(_Cam):
+@explainer(
+    "xplique.gradcam_plus_plus",
+    "class activation map, channels weighted by positive gradients",
+    "Chattopadhyay et al. 2018",
+)
+@profiles(
+    native="means over space, ReLU, bicubic resize, no rescale",
+    canonical="sums over space, ReLU, bilinear resize, no rescale",
+)
+class GradCAMPlusPlus(_Cam, original="GradCAMPP"):
     """Grad-CAM++ (Chattopadhyay et al. 2018, eq. 19).
 
     Natively the denominator has the mean activation where the paper has the sum: other weights, not another scale.
     """
-
-    name: ClassVar = "xplique.gradcam_plus_plus"
-    summary: ClassVar = "class activation map, channels weighted by positive gradients"
-    reference: ClassVar = "Chattopadhyay et al. 2018"
-    conventions: ClassVar = {
-        "native": "means over space, ReLU, bicubic resize, no rescale",
-        "canonical": "sums over space, ReLU, bilinear resize, no rescale",
-    }
-    cam: ClassVar = "GradCAMPP"
 
     def _canonical_weights(self, kind: Any, gradient: Any, activation: Any) -> Any:
         # The library takes means: of the activation times the area, which is its sum, and then of the weights.
@@ -102,8 +87,9 @@ class GradCAMPlusPlus(_Cam):
         return area * kind._compute_weights(gradient, area * activation)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FEM(XpliqueMethod):
+@explainer("xplique.fem", "places where a layer's channels stand out, whatever the target", "Fuad et al. 2020")
+@profiles(native="channel means of the places above k sd, bicubic resize, no rescale")
+class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image",), least={"k": 0}):
     """Feature explanation method (Fuad et al. 2020): where each channel of a layer stands out, weighted by its mean.
 
     The map does not depend on the target. Bicubic resize (which can undershoot below zero), no rescale. There is no canonical
@@ -116,16 +102,6 @@ class FEM(XpliqueMethod):
     k : float, default 2.0
         How many standard deviations above its mean a channel has to be.
     """
-
-    name: ClassVar = "xplique.fem"
-    summary: ClassVar = "places where a layer's channels stand out, whatever the target"
-    family: ClassVar = "activation map"
-    reference: ClassVar = "Fuad et al. 2020"
-    conventions: ClassVar = {"native": "channel means of the places above k sd, bicubic resize, no rescale"}
-    kinds: ClassVar = ("image",)
-    needs: ClassVar = "layers"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    least: ClassVar = {"k": 0}
 
     layer: str = ""
     k: float = 2.0
@@ -154,7 +130,7 @@ class FEM(XpliqueMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rewritten(XpliqueMethod):
+class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
     """What Xplique's rewriting of ReLUs shares.
 
     Notes
@@ -164,10 +140,7 @@ class _Rewritten(XpliqueMethod):
     other activation does.
     """
 
-    family: ClassVar = "propagation"
-    needs: ClassVar[Needs] = "module"
     conventions: ClassVar = {"native": "mean over channels", "canonical": "summed over channels"}
-    kind: ClassVar[str]
 
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
@@ -183,7 +156,7 @@ class _Rewritten(XpliqueMethod):
                 f"{self.name} changes the gradient at ReLUs, and model {question.model.name!r} has none: use xplique.saliency"
             )
         with _forgotten(library, network), streams_kept():  # Xplique copies the network, and new layers draw weights
-            method = getattr(library, self.kind)(
+            method = getattr(library, self.original)(
                 network,
                 operator=scores.operator,
                 batch_size=question.batch_size,
@@ -205,21 +178,11 @@ def _forgotten(library: Any, network: Any) -> Iterator[None]:
             del cache[key]
 
 
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")
 class GuidedBackprop(_Rewritten):
     """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014)."""
 
-    name: ClassVar = "xplique.guided_backprop"
-    summary: ClassVar = "gradient through positive paths"
-    reference: ClassVar = "Springenberg et al. 2014"
-    kind: ClassVar = "GuidedBackprop"
 
-
-@dataclass(frozen=True, kw_only=True)
+@explainer("xplique.deconv_net", "gradient with ReLUs applied backwards", "Zeiler & Fergus 2014")
 class DeconvNet(_Rewritten):
     """Gradient that passes every ReLU backwards through a ReLU instead of its derivative (Zeiler & Fergus 2014)."""
-
-    name: ClassVar = "xplique.deconv_net"
-    summary: ClassVar = "gradient with ReLUs applied backwards"
-    reference: ClassVar = "Zeiler & Fergus 2014"
-    kind: ClassVar = "DeconvNet"

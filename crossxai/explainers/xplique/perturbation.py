@@ -10,34 +10,24 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers.families import RiseMethod, WindowMethod
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
 
-@dataclass(frozen=True, kw_only=True)
-class Occlusion(WindowMethod, XpliqueMethod):
+@explainer("xplique.occlusion", "score drop under a sliding patch", "Zeiler & Fergus 2014")
+@profiles(native="overlapping patches summed, an uncovered border left at 0", canonical="overlapping patches averaged")
+class Occlusion(WindowMethod, XpliqueMethod, needs="scores", family="perturbation"):
     """Drop of the score when a sliding patch is replaced by `baseline` (Zeiler & Fergus 2014).
 
     Native: Xplique's 3 × 3 patches at stride 3 (in tables, 3 columns), overlapping drops summed, an uncovered border left at
     0. Canonical: divided by the number of patches over each pixel, and the patches must cover the image exactly; in tables
     one column at a time.
     """
-
-    name: ClassVar = "xplique.occlusion"
-    summary: ClassVar = "score drop under a sliding patch"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Zeiler & Fergus 2014"
-    conventions: ClassVar = {
-        "native": "overlapping patches summed, an uncovered border left at 0",
-        "canonical": "overlapping patches averaged",
-    }
-    needs: ClassVar = "scores"
 
     patch: int = 3
     stride: int = 3
@@ -78,21 +68,14 @@ class Occlusion(WindowMethod, XpliqueMethod):
         return (maps,), {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rise(RiseMethod, XpliqueMethod):
+@explainer("xplique.rise", "mean of random masks weighted by their scores", "Petsiuk et al. 2018")
+@profiles(native="one crop per batch of 32 masks, divided by the sum of the masks")
+class Rise(RiseMethod, XpliqueMethod, needs="scores", family="perturbation"):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018), one sample and one seed at a time.
 
     Xplique draws one crop per batch of 32 masks, the most copies that exist at once, and divides by the sum of the masks;
     there is no canonical profile, since the paper's one crop per mask does not exist in Xplique.
     """
-
-    name: ClassVar = "xplique.rise"
-    summary: ClassVar = "mean of random masks weighted by their scores"
-    family: ClassVar = "perturbation"
-    reference: ClassVar = "Petsiuk et al. 2018"
-    conventions: ClassVar = {"native": "one crop per batch of 32 masks, divided by the sum of the masks"}
-    needs: ClassVar = "scores"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (values,) = question.values
@@ -121,7 +104,7 @@ PERTURBATIONS = ("inpainting", "blurring", "amplitude")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sensitivity(XpliqueMethod):
+class _Sensitivity(XpliqueMethod, needs="scores", family="perturbation", kinds=("image",), profiles=NATIVE):
     """What Xplique's sensitivity analyses share.
 
     Parameters
@@ -144,10 +127,6 @@ class _Sensitivity(XpliqueMethod):
     once. There is no canonical profile: no other library has the method.
     """
 
-    family: ClassVar = "perturbation"
-    needs: ClassVar[Needs] = "scores"
-    kinds: ClassVar = ("image",)
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
     estimators: ClassVar[dict[str, str]]
     dimensions: ClassVar[int]
     """Coordinates of the design per cell."""
@@ -220,8 +199,9 @@ _part = cache(_fresh)
 """The same, kept: the library traces and compiles again what each instance computes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sobol(_Sensitivity):
+@explainer("xplique.sobol", "total Sobol indices of the cells of a grid", "Fel et al. 2021")
+@profiles(native="share of the variance under continuous masks, bicubic resize")
+class Sobol(_Sensitivity, dimensions=2, replicated="RS"):
     """Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et al. 2021).
 
     Parameters
@@ -230,15 +210,9 @@ class Sobol(_Sensitivity):
         "jansen", "homma", "janon", "glen" or "saltelli".
     """
 
-    name: ClassVar = "xplique.sobol"
-    summary: ClassVar = "total Sobol indices of the cells of a grid"
-    reference: ClassVar = "Fel et al. 2021"
-    conventions: ClassVar = {"native": "share of the variance under continuous masks, bicubic resize"}
     estimators: ClassVar = {
         kind: f"{kind.capitalize()}Estimator" for kind in ("jansen", "homma", "janon", "glen", "saltelli")
     }
-    dimensions: ClassVar = 2
-    replicated: ClassVar = "RS"
 
     estimator: str = "jansen"
 
@@ -257,8 +231,9 @@ class Sobol(_Sensitivity):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hsic(_Sensitivity):
+@explainer("xplique.hsic", "dependence of the score on the cells of a grid", "Novello et al. 2022")
+@profiles(native="Hilbert-Schmidt criterion, width the median score, bicubic resize")
+class Hsic(_Sensitivity, dimensions=1):
     """Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al. 2022).
 
     The width of the output's kernel is the median score, and not, as usual, the median distance of scores: the map changes if
@@ -271,12 +246,7 @@ class Hsic(_Sensitivity):
         The kernel of the masks: "binary" (then they are rounded to 0 and 1), "rbf" or "sobolev".
     """
 
-    name: ClassVar = "xplique.hsic"
-    summary: ClassVar = "dependence of the score on the cells of a grid"
-    reference: ClassVar = "Novello et al. 2022"
-    conventions: ClassVar = {"native": "Hilbert-Schmidt criterion, width the median score, bicubic resize"}
     estimators: ClassVar = {"binary": "BinaryEstimator", "rbf": "RbfEstimator", "sobolev": "SobolevEstimator"}
-    dimensions: ClassVar = 1
 
     designs: int = 500
     estimator: str = "binary"

@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Needs
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.groups import check_segmentation, constrained_values, groups, lime_samples, shap_coalitions
-from crossxai.explainers.method import Maps, Passes
+from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
@@ -20,7 +19,7 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Surrogate(XpliqueMethod):
+class _Surrogate(XpliqueMethod, needs="scores", fits=True):
     """What Xplique's fits over groups share.
 
     Parameters
@@ -37,8 +36,6 @@ class _Surrogate(XpliqueMethod):
         middle of the declared range (0.5 where none is declared), else 0; canonically 0.
     """
 
-    needs: ClassVar[Needs] = "scores"
-    fits: ClassVar = True
     fewest: ClassVar[int] = 1
 
     samples: int = 2
@@ -135,22 +132,17 @@ class _Surrogate(XpliqueMethod):
         return {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lime(_Surrogate):
+@explainer("xplique.lime", "local linear model over groups of entries", "Ribeiro et al. 2016")
+@profiles(
+    native="euclidean distance of the inputs, width 45, Ridge(2), hidden groups grey",
+    canonical="cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
+)
+class Lime(_Surrogate, family="surrogate"):
     """Weights of a linear model over groups that are shown or hidden (Ribeiro et al. 2016), painted on the groups.
 
     The native kernel is exp(-d² / w²), w in units of the width of the declared range, the canonical one exp(-d² / 2w²); the
     first of the canonical samples shows everything. The extra `r2` (n,) is the weighted fit of the linear model.
     """
-
-    name: ClassVar = "xplique.lime"
-    summary: ClassVar = "local linear model over groups of entries"
-    family: ClassVar = "surrogate"
-    reference: ClassVar = "Ribeiro et al. 2016"
-    conventions: ClassVar = {
-        "native": "euclidean distance of the inputs, width 45, Ridge(2), hidden groups grey",
-        "canonical": "cosine distance of the binary samples, width 0.25, Ridge(1), hidden groups filled with one value",
-    }
 
     samples: int = 150
 
@@ -193,24 +185,18 @@ def _binary_cosine(_image: Any, shown: Any, _copies: Any) -> Any:
     return tf.constant(np.exp(-(distance**2) / (2 * 0.25**2)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class KernelShap(_Surrogate):
+@explainer("xplique.kernel_shap", "Shapley values of groups by regression", "Lundberg & Lee 2017")
+@profiles(
+    native="coalitions drawn from the Shapley kernel, a free intercept",
+    canonical="coalitions drawn from the Shapley kernel, everything and nothing are constraints",
+)
+class KernelShap(_Surrogate, family="Shapley", fewest=2):
     """Shapley values by a regression over coalitions of groups (Lundberg & Lee 2017, theorem 2).
 
     Natively nothing ties the values to the scores of everything and of nothing, so they do not add up. Canonically these two
     are scored too, and the values add up to score(input) - score(fill). Fewer coalitions than groups leave values open: the
     smallest ones that add up are given.
     """
-
-    name: ClassVar = "xplique.kernel_shap"
-    summary: ClassVar = "Shapley values of groups by regression"
-    family: ClassVar = "Shapley"
-    reference: ClassVar = "Lundberg & Lee 2017"
-    conventions: ClassVar = {
-        "native": "coalitions drawn from the Shapley kernel, a free intercept",
-        "canonical": "coalitions drawn from the Shapley kernel, everything and nothing are constraints",
-    }
-    fewest: ClassVar[int] = 2
 
     samples: int = 800
 
