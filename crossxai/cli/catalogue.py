@@ -25,19 +25,6 @@ FRAMEWORKS = {
     "attention": "PyTorch, Keras",
     "nothing": "any",
 }
-EXPLAINER_HEADINGS = (
-    "explainer",
-    "what it is",
-    "family",
-    "needs",
-    "frameworks",
-    "modalities",
-    "outputs",
-    "profiles",
-    "passes",
-    "defaults",
-    "source",
-)
 EXPLAINER_INTRODUCTION = f"""# Every explainer
 
 This page is written by `crossxai list --markdown`; a test fails when it is out of date. [support.md](support.md) shows
@@ -62,16 +49,16 @@ what the tests found for each of them on each kind of model. Explainers that you
 """
 
 
-class _ExplainerSheet:
-    """A model of known sizes that answers nothing: enough to ask an explainer what it would cost."""
+class _Sheet:
+    """A model of known sizes that answers nothing: enough to ask what an explainer or a metric would cost."""
 
     name = "sheet"
 
-    def __init__(self, modality: Modality) -> None:
-        self.modalities = (modality,)
+    def __init__(self, *modalities: Modality) -> None:
+        self.modalities = modalities
 
     def predict(self, inputs: Inputs) -> Array:
-        return np.zeros((len(inputs[0]), 1))
+        return np.zeros((len(inputs[0]), 2))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         raise Unsupported("nothing is computed here")
@@ -89,45 +76,49 @@ class _ExplainerSheet:
         return self.predict(inputs), self.activations(inputs)[layer]
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
-        return np.arange(float(len(activation)))[:, None]  # the score depends on the layer
+        return np.arange(2.0 * len(activation)).reshape(-1, 2)  # the score depends on the layer
+
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        return tuple(f"layer{i}" for i in range(50))
+
+    def randomised(self, inputs: Inputs, depth: int, seed: int) -> _Sheet:
+        return self
 
 
-def _example(kind: type[Method]) -> Question:
-    image = "image" in kind.kinds
-    modality = Modality.image() if image else Modality.table(tuple(f"column{i}" for i in range(10)))
-    shape = (1, SIDE, SIDE, 3) if image else (1, 10)
-    return Question(_ExplainerSheet(modality), (np.zeros(shape, np.float32),), Target.outputs(0, 1, 1))
-
-
-def explainer_rows() -> list[dict[str, str]]:
-    """One dictionary per explainer, heading → cell."""
-    return [_explainer_row(name, kind) for name, kind in discover().items()]
+def _question(*modalities: Modality) -> Question:
+    """A question on images of `SIDE` pixels a side, or tables, or both."""
+    inputs = (
+        np.zeros((1, SIDE, SIDE, 3) if modality.spatial else (1, len(modality.features)), np.float32)
+        for modality in modalities
+    )
+    return Question(_Sheet(*modalities), tuple(inputs), Target.classes([0], 2))
 
 
 def _explainer_row(name: str, kind: type[Method]) -> dict[str, str]:
+    """Heading → cell."""
     together = "jointly" if kind.joint else "one at a time"
-    parameters = [f for f in dataclasses.fields(kind) if f.name != "profile"]
-    cells = (
-        f"`{name}`",
-        kind.summary,
-        kind.family,
-        kind.needs,
-        FRAMEWORKS[kind.needs],
-        f"{', '.join(f'{k}s' for k in kind.kinds)}; {together}",
-        "any",
-        ", ".join(kind.profiles),
-        _passes(kind),
-        ", ".join(f"{f.name}{_default(f)}" for f in parameters),
-        kind.reference,
-    )
-    return dict(zip(EXPLAINER_HEADINGS, cells, strict=True))
+    return {
+        "explainer": f"`{name}`",
+        "what it is": kind.summary,
+        "family": kind.family,
+        "needs": kind.needs,
+        "frameworks": FRAMEWORKS[kind.needs],
+        "modalities": f"{', '.join(f'{k}s' for k in kind.kinds)}; {together}",
+        "outputs": "any",
+        "profiles": ", ".join(kind.profiles),
+        "passes": _passes(kind),
+        "defaults": ", ".join(f"{f.name}{_default(f)}" for f in dataclasses.fields(kind) if f.name != "profile"),
+        "source": kind.reference,
+    }
 
 
 def _passes(kind: type[Method]) -> str:
+    table = Modality.table(tuple(f"column{i}" for i in range(10)))
+    question = _question(Modality.image() if "image" in kind.kinds else table)
     costs = []
     for profile in kind.profiles:
         try:
-            forward, backward = kind(profile=profile).cost(_example(kind))
+            forward, backward = kind(profile=profile).cost(question)
         except InvalidInput:
             costs.append("depends on the image")
         except Unsupported:
@@ -141,10 +132,9 @@ def _passes(kind: type[Method]) -> str:
 
 def explainer_page() -> str:
     """The whole page of all explainers."""
-    return _page(EXPLAINER_INTRODUCTION, explainer_rows())
+    return _page(EXPLAINER_INTRODUCTION, [_explainer_row(*entry) for entry in discover().items()])
 
 
-METRIC_HEADINGS = ("metric", "what it is", "axis", "better", "range", "needs", "cost", "parameters", "source")
 METRIC_INTRODUCTION = f"""# Every metric
 
 This page is written by `crossxai list --metrics --markdown`; a test fails when it is out of date. How to read scores in a
@@ -166,32 +156,10 @@ report: [report.md](report.md). How to add a metric: [plugins.md](plugins.md).
 """
 
 
-class _MetricSheet:
-    """A model of many layers that answers nothing: enough to ask a metric what it would cost."""
-
-    name = "sheet"
-
-    def __init__(self, *modalities: Modality) -> None:
-        self.modalities = modalities
-
-    def predict(self, inputs: Inputs) -> Array:
-        return np.zeros((len(inputs[0]), 2))
-
-    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
-        return tuple(f"layer{i}" for i in range(50))
-
-    def randomised(self, inputs: Inputs, depth: int, seed: int) -> _MetricSheet:
-        return self
-
-
-def metric_rows() -> list[dict[str, str]]:
-    """One dictionary per metric, heading → cell, axis by axis."""
-    return [_metric_row(entry) for entry in metric_entries()]
-
-
 def metric_entries() -> list[evaluation.Entry]:
-    """Every metric, axis by axis."""
-    return sorted(evaluation.discover(), key=lambda e: (_place(e), e.name))
+    """Every metric, axis by axis; last those that name none of ours."""
+    places = {axis: place for place, axis in enumerate(get_args(Axis))}
+    return sorted(evaluation.discover(), key=lambda e: (places.get(getattr(e.metric, "axis", ""), len(places)), e.name))
 
 
 def metric_needs(entry: evaluation.Entry) -> str:
@@ -199,28 +167,21 @@ def metric_needs(entry: evaluation.Entry) -> str:
     return "the explainer" if getattr(entry.metric, "asks", "") == "explainer" else entry.needs
 
 
-def _place(entry: evaluation.Entry) -> int:
-    axes = get_args(Axis)
-    axis = getattr(entry.metric, "axis", "")
-    return axes.index(axis) if axis in axes else len(axes)
-
-
-def _metric_row(entry: evaluation.Entry) -> dict[str, str]:
+def metric_row(entry: evaluation.Entry) -> dict[str, str]:
+    """Heading → cell."""
     low, high = getattr(entry.metric, "range", (None, None))
     any_value = "any" if low is None and high is None else f"{_end(low, '−∞')} to {_end(high, '∞')}"
-    parameters = [f for f in dataclasses.fields(entry.metric) if f.init]
-    cells = (
-        f"`{entry.name}`",
-        entry.purpose,
-        getattr(entry.metric, "axis", "–"),
-        "higher" if entry.higher_is_better else "lower",
-        any_value,
-        metric_needs(entry),
-        _cost(entry),
-        ", ".join(f"{f.name}{_default(f)}" for f in parameters),
-        getattr(entry.metric, "source", "–"),
-    )
-    return dict(zip(METRIC_HEADINGS, cells, strict=True))
+    return {
+        "metric": f"`{entry.name}`",
+        "what it is": entry.purpose,
+        "axis": getattr(entry.metric, "axis", "–"),
+        "better": "higher" if entry.higher_is_better else "lower",
+        "range": any_value,
+        "needs": metric_needs(entry),
+        "cost": _cost(entry),
+        "parameters": ", ".join(f"{f.name}{_default(f)}" for f in dataclasses.fields(entry.metric) if f.init),
+        "source": getattr(entry.metric, "source", "–"),
+    }
 
 
 def _end(value: float | None, infinite: str) -> str:
@@ -228,12 +189,8 @@ def _end(value: float | None, infinite: str) -> str:
 
 
 def _cost(entry: evaluation.Entry) -> str:
-    image, table = np.zeros((1, SIDE, SIDE, 3), np.float32), np.zeros((1, 1), np.float32)
-    question = Question(_MetricSheet(Modality.image()), (image,), Target.classes([0], 2))
-    if getattr(entry.metric, "axis", "") == "cross-modal":
-        question = Question(
-            _MetricSheet(Modality.image(), Modality.table(("age",))), (image, table), Target.classes([0], 2)
-        )
+    table = (Modality.table(("age",)),) if getattr(entry.metric, "axis", "") == "cross-modal" else ()
+    question = _question(Modality.image(), *table)
     needed = {f.name for f in dataclasses.fields(entry.metric) if f.init and f.default is dataclasses.MISSING}
     try:
         metric: Any = evaluation.get(entry.name, **{name: np.ones((SIDE, SIDE)) for name in needed & {"masks"}})
@@ -254,7 +211,7 @@ def _default(field: dataclasses.Field[Any]) -> str:
 
 def metric_page() -> str:
     """The whole page of all metrics."""
-    return _page(METRIC_INTRODUCTION, metric_rows())
+    return _page(METRIC_INTRODUCTION, [metric_row(entry) for entry in metric_entries()])
 
 
 def _page(introduction: str, rows: list[dict[str, str]]) -> str:
