@@ -205,7 +205,7 @@ def evaluate(
     model = recognition.wrap(model)
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
     listed = [attributions] if isinstance(attributions, Attribution) else attributions
-    maps = listed if isinstance(listed, Mapping) else {name: a for name, a in preparing.labelled(listed)}
+    maps = listed if isinstance(listed, Mapping) else preparing.labelled(listed)
     explained = next((a.target for a in maps.values() if a.target is not None), None)
     question, _ = preparing.question_of(model, batch, explained if target is None else target)
     question = replace(question, ids=next(iter(maps.values())).ids)

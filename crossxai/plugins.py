@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
+
+from crossxai.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def load(entry: EntryPoint, problem: Callable[[Any], str]) -> Any:
 
 
 def add(group: str, known: dict[str, Any], problem: Callable[[Any], str], by_entry: bool = False) -> tuple[Broken, ...]:
-    """Add the objects of an entry-point group to `found`, by their `name`, or their entry's; returns those that cannot be used.
+    """Add the objects of an entry-point group to `known`, by their `name`, or their entry's; returns those that cannot be used.
 
     A name that is taken stays with whom it belongs to: first ours, then plug-ins by the alphabet of their packages.
     """
@@ -64,6 +66,19 @@ def lacks(kind: Any, methods: Sequence[str]) -> str:
         return "is no class with a name: name: ClassVar[str] = '…'"
     missing = [method for method in methods if not callable(getattr(kind, method, None))]
     return f"class {kind.__name__} lacks {', '.join(missing)}" if missing else ""
+
+
+def name_and_params(given: Any, example: str) -> tuple[Any, dict[str, Any]]:
+    """The name and parameters of "name", ("name", {…}) or {"name": …, parameter: …}; anything else takes the place of a name."""
+    if isinstance(given, Mapping) and "name" in given:
+        return given["name"], {key: value for key, value in given.items() if key != "name"}
+    if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Mapping):
+        return given[0], dict(given[1])
+    if isinstance(given, Mapping | tuple | list):
+        raise InvalidInput(
+            f'write "{example}", ("{example}", {{"parameter": value}}) or {{"name": "{example}", …}}, got {given!r}'
+        )
+    return given, {}
 
 
 def _package(entry: EntryPoint) -> str:

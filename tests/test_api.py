@@ -238,7 +238,8 @@ def test_evaluation_measures_the_class_that_was_explained() -> None:
     assert found.summary["metric"].dtype == "category"
     assert found.summary["mean"].dtype == float
     assert "<table" in found._repr_html_()
-    alone = xai.evaluate(model, IMAGES, maps[0], metrics=[("deletion", {"steps": 4})])
+    alone = xai.evaluate(model, IMAGES, maps[0], metrics=["insertion", ("deletion", {"steps": 4}), "deletion"])
+    assert list(alone["captum.saliency"]) == ["insertion", "deletion", "deletion 2"]
     np.testing.assert_array_equal(
         alone["captum.saliency"]["deletion"].value, found["captum.saliency"]["deletion"].value
     )

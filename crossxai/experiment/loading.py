@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from crossxai.files.tasks import fingerprint
 from crossxai.model import Array, Model
 from crossxai.outputs import Outputs
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 ORACLE = "controls.oracle"
 TRUTH = "truth"
 
@@ -104,14 +106,14 @@ def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) ->
 
 
 def metric(
-    spec: MetricSpec, experiment: Experiment, samples: Samples | None, mean: Mapping[str, tuple[float, ...]]
-) -> tuple[MetricSpec, Metric]:
+    spec: MetricSpec, seed: int, samples: Samples | None = None, mean: Mapping[str, tuple[float, ...]] = NOTHING
+) -> Metric:
     """A metric, with what only the data know filled in: the dataset's mean colour, the ground-truth mask.
 
     Without samples, names and parameters are checked, with stand-ins for what is not known yet.
     """
     params = dict(spec.params)
-    fields = {f.name: f for e in evaluation.discover() if e.name == spec.name for f in dataclasses.fields(e.metric)}
+    fields = _fields(spec.name)
     if params.get("fill") == "dataset_mean":
         del params["fill"]
         params |= {} if samples is None else _fills(spec, mean, all_modalities="fills" in fields)
@@ -122,13 +124,19 @@ def metric(
         if samples is None:
             params |= {"masks": np.ones((1, 1)), "ids": ()}
         else:
-            params |= {
-                "masks": _mask(f"metric {spec.shown}", samples, name, labels, params.get("modality")),
-                "ids": samples.ids,
-            }
-    if "seed" in fields:
-        params.setdefault("seed", experiment.seed)
-    return spec, evaluation.get(spec.name, **params)
+            mask = _mask(f"metric {spec.shown}", samples, name, labels, params.get("modality"))
+            params |= {"masks": mask, "ids": samples.ids}
+    return seeded_metric(spec.name, params, seed)
+
+
+def seeded_metric(name: str, params: dict[str, Any], seed: int) -> Metric:
+    """A metric by name; the seed is its own where it draws and its parameters name none."""
+    return evaluation.get(name, **({"seed": seed} if "seed" in _fields(name) else {}) | params)
+
+
+def _fields(metric: str) -> dict[str, dataclasses.Field[Any]]:
+    """The parameters of a metric by name."""
+    return {f.name: f for e in evaluation.discover() if e.name == metric for f in dataclasses.fields(e.metric)}
 
 
 def _fills(spec: MetricSpec, mean: Mapping[str, tuple[float, ...]], all_modalities: bool) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from crossxai import evaluation, explainers
+from crossxai import explainers, plugins
 from crossxai.adapters import recognition
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
@@ -17,7 +17,7 @@ from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
-from crossxai.experiment.loading import declared
+from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
@@ -71,33 +71,28 @@ def measured_of(question: Question) -> tuple[Question, str]:
         return question, "measures what is explained"
     known = kind(question.model, question.inputs)
     link = probability_link(known, target.out[-1], question.model.name)
-    return dataclasses.replace(question, target=dataclasses.replace(target, link=link)), (
+    return replace(question, target=replace(target, link=link)), (
         f"measures the probability of the class that is explained (outputs are {known.kind}: {known.how})"
     )
 
 
 def as_metric(given: Any, seed: int) -> Metric:
     """A metric of a name, a name with parameters, or one as it is."""
-    if not isinstance(given, str | tuple | Mapping):
-        if callable(given) and isinstance(getattr(given, "name", None), str):
-            metric: Metric = given
-            return metric
-        raise InvalidInput(f"a metric is a name, (name, parameters) or a metric; got {type(given).__name__}")
-    name, params = _named(given, "metric")
-    fields = {f.name for e in evaluation.discover() if e.name == name for f in dataclasses.fields(e.metric)}
-    if "seed" in fields:
-        params.setdefault("seed", seed)
-    return evaluation.get(name, **params)
+    name, params = plugins.name_and_params(given, "deletion")
+    if isinstance(name, str):
+        return seeded_metric(name, params, seed)
+    if callable(given) and isinstance(getattr(given, "name", None), str):
+        metric: Metric = given
+        return metric
+    raise InvalidInput(f"a metric is a name, (name, parameters) or a metric; got {type(given).__name__}")
 
 
 def measure(
     question: Question, maps: Mapping[str, Attribution], metrics: Sequence[Any], seed: int
 ) -> tuple[dict[str, dict[str, Scores]], str]:
     """Scores by explainer and metric, in one stream where metrics allow it, and in words what is measured."""
-    chosen: dict[str, Metric] = {}
-    for given in metrics:
-        metric = as_metric(given, seed)
-        chosen[metric.name if metric.name not in chosen else f"{metric.name} {len(chosen) + 1}"] = metric
+    listed = [as_metric(given, seed) for given in metrics]
+    chosen = dict(zip(_labels([metric.name for metric in listed]), listed, strict=True))
     measured, words = measured_of(question)
     together, alone = split_by_question(chosen)
     rows = curves.evaluate(measured, [*maps.values()], [*together.values()])
@@ -186,58 +181,43 @@ def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]],
     if isinstance(entries, str) or not entries:
         raise InvalidInput(f'explainers is a list, such as ["captum.saliency", "gradcam.gradcam"]; got {entries!r}')
     specs: list[dict[str, Any]] = []
-    objects: dict[str, Explainer] = {}
-    labels: list[str] = []
-    for given in entries:
+    objects: dict[int, Explainer] = {}
+    for place, given in enumerate(entries):
         explainer = explainers.as_explainer(given)
-        if by_name := isinstance(given, str | Mapping) or (
-            isinstance(given, tuple | list) and isinstance(given[0], str)
-        ):
-            name, params = _named(given, "explainer")
-        else:
+        name, params = plugins.name_and_params(given, "captum.saliency")
+        if not isinstance(name, str):
             name, params = explainer.name, plain(getattr(explainer, "parameters", dict)())
+            objects[place] = explainer
         params.pop("profile", None)
-        shown = re.sub(r"[^\w .@+-]+", " ", name if explainer.profile == "native" else f"{name}@{explainer.profile}")
-        before = labels.count(shown.casefold())
-        label = f"{shown} {before + 1}" if before else shown
-        labels.append(shown.casefold())
-        if not by_name:
-            objects[label] = explainer
-        specs.append({"name": name, "profile": explainer.profile, "params": params, "label": label})
-    return specs, objects
+        specs.append({"name": name, "profile": explainer.profile, "params": params})
+    shown = [s["name"] if s["profile"] == "native" else f"{s['name']}@{s['profile']}" for s in specs]
+    labels = _labels([re.sub(r"[^\w .@+-]+", " ", name) for name in shown])
+    specs = [{**spec, "label": label} for spec, label in zip(specs, labels, strict=True)]
+    return specs, {labels[place]: explainer for place, explainer in objects.items()}
 
 
-def _specified_metrics(metrics: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
+def _specified_metrics(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
     """Entries of an experiment, and the metrics that are objects, by label."""
-    if isinstance(metrics, str) or not metrics:
-        raise InvalidInput(f'metrics is a list, such as ["deletion", "insertion"]; got {metrics!r}')
-    specs: list[dict[str, Any]] = []
-    objects: dict[str, Metric] = {}
-    for given in metrics:
-        if isinstance(given, str | tuple | Mapping):
-            name, params = _named(given, "metric")
-        else:
-            metric = as_metric(given, 0)
-            name, params = metric.name, {}
-        count = sum(spec["name"] == name for spec in specs)
-        label = name if not count else f"{name} {count + 1}"
-        if not isinstance(given, str | tuple | Mapping):
-            objects[label] = metric
-        specs.append({"name": name, "params": params, "label": "" if label == name else label})
-    return specs, objects
+    if isinstance(entries, str) or not entries:
+        raise InvalidInput(f'metrics is a list, such as ["deletion", "insertion"]; got {entries!r}')
+    named = [plugins.name_and_params(given, "deletion") for given in entries]
+    objects = {
+        place: as_metric(entries[place], 0) for place, (name, _) in enumerate(named) if not isinstance(name, str)
+    }
+    names = [objects[place].name if place in objects else name for place, (name, _) in enumerate(named)]
+    labels = _labels(names)
+    specs = [
+        {"name": name, "params": params, "label": "" if label == name else label}
+        for name, (_, params), label in zip(names, named, labels, strict=True)
+    ]
+    return specs, {labels[place]: metric for place, metric in objects.items()}
 
 
-def _named(given: Any, kind_of_entry: str) -> tuple[str, dict[str, Any]]:
-    """(name, parameters) of a name, of (name, parameters), or of a mapping with a name."""
-    if isinstance(given, str):
-        return given, {}
-    if isinstance(given, Mapping) and isinstance(given.get("name"), str):
-        return given["name"], {key: value for key, value in given.items() if key != "name"}
-    if isinstance(given, tuple | list) and len(given) == 2 and isinstance(given[1], Mapping):
-        return str(given[0]), dict(given[1])
-    raise InvalidInput(
-        f'{kind_of_entry}: write a name, or (name, parameters) such as ("name", {{"steps": 20}}); got {given!r}'
-    )
+def _labels(names: Sequence[str]) -> list[str]:
+    """Names, numbered from the second on where one comes again, also in other capitals, which some file systems do not tell."""
+    folded = [name.casefold() for name in names]
+    before = [folded[:place].count(name) for place, name in enumerate(folded)]
+    return [f"{name} {count + 1}" if count else name for name, count in zip(names, before, strict=True)]
 
 
 def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
@@ -250,9 +230,9 @@ def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
     return dict(zip(_numbered([model.name for model in adapters]), adapters, strict=True))
 
 
-def labelled(maps: Sequence[Attribution]) -> list[tuple[str, Attribution]]:
-    """Maps with their explainers' names, numbered where one comes twice."""
-    return list(zip(_numbered([a.explainer for a in maps]), maps, strict=True))
+def labelled(maps: Sequence[Attribution]) -> dict[str, Attribution]:
+    """Maps by their explainers' names, numbered where one comes twice."""
+    return dict(zip(_numbered([a.explainer for a in maps]), maps, strict=True))
 
 
 def _numbered(names: list[str]) -> list[str]:

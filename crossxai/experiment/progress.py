@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,8 +42,8 @@ EVERY = 30.0
 class Progress:
     """Counts the passes of one stage after the other, such as explaining on one model, and says how much time each has left.
 
-    Time left is the stage's own pace so far, over the passes that are still to come. What a step does before it calls the model
-    for the first time, such as loading a library, is not part of the pace.
+    Time left is the stage's own pace, over the passes that are still to come. What comes before the first answer of a model (a
+    library is loaded, the model's assumptions are measured) is not part of the pace; nor is that answer.
     """
 
     def __init__(
@@ -57,10 +58,7 @@ class Progress:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         rest = (TextColumn(unit), TextColumn("{task.fields[left]}"))
         self._bars = Bars(*columns, *rest, console=console, disable=silent or not console.is_terminal)
-        self._name = ""
-        self._total = self._done = self._skipped = 0.0
-        self._start = self._last_line = clock()
-        self._task = self._bars.add_task("", total=0, visible=False, left="")
+        self.stage("", 0)
 
     def __enter__(self) -> Progress:
         self._bars.start()
@@ -74,8 +72,9 @@ class Progress:
     def stage(self, title: str, total: int) -> None:
         """Begin a stage of so many passes."""
         self._name = title
-        self._total, self._done, self._skipped = float(total), 0.0, 0.0
-        self._start = self._last_line = self._clock()
+        self._total, self._done = float(total), 0.0
+        self._start = self._before = math.nan  # when the pace began, and passes that were done then; none yet
+        self._last_line = self._clock()
         self._task = self._bars.add_task(title, total=total, left="", visible=total > 0)
 
     @contextmanager
@@ -110,8 +109,9 @@ class Progress:
 
     def skip(self, passes: int) -> None:
         """So many were done before, by a run that was stopped: they are no pace."""
-        self._skipped += passes
-        self._advance(passes, silent=True)
+        self._done += passes
+        self._before += passes
+        self._bars.update(self._task, completed=round(self._done), left=self._left())
 
     def finish(self, name: str) -> None:
         """The stage is done, with fewer passes than announced perhaps."""
@@ -131,12 +131,14 @@ class Progress:
         return round(self._done)
 
     def seconds_left(self) -> float:
-        """What this stage still takes at its pace so far; NaN before anything is done."""
-        own = self._done - self._skipped
-        return (self._clock() - self._start) / own * (self._total - self._done) if own > 0 else float("nan")
+        """What this stage still takes at its pace so far; NaN before the second answer."""
+        own = self._done - self._before
+        return (self._clock() - self._start) / own * (self._total - self._done) if own > 0 else math.nan
 
     def _advance(self, passes: float, silent: bool = False) -> None:
         self._done += passes
+        if passes and math.isnan(self._start):
+            self._start, self._before = self._clock(), self._done
         self._bars.update(self._task, completed=round(self._done), left=self._left())
         if not silent and self._clock() - self._last_line >= self._every:
             self._line()

@@ -76,7 +76,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
             loading.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
         if metric.shown not in given_metrics:
-            loading.metric(metric, experiment, None, {})
+            loading.metric(metric, experiment.seed)
     writable_folder(out)
     if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
         raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
@@ -101,9 +101,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
             _, failed[model.name] = failures.row(error, model.name)
     metrics = {
         name: [
-            (m, given_metrics[m.shown])
-            if m.shown in given_metrics
-            else loading.metric(m, experiment, samples, loaded.mean)
+            (m, given_metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
             for m in experiment.metrics
         ]
         for name, loaded in loaded_models.items()

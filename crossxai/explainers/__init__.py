@@ -113,17 +113,9 @@ def as_explainer(given: Any, name: str | None = None, **params: Any) -> Explaine
     modalities), and `labels` (n,); `model` is the torch module (channels first) or Keras model from raw inputs to outputs. They
     return maps (n, y, x), (n, y, x, channels) or (n, features), one per modality.
     """
-    if isinstance(given, Mapping):
-        if "name" not in given:
-            raise InvalidInput(
-                f'a mapping names its explainer: write {{"name": "captum.saliency", …}}, got {dict(given)!r}'
-            )
-        rest = {key: value for key, value in given.items() if key != "name"}
-        return as_explainer(given["name"], name, **rest, **params)
-    if isinstance(given, tuple | list):
-        if len(given) != 2 or not isinstance(given[1], Mapping):
-            raise InvalidInput(f'write ("captum.saliency", {{"parameter": value}}), got {given!r}')
-        return as_explainer(given[0], name, **given[1], **params)
+    if isinstance(given, Mapping | tuple | list):
+        named, own = plugins.name_and_params(given, "captum.saliency")
+        return as_explainer(named, name, **own, **params)
     ours = isinstance(given, str) or (inspect.isclass(given) and issubclass(given, Method))
     finished = (
         not ours and not inspect.isclass(given) and all(hasattr(given, part) for part in ("name", "needs", "profile"))
