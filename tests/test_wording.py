@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from fused_run import run
@@ -140,7 +140,9 @@ def test_findings_of_several_modalities_are_sentences(tmp_path: Path, share: flo
     structure = {"table": "uninformative"} if share < 0.1 else {}
     made = run(tmp_path, share={"fused": share, "variant": 0.03}, second=True, without="table", structure=structure)
     found = find(made, analysis.table(made), comparison.compare(made))
-    assert {"steady", "uninformative_modality", "completeness"} <= {f.key for f in found}
+    keys = {f.key for f in found}
+    assert {"steady", "uninformative_modality", "completeness"} <= keys
+    assert "frameworks_agree" not in keys  # both models are of torch
     for finding in found:
         check(finding)
 
@@ -149,13 +151,7 @@ def test_findings_of_several_modalities_are_sentences(tmp_path: Path, share: flo
 class Own(Fact):
     """A fact of a test."""
 
-    key: ClassVar[str] = "own"
     value: Any
-
-    @property
-    def weight(self) -> float:
-        """Any."""
-        return 1.5
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 0.5, ["a"], True])
@@ -167,7 +163,8 @@ def test_what_no_filter_made_into_words_is_refused(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_template_is_read_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "# Own\n{{ f.value }} has{{ f.models | on }}\n  two lines.\n\n- A detail,\n  more.\n- {{ 3 | count('sample') }}.\n"
+    text = "# Own\n{% set weight = 1.5 %}\n"
+    text += "{{ f.value }} has{{ f.models | on }}\n  two lines.\n\n- A detail,\n  more.\n- {{ 3 | count('sample') }}.\n"
     environment = words._findings().overlay(loader=DictLoader({"own.md.j2": text}))
     monkeypatch.setattr(words, "_findings", lambda: environment)
     fact = Own(models=("a", "b"), value="`x`\nwith a line")

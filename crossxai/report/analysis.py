@@ -77,11 +77,6 @@ class Ends:
     end: float
     extreme: float
 
-    @property
-    def passes_both(self) -> bool:
-        """Whether a mean curve goes far beyond both ends."""
-        return math.isfinite(self.extreme)
-
 
 @dataclass(frozen=True)
 class Scale:

@@ -145,7 +145,6 @@ class Ranking:
 class Certainty(Fact):
     """How sure the rankings by one metric are, by model."""
 
-    key: ClassVar[str] = "certainty"
     firm: ClassVar[float] = FIRM
     fewest: ClassVar[int] = FEWEST
     many: ClassVar[int] = MANY

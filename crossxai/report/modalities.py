@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +50,6 @@ class WhichModality(Fact):
     without it, and leader the one that clearly comes first. leading: explainer → convention → the one that comes first, or "".
     """
 
-    key: ClassVar[str] = "which_modality"
     units: tuple[tuple[int, str, str], ...]
     baseline: Any
     baselines: Mapping[str, Any]
@@ -58,11 +57,6 @@ class WhichModality(Fact):
     ablation: Mapping[str, Summary]
     leader: str
     leading: Mapping[str, Mapping[str, str]]
-
-    @property
-    def equal(self) -> bool:
-        """Whether all modalities have equally many units."""
-        return len({n for n, _, _ in self.units}) == 1
 
     @property
     def other(self) -> dict[str, Mapping[str, str]]:

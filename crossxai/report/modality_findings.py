@@ -11,7 +11,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities
 from crossxai.report.modalities import Table
 from crossxai.report.run import RunRecord
-from crossxai.report.words import Fact, Tone
+from crossxai.report.words import Fact
 
 TOLERANCE = 0.05  # of the attribution, for a modality that tells nothing
 HARDLY = 0.1  # of the total drop
@@ -48,23 +48,7 @@ class Leading:
 class LeadingModality(Fact):
     """Whether explainers put the same modality first as ablation of the model, by model."""
 
-    key: ClassVar[str] = "leading_modality"
     leading: Mapping[str, Leading]
-
-    @property
-    def agree(self) -> bool:
-        """Whether no explainer puts another modality first."""
-        return not any(x.other for x in self.leading.values())
-
-    @property
-    def weight(self) -> float:
-        """Higher where explainers disagree."""
-        return 60 if self.agree else 72
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where explainers disagree."""
-        return "good" if self.agree else "warning"
 
 
 @dataclass(frozen=True)
@@ -76,48 +60,13 @@ class Silent:
     why: str
     answers: tuple[Answer, ...]
 
-    def within(self, limit: Limit) -> list[Answer]:
-        """The answers of which the interval says this."""
-        return [a for a in self.answers if a.limit == limit]
-
 
 @dataclass(frozen=True)
-class Uninformative(Fact):
+class UninformativeModality(Fact):
     """The shares that modalities get which tell nothing."""
 
-    key: ClassVar[str] = "uninformative_modality"
     tolerance: ClassVar[float] = TOLERANCE
     silent: tuple[Silent, ...]
-
-    @property
-    def modalities(self) -> list[str]:
-        """Every such modality once."""
-        return list(dict.fromkeys(s.modality for s in self.silent))
-
-    @property
-    def more(self) -> list[Answer]:
-        """The answers that are shown to give more than the tolerance."""
-        return [a for s in self.silent for a in s.within("more")]
-
-    @property
-    def only_by_mean(self) -> bool:
-        """Whether all of them are by the mean."""
-        return all(a.of == "mean" for a in self.more)
-
-    @property
-    def most(self) -> float:
-        """The largest mean share of all."""
-        return max(a.share.mean for s in self.silent for a in s.answers)
-
-    @property
-    def weight(self) -> float:
-        """High where an answer gives more than the tolerance."""
-        return 86 if self.more else 70
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where an answer gives more than the tolerance."""
-        return "warning" if self.more else "good"
 
 
 @dataclass(frozen=True)
@@ -141,12 +90,9 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class HardlyUsed(Fact):
+class HardlyUsedModality(Fact):
     """A modality whose ablation changes the score little, by model; variants: models that have to use it."""
 
-    key: ClassVar[str] = "hardly_used_modality"
-    mood: ClassVar[Tone] = "warning"
-    rank: ClassVar[float] = 87
     limit: ClassVar[float] = HARDLY
     modality: str
     shares: Mapping[str, Summary]
@@ -190,7 +136,7 @@ def _uninformative(run: RunRecord, tables: Sequence[Table]) -> list[Fact]:
             )
             if answers:
                 silent_modalities.append(Silent(table.model, name, why, answers))
-    return [Uninformative(models=run.models, silent=tuple(silent_modalities))] if silent_modalities else []
+    return [UninformativeModality(models=run.models, silent=tuple(silent_modalities))] if silent_modalities else []
 
 
 def _silent(run: RunRecord, table: Table) -> dict[str, str]:
@@ -226,7 +172,7 @@ def _hardly(run: RunRecord, rows: Sequence[analysis.Row], tables: Sequence[Table
         hardly = {model: share for model, share in shares.items() if share.mean < HARDLY}
         if hardly:
             variants = tuple(_variants(run, rows, next(iter(hardly)), tables, name))
-            collected.append(HardlyUsed(models=run.models, modality=name, shares=hardly, variants=variants))
+            collected.append(HardlyUsedModality(models=run.models, modality=name, shares=hardly, variants=variants))
     return collected
 
 

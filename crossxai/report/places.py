@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +130,6 @@ class Ninth:
 class LeadingNinths(Fact):
     """Where a model's explainers look most, by group of samples, the tile of most explainers first."""
 
-    key: ClassVar[str] = "leading_ninths"
     groups: Mapping[str, Sequence[Ninth]]
 
 

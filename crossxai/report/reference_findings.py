@@ -11,7 +11,7 @@ from crossxai.report import analysis, words
 from crossxai.report.analysis import Row, Verdict, scored
 from crossxai.report.run import ORACLE, RunRecord
 from crossxai.report.score_findings import Mean, means_of
-from crossxai.report.words import Fact, Tone
+from crossxai.report.words import Fact
 
 FOUND = 0.8
 """The share of samples whose most relevant unit is in the signal from which an explainer counts as finding it."""
@@ -49,25 +49,9 @@ class AgainstControl:
 class SimpleControls(Fact):
     """Explainers against maps that ignore the model and are no noise either. able: whether n samples can show any difference."""
 
-    key: ClassVar[str] = "simple_controls"
     n: int
     able: bool
     comparisons: tuple[AgainstControl, ...]
-
-    @property
-    def weight(self) -> float:
-        """Just below the comparisons with random where a control is better than most."""
-        return 88.5 if self.strongest else 80
-
-    @property
-    def tone(self) -> Tone:
-        """Plain where at least half of the explainers beat every control."""
-        return "warning" if self.strongest or self.few or not self.able else "plain"
-
-    @property
-    def controls(self) -> list[str]:
-        """Every control once."""
-        return list(dict.fromkeys(c.control for c in self.comparisons))
 
     @property
     def few(self) -> bool:
@@ -96,19 +80,8 @@ class TruthScore:
 class KnownTruth(Fact):
     """Whether metrics can tell the known truth from noise, by metric and model."""
 
-    key: ClassVar[str] = "known_truth"
     control: str
     scores: Mapping[str, Mapping[str, TruthScore]]
-
-    @property
-    def weight(self) -> float:
-        """Higher where a metric cannot."""
-        return 79 if self.blind else 76
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where a metric cannot."""
-        return "warning" if self.blind else "good"
 
     @property
     def blind(self) -> dict[str, list[str]]:
@@ -149,8 +122,6 @@ class InRegion(Fact):
     """Whether positive relevance goes to a region more than its size explains. shares: by model, the highest first. pointing: the
     share is that of samples whose most relevant unit is in the region."""
 
-    key: ClassVar[str] = "in_region"
-    rank: ClassVar[float] = 55
     metric: str
     region: str
     pointing: bool
@@ -163,33 +134,17 @@ class InRegion(Fact):
         """Model → the explainer with the highest share."""
         return {m: shares[0] for m, shares in self.shares.items()}
 
-    def labels(self, verdict: Verdict) -> dict[str, list[str]]:
-        """Model → the explainers with this verdict against the area."""
-        return {m: [x.label for x in shares if x.verdict == verdict] for m, shares in self.shares.items()}
-
 
 @dataclass(frozen=True)
 class Planted(Fact):
     """Who finds a planted signal: means of a pointing game by model. blind: controls that never look at the model and find it."""
 
-    key: ClassVar[str] = "planted"
-    rank: ClassVar[float] = 92
     mark: ClassVar[float] = FOUND
     metric: str
     region: str
     area: float
     means: Mapping[str, tuple[Mean, ...]]
     blind: Mapping[str, tuple[str, ...]]
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where nobody finds it."""
-        return "good" if any(self.finders.values()) else "warning"
-
-    @property
-    def finders(self) -> dict[str, list[str]]:
-        """Model → explainers that find it."""
-        return {m: [x.label for x in means if x.mean >= FOUND] for m, means in self.means.items()}
 
     @property
     def best(self) -> dict[str, Mean]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -13,7 +13,7 @@ from crossxai.files import Explanation
 from crossxai.report import analysis, certainty
 from crossxai.report.analysis import ALPHA, Row
 from crossxai.report.run import CONTROLS, RANDOM, RunRecord, is_control, ok
-from crossxai.report.words import Fact, Tone
+from crossxai.report.words import Fact
 
 UNREACHED = "unreached."
 """Extras of this name and a modality: of which samples the score does not depend on it, as measured."""
@@ -21,36 +21,21 @@ ZERO = "zero_gradient"
 
 
 @dataclass(frozen=True)
-class _Warning(Fact):
-    """A fact that calls for caution."""
-
-    mood: ClassVar[Tone] = "warning"
-
-
-@dataclass(frozen=True)
-class Stopped(_Warning):
+class Stopped(Fact):
     """A run that was stopped before its end: how far it came, and by model what it lacks."""
 
-    key: ClassVar[str] = "stopped"
-    rank: ClassVar[float] = 101
     done: str
     lacking: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class NoMaps(_Warning):
+class NoMaps(Fact):
     """A run without any map."""
-
-    key: ClassVar[str] = "no_maps"
-    rank: ClassVar[float] = 100
 
 
 @dataclass(frozen=True)
-class Unchecked(_Warning):
+class Unchecked(Fact):
     """A run whose models were not checked, as its experiment asked."""
-
-    key: ClassVar[str] = "unchecked"
-    rank: ClassVar[float] = 99
 
 
 @dataclass(frozen=True)
@@ -64,34 +49,28 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Failed(_Warning):
+class Failed(Fact):
     """What raised, or a model that breaks an assumption: a mistake somewhere, not a property of a method. lost: models that
     failed as a whole, and why; count: explanations and scores that failed."""
 
-    key: ClassVar[str] = "failed"
-    rank: ClassVar[float] = 96
     lost: Mapping[str, str]
     count: int
     reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
-class Unsupported(_Warning):
+class Unsupported(Fact):
     """Explainers that do not support a model, and metrics that do not support a map. count: explainers; metrics: metrics."""
 
-    key: ClassVar[str] = "unsupported"
-    rank: ClassVar[float] = 25
     explainers: int
     metrics: int
     reasons: tuple[Reason, ...]
 
 
 @dataclass(frozen=True)
-class NoValue(_Warning):
+class NoValue(Fact):
     """Metrics without a value of any sample, such as one over masks of a class that the data lack."""
 
-    key: ClassVar[str] = "no_value"
-    rank: ClassVar[float] = 60
     metrics: tuple[str, ...]
 
 
@@ -113,8 +92,6 @@ class Note:
 class Notes(Fact):
     """What explainers say of their own maps."""
 
-    key: ClassVar[str] = "notes"
-    rank: ClassVar[float] = 22
     notes: tuple[Note, ...]
 
 
@@ -130,8 +107,6 @@ class Verdict(Fact):
     at the model and is better than most explainers by every metric on every model.
     """
 
-    key: ClassVar[str] = "verdict"
-    rank: ClassVar[float] = 1000
     n: int
     maps: int
     stopped: bool
@@ -146,11 +121,6 @@ class Verdict(Fact):
     level: tuple[str, ...]
     needed: int
     control: str
-
-    @property
-    def tone(self) -> Tone:
-        """A run that shows what its user wanted is good news only if nothing failed."""
-        return "good" if self.beat and not (self.failed or self.stopped or self.control) else "warning"
 
 
 def verdict(run: RunRecord, rows: Sequence[Row]) -> Verdict:

@@ -15,7 +15,7 @@ from crossxai.report import analysis
 from crossxai.report.analysis import Ends, Row, Scale, Verdict, alike_ends, changed, off_scale, scored, units
 from crossxai.report.run import CURVES, RANDOM, RunRecord
 from crossxai.report.scorecard import STEADY
-from crossxai.report.words import Fact, Tone
+from crossxai.report.words import Fact
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,6 @@ class BeatsRandom(Fact):
     ranked, and changed, what happens to it.
     """
 
-    key: ClassVar[str] = "beats_random"
     alpha: ClassVar[float] = analysis.ALPHA
     metric: str
     place: int
@@ -56,57 +55,32 @@ class BeatsRandom(Fact):
     off_scale: Mapping[str, Scale]
 
     @property
-    def weight(self) -> float:
-        """Deletion first, then insertion."""
-        return 90 - self.place / 2
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where no explainer is better."""
-        return "good" if self.any_better else "warning"
-
-    @property
-    def any_better(self) -> bool:
-        """Whether any explainer is better than random on any model."""
-        return any(self.labels("better").values())
-
-    @property
-    def too_few(self) -> bool:
-        """Whether no comparison can be significant, for want of samples."""
-        return math.isfinite(self.smallest_p)
-
-    @property
     def strongest(self) -> dict[str, Versus]:
         """Model → the explainer that is better than random by most."""
         return {
             m: better[0] for m, x in self.comparisons.items() if (better := [v for v in x if v.verdict == "better"])
         }
 
-    def labels(self, verdict: Verdict) -> dict[str, list[str]]:
-        """Model → the explainers with this verdict."""
-        return {m: [v.label for v in versus if v.verdict == verdict] for m, versus in self.comparisons.items()}
-
-    def differences(self, label: str, verdict: Verdict) -> list[float]:
-        """An explainer's differences on the models where it has this verdict."""
-        return [v.difference for v in self._of([label], verdict)]
-
-    def largest_p(self, labels: Sequence[str], verdict: Verdict) -> float:
-        """The largest corrected p of these explainers where they have this verdict."""
-        return max(v.p for v in self._of(labels, verdict))
-
-    def _of(self, labels: Sequence[str], verdict: Verdict) -> list[Versus]:
+    def of(self, labels: Sequence[str], verdict: Verdict) -> list[Versus]:
+        """The comparisons of these explainers that have this verdict, on any model."""
         every = [v for versus in self.comparisons.values() for v in versus]
         return [v for v in every if v.label in labels and v.verdict == verdict]
 
 
 @dataclass(frozen=True)
-class Leader:
-    """The explainer with the best mean of a metric on a model, and those that are not told apart from it."""
+class Mean:
+    """An explainer's mean and its interval."""
 
     label: str
     mean: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Leader(Mean):
+    """The explainer with the best mean of a metric on a model, and those that are not told apart from it."""
+
     level: tuple[str, ...]
 
 
@@ -122,51 +96,17 @@ class Order:
 class BestExplainers(Fact):
     """The best explainer by metric and model. orders: by pair of metrics and model."""
 
-    key: ClassVar[str] = "best_explainers"
-    rank: ClassVar[float] = 75
     leaders: Mapping[str, Mapping[str, Leader]]
     orders: tuple[tuple[str, str, Mapping[str, Order]], ...]
-
-    @property
-    def unclear(self) -> list[str]:
-        """Metrics by which others are not told apart from the best, on some model."""
-        return [metric for metric, leaders in self.leaders.items() if any(x.level for x in leaders.values())]
-
-
-@dataclass(frozen=True)
-class Mean:
-    """An explainer's mean and its interval."""
-
-    label: str
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
 class Steady(Fact):
     """Whose maps stay alike under noise: means of a correlation by model, and the mark that an interval must reach."""
 
-    key: ClassVar[str] = "steady"
-    rank: ClassVar[float] = 52
     mark: ClassVar[float] = STEADY
     metric: str
     means: Mapping[str, tuple[Mean, ...]]
-
-    @property
-    def tone(self) -> Tone:
-        """A warning where a whole interval is below the mark."""
-        return "warning" if any(self.below.values()) else "plain"
-
-    @property
-    def reaching(self) -> dict[str, list[str]]:
-        """Model → explainers whose whole interval reaches the mark."""
-        return {m: [x.label for x in means if x.low >= STEADY] for m, means in self.means.items()}
-
-    @property
-    def below(self) -> dict[str, list[str]]:
-        """Model → explainers whose whole interval is below the mark."""
-        return {m: [x.label for x in means if x.high < STEADY] for m, means in self.means.items()}
 
 
 def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:

@@ -16,7 +16,7 @@ from crossxai.report import places
 from crossxai.report.comparison import method
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
 from crossxai.report.run import ORACLE, RANDOM, RunRecord, is_control, ok
-from crossxai.report.words import Fact, Tone
+from crossxai.report.words import Fact
 
 Rows = npt.NDArray[np.int64]
 
@@ -106,16 +106,6 @@ class Deleted:
     after: float
     inside: bool
 
-    @property
-    def falls(self) -> bool:
-        """Whether the score falls."""
-        return self.before - self.after > MOVES
-
-    @property
-    def moves(self) -> bool:
-        """Whether the score changes at all."""
-        return abs(self.before - self.after) >= MOVES
-
 
 @dataclass(frozen=True)
 class Steepest:
@@ -139,9 +129,7 @@ class Shortcut(Fact):
     explainers on the other models, and for the other groups. deleted, steepest: what the model's score says.
     """
 
-    key: ClassVar[str] = "shortcut"
-    mood: ClassVar[Tone] = "warning"
-    rank: ClassVar[float] = 96
+    moves: ClassVar[float] = MOVES
     model: str
     group: str
     modality: str

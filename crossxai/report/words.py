@@ -2,8 +2,9 @@
 its key writes its sentences.
 
 A template of the folder `templates/findings` is Markdown: `# topic`, the headline, then a line `- …` for every detail, the most
-important first. It sees the fact as `f`. It prints strings and whole numbers; other numbers go through a filter, so that neither
-`None` nor `nan` reaches a reader. Names of explainers and of parameters stand between backticks.
+important first. It sees the fact as `f`, and sets the `weight` that findings are sorted by, and a `tone` that is not "plain". It
+prints strings and whole numbers; other numbers go through a filter, so that neither `None` nor `nan` reaches a reader. Names of
+explainers and of parameters stand between backticks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, pass_context
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, pass_context, pass_environment
 from jinja2.runtime import Context
 
 from crossxai.evaluation.statistics import Summary
@@ -250,56 +251,40 @@ def together(context: Context, items: Mapping[str, Any], macro: Macro) -> Iterat
         yield where(models, context["f"].models), items[models[0]]
 
 
+@pass_environment
+def labelled(
+    environment: Environment, items: Mapping[str, Sequence[Any]], attribute: str, test: str, value: Any
+) -> dict[str, list[str]]:
+    """Model → the labels of those whose attribute passes a test: `labelled("low", "ge", 0.95)`."""
+    passes: Any = environment.tests[test]
+    return {model: [x.label for x in one if passes(getattr(x, attribute), value)] for model, one in items.items()}
+
+
 def environment(folder: str, **options: Any) -> Environment:
     """The templates of a folder with the filters that write numbers and names."""
     loader = PackageLoader("crossxai.report", folder)
     templates = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
-    written = (
-        signed,
-        brief,
-        interval,
-        percent,
-        small,
-        seconds,
-        count,
-        listing,
-        library,
-        metric,
-        capital,
-        framework,
-        kind,
-        value,
-    )
-    templates.filters |= {"num": number, "p": p_value} | {f.__name__: f for f in written}
+    numbers = (signed, brief, interval, percent, small, seconds, count, value)
+    texts = (listing, shortened, library, metric, capital, framework, kind)
+    templates.filters |= {"num": number, "p": p_value} | {f.__name__: f for f in (*numbers, *texts)}
+    templates.tests["finite"] = math.isfinite
     return templates
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing the numbers say. models: all models of the run. Subclasses add their numbers and set `key`.
-
-    rank, mood: weight and tone of those whose numbers do not change them.
-    """
+    """One thing the numbers say. models: all models of the run. Subclasses add their numbers; key: their name in snake case."""
 
     key: ClassVar[str]
-    rank: ClassVar[float] = 0
-    mood: ClassVar[Tone] = "plain"
     models: tuple[str, ...]
 
-    @property
-    def weight(self) -> float:
-        """Findings are sorted by it, the largest first."""
-        return self.rank
-
-    @property
-    def tone(self) -> Tone:
-        """Whether it is good news, a warning, or neither."""
-        return self.mood
+    def __init_subclass__(cls) -> None:
+        cls.key = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A fact in words. points: the details, most important first. weight: findings are sorted by it."""
+    """A fact in words. points: the details, most important first. weight: findings are sorted by it, the largest first."""
 
     topic: str
     headline: str
@@ -313,7 +298,8 @@ class Finding:
 def write(fact: Fact) -> Finding:
     """Render a fact with the template of its key."""
     topic, headline, points = "", "", list[str]()
-    for line in _findings().get_template(f"{fact.key}.md.j2").render(f=fact).splitlines():
+    template: Any = _findings().get_template(f"{fact.key}.md.j2").make_module({"f": fact})
+    for line in str(template).splitlines():
         text = " ".join(line.split())
         if text.startswith("# "):
             topic = text[2:]
@@ -323,14 +309,17 @@ def write(fact: Fact) -> Finding:
             points[-1] += f" {text}"
         elif text:
             headline += f" {text}" if headline else text
-    return Finding(topic, headline, tuple(points), fact.weight, fact.tone, fact.key, fact)
+    tone: Tone = getattr(template, "tone", "plain")
+    return Finding(topic, headline, tuple(points), getattr(template, "weight", 0), tone, fact.key, fact)
 
 
 @cache
 def _findings() -> Environment:
     # The words are plain text: the page and its Markdown twin escape them, each in its own way.
     templates = environment("templates/findings", finalize=_printable, extensions=["jinja2.ext.do"])
-    templates.filters |= {f.__name__: f for f in (share, code, names, tally, on, by_models, per_model, together)}
+    templates.filters |= {
+        f.__name__: f for f in (share, code, names, tally, on, by_models, per_model, together, labelled)
+    }
     return templates
 
 
