@@ -91,7 +91,7 @@ class Attribution:
         return len(self.ids)
 
     def __repr__(self) -> str:
-        maps = ", ".join(f"{m.name} {v.shape}" for m, v in zip(self.modalities, self.values, strict=True))
+        maps = ", ".join(f"{name} {values.shape}" for name, values in self.maps.items())
         return f"Attribution({self.explainer}, {self.profile}: {maps})"
 
     def _repr_html_(self) -> str:
@@ -141,12 +141,17 @@ class Attribution:
         read: Attribution = _above("files", "read_attribution")(Path(path))
         return read
 
+    @property
+    def maps(self) -> dict[str, Array]:
+        """The maps by the names of their modalities."""
+        return {m.name: values for m, values in zip(self.modalities, self.values, strict=True)}
+
     def of(self, modality: str) -> Array:
         """The map of one modality, by name."""
-        names = [m.name for m in self.modalities]
-        if modality not in names:
-            raise UnknownName("modality of this attribution", modality, names)
-        return self.values[names.index(modality)]
+        maps = self.maps
+        if modality not in maps:
+            raise UnknownName("modality of this attribution", modality, maps)
+        return maps[modality]
 
     def units(self, modality: str, reduction: Reduction = "sum") -> Array:
         """One number per unit that a metric removes: pixels (n, *space) for images, columns (n, features) for tables."""

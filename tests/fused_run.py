@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from crossxai import Modality
-from crossxai.attribution import Scores
-from crossxai.files import Explanation, Predictions, Samples
+from crossxai.attribution import Attribution, Scores
+from crossxai.files import Predictions, Result, Samples
 from crossxai.model import Array
 from crossxai.report.run import RunRecord
 
@@ -119,7 +119,7 @@ def run(
         values = {m.name: np.broadcast_to(drops[:, i].reshape(-1, *[1] * len(m.axes)), data.inputs[m.name].shape).copy()
                   for i, m in enumerate(data.modalities)}  # fmt: skip
         ablation = _explanation(data, model, "captum.modality_ablation", values, {"modality_drop": drops})
-        explanations.append(replace(ablation, params={"baseline": 0.0}))
+        explanations.append(replace(ablation, attribution=replace(ablation.attribution, params={"baseline": 0.0})))
         noise = {m.name: rng.random(data.inputs[m.name].shape).astype(np.float32) for m in data.modalities}
         explanations.append(_explanation(data, model, "controls.random", noise))
         if scored:
@@ -136,9 +136,11 @@ def run(
 
 def _explanation(
     data: Samples, model: str, label: str, values: Mapping[str, Array], extras: Mapping[str, Array] | None = None
-) -> Explanation:
-    return Explanation(model, "torch", label, label, label.split(".")[0], "native", {}, data.ids, dict(values),
-                       degenerate=("",) * len(data.ids), seconds=1.0, extras=dict(extras or {}))  # fmt: skip
+) -> Result:
+    explained = tuple(m for m in data.modalities if m.name in values)
+    maps = tuple(values[m.name] for m in explained)
+    attribution = Attribution(maps, explained, data.ids, label, extras=dict(extras or {}), seconds=1.0)
+    return Result(model, "torch", label, label.split(".")[0], attribution, degenerate=("",) * len(data.ids))
 
 
 def _map(data: Samples, modality: Modality, sharp: float, rng: np.random.Generator) -> Array:
@@ -164,17 +166,15 @@ def _outputs(data: Samples, task: str, rng: np.random.Generator) -> Array:
     return np.asarray((tumour - 0.4)[..., None] * 5, dtype=np.float32)
 
 
-def _scores(
-    explanation: Explanation, data: Samples, task: str, rank: int, rng: np.random.Generator
-) -> dict[str, Scores]:
+def _scores(explanation: Result, data: Samples, task: str, rank: int, rng: np.random.Generator) -> dict[str, Scores]:
     """Scores that follow the explainer's place; those of what it has no map of are refused, with the reason."""
     found = {}
     n = len(data.ids)
     for metric, modality in METRICS[task]:
         label = f"{metric} of {modality}" if modality else metric
-        if modality and modality not in explanation.values:
+        if modality and modality not in explanation.maps:
             continue
-        lacking = [m.name for m in data.modalities if m.name not in explanation.values]
+        lacking = [m.name for m in data.modalities if m.name not in explanation.maps]
         params: dict[str, Any] = {"modality": modality} if modality else {}
         if lacking and (not modality or metric == "modality_share"):
             reason = f"{metric} compares both; {explanation.label} has no map of {lacking[0]}"

@@ -20,7 +20,7 @@ from crossxai.evaluation.curves import Deletion, Insertion, evaluate
 from crossxai.evaluation.statistics import certainty, comparison
 from crossxai.experiment import loading
 from crossxai.experiment.specification import Experiment, ExplainerSpec, check
-from crossxai.files import Samples, read_explanation, read_samples, write_explanation
+from crossxai.files import Samples, read_result, read_samples, write_result
 from crossxai.report.certainty import Ranking, thinned
 from crossxai.report.contents import gather
 
@@ -48,9 +48,9 @@ def words(folder: Path) -> str:
 def change(folder: Path, label: str, values: Callable[[np.ndarray], np.ndarray]) -> None:
     """Rewrite an explainer's deletion; its curve is then another's, as an imported run's might be."""
     for path in folder.glob(f"explanations/*/{label}.h5"):
-        e = read_explanation(path)
+        e = read_result(path)
         scores = replace(e.scores["deletion"], value=values(e.scores["deletion"].value))
-        write_explanation(path, replace(e, scores={**e.scores, "deletion": scores}))
+        write_result(path, replace(e, scores={**e.scores, "deletion": scores}))
 
 
 def test_the_numbers_are_the_library_s(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_numbers_are_the_library_s(tmp_path: Path) -> None:
     write_run(tmp_path, (*FIVE, "controls.random", "controls.centre"), ONE, n=12, size=18, deletion=means, spread=0.05)
     page(tmp_path)
     found = ranking(tmp_path)
-    files = {x: read_explanation(tmp_path / f"explanations/pytorch/{x}.h5") for x in FIVE}
+    files = {x: read_result(tmp_path / f"explanations/pytorch/{x}.h5") for x in FIVE}
     values = np.stack([files[p["label"]].scores["deletion"].value for p in found["places"]], axis=1)
     assert (np.diff(values.mean(axis=0)) > 0).all()
     tested, drawn = comparison.friedman(values, False), certainty.resample(values, False)
@@ -128,13 +128,13 @@ def test_fewer_steps_that_turn_the_order_round(tmp_path: Path) -> None:
     write_run(tmp_path, FIVE[:2], ONE, n=8, size=18, deletion={FIVE[0]: 0.3, FIVE[1]: 0.6}, spread=0)
     for label, spike in ((FIVE[0], 20.0), (FIVE[1], 0.0)):
         path = tmp_path / f"explanations/pytorch/{label}.h5"
-        e = read_explanation(path)
+        e = read_result(path)
         scores = e.scores["deletion"]
         assert scores.curve is not None
         curve = scores.curve.copy()
         curve[:, 13] += spike
         value = np.trapezoid(curve, scores.fractions, axis=1)
-        write_explanation(path, replace(e, scores={"deletion": replace(scores, curve=curve, value=value)}))
+        write_result(path, replace(e, scores={"deletion": replace(scores, curve=curve, value=value)}))
     page(tmp_path)
     found = ranking(tmp_path)
     assert [p["label"] for p in found["places"]] == [FIVE[1], FIVE[0]]
@@ -225,7 +225,7 @@ def test_estimated_areas_and_the_oracle_from_an_experiment_file(tmp_path: Path) 
     controls = {f"controls.{name}" for name in ("random", "centre", "edges", "oracle")}
     assert set(paths) == {"captum.occlusion", "lime.image"} | controls
     assert read_samples(folder / "samples.h5").truth["image"].sum() == 10 * 52
-    scores = {label: read_explanation(path).scores for label, path in paths.items()}
+    scores = {label: read_result(path).scores for label, path in paths.items()}
     for found in scores.values():
         assert found["deletion"].curve is None
         assert found["deletion"].params["steps"]["auto"]["precision"] == 0.02
@@ -241,7 +241,7 @@ def test_estimated_areas_and_the_oracle_from_an_experiment_file(tmp_path: Path) 
     assert re.search("2 of 2 explainers .*0\\.02", words(folder))
     assert findings(folder)["known_truth"]["tone"] == "good"
     assert "masks 10 × 16 × 16, sha256" in json.dumps(
-        read_explanation(paths["controls.oracle"]).params, ensure_ascii=False
+        read_result(paths["controls.oracle"]).attribution.params, ensure_ascii=False
     )
     # Going on: nothing is computed again, and the report says the same.
     before = {path: path.stat().st_mtime_ns for path in paths.values()}
@@ -320,7 +320,7 @@ def test_what_is_no_better_than_random_is_said_beside_a_share(tmp_path: Path) ->
 def test_a_shared_best_rank_has_no_one_winner(tmp_path: Path) -> None:
     """Two explainers of equal scores, and two far behind."""
     write_run(tmp_path, FIVE[:4], ONE, n=12, size=18, deletion={FIVE[0]: 0.1, FIVE[1]: 0.1, FIVE[2]: 0.6, FIVE[3]: 0.8})
-    same = read_explanation(tmp_path / f"explanations/pytorch/{FIVE[0]}.h5").scores["deletion"].value
+    same = read_result(tmp_path / f"explanations/pytorch/{FIVE[0]}.h5").scores["deletion"].value
     change(tmp_path, FIVE[1], lambda _: same)
     page(tmp_path)
     (sure,) = certain(tmp_path, "deletion")

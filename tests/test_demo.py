@@ -186,7 +186,7 @@ def test_what_the_docs_say_of_the_demo(folder: Path) -> None:
     assert truth.sum() == truth[:, 32:64, 32:64].sum()
     np.testing.assert_array_equal(truth[:, 32:64, 32:64], stain == (samples.labels == 1)[:, None, None])
     cams = [
-        files.read_explanation(out / "explanations" / "keras" / f"gradcam.{name}.h5").values["image"]
+        files.read_result(out / "explanations" / "keras" / f"gradcam.{name}.h5").maps["image"]
         for name in ("gradcam", "hirescam")
     ]
     np.testing.assert_allclose(*cams, atol=1e-4)
@@ -212,7 +212,7 @@ def test_areas_and_curves_in_the_files_fit_the_table(folder: Path) -> None:
     out = folder / "out" / "demo"
     frame = pd.read_csv(out / "summary.csv").set_index(["model", "label"])
     for path in sorted((out / "explanations").glob("*/*.h5")):
-        explanation = files.read_explanation(path)
+        explanation = files.read_result(path)
         for name in ("deletion", "insertion"):
             scores = explanation.scores[name]
             assert ((scores.curve >= 0) & (scores.curve <= 1)).all()

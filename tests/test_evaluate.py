@@ -60,10 +60,10 @@ def test_the_tables_are_the_presets_on_the_run_s_maps(run: Path) -> None:
 
     question = questions(experiment, samples, LoadedModel(model(), "numpy", "", {}), "own")[1]
     for row in means.to_dict("records"):
-        explanation = files.read_explanation(run / "out" / "explanations" / "own" / f"{row['label']}.h5")
+        explanation = files.read_result(run / "out" / "explanations" / "own" / f"{row['label']}.h5")
         metrics = presets.get(row["preset"], limit=6, modality="image", seed=experiment.seed)
         (metric,) = (m for m in metrics if m.name == row["metric"])
-        scores = metric(question, explanation.attribution(question.modalities))
+        scores = metric(question, explanation.attribution)
         np.testing.assert_allclose(row["mean"], metric.total(scores), atol=1e-9)
         assert row["kind"] == ("insertion" if metric.name in ("insertion", "deletion_lerf") else "deletion")
     for _, rows in means.groupby(["preset", "metric"]):

@@ -85,8 +85,8 @@ def run(folder: Path, *models: str, name: str = "failing", **changes: Any) -> An
     return crossxai("compare", str(folder / "e.toml"), "--out", str(folder / "out"))
 
 
-def explanation(folder: Path, model: str, label: str) -> files.Explanation:
-    return files.read_explanation(folder / "out" / "explanations" / model / f"{label}.h5")
+def explanation(folder: Path, model: str, label: str) -> files.Result:
+    return files.read_result(folder / "out" / "explanations" / model / f"{label}.h5")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_models_that_fail_are_rows_and_the_healthy_one_is_reported(tmp_path: Pat
     assert any(cut["reason"] in point for point in found["failed"]["points"])
     for model in broken:
         row = explanation(tmp_path, model, "captum.saliency")
-        assert (row.status, row.values) == ("failed", {})
+        assert (row.status, row.maps) == ("failed", {})
         trace = (tmp_path / "out" / "failures" / model / "model.txt").read_text()
         assert "Traceback" in trace
     assert "line" in (tmp_path / "out" / "failures" / "no_weights" / "model.txt").read_text()
@@ -223,7 +223,7 @@ def test_ctrl_c_says_what_is_done_and_the_report_what_is_missing(tmp_path: Path)
     assert tasks.done(out) == said
     # A map of an earlier run that this one has not come to yet is none of its own.
     stale = out / "explanations" / "slow" / "controls.centre.h5"
-    files.write_explanation(stale, replace(explanation(tmp_path, "slow", "captum.occlusion"), label="controls.centre"))
+    files.write_result(stale, replace(explanation(tmp_path, "slow", "captum.occlusion"), label="controls.centre"))
     done = crossxai("report", str(out))
     assert done.exit_code == 0, (done.output, done.exception)
     for page in ("report.md", "report.html"):

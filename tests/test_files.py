@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from crossxai import InvalidFile, InvalidInput, Modality, Scores, files
-from crossxai.files import Explanation, Predictions, Samples
+from crossxai import Attribution, InvalidFile, InvalidInput, Modality, Scores, files
+from crossxai.files import Predictions, Result, Samples
 from crossxai.files.atomic import replacing
 
 RNG = np.random.default_rng(0)
@@ -24,16 +24,21 @@ SAMPLES = Samples(
     masks={"stain": RNG.random((3, 5, 4)) > 0.5},
     truth={"image": RNG.random((3, 5, 4)) > 0.5},
 )
-EXPLANATION = Explanation(
+RESULT = Result(
     model="net",
     framework="torch",
     label="captum.saliency@canonical",
-    explainer="captum.saliency",
     library="captum",
-    profile="canonical",
-    params={"steps": 3, "layer": "x", "list": [1, 2.5, None]},
-    ids=("a", "b", "c"),
-    values={"image": RNG.random((3, 5, 4, 1), np.float32)},
+    attribution=Attribution(
+        (RNG.random((3, 5, 4, 1), np.float32),),
+        (Modality.image(),),
+        ("a", "b", "c"),
+        "captum.saliency",
+        "canonical",
+        {"steps": 3, "layer": "x", "list": [1, 2.5, None]},
+        {"completeness_gap": RNG.random(3)},
+        1.5,
+    ),
     scores={
         "deletion": Scores(
             "deletion",
@@ -47,11 +52,9 @@ EXPLANATION = Explanation(
         "centre_share": Scores("centre_share", np.array([0.1, np.nan, 0.3]), True),
     },
     degenerate=("", "zero", ""),
-    seconds=1.5,
     task="t",
     score_hashes={"deletion": "j"},
     convention="c",
-    extras={"completeness_gap": RNG.random(3)},
 )
 
 
@@ -65,6 +68,8 @@ def same(a: Any, b: Any) -> None:
                     same(x[key], y[key])
                 else:
                     np.testing.assert_array_equal(x[key], y[key], err_msg=field.name)
+        elif isinstance(x, Attribution):
+            assert x == y
         elif isinstance(x, np.ndarray):
             np.testing.assert_array_equal(x, y, err_msg=field.name)
         else:
@@ -95,16 +100,31 @@ def test_round_trips(tmp_path: Path) -> None:
     )
     files.write_predictions(tmp_path / "p.h5", predictions)
     same(predictions, files.read_predictions(tmp_path / "p.h5"))
-    files.write_explanation(tmp_path / "new" / "e.h5", EXPLANATION)
-    same(EXPLANATION, files.read_explanation(tmp_path / "new" / "e.h5"))
-    refused = replace(EXPLANATION, values={}, scores={}, degenerate=(), status="unsupported", reason="no gradients")
-    files.write_explanation(tmp_path / "u.h5", refused)
-    same(refused, files.read_explanation(tmp_path / "u.h5"))
+    files.write_result(tmp_path / "new" / "e.h5", RESULT)
+    same(RESULT, files.read_result(tmp_path / "new" / "e.h5"))
+    none = Attribution((), (), ("a", "b", "c"), "captum.saliency")
+    refused = replace(RESULT, attribution=none, scores={}, degenerate=(), status="unsupported", reason="no gradients")
+    files.write_result(tmp_path / "u.h5", refused)
+    same(refused, files.read_result(tmp_path / "u.h5"))
+
+
+def test_a_file_of_an_earlier_version_takes_its_modalities_from_the_samples_of_its_run(tmp_path: Path) -> None:
+    files.write_samples(tmp_path / "samples.h5", SAMPLES)
+    path = tmp_path / "explanations" / "net" / "e.h5"
+    files.write_result(path, RESULT)
+    with h5py.File(path, "a") as file:
+        del file.attrs["modalities"]
+        for name in ("axes", "features", "range"):
+            del file["values/image"].attrs[name]
+    same(RESULT, files.read_result(path))
+    (tmp_path / "samples.h5").unlink()
+    with pytest.raises(InvalidFile, match=r"samples\.h5 does not exist"):
+        files.read_result(path)
 
 
 def test_the_documented_layout(tmp_path: Path) -> None:
     """docs/file-format.md promises these names to people who read the files with other tools."""
-    files.write_explanation(tmp_path / "e.h5", EXPLANATION)
+    files.write_result(tmp_path / "e.h5", RESULT)
     found: list[str] = []
     with h5py.File(tmp_path / "e.h5") as file:
         file.visit(found.append)
@@ -122,10 +142,10 @@ def test_the_documented_layout(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
-    files.write_explanation(path, EXPLANATION)
+    files.write_result(path, RESULT)
     with pytest.raises(TypeError):
-        files.write_explanation(path, replace(EXPLANATION, params={"x": object()}))
-    same(EXPLANATION, files.read_explanation(path))
+        files.write_result(path, replace(RESULT, attribution=replace(RESULT.attribution, extras={"x": object()})))
+    same(RESULT, files.read_result(path))
     assert [p.name for p in tmp_path.iterdir()] == ["e.h5"]
 
     def interrupted() -> None:
@@ -141,37 +161,37 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
 def test_bad_files(tmp_path: Path) -> None:
     path = tmp_path / "e.h5"
     with pytest.raises(InvalidFile, match="does not exist"):
-        files.read_explanation(path)
-    files.write_explanation(path, EXPLANATION)
+        files.read_result(path)
+    files.write_result(path, RESULT)
     with pytest.raises(InvalidFile, match="not a CrossXAI samples file: it says format 'crossxai', kind 'explanation'"):
         files.read_samples(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InvalidFile, match="truncated or damaged"):
-        files.read_explanation(path)
+        files.read_result(path)
     path.write_bytes(b"no HDF5")
     with pytest.raises(InvalidFile, match="cannot be read as HDF5"):
-        files.read_explanation(path)
+        files.read_result(path)
     with h5py.File(path, "w") as file:
         file["x"] = [1]
     with pytest.raises(InvalidFile, match="it says format None"):
-        files.read_explanation(path)
-    files.write_explanation(path, EXPLANATION)
+        files.read_result(path)
+    files.write_result(path, RESULT)
     with h5py.File(path, "a") as file:
         del file["ids"]
     with pytest.raises(InvalidFile, match="lacks what a CrossXAI explanation file holds"):
-        files.read_explanation(path)
-    files.write_explanation(path, EXPLANATION)
+        files.read_result(path)
+    files.write_result(path, RESULT)
     with h5py.File(path, "a") as file:
         file.attrs["version"] = 99
     with pytest.raises(InvalidFile, match="format version 99; this CrossXAI reads up to 1"):
-        files.read_explanation(path)
-    files.write_explanation(path, EXPLANATION)
+        files.read_result(path)
+    files.write_result(path, RESULT)
     with h5py.File(path, "a") as file:
         del file["values/image"]
         file["values/image"] = np.zeros((2, 5, 4, 1), np.float32)
     with pytest.raises(InvalidFile, match=r"values/image is float32 .* for 3 samples"):
-        files.read_explanation(path)
+        files.read_result(path)
     files.write_samples(tmp_path / "s.h5", SAMPLES)
     with h5py.File(tmp_path / "s.h5", "a") as file:
         file["inputs/image"][...] = 300

@@ -45,7 +45,7 @@ def test_they_run_by_name_in_an_experiment(tmp_path: Path) -> None:
     done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, (done.output, done.exception)
     folder = tmp_path / "out" / "explanations" / "fusion"
-    found = {n: files.read_explanation(folder / f"{n}.h5").scores for n in ("captum.occlusion", "controls.random")}
+    found = {n: files.read_result(folder / f"{n}.h5").scores for n in ("captum.occlusion", "controls.random")}
     for scores in found.values():
         assert set(scores) == set(names) - {"model_randomisation"}  # a function has no weights
         assert all(s.value.shape == (3,) for s in scores.values())

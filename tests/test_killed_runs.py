@@ -29,18 +29,18 @@ EXPERIMENT = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> dict[str, files.Explanation]:
+def whole(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> dict[str, files.Result]:
     """An uninterrupted run's explanations by label."""
     return read(runs.run(check(EXPERIMENT), tmp_path_factory.mktemp("whole")))
 
 
-def read(folder: Path) -> dict[str, files.Explanation]:
-    return {path.stem: files.read_explanation(path) for path in (folder / "explanations" / "pytorch").glob("*.h5")}
+def read(folder: Path) -> dict[str, files.Result]:
+    return {path.stem: files.read_result(path) for path in (folder / "explanations" / "pytorch").glob("*.h5")}
 
 
 @pytest.mark.parametrize("files_before_the_kill", [1, 3], ids=["explaining", "judging"])
 def test_a_killed_comparison_goes_on(
-    tmp_path: Path, embedded: Path, whole: dict[str, files.Explanation], files_before_the_kill: int
+    tmp_path: Path, embedded: Path, whole: dict[str, files.Result], files_before_the_kill: int
 ) -> None:
     (tmp_path / "e.toml").write_text(toml(EXPERIMENT))
     out = tmp_path / "out"
@@ -60,10 +60,12 @@ def test_a_killed_comparison_goes_on(
     after = read(runs.run(check(EXPERIMENT), out))
     assert (out / "manifest.json").exists()
     for label, explanation in before.items():
-        assert after[label].seconds == explanation.seconds, f"{label} was on disk and has been computed again"
+        assert after[label].attribution.seconds == explanation.attribution.seconds, (
+            f"{label} was on disk and has been computed again"
+        )
     assert set(after) == set(whole)
     for label, explanation in after.items():
-        np.testing.assert_array_equal(explanation.values["image"], whole[label].values["image"])
+        np.testing.assert_array_equal(explanation.maps["image"], whole[label].maps["image"])
         for metric in ("deletion", "insertion"):
             np.testing.assert_array_equal(explanation.scores[metric].curve, whole[label].scores[metric].curve)
     assert not [path for path in out.rglob(".*") if path.is_file()], "what the killed process left behind"

@@ -187,7 +187,7 @@ def test_in_an_experiment_file(tmp_path: Path, measure: str, words: str, link: s
     p = softmax(predictions.outputs, axis=1)
     expected = p.max(axis=1) if measure == "largest" else p.argmax(axis=1) == [0, 1, 1]
     np.testing.assert_allclose(predictions.score, expected, rtol=1e-6)
-    scores = files.read_explanation(tmp_path / "out/explanations/fusion/captum.occlusion.h5").scores["deletion"]
+    scores = files.read_result(tmp_path / "out/explanations/fusion/captum.occlusion.h5").scores["deletion"]
     assert scores.params["link"] == link
     np.testing.assert_allclose(scores.curve[:, 0], expected, rtol=1e-6)  # type: ignore[index]
     assert words in (tmp_path / "out/report.md").read_text(encoding="utf-8")

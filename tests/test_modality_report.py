@@ -50,7 +50,7 @@ def test_shares_of_a_run_are_those_of_its_maps(tmp_path: Path) -> None:
     assert table.rows[0].label == "captum.modality_ablation"
     assert table.rows[-1].control
     rows = {r.label: r for r in table.rows}
-    maps = made.of("fused")["captum.integrated_gradients"].values
+    maps = made.of("fused")["captum.integrated_gradients"].maps
     by_sum = np.abs(maps["ct"]).sum(axis=(1, 2, 3)) / (
         np.abs(maps["ct"]).sum(axis=(1, 2, 3)) + np.abs(maps["table"]).sum(axis=1)
     )
@@ -73,11 +73,13 @@ def test_maps_of_one_number_per_pixel_or_of_one_in_all_count_alike(tmp_path: Pat
     """A map whose axes are broadcast weighs in the sum as if it were written out."""
     made = run(tmp_path)
     one = made.of("fused")["captum.saliency"]
-    small_map = {**one.values, "ct": np.full((made.n, 1, 1, 1), 0.25, np.float32)}
-    full = {**one.values, "ct": np.full((made.n, 24, 24, 1), 0.25, np.float32)}
-    first, second = (
-        modalities.units(made, replace(one, values=values))[0].sum(axis=(1, 2)) for values in (small_map, full)
-    )
+    ct, table = one.attribution.values
+    sums = []
+    for size in (1, ct.shape[1]):
+        values = (np.full((made.n, size, size, 1), 0.25, np.float32), table)
+        changed = replace(one, attribution=replace(one.attribution, values=values))
+        sums.append(modalities.units(made, changed)[0].sum(axis=(1, 2)))
+    first, second = sums
     np.testing.assert_allclose(first, second)
 
 
@@ -300,10 +302,13 @@ def test_figures_are_of_the_best_explainer_or_the_one_named(tmp_path: Path) -> N
 
 def test_broken_maps_are_not_drawn(tmp_path: Path) -> None:
     made = run(tmp_path)
-    nothing = tuple(replace(e, degenerate=("zero",) * made.n, values={k: v * 0 for k, v in e.values.items()}, extras={})
-                    for e in made.explanations)  # fmt: skip
+    zero = [replace(e.attribution, values=tuple(v * 0 for v in e.attribution.values), extras={})
+            for e in made.explanations]  # fmt: skip
+    nothing = tuple(replace(e, degenerate=("zero",) * made.n, attribution=maps)
+                    for e, maps in zip(made.explanations, zero, strict=True))  # fmt: skip
     assert run_figures.figures(replace(made, explanations=nothing)) == []
-    refused = tuple(replace(e, status="unsupported", values={}) for e in made.explanations)
+    refused = tuple(replace(e, status="unsupported", attribution=replace(e.attribution, values=(), modalities=()))
+                    for e in made.explanations)  # fmt: skip
     assert run_figures.figures(replace(made, explanations=refused)) == []
 
 
@@ -393,7 +398,7 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         occlusion.scores["modality_share"].value, row.answers["mean"].per_sample[:, 1], rtol=1e-5
     )
-    drops = made.of("fusion")["captum.modality_ablation"].extras["modality_drop"]
+    drops = made.of("fusion")["captum.modality_ablation"].attribution.extras["modality_drop"]
     np.testing.assert_allclose(occlusion.scores["modality_agreement"].extras["drop.image"], drops[:, 0], rtol=1e-4)
 
 

@@ -131,7 +131,7 @@ def test_it_needs_no_mask_to_find_it(marked: Path) -> None:
 def test_the_numbers_are_those_of_the_maps(told: RunRecord) -> None:
     (where,) = places.places(told)
     place = next(p for p in where.of("shortcut", "tumour") if p.label == "captum.integrated_gradients")
-    values = told.of("shortcut")["captum.integrated_gradients"].values["image"][list(place.group.rows)]
+    values = told.of("shortcut")["captum.integrated_gradients"].maps["image"][list(place.group.rows)]
     sizes = np.abs(values.astype(np.float64).sum(axis=-1))
     whole = sizes.sum(axis=(1, 2))
     corner = sizes[:, :32, :32].sum(axis=(1, 2)) / whole
@@ -166,9 +166,9 @@ def test_agreement_of_explainers_samples_and_controls_is_needed(
     kept = [e for e in told.explanations if (e.model, e.label) not in {("shortcut", x) for x in names[1:]}]
     assert not suspected(replace(told, explanations=(*kept, *swapped)))
     blind = told.of("shortcut")["controls.edges"]
-    painted = np.zeros_like(blind.values["image"])
+    painted = np.zeros_like(blind.maps["image"])
     painted[:, 4:12, 4:12] = 1
-    cornered = replace(blind, values={"image": painted})
+    cornered = replace(blind, attribution=replace(blind.attribution, values=(painted,)))
     assert not suspected(
         replace(without("controls.edges"), explanations=(*without("controls.edges").explanations, cornered))
     )

@@ -13,7 +13,7 @@ from test_report import findings, write_run
 
 from crossxai import Attribution, Modality
 from crossxai.attribution import Scores
-from crossxai.files import Explanation, Samples, read_explanation, read_samples, write_explanation, write_samples
+from crossxai.files import Result, Samples, read_result, read_samples, write_result, write_samples
 from crossxai.report import write_report
 from crossxai.report.plots import style
 
@@ -28,9 +28,9 @@ def test_notes_go_through_files_into_the_report(tmp_path: Path) -> None:
     }
     for label, changes in said.items():
         path = tmp_path / "explanations" / "pytorch" / f"{label}.h5"
-        explanation = replace(read_explanation(path), **changes)
-        write_explanation(path, explanation)
-        assert read_explanation(path).notes == explanation.notes
+        result = read_result(path)
+        write_result(path, replace(result, attribution=replace(result.attribution, **changes)))
+        assert read_result(path).attribution.notes == changes.get("notes", ())
     write_report(tmp_path)
     found = findings(tmp_path)
     assert found["notes"]["facts"]["notes"] == [
@@ -55,7 +55,7 @@ def test_files_without_notes_are_read(tmp_path: Path) -> None:
     path = tmp_path / "explanations" / "pytorch" / "captum.saliency.h5"
     with h5py.File(path, "a") as file:
         del file.attrs["notes"]
-    assert read_explanation(path).notes == ()
+    assert read_result(path).attribution.notes == ()
 
 
 def test_a_report_says_that_nothing_was_checked(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_answers_show_themselves_in_one_line(tmp_path: Path) -> None:
     scores = Scores("deletion", np.array([0.25, 0.75, np.nan]), False, np.zeros((3, 5)), np.linspace(0, 1, 5))
     assert repr(maps) == "Attribution(captum.saliency, native: image (3, 12, 12, 1))"
     assert repr(scores) == "Scores(deletion, lower is better: mean 0.5 of 2 samples, 1 without a value)"
-    explanation = read_explanation(tmp_path / "explanations" / "pytorch" / "captum.saliency.h5")
+    explanation = read_result(tmp_path / "explanations" / "pytorch" / "captum.saliency.h5")
     for answer in (read_samples(tmp_path / "samples.h5"), explanation):
         assert len(repr(answer)) < 200
         assert "\n" not in repr(answer)
@@ -85,10 +85,10 @@ def test_a_volume_says_which_slice_is_shown(tmp_path: Path) -> None:
     volume = Modality("ct", ("z", "y", "x", "channel"), ("hu",), (0.0, 1.0))
     values = np.random.default_rng(0).random((2, 6, 8, 9, 1), np.float32)
     write_samples(tmp_path / "samples.h5", Samples(("a", "b"), (volume,), {"ct": values}, np.arange(2), ("no", "yes")))
-    maps = Explanation(
-        "m", "torch", "captum.occlusion", "captum.occlusion", "captum", "native", {}, ("a", "b"), {"ct": values}
+    maps = Attribution((values,), (volume,), ("a", "b"), "captum.occlusion")
+    write_result(
+        tmp_path / "explanations" / "m" / "captum.occlusion.h5", Result("m", "torch", maps.explainer, "captum", maps)
     )
-    write_explanation(tmp_path / "explanations" / "m" / "captum.occlusion.h5", maps)
     (tmp_path / "manifest.json").write_text('{"models": [{"name": "m"}]}')
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "ct: slice z = 4 of 6" in text

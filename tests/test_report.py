@@ -18,17 +18,17 @@ from rich.console import Console
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from crossxai.attribution import Scores
+from crossxai.attribution import Attribution, Scores
 from crossxai.cli import tables as terminal
 from crossxai.errors import InvalidFile
 from crossxai.files import (
-    Explanation,
     Predictions,
+    Result,
     Samples,
-    read_explanation,
+    read_result,
     read_samples,
-    write_explanation,
     write_predictions,
+    write_result,
     write_samples,
 )
 from crossxai.model import Modality
@@ -132,9 +132,11 @@ def write_run(
             params: dict[str, Any] = {"seed": 0} if name.split(".")[1] in SEEDED else {}
             if name.endswith("integrated_gradients"):
                 params["method"] = "trapezoid" if profile or "xplique" in name else "gausslegendre"
-            about = (model, framework, label, name, name.split(".")[0], profile or "native", params)
+            about = (model, framework, label, name.split(".")[0])
+            how: dict[str, Any] = {"explainer": name, "profile": profile or "native", "params": params}
             if label in unsupported:
-                write_explanation(path, Explanation(*about, (), status="unsupported", reason=unsupported[label]))
+                none = Attribution((), (), (), **how)
+                write_result(path, Result(*about, none, status="unsupported", reason=unsupported[label]))
                 continue
             if table:
                 values = np.random.default_rng(len(label)).normal(size=(n, 4)).astype(np.float32)
@@ -163,10 +165,13 @@ def write_run(
                     scores["mask_share"] = Scores(
                         "mask_share", inside, True, extras={"area_share": brown.mean((1, 2))}, params={"mask": "stain"}
                     )
-            write_explanation(
+            write_result(
                 path,
-                Explanation(
-                    *about, ids, {modality.name: values}, scores if scored else {}, tuple(kinds), 0.3 + len(label) / 9
+                Result(
+                    *about,
+                    Attribution((values,), (modality,), ids, seconds=0.3 + len(label) / 9, **how),
+                    scores if scored else {},
+                    tuple(kinds),
                 ),
             )
     manifest = {
@@ -296,9 +301,9 @@ def test_too_few_samples_are_said(tmp_path: Path) -> None:
 def test_curves_with_little_room_are_said(tmp_path: Path) -> None:
     write_run(tmp_path, n=3, size=18)
     for path in tmp_path.glob("explanations/*/*.h5"):
-        e = read_explanation(path)
+        e = read_result(path)
         insertion = replace(e.scores["insertion"], curve=0.9 + 0.1 * np.asarray(e.scores["insertion"].curve))
-        write_explanation(path, replace(e, scores={**e.scores, "insertion": insertion}))
+        write_result(path, replace(e, scores={**e.scores, "insertion": insertion}))
     write_report(tmp_path)
     found = findings(tmp_path)
     ends = found["beats_random insertion"]["facts"]["alike_ends"]
@@ -376,10 +381,10 @@ def test_page_is_well_formed(report: Path) -> None:
 
 def test_csv_round_trip(report: Path) -> None:
     rows = [r for r in lines(report / "scores.csv") if r["model"] == "keras" and r["label"] == "captum.saliency"]
-    stored = read_explanation(report / "explanations/keras/captum.saliency.h5")
+    stored = read_result(report / "explanations/keras/captum.saliency.h5")
     for metric, scores in stored.scores.items():
         chosen = [r for r in rows if r["metric"] == metric]
-        assert [r["sample"] for r in chosen] == list(stored.ids)
+        assert [r["sample"] for r in chosen] == list(stored.attribution.ids)
         np.testing.assert_array_equal([float(r["value"]) for r in chosen], scores.value)
     summary = {(r["model"], r["label"]): r for r in lines(report / "summary.csv")}
     own = summary["keras", "captum.saliency"]
@@ -480,9 +485,9 @@ def test_many_metrics_have_a_table_per_axis(tmp_path: Path) -> None:
     """Each metric once, under its axis with the axis' question, its range and its direction; one of no sample is said to be."""
     write_run(tmp_path, ("captum.saliency", "controls.random"), {"pytorch": "torch"}, n=6)
     for path in tmp_path.glob("explanations/*/*.h5"):
-        e = read_explanation(path)
+        e = read_result(path)
         more = {m: Scores(m, np.full(6, np.nan if m == "irof" else 0.25), m != "entropy") for m in AXES}
-        write_explanation(path, replace(e, scores={**e.scores, **more}))
+        write_result(path, replace(e, scores={**e.scores, **more}))
     text = page(tmp_path)
     markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
     scores = markdown.partition("## Scores on pytorch")[2].partition("\n## ")[0]
@@ -522,9 +527,9 @@ def test_the_terminal_shows_what_fits(tmp_path: Path) -> None:
 
 def _bent(folder: Path, kind: str, curve: Callable[[np.ndarray], np.ndarray]) -> None:
     for path in folder.glob("explanations/*/*.h5"):
-        e = read_explanation(path)
+        e = read_result(path)
         bent = replace(e.scores[kind], curve=curve(np.asarray(e.scores[kind].curve)))
-        write_explanation(path, replace(e, scores={**e.scores, kind: bent}))
+        write_result(path, replace(e, scores={**e.scores, kind: bent}))
 
 
 def test_curves_that_dip_between_like_ends_have_room(tmp_path: Path) -> None:
@@ -547,8 +552,8 @@ def test_curves_that_dip_between_like_ends_have_room(tmp_path: Path) -> None:
 def test_degenerate_maps_say_of_which_class_they_are(tmp_path: Path) -> None:
     write_run(tmp_path, n=4, size=18)
     path = sorted(tmp_path.glob("explanations/*/captum.saliency.h5"))[0]
-    e, labels = read_explanation(path), read_samples(tmp_path / "samples.h5").labels
-    write_explanation(path, replace(e, degenerate=tuple("zero" if label else "" for label in labels)))
+    e, labels = read_result(path), read_samples(tmp_path / "samples.h5").labels
+    write_result(path, replace(e, degenerate=tuple("zero" if label else "" for label in labels)))
     write_report(tmp_path)
     finding = findings(tmp_path)["degenerate"]
     (broken,) = [b for b in finding["facts"]["broken"] if b["label"] == "captum.saliency"]

@@ -21,15 +21,15 @@ from crossxai.experiment.specification import check, load
 def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is on disk is not computed again; what is damaged or of another task is; what is no longer named goes away."""
     asked: list[str] = []
-    original = job.write_explanation
+    original = job.write_result
 
-    def recording(path: Path, explanation: files.Explanation) -> None:
+    def recording(path: Path, explanation: files.Result) -> None:
         asked.append(f"{'judge' if explanation.scores else 'explain'} {path.stem}")
         if len(asked) == stop:
             raise KeyboardInterrupt
         original(path, explanation)
 
-    monkeypatch.setattr(job, "write_explanation", recording)
+    monkeypatch.setattr(job, "write_result", recording)
     stop = 3
     with pytest.raises(KeyboardInterrupt):
         runs.run(check(SMALL), tmp_path)
@@ -84,7 +84,7 @@ def test_only_what_changed_is_judged_again(tmp_path: Path, embedded: Path, monke
     runs.run(check(more), tmp_path)
     assert passes[1:] == [0]
     runs.run(check({**more, "metrics": more["metrics"][:1]}), tmp_path)
-    assert set(files.read_explanation(tmp_path / "explanations/pytorch/captum.saliency.h5").scores) == {"centre_share"}
+    assert set(files.read_result(tmp_path / "explanations/pytorch/captum.saliency.h5").scores) == {"centre_share"}
     assert sum(passes[1:]) == 0
     seeded = {**SMALL, "metrics": [{"name": "deletion", "params": {"steps": 4, "seed": 3}}]}
     runs.run(check(seeded), tmp_path)
@@ -109,7 +109,7 @@ def test_what_cannot_be_done_is_said_and_the_rest_goes_on(tmp_path: Path, embedd
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     for message in ("patch 200 is larger", "'layer9'; did you mean", "cannot be 500 × 500"):
         assert message in text
-    assert set(files.read_explanation(tmp_path / "out/explanations/pytorch/controls.edges.h5").scores) == {"deletion"}
+    assert set(files.read_result(tmp_path / "out/explanations/pytorch/controls.edges.h5").scores) == {"deletion"}
 
 
 def test_two_modalities_in_one_experiment(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_two_modalities_in_one_experiment(tmp_path: Path) -> None:
     done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, (done.output, done.exception)
     for name in ("captum.occlusion", "xplique.occlusion", "controls.random"):
-        explanation = files.read_explanation(tmp_path / "out" / "explanations" / "fusion" / f"{name}.h5")
-        assert set(explanation.values) == {"image", "table"}
+        explanation = files.read_result(tmp_path / "out" / "explanations" / "fusion" / f"{name}.h5")
+        assert set(explanation.maps) == {"image", "table"}
         assert set(explanation.scores) == {"deletion"}
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "gradcam.gradcam needs layers" in text
@@ -155,18 +155,20 @@ def test_joint_metrics_judge_the_maps_that_add_up_and_say_why_not_the_others(tmp
     done = crossxai(*arguments)
     assert done.exit_code == 0, (done.output, done.exception)
     path = tmp_path / "out/explanations/fusion/captum.occlusion.h5"
-    found = files.read_explanation(path)
+    found = files.read_result(path)
     assert set(found.scores) == {"road"}
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     # Controls add up to nothing, and nobody expects it: they are in the manifest, not among the findings.
     assert "`joint_deletion` of `captum.occlusion`: " in text
     assert "joint_deletion of controls.random" in (tmp_path / "out" / "manifest.json").read_text(encoding="utf-8")
     # The same file with a gap that is small: only that explainer is judged, by that metric alone.
-    files.write_explanation(path, replace(found, extras={"completeness_gap": np.zeros(3)}))
+    files.write_result(
+        path, replace(found, attribution=replace(found.attribution, extras={"completeness_gap": np.zeros(3)}))
+    )
     done = crossxai(*arguments)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert set(files.read_explanation(path).scores) == {"joint_deletion", "road"}
-    random = files.read_explanation(tmp_path / "out/explanations/fusion/controls.random.h5")
+    assert set(files.read_result(path).scores) == {"joint_deletion", "road"}
+    random = files.read_result(tmp_path / "out/explanations/fusion/controls.random.h5")
     assert set(random.scores) == {"road"}
 
 
@@ -185,7 +187,7 @@ def test_a_fill_that_a_table_has_not_leaves_out_its_metric_only(tmp_path: Path) 
     done = crossxai("compare", str(tmp_path / "e.toml"), "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, (done.output, done.exception)
     assert "needs an image, modality 'table' is a table" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
-    explanation = files.read_explanation(tmp_path / "out" / "explanations" / "fusion" / "controls.random.h5")
+    explanation = files.read_result(tmp_path / "out" / "explanations" / "fusion" / "controls.random.h5")
     assert set(explanation.scores) == {"deletion"}
 
 

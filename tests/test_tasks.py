@@ -89,13 +89,15 @@ def test_a_regression_explains_its_value(tmp_path: Path) -> None:
     said = files.read_predictions(out / "predictions" / "own.h5")
     np.testing.assert_allclose(said.score, said.outputs[:, 0])
     assert said.target == "raw output of disability"
-    found = files.read_explanation(out / "explanations" / "own" / "captum.occlusion.h5")
+    found = files.read_result(out / "explanations" / "own" / "captum.occlusion.h5")
     assert set(found.scores) == {m["label"] for m in METRICS}
     assert found.scores["deletion of t2"].metric == "deletion"
     assert found.scores["deletion of t2"].params["modality"] == "t2"
     # By construction t1 carries three quarters of the value, at known pixels.
     assert found.scores["pointing in t1"].value.mean() == 1
-    drops = files.read_explanation(out / "explanations" / "own" / "captum.modality_ablation.h5").extras["modality_drop"]
+    drops = files.read_result(out / "explanations" / "own" / "captum.modality_ablation.h5").attribution.extras[
+        "modality_drop"
+    ]
     np.testing.assert_allclose(drops, np.tile([3.0, 1.0], (4, 1)), rtol=1e-5)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "label: disability 1.50" in page
@@ -129,7 +131,7 @@ def test_a_segmentation_explains_a_region(tmp_path: Path, of: str, measure: str,
     if measure == "dice":
         expected = [2 * (p[i] * region[i]).sum() / (p[i].sum() + region[i].sum()) for i in range(4)]
     np.testing.assert_allclose(said.score, expected, rtol=1e-5)
-    found = files.read_explanation(out / "explanations" / "own" / "captum.occlusion.h5")
+    found = files.read_result(out / "explanations" / "own" / "captum.occlusion.h5")
     assert found.scores["pointing in t1"].value.mean() == 1
     assert "label: tumour" in (out / "report.html").read_text(encoding="utf-8")
 

@@ -55,11 +55,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, floa
 def same_maps_on_both(folder: Path, task: str) -> None:
     """Captum jointly on the PyTorch network and on its Keras twin: relative L2 over all modalities, per sample."""
     for label in JOINT:
-        one, two = (files.read_explanation(folder / "explanations" / m / f"{label}.h5") for m in ("pytorch", "keras"))
+        one, two = (files.read_result(folder / "explanations" / m / f"{label}.h5") for m in ("pytorch", "keras"))
         assert one.status == two.status == "ok", (task, label, one.reason, two.reason)
-        assert set(one.values) == set(two.values)
-        assert len(one.values) == 2
-        a, b = (np.concatenate([v.reshape(len(v), -1) for v in e.values.values()], axis=1) for e in (one, two))
+        assert set(one.maps) == set(two.maps)
+        assert len(one.maps) == 2
+        a, b = (np.concatenate([v.reshape(len(v), -1) for v in e.attribution.values], axis=1) for e in (one, two))
         assert (np.linalg.norm(b, axis=1) > 0).all()
         assert (np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max() <= 1e-3, (task, label)
 
@@ -74,9 +74,7 @@ def test_the_commands_end_with_a_report(small: Path, task: str) -> None:
     for section in ("figures", "modalities", "scorecard", "samples"):
         assert f'<section id="{section}">' in page, section
     assert "The planted signal of" in page
-    assert set(files.read_explanation(folder / "explanations" / "keras" / "captum.deep_lift.h5").scores) == set(
-        made.metrics
-    )
+    assert set(files.read_result(folder / "explanations" / "keras" / "captum.deep_lift.h5").scores) == set(made.metrics)
     same_maps_on_both(folder, task)
 
 

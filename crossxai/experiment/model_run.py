@@ -29,8 +29,8 @@ from crossxai.experiment.questions import (
     questions,
 )
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
-from crossxai.files import Explanation, Predictions, Samples, read_explanation, write_explanation, write_predictions
-from crossxai.files.tasks import content, digest, fingerprint, plain, version
+from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
+from crossxai.files.tasks import content, digest, fingerprint, version
 from crossxai.question import Question
 from crossxai.version import __version__
 
@@ -98,12 +98,12 @@ class ModelRun:
             path = self._path(spec.shown)
             try:
                 with self.progress.step(f"{self.name}: {spec.shown}", *cost):
-                    write_explanation(path, self._explanation(spec, explainer, explainer(self.question)))
+                    write_result(path, self._explanation(spec, explainer, explainer(self.question)))
             except Exception as error:  # one failure is one row; whatever an explainer raises, the others go on
                 status, reason = self.failures.row(error, self.name, spec.shown)
                 if status == "failed":
                     self._warn(f"{spec.shown} has failed: {reason}")
-                write_explanation(path, self._explanation(spec, explainer, None, status, reason))
+                write_result(path, self._explanation(spec, explainer, None, status, reason))
         self.progress.finish(f"{self.name}: explained")
 
     def tasks(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
@@ -127,10 +127,7 @@ class ModelRun:
         usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
         hashes = self.metrics(metrics)
         about = {name: self._modality(metric) for name, metric in usable.items()}
-        refusals = {
-            e.label: completeness.refusals(usable, self.measured, e.attribution(self.measured.modalities))
-            for e in explained
-        }
+        refusals = {e.label: completeness.refusals(usable, self.measured, e.labelled) for e in explained}
         refused |= {
             f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()
         }
@@ -144,14 +141,14 @@ class ModelRun:
             e.label: {
                 name: hashes[name]
                 for name in usable
-                if about[name] in e.values
-                and (DROP not in e.extras or getattr(usable[name], "axis", "") == "cross-modal")
+                if about[name] in e.maps
+                and (DROP not in e.attribution.extras or getattr(usable[name], "axis", "") == "cross-modal")
                 and name not in refusals[e.label]
                 and (not only[name] or e.label in only[name] or e.library == CONTROLS)
             }
             for e in explained
         }
-        groups: dict[tuple[str, ...], list[Explanation]] = {}
+        groups: dict[tuple[str, ...], list[Result]] = {}
         for explanation in explained:
             wanted = every[explanation.label]
             lacking = tuple(name for name in wanted if explanation.score_hashes.get(name) != wanted[name])
@@ -160,7 +157,7 @@ class ModelRun:
         work = [
             (
                 group,
-                [e.attribution(self.question.modalities) for e in group],
+                [e.labelled for e in group],
                 *split_by_question({name: usable[name] for name in names}),
             )
             for names, group in groups.items()
@@ -188,7 +185,7 @@ class ModelRun:
                         known[label] = evaluate_alone(label, other, self.question, one, explainer, self._refuse)
                 wanted = every[explanation.label]
                 failed = {f.metric for f in self.failures.rows[before:] if f.explainer == explanation.label}
-                write_explanation(
+                write_result(
                     self._path(explanation.label),
                     replace(
                         explanation,
@@ -212,12 +209,12 @@ class ModelRun:
         """The modality whose maps a metric measures; the first unless it names one."""
         return str(getattr(metric, "modality", None) or self.question.modalities[0].name)
 
-    def _refused(self, explanation: Explanation, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
+    def _refused(self, explanation: Result, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot measure this kind of input, tested on one sample without a forward pass."""
         one = self.measured[:1]
-        maps = {m.name: np.full_like(v, np.nan) for m, v in zip(one.modalities, one.values, strict=True)}
+        maps = tuple(np.full_like(v, np.nan) for v in one.values)
         complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is tested on each explainer's own
-        probe = replace(explanation, ids=one.ids, values=maps, extras=complete).attribution(one.modalities)
+        probe = Attribution(maps, one.modalities, one.ids, explanation.label, extras=complete)
         refused: dict[str, str] = {}
         for spec, metric in metrics:
             try:
@@ -248,12 +245,12 @@ class ModelRun:
             params += SESSION
         return digest({"on": self.identity, "name": spec.name, "params": params, "version": version(library)})
 
-    def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Explanation | None:
+    def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
         path = self._path(spec.shown)
         if not path.is_file():
             return None
         try:
-            explanation = read_explanation(path)
+            explanation = read_result(path)
         except InvalidFile as error:
             self._warn(f"{path.name} is unreadable and is computed again: {error}")
             return None
@@ -270,30 +267,21 @@ class ModelRun:
         attribution: Attribution | None,
         status: str = "ok",
         reason: str = "",
-    ) -> Explanation:
+    ) -> Result:
         common: dict[str, Any] = {
             "model": self.name,
             "framework": self.framework,
             "label": spec.shown,
-            "explainer": spec.name,
             "library": explainer.library,
-            "profile": explainer.profile,
-            "ids": self.question.ids,
             "task": self._task(spec, explainer),
             "check": self.check,
             "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         }
         if attribution is None:
-            return Explanation(**common, params=plain(dict(spec.params)), status=status, reason=reason)
-        return Explanation(
-            **common,
-            params=plain(dict(attribution.params)),
-            values={m.name: v for m, v in zip(attribution.modalities, attribution.values, strict=True)},
-            degenerate=tuple(attribution.degenerate().tolist()),
-            seconds=attribution.seconds,
-            extras={name: np.asarray(extra) for name, extra in attribution.extras.items()},
-            notes=tuple(attribution.notes),
-        )
+            none = Attribution((), (), self.question.ids, spec.name, explainer.profile, dict(spec.params))
+            return Result(**common, attribution=none, status=status, reason=reason)
+        own = replace(attribution, explainer=spec.name, profile=explainer.profile)
+        return Result(**common, attribution=own, degenerate=tuple(attribution.degenerate().tolist()))
 
 
 def evaluate_alone(

@@ -27,7 +27,7 @@ from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import Experiment
-from crossxai.files import Samples, read_explanation, read_predictions, read_samples
+from crossxai.files import Samples, read_predictions, read_result, read_samples
 from crossxai.files.atomic import write_text
 from crossxai.question import Question
 
@@ -221,11 +221,11 @@ def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
 
 def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
     """The run's maps of a modality, in the order of their labels."""
-    explanations = [read_explanation(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
-    usable = [e for e in explanations if e.status == "ok" and modality in e.values and e.ids == question.ids]
+    explanations = [read_result(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
+    usable = [e for e in explanations if e.status == "ok" and modality in e.maps and e.attribution.ids == question.ids]
     if not usable:
         raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")
-    return [e.attribution(question.modalities) for e in usable]
+    return [e.labelled for e in usable]
 
 
 def _refusal(question: Question, attribution: Attribution, metrics: Sequence[curves.Curve]) -> str:

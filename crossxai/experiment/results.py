@@ -149,7 +149,7 @@ class Run:
             name = modality or next(iter(shown))
             if name not in shown:
                 raise UnknownName("modality of this run", name, shown)
-            maps = {label: e.values[name] for label, e in own.items() if name in e.values}
+            maps = {label: e.maps[name] for label, e in own.items() if name in e.maps}
             return plots.plot_grid(
                 maps, run.samples.inputs[name], shown[name], titles=run.samples.ids, samples=samples, title=model
             )
@@ -202,7 +202,7 @@ class Maps(Mapping[Any, Attribution]):
             if self._several and isinstance(key, str):
                 raise InvalidInput(f"the run has several models: write maps[{self._run.models[0]!r}, {key!r}]")
             raise UnknownName("map", str(key), map(str, self._files))
-        attribution = self._files[key].attribution(self._run.samples.modalities)
+        attribution = self._files[key].labelled
         return replace(attribution, inputs=tuple(self._run.samples.inputs[m.name] for m in attribution.modalities))
 
     def __iter__(self) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from crossxai.attribution import Explainer, Metric
+from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import loading
@@ -27,7 +27,7 @@ from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
 from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, ModelSpec
-from crossxai.files import Explanation, Samples, ours, tasks, writable_folder, write_explanation, write_samples
+from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
 from crossxai.files.atomic import write_text
 from crossxai.files.tasks import version
 from crossxai.version import __version__
@@ -185,10 +185,10 @@ def _give_up(
     if ours(predictions):
         predictions.unlink()
     for entry, explainer in explainers:
-        about = (name, _framework(spec), entry.shown, entry.name, explainer.library, explainer.profile)
-        params = tasks.plain(dict(entry.params))
-        row = Explanation(*about, params, samples.ids, status="failed", reason=reason, check=experiment.check)
-        write_explanation(out / "explanations" / name / f"{entry.shown}.h5", row)
+        none = Attribution((), (), samples.ids, entry.name, explainer.profile, dict(entry.params))
+        about = (name, _framework(spec), entry.shown, explainer.library, none)
+        row = Result(*about, status="failed", reason=reason, check=experiment.check)
+        write_result(out / "explanations" / name / f"{entry.shown}.h5", row)
 
 
 def _remove_others(out: Path, experiment: Experiment) -> None:

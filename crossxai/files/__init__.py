@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,25 @@ import numpy as np
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
-from crossxai.files.records import Explanation, Predictions, Samples, Task
+from crossxai.files.records import Predictions, Result, Samples, Task
 from crossxai.model import Modality
 
 __all__ = [
     "FORMAT",
     "VERSION",
-    "Explanation",
     "Predictions",
+    "Result",
     "Samples",
     "Task",
     "ours",
     "read_attribution",
-    "read_explanation",
     "read_predictions",
+    "read_result",
     "read_samples",
     "writable_folder",
     "write_attribution",
-    "write_explanation",
     "write_predictions",
+    "write_result",
     "write_samples",
 ]
 
@@ -69,7 +70,7 @@ def write_samples(path: Path, samples: Samples) -> None:
 def read_samples(path: Path) -> Samples:
     """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
     with _reading(path, "samples") as file:
-        modalities = [_read_modality(file[f"inputs/{name}"], name) for name in json.loads(file.attrs["modalities"])]
+        modalities = _modalities(file, "inputs")
         contents: dict[str, Any] = {
             "ids": _strings(file, "ids"),
             "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
@@ -114,26 +115,19 @@ def read_predictions(path: Path) -> Predictions:
         )
 
 
-_TEXT = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "task", "convention")
+_TEXT = ("model", "framework", "label", "library", "status", "reason", "task", "convention", "check")
 
 
-def write_explanation(path: Path, explanation: Explanation) -> None:
+def write_result(path: Path, result: Result) -> None:
     """Write maps, scores and curves of one explainer on one model to an HDF5 file, atomically."""
+    attribution = result.attribution
     with _writing(path, "explanation") as file:
+        _write_maps(file, replace(attribution, values=tuple(v.astype(np.float32) for v in attribution.values)))
         for key in _TEXT:
-            file.attrs[key] = getattr(explanation, key)
-        file.attrs["params"] = json.dumps(explanation.params)
-        file.attrs["judged"] = json.dumps(dict(explanation.score_hashes))
-        file.attrs["seconds"] = explanation.seconds
-        file.attrs["notes"] = json.dumps(explanation.notes)
-        file.attrs["check"] = explanation.check
-        _write_strings(file, "ids", explanation.ids)
-        _write_strings(file, "degenerate", explanation.degenerate)
-        for name, values in explanation.values.items():
-            file.create_dataset(f"values/{name}", data=values.astype(np.float32), compression="gzip", shuffle=True)
-        for name, extra in explanation.extras.items():
-            file[f"extras/{name}"] = extra
-        for name, scores in explanation.scores.items():
+            file.attrs[key] = getattr(result, key)
+        file.attrs["judged"] = json.dumps(dict(result.score_hashes))
+        _write_strings(file, "degenerate", result.degenerate)
+        for name, scores in result.scores.items():
             group = file.create_group(f"scores/{name}")
             group.attrs["metric"] = scores.metric
             group.attrs["higher_is_better"] = scores.higher_is_better
@@ -146,62 +140,75 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
                 group[f"extras/{key}"] = per_sample
 
 
-def read_explanation(path: Path) -> Explanation:
-    """Read what `write_explanation` wrote; raises `InvalidFile`."""
+def read_result(path: Path) -> Result:
+    """Read what `write_result` wrote; raises `InvalidFile`."""
     with _reading(path, "explanation") as file:
-        ids = _strings(file, "ids")
-        values = {name: data[()] for name, data in file.get("values", {}).items()}
-        for name, data in values.items():
-            if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
-                raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
-        text: dict[str, Any] = {key: str(file.attrs[key]) for key in _TEXT}
-        return Explanation(
+        text: dict[str, Any] = {key: str(file.attrs[key]) for key in _TEXT if key != "check"}
+        return Result(
             **text,
-            params=json.loads(file.attrs["params"]),
-            score_hashes=json.loads(file.attrs["judged"]),
-            ids=ids,
-            values=values,
+            attribution=_read_maps(path, file),
             scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},
             degenerate=_strings(file, "degenerate"),
-            seconds=float(file.attrs["seconds"]),
-            extras={name: data[()] for name, data in file.get("extras", {}).items()},
-            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have neither
-            check=str(file.attrs.get("check", "on")),
+            score_hashes=json.loads(file.attrs["judged"]),
+            check=str(file.attrs.get("check", "on")),  # older files do not say
         )
 
 
 def write_attribution(path: Path, attribution: Attribution) -> Path:
     """Write an attribution to an HDF5 file, atomically; returns the path."""
     with _writing(path, "attribution") as file:
-        file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
-        file.attrs["params"] = json.dumps(attribution.params, default=repr)
-        file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
-        _write_strings(file, "ids", attribution.ids)
-        file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
-        for modality, values in zip(attribution.modalities, attribution.values, strict=True):
-            data = file.create_dataset(f"values/{modality.name}", data=values, compression="gzip", shuffle=True)
-            _write_modality(data, modality)
-        for name, extra in attribution.extras.items():
-            file[f"extras/{name}"] = extra
+        _write_maps(file, attribution)
     return path
 
 
 def read_attribution(path: Path) -> Attribution:
     """Read what `write_attribution` wrote; raises `InvalidFile`."""
     with _reading(path, "attribution") as file:
-        names = json.loads(file.attrs["modalities"])
-        contents: dict[str, Any] = {
-            "values": tuple(file[f"values/{name}"][()] for name in names),
-            "modalities": tuple(_read_modality(file[f"values/{name}"], name) for name in names),
-            "ids": _strings(file, "ids"),
-            "explainer": str(file.attrs["explainer"]),
-            "profile": str(file.attrs["profile"]),
-            "params": json.loads(file.attrs["params"]),
-            "extras": {name: data[()] for name, data in file.get("extras", {}).items()},
-            "seconds": float(file.attrs["seconds"]),
-            "notes": tuple(map(str, json.loads(file.attrs["notes"]))),
-        }
-    return Attribution(**contents)
+        return _read_maps(path, file)
+
+
+def _write_maps(file: Any, attribution: Attribution) -> None:
+    file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
+    file.attrs["params"] = json.dumps(attribution.params, default=repr)
+    file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
+    _write_strings(file, "ids", attribution.ids)
+    file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
+    for modality, values in zip(attribution.modalities, attribution.values, strict=True):
+        data = file.create_dataset(f"values/{modality.name}", data=values, compression="gzip", shuffle=True)
+        _write_modality(data, modality)
+    for name, extra in attribution.extras.items():
+        file[f"extras/{name}"] = extra
+
+
+def _read_maps(path: Path, file: Any) -> Attribution:
+    ids, maps = _strings(file, "ids"), file.get("values", {})
+    for name, data in maps.items():
+        if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
+            raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
+    if "modalities" in file.attrs:
+        modalities = _modalities(file, "values")
+    else:  # files of a run up to 0.5 leave them to its samples
+        modalities = [m for m in _modalities_of_run(path) if m.name in maps] if maps else []
+    try:
+        return Attribution(
+            values=tuple(maps[m.name][()] for m in modalities),
+            modalities=tuple(modalities),
+            ids=ids,
+            explainer=str(file.attrs["explainer"]),
+            profile=str(file.attrs["profile"]),
+            params=json.loads(file.attrs["params"]),
+            extras={name: data[()] for name, data in file.get("extras", {}).items()},
+            seconds=float(file.attrs["seconds"]),
+            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have none
+        )
+    except InvalidInput as error:
+        raise InvalidFile(f"{path}: {error}") from error
+
+
+def _modalities_of_run(path: Path) -> list[Modality]:
+    """Those of the samples beside explanations/<model>/<label>.h5."""
+    with _reading(path.parents[2] / "samples.h5", "samples") as file:
+        return _modalities(file, "inputs")
 
 
 def _write_modality(data: Any, modality: Modality) -> None:
@@ -210,10 +217,14 @@ def _write_modality(data: Any, modality: Modality) -> None:
     data.attrs["range"] = json.dumps(modality.range)
 
 
-def _read_modality(data: Any, name: str) -> Modality:
-    limits = json.loads(data.attrs["range"])
-    axes, features = (tuple(json.loads(data.attrs[key])) for key in ("axes", "features"))
-    return Modality(name, axes, features, tuple(limits) if limits else None)
+def _modalities(file: Any, group: str) -> list[Modality]:
+    modalities = []
+    for name in json.loads(file.attrs["modalities"]):
+        stored = {key: json.loads(file[group][name].attrs[key]) for key in ("axes", "features", "range")}
+        limits = stored["range"]
+        axes, features = tuple(stored["axes"]), tuple(stored["features"])
+        modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
+    return modalities
 
 
 def _read_scores(name: str, group: Any) -> Scores:

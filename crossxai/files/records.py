@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -130,47 +130,42 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """One explainer's maps on one model, and every metric's scores for them.
+class Result:
+    """One row of a run: an explainer's attribution on one model, and every metric's scores of it.
 
-    status "ok" or "unsupported"; in the second case `reason` says why and there are no values and no scores.
+    status "ok", "unsupported" or "failed"; of the latter two `reason` says why, and there are no maps and no scores.
     label: the name in this experiment, unique per model (an explainer may appear with several settings). task: hash of
-    what decides the maps; score_hashes: metric → hash of what decides its scores; a run reuses what has its own hashes. extras:
-    other results of the explainer, per sample (n, …), such as the completeness gap. scores: by the metric's label in the
-    experiment, which is its name unless one metric appears with several settings. notes: the explainer's sentences about its
-    maps, for the reader. check: "off" where nobody measured that the model does what explainers rely on.
+    what decides the maps; score_hashes: metric → hash of what decides its scores; a run reuses what has its own hashes.
+    scores: by the metric's label in the experiment, which is its name unless one metric appears with several settings.
+    check: "off" where nobody measured that the model does what explainers rely on.
     """
 
     model: str
     framework: str
     label: str
-    explainer: str
     library: str
-    profile: str
-    params: Mapping[str, Any]
-    ids: tuple[str, ...]
-    values: Mapping[str, Array] = field(default_factory=dict)
+    attribution: Attribution
     scores: Mapping[str, Scores] = field(default_factory=dict)
     degenerate: tuple[str, ...] = ()
-    seconds: float = float("nan")
     status: str = "ok"
     reason: str = ""
     task: str = ""
     score_hashes: Mapping[str, str] = field(default_factory=dict)
     convention: str = ""
-    extras: Mapping[str, Array] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
     check: str = "on"
 
-    def attribution(self, modalities: Sequence[Modality]) -> Attribution:
-        """The maps as the explainer gave them; modalities: those of its model, or of the samples."""
-        explained = tuple(m for m in modalities if m.name in self.values)
-        values = tuple(self.values[m.name] for m in explained)
-        about = (self.ids, self.label, self.profile, self.params, self.extras, self.seconds, self.notes)
-        return Attribution(values, explained, *about)
+    @property
+    def maps(self) -> dict[str, Array]:
+        """The maps by the names of their modalities; none where the explainer gave none."""
+        return self.attribution.maps
+
+    @property
+    def labelled(self) -> Attribution:
+        """The attribution under its label in the run, as metrics and users get it."""
+        return replace(self.attribution, explainer=self.label)
 
     def __repr__(self) -> str:
-        maps = ", ".join(f"{name} {values.shape}" for name, values in self.values.items())
+        maps = ", ".join(f"{name} {values.shape}" for name, values in self.maps.items())
         scores = f"; scores: {', '.join(self.scores)}" if self.scores else ""
         result = f"{maps}{scores}" if self.status == "ok" else f"{self.status}: {self.reason}"
-        return f"Explanation({self.label} on {self.model}: {result})"
+        return f"Result({self.label} on {self.model}: {result})"

@@ -17,7 +17,7 @@ import numpy as np
 
 from crossxai.attribution import Metric, SampleMasks
 from crossxai.errors import InvalidFile
-from crossxai.files import Explanation, Samples, read_explanation
+from crossxai.files import Result, Samples, read_result
 from crossxai.files.atomic import write_text
 
 PLAN = "plan.json"
@@ -82,7 +82,7 @@ def read_plan(out: Path) -> dict[str, Any] | None:
     return plan if isinstance(plan, dict) and isinstance(plan.get("tasks"), dict) else None
 
 
-def belonging(plan: Mapping[str, Any], explanations: Iterable[Explanation]) -> list[Explanation]:
+def belonging(plan: Mapping[str, Any], explanations: Iterable[Result]) -> list[Result]:
     """Those of the plan's own tasks, with the scores of its own metrics: a folder may hold those of an earlier run, too."""
     current = []
     models = {m.get("name") for m in plan.get("models", [])}
@@ -104,13 +104,13 @@ def done(out: Path) -> str:
     explanations = []
     for path in sorted((out / "explanations").glob("*/*.h5")):
         try:
-            explanations.append(read_explanation(path))
+            explanations.append(read_result(path))
         except InvalidFile:
             continue  # it is computed again
     return describe_progress(plan, belonging(plan, explanations))
 
 
-def describe_progress(plan: Mapping[str, Any], explanations: list[Explanation]) -> str:
+def describe_progress(plan: Mapping[str, Any], explanations: list[Result]) -> str:
     """`7 of 24 explanations are done, 3 of them evaluated`."""
     total = sum(len(labels) for labels in plan["tasks"].values())
     evaluated = sum(bool(e.scores) or e.status != "ok" for e in explanations)

@@ -13,7 +13,7 @@ import numpy as np
 from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.evaluation.statistics import Comparison, Summary
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Array
 from crossxai.report.run import ORACLE, RANDOM, RunRecord, is_control, ok
 
@@ -119,25 +119,25 @@ def area_share(scores: Scores) -> float:
     return _mean(np.where(np.isfinite(scores.value), scores.extras["area_share"], math.nan))
 
 
-def _row(explanation: Explanation, cells: Mapping[str, Cell]) -> Row:
+def _row(explanation: Result, cells: Mapping[str, Cell]) -> Row:
     ties = [s.extras["tie_rate"] for s in explanation.scores.values() if "tie_rate" in s.extras]
     # Where there is no truth to mark, the oracle has no map: that is no map gone wrong.
-    unasked = explanation.degenerate.count("nan") if explanation.explainer == ORACLE else 0
+    unasked = explanation.degenerate.count("nan") if explanation.attribution.explainer == ORACLE else 0
     kinds = Counter(kind for kind in explanation.degenerate if kind and not (unasked and kind == "nan"))
     return Row(
         model=explanation.model,
         framework=explanation.framework,
         label=explanation.label,
-        explainer=explanation.explainer,
+        explainer=explanation.attribution.explainer,
         library=explanation.library,
-        profile=explanation.profile,
+        profile=explanation.attribution.profile,
         control=is_control(explanation),
-        params=explanation.params,
+        params=explanation.attribution.params,
         cells=cells,
-        maps=len(explanation.ids) - unasked if ok(explanation) else 0,
+        maps=len(explanation.attribution.ids) - unasked if ok(explanation) else 0,
         degenerate=dict(kinds),
         tie_rate=_mean(ties[0]) if ties else math.nan,
-        seconds=explanation.seconds,
+        seconds=explanation.attribution.seconds,
         status=explanation.status,
         reason=explanation.reason,
     )
@@ -163,7 +163,7 @@ def compared(scores: Mapping[str, Scores], control: str) -> dict[str, Test]:
     return _family(list(others), comparisons, baseline.higher_is_better)
 
 
-def _against_area(explanations: Mapping[str, Explanation], metric: str) -> dict[str, Test]:
+def _against_area(explanations: Mapping[str, Result], metric: str) -> dict[str, Test]:
     """Every explainer's share of a region against the region's share of the area."""
     scores = {x: e.scores[metric] for x, e in explanations.items() if metric in e.scores}
     shares = {x: s for x, s in scores.items() if "area_share" in s.extras}
@@ -193,7 +193,7 @@ def smallest_p(n: int, family: int) -> float:
     return min(1.0, max(exact, 1e-4) * family)
 
 
-def mean_curve(explanation: Explanation, metric: str, points: int = 49) -> tuple[Array, Array] | None:
+def mean_curve(explanation: Result, metric: str, points: int = 49) -> tuple[Array, Array] | None:
     """(fractions, curves (n, points)) on one grid for every sample, NaN samples left out; None without a curve."""
     scores = explanation.scores.get(metric)
     if scores is None or scores.curve is None or scores.fractions is None:

@@ -20,7 +20,7 @@ from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.evaluation.curves import estimates
 from crossxai.evaluation.curves.steps import area
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
 from crossxai.report.run import RunRecord
@@ -295,6 +295,6 @@ def auto(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if isinstance(options, Mapping) else {}
 
 
-def without_curve(explanations: Sequence[Explanation], metric: str) -> bool:
+def without_curve(explanations: Sequence[Result], metric: str) -> bool:
     """Whether a metric's areas are estimates, so that there are no curves to draw."""
     return any(auto(e.scores[metric].params) for e in explanations if metric in e.scores)

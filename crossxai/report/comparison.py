@@ -15,7 +15,7 @@ from crossxai.evaluation import statistics
 from crossxai.evaluation.metrics import similarity
 from crossxai.evaluation.metrics.modality import DROP
 from crossxai.evaluation.statistics import Summary
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.run import RunRecord, is_control, ok
@@ -103,12 +103,10 @@ class Maps:
 
 def compare(run: RunRecord) -> Maps:
     """Compare all maps of a run, channels summed, two maps on all the modalities that both of them explain."""
-    usable = {
-        (e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.values and ordering(e)
-    }
+    usable = {(e.model, e.label): e for m in run.models for e in run.of(m).values() if ok(e) and e.maps and ordering(e)}
     index = {key: place for place, key in enumerate(usable)}
     cubes = {name: np.full((run.n, len(usable), len(usable)), np.nan) for name in MEASURES}
-    kinds = [frozenset(e.values) for e in usable.values()]
+    kinds = [frozenset(e.maps) for e in usable.values()]
     for shared in {a & b for a in kinds for b in kinds} - {frozenset()}:
         members = [place for place, kind in enumerate(kinds) if shared <= kind]
         pairs = np.array([[kinds[a] & kinds[b] == shared for b in members] for a in members])
@@ -122,17 +120,17 @@ def compare(run: RunRecord) -> Maps:
     return Maps(index, means, cubes["spearman"], libraries, _model_pairs(run, usable, index, cubes["spearman"]))
 
 
-def ordering(explanation: Explanation) -> bool:
+def ordering(explanation: Result) -> bool:
     """Whether maps order pixels; those of a whole modality's ablation hold one number each."""
-    return DROP not in explanation.extras
+    return DROP not in explanation.attribution.extras
 
 
-def units(run: RunRecord, explanation: Explanation, among: Collection[str]) -> Array:
+def units(run: RunRecord, explanation: Result, among: Collection[str]) -> Array:
     """One number per pixel or feature (n, units): channels summed, the modalities `among` which it is side by side."""
     parts = []
     for modality in run.samples.modalities:
-        if modality.name in explanation.values and modality.name in among:
-            values = explanation.values[modality.name].astype(np.float64)
+        if modality.name in explanation.maps and modality.name in among:
+            values = explanation.maps[modality.name].astype(np.float64)
             parts.append((reduce_channels(values) if modality.spatial else values).reshape(len(values), -1))
     return np.concatenate(parts, axis=1) if parts else np.empty((run.n, 0))
 
@@ -143,47 +141,50 @@ def method(explainer: str) -> str:
     return SAME.get(name, name)
 
 
-def is_stochastic(explanation: Explanation) -> bool:
+def is_stochastic(explanation: Result) -> bool:
     """Whether an explainer draws random numbers: it has a seed among its parameters."""
-    return any("seed" in str(key) for key in explanation.params)
+    return any("seed" in str(key) for key in explanation.attribution.params)
 
 
 def _library_pairs(
-    explanations: Mapping[tuple[str, str], Explanation],
+    explanations: Mapping[tuple[str, str], Result],
     index: Mapping[tuple[str, str], int],
     cube: npt.NDArray[np.float64],
 ) -> tuple[LibraryPair, ...]:
     pairs = []
     for (one, a), (two, b) in combinations(explanations.items(), 2):
-        alike = a.model == b.model and a.profile == b.profile and method(a.explainer) == method(b.explainer)
+        profile = a.attribution.profile
+        names = [e.attribution.explainer for e in (a, b)]
+        alike = a.model == b.model and profile == b.attribution.profile and method(names[0]) == method(names[1])
         if not alike or a.library == b.library or is_control(a) or is_control(b):
             continue
         spearman = statistics.summarise(cube[:, index[one], index[two]])
         stochastic = is_stochastic(a) or is_stochastic(b)
-        name = a.explainer.split(".", 1)[-1]
-        pairs.append(LibraryPair(a.model, name, a.label, b.label, a.profile, spearman, _differences(a, b), stochastic))
+        name = names[0].split(".", 1)[-1]
+        pairs.append(LibraryPair(a.model, name, a.label, b.label, profile, spearman, _differences(a, b), stochastic))
     return tuple(pairs)
 
 
-def _differences(a: Explanation, b: Explanation) -> Differences:
+def _differences(a: Result, b: Result) -> Differences:
     """How two libraries' maps of one method differ in convention or kind, and in parameters."""
     conventions = (a.convention, b.convention) if a.convention and b.convention and a.convention != b.convention else ()
     kinds = (_kind(a), _kind(b)) if not conventions and _kind(a) != _kind(b) else ()
-    one, two = ({key: words.value(v) for key, v in e.params.items() if key != "profile"} for e in (a, b))
-    shared = tuple((key, one[key], two[key]) for key in one if key in two and a.params[key] != b.params[key])
+    params = [{key: v for key, v in e.attribution.params.items() if key != "profile"} for e in (a, b)]
+    one, two = ({key: words.value(v) for key, v in own.items()} for own in params)
+    shared = tuple((key, one[key], two[key]) for key in one if key in two and params[0][key] != params[1][key])
     own = tuple(tuple((key, v) for key, v in x.items() if key not in y) for x, y in ((one, two), (two, one)))
     return Differences(conventions, kinds, shared, own)
 
 
-def _kind(explanation: Explanation) -> Kind:
-    values = next(iter(explanation.values.values()))
+def _kind(explanation: Result) -> Kind:
+    values = next(iter(explanation.maps.values()))
     finite = values[np.isfinite(values)]
     return Kind(bool(finite.size and finite.min() < 0), "channel" if values.shape[-1] > 1 else "pixel")
 
 
 def _model_pairs(
     run: RunRecord,
-    explanations: Mapping[tuple[str, str], Explanation],
+    explanations: Mapping[tuple[str, str], Result],
     index: Mapping[tuple[str, str], int],
     cube: npt.NDArray[np.float64],
 ) -> tuple[ModelPair, ...]:
@@ -194,7 +195,7 @@ def _model_pairs(
             if one not in explanations or two not in explanations:
                 continue
             ranks = cube[:, index[one], index[two]]
-            shared = explanations[one].values.keys() & explanations[two].values.keys()
+            shared = explanations[one].maps.keys() & explanations[two].maps.keys()
             here, there = (units(run, explanations[key], shared) for key in (one, two))
             size = np.linalg.norm(there, axis=1)
             gap = np.linalg.norm(here - there, axis=1)

@@ -98,10 +98,10 @@ def score_rows(contents: Contents) -> list[dict[str, Any]]:
     lines = []
     for model in contents.run.models:
         for label, e in contents.run.of(model).items():
-            about = (model, e.framework, label, e.explainer, e.library, e.profile)
+            about = (model, e.framework, label, e.attribution.explainer, e.library, e.attribution.profile)
             for metric, held in e.scores.items():
                 extras = [held.extras.get(key) for key in ("tie_rate", "area_share")]
-                for i, sample in enumerate(e.ids):
+                for i, sample in enumerate(e.attribution.ids):
                     own = [float(x[i]) if x is not None else math.nan for x in extras]
                     kind = e.degenerate[i] if i < len(e.degenerate) else ""
                     line = (*about, metric, held.higher_is_better, sample, float(held.value[i]), *own, kind)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.report import certainty, words
 from crossxai.report.analysis import Row, scored
 from crossxai.report.contents import Contents
@@ -194,7 +194,7 @@ def key_numbers(contents: Contents) -> KeyNumbers:
 
 def _telling(contents: Contents, model: str) -> list[str]:
     """The best by the run's first metric, each of another method and library where it can be; the verdict's best comes first."""
-    usable = [e for e in contents.run.of(model).values() if ok(e) and e.values and not is_control(e)]
+    usable = [e for e in contents.run.of(model).values() if ok(e) and e.maps and not is_control(e)]
     first = getattr(contents.verdict.facts, "best", "")
     metrics = certainty.metrics(contents.run)
     rank: dict[str, float] = {}
@@ -203,7 +203,7 @@ def _telling(contents: Contents, model: str) -> list[str]:
             cell = row.cells[metrics[0]]
             rank[row.label] = -cell.summary.mean if cell.higher_is_better else cell.summary.mean
     ordered = sorted(usable, key=lambda e: (e.label != first, rank.get(e.label, math.inf)))
-    telling: list[Explanation] = []
+    telling: list[Result] = []
     while ordered and len(telling) < MOST_EXPLAINERS:
         libraries, methods = {e.library for e in telling}, {_method(e) for e in telling}
         # The first of those that add most: another method before another library.
@@ -212,8 +212,8 @@ def _telling(contents: Contents, model: str) -> list[str]:
     return [e.label for e in telling]
 
 
-def _method(explanation: Explanation) -> str:
-    return explanation.explainer.rpartition(".")[2]
+def _method(explanation: Result) -> str:
+    return explanation.attribution.explainer.rpartition(".")[2]
 
 
 def _samples(run: RunRecord, samples: Sequence[Sample]) -> list[Sample]:

@@ -15,7 +15,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from crossxai.evaluation import statistics
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.files.atomic import write_text
 from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
 from crossxai.report.analysis import Row, mean_curve
@@ -246,7 +246,7 @@ def _line(grid: Any, curves: Any, number: int, shaded: bool) -> style.Line:
     return style.Line(grid, curves.mean(axis=0), number, low, high)
 
 
-def _legend(explanation: Explanation, number: int, row: Row, metric: str) -> dict[str, str]:
+def _legend(explanation: Result, number: int, row: Row, metric: str) -> dict[str, str]:
     shade, dash = style.line_style(number)
     pattern = "" if dash == "solid" else " ".join(str(3 * part) for part in dash[1])
     mean = words.number(row.cells[metric].summary.mean)

@@ -123,8 +123,8 @@ def facts(run: RunRecord, rows: Sequence[Row], maps: Maps) -> list[Fact]:
         collected.append(Ties(models=run.models, rates=ties))
     gaps: dict[str, dict[str, float]] = {}
     for e in run.explanations:
-        if "completeness_gap" in e.extras:
-            gaps.setdefault(e.label, {})[e.model] = float(np.abs(e.extras["completeness_gap"]).mean())
+        if "completeness_gap" in e.attribution.extras:
+            gaps.setdefault(e.label, {})[e.model] = float(np.abs(e.attribution.extras["completeness_gap"]).mean())
     return [*collected, Completeness(models=run.models, gaps=gaps)] if gaps else collected
 
 

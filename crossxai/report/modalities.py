@@ -14,7 +14,7 @@ from crossxai.evaluation import statistics
 from crossxai.evaluation.metrics import modality
 from crossxai.evaluation.metrics.modality import DROP, Numbers
 from crossxai.evaluation.statistics import Summary
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.run import RunRecord, is_control, ok
@@ -115,27 +115,27 @@ def tables(run: RunRecord) -> list[Table]:
     return every
 
 
-def units(run: RunRecord, explanation: Explanation) -> list[Array]:
+def units(run: RunRecord, explanation: Result) -> list[Array]:
     """A map's relevance per unit (n, *units), of each modality in the run's order; all of them must be there."""
     maps = []
     for m in run.samples.modalities:
-        values, given = explanation.values[m.name], run.samples.inputs[m.name]
+        values, given = explanation.maps[m.name], run.samples.inputs[m.name]
         one = reduce_channels(values.astype(np.float64)) if m.spatial else values.astype(np.float64)
         maps.append(np.broadcast_to(one, given.shape[:-1] if m.spatial else given.shape))
     return maps
 
 
-def _row(run: RunRecord, explanation: Explanation) -> Row:
+def _row(run: RunRecord, explanation: Result) -> Row:
     names = [m.name for m in run.samples.modalities]
     about = (explanation.label, explanation.library, is_control(explanation))
-    drops = explanation.extras.get(DROP)
+    drops = explanation.attribution.extras.get(DROP)
     if drops is not None and np.shape(drops) == (run.n, len(names)):
         return Row(*about, {"ablation": _shares(names, modality.drop_shares(drops))})
-    lacking = [name for name in names if name not in explanation.values]
+    lacking = [name for name in names if name not in explanation.maps]
     if lacking:
         return Row(*about, {}, f"no map of {words.listing(lacking)}")
     maps = units(run, explanation)
-    complete = any(key.partition(".")[0] == "completeness_gap" for key in explanation.extras)
+    complete = any(key.partition(".")[0] == "completeness_gap" for key in explanation.attribution.extras)
     parts = modality.net(maps) if complete else None
     return Row(
         *about,
@@ -164,8 +164,8 @@ def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Ro
         for m in run.samples.modalities
     ]
     kinds = ["pixels" if m.spatial else "columns" for m in run.samples.modalities]
-    ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.extras), None)
-    params = ablated.params if ablated is not None else {}
+    ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.attribution.extras), None)
+    params = ablated.attribution.params if ablated is not None else {}
     others = params.get("baselines")
     own = dict(others) if isinstance(others, Mapping) else {}
     entries = [m for m in run.manifest.get("models", []) if m.get("name") == model]

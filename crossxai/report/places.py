@@ -13,7 +13,7 @@ import numpy.typing as npt
 from crossxai.attribution import reduce_channels
 from crossxai.evaluation.metrics.complexity import border
 from crossxai.evaluation.metrics.localisation import pointing
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Modality
 from crossxai.report.comparison import ordering
 from crossxai.report.run import RunRecord, is_control, ok
@@ -164,7 +164,7 @@ def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def shares(run: RunRecord, explanation: Explanation, modality: Modality) -> Numbers:
+def shares(run: RunRecord, explanation: Result, modality: Modality) -> Numbers:
     """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite.
 
     Absolute, because where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
@@ -175,9 +175,9 @@ def shares(run: RunRecord, explanation: Explanation, modality: Modality) -> Numb
     return np.asarray(scaled / scaled.sum(axis=(1, 2), keepdims=True))
 
 
-def relevance(run: RunRecord, explanation: Explanation, modality: Modality) -> Numbers:
+def relevance(run: RunRecord, explanation: Result, modality: Modality) -> Numbers:
     """One number per pixel (n, y, x), channels summed; NaN for a map that is not finite."""
-    values = explanation.values[modality.name].astype(np.float64)
+    values = explanation.maps[modality.name].astype(np.float64)
     whole = np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
     summed = reduce_channels(np.where(whole[:, None, None, None], values, 0))
     there = np.where(whole[:, None, None], summed, np.nan)
@@ -191,14 +191,14 @@ def _places(run: RunRecord, modality: Modality) -> Places:
     if min(height, width) >= GRID:
         for model in run.models:
             for e in run.of(model).values():
-                if ok(e) and modality.name in e.values and ordering(e):
+                if ok(e) and modality.name in e.maps and ordering(e):
                     listed += _of(run, e, modality, chosen, rim)
     area = tiles_of(np.full((1, height, width), 1 / (height * width)))[0] if listed else np.empty(0)
     inside = float(border(height, width, rim).mean())
     return Places(modality.name, height, width, chosen, area, rim, inside, tuple(listed))
 
 
-def _of(run: RunRecord, explanation: Explanation, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
+def _of(run: RunRecord, explanation: Result, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
     every, maps = shares(run, explanation, modality), relevance(run, explanation, modality)
     height, width = every.shape[1:]
     middle = np.broadcast_to(tile(height, width, CENTRE), every.shape)

@@ -11,11 +11,11 @@ from typing import Any
 
 from crossxai.errors import InvalidFile
 from crossxai.files import (
-    Explanation,
     Predictions,
+    Result,
     Samples,
-    read_explanation,
     read_predictions,
+    read_result,
     read_samples,
     tasks,
 )
@@ -39,7 +39,7 @@ class RunRecord:
     manifest: Mapping[str, Any]
     samples: Samples
     predictions: Mapping[str, Predictions]
-    explanations: tuple[Explanation, ...]
+    explanations: tuple[Result, ...]
     models: tuple[str, ...]
     stopped: str = ""
     lacking: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class RunRecord:
     @property
     def simple_controls(self) -> tuple[str, ...]:
         """The labels of controls that are neither noise nor an oracle."""
-        oracles = {e.label for e in self.explanations if e.explainer == ORACLE}
+        oracles = {e.label for e in self.explanations if e.attribution.explainer == ORACLE}
         return tuple(x for x in self.labels if x.startswith(f"{CONTROLS}.") and x not in (RANDOM, *oracles))
 
     @property
@@ -80,7 +80,7 @@ class RunRecord:
         names = (e.scores[metric].params.get("modality") for e in self.explanations if metric in e.scores)
         return next((str(name) for name in names if name), "")
 
-    def of(self, model: str) -> dict[str, Explanation]:
+    def of(self, model: str) -> dict[str, Result]:
         """One model's explanations by label, libraries first, controls last."""
         return {e.label: e for e in sorted(self.explanations, key=_order) if e.model == model}
 
@@ -93,16 +93,16 @@ class RunRecord:
         return next((name for name in names if name), "")
 
 
-def _order(explanation: Explanation) -> tuple[bool, str, str]:
+def _order(explanation: Result) -> tuple[bool, str, str]:
     return (is_control(explanation), explanation.library, explanation.label)
 
 
-def is_control(explanation: Explanation) -> bool:
+def is_control(explanation: Result) -> bool:
     """Whether an explanation is a control: a map that never asks the model."""
     return explanation.library == CONTROLS
 
 
-def ok(explanation: Explanation) -> bool:
+def ok(explanation: Result) -> bool:
     """Whether an explanation has maps."""
     return explanation.status == "ok"
 
@@ -160,11 +160,11 @@ def _manifest(path: Path) -> Mapping[str, Any]:
     return manifest
 
 
-def _explanation(path: Path, samples: Samples) -> Explanation:
-    explanation = read_explanation(path)
+def _explanation(path: Path, samples: Samples) -> Result:
+    explanation = read_result(path)
     if not ok(explanation):
         return explanation
-    if explanation.ids != samples.ids:
+    if explanation.attribution.ids != samples.ids:
         raise InvalidFile(f"{path} explains other samples than samples.h5, or in another order; run `crossxai` again")
     n = len(samples.ids)
     for name, scores in explanation.scores.items():

@@ -17,7 +17,7 @@ from PIL import Image
 from crossxai import evaluation
 from crossxai.errors import UnknownName
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.files import Explanation, Predictions
+from crossxai.files import Predictions, Result
 from crossxai.files.atomic import replacing
 from crossxai.measures import predicted_region
 from crossxai.model import Array
@@ -90,7 +90,7 @@ def figures(run: RunRecord, explainer: str | None = None, model: str | None = No
     models = [model] if model is not None else [m for m in run.models if any(ok(e) for e in run.of(m).values())]
     if not models:
         return []
-    usable = {label: e for label, e in run.of(models[0]).items() if ok(e) and e.values}
+    usable = {label: e for label, e in run.of(models[0]).items() if ok(e) and e.maps}
     if explainer is not None and explainer not in usable:
         raise UnknownName(f"explainer with maps on {models[0]}", explainer, usable)
     label = explainer or choose_explainer(run, models[0])
@@ -104,12 +104,12 @@ def figures(run: RunRecord, explainer: str | None = None, model: str | None = No
 def choose_explainer(run: RunRecord, model: str) -> str:
     """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
-    usable = {x: e for x, e in run.of(model).items() if ok(e) and e.values and not is_control(e)}
-    usable = {x: e for x, e in usable.items() if DROP not in e.extras}
+    usable = {x: e for x, e in run.of(model).items() if ok(e) and e.maps and not is_control(e)}
+    usable = {x: e for x, e in usable.items() if DROP not in e.attribution.extras}
     if not usable:
         return ""
-    most = max(len(e.values) for e in usable.values())
-    usable = {x: e for x, e in usable.items() if len(e.values) == most}
+    most = max(len(e.maps) for e in usable.values())
+    usable = {x: e for x, e in usable.items() if len(e.maps) == most}
     rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
     for kind in _metrics_that_choose(run):
         means = {r.label: _mean(r, [m for m in run.metrics if run.kinds[m] == kind]) for r in rows}
@@ -133,11 +133,11 @@ def _mean(row: analysis.Row, metrics: Sequence[str]) -> float:
     return float(np.mean([c.summary.mean if c.higher_is_better else -c.summary.mean for c in cells if c]))
 
 
-def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
+def _of_samples(run: RunRecord, explanation: Result) -> list[RunFigure]:
     data, drawn = run.samples, list[RunFigure]()
     task = str(getattr(data, "task", "classification"))
-    images = [m for m in data.modalities if m.kind == "image" and m.name in explanation.values]
-    tables = [m for m in data.modalities if not m.spatial and m.name in explanation.values]
+    images = [m for m in data.modalities if m.kind == "image" and m.name in explanation.maps]
+    tables = [m for m in data.modalities if not m.spatial and m.name in explanation.maps]
     rows = _rows(run, task, explanation)
     if not rows:
         return []
@@ -146,7 +146,7 @@ def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
     about = f"{data.ids[i]}, {_describe_prediction(run, explanation.model, i, task)}"
     title = f"{explainer}\n{about}"
     for number, m in enumerate(images):
-        relevance, image = explanation.values[m.name][i], data.inputs[m.name][i]
+        relevance, image = explanation.maps[m.name][i], data.inputs[m.name][i]
         suffix = "" if len(images) == 1 else f"_{m.name}"
         given: dict[str, Any] = {"truth": _truth(run, m.name, i), "title": title, "limit": m.range}
         if len(images) == 1:
@@ -160,7 +160,7 @@ def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
         one_each = {m.name: data.inputs[m.name][i] for m in images}
         figure = pair(
             one_each,
-            {m.name: explanation.values[m.name][i] for m in images},
+            {m.name: explanation.maps[m.name][i] for m in images},
             {m.name: t for m in images if (t := _truth(run, m.name, i)) is not None},
             title,
             {m.name: m.range for m in images},
@@ -170,7 +170,7 @@ def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
         )
     for m in tables:
         bars = table_bars(
-            explanation.values[m.name][i].astype(np.float64),
+            explanation.maps[m.name][i].astype(np.float64),
             m.features,
             data.inputs[m.name][i].astype(np.float64),
             title,
@@ -185,7 +185,7 @@ def _of_samples(run: RunRecord, explanation: Explanation) -> list[RunFigure]:
     return drawn
 
 
-def _rows(run: RunRecord, task: str, explanation: Explanation) -> list[int]:
+def _rows(run: RunRecord, task: str, explanation: Result) -> list[int]:
     """The gallery's samples, of those whose maps are no degenerate ones."""
     kinds = explanation.degenerate or ("",) * run.n
     fine = np.flatnonzero([kind not in ("nan", "zero") for kind in kinds])
@@ -197,14 +197,14 @@ def _rows(run: RunRecord, task: str, explanation: Explanation) -> list[int]:
     return [int(fine[i]) for i in representative_samples(task, labels, sizes)] if len(fine) else []
 
 
-def _panel(run: RunRecord, explanation: Explanation, i: int, task: str, names: Sequence[str]) -> Panel:
+def _panel(run: RunRecord, explanation: Result, i: int, task: str, names: Sequence[str]) -> Panel:
     truth = {name: t for name in names if (t := _truth(run, name, i)) is not None}
     predictions = run.predictions.get(explanation.model)
     predicted = _region(predictions, i) if task == "segmentation" else None
     return Panel(
         f"{run.samples.ids[i]}\n{_describe_prediction(run, explanation.model, i, task)}",
         {name: run.samples.inputs[name][i] for name in names},
-        {name: explanation.values[name][i] for name in names},
+        {name: explanation.maps[name][i] for name in names},
         truth,
         predicted,
         _whole(run, i) if predicted is not None else None,

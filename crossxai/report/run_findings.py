@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.report import analysis, certainty
 from crossxai.report.analysis import ALPHA, Row
 from crossxai.report.run import CONTROLS, RANDOM, RunRecord, is_control, ok
@@ -288,10 +288,10 @@ def _notes(run: RunRecord) -> tuple[Note, ...]:
     return tuple(Note(who, models, **dict(note)) for note, labels in speakers.items() for models, who in _alike(labels))
 
 
-def notes(explanation: Explanation) -> list[dict[str, Any]]:
+def notes(explanation: Result) -> list[dict[str, Any]]:
     """An explanation's own notes, and those that its extras amount to, as fields of `Note`."""
-    listed: list[dict[str, Any]] = [{"text": note.rstrip(".")} for note in explanation.notes]
-    for name, values in explanation.extras.items():
+    listed: list[dict[str, Any]] = [{"text": note.rstrip(".")} for note in explanation.attribution.notes]
+    for name, values in explanation.attribution.extras.items():
         rows = [bool(np.any(value)) for value in values] if name.startswith((UNREACHED, ZERO)) else []
         if any(rows):
             modality = name.removeprefix(UNREACHED) if name.startswith(UNREACHED) else ""

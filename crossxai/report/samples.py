@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.model import Array, Modality
 from crossxai.report import words
 from crossxai.report.plots import style
@@ -106,13 +106,13 @@ def _all_values(run: RunRecord) -> dict[tuple[str, str], Array]:
     parts: dict[tuple[str, str], list[Array]] = {}
     for explanation in filter(ok, run.explanations):
         for modality in run.samples.modalities:
-            if modality.name in explanation.values:
+            if modality.name in explanation.maps:
                 parts.setdefault((explanation.label, modality.name), []).append(_map(explanation, modality).ravel())
     return {key: np.concatenate(values) for key, values in parts.items()}
 
 
-def _map(explanation: Explanation, modality: Modality) -> Array:
-    values = explanation.values[modality.name].astype(np.float64)
+def _map(explanation: Result, modality: Modality) -> Array:
+    values = explanation.maps[modality.name].astype(np.float64)
     return np.asarray(values.sum(axis=-1)) if modality.spatial else values
 
 
@@ -187,12 +187,12 @@ def _prediction(run: RunRecord, model: str, i: int) -> dict[str, Any]:
 
 def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
     explanations = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
-    if not any(modality.name in e.values for e in explanations.values()) and any(ok(e) for e in explanations.values()):
+    if not any(modality.name in e.maps for e in explanations.values()) and any(ok(e) for e in explanations.values()):
         return None
     if not any(ok(e) for e in explanations.values()):
         return None
     one = next(iter(explanations.values()))
-    maps = {m: _map(e, modality)[i] for m, e in explanations.items() if modality.name in e.values}
+    maps = {m: _map(e, modality)[i] for m, e in explanations.items() if modality.name in e.maps}
     # One scale for all models, so that equal colours mean equal values.
     low, high = style.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
     drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in explanations.items())
@@ -216,7 +216,7 @@ def _one_sided(maps: dict[str, Array]) -> str:
 
 
 def _drawing(
-    explanation: Explanation, modality: Modality, values: Array | None, i: int, scale: tuple[float, float, bool]
+    explanation: Result, modality: Modality, values: Array | None, i: int, scale: tuple[float, float, bool]
 ) -> Drawing:
     kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
     if not ok(explanation) or values is None:
@@ -229,7 +229,7 @@ def _drawing(
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
 
 
-def _why(explanation: Explanation) -> str:
+def _why(explanation: Result) -> str:
     return "Failed" if explanation.status == "failed" else "Unsupported"
 
 

@@ -214,9 +214,9 @@ def _reason(run: RunRecord, model: str, row: Row, column: Column, scores: Scores
         if key in refused:
             return str(refused[key])
     modality = str(_first(run, column.label).params.get("modality") or "")
-    if modality and modality not in run.of(model)[row.label].values:
+    if modality and modality not in run.of(model)[row.label].maps:
         return f"no map of {modality}"
-    if DROP in run.of(model)[row.label].extras:
+    if DROP in run.of(model)[row.label].attribution.extras:
         return "one number per modality orders no pixels"
     return "the experiment does not ask for it"
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from crossxai.files import Explanation
+from crossxai.files import Result
 from crossxai.report import places
 from crossxai.report.comparison import method
 from crossxai.report.places import CENTRE, NAMES, Group, Numbers, Place, Places
@@ -252,7 +252,7 @@ def _deleted(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> tu
     rows, deletions = np.array(suspect.group.rows), []
     # A control that marks the place itself deletes it and nothing else; the known truth of the label, what should decide.
     for e in run.of(suspect.model).values():
-        if is_control(e) and e.explainer == ORACLE and ok(e) and metric in e.scores:
+        if is_control(e) and e.attribution.explainer == ORACLE and ok(e) and metric in e.scores:
             after = _after(run, where, e, metric, rows)
             if after is not None:
                 deletions.append(Deleted(e.label, after[0], after[1], bool(after[2][suspect.tile] > 0.5)))
@@ -260,14 +260,14 @@ def _deleted(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> tu
 
 
 def _after(
-    run: RunRecord, where: Places, explanation: Explanation, metric: str, rows: Rows
+    run: RunRecord, where: Places, explanation: Result, metric: str, rows: Rows
 ) -> tuple[float, float, Numbers] | None:
     """Of an oracle, means over rows: score before, score once all that it marks is deleted, tiles' shares of what it marks."""
     scores = explanation.scores[metric]
     if scores.curve is None or scores.fractions is None:
         return None
     modality = next(m for m in run.samples.modalities if m.name == where.modality)
-    if modality.name not in explanation.values:
+    if modality.name not in explanation.maps:
         return None
     marked = places.relevance(run, explanation, modality)[rows] > 0
     usable = np.isfinite(scores.curve[rows]).all(axis=1) & marked.any(axis=(1, 2))
@@ -305,7 +305,7 @@ def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> S
     return best
 
 
-def _curve_at(explanation: Explanation, metric: str, rows: Rows, share: float) -> tuple[float, float, float] | None:
+def _curve_at(explanation: Result, metric: str, rows: Rows, share: float) -> tuple[float, float, float] | None:
     """(fraction, score at the start, score there) of the mean curve at the first step that removes at least that share."""
     scores = explanation.scores.get(metric)
     if scores is None or scores.curve is None or scores.fractions is None or scores.fractions.ndim != 1:
@@ -327,4 +327,4 @@ def _methods(run: RunRecord, chosen: Sequence[Place]) -> int:
 
 
 def _explainer(run: RunRecord, place: Place) -> str:
-    return run.of(place.model)[place.label].explainer
+    return run.of(place.model)[place.label].attribution.explainer
