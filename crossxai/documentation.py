@@ -7,7 +7,6 @@ import inspect
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 SECTION = re.compile(r"^(Parameters|Notes|References)\n-+\n", re.M)
 PAPERS = {
@@ -93,14 +92,6 @@ def papers(source: str) -> str:
     if not known:
         return "" if source.startswith("ours") else source
     return "\n".join(f".. [{i}] {name}. {PAPERS[name]}." for i, name in enumerate(known, start=1))
-
-
-class Documented:
-    """A class whose subclasses' docstrings are completed when they are defined."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        complete(cls)
 
 
 def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, zoom
 
 from crossxai import InvalidInput, Modality, Unsupported
-from crossxai.evaluation.metrics.complexity import BorderShare, GridEnergy, border_share, grid_energy
+from crossxai.evaluation.metrics.complexity import BorderShare, GridEnergy
 from crossxai.model import Array
 
 SIDE = 96
@@ -23,17 +23,17 @@ def coarse(period: int) -> Array:
 
 
 def energy(image: Array, period: int) -> float:
-    return float(grid_energy(np.asarray(image, np.float64)[None], period)[0])
+    return float(GridEnergy(period=period).measure(np.asarray(image, np.float64)[None])[0])
 
 
 def test_the_rim_by_plain_counting() -> None:
     even = np.full((1, 10, 20), -2.0)
-    assert border_share(even, 2)[0] == pytest.approx(1 - 6 * 16 / 200)
+    assert BorderShare(width=2).measure(even)[0] == pytest.approx(1 - 6 * 16 / 200)
     inner, edge = np.zeros((1, 10, 20)), np.zeros((1, 10, 20))
     inner[0, 2, 2], edge[0, 1, 5] = 1e-200, -1e200
-    assert border_share(inner, 2)[0] == 0
-    assert border_share(edge, 2)[0] == 1
-    assert border_share(inner + edge / 1e200 * 3e-200, 2)[0] == pytest.approx(0.75)
+    assert BorderShare(width=2).measure(inner)[0] == 0
+    assert BorderShare(width=2).measure(edge)[0] == 1
+    assert BorderShare(width=2).measure(inner + edge / 1e200 * 3e-200)[0] == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("period", PERIODS)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
-from crossxai.evaluation.metrics import complexity
 from crossxai.evaluation.metrics.complexity import EffectiveArea, Entropy, Sparseness, TotalVariation
 
 N, SIDE = 4, 8
@@ -41,31 +40,31 @@ def test_closed_forms():
     units = SIDE * SIDE
     one, even = np.zeros((1, SIDE, SIDE)), np.full((1, SIDE, SIDE), -3.0)
     one[0, 4, 4] = 1e-200
-    assert complexity.gini(one)[0] == pytest.approx(1 - 1 / units)
-    assert complexity.gini(even)[0] == pytest.approx(0)
-    assert complexity.entropy(one)[0] == pytest.approx(0)
-    assert complexity.entropy(even)[0] == pytest.approx(np.log(units))
-    assert complexity.effective_area(one)[0] == pytest.approx(1 / units)
-    assert complexity.effective_area(1e300 * even)[0] == pytest.approx(1)
-    assert complexity.total_variation(one)[0] == pytest.approx(4)
-    assert complexity.total_variation(even)[0] == 0
+    assert Sparseness().measure(one)[0] == pytest.approx(1 - 1 / units)
+    assert Sparseness().measure(even)[0] == pytest.approx(0)
+    assert Entropy().measure(one)[0] == pytest.approx(0)
+    assert Entropy().measure(even)[0] == pytest.approx(np.log(units))
+    assert EffectiveArea().measure(one)[0] == pytest.approx(1 / units)
+    assert EffectiveArea().measure(1e300 * even)[0] == pytest.approx(1)
+    assert TotalVariation().measure(one)[0] == pytest.approx(4)
+    assert TotalVariation().measure(even)[0] == 0
     half = np.where(np.arange(SIDE) < 4, 1.0, 0.0)[None, None] * np.ones((1, SIDE, 1))
-    assert complexity.effective_area(half)[0] == pytest.approx(0.5)
-    assert complexity.gini(half)[0] == pytest.approx(0.5)
-    assert complexity.total_variation(half)[0] == pytest.approx(SIDE / (units / 2))
+    assert EffectiveArea().measure(half)[0] == pytest.approx(0.5)
+    assert Sparseness().measure(half)[0] == pytest.approx(0.5)
+    assert TotalVariation().measure(half)[0] == pytest.approx(SIDE / (units / 2))
 
 
 def test_gini_is_the_mean_difference_of_pairs():
     shares = np.abs(MAPS).reshape(N, -1)
     pairs = np.abs(shares[:, :, None] - shares[:, None]).mean(axis=(1, 2)) / (2 * shares.mean(axis=1))
-    np.testing.assert_allclose(complexity.gini(MAPS[..., 0]), pairs)
+    np.testing.assert_allclose(Sparseness().measure(MAPS[..., 0]), pairs)
 
 
 def test_total_variation_by_plain_loops():
     for i, image in enumerate(MAPS[..., 0]):
         steps = sum(abs(image[y, x] - image[y, x - 1]) for y in range(SIDE) for x in range(1, SIDE))
         steps += sum(abs(image[y, x] - image[y - 1, x]) for y in range(1, SIDE) for x in range(SIDE))
-        assert complexity.total_variation(MAPS[..., 0])[i] == pytest.approx(steps / np.abs(image).sum())
+        assert TotalVariation().measure(MAPS[..., 0])[i] == pytest.approx(steps / np.abs(image).sum())
 
 
 @pytest.mark.parametrize("kind", KINDS)

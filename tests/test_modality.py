@@ -117,7 +117,7 @@ def test_what_is_refused() -> None:
         image = Attribution(truth.values[:1], truth.modalities[:1], truth.ids, "test")
         with pytest.raises(Unsupported, match="test has no map of table, so there is nothing to share out"):
             metric(question, image)
-        with pytest.raises(InvalidInput, match="unknown convention of 'median': write mean or sum"):
+        with pytest.raises(InvalidInput, match="unknown of 'median': write mean or sum"):
             get(name, of="median")
     with pytest.raises(UnknownName, match="did you mean table"):
         get("modality_share", modality="tabel")(question, truth)

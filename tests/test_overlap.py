@@ -5,7 +5,6 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from crossxai import Attribution, InvalidInput, Modality, Question, Target
-from crossxai.evaluation.metrics import overlap
 from crossxai.evaluation.metrics.overlap import AveragePrecision, MaskDice, MaskIoU, RelevanceRank, TopK
 
 N, SIDE = 6, 7
@@ -41,8 +40,8 @@ def test_average_precision_is_scikit_learns(maps):
 def test_ranks_and_top_k_by_hand():
     for i, (values, mask) in enumerate(zip(MAPS, MASKS, strict=True)):
         ranked = [mask.ravel()[p] for p in sorted(range(SIDE * SIDE), key=lambda p, v=values: -v.ravel()[p])]
-        assert overlap.rank_accuracy(MAPS, MASKS)[i] == pytest.approx(np.mean(ranked[: mask.sum()]))
-        assert overlap.top_k_intersection(MAPS, MASKS, 0.25)[i] == pytest.approx(np.mean(ranked[:13]))
+        assert RelevanceRank(MASKS).measure(MAPS, MASKS)[i] == pytest.approx(np.mean(ranked[: mask.sum()]))
+        assert TopK(MASKS, share=0.25, of="k").measure(MAPS, MASKS)[i] == pytest.approx(np.mean(ranked[:13]))
     np.testing.assert_allclose(RelevanceRank(MASKS)(QUESTION, answer(MASKS * 1.0)).value, 1)
     assert TopK(MASKS, share=0.25)(QUESTION, answer(MAPS)).params["share"] == 0.25
 
@@ -50,13 +49,13 @@ def test_ranks_and_top_k_by_hand():
 def test_a_share_that_is_whole_but_for_rounding_is_no_unit_more():
     values, inside = np.arange(100.0).reshape(1, 10, 10), np.zeros((1, 10, 10), dtype=bool)
     inside[0, -1, -7:] = True  # the seven largest, and 0.07 · 100 is 7.000000000000001
-    assert overlap.top_k_intersection(values, inside, 0.07)[0] == 1
+    assert TopK(inside, share=0.07, of="k").measure(values, inside)[0] == 1
 
 
 def test_ties_are_the_mean_over_their_orders():
     rng = np.random.default_rng(1)
-    exact = overlap.rank_accuracy(TIED, MASKS)
-    broken = [overlap.rank_accuracy(TIED + 1e-6 * rng.random(TIED.shape), MASKS) for _ in range(3000)]
+    exact = RelevanceRank(MASKS).measure(TIED, MASKS)
+    broken = [RelevanceRank(MASKS).measure(TIED + 1e-6 * rng.random(TIED.shape), MASKS) for _ in range(3000)]
     np.testing.assert_allclose(np.mean(broken, axis=0), exact, atol=0.02)
 
 

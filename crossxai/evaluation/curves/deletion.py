@@ -39,7 +39,7 @@ class Curve(CurveOptions):
         """Forward passes that one map without ties costs per sample, both ends included; on the first sample's segments."""
         one = question[:1]
         modality = ranks.modality_of(one, self.modality, self.name)
-        values = one.inputs[[m.name for m in one.model.modalities].index(modality.name)]
+        values = ranks.values_of(one, modality)
         ramp = np.arange(values.size, dtype=np.float64).reshape(values.shape)
         return passes(one, [Attribution((ramp,), (modality,), one.ids, "a map without ties")], [self])
 

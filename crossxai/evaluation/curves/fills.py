@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
@@ -21,7 +21,7 @@ from crossxai.model import Array, Modality
 Fill = Callable[[Array], Array]
 """Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
 
-FillLike = str | Mapping[str, Any] | Fill
+FillLike = Annotated[str | Mapping[str, Any] | Fill, lambda fill, _: resolve(fill)]
 """A name ("zero", "grey", "mean", "minimum", "blur", "noisy_linear", "inpaint"), a name with its value ({"blur": 3},
 {"constant": 0.5}, {"grey": 0.5}, {"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}),
 or a `Fill`. One more takes a fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero",

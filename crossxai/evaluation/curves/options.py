@@ -16,7 +16,7 @@ from crossxai.evaluation.curves.fills import FillLike, describe, imputes, resolv
 from crossxai.evaluation.curves.ranks import Order, Reducing, Unit
 from crossxai.evaluation.curves.steps import Area, Auto, StepsLike
 from crossxai.evaluation.curves.steps import area as area_of
-from crossxai.evaluation.parameters import Parameters
+from crossxai.evaluation.parameters import Count, FromZero, Parameters
 from crossxai.model import Array, Modality
 
 Endpoints = Literal["both", "no_start", "no_end", "neither"]
@@ -35,13 +35,9 @@ class CurveOptions(Parameters):
     steps : int, str or mapping
         Intervals between "nothing" and "everything", rounded to whole units; fewer if there are fewer units. Or a rule of
         `steps`, such as {"pixels": 224} or {"percentiles": [90, 50, 10]}; "auto" for the area alone, from a few points.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
     reduction : str
         How channels become one relevance per pixel. "channels_abs_sum" is the sum of absolute values, a map of one channel being
         taken as it is.
-    modality : str
-        The one perturbed, "" for the only free one; the others keep each sample's own values.
     seed : int
         Of ties, and of noise.
     unit : {"pixel", "element", "patch", "segment"}
@@ -77,9 +73,9 @@ class CurveOptions(Parameters):
     fill: FillLike = "zero"
     reduction: Reducing = "sum"
     modality: str = ""
-    seed: int = 0
+    seed: FromZero = 0
     unit: Unit = "pixel"
-    size: int = 8
+    size: Count = 8
     ties: ranks.Ties = "seeded"
     endpoints: Endpoints = "both"
     refill: bool = False
@@ -98,22 +94,7 @@ class CurveOptions(Parameters):
 
     def __post_init__(self) -> None:
         _ = self.rule  # steps that make no rule are refused here
-        options: dict[str, tuple[str, ...]] = {
-            "reduction": (*get_args(Reduction), "channels_abs_sum"),
-            "unit": get_args(Unit),
-            "ties": get_args(ranks.Ties),
-            "endpoints": get_args(Endpoints),
-            "score": get_args(Score),
-            "area": get_args(Area),
-            "aggregation": get_args(Aggregation),
-            "order": get_args(Order),
-        }
-        for option, known in options.items():
-            self._one_of(option, known)
-        self._whole("seed", 0)
-        self._whole("size")
-        self._flag("refill")
-        object.__setattr__(self, "fill", resolve(self.fill))
+        super().__post_init__()
         if self.refill and (self.inserts or imputes(self.fill)):
             why = (
                 "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"

@@ -36,9 +36,14 @@ def modality_of(question: Question, name: str, metric: str) -> Modality:
     return question.modalities[0]
 
 
+def values_of(question: Question, modality: Modality) -> Array:
+    """The inputs (n, *axes) of one modality."""
+    return question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
+
+
 def space_of(question: Question, modality: Modality) -> tuple[int, ...]:
     """Shape of one sample's units: the axes without channels for an image, the columns for a table."""
-    values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
+    values = values_of(question, modality)
     return values.shape[1:-1] if modality.spatial else values.shape[1:]
 
 
@@ -142,7 +147,7 @@ def _some(ids: tuple[str, ...]) -> str:
 
 Unit = Literal["pixel", "element", "patch", "segment"]
 Order = Literal["morf", "lerf"]
-Reducing = Reduction | Literal["channels_abs_sum"]
+Reducing = Literal[Reduction, "channels_abs_sum"]
 
 
 class Ranking(NamedTuple):
@@ -178,7 +183,7 @@ class Ranked:
     ) -> None:
         self.question, self.key = question, key
         self.attribution, self.modality = attribution, modality
-        self.values = question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
+        self.values = values_of(question, modality)
         if key.unit in ("patch", "segment") and not modality.spatial:
             raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
         first = self._relevance(slice(0, 1))

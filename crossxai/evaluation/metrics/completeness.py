@@ -17,10 +17,10 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import fills, ranks
-from crossxai.evaluation.curves.fills import Fill, FillLike, describe, resolve
+from crossxai.evaluation.curves.fills import Fill, FillLike, describe
 from crossxai.evaluation.curves.masking import Masking, Order, counts, plain, scores_without
 from crossxai.evaluation.metrics.families import Numbers, spread
-from crossxai.evaluation.parameters import Parameters, finite
+from crossxai.evaluation.parameters import Count, FromZero, Parameters, finite
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -59,6 +59,7 @@ class CompletenessGap(Parameters):
     invariant_to: ClassVar[str] = "nothing"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.baseline is not None:
             object.__setattr__(self, "baseline", fills.resolve(self.baseline))
 
@@ -124,8 +125,6 @@ class Joint(Parameters):
         Intervals between "nothing" and "everything".
     fill : str, mapping or callable
         What replaces a removed unit of any modality, in raw input units; see `fills`.
-    fills : mapping, default {}
-        The fill of single modalities, by name.
     tolerance : float
         The largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps above it,
         or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with `Unsupported`.
@@ -138,11 +137,11 @@ class Joint(Parameters):
     the columns come, and which. extras["relative_gap"] is the sample's own gap, as a share of its change.
     """
 
-    steps: int = 24
+    steps: Count = 24
     fill: FillLike = "zero"
     fills: Mapping[str, FillLike] = field(default_factory=dict)
     tolerance: float = 0.05
-    seed: int = 0
+    seed: FromZero = 0
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
@@ -154,11 +153,9 @@ class Joint(Parameters):
     inserts: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        self._whole("steps")
-        self._whole("seed", 0)
+        super().__post_init__()
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or not self.tolerance > 0:
             raise InvalidInput(f"{self.name}: tolerance must be a positive share, got {self.tolerance!r}")
-        object.__setattr__(self, "fill", resolve(self.fill))
         object.__setattr__(self, "fills", fills.by_modality(self.fills, self.name))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:

@@ -10,19 +10,19 @@ Yeh et al. 2019 (NeurIPS; arXiv:1901.09392), definition 2.1: E over I of (I · m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from crossxai.attribution import Attribution
+from crossxai.attribution import Attribution, Range
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import filled
 from crossxai.evaluation.curves.masking import Subsets, plain, scores_without
-from crossxai.evaluation.metrics.families import Numbers, Range, UnitMetric, UnitScores
-from crossxai.evaluation.parameters import positive
+from crossxai.evaluation.metrics.families import Numbers, UnitMetric, UnitScores
+from crossxai.evaluation.parameters import Count, FromTwo, Positive, Share, ShareOrAll, Shares
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
@@ -37,8 +37,6 @@ class _Subsets(UnitMetric):
     ----------
     subsets : int
         How many are drawn, 2 or more (per size).
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
 
     Notes
     -----
@@ -46,7 +44,7 @@ class _Subsets(UnitMetric):
     does not vary: a constant map with subsets of one size, a score that no subset moves, a single unit.
     """
 
-    subsets: int = 100
+    subsets: FromTwo = 100
     fill: fills.FillLike = "zero"
 
     invariant_to: ClassVar[str] = "scale"
@@ -54,17 +52,12 @@ class _Subsets(UnitMetric):
     higher_is_better: ClassVar[bool] = True
     by_rank: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("subsets", 2)
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
-
     def passes(self, question: Question) -> int:
         return 1 + self.subsets * self._groups(self._units(question)) if self._units(question) > 1 else 0
 
     def masks(self, question: Question, row: int) -> Masks:
         """The subsets of one sample, (subsets × sizes, units), true where units are removed."""
-        modality = ranks.modality_of(question, self.modality, self.name)
+        modality = self.modality_of(question)
         return self._draw(question.rng(row, self.seed), ranks.space_of(question, modality))
 
     def _groups(self, units: int) -> int:
@@ -107,14 +100,10 @@ class FaithfulnessCorrelation(_Subsets):
         Of the units in each subset, between 0 and 1; at least one unit and not all.
     """
 
-    share: float = 0.2
+    share: Share = 0.2
 
     name: ClassVar[str] = "faithfulness_correlation"
     source: ClassVar[str] = "Bhatt et al. 2020"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("share")
 
     def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
         units = int(np.prod(space))
@@ -138,17 +127,12 @@ class MuFidelity(_Subsets):
     (Xplique: 0).
     """
 
-    share: float = 0.2
-    grid: int = 9
+    share: Share = 0.2
+    grid: Count = 9
 
     name: ClassVar[str] = "mu_fidelity"
     source: ClassVar[str] = "Bhatt et al. 2020"
     by_rank: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._share("share")
-        self._whole("grid")
 
     def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
         if len(space) == 1:
@@ -174,14 +158,10 @@ class SensitivityN(_Subsets):
     A map that meets sensitivity-n for all n, as every complete map of a linear model does, has 1.
     """
 
-    shares: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 0.8)
+    shares: Shares = (0.01, 0.03, 0.1, 0.3, 0.8)
 
     name: ClassVar[str] = "sensitivity_n"
     source: ClassVar[str] = "Ancona et al. 2018"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers("shares", 1)
 
     def _groups(self, units: int) -> int:
         return len(self._sizes(units))
@@ -234,8 +214,6 @@ class Infidelity(UnitMetric):
         Above 0, at most 1; see `perturbation`.
     sd : float
         Of the noise, in raw input units.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
     reading : {"contributions", "gradients"}
         "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where I counts
         which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself, channel
@@ -251,10 +229,10 @@ class Infidelity(UnitMetric):
     mean square of the changes.
     """
 
-    samples: int = 64
+    samples: Count = 64
     perturbation: Perturbation = "square"
-    share: float = 0.5
-    sd: float = 0.1
+    share: ShareOrAll = 0.5
+    sd: Positive = 0.1
     fill: fills.FillLike = "zero"
     reading: Reading = "contributions"
     normalise: Normalise = "positive"
@@ -267,12 +245,6 @@ class Infidelity(UnitMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._whole("samples")
-        self._share("share", whole=True)
-        self._one_of("perturbation", get_args(Perturbation))
-        self._one_of("reading", get_args(Reading))
-        positive(self.sd, f"{self.name}: sd")
-        self._one_of("normalise", get_args(Normalise))
         if self.normalise == "none":
             object.__setattr__(self, "invariant_to", "nothing")
         if self.perturbation == "noise" and self.reading == "contributions":
@@ -280,13 +252,12 @@ class Infidelity(UnitMetric):
                 f"{self.name}: noise changes inputs by amounts, which a map of contributions says nothing of: "
                 "write reading='gradients', or perturbation='subset'"
             )
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:
         return 1 + self.samples
 
-    def _relevance(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
-        relevance = ranks.units(question, attribution, modality, self.reduction)
+    def units_of(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
+        relevance = super().units_of(question, attribution, modality)
         if self.reading == "contributions":
             return relevance
         values = attribution.of(modality.name)

@@ -1,23 +1,59 @@
-"""What metrics of a kind share: those of one modality's units, and those that explain again: other inputs, targets or models."""
+"""What metrics of a kind share: those of one modality's map, of its units, and those that explain again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Explainer, Needs, Reduction, Scores
-from crossxai.errors import InvalidInput
+from crossxai.attribution import Attribution, Axis, Explainer, Needs, Range, Reduction, Scores
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
-from crossxai.evaluation.parameters import Parameters
+from crossxai.evaluation.parameters import FromZero, Parameters
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 
 Numbers = npt.NDArray[np.float64]
-Range = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapMetric(Parameters):
+    """A metric of one modality's map: pixels with all their channels, or columns."""
+
+    reduction: Reduction = "sum"
+    modality: str = ""
+
+    higher_is_better: ClassVar[bool]
+    needs: ClassVar[Needs] = "nothing"
+    invariant_to: ClassVar[str] = "scale"
+
+    def passes(self, question: Question) -> int:
+        """Forward passes per sample whose map is finite, exactly, beside those of explanations."""
+        return 0
+
+    def modality_of(self, question: Question) -> Modality:
+        """The modality that is measured; raises `Unsupported` if that is not clear."""
+        return ranks.modality_of(question, self.modality, self.name)
+
+    def units_of(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
+        """Relevance per unit (n, *space)."""
+        return ranks.units(question, attribution, modality, self.reduction)
+
+    def image_of(self, question: Question, modality: Modality) -> tuple[int, int]:
+        """Height and width of the images; raises `Unsupported` for other modalities."""
+        if modality.axes[:-1] != ("y", "x"):
+            raise Unsupported(
+                f"{self.name} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}"
+            )
+        height, width = ranks.space_of(question, modality)
+        return height, width
+
+    def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
+        """The parameters as used, for `Scores.params`."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"modality": modality.name}
 
 
 @dataclass(frozen=True)
@@ -31,17 +67,8 @@ class UnitScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitMetric(Parameters):
-    """A metric of one modality: pixels with all their channels, or columns.
-
-    Parameters
-    ----------
-    reduction : str
-        How channels become one relevance per pixel.
-    modality : str
-        The one perturbed, "" for the only free one; the others keep each sample's own values.
-    seed : int
-        Of every draw, together with the sample's name.
+class UnitMetric(MapMetric):
+    """A metric that perturbs the units of one modality.
 
     Notes
     -----
@@ -50,62 +77,40 @@ class UnitMetric(Parameters):
     extras["tie_rate"], where units are ranked, is the share of units whose value another unit has too.
     """
 
-    reduction: Reduction = "sum"
-    modality: str = ""
-    seed: int = 0
+    seed: FromZero = 0
 
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "scores"
     invariant_to: ClassVar[str] = "order"
     range: ClassVar[Range] = (None, None)
-    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
-    source: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        self._one_of("reduction", get_args(Reduction))
-        self._whole("seed", 0)
+    axis: ClassVar[Axis] = "faithfulness"
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """One number per sample (n,), NaN where the metric is undefined."""
-        modality = ranks.modality_of(question, self.modality, self.name)
-        relevance = self._relevance(question, attribution, modality)
+        modality = self.modality_of(question)
+        relevance = self.units_of(question, attribution, modality)
         rows = np.flatnonzero(ranks.usable(relevance))
         scores = self._measure(question.only(modality.name), modality, relevance, rows)
         extras: dict[str, Array] = {"degenerate": ranks.degenerate(relevance)}
         if self.invariant_to == "order":
             extras["tie_rate"] = ranks.tie_rate(relevance)
         extras |= {name: spread(extra, rows, len(question)) for name, extra in scores.extras.items()}
-        return Scores(
-            self.name,
-            spread(scores.value, rows, len(question)),
-            self.higher_is_better,
-            None if scores.curve is None else spread(scores.curve, rows, len(question)),
-            scores.fractions,
-            extras,
-            self._params(question, modality),
-        )
-
-    def passes(self, question: Question) -> int:
-        """Forward passes per sample whose map is finite, exactly."""
-        raise NotImplementedError
+        value = spread(scores.value, rows, len(question))
+        curve = None if scores.curve is None else spread(scores.curve, rows, len(question))
+        params = self._params(question, modality)
+        return Scores(self.name, value, self.higher_is_better, curve, scores.fractions, extras, params)
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
         """Measure the samples `rows`, whose maps (of relevance (n, *space)) are finite; the modality alone is free."""
         raise NotImplementedError
 
-    def _relevance(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
-        return ranks.units(question, attribution, modality, self.reduction)
-
     def _units(self, question: Question) -> int:
-        return int(np.prod(ranks.space_of(question, ranks.modality_of(question, self.modality, self.name))))
+        return int(np.prod(ranks.space_of(question, self.modality_of(question))))
 
     def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
-        params = {f.name: getattr(self, f.name) for f in fields(self)}
+        params = {**super()._params(question, modality), "link": question.target.link}
         if "fill" in params:
-            params["fill"] = fills.describe(fills.resolve(params["fill"]))
-        params = {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
-        return {**params, "modality": modality.name, "link": question.target.link}
+            params["fill"] = fills.describe(params["fill"])
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in params.items()}
 
 
 def spread(values: Array, rows: Rows, n: int) -> Array:
@@ -116,15 +121,11 @@ def spread(values: Array, rows: Rows, n: int) -> Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReexplainingMetric(Parameters):
+class ReexplainingMetric(MapMetric):
     """A metric that explains again, called as metric(question, attribution, explainer) with the question that was explained.
 
     Parameters
     ----------
-    reduction : str
-        How channels become one relevance per pixel.
-    modality : str
-        The one whose map is measured, "" for the only free one.
     seed : int
         Of the metric's own draws, per sample; the explainer keeps its seed.
 
@@ -134,18 +135,11 @@ class ReexplainingMetric(Parameters):
     extras["degenerate"] is 1 for maps that are not finite or constant.
     """
 
-    reduction: Reduction = "sum"
-    modality: str = ""
-    seed: int = 0
+    seed: FromZero = 0
 
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool]
-    needs: ClassVar[Needs] = "nothing"
     asks: ClassVar[str] = "explainer"
-
-    def __post_init__(self) -> None:
-        self._one_of("reduction", get_args(Reduction))
-        self._whole("seed", 0)
+    together: ClassVar[bool] = False
+    """Whether all samples have to be measured at once, because they are put together."""
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
         """Scores (n,) of the maps; raises what the explainer raises."""
@@ -155,8 +149,8 @@ class ReexplainingMetric(Parameters):
                 "of the map and the question that was explained"
             )
         self.check(question)
-        modality = ranks.modality_of(question, self.modality, self.name)
-        relevance = ranks.units(question, attribution, modality, self.reduction)
+        modality = self.modality_of(question)
+        relevance = self.units_of(question, attribution, modality)
         parts = [
             self.measure(question[rows], _rows(attribution, rows), modality, explainer)
             for rows in blocks(question, explainer, whole=self.together)
@@ -165,27 +159,11 @@ class ReexplainingMetric(Parameters):
         extras: dict[str, Array] = {"degenerate": ranks.degenerate(relevance)}
         extras |= {key: np.concatenate([s.extras[key] for s in parts]) for key in parts[0].extras}
         curves = [s.curve for s in parts if s.curve is not None]
-        params = {
-            **{f.name: getattr(self, f.name) for f in fields(self)},
-            "modality": modality.name,
-            "link": question.target.link,
-        }
+        params = {**self._params(question, modality), "link": question.target.link}
         if curves:
             params["curve_over"] = getattr(self, "curve_over", "units")
-        return Scores(
-            self.name,
-            value,
-            self.higher_is_better,
-            np.concatenate(curves) if curves else None,
-            parts[0].fractions,
-            extras,
-            params,
-        )
-
-    @property
-    def together(self) -> bool:
-        """Whether all samples have to be measured at once, because they are put together."""
-        return False
+        curve = np.concatenate(curves) if curves else None
+        return Scores(self.name, value, self.higher_is_better, curve, parts[0].fractions, extras, params)
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         """Scores of a block of samples."""
@@ -193,19 +171,11 @@ class ReexplainingMetric(Parameters):
 
     def check(self, question: Question) -> None:
         """Raise `Unsupported` or `InvalidInput` for a question that this metric cannot measure, without calling the model."""
-        ranks.modality_of(question, self.modality, self.name)
+        self.modality_of(question)
 
     def explanations(self, question: Question, explainer: Explainer) -> int:
         """How many times each sample is explained again."""
-        raise NotImplementedError
-
-    def passes(self, question: Question) -> int:
-        """Forward passes per sample of the metric's own, beside those of the explanations."""
-        return 0
-
-    def of(self, question: Question, attribution: Attribution, modality: Modality) -> Array:
-        """Relevance per unit (n, *space)."""
-        return ranks.units(question, attribution, modality, self.reduction)
+        return 1
 
     def scores(
         self, value: Array, curve: Array | None = None, fractions: Array | None = None, **extras: Array
@@ -236,14 +206,8 @@ def with_values(question: Question, modality: Modality, values: Array) -> Questi
     return replace(question, inputs=given)
 
 
-def values_of(question: Question, modality: Modality) -> Array:
-    """The inputs (n, *axes) of one modality."""
-    return question.inputs[[m.name for m in question.model.modalities].index(modality.name)]
-
-
 def _rows(attribution: Attribution, rows: Rows) -> Attribution:
     if len(rows) == len(attribution):
         return attribution
     values = tuple(v[rows] for v in attribution.values)
-    extras: dict[str, Any] = {}
-    return replace(attribution, values=values, ids=tuple(attribution.ids[i] for i in rows), extras=extras)
+    return replace(attribution, values=values, ids=tuple(attribution.ids[i] for i in rows), extras={})

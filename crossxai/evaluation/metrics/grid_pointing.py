@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import CrossXAIError, ModelFailed, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators, values_of
+from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators
 from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_mass
 from crossxai.model import Array, Modality
 from crossxai.question import Question
@@ -50,18 +50,11 @@ class GridPointing(ReexplainingMetric):
     source: ClassVar[str] = "Böhle et al. 2021"
     invariant_to: ClassVar[str] = "scale"
     contrasts: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._one_of("mosaic", get_args(Size))
-
-    @property
-    def together(self) -> bool:
-        return True
+    together: ClassVar[bool] = True
 
     def check(self, question: Question) -> None:
         super().check(question)
-        modality = ranks.modality_of(question, self.modality, self.name)
+        modality = self.modality_of(question)
         if modality.kind != "image":
             raise Unsupported(f"{self.name} puts images together; {modality.name!r} has axes {modality.axes}")
         if question.target.weights.ndim != 2:
@@ -71,9 +64,6 @@ class GridPointing(ReexplainingMetric):
             raise Unsupported(f"{self.name} halves images, {space[0]} × {space[1]} is odd: write mosaic='double'")
         if len(_classes(question)) and _classes(question).max() == 0:
             raise Unsupported(f"{self.name} needs samples explained for different classes; all are of one")
-
-    def explanations(self, question: Question, explainer: Explainer) -> int:
-        return 1
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         plan = self.plan(question)
@@ -85,12 +75,12 @@ class GridPointing(ReexplainingMetric):
                 for m, v in zip(question.model.modalities, question.inputs, strict=True)
             )
             mosaic = replace(question[rows], inputs=given)
-            relevance = self.of(mosaic, self._explain(explainer, mosaic), modality)
+            relevance = self.units_of(mosaic, self._explain(explainer, mosaic), modality)
             own = plan[rows] == rows[:, None]
             mask = _cells(own, relevance.shape)
             value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
             hit[rows] = _hits(relevance, own)
-        usable = ranks.usable(self.of(question, attribution, modality)) & np.isfinite(value)
+        usable = ranks.usable(self.units_of(question, attribution, modality)) & np.isfinite(value)
         extras = {"hit": np.where(usable, hit, np.nan), "pointing": np.where(usable, pointed, np.nan)}
         return self.scores(np.where(usable, value, np.nan), chance=np.full(len(question), 0.25), **extras)
 
@@ -126,7 +116,7 @@ class GridPointing(ReexplainingMetric):
 
     def mosaics(self, question: Question, modality: Modality, plan: np.typing.NDArray[np.intp]) -> Array:
         """The mosaics (m, height, width, channels) of a plan (m, 4)."""
-        values = values_of(question, modality)
+        values = ranks.values_of(question, modality)
         rows = []
         for left, right in ((0, 1), (2, 3)):
             rows.append(np.concatenate([self._cell(values[plan[:, left]]), self._cell(values[plan[:, right]])], axis=2))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, SampleMasks, Scores
-from crossxai.errors import InvalidInput, Unsupported
+from crossxai.attribution import Attribution, Axis, Range, SampleMasks, Scores
+from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.parameters import Parameters
+from crossxai.evaluation.metrics.families import MapMetric, Numbers
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 from crossxai.target import as_mask
@@ -19,7 +19,7 @@ from crossxai.target import as_mask
 Masks = npt.NDArray[np.bool_]
 
 
-def relevance_mass(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+def relevance_mass(relevance: Array, masks: Masks) -> Numbers:
     """Share of positive relevance (n, *space) inside masks (n, *space), (n,) in [0, 1]; negative relevance counts as 0.
 
     Relevance Mass Accuracy, Arras et al. 2022 (Information Fusion 81). NaN where there is no positive relevance, the mask
@@ -32,7 +32,7 @@ def relevance_mass(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
     return np.where(total > 0, (positive * inside).sum(axis=1) / np.where(total > 0, total, 1), np.nan)
 
 
-def pointing(relevance: Array, masks: Masks) -> npt.NDArray[np.float64]:
+def pointing(relevance: Array, masks: Masks) -> Numbers:
     """Whether the largest relevance (n, *space) is inside masks (n, *space), 1 or 0; of tied maxima, the fraction inside.
 
     Pointing game, Zhang et al. 2018 (IJCV 126), without their tolerance margin. NaN where the mask is empty or the map
@@ -55,15 +55,8 @@ def centre_mask(height: int, width: int, size: int) -> Masks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region(Parameters):
+class Region(MapMetric):
     """A metric that compares a map with a region.
-
-    Parameters
-    ----------
-    reduction : str
-        How channels become one relevance per pixel.
-    modality : str
-        The one measured, "" for the only free one.
 
     Notes
     -----
@@ -72,48 +65,44 @@ class Region(Parameters):
     that are not finite or constant.
     """
 
-    reduction: Reduction = "sum"
-    modality: str = ""
-
-    name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
-    needs: ClassVar[Needs] = "nothing"
     axis: ClassVar[Axis] = "localisation"
     range: ClassVar[Range] = (0.0, 1.0)
-    invariant_to: ClassVar[str] = "scale"
     area_as: ClassVar[str] = "area_share"
-
-    def __post_init__(self) -> None:
-        self._one_of("reduction", get_args(Reduction))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Scores (n,) in [0, 1]; no forward pass."""
-        modality = ranks.modality_of(question, self.modality, self.name)
-        relevance = ranks.units(question, attribution, modality, self.reduction)
+        modality = self.modality_of(question)
+        relevance = self.units_of(question, attribution, modality)
         masks = np.broadcast_to(self._masks(question, modality), relevance.shape)
         extras: dict[str, Array] = {
             self.area_as: masks.reshape(len(masks), -1).mean(axis=1),
             "degenerate": ranks.degenerate(relevance),
         }
-        params = {"reduction": self.reduction, "modality": modality.name, **self._params()}
         scores = self._measured(relevance, masks)
-        return replace(scores, extras={**extras, **scores.extras}, params=params)
+        return replace(scores, extras={**extras, **scores.extras}, params=self._params(question, modality))
 
-    def passes(self, question: Question) -> int:
-        """None: the map and the mask are enough."""
-        return 0
+    def measure(self, relevance: Array, masks: Masks) -> Numbers:
+        """The scores (n,) of maps (n, *space) and masks (n, *space)."""
+        return relevance_mass(relevance, masks)
 
     def _measured(self, relevance: Array, masks: Masks) -> Scores:
-        return Scores(self.name, self._value(relevance, masks), self.higher_is_better)
-
-    def _value(self, relevance: Array, masks: Masks) -> Array:
-        return relevance_mass(relevance, masks)
+        return Scores(self.name, self.measure(relevance, masks), self.higher_is_better)
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
         raise NotImplementedError
 
-    def _params(self) -> dict[str, object]:
-        return {}
+    def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
+        params = super()._params(question, modality)
+        return {name: value for name, value in params.items() if name not in ("masks", "ids")}
+
+    def _centre(self, question: Question, modality: Modality, size: int, ids: tuple[str, ...]) -> Masks:
+        """The centre (n, *space) of the samples that are meant; an empty mask makes the others undefined."""
+        meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
+        return meant[:, None, None] & centre_mask(*self.image_of(question, modality), size)
+
+    def _given(self, question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...]) -> Masks:
+        return SampleMasks(masks, ids).of(question, ranks.space_of(question, modality), self.name)
 
 
 @dataclass(frozen=True)
@@ -122,8 +111,6 @@ class CentreShare(Region):
 
     Parameters
     ----------
-    size : int
-        Side of the central square, in pixels.
     ids : tuple of str
         The samples that it is meant for, such as PatchCamelyon's positives, whose tumour the centre holds; others have no value.
         All samples if empty.
@@ -136,10 +123,7 @@ class CentreShare(Region):
     source: ClassVar[str] = "ours; mass as in Arras et al. 2022"
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
-        return _centre(question, modality, self.size, self.ids, self.name)
-
-    def _params(self) -> dict[str, object]:
-        return {"size": self.size}
+        return self._centre(question, modality, self.size, self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +142,7 @@ class Masked(Region):
     ids: tuple[str, ...] = ()
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
-        return _given(question, modality, self.masks, self.ids, self.name)
+        return self._given(question, modality, self.masks, self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,8 +168,6 @@ class Pointing(Region):
         (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. None for the centre.
     ids : tuple of str
         The samples' names of the masks; without masks, the samples that have a value, all if empty.
-    size : int
-        Side of the central square, in pixels.
 
     Notes
     -----
@@ -200,32 +182,20 @@ class Pointing(Region):
     source: ClassVar[str] = "Zhang et al. 2018"
     invariant_to: ClassVar[str] = "order"
 
-    def _value(self, relevance: Array, masks: Masks) -> Array:
+    def measure(self, relevance: Array, masks: Masks) -> Numbers:
         return pointing(relevance, masks)
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
         if self.masks is None:
-            return _centre(question, modality, self.size, self.ids, self.name)
-        return _given(question, modality, self.masks, self.ids, self.name)
+            return self._centre(question, modality, self.size, self.ids)
+        return self._given(question, modality, self.masks, self.ids)
 
-    def _params(self) -> dict[str, object]:
-        return {"size": self.size} if self.masks is None else {}
-
-
-def _centre(question: Question, modality: Modality, size: int, ids: tuple[str, ...], metric: str) -> Masks:
-    """The centre (n, *space) of the samples that are meant; an empty mask makes the others undefined."""
-    space = ranks.space_of(question, modality)
-    if modality.axes[:-1] != ("y", "x"):
-        raise Unsupported(f"{metric} needs an image with axes y, x, channel; {modality.name!r} has {modality.axes}")
-    meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
-    return meant[:, None, None] & centre_mask(space[0], space[1], size)
+    def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
+        params = super()._params(question, modality)
+        return {name: value for name, value in params.items() if name != "size" or self.masks is None}
 
 
-def _given(question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...], metric: str) -> Masks:
-    return SampleMasks(masks, ids).of(question, ranks.space_of(question, modality), metric)
-
-
-def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], Masks]:
+def flattened(relevance: Array, masks: Masks) -> tuple[Numbers, Masks]:
     """Maps and masks (n, *space) as (n, units)."""
     if np.shape(masks) != relevance.shape:
         raise InvalidInput(f"maps of shape {relevance.shape} need masks of the same shape, got {np.shape(masks)}")
@@ -233,6 +203,6 @@ def flattened(relevance: Array, masks: Masks) -> tuple[npt.NDArray[np.float64], 
     return relevance.reshape(n, -1).astype(np.float64), as_mask(masks).reshape(n, -1)
 
 
-def defined(flat: npt.NDArray[np.float64], inside: Masks) -> Masks:
+def defined(flat: Numbers, inside: Masks) -> Masks:
     """Whether each sample has a finite map and a mask that is not empty, (n,)."""
     return np.asarray(np.isfinite(flat).all(axis=1) & inside.any(axis=1))

@@ -73,8 +73,6 @@ class _OfModalities(Parameters):
     ----------
     of : {"mean", "sum"}
         "mean" absolute attribution per unit (a pixel with all its channels, or a column), or the "sum" over all units.
-    reduction : str
-        How channels become one relevance per pixel.
 
     Notes
     -----
@@ -91,10 +89,6 @@ class _OfModalities(Parameters):
     axis: ClassVar[Axis] = "cross-modal"
     range: ClassVar[Range] = (0.0, 1.0)
     invariant_to: ClassVar[str] = "scale"
-
-    def __post_init__(self) -> None:
-        self._one_of("reduction", get_args(Reduction))
-        choice(self.of, get_args(Of), f"{self.name}: unknown convention of")
 
     def check(self, question: Question) -> None:
         """Raise `Unsupported` for a question of one free modality."""
@@ -178,8 +172,6 @@ class ModalityAgreement(_OfModalities):
         image and a table of 12 columns agrees hardly better than random numbers.
     fill : str, mapping or callable
         What replaces any modality, in raw input units; see `fills`.
-    fills : mapping, default {}
-        The fill of single modalities, by name.
 
     Notes
     -----
@@ -198,7 +190,6 @@ class ModalityAgreement(_OfModalities):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "fill", resolve(self.fill))
         object.__setattr__(self, "fills", by_modality(self.fills, self.name))
 
     def check(self, question: Question) -> None:

@@ -29,7 +29,7 @@ from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
 from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
 from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
-from crossxai.evaluation.parameters import positive
+from crossxai.evaluation.parameters import Count, FromZero, Positive, ShareOrAll, Shares
 from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
 
@@ -42,8 +42,6 @@ class Aopc(UnitMetric):
     ----------
     steps : int
         L below, at most one per region.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
     patch : int
         Side of the square regions in pixels (9 in the paper, which removed 100 of them with uniform noise); a region's
         relevance is the sum of its pixels'. Only with patch = 1 does the map's order alone decide.
@@ -56,10 +54,10 @@ class Aopc(UnitMetric):
     / L most relevant part of the regions.
     """
 
-    steps: int = 24
+    steps: Count = 24
     fill: fills.FillLike = "zero"
-    patch: int = 1
-    share: float = 1.0
+    patch: Count = 1
+    share: ShareOrAll = 1.0
 
     name: ClassVar[str] = "aopc"
     higher_is_better: ClassVar[bool] = True
@@ -67,15 +65,11 @@ class Aopc(UnitMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._whole("steps")
-        self._whole("patch")
-        self._share("share", whole=True)
         if self.patch > 1:
             object.__setattr__(self, "invariant_to", "scale")
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:
-        modality = ranks.modality_of(question, self.modality, self.name)
+        modality = self.modality_of(question)
         return len(self._counts(patches(ranks.space_of(question, modality), self._side(modality))))
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
@@ -104,8 +98,6 @@ class MorfLerf(UnitMetric):
     ----------
     steps : int
         Intervals between "nothing" and "everything"; fewer if there are fewer units.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
 
     Notes
     -----
@@ -115,17 +107,12 @@ class MorfLerf(UnitMetric):
     extras "morf" and "lerf" are the two areas.
     """
 
-    steps: int = 24
+    steps: Count = 24
     fill: fills.FillLike = "zero"
 
     name: ClassVar[str] = "morf_lerf"
     higher_is_better: ClassVar[bool] = True
     source: ClassVar[str] = "Samek et al. 2017"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("steps")
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """One number per sample (n,); the two curves share their ends and one stream."""
@@ -140,7 +127,7 @@ class MorfLerf(UnitMetric):
             question, [attribution], [deletion.Deletion(**given), deletion.Insertion(**given)]
         )
         extras = {**morf.extras, "morf": morf.value, "lerf": lerf.value}
-        params = self._params(question, ranks.modality_of(question, self.modality, self.name))
+        params = self._params(question, self.modality_of(question))
         return Scores(self.name, lerf.value - morf.value, self.higher_is_better, extras=extras, params=params)
 
     def passes(self, question: Question) -> int:
@@ -172,20 +159,13 @@ class _TopShares(UnitMetric):
     ----------
     shares : tuple of float
         Of the units, between 0 and 1, at least one unit each; equal numbers of units are scored once.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
     """
 
-    shares: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.5)
+    shares: Shares = (0.01, 0.05, 0.1, 0.2, 0.5)
     fill: fills.FillLike = "zero"
 
     keeps: ClassVar[bool]
     source: ClassVar[str] = "DeYoung et al. 2020"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers("shares", 1)
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
 
     def passes(self, question: Question) -> int:
         tops = np.unique(self._tops(self._units(question)))
@@ -238,8 +218,6 @@ class Irof(UnitMetric):
         Of the segments, in Lab units (other channels than red, green, blue take a hundredth of it).
     steps : int
         At most so many removals, 0 for every segment in turn.
-    fill : str, mapping or callable
-        What replaces a removed unit, in raw input units; see `fills`.
     relative : bool
         False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a sample
         whose score does not start above 0 is NaN.
@@ -250,9 +228,9 @@ class Irof(UnitMetric):
     relevance. The curve is of scores, on an even grid of fractions.
     """
 
-    segments: int = 100
-    compactness: float = 10.0
-    steps: int = 0
+    segments: Count = 100
+    compactness: Positive = 10.0
+    steps: FromZero = 0
     fill: fills.FillLike = "mean"
     relative: bool = True
 
@@ -261,17 +239,9 @@ class Irof(UnitMetric):
     invariant_to: ClassVar[str] = "scale"
     source: ClassVar[str] = "Rieger and Hansen 2020"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("segments")
-        self._whole("steps", 0)
-        positive(self.compactness, f"{self.name}: compactness")
-        self._flag("relative")
-        object.__setattr__(self, "fill", fills.resolve(self.fill))
-
     def passes(self, question: Question) -> int:
         """Of the sample with the most segments; exact for each where `steps` is not above its segments."""
-        modality = ranks.modality_of(question, self.modality, self.name)
+        modality = self.modality_of(question)
         segments = self._segments(question.only(modality.name), modality, np.arange(len(question)))
         return max(len(self._counts(labels)) for labels in segments)
 

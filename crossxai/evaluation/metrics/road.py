@@ -17,7 +17,7 @@ from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
 from crossxai.evaluation.curves.masking import Subsets, scores_without
 from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
-from crossxai.evaluation.parameters import not_negative
+from crossxai.evaluation.parameters import NotNegative, Percentages
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 
@@ -60,18 +60,12 @@ class _Road(UnitMetric):
     Images only.
     """
 
-    percentiles: tuple[float, ...] = (10, 20, 30, 40, 50, 60, 70, 80, 90)
-    noise: float = 0.01
+    percentiles: Percentages = (10, 20, 30, 40, 50, 60, 70, 80, 90)
+    noise: NotNegative = 0.01
     cut: Cut = "ranks"
 
     ends: ClassVar[tuple[End, ...]]
     source: ClassVar[str] = "Rong et al. 2022"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers("percentiles", 100)
-        self._one_of("cut", ("ranks", "thresholds"))
-        not_negative(self.noise, f"{self.name}: noise")
 
     def passes(self, question: Question) -> int:
         # The difference of the two ends needs no untouched score.

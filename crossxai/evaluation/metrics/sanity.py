@@ -18,7 +18,7 @@ from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics import similarity
 from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators
 from crossxai.evaluation.metrics.similarity import Similarity
-from crossxai.evaluation.parameters import finite
+from crossxai.evaluation.parameters import Count, finite
 from crossxai.model import Array, Inputs, Modality, Model, Randomisable
 from crossxai.porting.graph import Graph, Node
 from crossxai.question import Question
@@ -40,19 +40,14 @@ class _Compared(ReexplainingMetric):
     axis: ClassVar[Axis] = "randomisation"
     range: ClassVar[Range] = (-1.0, 1.0)
 
-    @property
-    def invariant_to(self) -> str:
-        """Ranks do not change under a monotone rescaling, values do."""
-        return "order" if self.similarity == "spearman" else "scale"
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        similarity.check(self.similarity, self.name)
+        if self.similarity == "spearman":  # ranks do not change under a monotone rescaling, values do
+            object.__setattr__(self, "invariant_to", "order")
 
     def check(self, question: Question) -> None:
         super().check(question)
-        modality = ranks.modality_of(question, self.modality, self.name)
-        similarity.check_space(self.similarity, modality, self.name)
+        similarity.check_space(self.similarity, self.modality_of(question), self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +66,12 @@ class ModelRandomisation(_Compared):
     et al. draw from the initialiser instead, which a trained network does not name.
     """
 
-    stages: int = 5
+    stages: Count = 5
 
     name: ClassVar[str] = "model_randomisation"
     source: ClassVar[str] = "Adebayo et al. 2018"
     curve_over: ClassVar[str] = "layers"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("stages")
-
-    @property
-    def together(self) -> bool:
-        return True  # one copy of the network per depth, not per block
+    together: ClassVar[bool] = True  # one copy of the network per depth, not per block
 
     def check(self, question: Question) -> None:
         super().check(question)
@@ -106,14 +94,14 @@ class ModelRandomisation(_Compared):
         return depths
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
-        own, model, depths = self.of(question, attribution, modality), question.model, self.depths(question)
+        own, model, depths = self.units_of(question, attribution, modality), question.model, self.depths(question)
         assert isinstance(model, Randomisable)
         curve = np.empty((len(question), len(depths)))
         curve[:, 0] = similarity.between(own, own, self.similarity)
         for stage, depth in enumerate(depths[1:], start=1):
             other = replace(question, model=model.randomised(question.inputs, depth, self.seed))
             for rows in blocks(question, explainer):
-                moved = self.of(other[rows], explainer(other[rows]), modality)
+                moved = self.units_of(other[rows], explainer(other[rows]), modality)
                 curve[rows, stage] = similarity.between(own[rows], moved, self.similarity)
         return self.scores(curve[:, 1:].mean(axis=1), curve, np.array(depths) / depths[-1], all=curve[:, -1])
 
@@ -130,15 +118,12 @@ class RandomLogit(_Compared):
         if question.target.weights.shape[-1] < 2:
             raise Unsupported(f"{self.name} needs another class to explain, the model gives one output")
 
-    def explanations(self, question: Question, explainer: Explainer) -> int:
-        return 1
-
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         weights = question.target.weights
         steps = [int(rng.integers(1, weights.shape[-1])) for rng in generators(question, self.seed)]
         rolled = np.stack([np.roll(w, step, axis=-1) for w, step in zip(weights, steps, strict=True)])
         other = replace(question, target=replace(question.target, weights=rolled))
-        own, moved = self.of(question, attribution, modality), self.of(other, explainer(other), modality)
+        own, moved = self.units_of(question, attribution, modality), self.units_of(other, explainer(other), modality)
         return self.scores(similarity.between(own, moved, self.similarity))
 
 
@@ -172,15 +157,12 @@ class InputShift(ReexplainingMetric):
         if not finite(self.shift) or self.shift == 0:
             raise InvalidInput(f"{self.name}: shift must be a finite number other than 0, got {self.shift!r}")
 
-    def explanations(self, question: Question, explainer: Explainer) -> int:
-        return 1
-
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         model = Shifted(question.model, modality.name, self.shift)
         moved = replace(question, model=model, inputs=model.moved(question.inputs))
         again = explainer(moved)
         declared = next(m for m in model.modalities if m.name == modality.name)
-        own, new = self.of(question, attribution, modality), self.of(moved, again, declared)
+        own, new = self.units_of(question, attribution, modality), self.units_of(moved, again, declared)
         usable = ranks.usable(own) & ranks.usable(new)
         own, new = (np.where(usable[:, None], v.reshape(len(v), -1).astype(np.float64), 0) for v in (own, new))
         size = np.linalg.norm(own, axis=1)

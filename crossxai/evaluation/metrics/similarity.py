@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,6 @@ from scipy.stats import rankdata
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.parameters import choice
 from crossxai.model import Array, Modality
 
 Numbers = npt.NDArray[np.float64]
@@ -114,11 +113,6 @@ def places(rows: Numbers, k: int) -> Numbers:
 Similarity = Literal["pearson", "spearman", "ssim"]
 
 WINDOW = 7
-
-
-def check(measure: str, metric: str) -> None:
-    """Raise `InvalidInput` unless the measure is known."""
-    choice(measure, get_args(Similarity), f"{metric}: unknown similarity")
 
 
 def check_space(measure: Similarity, modality: Modality, metric: str) -> None:

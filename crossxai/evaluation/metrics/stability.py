@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics import similarity
-from crossxai.evaluation.metrics.families import ReexplainingMetric, generators, values_of, with_values
+from crossxai.evaluation.metrics.families import ReexplainingMetric, generators, with_values
 from crossxai.evaluation.metrics.similarity import Numbers, Similarity
-from crossxai.evaluation.parameters import positive
+from crossxai.evaluation.parameters import Count, Positive, positive
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -46,8 +46,8 @@ class _Noisy(ReexplainingMetric):
         the question's samples.
     """
 
-    draws: int = 10
-    size: float = 0.02
+    draws: Count = 10
+    size: Positive = 0.02
     noise: Noise = "uniform"
     scale: Scale = "raw"
 
@@ -56,9 +56,6 @@ class _Noisy(ReexplainingMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._whole("draws")
-        positive(self.size, f"{self.name}: size")
-        self._one_of("noise", get_args(Noise))
         object.__setattr__(self, "scale", _scale(self.scale, self.name))
 
     def __call__(self, question: Question, attribution: Attribution, explainer: Explainer | None = None) -> Scores:
@@ -73,7 +70,7 @@ class _Noisy(ReexplainingMetric):
 
     def units(self, question: Question) -> Scale:
         """ "raw", or what a size of 1 is, one number per channel or column."""
-        modality = _modality(self, question)
+        modality = self.modality_of(question)
         if self.scale == "raw":
             return self.scale
         if isinstance(self.scale, tuple):
@@ -85,7 +82,7 @@ class _Noisy(ReexplainingMetric):
             return self.scale
         if modality.range is not None:
             return (float(modality.range[1] - modality.range[0]),) * len(modality.features)
-        values = values_of(question, modality).reshape(-1, len(modality.features)).astype(np.float64)
+        values = ranks.values_of(question, modality).reshape(-1, len(modality.features)).astype(np.float64)
         spread = values.std(axis=0)
         if not spread.any():
             raise Unsupported(
@@ -99,7 +96,7 @@ class _Noisy(ReexplainingMetric):
 
     def noisy(self, question: Question, modality: Modality) -> Iterator[Question]:
         """The question with each draw's noise on its inputs."""
-        values = values_of(question, modality)
+        values = ranks.values_of(question, modality)
         rngs = generators(question, self.seed)
         unit = np.ones(1) if isinstance(self.scale, str) else np.asarray(self.scale)
         for _ in range(self.draws):
@@ -114,19 +111,14 @@ class _Noisy(ReexplainingMetric):
 class NoiseCorrelation(_Noisy):
     """Mean correlation of a map with the maps of slightly noisy inputs; higher is better.
 
-    Parameters
-    ----------
-    similarity : {"pearson", "spearman", "ssim"}
-        See `similarity.between`.
-
     Notes
     -----
     0.95 or more over noise of sd 0.01 of the range is
     what reports mark as steady. extras["lowest"]: of any draw.
     """
 
-    draws: int = 5
-    size: float = 0.01
+    draws: Count = 5
+    size: Positive = 0.01
     noise: Noise = "normal"
     scale: Scale = "range"
     similarity: Similarity = "pearson"
@@ -136,18 +128,14 @@ class NoiseCorrelation(_Noisy):
     range: ClassVar[Range] = (-1.0, 1.0)
     source: ClassVar[str] = "ours"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        similarity.check(self.similarity, self.name)
-
     def check(self, question: Question) -> None:
-        similarity.check_space(self.similarity, _modality(self, question), self.name)
+        similarity.check_space(self.similarity, self.modality_of(question), self.name)
         super().check(question)
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
-        own = self.of(question, attribution, modality)
+        own = self.units_of(question, attribution, modality)
         alike = [
-            similarity.between(own, self.of(other, explainer(other), modality), self.similarity)
+            similarity.between(own, self.units_of(other, explainer(other), modality), self.similarity)
             for other in self.noisy(question, modality)
         ]
         return self.scores(np.mean(alike, axis=0), lowest=np.min(alike, axis=0))
@@ -234,7 +222,7 @@ class LocalLipschitz(_Sensitivity):
         self, question: Question, other: Question, attribution: Attribution, moved: Attribution, modality: Modality
     ) -> Numbers:
         far = super().distance(question, other, attribution, moved, modality)
-        step = values_of(other, modality).astype(np.float64) - values_of(question, modality)
+        step = ranks.values_of(other, modality).astype(np.float64) - ranks.values_of(question, modality)
         length = _norm(step.reshape(len(step), -1))
         return np.where(length > 0, far / np.where(length > 0, length, 1), far * 0)
 
@@ -247,15 +235,13 @@ class Repeatability(ReexplainingMetric):
     ----------
     seeds : int
         How many other seeds, counted on from the explainer's own.
-    similarity : {"pearson", "spearman", "ssim"}
-        See `similarity.between`.
 
     Notes
     -----
     An explainer without a parameter `seed` draws nothing: its value is 1 without explaining again, NaN where its map has none.
     """
 
-    seeds: int = 3
+    seeds: Count = 3
     similarity: Similarity = "pearson"
 
     name: ClassVar[str] = "repeatability"
@@ -265,25 +251,20 @@ class Repeatability(ReexplainingMetric):
     source: ClassVar[str] = "ours"
     invariant_to: ClassVar[str] = "scale"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._whole("seeds")
-        similarity.check(self.similarity, self.name)
-
     def check(self, question: Question) -> None:
         super().check(question)
-        similarity.check_space(self.similarity, _modality(self, question), self.name)
+        similarity.check_space(self.similarity, self.modality_of(question), self.name)
 
     def explanations(self, question: Question, explainer: Explainer) -> int:
         return self.seeds if _seed(explainer) is not None else 0
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
-        own, start = self.of(question, attribution, modality), _seed(explainer)
+        own, start = self.units_of(question, attribution, modality), _seed(explainer)
         if start is None:
             return self.scores(similarity.between(own, own, self.similarity))
         seeded: Any = explainer
         again = (replace(seeded, seed=start + 1 + i)(question) for i in range(self.seeds))
-        alike = [similarity.between(own, self.of(question, a, modality), self.similarity) for a in again]
+        alike = [similarity.between(own, self.units_of(question, a, modality), self.similarity) for a in again]
         return self.scores(np.mean(alike, axis=0))
 
 
@@ -307,10 +288,6 @@ def _seed(explainer: Explainer) -> int | None:
     if not dataclasses.is_dataclass(explainer) or "seed" not in {f.name for f in dataclasses.fields(explainer)}:
         return None
     return int(explainer.seed or 0)  # None draws anew each time: any seeds are others
-
-
-def _modality(metric: ReexplainingMetric, question: Question) -> Modality:
-    return ranks.modality_of(question, metric.modality, metric.name)
 
 
 def _flat(attribution: Attribution, modality: Modality) -> Numbers:
