@@ -292,7 +292,7 @@ def test_readout_by_the_mean_of_all_tokens() -> None:
             InvalidInput,
             r"'tabel' is no modality of the model \(image, table\)",
         ),
-        (lambda: get("attention.rollout", heads="sum"), InvalidInput, "heads is mean, max or min, got 'sum'"),
+        (lambda: get("attention.rollout", heads="sum"), UnknownName, "no heads of attention.rollout is called 'sum'"),
         (lambda: get("attention.rollout", residual=1.0), InvalidInput, "0 ≤ residual < 1, got 1.0"),
         (lambda: get("attention.rollout", start=-1), InvalidInput, "start must be at least 0"),
     ],

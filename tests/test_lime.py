@@ -160,7 +160,7 @@ def test_wrong_parameters(tmp_path: Path) -> None:
             get("lime.image", **options)
     for options, message in (
         ({"sd": 0.0}, "sd must be positive"),
-        ({"features": 0}, "features ≥ 1"),
+        ({"features": 0}, "features must be at least 1"),
         ({"background": "table.csv"}, "path of a .npy file"),
     ):
         with pytest.raises(InvalidInput, match=message):

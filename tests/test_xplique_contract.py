@@ -98,9 +98,9 @@ def test_traces_are_shared_between_questions() -> None:
     [
         ("xplique.lime", {"segmentation": "scalars"}, InvalidInput, "write grid, not scalars"),
         ("xplique.lime", {"segmentation": "squares"}, InvalidInput, "segmentation is one of"),
-        ("xplique.kernel_shap", {"samples": 1}, InvalidInput, "samples ≥ 2"),
-        ("xplique.var_grad", {"samples": 1}, InvalidInput, "samples ≥ 2"),
-        ("xplique.smooth_grad", {"sd": 0.0}, InvalidInput, "sd > 0"),
+        ("xplique.kernel_shap", {"samples": 1}, InvalidInput, "samples must be at least 2"),
+        ("xplique.var_grad", {"samples": 1}, InvalidInput, "samples must be at least 2"),
+        ("xplique.smooth_grad", {"sd": 0.0}, InvalidInput, "sd must be positive"),
         ("xplique.sobol", {"designs": 6}, InvalidInput, "power of two"),
         ("xplique.sobol", {"grid": 24}, InvalidInput, "scipy_sobol"),
         ("xplique.sobol", {"estimator": "jensen"}, UnknownName, "did you mean jansen"),

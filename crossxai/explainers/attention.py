@@ -77,7 +77,7 @@ class _Attention(Method, needs="attention", family="attention", profiles=NATIVE,
 
 @explainer("attention.rollout", "attention of all layers multiplied, whatever the class", "Abnar & Zuidema 2020")
 @profiles(native="heads averaged, half of each layer bypassed, bilinear resize, no rescale")
-class Rollout(_Attention, least={"start": 0}):
+class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"start": 0}):
     """Attention rollout (Abnar & Zuidema 2020, eq. 1): the product over layers of (1 - residual) A + residual I.
 
     Knows nothing of the target, so the map is the same for every class. Raises `Unsupported` where streams meet in
@@ -100,8 +100,6 @@ class Rollout(_Attention, least={"start": 0}):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.heads not in ("mean", "max", "min"):
-            raise InvalidInput(f"{self.name}: heads is mean, max or min, got {self.heads!r}")
         if not 0 <= self.residual < 1:
             raise InvalidInput(f"{self.name}: residual needs 0 ≤ residual < 1, got {self.residual}")
 

@@ -28,7 +28,7 @@ class Random(Method, needs="nothing", family="control", profiles=NATIVE):
 
 
 @explainer("controls.centre", "a bump in the middle of the image")
-class Centre(Method, needs="nothing", family="control", kinds=("image", "volume"), profiles=NATIVE):
+class Centre(Method, needs="nothing", family="control", kinds=("image", "volume"), profiles=NATIVE, positive=("sd",)):
     """A Gaussian bump in the middle of the image.
 
     Parameters
@@ -38,11 +38,6 @@ class Centre(Method, needs="nothing", family="control", kinds=("image", "volume"
     """
 
     sd: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sd <= 0:
-            raise InvalidInput(f"{self.name}: sd must be positive, got {self.sd}")
 
     def explain(self, question: Question) -> Maps:
         _, values = question.one

@@ -63,8 +63,7 @@ class WindowMethod(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.stride <= self.patch:
-            given = f"stride {self.stride}, patch {self.patch}"
-            raise InvalidInput(f"{self.name}: 0 < stride ≤ patch is needed, got {given}")
+            raise InvalidInput(f"{self.name}: 0 < stride ≤ patch is needed, got {self.stride} and {self.patch}")
 
     def check_space(self, question: Question, tables: bool = False) -> None:
         """Raise `InvalidInput` if the window is larger than an image (or than a table, where it slides over columns)."""
@@ -75,7 +74,7 @@ class WindowMethod(Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RiseMethod(Method):
+class RiseMethod(Method, least={"samples": 1, "grid": 1}):
     """What RISE shares, whichever library draws the masks.
 
     Parameters
@@ -96,8 +95,8 @@ class RiseMethod(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 1 or self.grid < 1 or not 0 < self.keep < 1:
-            raise InvalidInput(f"{self.name}: needs samples ≥ 1, grid ≥ 1 and 0 < keep < 1, got {self}")
+        if not 0 < self.keep < 1:
+            raise InvalidInput(f"{self.name}: 0 < keep < 1 is needed, got {self.keep}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0

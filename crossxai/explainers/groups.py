@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ Labels = npt.NDArray[np.int64]
 SEGMENTATIONS = ("grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities")
 
 
-def check_segmentation(segmentation: str, name: str) -> None:
+def check_segmentation(segmentation: str, name: str, names: Sequence[str] = SEGMENTATIONS) -> None:
     """Raise `InvalidInput` unless it is a known way to group, or the path of a .npz file."""
-    if segmentation not in SEGMENTATIONS and not segmentation.endswith(".npz"):
-        known = ", ".join(SEGMENTATIONS)
+    if segmentation not in names and not segmentation.endswith(".npz"):
+        known = ", ".join(names)
         raise InvalidInput(f"{name}: segmentation is one of {known}, or the path of a .npz file, got {segmentation!r}")
 
 

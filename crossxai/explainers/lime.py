@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
-from crossxai.explainers.groups import groups, lime_samples
+from crossxai.explainers.groups import check_segmentation, groups, lime_samples
 from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import patched
 from crossxai.model import Array, to_unit_interval
@@ -51,12 +51,7 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = ("quickshift", "slic", "felzenszwalb", "grid")
-        if self.segmentation not in known and not self.segmentation.endswith(".npz"):
-            given = repr(self.segmentation)
-            raise InvalidInput(
-                f"{self.name}: segmentation is one of {', '.join(known)}, or a .npz file's path, got {given}"
-            )
+        check_segmentation(self.segmentation, self.name, ("quickshift", "slic", "felzenszwalb", "grid"))
 
     def passes(self, question: Question) -> Passes:
         return self.samples, 0
@@ -148,7 +143,15 @@ def _mean_filled(kind: Any) -> Any:
 
 @explainer("lime.tabular", "local linear model over a table's columns", "Ribeiro et al. 2016")
 @profiles(native="columns drawn anew, Euclidean distance, width 0.75 · √columns, Ridge(1)")
-class Tabular(Method, needs="scores", family="surrogate", kinds=("table",), fits=True):
+class Tabular(
+    Method,
+    needs="scores",
+    family="surrogate",
+    kinds=("table",),
+    fits=True,
+    least={"samples": 2, "features": 1},
+    positive=("sd",),
+):
     """Weights of a linear model over columns that are drawn anew (Ribeiro et al. 2016), for the score as a number.
 
     With a background, lime cuts each column into its quartiles, and a weight says what it means to be in the sample's quartile.
@@ -176,11 +179,6 @@ class Tabular(Method, needs="scores", family="surrogate", kinds=("table",), fits
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2 or self.features < 1:
-            given = f"samples {self.samples}, features {self.features}"
-            raise InvalidInput(f"{self.name}: samples ≥ 2 and features ≥ 1 are needed, got {given}")
-        if self.sd <= 0:
-            raise InvalidInput(f"{self.name}: sd must be positive, got {self.sd}")
         if self.background and not self.background.endswith(".npy"):
             raise InvalidInput(f"{self.name}: background is the path of a .npy file, got {self.background!r}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
 
@@ -84,6 +84,10 @@ class Method:
     """Whether it fits a model to the scores of copies, which must be finite for that."""
     least: ClassVar[Mapping[str, float]] = {"seed": 0}
     """The smallest values of parameters, beside those of the classes that it derives from."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Parameters that must be above 0."""
+    choices: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Parameters that are one of some names."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
     original: ClassVar[str] = ""
@@ -109,12 +113,20 @@ class Method:
             value = getattr(self, field.name)
             if field.name != "profile" and not _fits(value, hints[field.name]):
                 raise InvalidInput(f"{self.name}: {field.name} is {_words(hints[field.name])}, got {value!r}")
-        bounds = {
-            param: low for base in reversed(type(self).__mro__) for param, low in vars(base).get("least", {}).items()
-        }
+        bounds: dict[str, float] = {}
+        choices: dict[str, Collection[str]] = {}
+        for base in reversed(type(self).__mro__):
+            bounds |= vars(base).get("least", {})
+            choices |= vars(base).get("choices", {})
         for param, low in bounds.items():
             if (value := getattr(self, param, low)) < low:
                 raise InvalidInput(f"{self.name}: {param} must be at least {low}, got {value}")
+        for param in self.positive:
+            if (value := getattr(self, param)) is not None and value <= 0:
+                raise InvalidInput(f"{self.name}: {param} must be positive, got {value}")
+        for param, known in choices.items():
+            if (value := getattr(self, param)) is not None and value not in known:
+                raise UnknownName(f"{param} of {self.name}", value, known)
 
     @property
     def copies(self) -> int:

@@ -40,7 +40,9 @@ class InputXGradient(Method, needs="gradients", family="gradient", joint=True):
     "captum.integrated_gradients", "gradients integrated along a path from a baseline", "Sundararajan et al. 2017"
 )
 @profiles(native="Gauss-Legendre quadrature, per channel", canonical="trapezoid rule, summed over channels")
-class IntegratedGradients(PathMethod, needs="gradients", family="path", joint=True):
+class IntegratedGradients(
+    PathMethod, choices={"quadrature": QUADRATURES}, needs="gradients", family="path", joint=True
+):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
     The extra `completeness_gap` (n,) says how far the map is from adding up. However many the steps, about four batches of
@@ -56,10 +58,6 @@ class IntegratedGradients(PathMethod, needs="gradients", family="path", joint=Tr
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.quadrature not in (None, *QUADRATURES):
-            raise InvalidInput(
-                f"{self.name}: quadrature is one of {', '.join(QUADRATURES)}, or nothing, got {self.quadrature!r}"
-            )
         if self.profile == "canonical" and self.quadrature not in (None, "riemann_trapezoid"):
             raise InvalidInput(
                 f"{self.name}: the canonical profile is the trapezoid rule; for quadrature {self.quadrature!r} write "
@@ -89,7 +87,7 @@ class IntegratedGradients(PathMethod, needs="gradients", family="path", joint=Tr
 
 @explainer("captum.gradient_shap", "gradients at random points of a path from a baseline", "Lundberg & Lee 2017")
 @profiles(native="per channel", canonical="summed over channels")
-class GradientShap(Method, needs="gradients", family="Shapley", joint=True):
+class GradientShap(Method, least={"samples": 1, "stdev": 0}, needs="gradients", family="Shapley", joint=True):
     """Mean of (input - baseline) · gradient at random points between the two (Lundberg & Lee 2017; Erion et al. 2021).
 
     Captum asks for a distribution of baselines and has no default; ours is one constant. Captum draws the points on the line
@@ -109,11 +107,6 @@ class GradientShap(Method, needs="gradients", family="Shapley", joint=True):
     stdev: float = 0.0
     baseline: float = 0.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.stdev < 0:
-            raise InvalidInput(f"{self.name}: needs samples ≥ 1 and stdev ≥ 0, got {self.samples} and {self.stdev}")
 
     @property
     def copies(self) -> int:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName
 from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
 from crossxai.explainers.families import noise
 from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
@@ -18,7 +17,14 @@ BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrat
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tunnel(Method, needs="gradients", family="smoothing", joint=True):
+class _Tunnel(
+    Method,
+    choices={"over": BASES},
+    least={"samples": 1, "sd": 0, "steps": 2},
+    needs="gradients",
+    family="smoothing",
+    joint=True,
+):
     """What Captum's statistics under noise share.
 
     Parameters
@@ -48,15 +54,6 @@ class _Tunnel(Method, needs="gradients", family="smoothing", joint=True):
     steps: int = 50
     baseline: float = 0.0
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.over not in BASES:
-            raise UnknownName(f"method that {self.name} smooths", self.over, BASES)
-        if self.samples < 1 or self.sd < 0 or self.steps < 2:
-            raise InvalidInput(
-                f"{self.name}: needs samples ≥ 1, sd ≥ 0 and steps ≥ 2, got {self.samples}, {self.sd} and {self.steps}"
-            )
 
     @property
     def copies(self) -> int:

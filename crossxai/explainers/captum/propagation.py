@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import Unsupported
 from crossxai.explainers.captum import captum, signed
 from crossxai.explainers.captum.rules import (
     LRP_RULES,
@@ -165,7 +165,7 @@ class DeepLift(_Hooked):
 
 
 @explainer("captum.deep_lift_shap", "DeepLIFT averaged over a set of baselines", "Lundberg & Lee 2017")
-class DeepLiftShap(DeepLift, family="Shapley"):
+class DeepLiftShap(DeepLift, least={"baselines": 2}, family="Shapley"):
     """Mean of DeepLIFT over a set of baselines (Lundberg & Lee 2017, section 4.2).
 
     Captum asks for the set and has no default; ours is `baselines` constant inputs, evenly spaced from the lowest to the
@@ -180,13 +180,6 @@ class DeepLiftShap(DeepLift, family="Shapley"):
     """
 
     baselines: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.baselines < 2:
-            raise InvalidInput(
-                f"{self.name}: baselines must be at least 2, got {self.baselines}; or write captum.deep_lift"
-            )
 
     def passes(self, question: Question) -> Passes:
         return 2 * self.baselines + 1, 2 * self.baselines
@@ -203,7 +196,7 @@ class DeepLiftShap(DeepLift, family="Shapley"):
 
 
 @explainer("captum.lrp", "relevance handed back layer by layer", "Bach et al. 2015")
-class Lrp(_Hooked):
+class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",)):
     """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
     Layers other than convolutions follow the epsilon rule. What has no rule in Captum gets one: other linear steps
@@ -223,13 +216,6 @@ class Lrp(_Hooked):
 
     rule: str = "epsilon"
     epsilon: float = 1e-9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rule not in LRP_RULES:
-            raise UnknownName(f"rule of {self.name}", self.rule, LRP_RULES)
-        if self.epsilon <= 0:
-            raise InvalidInput(f"{self.name}: epsilon must be positive, got {self.epsilon}")
 
     def passes(self, question: Question) -> Passes:
         return 3, 1

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, nchw, recorded, shell
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
@@ -23,11 +22,12 @@ class EigenCAM(CamMethod, gradients=False):
     """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Drawing(CamMethod):
-    """Maps for which the library draws from NumPy's global generator: one sample at a time, seeded by its name."""
+KERNELS = ("linear", "poly", "rbf", "sigmoid", "cosine")
 
-    gradients: ClassVar = False
+
+@dataclass(frozen=True, kw_only=True)
+class _Drawing(CamMethod, gradients=False):
+    """Maps for which the library draws from NumPy's global generator: one sample at a time, seeded by its name."""
 
     def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
@@ -42,7 +42,7 @@ class _Drawing(CamMethod):
 
 
 @explainer("gradcam.kpca_cam", "first kernel principal component of the activations", "Karmani et al. 2024")
-class KPCACAM(_Drawing, profiles=NATIVE, gradients=False, original="KPCA_CAM"):
+class KPCACAM(_Drawing, profiles=NATIVE, original="KPCA_CAM", choices={"kernel": KERNELS}, positive=("gamma",)):
     """First kernel principal component of the activations (Karmani et al. 2024), whatever the target.
 
     The sign is set by scikit-learn (the largest entry is positive), and what is negative is cut off. On layers of more than
@@ -58,13 +58,6 @@ class KPCACAM(_Drawing, profiles=NATIVE, gradients=False, original="KPCA_CAM"):
 
     kernel: str = "sigmoid"
     gamma: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kernel not in ("linear", "poly", "rbf", "sigmoid", "cosine"):
-            raise InvalidInput(f"{self.name}: kernel is linear, poly, rbf, sigmoid or cosine, got {self.kernel!r}")
-        if self.gamma is not None and self.gamma <= 0:
-            raise InvalidInput(f"{self.name}: gamma must be positive, got {self.gamma}")
 
     def make(self, library: Any, model: Any = None) -> Any:
         return library.KPCA_CAM(shell(), [], kernel=self.kernel, gamma=self.gamma)
@@ -101,7 +94,7 @@ class FEM(CamMethod, gradients=False):
 
 
 @explainer("gradcam.randomcam", "activation map with random channel weights")
-class RandomCAM(_Drawing, family="control", profiles=NATIVE, gradients=False):
+class RandomCAM(_Drawing, family="control", profiles=NATIVE):
     """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample.
 
     Parameters
@@ -115,10 +108,8 @@ class RandomCAM(_Drawing, family="control", profiles=NATIVE, gradients=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PerChannel(SmoothCam):
+class _PerChannel(SmoothCam, gradients=False):
     """Maps whose channel weights come from one forward pass per channel."""
-
-    gradients: ClassVar = False
 
     def passes(self, question: Question) -> Passes:
         return 1 + question.cam_size(self.layer)[-1], 0

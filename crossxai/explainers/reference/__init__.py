@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.errors import InvalidInput
 from crossxai.explainers.families import PathMethod, bilinear, noise
 from crossxai.explainers.method import Maps, Method, Passes, channel_max, explainer, over_channels, profiles
 from crossxai.model import Array, Inputs
@@ -77,7 +76,7 @@ class IntegratedGradients(Referee, PathMethod, needs="gradients", family="path")
 
 @explainer("reference.smooth_grad", "mean gradient under noise", "Smilkov et al. 2017")
 @profiles(canonical="signed mean, summed over channels, noise as a share of the range")
-class SmoothGrad(Referee, needs="gradients", family="smoothing"):
+class SmoothGrad(Referee, least={"samples": 1, "sd": 0}, needs="gradients", family="smoothing"):
     """Mean gradient of noisy copies of the input (Smilkov et al. 2017), signed, summed over channels.
 
     Parameters
@@ -91,11 +90,6 @@ class SmoothGrad(Referee, needs="gradients", family="smoothing"):
     samples: int = 50
     sd: float = 0.15
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.sd < 0:
-            raise InvalidInput(f"{self.name}: needs samples ≥ 1 and sd ≥ 0, got {self.samples} and {self.sd}")
 
     @property
     def copies(self) -> int:

@@ -95,7 +95,7 @@ class ForGrad(XpliqueMethod, needs="gradients", family="gradient", kinds=("image
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Noisy(XpliqueMethod, needs="gradients", family="smoothing"):
+class _Noisy(XpliqueMethod, least={"samples": 1}, positive=("sd",), needs="gradients", family="smoothing"):
     """What Xplique's statistics under noise share.
 
     Parameters
@@ -115,13 +115,6 @@ class _Noisy(XpliqueMethod, needs="gradients", family="smoothing"):
     samples: int = 50
     sd: float = 0.2
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        least = 2 if self.original == "VarGrad" else 1
-        if self.samples < least or self.sd <= 0:
-            given = f"samples {self.samples}, sd {self.sd}"
-            raise InvalidInput(f"{self.name}: samples ≥ {least} and sd > 0 are needed, got {given}")
 
     def passes(self, question: Question) -> Passes:
         return self.samples, self.samples
@@ -185,7 +178,7 @@ class SquareGrad(_Noisy):
     native="unbiased variance under noise of an absolute sd, mean over channels",
     canonical="population variance under noise of a sd relative to the range, summed over channels",
 )
-class VarGrad(_Noisy):
+class VarGrad(_Noisy, least={"samples": 2}):
     """Variance of the gradient under Gaussian noise (Adebayo et al. 2018)."""
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:

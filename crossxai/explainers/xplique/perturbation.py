@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import RiseMethod, WindowMethod
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
 from crossxai.explainers.xplique import XpliqueMethod, score, seeded
@@ -100,11 +100,21 @@ SAMPLERS = {
     "halton": "HaltonSequence",
     "latin_hypercube": "LatinHypercube",
 }
+SOBOL = {kind: f"{kind.capitalize()}Estimator" for kind in ("jansen", "homma", "janon", "glen", "saltelli")}
+HSIC = {kind: f"{kind.capitalize()}Estimator" for kind in ("binary", "rbf", "sobolev")}
 PERTURBATIONS = ("inpainting", "blurring", "amplitude")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Sensitivity(XpliqueMethod, needs="scores", family="perturbation", kinds=("image",), profiles=NATIVE):
+class _Sensitivity(
+    XpliqueMethod,
+    needs="scores",
+    family="perturbation",
+    kinds=("image",),
+    profiles=NATIVE,
+    least={"grid": 1, "designs": 2},
+    choices={"perturbation": PERTURBATIONS, "sampler": SAMPLERS},
+):
     """What Xplique's sensitivity analyses share.
 
     Parameters
@@ -127,7 +137,6 @@ class _Sensitivity(XpliqueMethod, needs="scores", family="perturbation", kinds=(
     once. There is no canonical profile: no other library has the method.
     """
 
-    estimators: ClassVar[dict[str, str]]
     dimensions: ClassVar[int]
     """Coordinates of the design per cell."""
     replicated: ClassVar[str] = ""
@@ -141,16 +150,6 @@ class _Sensitivity(XpliqueMethod, needs="scores", family="perturbation", kinds=(
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for kind, given, known in (
-            ("perturbation", self.perturbation, PERTURBATIONS),
-            ("sampler", self.sampler, tuple(SAMPLERS)),
-            ("estimator", self.estimator, tuple(self.estimators)),  # type: ignore[attr-defined]
-        ):
-            if given not in known:
-                raise UnknownName(f"{kind} of {self.name}", given, known)
-        if self.grid < 1 or self.designs < 2:
-            given = f"grid {self.grid}, designs {self.designs}"
-            raise InvalidInput(f"{self.name}: grid ≥ 1 and designs ≥ 2 are needed, got {given}")
         most = int((1111 / self.dimensions) ** 0.5)
         if self.sampler == "sobol" and self.grid > most:
             raise InvalidInput(
@@ -201,7 +200,7 @@ _part = cache(_fresh)
 
 @explainer("xplique.sobol", "total Sobol indices of the cells of a grid", "Fel et al. 2021")
 @profiles(native="share of the variance under continuous masks, bicubic resize")
-class Sobol(_Sensitivity, dimensions=2, replicated="RS"):
+class Sobol(_Sensitivity, choices={"estimator": SOBOL}, dimensions=2, replicated="RS"):
     """Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et al. 2021).
 
     Parameters
@@ -209,10 +208,6 @@ class Sobol(_Sensitivity, dimensions=2, replicated="RS"):
     estimator : str, default 'jansen'
         "jansen", "homma", "janon", "glen" or "saltelli".
     """
-
-    estimators: ClassVar = {
-        kind: f"{kind.capitalize()}Estimator" for kind in ("jansen", "homma", "janon", "glen", "saltelli")
-    }
 
     estimator: str = "jansen"
 
@@ -225,7 +220,7 @@ class Sobol(_Sensitivity, dimensions=2, replicated="RS"):
         return self.designs * (self.grid**2 + 2), 0
 
     def _method(self, question: Question, sampler: Any) -> Any:
-        estimator = _part(self.estimators[self.estimator])
+        estimator = _part(SOBOL[self.estimator])
         return _fresh(
             "SobolAttributionMethod", model=None, sampler=sampler, estimator=estimator, **self._options(question)
         )
@@ -233,7 +228,7 @@ class Sobol(_Sensitivity, dimensions=2, replicated="RS"):
 
 @explainer("xplique.hsic", "dependence of the score on the cells of a grid", "Novello et al. 2022")
 @profiles(native="Hilbert-Schmidt criterion, width the median score, bicubic resize")
-class Hsic(_Sensitivity, dimensions=1):
+class Hsic(_Sensitivity, choices={"estimator": HSIC}, dimensions=1):
     """Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al. 2022).
 
     The width of the output's kernel is the median score, and not, as usual, the median distance of scores: the map changes if
@@ -245,8 +240,6 @@ class Hsic(_Sensitivity, dimensions=1):
     estimator : str, default 'binary'
         The kernel of the masks: "binary" (then they are rounded to 0 and 1), "rbf" or "sobolev".
     """
-
-    estimators: ClassVar = {"binary": "BinaryEstimator", "rbf": "RbfEstimator", "sobolev": "SobolevEstimator"}
 
     designs: int = 500
     estimator: str = "binary"
@@ -263,7 +256,7 @@ class Hsic(_Sensitivity, dimensions=1):
             "HsicAttributionMethod",
             model=None,
             sampler=sampler,
-            estimator=_fresh(self.estimators[self.estimator]),
+            estimator=_fresh(HSIC[self.estimator]),
             estimator_batch_size=max(1, 2**24 // self.designs**2),
             **self._options(question),
         )

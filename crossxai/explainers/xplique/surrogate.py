@@ -19,7 +19,7 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Surrogate(XpliqueMethod, needs="scores", fits=True):
+class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores", fits=True):
     """What Xplique's fits over groups share.
 
     Parameters
@@ -46,9 +46,6 @@ class _Surrogate(XpliqueMethod, needs="scores", fits=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.samples < 2 or self.patch < 1:
-            given = f"samples {self.samples}, patch {self.patch}"
-            raise InvalidInput(f"{self.name}: samples ≥ 2 and patch ≥ 1 are needed, got {given}")
         if self.segmentation == "scalars":
             raise InvalidInput(f"{self.name}: Xplique hides all channels of a pixel together: write grid, not scalars")
         if self.segmentation:
