@@ -43,13 +43,13 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(embedded: Path) -> Trained:
-    from crossxai.experiment.loading import samples, subject
+    from crossxai.experiment.loading import load_model, samples
     from crossxai.experiment.specification import Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
 
     specs = [ModelSpec(name="torch"), ModelSpec(name="keras", framework="tensorflow")]
     parts = {"explainers": (ExplainerSpec(name="x"),), "metrics": (MetricSpec(name="x"),), "models": tuple(specs)}
     images = samples(Experiment(data=Data(n=N), **parts))[0].inputs["image"]  # type: ignore[arg-type]
-    pytorch, keras = (subject(spec, Path()) for spec in specs)
+    pytorch, keras = (load_model(spec, Path()) for spec in specs)
     target = Target.classes(pytorch.model.predict((images,)).argmax(axis=1), 2, "softmax")
     one, other = (Question(s.model, (images,), target) for s in (pytorch, keras))
     return Trained(one, other, pytorch.mean["image"], pytorch.sd["image"], embedded)
