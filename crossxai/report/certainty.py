@@ -102,12 +102,6 @@ class Ranking:
     estimated: Estimated | None
 
     @property
-    def groups(self) -> dict[str, tuple[str, ...]]:
-        """Letter → explainers that are not told apart by rank."""
-        letters = sorted({letter for place in self.places for letter in place.groups})
-        return {x: tuple(p.label for p in self.places if x in p.groups) for x in letters}
-
-    @property
     def first(self) -> tuple[str, ...]:
         """Those whose mean is the best one."""
         best = self.places[0].mean

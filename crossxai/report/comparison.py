@@ -115,7 +115,7 @@ def compare(run: RunRecord) -> Maps:
             if name in cubes:
                 place = np.ix_(np.arange(run.n), np.array(members), np.array(members))
                 cubes[name][place] = np.where(pairs, cube, cubes[name][place])
-    means = {name: _mean(cubes[name]) for name in MEASURES}
+    means = {name: np.ma.masked_invalid(cube).mean(axis=0).filled(np.nan) for name, cube in cubes.items()}
     libraries = _library_pairs(usable, index, cubes["spearman"])
     return Maps(index, means, cubes["spearman"], libraries, _model_pairs(run, usable, index, cubes["spearman"]))
 
@@ -201,31 +201,13 @@ def _model_pairs(
             gap = np.linalg.norm(here - there, axis=1)
             usable = np.isfinite(gap) & (size > 0)
             errors = np.where(usable, gap / np.where(usable, size, 1), np.nan)
-            control = is_control(explanations[one])
-            lowest, largest = -_largest(-ranks), _largest(errors)
-            pairs.append(
-                ModelPair(
-                    label,
-                    control,
-                    first,
-                    second,
-                    statistics.summarise(ranks),
-                    lowest,
-                    statistics.summarise(errors),
-                    largest,
-                    is_stochastic(explanations[one]),
-                )
-            )
+            alike = (statistics.summarise(ranks), -_largest(-ranks))
+            apart = (statistics.summarise(errors), _largest(errors))
+            e = explanations[one]
+            pairs.append(ModelPair(label, is_control(e), first, second, *alike, *apart, is_stochastic(e)))
     return tuple(pairs)
 
 
 def _largest(values: Array) -> float:
     finite = values[np.isfinite(values)]
     return float(finite.max()) if finite.size else math.nan
-
-
-def _mean(cube: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    usable = np.isfinite(cube)
-    n = usable.sum(axis=0)
-    total = np.where(usable, cube, 0.0).sum(axis=0)
-    return np.asarray(np.where(n > 0, total / np.maximum(n, 1), np.nan))

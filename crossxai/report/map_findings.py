@@ -29,11 +29,9 @@ class LibrariesAgree(Fact):
     @property
     def groups(self) -> list[dict[str, LibraryPair]]:
         """Two explainers by model."""
-        groups: dict[tuple[str, str], dict[str, LibraryPair]] = {}
-        for pair in self.pairs:
-            groups.setdefault((pair.first, pair.second), {})[pair.model] = pair
-        order = list(self.models)
-        return [dict(sorted(group.items(), key=lambda item: order.index(item[0]))) for group in groups.values()]
+        couples = dict.fromkeys((p.first, p.second) for p in self.pairs)
+        by = {(p.first, p.second, p.model): p for p in self.pairs}
+        return [{m: by[*couple, m] for m in self.models if (*couple, m) in by} for couple in couples]
 
     @property
     def profiles(self) -> list[dict[str, tuple[LibraryPair, LibraryPair]]]:

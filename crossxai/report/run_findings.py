@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,20 +247,21 @@ def _unsupported(run: RunRecord, rows: Sequence[Row]) -> list[Unsupported]:
     return [Unsupported(models=run.models, explainers=len(labels), metrics=len(metrics), reasons=reasons)]
 
 
-def _reasons(rows: Sequence[Row]) -> list[Reason]:
+def _together(sayings: Iterable[tuple[Any, str, str]]) -> list[tuple[Any, tuple[str, ...], tuple[str, ...]]]:
+    """(saying, labels, models): of (saying, label, model), each once, with labels of the same models together."""
+    speakers: dict[Any, dict[str, list[str]]] = {}
+    for saying, label, model in sayings:
+        speakers.setdefault(saying, {}).setdefault(label, []).append(model)
+    groups: dict[Any, list[str]] = {}
+    for saying, labels in speakers.items():
+        for label, models in labels.items():
+            groups.setdefault((saying, tuple(models)), []).append(label)
+    return [(saying, tuple(labels), models) for (saying, models), labels in groups.items()]
+
+
+def _reasons(rows: Iterable[Row]) -> list[Reason]:
     """Each reason once, with the explainers and the models that it is of."""
-    reasons: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        reasons.setdefault(row.reason, {}).setdefault(row.label, []).append(row.model)
-    return [Reason(reason, who, models) for reason, labels in reasons.items() for models, who in _alike(labels)]
-
-
-def _alike(labels: Mapping[str, Sequence[str]]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """(models, labels): labels of the same models together."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for label, models in labels.items():
-        groups.setdefault(tuple(models), []).append(label)
-    return [(models, tuple(who)) for models, who in groups.items()]
+    return [Reason(*about) for about in _together((r.reason, r.label, r.model) for r in rows)]
 
 
 def _refused_metrics(run: RunRecord) -> list[Reason]:
@@ -280,12 +281,9 @@ def _refused_metrics(run: RunRecord) -> list[Reason]:
 
 def _notes(run: RunRecord) -> tuple[Note, ...]:
     """The notes of explainers, each once with who says it."""
-    speakers: dict[tuple[tuple[str, Any], ...], dict[str, list[str]]] = {}
-    for explanation in filter(ok, run.explanations):
-        if not is_control(explanation):
-            for note in notes(explanation):
-                speakers.setdefault(tuple(note.items()), {}).setdefault(explanation.label, []).append(explanation.model)
-    return tuple(Note(who, models, **dict(note)) for note, labels in speakers.items() for models, who in _alike(labels))
+    explanations = [e for e in run.explanations if ok(e) and not is_control(e)]
+    sayings = ((tuple(note.items()), e.label, e.model) for e in explanations for note in notes(e))
+    return tuple(Note(labels, models, **dict(note)) for note, labels, models in _together(sayings))
 
 
 def notes(explanation: Result) -> list[dict[str, Any]]:

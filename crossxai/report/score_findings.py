@@ -148,21 +148,14 @@ def _beats_random(run: RunRecord, rows: Sequence[Row], metric: str, place: int) 
 def _comparisons(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
     comparisons = {}
     for model in run.models:
-        control = next((r for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells), None)
+        control = [r.cells[metric] for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells]
+        cells = [(r.label, r.cells[metric]) for r in scored(rows, model, metric) if control]
         versus = [
             Versus(
-                row.label,
-                cell.summary.mean,
-                control.cells[metric].summary.mean,
-                test.difference,
-                test.low,
-                test.high,
-                test.p_holm,
-                test.n,
-                test.verdict,
+                label, c.summary.mean, control[0].summary.mean, t.difference, t.low, t.high, t.p_holm, t.n, t.verdict
             )
-            for row in scored(rows, model, metric)
-            if control and (test := (cell := row.cells[metric]).versus) is not None
+            for label, c in cells
+            if (t := c.versus)
         ]
         if versus:
             comparisons[model] = tuple(sorted(versus, key=lambda v: -abs(v.difference)))

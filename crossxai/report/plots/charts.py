@@ -17,19 +17,7 @@ from crossxai.evaluation.statistics import Summary
 from crossxai.model import Array, Modality
 from crossxai.report import words
 from crossxai.report.analysis import Test, compared
-from crossxai.report.plots.style import (
-    FAINT,
-    GREY,
-    INK,
-    NEGATIVE_INK,
-    PALETTE,
-    POSITIVE_INK,
-    SOFT,
-    caption,
-    dress,
-    layout,
-    line_style,
-)
+from crossxai.report.plots import style
 from crossxai.report.words import small
 
 Panels = Mapping[str, Scores] | Mapping[str, Mapping[str, Scores]]
@@ -65,7 +53,7 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
         Where scores have no curve, or there is nothing to draw.
     """
     panels = _panels(scores)
-    figure = Figure(figsize=(4.3 * len(panels) + 0.4, 4.3), layout=layout())
+    figure = Figure(figsize=(4.3 * len(panels) + 0.4, 4.3), layout=style.layout())
     for axes, (name, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         number = 0
         for label, one in lines.items():
@@ -75,7 +63,7 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
             if not len(usable):
                 continue
             control = label.startswith(CONTROLS)
-            shade, dash = (GREY, (0, (3.5, 2))) if control else line_style(number)
+            shade, dash = (style.GREY, (0, (3.5, 2))) if control else style.line_style(number)
             number += not control
             place = one.fractions if one.fractions.ndim == 1 else np.nanmean(one.fractions, axis=0)
             mean = usable.mean(axis=0)
@@ -84,12 +72,12 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
                 axes.fill_between(place, mean - reach, mean + reach, color=shade, alpha=0.13, linewidth=0)
             legend = f"{label}  {words.number(float(np.nanmean(one.value)), 2)}"
             axes.plot(place, mean, color=shade, linestyle=dash, linewidth=1.7, label=legend)
-        dress(axes, x)
-        axes.set_title(words.capital(name), fontsize=10, color=INK, pad=5)
+        style.dress(axes, x)
+        axes.set_title(words.capital(name), fontsize=10, color=style.INK, pad=5)
         axes.set_xlim(0, 1)
         # The distance below the axes is in the legend's font size, so that it clears the label at any height.
         axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.4)
-    caption(figure, title)
+    style.caption(figure, title)
     return figure
 
 
@@ -127,20 +115,22 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
     labels = _ranked(tests, directions)
     if not labels:
         raise InvalidInput(f"there is nothing to compare with {control!r}: give scores of other explainers, too")
-    figure = Figure(figsize=(2.4 + 2.7 * len(panels), 1.1 + 0.24 * len(labels)), layout=layout())
+    figure = Figure(figsize=(2.4 + 2.7 * len(panels), 1.1 + 0.24 * len(labels)), layout=style.layout())
     row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (name, differences) in zip(row, tests.items(), strict=True):
         _forest(axes, differences, labels)
         better = "higher is better →" if directions[name] else "← lower is better"
-        dress(axes, f"difference to {control}\n{better}", grid="x")
-        axes.set_title(words.capital(words.metric(name)), fontsize=10, color=INK, pad=5)
+        style.dress(axes, f"difference to {control}\n{better}", grid="x")
+        axes.set_title(words.capital(words.metric(name)), fontsize=10, color=style.INK, pad=5)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    row[0].set_yticks(np.arange(len(labels)), labels, fontsize=8.5, color=INK)
+    row[0].set_yticks(np.arange(len(labels)), labels, fontsize=8.5, color=style.INK)
     for tick, label in zip(row[0].get_yticklabels(), labels, strict=True):
-        tick.set_color(SOFT if label.startswith(CONTROLS) else INK)
+        tick.set_color(style.SOFT if label.startswith(CONTROLS) else style.INK)
     row[0].set_ylim(len(labels) - 0.4, -0.6)
-    caption(figure, title, ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"])
+    style.caption(
+        figure, title, ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"]
+    )
     return figure
 
 
@@ -173,23 +163,23 @@ def _forest(axes: Any, tests: Mapping[str, Test], labels: Sequence[str]) -> None
         test = tests.get(label)
         if test is None or not math.isfinite(test.difference):
             continue
-        shade = {"better": BETTER, "worse": WORSE}.get(test.verdict, GREY)
+        shade = {"better": BETTER, "worse": WORSE}.get(test.verdict, style.GREY)
         axes.plot([test.low, test.high], [place, place], color=shade, linewidth=1.6, solid_capstyle="round")
-        inside = "white" if shade == GREY else shade
+        inside = "white" if shade == style.GREY else shade
         axes.plot(
             [test.difference], [place], "o", color=shade, markersize=5, markerfacecolor=inside, markeredgewidth=1.4
         )
     for place in range(len(labels)):
-        axes.axhline(place, color=FAINT, linewidth=0.4, zorder=0)
+        axes.axhline(place, color=style.FAINT, linewidth=0.4, zorder=0)
 
 
 def table_bars(values: Array, features: Sequence[str], inputs: Array | None = None, title: str = "") -> Figure:
     """A sample's features by the size of their attribution (features,), red above zero, blue below; inputs: their values."""
-    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(features)), layout=layout())
+    figure = Figure(figsize=(6.4, 0.9 + 0.3 * len(features)), layout=style.layout())
     axes = figure.subplots()
     draw_bars(axes, values, inputs, Modality.table(tuple(features)))
-    axes.set_xlabel("attribution: red raises the explained score, blue lowers it", fontsize=9, color=SOFT)
-    caption(figure, title)
+    axes.set_xlabel("attribution: red raises the explained score, blue lowers it", fontsize=9, color=style.SOFT)
+    style.caption(figure, title)
     return figure
 
 
@@ -201,9 +191,9 @@ def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modalit
     size = np.abs(np.where(np.isfinite(values), values, 0))
     order = np.argsort(-size, kind="stable")[:MOST_BARS][::-1]
     bars, places = values[order], np.arange(len(order))
-    axes.barh(places, bars, color=[POSITIVE_INK if v >= 0 else NEGATIVE_INK for v in bars], height=0.7)
+    axes.barh(places, bars, color=[style.POSITIVE_INK if v >= 0 else style.NEGATIVE_INK for v in bars], height=0.7)
     axes.axvline(0, color="#6b7280", linewidth=0.9)
-    dress(axes, grid="x")
+    style.dress(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     reach = float(size.max(initial=0.0)) or 1.0
@@ -212,12 +202,12 @@ def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modalit
         -1.22 * reach if negative else -0.02 * reach, 1.22 * reach if positive or not negative else 0.02 * reach
     )
     labels = [features[i] if inputs is None else f"{features[i]} = {plain(float(inputs[i]))}" for i in order]
-    axes.set_yticks(places, labels, fontsize=9, color=INK)
+    axes.set_yticks(places, labels, fontsize=9, color=style.INK)
     for place, value in zip(places, bars.tolist(), strict=True):
         side = 1 if value >= 0 else -1
         align = "left" if side > 0 else "right"
         beside = value + side * 0.015 * reach
-        axes.text(beside, float(place), words.brief(value), ha=align, va="center", fontsize=8, color=SOFT)
+        axes.text(beside, float(place), words.brief(value), ha=align, va="center", fontsize=8, color=style.SOFT)
 
 
 def feature_names(modality: Modality | None, n: int) -> tuple[str, ...]:
@@ -239,8 +229,8 @@ def modality_shares(shares: Mapping[str, Mapping[str, Summary]], title: str = ""
     if not shown:
         raise InvalidInput("there is no share to draw: every convention is empty")
     modalities = list(next(iter(shown.values())))
-    shades = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(modalities)}
-    figure = Figure(figsize=(2.0 * len(shown) + 4.0, 3.3), layout=layout())
+    shades = {name: style.PALETTE[i % len(style.PALETTE)] for i, name in enumerate(modalities)}
+    figure = Figure(figsize=(2.0 * len(shown) + 4.0, 3.3), layout=style.layout())
     grid = figure.subplots(1, len(shown) + 1, width_ratios=[*[1.0] * len(shown), 1.7])
     for axes, (convention, of_modality) in zip(grid, shown.items(), strict=False):
         sizes = [max(of_modality[m].mean, 0.0) for m in modalities]
@@ -251,8 +241,8 @@ def modality_shares(shares: Mapping[str, Mapping[str, Summary]], title: str = ""
             wedge.set_edgecolor("white")
             wedge.set_linewidth(1.2)
         listed = "\n".join(f"{m} {small(of_modality[m].mean)}" for m in modalities)
-        axes.set_title(convention, fontsize=10, color=INK, pad=4)
-        axes.set_xlabel(listed, fontsize=8.5, color=SOFT, labelpad=2)
+        axes.set_title(convention, fontsize=10, color=style.INK, pad=4)
+        axes.set_xlabel(listed, fontsize=8.5, color=style.SOFT, labelpad=2)
     last = grid[-1]
     width = 0.8 / len(modalities)
     for number, name in enumerate(modalities):
@@ -262,12 +252,12 @@ def modality_shares(shares: Mapping[str, Mapping[str, Summary]], title: str = ""
         ends = np.where(np.isfinite(ends), ends, means[:, None])
         errors = np.maximum(np.stack([means - ends[:, 0], ends[:, 1] - means]), 0)
         last.bar(places, means, width * 0.92, color=shades[name], label=name)
-        last.errorbar(places, means, errors, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
-    dress(last)
-    last.set_xticks(np.arange(len(shown)), [a.replace(" ", "\n", 1) for a in shown], fontsize=8.5, color=INK)
-    last.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"], fontsize=8, color=SOFT)
+        last.errorbar(places, means, errors, fmt="none", ecolor=style.INK, elinewidth=1.1, capsize=3)
+    style.dress(last)
+    last.set_xticks(np.arange(len(shown)), [a.replace(" ", "\n", 1) for a in shown], fontsize=8.5, color=style.INK)
+    last.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"], fontsize=8, color=style.SOFT)
     last.set_ylim(0, 1.05)
-    last.set_title("with 95% intervals", fontsize=10, color=INK, pad=4)
+    last.set_title("with 95% intervals", fontsize=10, color=style.INK, pad=4)
     last.legend(fontsize=8.5, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    caption(figure, title, [])
+    style.caption(figure, title, [])
     return figure

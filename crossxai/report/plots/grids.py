@@ -12,20 +12,9 @@ from matplotlib.figure import Figure
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
 from crossxai.report.plots import maps as drawing
+from crossxai.report.plots import style
 from crossxai.report.plots.charts import feature_names
 from crossxai.report.plots.maps import Mask
-from crossxai.report.plots.style import (
-    INK,
-    NEGATIVE_INK,
-    POSITIVE_INK,
-    SOFT,
-    bare,
-    caption,
-    heading,
-    is_signed,
-    layout,
-    own_colours,
-)
 
 CELL = 1.55  # inches
 LINE = 0.9
@@ -92,16 +81,16 @@ def plot_grid(
     spatial = next(iter(maps.values())).ndim > 2
     pictures = images if spatial else None
     # An explainer has one kind of colours on all samples.
-    signs = {name: is_signed(values[shown]) for name, values in maps.items()}
+    signs = {name: style.is_signed(values[shown]) for name, values in maps.items()}
     names = [*(["input"] if pictures is not None else []), *maps]
-    figure = Figure(figsize=(CELL * len(shown) + 1.9, CELL * len(names) + 0.9), layout=layout())
+    figure = Figure(figsize=(CELL * len(shown) + 1.9, CELL * len(names) + 0.9), layout=style.layout())
     grid = figure.subplots(len(names), len(shown), squeeze=False)
     for column, i in enumerate(shown):
         panels = iter(grid[:, column])
         if pictures is not None:
             axes = next(panels)
-            axes.imshow(own_colours(pictures[i], modality), interpolation="nearest")
-            bare(axes)
+            axes.imshow(style.own_colours(pictures[i], modality), interpolation="nearest")
+            style.bare(axes)
         for name, axes in zip(maps, panels, strict=True):
             if spatial:
                 drawing.draw_map(axes, maps[name][i], None if images is None else images[i], modality, signs[name])
@@ -110,27 +99,27 @@ def plot_grid(
         for axes in grid[:, column] if spatial else ():
             drawing.outline(axes, region, drawing.PREDICTED, 1, dashed=True)
             drawing.outline(axes, None if truth is None else truth[i], width=LINE)
-        heading(grid[0, column], titles[i] if titles else "", 8.5)
+        style.heading(grid[0, column], titles[i] if titles else "", 8.5)
     for axes, name in zip(grid[:, 0], names, strict=True):
         # A name breaks after its library's dot and before its profile, so that a row's label stays narrow.
         label = name.replace(".", ".\n", 1).replace("@", "\n@")
-        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=INK)
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=style.INK)
     lines = ["each map on its own scale"]
     lines += ["red raises the explained score, blue lowers it"] if not spatial or any(signs.values()) else []
     lines += ["from violet, little, to yellow, much"] if spatial and not all(signs.values()) else []
-    caption(figure, title, lines)
+    style.caption(figure, title, lines)
     return figure
 
 
 def _columns(axes: Axes, values: Array, modality: Modality | None, named: bool) -> None:
     """A table's map as bars in the columns' own order, so that they compare along a row."""
     places = np.arange(len(values))
-    axes.barh(places, values, color=[POSITIVE_INK if v >= 0 else NEGATIVE_INK for v in values], height=0.7)
-    axes.axvline(0, color=SOFT, linewidth=0.8)
+    axes.barh(places, values, color=[style.POSITIVE_INK if v >= 0 else style.NEGATIVE_INK for v in values], height=0.7)
+    axes.axvline(0, color=style.SOFT, linewidth=0.8)
     axes.set_ylim(len(values) - 0.4, -0.6)
-    bare(axes)
+    style.bare(axes)
     if named and len(values) <= MOST_NAMES:
-        axes.set_yticks(places, feature_names(modality, len(values)), fontsize=7.5, color=SOFT)
+        axes.set_yticks(places, feature_names(modality, len(values)), fontsize=7.5, color=style.SOFT)
         axes.tick_params(axis="y", length=0)
 
 
@@ -159,7 +148,7 @@ def gallery(
     regions = any(p.predicted is not None for p in panels)
     rows = [*images, *(["prediction"] if regions else []), *(f"map of {name}" for name in mapped)]
     top = drawing.scale_of([drawing.flat(p.maps[name], p.images[name]) for p in panels for name in mapped])
-    figure = Figure(figsize=(CELL * len(panels) + 1.2, CELL * len(rows) + 1.15), layout=layout())
+    figure = Figure(figsize=(CELL * len(panels) + 1.2, CELL * len(rows) + 1.15), layout=style.layout())
     grid = figure.subplots(len(rows), len(panels), squeeze=False)
     ends = limit or {}
     for column, panel in enumerate(panels):
@@ -174,16 +163,16 @@ def gallery(
         for name in mapped:
             drawing.lay_over(axes := next(drawn), panel.images[name], panel.maps[name], top, ends.get(name))
             drawing.outline(axes, panel.truth.get(name), width=LINE)
-        heading(grid[0, column], panel.heading, 8.5)
+        style.heading(grid[0, column], panel.heading, 8.5)
     for axes, name in zip(grid[:, 0], rows, strict=True):
-        axes.set_ylabel(name, fontsize=9, color=INK)
-    drawing.bar(figure, list(grid[-len(mapped) :].ravel()), top, "attribution", aspect=18 * len(mapped), pad=0.01)
+        axes.set_ylabel(name, fontsize=9, color=style.INK)
+    drawing.bar(figure, list(grid[-len(mapped) :].ravel()), top, aspect=18 * len(mapped), pad=0.01, shrink=1)
     lines = []
     if any(m.any() for p in panels for m in p.truth.values()):
         lines.append("turquoise line: the planted truth")
     if regions:
         lines.append("dashed yellow line: the predicted region")
-    caption(figure, title, lines)
+    style.caption(figure, title, lines)
     return figure
 
 

@@ -13,27 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
+from crossxai.report.plots import style
 from crossxai.report.plots.charts import MOST_BARS, draw_bars
-from crossxai.report.plots.style import (
-    INK,
-    SOFT,
-    bare,
-    caption,
-    channels_summed,
-    heading,
-    is_signed,
-    layout,
-    limits,
-    number,
-    own_colours,
-    see_through,
-)
 
 Mask = npt.NDArray[np.bool_]
 TRUTH = "#2dd4bf"
@@ -81,17 +68,17 @@ def plot_map(
     spatial = values.ndim > 1
     if ax is None:
         height = WIDTH if spatial else 0.9 + 0.3 * min(len(values), MOST_BARS)
-        figure = Figure(figsize=(WIDTH + 1.1 if spatial else 5.4, height + 0.3), layout=layout())
+        figure = Figure(figsize=(WIDTH + 1.1 if spatial else 5.4, height + 0.3), layout=style.layout())
         ax = figure.subplots()
     else:
         figure = ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure
     if spatial:
         draw_map(ax, values, image, modality)
-        heading(ax, title)
+        style.heading(ax, title)
     else:
         draw_bars(ax, values, image, modality)
-        ax.set_xlabel("attribution", fontsize=9, color=SOFT)
-        heading(ax, title)
+        ax.set_xlabel("attribution", fontsize=9, color=style.SOFT)
+        style.heading(ax, title)
     return figure
 
 
@@ -99,30 +86,30 @@ def draw_map(
     axes: Axes, values: Array, image: Array | None, modality: Modality | None, signed: bool | None = None
 ) -> None:
     """A map over its image in the image's own colours, on the map's own scale; with a colour bar unless `signed` is given."""
-    shown = None if image is None else own_colours(image, modality)
-    one = channels_summed(values, modality, image)
+    shown = None if image is None else style.own_colours(image, modality)
+    one = style.channels_summed(values, modality, image)
     one = one if shown is None else flat(one, shown)
-    scale, signed = signed is None, is_signed(one) if signed is None else signed
-    low, high = limits(one, signed)
+    scale, signed = signed is None, style.is_signed(one) if signed is None else signed
+    low, high = style.limits(one, signed)
     if shown is not None:
         axes.imshow(shown, interpolation="nearest")
-    colours = see_through(signed)
+    colours = style.see_through(signed)
     axes.set_facecolor(BACKGROUND if shown is None and signed else "white")
     axes.imshow(one, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
-    bare(axes)
+    style.bare(axes)
     note = "the map is not finite" if not np.isfinite(one).any() else "the map is zero" if not np.any(one) else ""
     if note:
         write_on(axes, note)
     if scale:
-        figure = axes.figure
-        bar = figure.colorbar(ScalarMappable(Normalize(low, high), colours), ax=axes, shrink=0.86, aspect=22, pad=0.02)
-        finish_bar(bar, np.linspace(low, high, 5))
+        bar(axes.figure, axes, high, low=low, colours=colours)
 
 
 def write_on(axes: Axes, note: str) -> None:
     """A note on a panel without any colour, which would look as if something were missing."""
-    style = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axes.text(0.5, 0.06, note, fontsize=8, color=INK, bbox=style, ha="center", va="center", transform=axes.transAxes)
+    frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
+    axes.text(
+        0.5, 0.06, note, fontsize=8, color=style.INK, bbox=frame, ha="center", va="center", transform=axes.transAxes
+    )
 
 
 def grey(image: Array) -> Array:
@@ -142,20 +129,20 @@ def flat(relevance: Array, image: Array) -> Array:
 
 def scale_of(maps: Sequence[Array]) -> float:
     """The end of the symmetric scale of these maps: the 99th percentile of the absolute values, together."""
-    return limits(np.concatenate([m.ravel() for m in maps]), True)[1]
+    return style.limits(np.concatenate([m.ravel() for m in maps]), True)[1]
 
 
 def show(axes: Any, image: Array, limit: tuple[float, float] | None = None) -> None:
     """The image in grey, without ticks."""
     low, high = limit or (float(image.min()), float(image.max()))
     axes.imshow(grey(image), cmap="gray", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
-    bare(axes)
+    style.bare(axes)
 
 
 def lay_over(axes: Any, image: Array, relevance: Array, top: float, limit: tuple[float, float] | None = None) -> None:
     """The image in grey with a map over it, on the scale from -top to top."""
     show(axes, image, limit)
-    axes.imshow(flat(relevance, image), cmap=see_through(), vmin=-top, vmax=top, interpolation="nearest")
+    axes.imshow(flat(relevance, image), cmap=style.see_through(), vmin=-top, vmax=top, interpolation="nearest")
     if not np.any(relevance):
         write_on(axes, "the map is zero")
 
@@ -175,19 +162,26 @@ def outline(axes: Any, mask: Mask | None, colour: str = TRUTH, width: float = 1.
     axes.set_ylim(mask.shape[0] - 0.5, -0.5)
 
 
-def bar(figure: Figure, axes: Any, top: float, label: str = "attribution", **options: Any) -> None:
-    """The symmetric colour bar, zero and both ends labelled, on the images' grey."""
-    drawn = figure.colorbar(ScalarMappable(Normalize(-top, top), see_through()), ax=axes, **options)
-    finish_bar(drawn, np.linspace(-top, top, 5), label)
-
-
-def finish_bar(bar: Any, ticks: Array, label: str = "attribution") -> None:
-    """A colour bar's ticks and label, on a grey image's grey."""
-    bar.ax.set_facecolor(BACKGROUND)
-    bar.set_ticks(ticks, labels=[number(float(t)) for t in ticks])
-    bar.ax.tick_params(labelsize=8, colors=SOFT, length=3)
-    bar.set_label(label, fontsize=9, color=SOFT)
-    bar.outline.set_visible(False)
+def bar(
+    figure: Any,
+    axes: Any,
+    high: float,
+    label: str = "attribution",
+    *,
+    low: float | None = None,
+    colours: Colormap | None = None,
+    **options: Any,
+) -> None:
+    """The colour bar, both ends labelled, on a grey image's grey; symmetric about zero unless the scale's low end is given."""
+    low = -high if low is None else low
+    shape = {"shrink": 0.86, "aspect": 22, "pad": 0.02} | options
+    drawn = figure.colorbar(ScalarMappable(Normalize(low, high), colours or style.see_through()), ax=axes, **shape)
+    ticks = np.linspace(low, high, 5)
+    drawn.ax.set_facecolor(BACKGROUND)
+    drawn.set_ticks(ticks, labels=[style.number(float(t)) for t in ticks])
+    drawn.ax.tick_params(labelsize=8, colors=style.SOFT, length=3)
+    drawn.set_label(label, fontsize=9, color=style.SOFT)
+    drawn.outline.set_visible(False)
 
 
 def overlay(
@@ -200,16 +194,16 @@ def overlay(
 ) -> Figure:
     """The input, and the map over it. image, relevance: (y, x) or (y, x, channels); truth: (y, x); limit: the input's range."""
     top = scale_of([flat(relevance, image)])
-    figure = Figure(figsize=(2 * WIDTH + 0.9, WIDTH + 0.75), layout=layout())
+    figure = Figure(figsize=(2 * WIDTH + 0.9, WIDTH + 0.75), layout=style.layout())
     left, right = figure.subplots(1, 2)
     show(left, image, limit)
     lay_over(right, image, relevance, top, limit)
     outline(left, truth)
     outline(right, truth)
-    heading(left, name)
-    heading(right, "attribution")
-    bar(figure, [right], top, shrink=0.86, aspect=22, pad=0.02)
-    caption(figure, title, _truth_line([truth]))
+    style.heading(left, name)
+    style.heading(right, "attribution")
+    bar(figure, [right], top)
+    style.caption(figure, title, _truth_line([truth]))
     return figure
 
 
@@ -228,7 +222,7 @@ def pair(
         )
     known = truth or {}
     top = scale_of([flat(relevance[name], images[name]) for name in shown])
-    figure = Figure(figsize=(len(shown) * WIDTH + 0.9, 2 * WIDTH + 0.75), layout=layout())
+    figure = Figure(figsize=(len(shown) * WIDTH + 0.9, 2 * WIDTH + 0.75), layout=style.layout())
     grid = figure.subplots(2, len(shown), squeeze=False)
     for column, name in enumerate(shown):
         ends = (limit or {}).get(name)
@@ -236,20 +230,11 @@ def pair(
         lay_over(grid[1, column], images[name], relevance[name], top, ends)
         for axes in grid[:, column]:
             outline(axes, known.get(name))
-        heading(grid[0, column], name)
-        heading(grid[1, column], f"attribution of {name}")
+        style.heading(grid[0, column], name)
+        style.heading(grid[1, column], f"attribution of {name}")
     # Taken from both rows, so that the panels of a column stay one below the other; it stands beside the lower one.
-    bar(
-        figure,
-        list(grid.ravel()),
-        top,
-        "attribution, one scale for all",
-        shrink=0.42,
-        aspect=22,
-        pad=0.02,
-        anchor=(0, 0),
-    )
-    caption(figure, title, _truth_line([known.get(name) for name in shown]))
+    bar(figure, list(grid.ravel()), top, "attribution, one scale for all", shrink=0.42, anchor=(0, 0))
+    style.caption(figure, title, _truth_line([known.get(name) for name in shown]))
     return figure
 
 
@@ -264,14 +249,14 @@ def decomposition(
     whole = flat(relevance, image)
     top = scale_of([whole])
     parts = {"positive part": np.maximum(whole, 0), "negative part": np.minimum(whole, 0), "both": whole}
-    figure = Figure(figsize=(3 * WIDTH + 0.9, WIDTH + 0.95), layout=layout())
+    figure = Figure(figsize=(3 * WIDTH + 0.9, WIDTH + 0.95), layout=style.layout())
     row = figure.subplots(1, 3)
     for axes, (name, part) in zip(row, parts.items(), strict=True):
         lay_over(axes, image, part, top, limit)
         outline(axes, truth)
-        heading(axes, f"{name}\nsum {number(float(part.sum()))}")
-    bar(figure, list(row), top, shrink=0.86, aspect=22, pad=0.02)
-    caption(figure, title, _truth_line([truth]))
+        style.heading(axes, f"{name}\nsum {style.number(float(part.sum()))}")
+    bar(figure, list(row), top)
+    style.caption(figure, title, _truth_line([truth]))
     return figure
 
 
