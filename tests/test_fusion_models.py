@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def saved(architecture: str, path: Path, called: str = "", **meta: Any) -> Path:
             "task": {"fusion_unet": "segmentation", "fusion_regressor": "regression"}.get(
                 architecture, "classification"
             ),
-            "modalities": [loading.described(m) for m in declared],
+            "modalities": [asdict(m) for m in declared],
             "size": SIZE,
             **meta,
         },

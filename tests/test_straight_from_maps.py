@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from crossxai.report.scorecard import frames, scorecards
 from crossxai.studies import medical
 from crossxai.studies.medical import exploratory
 from crossxai.studies.networks import torch_networks, weight_files
-from crossxai.studies.networks.loading import described, load
+from crossxai.studies.networks.loading import load
 
 
 def maps_of(samples: medical.MedicalSet, names: tuple[str, ...]) -> Attribution:
@@ -98,7 +98,7 @@ def test_inputs_as_a_model_takes_them(tmp_path: Path) -> None:
     weights = {k: v.numpy() for k, v in torch_networks.fusion_network("fusion_classifier", seed=0).state_dict().items()}
     meta = {"architecture": "fusion_classifier", "task": "classification", "n_classes": 2, "size": 32}
     path = tmp_path / "classification.npz"
-    weight_files.write_modalities(path, weights, constants, {**meta, "modalities": [described(m) for m in modalities]})
+    weight_files.write_modalities(path, weights, constants, {**meta, "modalities": [asdict(m) for m in modalities]})
     raw, standard = load(path, "torch"), load(path, "torch", standard_tables=True)
     given = dict(reversed(list(samples.inputs.items())))
     ct, table = standard.inputs(given)

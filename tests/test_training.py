@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
 from crossxai.studies.networks import weight_files
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam.dataset import PCamIndex
+from crossxai.studies.pcam.dataset import PatchDataset, PCamIndex
 from crossxai.studies.pcam.reading import CENTRE, PCam, write_split
-from crossxai.studies.training import TrainSettings, evaluate, fit, metrics_of, patch_loop
+from crossxai.studies.training import TrainSettings, fit, patch_loop
 from crossxai.studies.training import resnet18 as training
+from crossxai.studies.training.resnet18 import figures, metrics_of
 
 TINY = TrainSettings(epochs=1, batch_size=8)
 
@@ -59,8 +60,8 @@ def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Pa
             standardised = (images - held.mean) / held.sd
             return np.asarray(model(torch.from_numpy(standardised.transpose(0, 3, 1, 2).copy())).numpy())
 
-    for split, figures in evaluate(predict, (PCam(data, "valid"), PCam(data, "test"))).items():
-        assert figures == pytest.approx(held.meta["metrics"][split], abs=1e-4)
+    for split in ("valid", "test"):
+        assert figures(predict, PatchDataset(PCam(data, split))) == pytest.approx(held.meta["metrics"][split], abs=1e-4)
 
 
 def test_second_call_returns_without_training(data: Path, fitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +172,13 @@ def test_settings_are_checked(wrong: dict[str, Any]) -> None:
 
 def test_metrics_by_hand() -> None:
     logits = np.array([[0.0, 1.0], [0.0, -1.0], [0.0, 2.0], [0.0, 1.0]])
-    figures = metrics_of(logits, np.array([1, 1, 0, 0]))
-    assert figures["n"] == 4
-    assert figures["accuracy"] == 0.25
-    assert figures["balanced_accuracy"] == 0.25
-    assert figures["auc"] == (0 + 0.5 + 0 + 0) / 4  # of four pairs one is a tie and three are wrong
+    scores = metrics_of(logits, np.array([1, 1, 0, 0]))
+    assert scores["n"] == 4
+    assert scores["accuracy"] == 0.25
+    assert scores["balanced_accuracy"] == 0.25
+    assert scores["auc"] == (0 + 0.5 + 0 + 0) / 4  # of four pairs one is a tie and three are wrong
     p = 1 / (1 + np.exp([-1.0, 1.0, 2.0, 1.0]))
-    assert figures["loss"] == pytest.approx(-np.log(p).mean())
+    assert scores["loss"] == pytest.approx(-np.log(p).mean())
 
 
 def test_auc_and_balanced_accuracy_equal_scikit_learn_s() -> None:
@@ -185,28 +186,26 @@ def test_auc_and_balanced_accuracy_equal_scikit_learn_s() -> None:
 
     rng = np.random.default_rng(0)
     logits, labels = rng.integers(-3, 4, (200, 2)).astype(float), (rng.random(200) < 0.2).astype(np.int64)
-    figures = metrics_of(logits, labels)
-    assert figures["auc"] == pytest.approx(metrics.roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
-    assert figures["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, logits.argmax(axis=1)))
+    scores = metrics_of(logits, labels)
+    assert scores["auc"] == pytest.approx(metrics.roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+    assert scores["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, logits.argmax(axis=1)))
 
 
 def test_one_class_leaves_nan_and_no_warning() -> None:
-    figures = metrics_of(np.array([[0.0, 1.0]]), np.array([1]))
-    assert np.isnan(figures["auc"])
-    assert np.isnan(figures["balanced_accuracy"])
-    assert figures["accuracy"] == 1
+    scores = metrics_of(np.array([[0.0, 1.0]]), np.array([1]))
+    assert np.isnan(scores["auc"])
+    assert np.isnan(scores["balanced_accuracy"])
+    assert scores["accuracy"] == 1
 
 
-def test_evaluate_does_not_depend_on_the_batch_and_checks_the_shape(data: Path) -> None:
+def test_figures_do_not_depend_on_the_batch_and_the_shape_is_checked(data: Path) -> None:
     def predict(images: np.ndarray) -> np.ndarray:
         return np.stack([images[..., 0].mean(axis=(1, 2)), images[:, 40:50, 40:50, 2].mean(axis=(1, 2))], axis=1)
 
-    parts = (PCam(data, "valid"), PCam(data, "test"))
-    whole = evaluate(predict, parts)
-    assert list(whole) == ["valid", "test"]
-    assert evaluate(predict, parts, batch_size=3) == whole
+    part = PatchDataset(PCam(data, "valid"))
+    assert figures(predict, part, batch_size=3) == figures(predict, part)
     with pytest.raises(InvalidInput, match=r"must give logits \(8, 2\) for PCam\(.*'valid'\).*got \(8, 1\)"):
-        evaluate(lambda images: predict(images)[:, :1], parts)
+        figures(lambda images: predict(images)[:, :1], part)
 
 
 # The default settings on the default data

@@ -31,7 +31,7 @@ class Trained:
         mean = {name: tuple(mean) for name, (mean, _) in loaded.statistics.items()}
         sd = {name: tuple(sd) for name, (_, sd) in loaded.statistics.items()}
         about = (loaded.metrics, mean, sd, loaded.standard, loaded.trained_without)
-        return LoadedModel(loaded.model, spec.framework, loaded.digest, *about)
+        return LoadedModel(loaded.model, spec.framework, loaded.checkpoint.digest, *about)
 
 
 THREADS = 2

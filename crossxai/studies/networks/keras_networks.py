@@ -99,9 +99,13 @@ def load_resnet18(
     It expects standardised images: `weight_files.read(path)` gives mean and sd.
     """
     checkpoint = weight_files.read(path)
-    model = resnet18(n_classes or checkpoint.n_classes, size, dtype)
+    return fill(resnet18(n_classes or checkpoint.n_classes, size, dtype), checkpoint.weights, path)
+
+
+def fill(model: Any, weights: weight_files.Weights, path: str | os.PathLike[str]) -> Any:
+    """The network, with the weights of a checkpoint; raises `InvalidFile` where they do not fit it."""
     try:
-        set_weights_from(model, checkpoint.weights)
+        set_weights_from(model, weights)
     except InvalidInput as error:
         raise InvalidFile(f"{path}: {error}") from error
     return model

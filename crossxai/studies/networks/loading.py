@@ -48,21 +48,11 @@ class Loaded:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """On the checkpoint-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
+        """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
         the one that it was trained in."""
         of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
         splits = self.checkpoint.meta.get("keras" if of_keras else "metrics", {})
         return dict(splits.get("test", {}))
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the file."""
-        return self.checkpoint.digest
-
-    @property
-    def standardise(self) -> dict[str, tuple[list[float], list[float]]]:
-        """modality → (mean, sd) of the training split, one number per channel or feature."""
-        return _constants(self.checkpoint)
 
     @property
     def standard(self) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
@@ -70,11 +60,16 @@ class Loaded:
         return {name: self.checkpoint.standardise[name] for name in self.tables}
 
     @property
+    def standardise(self) -> dict[str, tuple[list[float], list[float]]]:
+        """modality → (mean, sd) of the training split, one number per channel or feature."""
+        return {name: (mean.tolist(), sd.tolist()) for name, (mean, sd) in self.checkpoint.standardise.items()}
+
+    @property
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
         """modality → (mean, sd) of the training split as the model takes it: 0 and 1 in standard units."""
-        constants = {name: (mean, sd) for name, (mean, sd) in self.standardise.items()}
+        constants = self.standardise
         return constants | {
-            name: ([0.0] * len(constants[name][0]), [1.0] * len(constants[name][0])) for name in self.tables
+            name: ([0.0] * len(constants[name][0]), [1.0] * len(constants[name][1])) for name in self.tables
         }
 
     def inputs(self, given: Mapping[str, Array]) -> Inputs:
@@ -84,13 +79,10 @@ class Loaded:
         """
         if lacking := [m.name for m in self.model.modalities if m.name not in given]:
             raise InvalidInput(f"the model needs {', '.join(lacking)}; given are {', '.join(given) or 'none'}")
-        arrays = []
-        for modality in self.model.modalities:
-            values = given[modality.name]
-            if modality.name in self.tables:
-                values = standardise(values, *self.checkpoint.standardise[modality.name])
-            arrays.append(values)
-        return tuple(arrays)
+        return tuple(
+            standardise(given[m.name], *self.checkpoint.standardise[m.name]) if m.name in self.tables else given[m.name]
+            for m in self.model.modalities
+        )
 
 
 def load(
@@ -116,7 +108,11 @@ def load(
     inputs = modalities(checkpoint)
     tables = tuple(m.name for m in inputs if standard_tables and not m.spatial and m.name in checkpoint.standardise)
     options: dict[str, Any] = {
-        "standardise": {name: pair for name, pair in _constants(checkpoint).items() if name not in tables},
+        "standardise": {
+            name: (mean.tolist(), sd.tolist())
+            for name, (mean, sd) in checkpoint.standardise.items()
+            if name not in tables
+        },
         "output_axes": OUTPUT_AXES.get(checkpoint.meta.get("task", ""), ("class",)),
         "outputs": "values" if checkpoint.meta.get("task") == "regression" else "logits",
     }
@@ -137,29 +133,9 @@ def modalities(checkpoint: Checkpoint) -> tuple[Modality, ...]:
     if given is None:
         return (Modality.image(),)
     return tuple(
-        Modality(
-            m["name"],
-            tuple(m["axes"]),
-            tuple(m["features"]),
-            None if m["range"] is None else (m["range"][0], m["range"][1]),
-        )
+        Modality(m["name"], tuple(m["axes"]), tuple(m["features"]), m["range"] and (m["range"][0], m["range"][1]))
         for m in given
     )
-
-
-def described(modality: Modality) -> dict[str, Any]:
-    """A modality as a checkpoint's meta holds it."""
-    bounds = None if modality.range is None else list(modality.range)
-    return {
-        "name": modality.name,
-        "axes": list(modality.axes),
-        "features": list(modality.features),
-        "range": bounds,
-    }
-
-
-def _constants(checkpoint: Checkpoint) -> dict[str, tuple[list[float], list[float]]]:
-    return {name: (mean.tolist(), sd.tolist()) for name, (mean, sd) in checkpoint.standardise.items()}
 
 
 def _torch(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str) -> Any:
@@ -173,10 +149,7 @@ def _torch(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str) -> 
     else:
         _known(path, architecture, torch_networks.ARCHITECTURES)
         module = torch_networks.fusion_network(architecture, seed=0)
-        try:
-            module.load_state_dict(torch_networks.tensors(checkpoint.weights))
-        except RuntimeError as error:
-            raise InvalidFile(f"{path}: its weights do not fit {architecture}: {error}") from error
+        torch_networks.fill(module, checkpoint.weights, path, architecture)
     return module.eval().to(getattr(torch, dtype))
 
 
@@ -188,12 +161,7 @@ def _keras(path: str | os.PathLike[str], checkpoint: Checkpoint, size: int | Non
         return keras_networks.load_resnet18(path, size=size or 96, dtype=dtype)
     _known(path, architecture, keras_networks.ARCHITECTURES)
     model = keras_networks.fusion_network(architecture, size or int(checkpoint.meta.get("size", 224)), dtype)
-    weights: dict[str, npt.NDArray[Any]] = {name: np.asarray(values) for name, values in checkpoint.weights.items()}
-    try:
-        keras_networks.set_weights_from(model, weights)
-    except InvalidInput as error:
-        raise InvalidFile(f"{path}: {error}") from error
-    return model
+    return keras_networks.fill(model, checkpoint.weights, path)
 
 
 def _known(path: str | os.PathLike[str], architecture: str, known: Any) -> None:

@@ -39,16 +39,16 @@ def load_resnet18(path: str | os.PathLike[str], n_classes: int | None = None) ->
     checkpoint = weight_files.read(path)
     n_classes = n_classes or checkpoint.n_classes
     model = resnet18(n_classes, seed=0)
-    try:
-        model.load_state_dict(tensors(checkpoint.weights))
-    except RuntimeError as error:
-        raise InvalidFile(f"{path}: its weights do not fit ResNet-18 with {n_classes} classes: {error}") from error
+    fill(model, checkpoint.weights, path, f"ResNet-18 with {n_classes} classes")
     return model.eval()
 
 
-def tensors(weights: weight_files.Weights) -> dict[str, Tensor]:
-    """A checkpoint's weights as torch's state_dict."""
-    return {name: torch.from_numpy(values.copy()) for name, values in weights.items()}
+def fill(module: nn.Module, weights: weight_files.Weights, path: str | os.PathLike[str], network: str) -> None:
+    """Give a network the weights of a checkpoint; raises `InvalidFile` where they do not fit it."""
+    try:
+        module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in weights.items()})
+    except RuntimeError as error:
+        raise InvalidFile(f"{path}: its weights do not fit {network}: {error}") from error
 
 
 def fusion_network(architecture: str, seed: int | None = None) -> nn.Module:

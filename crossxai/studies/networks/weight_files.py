@@ -59,12 +59,11 @@ class Checkpoint:
 
     @property
     def mean(self) -> npt.NDArray[np.float32]:
-        """Of the first modality, (channels,)."""
+        """Of the first modality, (channels,); `sd` likewise."""
         return next(iter(self.standardise.values()))[0]
 
     @property
     def sd(self) -> npt.NDArray[np.float32]:
-        """Of the first modality, (channels,)."""
         return next(iter(self.standardise.values()))[1]
 
 
@@ -75,11 +74,8 @@ def write(
     sd: npt.ArrayLike,
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of a model of one image, "image"; `path` never holds half of one.
-
-    meta must hold "architecture" and "n_classes".
-    """
-    return _write(path, weights, {MEAN: mean, SD: sd}, meta)
+    """Write the checkpoint of a model of one image, "image"; see `write_modalities`."""
+    return write_modalities(path, weights, {"": (mean, sd)}, meta)
 
 
 def write_modalities(
@@ -88,33 +84,24 @@ def write_modalities(
     standardise: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of a model of several modalities: name → (mean, sd), in the model's order."""
+    """Write the checkpoint of a model of several modalities: name → (mean, sd), in the model's order.
+
+    meta must hold "architecture" and "n_classes". `path` never holds half of a checkpoint.
+    """
     if not standardise:
         raise InvalidInput(
             "a checkpoint names mean and sd of every modality: zeros and ones if nothing is standardised"
         )
-    constants = {
-        f"standardise.{name}.{end}": v for name, pair in standardise.items() for end, v in zip(ENDS, pair, strict=True)
-    }
-    return _write(path, weights, constants, meta)
-
-
-def _write(
-    path: str | os.PathLike[str],
-    weights: Mapping[str, npt.NDArray[Any]],
-    constants: Mapping[str, npt.ArrayLike],
-    meta: Mapping[str, Any],
-) -> Path:
     target = Path(path)
     if target.suffix != ".npz":
         raise InvalidInput(f"a checkpoint is called something.npz, got {target.name!r}")
-    missing = {"architecture", "n_classes"} - set(meta)
-    if missing:
+    if missing := {"architecture", "n_classes"} - set(meta):
         raise InvalidInput(f"the checkpoint's meta lacks {sorted(missing)}")
     arrays = {name: np.asarray(values) for name, values in weights.items()}
-    arrays |= {name: np.asarray(values, np.float32) for name, values in constants.items()}
+    for name, pair in standardise.items():
+        stem = f"standardise.{name}" if name else "standardise"
+        arrays |= {f"{stem}.{end}": np.asarray(v, np.float32) for end, v in zip(ENDS, pair, strict=True)}
     arrays[META] = np.array(json.dumps(dict(meta), sort_keys=True))
-    target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return target
@@ -158,25 +145,22 @@ def finished(path: str | os.PathLike[str], identity: str) -> bool:
 
 def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dict[str, MeanSd]:
     """modality → (mean, sd), in the file's order; the image of a ResNet-18 is called "image"."""
-    constants_by_name: dict[str, MeanSd] = {}
+    pairs: dict[str, MeanSd] = {}
     single = set(constants) == {MEAN, SD}
     for stem in dict.fromkeys(name.rpartition(".")[0] for name in constants):
-        pair = [np.asarray(constants.get(f"{stem}.{end}", np.nan)) for end in ENDS]
-        fits = pair[0].shape == pair[1].shape == ((3,) if single else (pair[0].size,))
-        if (
-            not fits
-            or not all(np.issubdtype(v.dtype, np.number) and np.isfinite(v).all() for v in pair)
-            or (pair[1] <= 0).any()
-        ):
+        mean, sd = (np.asarray(constants.get(f"{stem}.{end}", np.nan)) for end in ENDS)
+        fits = mean.shape == sd.shape == ((3,) if single else (mean.size,))
+        numbers = all(np.issubdtype(v.dtype, np.number) and np.isfinite(v).all() for v in (mean, sd))
+        if not (fits and numbers and (sd > 0).all()):
             size = "three" if single else "equally many"
             raise InvalidFile(
-                f"{source}: {stem}.mean and {stem}.sd must be {size} finite numbers, sd positive; got {pair[0]}, {pair[1]}"
+                f"{source}: {stem}.mean and {stem}.sd must be {size} finite numbers, sd positive; got {mean}, {sd}"
             )
-        constants_by_name[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
-            pair[0].astype(np.float32),
-            pair[1].astype(np.float32),
+        pairs[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
+            mean.astype(np.float32),
+            sd.astype(np.float32),
         )
-    return constants_by_name
+    return pairs
 
 
 def _meta(source: Path, values: npt.NDArray[Any]) -> dict[str, Any]:
@@ -222,12 +206,10 @@ def drawn(seed: int, n_classes: int = 2) -> Weights:
     norm("bn1", 64)
     before = 64
     for stage, width in enumerate(WIDTHS, start=1):
-        for block in range(2):
-            name = f"layer{stage}.{block}"
-            conv(f"{name}.conv1", width, before, 3)
-            norm(f"{name}.bn1", width)
-            conv(f"{name}.conv2", width, width, 3)
-            norm(f"{name}.bn2", width)
+        for name in (f"layer{stage}.0", f"layer{stage}.1"):
+            for number, channels in ((1, before), (2, width)):
+                conv(f"{name}.conv{number}", width, channels, 3)
+                norm(f"{name}.bn{number}", width)
             if before != width:
                 conv(f"{name}.downsample.0", width, before, 1)
                 norm(f"{name}.downsample.1", width)
@@ -254,27 +236,32 @@ def initial(weights: str, seed: int) -> tuple[Weights, MeanSd | None]:
         given, constants = checkpoint.weights, (checkpoint.mean, checkpoint.sd)
     else:
         given, constants = _of_torch(weights), IMAGENET_MEAN_SD
-    for name in own:
-        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
-            continue
-        if name not in given or given[name].shape != own[name].shape:
-            raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {name!r})")
-        own[name] = np.asarray(given[name], np.float32)
-    if strange := [name for name in given if name not in own]:
-        raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {strange[0]!r})")
-    return own, constants
+    needed = [name for name in own if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
+    _check(weights, given, own, needed)
+    return own | {name: np.asarray(given[name], np.float32) for name in needed}, constants
 
 
-def _of_torch(weights: str) -> dict[str, npt.NDArray[np.generic]]:
-    if weights != IMAGENET and Path(weights).suffix not in (".pth", ".pt"):
-        raise InvalidInput(f"weights are an .npz, .pth or .pt file, or {IMAGENET!r}; got {weights!r}")
+def content(weights: str) -> bytes:
+    """The file of weights to begin with, whole; empty for none and for torchvision's. Raises `InvalidFile`."""
+    if weights in ("", IMAGENET):
+        return b""
+    try:
+        return Path(weights).read_bytes()
+    except OSError as error:
+        raise InvalidFile(
+            f"{weights}: no weights to read there ({error.strerror}); name an .npz of this project or a .pth, or {IMAGENET!r}"
+        ) from error
+
+
+def _of_torch(weights: str) -> Weights:
+    _check_name(weights)
     if any(importlib.util.find_spec(package) is None for package in ("torch", "torchvision")):
-        what = "torchvision's ImageNet weights" if weights == IMAGENET else f"reading {weights}"
+        purpose = "torchvision's ImageNet weights" if weights == IMAGENET else f"reading {weights}"
         raise Unsupported(
-            f"{what} takes torch and torchvision, which are not installed: begin with an .npz of this project, with none, or "
+            f"{purpose} takes torch and torchvision, which are not installed: begin with an .npz of this project, with none, or "
             "pip install 'crossxai[torch]'"
         )
-    return {name: values.numpy() for name, values in state_dict_of(weights).items()}
+    return {name: values.numpy() for name, values in _state_dict(weights).items()}
 
 
 def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
@@ -284,62 +271,52 @@ def into(encoder: nn.Module, weights: str | os.PathLike[str]) -> None:
     "imagenet" for torchvision's, downloaded once. A first convolution for three channels becomes the sum over them, which is
     what a grey image in all three would meet. Raises `InvalidFile` if the file holds no ResNet-18, or cannot be had.
     """
-    given = {name: values for name, values in state_dict_of(weights).items() if not name.startswith("fc.")}
+    given = {name: values for name, values in _state_dict(str(weights)).items() if not name.startswith("fc.")}
     if "conv1.weight" in given and given["conv1.weight"].ndim == 4:
         given["conv1.weight"] = given["conv1.weight"].sum(1, keepdim=True)
-    own = {name: values for name, values in encoder.state_dict().items() if not name.startswith("fc.")}
-    wrong = [name for name, values in own.items() if name not in given or given[name].shape != values.shape]
-    if wrong or set(given) - set(own):
-        named = (wrong or sorted(set(given) - set(own)))[0]
-        raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {named!r})")
+    own = encoder.state_dict()
+    _check(weights, given, own, [name for name in own if not name.startswith("fc.")])
     encoder.load_state_dict(given, strict=False)
 
 
-def state_dict_of(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+def _check(weights: object, given: Mapping[str, Any], own: Mapping[str, Any], needed: list[str]) -> None:
+    """Raise `InvalidFile` where the given arrays lack a needed one, or hold one that the network has not."""
+    wrong = [name for name in needed if name not in given or given[name].shape != own[name].shape]
+    if wrong := wrong or sorted(set(given) - set(own)):
+        raise InvalidFile(f"{weights}: not the weights of a ResNet-18 (look at {wrong[0]!r})")
+
+
+def _check_name(weights: str) -> None:
+    if weights != IMAGENET and Path(weights).suffix not in (".pth", ".pt"):
+        raise InvalidInput(f"weights are an .npz, .pth or .pt file, or {IMAGENET!r}; got {weights!r}")
+
+
+def _state_dict(weights: str) -> dict[str, Tensor]:
     """The state_dict of a file or of ImageNet, as `into` takes them."""
-    return _imagenet() if str(weights) == IMAGENET else _state_dict_file(Path(weights))
-
-
-def freeze(encoder: nn.Module) -> None:
-    """No gradients for the encoder but for its last layer, which is new."""
-    for name, parameter in encoder.named_parameters():
-        parameter.requires_grad_(name.startswith("fc."))
-
-
-def keep_frozen(encoder: nn.Module) -> None:
-    """Batch norms use the statistics they came with, also while the rest trains."""
-    encoder.eval()
-
-
-def _imagenet() -> dict[str, Tensor]:
-    from torchvision.models import ResNet18_Weights
-
-    try:
-        weights: dict[str, Tensor] = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        raise InvalidFile(
-            f"torchvision's ImageNet weights cannot be had ({error}): name a file of ResNet-18 weights, or train without any"
-        ) from error
-    return weights
-
-
-def _state_dict_file(path: Path) -> dict[str, Tensor]:
     import torch
     from torch import Tensor
+    from torchvision.models import ResNet18_Weights
 
-    if path.suffix == ".npz":
-        return {name: torch.from_numpy(values.copy()) for name, values in read(path).weights.items()}
-    if path.suffix not in (".pth", ".pt"):
-        raise InvalidInput(f"weights are an .npz, .pth or .pt file, or {IMAGENET!r}; got {str(path)!r}")
+    if weights == IMAGENET:
+        try:
+            imagenet: dict[str, Tensor] = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InvalidFile(
+                f"torchvision's ImageNet weights cannot be had ({error}): name a file of ResNet-18 weights, or train without any"
+            ) from error
+        return imagenet
+    if Path(weights).suffix == ".npz":
+        return {name: torch.from_numpy(values.copy()) for name, values in read(weights).weights.items()}
+    _check_name(weights)
     try:
-        values: Any = torch.load(path, map_location="cpu", weights_only=True)
+        values: Any = torch.load(weights, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InvalidFile(f"{path}: no such file") from error
+        raise InvalidFile(f"{weights}: no such file") from error
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = (str(error).splitlines() or [""])[0]
         if isinstance(error, pickle.UnpicklingError):  # torch's advice is to load it unsafely
             reason = "write one with torch.save(network.state_dict(), FILE)"
-        raise InvalidFile(f"{path}: not a file of plain tensors ({reason})") from error
+        raise InvalidFile(f"{weights}: not a file of plain tensors ({reason})") from error
     if not isinstance(values, dict) or not all(isinstance(v, Tensor) for v in values.values()):
-        raise InvalidFile(f"{path}: holds no state_dict of tensors")
+        raise InvalidFile(f"{weights}: holds no state_dict of tensors")
     return values

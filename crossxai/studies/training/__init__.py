@@ -3,16 +3,6 @@
 from __future__ import annotations
 
 from crossxai.studies.training.fusion import FusionSettings, fit_fusion
-from crossxai.studies.training.patch_loop import Metrics
-from crossxai.studies.training.resnet18 import RECIPE, TrainSettings, evaluate, fit, metrics_of
+from crossxai.studies.training.resnet18 import TrainSettings, fit
 
-__all__ = [
-    "RECIPE",
-    "FusionSettings",
-    "Metrics",
-    "TrainSettings",
-    "evaluate",
-    "fit",
-    "fit_fusion",
-    "metrics_of",
-]
+__all__ = ["FusionSettings", "TrainSettings", "fit", "fit_fusion"]

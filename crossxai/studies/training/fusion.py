@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.errors import InvalidInput, UnknownName
 from crossxai.model import Array, Modality, Model
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
-from crossxai.studies.networks.loading import described, load
+from crossxai.studies.networks.loading import load
 from crossxai.studies.training.patch_loop import Metrics
 from crossxai.studies.training.resnet18 import metrics_of
 
@@ -39,7 +39,7 @@ Values = npt.NDArray[Any]
 @dataclass(frozen=True)
 class Task:
     """architecture: the network's name. outputs: width of its last layer. modalities: in the network's order; features: names of
-    a table's columns. epochs, patience: defaults, measured on 300 samples. figures: those to show, the first decides."""
+    a table's columns. epochs, patience: defaults, measured on 300 samples."""
 
     name: str
     architecture: str
@@ -48,7 +48,6 @@ class Task:
     epochs: int
     patience: int
     batch_size: int
-    figures: tuple[str, ...]
 
     def declared(self, features: tuple[str, ...]) -> tuple[Modality, ...]:
         """The network's modalities; features name the columns of the table."""
@@ -82,19 +81,15 @@ class Task:
         return functional.binary_cross_entropy_with_logits(outputs, targets) + (1 - dice).mean()
 
     def metrics(self, outputs: Array, targets: npt.NDArray[Any]) -> Metrics:
-        """Held-out figures of raw outputs (n, *out), channels last: those of `figures` and the number of samples."""
+        """Held-out figures of raw outputs (n, *out), channels last, and the number of samples."""
         if self.name == "classification":
             return metrics_of(outputs, targets)
         if self.name == "regression":
             error = outputs.astype(np.float64) - targets
             constant = len(targets) < 2 or np.ptp(outputs) == 0 or np.ptp(targets) == 0
             r = float("nan") if constant else float(np.corrcoef(outputs[:, 0], targets[:, 0])[0, 1])
-            return {
-                "n": len(targets),
-                "rmse": float(np.sqrt((error**2).mean())),
-                "r": r,
-                "mae": float(abs(error).mean()),
-            }
+            rmse, mae = float(np.sqrt((error**2).mean())), float(abs(error).mean())
+            return {"n": len(targets), "rmse": rmse, "r": r, "mae": mae}
         region, true = outputs > 0, targets > 0.5
         overlap = (region & true).sum((1, 2, 3))
         both, either = region.sum((1, 2, 3)) + true.sum((1, 2, 3)), (region | true).sum((1, 2, 3))
@@ -109,9 +104,9 @@ class Task:
 BY_NAME = {
     task.name: task
     for task in (
-        Task("classification", "fusion_classifier", 2, ("ct", "table"), 12, 4, 16, ("accuracy", "auc")),
-        Task("regression", "fusion_regressor", 1, ("t1", "t2"), 12, 6, 16, ("rmse", "r")),
-        Task("segmentation", "fusion_unet", 1, ("flair", "t1ce"), 12, 4, 8, ("dice", "iou")),
+        Task("classification", "fusion_classifier", 2, ("ct", "table"), 12, 4, 16),
+        Task("regression", "fusion_regressor", 1, ("t1", "t2"), 12, 6, 16),
+        Task("segmentation", "fusion_unet", 1, ("flair", "t1ce"), 12, 4, 8),
     )
 }
 
@@ -189,7 +184,7 @@ def fit_fusion(
         "architecture": architecture(task, chosen),
         "n_classes": task.outputs,
         "task": task.name,
-        "modalities": [described(m) for m in modalities],
+        "modalities": [asdict(m) for m in modalities],
         "size": int(inputs[task.modalities[0]].shape[1]),
         "trained_without": chosen.uninformative,
         "settings": chosen.model_dump(),
@@ -251,7 +246,7 @@ def _learn(
 ) -> tuple[weight_files.Weights, Status]:
     import torch
 
-    from crossxai.studies.networks import torch_networks, weight_files
+    from crossxai.studies.networks import torch_networks
     from crossxai.studies.training import fusion_loop as loop
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -269,27 +264,22 @@ def _learn(
         if settings.weights:
             weight_files.into(module.ct, settings.weights)
         if settings.frozen:
-            weight_files.freeze(module.ct)
+            for name, parameter in module.ct.named_parameters():
+                parameter.requires_grad_(name.startswith("fc."))  # the last layer is new
         if task.name == "regression":
             loop.standardise_pooled(module)
-        schedule = loop.Schedule(
-            settings.epochs or task.epochs,
-            settings.batch_size or task.batch_size,
-            settings.learning_rate,
-            settings.weight_decay,
-            settings.patience or task.patience,
-        )
+        own = settings.model_dump(include={field.name for field in fields(loop.Schedule)})
         status = loop.train(
             module,
             task.loss,
             split("train"),
             split("valid"),
-            schedule,
+            loop.Schedule(**own),
             settings.seed,
             state_file(path),
             identity,
             progress,
-            (lambda _module: weight_files.keep_frozen(module.ct)) if settings.frozen else (lambda _module: None),
+            module.ct if settings.frozen else None,
         )
     weights = loop.fold_pooled({name: np.array(values.numpy(), order="C") for name, values in status.best.items()})
     if task.name == "regression":  # the last layer gives points, not standard deviations
@@ -321,11 +311,7 @@ def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettin
     for name in sorted(arrays):
         values = np.ascontiguousarray(arrays[name])
         digest.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
-    if settings.weights and settings.weights != "imagenet":
-        try:
-            digest.update(Path(settings.weights).read_bytes())
-        except OSError as error:
-            raise InvalidFile(f"{settings.weights}: no weights to read there ({error.strerror})") from error
+    digest.update(weight_files.content(settings.weights))
     return digest.hexdigest()
 
 

@@ -37,10 +37,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Schedule:
-    """learning_rate: at the start; it falls to 0 along a cosine over all epochs.
-
-    patience: epochs without a lower validation loss.
-    """
+    """learning_rate: at the start, falls to 0 along a cosine over all epochs. patience: epochs without a lower validation loss."""
 
     epochs: int
     batch_size: int
@@ -74,13 +71,13 @@ def train(
     state: Path,
     identity: str,
     progress: bool = True,
-    frozen: Callable[[nn.Module], None] = lambda module: None,
+    frozen: nn.Module | None = None,
 ) -> Status:
     """Train and return the best weights; an epoch's state is in the file `state` before the next begins.
 
     A state file of the same identity is gone on from, with the weights that an uninterrupted run would have had, bit for bit; any
-    other is written over. frozen: called after `module.train()`, to keep parts in evaluation mode. Draws from torch's global
-    generator, which the caller seeds and keeps. Raises `CrossXAIError` if a loss stops being finite.
+    other is written over. frozen: a part that stays in evaluation mode. Draws from torch's global generator, which the caller
+    seeds and keeps. Raises `CrossXAIError` if a loss stops being finite.
     """
     module.to(memory_format=torch.channels_last)
     shuffling = torch.Generator().manual_seed(seed)
@@ -91,14 +88,16 @@ def train(
         weight_decay=schedule.weight_decay,
     )
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs * steps)
-    status = _resumed(state, identity, module, optimiser, cosine, shuffling) or Status(_weights(module))
+    parts = {"module": module, "optimiser": optimiser, "cosine": cosine}
+    status = _resumed(state, identity, parts, shuffling) or Status(_weights(module))
     if status.epoch:
         Console(stderr=True).print(f"Going on after epoch {status.epoch} of {state.name}", highlight=False)
     with bar(progress, schedule.epochs * steps) as report:
         report(status.epoch * steps, f"epoch {status.epoch + 1}/{schedule.epochs}")
         while not status.over(schedule):
             module.train()
-            frozen(module)
+            if frozen is not None:
+                frozen.eval()  # batch norms use the statistics they came with
             losses = []
             for index in _batches(len(training), schedule.batch_size, shuffling):
                 inputs, targets = training.rows(index)
@@ -109,13 +108,13 @@ def train(
                 optimiser.step()
                 cosine.step()
                 report(1, f"epoch {status.epoch + 1}/{schedule.epochs}  loss {losses[-1]:.3f}")
-            judged = validation_loss(module, loss, validation, schedule.batch_size)
+            valid_loss = validation_loss(module, loss, validation, schedule.batch_size)
             status.epoch += 1
-            status.history.append({"train_loss": float(np.mean(losses)), "valid_loss": judged})
-            if _finite(judged, status.epoch, schedule) < status.best_loss:
-                status.best, status.best_loss, status.best_epoch = _weights(module), judged, status.epoch
-            _keep(state, identity, status, module, optimiser, cosine, shuffling)
-            report(0, f"epoch {status.epoch}: validation loss {judged:.3f}")
+            status.history.append({"train_loss": float(np.mean(losses)), "valid_loss": valid_loss})
+            if _finite(valid_loss, status.epoch, schedule) < status.best_loss:
+                status.best, status.best_loss, status.best_epoch = _weights(module), valid_loss, status.epoch
+            _keep(state, identity, status, parts, shuffling)
+            report(0, f"epoch {status.epoch}: validation loss {valid_loss:.3f}")
     return status
 
 
@@ -152,22 +151,12 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: values.detach().clone() for name, values in module.state_dict().items()}
 
 
-def _keep(
-    path: Path,
-    identity: str,
-    status: Status,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    cosine: torch.optim.lr_scheduler.LRScheduler,
-    shuffling: torch.Generator,
-) -> None:
+def _keep(path: Path, identity: str, status: Status, parts: Mapping[str, Any], shuffling: torch.Generator) -> None:
     """Tensors and plain numbers only, so that the file can be read without running code from it."""
     content = {
         "identity": identity,
         "progress": vars(status),
-        "module": module.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "cosine": cosine.state_dict(),
+        **{name: part.state_dict() for name, part in parts.items()},
         "shuffling": shuffling.get_state(),
         "global": torch.get_rng_state(),
     }
@@ -175,25 +164,18 @@ def _keep(
         torch.save(content, temporary)
 
 
-def _resumed(
-    path: Path,
-    identity: str,
-    module: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    cosine: torch.optim.lr_scheduler.LRScheduler,
-    shuffling: torch.Generator,
-) -> Status | None:
+def _resumed(path: Path, identity: str, parts: Mapping[str, Any], shuffling: torch.Generator) -> Status | None:
+    """The status that a state file of this training keeps, with every part as it was; None: training begins anew."""
     if not path.is_file():
         return None
     try:
         content: dict[str, Any] = torch.load(path, weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile):
-        return None  # damaged: it is only a convenience, training begins anew
+        return None  # damaged: it is only a convenience
     if not isinstance(content, dict) or content.get("identity") != identity:
         return None
-    module.load_state_dict(content["module"])
-    optimiser.load_state_dict(content["optimiser"])
-    cosine.load_state_dict(content["cosine"])
+    for name, part in parts.items():
+        part.load_state_dict(content[name])
     shuffling.set_state(content["shuffling"])
     torch.set_rng_state(content["global"])
     return Status(**content["progress"])
@@ -214,7 +196,7 @@ def standardise_pooled(module: nn.Module) -> None:
 
 def fold_pooled(weights: Mapping[str, Values]) -> dict[str, Values]:
     """The state_dict of the network without those batch norms: their statistics become part of each `fc`."""
-    status = {name: values for name, values in weights.items() if ".flatten." not in name}
+    folded = {name: values for name, values in weights.items() if ".flatten." not in name}
     for name in weights:
         if name.endswith(".flatten.1.running_mean"):
             encoder = name.removesuffix(".flatten.1.running_mean")
@@ -222,8 +204,5 @@ def fold_pooled(weights: Mapping[str, Values]) -> dict[str, Values]:
             sd = np.sqrt(weights[f"{encoder}.flatten.1.running_var"].astype(np.float64) + EPS)
             kernel = weights[f"{encoder}.fc.weight"] / sd
             bias = weights[f"{encoder}.fc.bias"] - kernel @ mean
-            status[f"{encoder}.fc.weight"], status[f"{encoder}.fc.bias"] = (
-                kernel.astype(np.float32),
-                bias.astype(np.float32),
-            )
-    return status
+            folded |= {f"{encoder}.fc.weight": kernel.astype(np.float32), f"{encoder}.fc.bias": bias.astype(np.float32)}
+    return folded

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +20,8 @@ from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
-from crossxai.studies.networks.weight_files import IMAGENET, Weights, initial
+from crossxai.studies.networks.weight_files import Weights, initial
 from crossxai.studies.pcam.dataset import Augmentation, Labels, PatchDataset, PCamIndex
-from crossxai.studies.pcam.reading import PCam
 from crossxai.studies.training import patch_loop
 from crossxai.studies.training.patch_loop import Learner, Metrics, Rules, StateFile
 
@@ -101,12 +99,8 @@ def fit(
             raise InvalidInput(f"{index[split].data!r}: all labels are the same: nothing to learn or to validate by")
     if not len(index["test"].data):
         raise InvalidInput(f"{index['test'].data!r}: nothing to measure the result by")
-    waiting = (
-        Console(stderr=True).status("Reading all patches once; the next time they are known")
-        if progress
-        else nullcontext()
-    )
-    with waiting:
+    console = Console(stderr=True, quiet=not progress)
+    with console.status("Reading all patches once; the next time they are known"):
         data = {split: patches.fingerprint() for split, patches in index.items()}
     identity = _identity(data, settings)
     path, named = Path(out_dir), Path(out_dir).suffix == ".npz"
@@ -130,13 +124,9 @@ def fit(
         train,
         lambda: figures(learner.predict, validated["valid"], PREDICTED, workers),
         patch_loop.Plan(
-            settings.epochs,
-            settings.batch_size,
-            settings.learning_rate,
-            settings.patience,
-            settings.seed,
-            save_seconds,
-            workers,
+            **settings.model_dump(include={"epochs", "batch_size", "learning_rate", "patience", "seed"}),
+            save_seconds=save_seconds,
+            workers=workers,
         ),
         state,
         path.with_suffix(".log.csv"),
@@ -179,15 +169,8 @@ def _learner(framework: str, weights: Weights, rules: Rules) -> Learner:
 def _identity(data: Mapping[str, str], settings: TrainSettings) -> str:
     """sha256 over everything that the result depends on: data, settings, weights to begin with, recipe."""
     content: dict[str, Any] = {"recipe": RECIPE, "data": data, "settings": settings.model_dump()}
-    if settings.weights and settings.weights != IMAGENET:
-        try:
-            with open(settings.weights, "rb") as file:
-                content["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InvalidFile(
-                f"{settings.weights}: no weights to read there ({error.strerror}); name an .npz of this project or a .pth, "
-                f"or {IMAGENET!r}"
-            ) from error
+    if start := weight_files.content(settings.weights):
+        content["weights"] = hashlib.sha256(start).hexdigest()
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -201,16 +184,9 @@ def _finished(path: Path, identity: str, named: bool) -> bool:
         return False
 
 
-def evaluate(predict: Predict, data: Sequence[PCam], batch_size: int = 64) -> dict[str, Metrics]:
-    """Split → n, accuracy, balanced_accuracy, auc (of class 1 against 0) and loss (cross-entropy).
-
-    predict: raw images (n, 96, 96, 3), RGB in [0, 1] → logits (n, 2). What a single class leaves undefined is NaN.
-    """
-    return {part.split: figures(predict, PatchDataset(part), batch_size) for part in data}
-
-
 def figures(predict: Predict, data: PatchDataset, batch_size: int = 64, workers: int = 0) -> Metrics:
-    """The figures of `evaluate` on some rows of a split; workers: threads that read ahead."""
+    """Those of `metrics_of` on some rows of a split. predict: raw images (n, 96, 96, 3), RGB in [0, 1] → logits (n, 2). workers:
+    threads that read ahead."""
     parts = (np.arange(start, min(start + batch_size, len(data))) for start in range(0, len(data), batch_size))
     logits, labels = [], []
     for pixels, expected in data.batches(parts, workers):
@@ -223,7 +199,10 @@ def figures(predict: Predict, data: PatchDataset, batch_size: int = 64, workers:
 
 
 def metrics_of(logits: Array, labels: Labels) -> Metrics:
-    """The figures of `evaluate` from logits (n, 2) and labels (n,)."""
+    """n, accuracy, balanced_accuracy, auc (of class 1 against 0) and loss (cross-entropy) of logits (n, 2) and labels (n,).
+
+    What a single class leaves undefined is NaN.
+    """
     hit = logits.argmax(axis=1) == labels
     positive = labels == 1
     margin = logits[:, 1] - logits[:, 0]
