@@ -16,8 +16,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.studies import medical
 from crossxai.studies.medical import ct, mri, source
 from crossxai.studies.medical.ct import COLUMNS
-from crossxai.studies.medical.samples import MASKS, MODALITIES, MedicalSet
-from crossxai.studies.medical.source import every_file
+from crossxai.studies.medical.samples import MASKS, MODALITIES, MedicalSet, every_file
 
 SIZE = 64
 

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import cores
+from crossxai.studies.generation import pool
 from crossxai.studies.pcam import cli, synthetic
 from crossxai.studies.pcam.reading import CENTRE, ROWS, PCam, best_threshold, file_name, write_split
-from crossxai.studies.pcam.synthetic import CHUNK, Patches, Shortcut, generate, pool, split_ranges, write
+from crossxai.studies.pcam.synthetic import CHUNK, Patches, Shortcut, generate, split_ranges, write
 from crossxai.studies.pcam.synthetic_patches import EOSIN, HAEMATOXYLIN, RESIDUAL, patch
 
 SPLITS = ("train", "valid", "test")
@@ -310,7 +311,7 @@ def test_interrupted_and_started_again(how: signal.Signals, undisturbed: dict[st
 def test_cores_are_counted_where_the_system_does_not_say_which_are_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
-    with pool(None, CHUNK * 1000) as processes:  # spawned only when asked for a patch
+    with pool(None, 1000) as processes:  # spawned only when asked for a patch
         assert processes.count == min(os.cpu_count() or 1, 1000)
 
 

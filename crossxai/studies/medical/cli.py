@@ -44,7 +44,7 @@ def medical(
 
 def _written(folder: Path) -> Table:
     """Every file with what it holds and its size."""
-    from crossxai.studies.medical.source import every_file
+    from crossxai.studies.medical.samples import every_file
 
     table = Table(title=f"Written to {escaped(folder)}", title_justify="left")
     table.add_column("file", no_wrap=True)

@@ -33,21 +33,19 @@ def montage(shown: MedicalSet, n: int = 8) -> Figure:
     rows = _spread(shown, n)
     images = [name for name in shown.inputs if name in TITLES]
     figure = Figure(figsize=(1.55 * len(rows) + 0.75, 2.98 * len(images) + 0.35), layout="constrained")
-    panels = figure.subplots(2 * len(images), len(rows), squeeze=False)
+    grid = figure.subplots(2 * len(images), len(rows), squeeze=False)
     for k, name in enumerate(images):
-        for column, row in enumerate(rows):
-            for line in (2 * k, 2 * k + 1):
-                axes = panels[line][column]
-                drawn = axes.imshow(
-                    shown.inputs[name][row, ..., 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-                )
+        for row, plain, outlined in zip(rows, grid[2 * k], grid[2 * k + 1], strict=True):
+            for axes in (plain, outlined):
+                image = shown.inputs[name][row, ..., 0]
+                drawn = axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 bare(axes)
-            panels[2 * k + 1][column].contour(shown.truth[name][row], [0.5], colors="#39d6ff", linewidths=0.9)
+            outlined.contour(shown.truth[name][row], [0.5], colors="#39d6ff", linewidths=0.9)
             if k == 0:
-                panels[0][column].set_title(_caption(shown, row), fontsize=8.5, color=INK)
-        panels[2 * k][0].set_ylabel(TITLES[name], fontsize=10, color=INK)
-        panels[2 * k + 1][0].set_ylabel(f"{TITLES[name]}, truth", fontsize=10, color=INK)
-    bar = figure.colorbar(drawn, ax=panels, shrink=0.5, pad=0.012, aspect=30)
+                plain.set_title(_caption(shown, row), fontsize=8.5, color=INK)
+        grid[2 * k][0].set_ylabel(TITLES[name], fontsize=10, color=INK)
+        grid[2 * k + 1][0].set_ylabel(f"{TITLES[name]}, truth", fontsize=10, color=INK)
+    bar = figure.colorbar(drawn, ax=grid, shrink=0.5, pad=0.012, aspect=30)
     bar.set_label("intensity, as the network gets it", fontsize=8.5, color=SOFT)
     bar.ax.tick_params(labelsize=8)
     return figure
@@ -62,9 +60,8 @@ def _spread(shown: MedicalSet, n: int) -> list[int]:
         return [int(row) for label in (0, 1) for row in np.flatnonzero(shown.labels == label)[:per_class]]
     value = shown.labels if shown.task == "regression" else shown.masks["tumour"].sum(axis=(1, 2))
     order = np.argsort(value, kind="stable")
-    return [
-        int(row) for row in order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))]
-    ]
+    places = np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(int))
+    return [int(row) for row in order[places]]
 
 
 def _caption(shown: MedicalSet, row: int) -> str:
@@ -81,24 +78,25 @@ def needs(shown: MedicalSet, task: str) -> None:
         raise InvalidInput(f"this figure is of the {task} set; a {shown.task} set was given")
 
 
+def panels(
+    shown: MedicalSet, task: str, size: tuple[float, float], rows: int = 1, columns: int = 1, sharey: bool = False
+) -> tuple[Figure, Any]:
+    """A figure of this task's set and its axes; raises `InvalidInput` if the set is of another."""
+    needs(shown, task)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, sharey=sharey)
+
+
 def scores(shown: MedicalSet) -> Figure:
     """Histogram of the scores with the density that they are drawn from, 10 × Beta(2, 5)."""
-    needs(shown, "regression")
-    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(
-        shown.labels,
-        np.linspace(0, 10, 26).tolist(),
-        density=True,
-        color=COLOURS[0],
-        alpha=0.55,
-        label=f"{len(shown)} samples",
-    )
+    figure, axes = panels(shown, "regression", (6.2, 3.4))
+    edges = np.linspace(0, 10, 26).tolist()
+    axes.hist(shown.labels, edges, density=True, color=COLOURS[0], alpha=0.55, label=f"{len(shown)} samples")
     x = np.linspace(0, 10, 201)
     axes.plot(x, beta.pdf(x / 10, 2, 5) / 10, color=INK, linewidth=1.6, label="10 × Beta(2, 5)")
-    drawn = float(np.mean(shown.labels)), float(np.std(shown.labels, ddof=1)) if len(shown) > 1 else 0.0
-    wanted = 10 * beta.mean(2, 5), 10 * beta.std(2, 5)
-    dress(axes, "score", "density", f"mean {drawn[0]:.2f}, sd {drawn[1]:.2f} (asked: {wanted[0]:.2f}, {wanted[1]:.2f})")
+    spread = float(np.std(shown.labels, ddof=1)) if len(shown) > 1 else 0.0
+    expected = f"expected: {10 * beta.mean(2, 5):.2f}, {10 * beta.std(2, 5):.2f}"
+    dress(axes, "score", "density", f"mean {np.mean(shown.labels):.2f}, sd {spread:.2f} ({expected})")
     axes.set_xlim(0, 10)
     axes.legend(fontsize=8.5, frameon=False)
     return figure
@@ -106,21 +104,21 @@ def scores(shown: MedicalSet) -> Figure:
 
 def intensity(shown: MedicalSet) -> Figure:
     """Each sample's mean intensity in the lesion, and the lesion's area, against its score; r is Pearson's."""
-    needs(shown, "regression")
-    figure = Figure(figsize=(10.5, 3.5), layout="constrained")
-    panels: Any = figure.subplots(1, 3)
-    areas = {}
-    for axes, name, colour in zip(panels, ("t1", "t2"), COLOURS, strict=False):
-        mask = shown.truth[name]
-        areas[name] = mask.sum(axis=(1, 2))
-        means = (shown.inputs[name][..., 0] * mask).sum(axis=(1, 2)) / areas[name]
+    figure, (*pair, last) = panels(shown, "regression", (10.5, 3.5), 1, 3)
+    for axes, name, colour in zip(pair, ("t1", "t2"), COLOURS, strict=True):
+        means = _mean_inside(shown.inputs[name], shown.truth[name])
         axes.scatter(shown.labels, means, s=12, color=colour, alpha=0.6, linewidths=0)
         dress(axes, "score", "mean intensity in the lesion", f"{TITLES[name]}: r = {_r(shown.labels, means)}")
         axes.set_xlim(0, 10)
-    panels[2].scatter(shown.labels, areas["t1"], s=12, color=INK, alpha=0.5, linewidths=0)
-    dress(panels[2], "score", "pixels", "area of the lesion")
-    panels[2].set_xlim(0, 10)
+    last.scatter(shown.labels, shown.truth["t1"].sum(axis=(1, 2)), s=12, color=INK, alpha=0.5, linewidths=0)
+    dress(last, "score", "pixels", "area of the lesion")
+    last.set_xlim(0, 10)
     return figure
+
+
+def _mean_inside(images: Any, masks: Any) -> Any:
+    """(n,): each image's mean in its mask, 0 where that is empty."""
+    return (images[..., 0] * masks).sum(axis=(1, 2)) / np.maximum(masks.sum(axis=(1, 2)), 1)
 
 
 def _r(a: Any, b: Any) -> str:
@@ -136,14 +134,11 @@ REACH = 20
 
 def compartments(shown: MedicalSet) -> Figure:
     """Each sample's mean intensity in core, ring, oedema, and normal tissue 4 to 20 pixels outside, in both sequences."""
-    needs(shown, "segmentation")
+    figure, pair = panels(shown, "segmentation", (6.6, 3.6), 1, 2, sharey=True)
     away = _signed_distance(shown)
     masks = {**shown.masks, "normal": (away > 4) & (away <= REACH)}
-    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
-    panels: Any = figure.subplots(1, 2, sharey=True)
-    for axes, name, colour in zip(panels, ("flair", "t1ce"), COLOURS, strict=True):
-        image = shown.inputs[name][..., 0]
-        values = [(image * masks[p]).sum(axis=(1, 2)) / np.maximum(masks[p].sum(axis=(1, 2)), 1) for p in PARTS]
+    for axes, name, colour in zip(pair, ("flair", "t1ce"), COLOURS, strict=True):
+        values = [_mean_inside(shown.inputs[name], masks[part]) for part in PARTS]
         axes.boxplot(
             values,
             widths=0.55,
@@ -160,17 +155,13 @@ def compartments(shown: MedicalSet) -> Figure:
 
 def profile(shown: MedicalSet) -> Figure:
     """Mean intensity by distance from the tumour's edge, inside (negative) to outside; the band is one sd over samples."""
-    needs(shown, "segmentation")
-    away = _signed_distance(shown)
-    edges = np.arange(-14, REACH + 1)
-    figure = Figure(figsize=(6.6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(shown, "segmentation", (6.6, 3.6))
+    away, edges = _signed_distance(shown), np.arange(-14, REACH + 1)
     for name, colour in zip(("flair", "t1ce"), COLOURS, strict=True):
         rows = np.full((len(shown), len(edges) - 1), np.nan)
         for sample in range(len(shown)):
-            image, place = shown.inputs[name][sample, ..., 0], away[sample]
-            count, _ = np.histogram(place, edges)
-            total, _ = np.histogram(place, edges, weights=image)
+            count, _ = np.histogram(away[sample], edges)
+            total, _ = np.histogram(away[sample], edges, weights=shown.inputs[name][sample, ..., 0])
             rows[sample, count > 0] = total[count > 0] / count[count > 0]
         some = np.isfinite(rows).sum(axis=0) >= max(1, len(shown) // 10)  # few tumours are so wide that they have more
         x, known = (edges[:-1] + 0.5)[some], rows[:, some]
@@ -186,19 +177,15 @@ def profile(shown: MedicalSet) -> Figure:
 
 
 def areas(shown: MedicalSet) -> Figure:
-    """Histogram of the whole tumour's area, with mean and sd asked and found; pixels of a 224-pixel image."""
-    needs(shown, "segmentation")
-    size = shown.masks["tumour"].shape[1]
-    values = shown.masks["tumour"].sum(axis=(1, 2)) * (UNIT / size) ** 2
-    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.hist(values, np.linspace(0, max(1600.0, float(values.max())), 25).tolist(), color=COLOURS[0], alpha=0.6)
-    axes.axvline(
-        TUMOUR_AREA[0], color=INK, linewidth=1.4, label=f"asked: mean {TUMOUR_AREA[0]:.0f}, sd {TUMOUR_AREA[1]:.0f}"
-    )
+    """Histogram of the whole tumour's area in pixels of a 224-pixel image, with mean and sd, expected and drawn."""
+    figure, axes = panels(shown, "segmentation", (6.2, 3.4))
+    values = shown.masks["tumour"].sum(axis=(1, 2)) * (UNIT / shown.masks["tumour"].shape[1]) ** 2
+    mean, sd, *_ = TUMOUR_AREA
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    legend = f"found: mean {values.mean():.0f}, sd {spread:.0f}"
-    axes.axvline(float(values.mean()), color=COLOURS[1], linewidth=1.4, linestyle="dashed", label=legend)
+    axes.hist(values, np.linspace(0, max(1600.0, float(values.max())), 25).tolist(), color=COLOURS[0], alpha=0.6)
+    axes.axvline(mean, color=INK, linewidth=1.4, label=f"expected: mean {mean:.0f}, sd {sd:.0f}")
+    drawn = f"drawn: mean {values.mean():.0f}, sd {spread:.0f}"
+    axes.axvline(float(values.mean()), color=COLOURS[1], linewidth=1.4, linestyle="dashed", label=drawn)
     dress(axes, "area of the whole tumour, pixels", "samples")
     axes.legend(fontsize=8.5, frameon=False)
     return figure
@@ -206,13 +193,11 @@ def areas(shown: MedicalSet) -> Figure:
 
 def _signed_distance(shown: MedicalSet) -> Any:
     """(n, size, size): pixels (of a 224-pixel image) to the tumour's edge, negative inside."""
-    unit = UNIT / shown.masks["tumour"].shape[1]
-    return np.stack(
-        [
-            (distance_transform_edt(~mask) - distance_transform_edt(mask) + np.where(mask, 0.5, -0.5)) * unit
-            for mask in shown.masks["tumour"]
-        ]
-    )
+    distances = [
+        distance_transform_edt(~mask) - distance_transform_edt(mask) + np.where(mask, 0.5, -0.5)
+        for mask in shown.masks["tumour"]
+    ]
+    return np.stack(distances) * (UNIT / shown.masks["tumour"].shape[1])
 
 
 def set_gallery(

@@ -1,18 +1,15 @@
-"""What one task's samples are, how they are generated on as many processes as asked, and their split into training rows."""
+"""What one task's samples are and their files are called, how samples are generated, and their split into training rows."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.process import cores
+from crossxai.studies.generation import Pool, check_whole, pool
 from crossxai.studies.medical import ct, mri
 from crossxai.studies.medical.ct import label_of, row
 from crossxai.studies.medical.drawing import TASKS, Array, Mask
@@ -47,6 +44,29 @@ class MedicalSet:
         return len(self.ids)
 
 
+IMAGES = {"ct": "images", "t1": "t1", "t2": "t2", "flair": "flair", "t1ce": "t1ce"}
+"""Modality -> what its file is called after the prefix; the array inside is called `images`."""
+
+OTHERS = {"classification": ("tabular", "metadata"), "regression": ("scores",), "segmentation": ("masks",)}
+"""What the files beside the images and the truth are called after the prefix."""
+
+
+def file_name(task: str, part: str, xai: bool = False) -> str:
+    """cls_images.npz, or cls_xai_images.npz; part "metadata" is a CSV."""
+    return f"{PREFIXES[task]}_{'xai_' if xai else ''}{part}.{'csv' if part == 'metadata' else 'npz'}"
+
+
+def every_file() -> tuple[str, ...]:
+    """All data files of a folder: three tasks, training and explanation sets; of each, as they are written."""
+    parts = {task: [*(IMAGES[m] for m in MODALITIES[task] if m in IMAGES), *OTHERS[task], "truth"] for task in TASKS}
+    return tuple(file_name(task, part, xai) for task in TASKS for xai in (False, True) for part in parts[task])
+
+
+def truth_names(task: str) -> tuple[str, ...]:
+    """The arrays of a truth file: the masks by name, then the truth by modality."""
+    return (*MASKS[task], *(m for m in MODALITIES[task] if m in IMAGES))
+
+
 def names(task: str, n: int, xai: bool = False) -> tuple[str, ...]:
     """The samples' ids: cls-0007, or cls-xai-0007 for the explanation set."""
     return tuple(f"{PREFIXES[task]}-{'xai-' if xai else ''}{number:04d}" for number in range(n))
@@ -67,9 +87,7 @@ def split(n: int, seed: int = 0, labels: npt.ArrayLike | None = None) -> dict[st
     if classes.shape != (n,):
         raise InvalidInput(f"labels have the shape {classes.shape}; write one of each of the {n} samples")
     if not np.issubdtype(classes.dtype, np.integer):
-        raise InvalidInput(
-            f"labels are {classes.dtype}; only whole-number classes can be spread evenly: leave labels out"
-        )
+        raise InvalidInput(f"labels are {classes.dtype}; only whole-number classes can be spread: leave labels out")
     rng = np.random.default_rng(seed)
     parts: dict[str, list[Rows]] = {"train": [], "valid": [], "test": []}
     for value in np.unique(classes):
@@ -104,35 +122,22 @@ def generate(
     `InvalidInput` and `UnknownName`.
     """
     check(task, n, seed, size)
-    with pool(workers, n) as executor:
-        return collect(executor, task, n, seed, planted, size, xai)
+    with pool(workers, -(-n // CHUNK)) as processes:
+        return collect(processes, task, n, seed, planted, size, xai)
 
 
 def check(task: str, n: int, seed: int, size: int) -> None:
     """Raise if these settings make no set."""
     if task not in TASKS:
         raise UnknownName("task", str(task), TASKS)
-    for name, value, least in (("n", n, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise InvalidInput(f"{name} is {value!r}; write a whole number from {least}")
+    check_whole("n", n, 1)
+    check_whole("seed", seed, 0)
     if isinstance(size, bool) or not isinstance(size, int) or not SIZES[0] <= size <= SIZES[1]:
         raise InvalidInput(f"size is {size!r}; write a whole number of pixels from {SIZES[0]} to {SIZES[1]}")
 
 
-@contextmanager
-def pool(workers: int | None, n: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Processes for n samples, or None where this one does it all. Raises `InvalidInput` for less than one."""
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise InvalidInput(
-            f"workers is {workers!r}; write a number of processes from 1, or None for the number of cores"
-        )
-    count = min(workers or cores(), -(-n // CHUNK))
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) if count > 1 else nullcontext() as executor:
-        yield executor
-
-
 def collect(
-    executor: ProcessPoolExecutor | None,
+    processes: Pool,
     task: str,
     n: int,
     seed: int,
@@ -144,8 +149,7 @@ def collect(
     """All samples, in their order; `done` hears how many more are ready."""
     chunks = [range(start, min(start + CHUNK, n)) for start in range(0, n, CHUNK)]
     arrays: Sample = {}
-    jobs = [(task, seed, chunk, planted, size) for chunk in chunks]
-    results = executor.map(_chunk, jobs) if executor else map(_chunk, jobs)
+    results = processes.map(_chunk, [(task, seed, chunk, planted, size) for chunk in chunks])
     for chunk, part in zip(chunks, results, strict=True):
         for name, values in part.items():
             if name not in arrays:
@@ -166,9 +170,8 @@ def truth(task: str, masks: dict[str, Array]) -> dict[str, Array]:
     return {"flair": masks["tumour"], "t1ce": masks["core"] | masks["ring"]}
 
 
-def _chunk(job: tuple[str, int, range, bool, int]) -> Sample:
+def _chunk(task: str, seed: int, numbers: range, planted: bool, size: int) -> Sample:
     """Runs in another process: one array per name, the samples stacked."""
-    task, seed, numbers, planted, size = job
     samples = [_SAMPLE[task](seed, number, planted, size) for number in numbers]
     return {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
 
@@ -179,12 +182,8 @@ def _image(field: Array) -> Array:
 
 def _classification(seed: int, number: int, planted: bool, size: int) -> Sample:
     image, nodule = ct.slice_of(seed, number, size, planted)
-    return {
-        "ct": _image(image),
-        "table": row(seed, number, planted),
-        "labels": np.array(label_of(number), np.int64),
-        "nodule": nodule,
-    }
+    label = np.array(label_of(number), np.int64)
+    return {"ct": _image(image), "table": row(seed, number, planted), "labels": label, "nodule": nodule}
 
 
 def _regression(seed: int, number: int, planted: bool, size: int) -> Sample:

@@ -13,21 +13,33 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crossxai.data.sources import balanced
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files import Samples
 from crossxai.files.atomic import replacing, write_text
 from crossxai.model import Modality
+from crossxai.studies.generation import pool, progress_bars
 from crossxai.studies.medical.ct import FEATURES
 from crossxai.studies.medical.drawing import TASKS, Array
-from crossxai.studies.medical.samples import MASKS, MODALITIES, PREFIXES, MedicalSet, check, collect, pool
+from crossxai.studies.medical.samples import (
+    CHUNK,
+    IMAGES,
+    MASKS,
+    MODALITIES,
+    MedicalSet,
+    check,
+    collect,
+    every_file,
+    file_name,
+    truth_names,
+)
 
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Data, Experiment
@@ -58,15 +70,8 @@ def write(
             f"seed and xai_seed are both {seed}: the samples to explain would be those to train on; write two seeds"
         )
     folder = Path(out)
-    settings = {
-        "version": VERSION,
-        "n": int(n),
-        "seed": int(seed),
-        "xai_n": int(xai_n),
-        "xai_seed": int(xai_seed),
-        "planted": bool(planted),
-        "size": size,
-    }
+    numbers = {"n": int(n), "seed": int(seed), "xai_n": int(xai_n), "xai_seed": int(xai_seed)}
+    settings = {"version": VERSION, **numbers, "planted": bool(planted), "size": size}
     console = Console(stderr=True, quiet=not progress)
     if whole(folder, settings):
         console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
@@ -74,15 +79,12 @@ def write(
     # Without checksums first, so that an interrupted call is recognised as ours, and as unfinished.
     _write_settings(folder, {"settings": settings})
     sums: dict[str, str] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with pool(workers, n) as executor, Progress(*columns, console=console) as bars:
+    with pool(workers, -(-n // CHUNK)) as processes, progress_bars(console) as bars:
         bar = bars.add_task("", total=len(TASKS) * (n + xai_n))
         for task in TASKS:
             for xai, count, start in ((False, n, seed), (True, xai_n, xai_seed)):
                 bars.update(bar, description=f"{task}{', to explain' if xai else ''}")
-                samples = collect(
-                    executor, task, count, start, planted, size, xai, lambda ready: bars.advance(bar, ready)
-                )
+                samples = collect(processes, task, count, start, planted, size, xai, partial(bars.advance, bar))
                 for name, data in _files(samples, xai).items():
                     with replacing(folder / name) as temporary:
                         temporary.write_bytes(data)
@@ -131,23 +133,20 @@ def _checksum(path: Path) -> str:
 
 def _files(samples: MedicalSet, xai: bool) -> dict[str, bytes]:
     """File name -> content. Images are not compressed (noise does not shrink), masks are."""
-    task, files = samples.task, {}
-    ids = np.array(samples.ids)
-    for modality, values in samples.inputs.items():
-        if modality in IMAGES:
-            files[file_name(task, IMAGES[modality], xai)] = _npz({"images": values[..., 0]})
+    task, ids = samples.task, np.array(samples.ids)
+    parts = {
+        IMAGES[name]: _npz({"images": values[..., 0]}) for name, values in samples.inputs.items() if name in IMAGES
+    }
     if task == "classification":
-        files[file_name(task, "tabular", xai)] = _npz(
-            {"values": samples.inputs["table"], "features": np.array(FEATURES), "labels": samples.labels, "ids": ids}
-        )
-        files[file_name(task, "metadata", xai)] = _csv(samples)
+        table = {"values": samples.inputs["table"], "features": np.array(FEATURES), "labels": samples.labels}
+        parts |= {"tabular": _npz({**table, "ids": ids}), "metadata": _csv(samples)}
     elif task == "regression":
-        files[file_name(task, "scores", xai)] = _npz({"scores": samples.labels, "ids": ids})
+        parts["scores"] = _npz({"scores": samples.labels, "ids": ids})
     else:
-        files[file_name(task, "masks", xai)] = _npz({"masks": samples.masks["tumour"], "ids": ids}, shrink=True)
+        parts["masks"] = _npz({"masks": samples.masks["tumour"], "ids": ids}, shrink=True)
     known = {**samples.masks, **samples.truth}
-    files[file_name(task, "truth", xai)] = _npz({name: known[name] for name in truth_names(task)}, shrink=True)
-    return files
+    parts["truth"] = _npz({name: known[name] for name in truth_names(task)}, shrink=True)
+    return {file_name(task, part, xai): content for part, content in parts.items()}
 
 
 def _npz(arrays: Mapping[str, Array], shrink: bool = False) -> bytes:
@@ -175,35 +174,6 @@ CARD = "data_card.html"
 FORMAT = "crossxai medical 1"
 VERSION = 1
 """Raised when the code changes what is generated, so that a set of the old code is written again."""
-
-IMAGES = {"ct": "images", "t1": "t1", "t2": "t2", "flair": "flair", "t1ce": "t1ce"}
-"""Modality -> what its file is called after the prefix; the array inside is called `images`."""
-
-
-def file_name(task: str, part: str, xai: bool = False) -> str:
-    """cls_images.npz, or cls_xai_images.npz; part "metadata" is a CSV."""
-    return f"{PREFIXES[task]}_{'xai_' if xai else ''}{part}.{'csv' if part == 'metadata' else 'npz'}"
-
-
-def parts(task: str) -> tuple[str, ...]:
-    """What the files of a task are called after their prefix, in the order in which they are written."""
-    images = tuple(IMAGES[m] for m in MODALITIES[task] if m in IMAGES)
-    rest = {
-        "classification": ("tabular", "metadata"),
-        "regression": ("scores",),
-        "segmentation": ("masks",),
-    }[task]
-    return (*images, *rest, "truth")
-
-
-def every_file() -> tuple[str, ...]:
-    """All data files of a folder: three tasks, training and explanation sets."""
-    return tuple(file_name(t, p, xai) for t in TASKS for xai in (False, True) for p in parts(t))
-
-
-def truth_names(task: str) -> tuple[str, ...]:
-    """The arrays of a truth file: the masks by name, then the truth by modality."""
-    return (*MASKS[task], *(m for m in MODALITIES[task] if m in IMAGES))
 
 
 def read(root: str | os.PathLike[str], task: str, xai: bool = False) -> MedicalSet:
@@ -253,8 +223,8 @@ def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tup
         inputs["table"] = values
         return labels, ids
     if task == "regression":
-        scores, ids = _arrays(folder / file_name(task, "scores", xai), ("scores", "ids"))
-        return scores, ids
+        labels, ids = _arrays(folder / file_name(task, "scores", xai), ("scores", "ids"))
+        return labels, ids
     _, ids = _arrays(folder / file_name(task, "masks", xai), ("masks", "ids"))
     return np.zeros(len(ids), dtype=np.int64), ids
 
@@ -262,8 +232,7 @@ def _labels(folder: Path, task: str, xai: bool, inputs: dict[str, Array]) -> tup
 def _arrays(path: Path, wanted: Iterable[str]) -> list[Array]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in wanted if name not in archive]
-            if missing:
+            if missing := [name for name in wanted if name not in archive]:
                 raise InvalidFile(f"{path}: has no array {missing[0]!r}, only {', '.join(archive) or 'none'}")
             return [archive[name] for name in wanted]
     except FileNotFoundError as error:
@@ -279,12 +248,9 @@ class Medical:
 
     def problem(self, data: Data) -> str:
         """The folder and the task are needed."""
-        if data.root is not None and data.task:
-            return ""
-        return (
-            "source = 'medical' needs root = 'folder that crossxai data medical wrote' and "
-            "task = 'classification', 'regression' or 'segmentation'"
-        )
+        tasks = "'classification', 'regression' or 'segmentation'"
+        needed = f"source = 'medical' needs root = 'folder that crossxai data medical wrote' and task = {tasks}"
+        return "" if data.root is not None and data.task else needed
 
     def samples(self, experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         """The explanation set of one of the medical tasks."""
@@ -319,11 +285,9 @@ class Medical:
         }
 
 
-GREY = ("intensity",)
 DECLARED: Mapping[str, tuple[Modality, ...]] = {
-    "classification": (Modality.image("ct", GREY), Modality.table(FEATURES)),
-    "regression": (Modality.image("t1", GREY), Modality.image("t2", GREY)),
-    "segmentation": (Modality.image("flair", GREY), Modality.image("t1ce", GREY)),
+    task: tuple(Modality.image(m, ("intensity",)) if m in IMAGES else Modality.table(FEATURES) for m in names)
+    for task, names in MODALITIES.items()
 }
 CLASSES = {
     "classification": ("benign", "malignant"),

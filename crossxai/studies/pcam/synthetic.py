@@ -1,20 +1,14 @@
 """A procedural set in PatchCamelyon's format: H&E-like patches whose tumour nuclei are known; see docs/pcam.md.
 
-Files are streamed, whole under their names or not there, and the same bytes for the same settings.
-Several processes make patches, in order, with only a few chunks under way: memory does not grow with their number."""
+Files are streamed, whole under their names or not there, and the same bytes for the same settings."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -22,11 +16,10 @@ from typing import Any, get_args
 import h5py
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import replacing, sweep, write_text
-from crossxai.process import cores
+from crossxai.studies.generation import Pool, check_whole, pool, progress_bars
 from crossxai.studies.pcam.reading import (
     CENTRE,
     ROWS,
@@ -40,13 +33,16 @@ from crossxai.studies.pcam.reading import (
     read_note,
     refuse_foreign,
 )
-from crossxai.studies.pcam.synthetic_patches import Patches, Shortcut, generate, whole
+from crossxai.studies.pcam.synthetic_patches import Patches, Shortcut, generate
 
 __all__ = ["Patches", "Shortcut", "generate", "write"]
 
 NOTE = "synthetic.json"
 VERSION = 1
 """Raised when this code changes what is drawn, so that a set of the old code is made again."""
+
+CHUNK = 64
+"""Patches that a process makes at a time: 2.4 MB, about 0.1 s."""
 
 MASK_ROWS = 16
 """Masks are nearly empty and compressed, a few rows at a time so that one row is still read fast."""
@@ -68,16 +64,11 @@ def write(
     `InvalidFile` if the folder holds PatchCamelyon files that this function did not write.
     """
     ranges = split_ranges(n)
-    whole("seed", seed, 0)
+    check_whole("seed", seed, 0)
     folder = Path(out)
     note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic")
     refuse_foreign(folder, _ours)
-    made_from = {
-        "version": VERSION,
-        "n": int(n),
-        "seed": int(seed),
-        "shortcut": _as_json(shortcut),
-    }
+    made_from = {"version": VERSION, "n": int(n), "seed": int(seed), "shortcut": _as_json(shortcut)}
     written: dict[str, Any] = {}
     if note is not None and note["made_from"] == made_from:
         noted = note.get("splits", {})
@@ -98,13 +89,12 @@ def write(
             if path.exists():
                 path.unlink()
     _write_note(folder, made_from, written)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with pool(workers, n) as processes, Progress(*columns, console=console) as bars:
+    with pool(workers, -(-n // CHUNK)) as processes, progress_bars(console) as bars:
         for split, numbers in ranges.items():
             if split in written:
                 continue
             bar = bars.add_task(split, total=len(numbers))
-            chunks = _reporting(processes.stream(numbers, seed, shortcut), partial(bars.advance, bar))
+            chunks = _reporting(_drawn(processes, numbers, seed, shortcut), partial(bars.advance, bar))
             written[split] = _write_split(folder, split, len(numbers), chunks)
             _write_note(folder, made_from, written)
     return folder
@@ -112,7 +102,7 @@ def write(
 
 def split_ranges(n: int) -> dict[Split, range]:
     """The numbers of each split's patches; all even in length, so that classes are balanced. Raises `InvalidInput`."""
-    whole("n", n, 20)
+    check_whole("n", n, 20)
     if n % 2:
         raise InvalidInput(f"n is {n}; write an even number, as the classes are of one size")
     tenth = 2 * round(n / 20)
@@ -129,17 +119,6 @@ def _reporting(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterat
 
 def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> dict[str, Any]:
     """Write one split's three files; returns its figures."""
-    labels, surround = _write_files(folder, split, n, chunks)
-    return {
-        "patches": n,
-        "per_class": np.bincount(labels, minlength=2).tolist(),
-        "surround_rule": best_threshold(surround, labels),
-        "fingerprint": PCam(folder, split).fingerprint(),
-    }
-
-
-def _write_files(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> tuple[Any, Any]:
-    """(labels (n,), tumour pixels outside the centre (n,)) of what was written."""
     labels, surround = np.empty(n, np.uint8), np.empty(n, np.uint16)  # all that grows with n: 3 bytes a patch
     rows = (min(n, MASK_ROWS), *ROWS["mask"])
     layout: dict[Part, dict[str, Any]] = {"x": {}, "y": {}, "mask": {"chunks": rows, "compression": 1}}
@@ -159,7 +138,12 @@ def _write_files(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) 
             labels[part_of] = patches.labels
             inside = patches.masks[:, CENTRE, CENTRE].sum(axis=(1, 2))
             surround[part_of] = patches.masks.reshape(-1, SIZE * SIZE).sum(axis=1) - inside
-    return labels, surround
+    return {
+        "patches": n,
+        "per_class": np.bincount(labels, minlength=2).tolist(),
+        "surround_rule": best_threshold(surround, labels),  # by tumour pixels outside the centre
+        "fingerprint": PCam(folder, split).fingerprint(),
+    }
 
 
 def _sweep(folder: Path) -> None:
@@ -191,56 +175,7 @@ def _write_note(folder: Path, made_from: dict[str, Any], splits: dict[str, Any])
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
 
 
-CHUNK = 64
-"""Patches that a process makes at a time: 2.4 MB, about 0.1 s."""
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Processes, or this one alone, which take patches by chunks."""
-
-    executor: ProcessPoolExecutor | None
-    count: int
-
-    def stream(self, numbers: range, seed: int, shortcut: Shortcut | None) -> Iterator[Patches]:
-        """The patches of these numbers, in order, by chunks."""
-        jobs = ((min(CHUNK, numbers.stop - first), seed, first, shortcut) for first in numbers[::CHUNK])
-        if self.executor is None:
-            yield from (generate(*job) for job in jobs)
-            return
-        under_way: deque[Future[Patches]] = deque()
-        for job in jobs:
-            under_way.append(self.executor.submit(generate, *job))
-            if len(under_way) > 2 * self.count:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-
-
-@contextmanager
-def pool(workers: int | None, n: int) -> Iterator[Pool]:
-    """Processes for n patches, None for as many as cores. Raises `InvalidInput` for less than one."""
-    if workers is not None:
-        whole("workers", workers, 1)
-    count = min(workers or cores(), -(-n // CHUNK))
-    if count == 1:
-        yield Pool(None, 1)
-        return
-    executor = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _settle)
-    try:
-        yield Pool(executor, count)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _settle() -> None:
-    """In each process: Ctrl-C is the parent's to handle, and a parent that was killed leaves nobody to work for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+def _drawn(processes: Pool, numbers: range, seed: int, shortcut: Shortcut | None) -> Iterator[Patches]:
+    """The patches of these numbers, in order, by chunks."""
+    jobs = ((min(CHUNK, numbers.stop - first), seed, first, shortcut) for first in numbers[::CHUNK])
+    return processes.map(generate, jobs)

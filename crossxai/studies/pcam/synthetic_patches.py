@@ -13,12 +13,12 @@ convolutional networks, IEEE TMI 37 (2018), 2126–2136."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
+from crossxai.studies.generation import check_whole
 from crossxai.studies.pcam.reading import CENTRE, SIZE
 from crossxai.studies.pcam.synthetic_scene import Floats, Small, Texture, Tumour, scene
 
@@ -88,8 +88,8 @@ def generate(n: int, seed: int = 0, start: int = 0, shortcut: Shortcut | None = 
     Numbers 2k and 2k + 1 have different labels, in random order. With a shortcut, the same patches, but for the mark in the
     positives that carry it. Raises `InvalidInput`.
     """
-    for name, value, least in (("n", n, 0), ("seed", seed, 0), ("start", start, 0)):
-        whole(name, value, least)
+    for name, value in (("n", n), ("seed", seed), ("start", start)):
+        check_whole(name, value, 0)
     patches = Patches(np.empty((n, SIZE, SIZE, 3), np.uint8), np.empty(n, np.int64), np.empty((n, SIZE, SIZE), bool))
     for row in range(n):
         number = start + row
@@ -112,12 +112,6 @@ def patch(seed: int, number: int, positive: bool) -> tuple[npt.NDArray[np.uint8]
     cells, texture = scene(rng, positive)
     haematoxylin, eosin, mask = draw(cells, texture)
     return stained(rng, haematoxylin, eosin), mask
-
-
-def whole(name: str, value: Any, least: int) -> None:
-    """Raise `InvalidInput` unless the value is a whole number from `least`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InvalidInput(f"{name} is {value!r}; write a whole number from {least}")
 
 
 _PARTS = ("tissue", "label", "mark")

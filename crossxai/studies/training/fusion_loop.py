@@ -37,7 +37,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Schedule:
-    """learning_rate: at the start, falls to 0 along a cosine over all epochs. patience: epochs without a lower validation loss."""
+    """learning_rate: at first; falls to 0 along a cosine over all epochs. patience: epochs without a lower validation loss."""
 
     epochs: int
     batch_size: int
