@@ -28,33 +28,22 @@ class Attribution:
 
     Parameters
     ----------
-    values : tuple of arrays (n, *axes)
-        One per modality, or with a last axis of 1 for maps per pixel.
-    modalities : tuple of Modality
-        The modalities that were explained, in the same order.
-    ids : tuple of n str
-        The samples.
-    explainer : str
-        The name of the explainer.
+    values : tuple of arrays (n, *axes), one per modality, or with a last axis of 1 for maps per pixel
+    modalities : tuple of Modality, the modalities that were explained, in the same order
+    ids : tuple of n str, the samples
+    explainer : str, the name of the explainer
     profile : {"native", "canonical"}
         "native" (the library's defaults) or "canonical" (the documented definition on which libraries agree).
-    params : mapping
-        The explainer's parameters as used.
-    extras : mapping
-        What else the explainer learnt.
-    seconds : float
-        Time it took.
-    notes : tuple of str
-        Sentences for the reader of the maps, such as the layer and the grid they were drawn at.
-    inputs : tuple of arrays, optional
-        What was explained, one array per map; known in memory alone, and not compared.
-    target : Target or another measure, optional
-        What of it was explained; likewise.
+    params : mapping, the explainer's parameters as used
+    extras : mapping, what else the explainer learnt
+    seconds : float, time it took
+    notes : tuple of str, sentences for the reader of the maps, such as the layer and the grid they were drawn at
+    inputs : tuple of arrays, optional, what was explained, one array per map; known in memory alone, and not compared
+    target : Target or another measure, optional, what of it was explained; likewise
 
     Raises
     ------
-    InvalidInput
-        If the shapes do not agree.
+    InvalidInput: if the shapes do not agree
     """
 
     values: Inputs
@@ -103,12 +92,9 @@ class Attribution:
 
         Parameters
         ----------
-        modality : str
-            Whose maps; the first if not given.
-        samples : sequence of int, optional
-            Which samples, by their place; the first six if not given.
-        title : str
-            Above the figure.
+        modality : str, whose maps; the first if not given
+        samples : sequence of int, optional, which samples, by their place; the first six if not given
+        title : str, above the figure
 
         Returns
         -------
@@ -125,8 +111,7 @@ class Attribution:
 
         Raises
         ------
-        MissingDependency
-            Where xarray is not installed.
+        MissingDependency: where xarray is not installed
         """
         return _above("experiment.results", "to_xarray")(self)
 
@@ -193,14 +178,10 @@ class Explainer(Protocol):
 
     Attributes
     ----------
-    name : str
-        Such as "captum.saliency"; different for every explainer.
-    library : str
-        The library that computes the maps.
-    needs : {"scores", "gradients", "layers", "module", "attention", "nothing"}
-        What it needs of the model.
-    profiles : tuple of {"native", "canonical"}
-        The profiles that it knows.
+    name : str, such as "captum.saliency"; different for every explainer
+    library : str, the library that computes the maps
+    needs : {"scores", "gradients", "layers", "module", "attention", "nothing"}, what it needs of the model
+    profiles : tuple of {"native", "canonical"}, the profiles that it knows
     """
 
     name: ClassVar[str]
@@ -227,25 +208,17 @@ class Scores:
 
     Parameters
     ----------
-    metric : str
-        The name of the metric.
-    value : array (n,)
-        One number per sample, NaN where the metric is undefined for that sample.
-    higher_is_better : bool
-        The direction of `value`.
-    curve : array (n, points), optional
-        For metrics that have one.
-    fractions : array (n, points) or (points,), optional
-        Where the curve was measured.
-    extras : mapping of str to array (n,)
-        More numbers per sample, such as the tie rate.
-    params : mapping
-        The metric's parameters as used.
+    metric : str, the name of the metric
+    value : array (n,), one number per sample, NaN where the metric is undefined for that sample
+    higher_is_better : bool, the direction of `value`
+    curve : array (n, points), optional, for metrics that have one
+    fractions : array (n, points) or (points,), optional, where the curve was measured
+    extras : mapping of str to array (n,), more numbers per sample, such as the tie rate
+    params : mapping, the metric's parameters as used
 
     Raises
     ------
-    InvalidInput
-        If the shapes do not agree.
+    InvalidInput: if the shapes do not agree
     """
 
     metric: str
@@ -285,10 +258,8 @@ class Metric(Protocol):
 
     Attributes
     ----------
-    name : str
-        Such as "deletion"; different for every metric.
-    higher_is_better : bool
-        The direction of its scores.
+    name : str, such as "deletion"; different for every metric
+    higher_is_better : bool, the direction of its scores
     """
 
     name: ClassVar[str]
@@ -304,12 +275,9 @@ class ExplainingMetric(Protocol):
 
     Attributes
     ----------
-    name : str
-        Different for every metric.
-    higher_is_better : bool
-        The direction of its scores.
-    asks : str
-        "explainer", which tells it from a `Metric`.
+    name : str, different for every metric
+    higher_is_better : bool, the direction of its scores
+    asks : str, "explainer", which tells it from a `Metric`
     """
 
     name: ClassVar[str]

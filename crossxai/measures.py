@@ -15,7 +15,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array
 from crossxai.outputs import seen
-from crossxai.target import apply_link, as_mask, fits, pull_back_link
+from crossxai.target import apply_link, class_numbers, fits, pull_back_link, regions_of
 
 Probability = Literal["identity", "softmax", "sigmoid"]
 Rows = npt.NDArray[np.intp]
@@ -76,20 +76,41 @@ def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt
     return np.asarray(outputs.argmax(axis=-1) == label)
 
 
+class _Unweighted:
+    """What is no weighted sum of outputs (n, n_classes), and has no gradient."""
+
+    n_classes: int
+    described: ClassVar[str]
+    no_gradient: ClassVar[str]
+
+    @property
+    def weights(self) -> npt.NDArray[Any]:
+        """None: raises `Unsupported`."""
+        raise Unsupported(
+            f"{self.described} is no weighted sum of outputs, which is asked for here: ask about a Target"
+        )
+
+    @property
+    def out(self) -> tuple[int, ...]:
+        """Shape of the outputs of one sample."""
+        return (self.n_classes,)
+
+    def cotangent(self, outputs: Array, rows: Rows) -> Array:
+        """None: raises `Unsupported`."""
+        raise Unsupported(self.no_gradient)
+
+
 @dataclass(frozen=True)
-class Dice:
+class Dice(_Unweighted):
     """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.
 
     Soft, with p the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient.
 
     Parameters
     ----------
-    masks : (n, *space) booleans, or 0 and 1
-        The reference mask of each sample, none empty.
-    label : int
-        The class, in 0 … n_classes - 1.
-    n_classes : int
-        The length of the outputs' last axis.
+    masks : (n, *space) booleans, or 0 and 1, the reference mask of each sample, none empty
+    label : int, the class, in 0 … n_classes - 1
+    n_classes : int, the length of the outputs' last axis
     probability : {"softmax", "sigmoid", "identity"}
         How outputs become probabilities; "identity" for a model that gives probabilities.
     hard : bool
@@ -107,27 +128,19 @@ class Dice:
     probability: Probability = "softmax"
     hard: bool = False
 
+    described: ClassVar[str] = "a Dice coefficient"
+    no_gradient: ClassVar[str] = "a hard Dice coefficient moves in jumps and has no gradient: write hard=False"
+
     def __post_init__(self) -> None:
-        inside = as_mask(self.masks)
-        if inside.ndim < 2:
-            raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
-        if not 0 <= self.label < self.n_classes:
-            raise InvalidInput(f"label must lie in 0 … {self.n_classes - 1}, got {self.label}")
+        object.__setattr__(
+            self, "masks", regions_of(self.masks, self.label, self.n_classes, "there is nothing to overlap with")
+        )
         _check_link(self.probability, self.n_classes)
-        empty = np.flatnonzero(~inside.reshape(len(inside), -1).any(axis=1))
-        if len(empty):
-            raise InvalidInput(f"the masks of samples {empty.tolist()} are empty: there is nothing to overlap with")
-        object.__setattr__(self, "masks", inside)
 
     @property
     def link(self) -> str:
         """What is measured."""
         return f"{'hard' if self.hard else 'soft'} dice of {self.probability}"
-
-    @property
-    def weights(self) -> npt.NDArray[Any]:
-        """None: raises `Unsupported`."""
-        raise _no_weights("a Dice coefficient")
 
     @property
     def out(self) -> tuple[int, ...]:
@@ -148,7 +161,7 @@ class Dice:
     def cotangent(self, outputs: Array, rows: Rows) -> Array:
         """d(score)/d(outputs), shape (m, *space, n_classes)."""
         if self.hard:
-            raise Unsupported("a hard Dice coefficient moves in jumps and has no gradient: write hard=False")
+            raise Unsupported(self.no_gradient)
         p, m = self._regions(outputs, rows)
         sizes = (p.sum(axis=1) + m.sum(axis=1))[:, None]
         slope = np.zeros_like(outputs)
@@ -171,17 +184,15 @@ class Dice:
 
 
 @dataclass(frozen=True)
-class Largest:
+class Largest(_Unweighted):
     """The largest probability of any class: the confidence in whatever is predicted at each step, for n samples.
 
     Without a gradient, since the class may change.
 
     Parameters
     ----------
-    n : int
-        Number of samples.
-    n_classes : int
-        The length of the outputs' last axis.
+    n : int, number of samples
+    n_classes : int, the length of the outputs' last axis
     probability : {"softmax", "sigmoid", "identity"}
         How outputs become probabilities; "identity" for the largest output.
     """
@@ -190,6 +201,12 @@ class Largest:
     n_classes: int
     probability: Probability = "softmax"
 
+    described: ClassVar[str] = "the largest of all classes"
+    no_gradient: ClassVar[str] = (
+        "the largest of all classes is another class from one step to the next, and is measured, not explained: "
+        "explain Target.classes(predicted, n_classes)"
+    )
+
     def __post_init__(self) -> None:
         _check_link(self.probability, self.n_classes)
 
@@ -197,16 +214,6 @@ class Largest:
     def link(self) -> str:
         """What is measured."""
         return f"largest {self.probability}"
-
-    @property
-    def weights(self) -> npt.NDArray[Any]:
-        """None: raises `Unsupported`."""
-        raise _no_weights("the largest of all classes")
-
-    @property
-    def out(self) -> tuple[int, ...]:
-        """Shape of the outputs of one sample."""
-        return (self.n_classes,)
 
     def __len__(self) -> int:
         return self.n
@@ -219,52 +226,33 @@ class Largest:
         fits(outputs, self.out, rows)
         return np.asarray(apply_link(outputs, self.probability).max(axis=-1))
 
-    def cotangent(self, outputs: Array, rows: Rows) -> Array:
-        """None: raises `Unsupported`."""
-        raise Unsupported(
-            "the largest of all classes is another class from one step to the next, and is measured, not explained: "
-            "explain Target.classes(predicted, n_classes)"
-        )
-
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(_Unweighted):
     """1 where the largest output is that of the sample's own class, else 0; without a gradient.
 
     Of tied outputs the first counts, as in NumPy's argmax; an output of NaN gives NaN.
 
     Parameters
     ----------
-    labels : (n,) whole numbers
-        The classes, in 0 … n_classes - 1.
-    n_classes : int
-        The length of the outputs' last axis, at least 2.
+    labels : (n,) whole numbers, the classes, in 0 … n_classes - 1
+    n_classes : int, the length of the outputs' last axis, at least 2
     """
 
     labels: npt.ArrayLike
     n_classes: int
 
     link: ClassVar[str] = "accuracy"
+    described: ClassVar[str] = "an accuracy"
+    no_gradient: ClassVar[str] = (
+        "accuracy moves in jumps and has no gradient: it is measured, not explained; explain "
+        "Target.classes(labels, n_classes)"
+    )
 
     def __post_init__(self) -> None:
-        index = np.asarray(self.labels)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
         if self.n_classes < 2:
             raise InvalidInput("one output is always the largest: accuracy needs at least two classes")
-        if index.size and (index.min() < 0 or index.max() >= self.n_classes):
-            raise InvalidInput(f"labels must lie in 0 … {self.n_classes - 1}, got {index.min()} … {index.max()}")
-        object.__setattr__(self, "labels", index)
-
-    @property
-    def weights(self) -> npt.NDArray[Any]:
-        """None: raises `Unsupported`."""
-        raise _no_weights("an accuracy")
-
-    @property
-    def out(self) -> tuple[int, ...]:
-        """Shape of the outputs of one sample."""
-        return (self.n_classes,)
+        object.__setattr__(self, "labels", class_numbers(self.labels, self.n_classes))
 
     def __len__(self) -> int:
         return len(np.asarray(self.labels))
@@ -277,13 +265,6 @@ class Accuracy:
         fits(outputs, self.out, rows)
         right = outputs.argmax(axis=-1) == np.asarray(self.labels)[rows]
         return np.where(np.isnan(outputs).any(axis=-1), np.nan, right).astype(outputs.dtype)
-
-    def cotangent(self, outputs: Array, rows: Rows) -> Array:
-        """None: raises `Unsupported`."""
-        raise Unsupported(
-            "accuracy moves in jumps and has no gradient: it is measured, not explained; explain "
-            "Target.classes(labels, n_classes)"
-        )
 
 
 def _check_link(link: str, n_classes: int) -> None:
@@ -303,7 +284,3 @@ def _check_probabilities(outputs: Array, n_classes: int) -> None:
             f'a Dice coefficient of probability="identity" takes probabilities; the outputs go from {low:.3g} to {high:.3g}: '
             f'write probability="{write}"'
         )
-
-
-def _no_weights(measure: str) -> Unsupported:
-    return Unsupported(f"{measure} is no weighted sum of outputs, which is asked for here: ask about a Target")

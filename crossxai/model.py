@@ -26,19 +26,14 @@ class Modality:
 
     Parameters
     ----------
-    name : str
-        Different for each modality of a model.
-    axes : tuple of str
-        The axes after the sample axis, ending with "channel" (images, volumes) or "feature" (tables).
-    features : tuple of str
-        The names along that last axis.
-    range : (float, float), optional
-        The smallest and largest legal value; None for any.
+    name : str, different for each modality of a model
+    axes : tuple of str, the axes after the sample axis, ending with "channel" (images, volumes) or "feature" (tables)
+    features : tuple of str, the names along that last axis
+    range : (float, float), optional, the smallest and largest legal value; None for any
 
     Raises
     ------
-    InvalidInput
-        If the axes do not end with "channel" or "feature", or names or range are none.
+    InvalidInput: if the axes do not end with "channel" or "feature", or names or range are none
     """
 
     name: str

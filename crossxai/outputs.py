@@ -58,15 +58,12 @@ def kind(model: Model, inputs: Inputs, outputs: Array | None = None) -> Kind:
     model : Model
         It is run on two samples without outputs, on one if no output is negative, and on four if that does not tell, once per
         model.
-    inputs : tuple of arrays (n, *axes)
-        Some samples.
-    outputs : array (n, *out), optional
-        The model's on them, if they are known.
+    inputs : tuple of arrays (n, *axes), some samples
+    outputs : array (n, *out), optional, the model's on them, if they are known
 
     Returns
     -------
-    Kind
-        The kind, and in words how it is known.
+    Kind, the kind, and in words how it is known
     """
     declared = getattr(model, "outputs", None)
     if declared is not None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from crossxai.assumptions import trust
 from crossxai.assumptions.cam_layers import CamLayers
+from crossxai.assumptions.facts import Fact
 from crossxai.assumptions.trust import require_finite
 from crossxai.attention import AttentionMap, Attentive
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
@@ -34,26 +35,20 @@ class Question:
 
     Parameters
     ----------
-    model : Model
-        Such as a `TorchModel`, a `KerasModel` or a `FunctionModel`.
-    inputs : tuple of arrays (n, *axes)
-        One per modality of the model, raw values, float32 or float64.
-    target : Target or another measure
-        What is explained or measured, one score per sample; see `measures`.
-    ids : tuple of n str, optional
-        Stable sample names, which seed every random draw; "0" … "n - 1" if not given.
+    model : Model, such as a `TorchModel`, a `KerasModel` or a `FunctionModel`
+    inputs : tuple of arrays (n, *axes), one per modality of the model, raw values, float32 or float64
+    target : Target or another measure, what is explained or measured, one score per sample; see `measures`
+    ids : tuple of n str, optional, stable sample names, which seed every random draw; "0" … "n - 1" if not given
     free : tuple of str, optional
         Names of the modalities that are explained, all if not given; the others keep their own values.
     batch_size : int
         The most samples that a model sees at once, which bounds memory; halved when memory runs out. Not given, it is 32, and
         in a metric's long streams what measures fastest, up to 64.
-    check : {"on", "off"}
-        "off" does not measure what scores rely on, and every result says so.
+    check : {"on", "off"}, "off" does not measure what scores rely on, and every result says so
 
     Raises
     ------
-    InvalidInput
-        If the inputs do not fit the modalities or the target.
+    InvalidInput: if the inputs do not fit the modalities or the target
     """
 
     model: Model
@@ -158,20 +153,20 @@ class Question:
         if self.check == "off":
             return
         check_target(self.model, self.inputs, self.target)
-        trust.require(trust.scores_of(self.model, self.inputs, self.batch_size))
-        if gradients and isinstance(self.model, Differentiable):
-            facts = trust.gradients_of(self.model, self.inputs)
-            trust.require(facts[name] for name in self.free)
+        trust.require(self._facts(gradients))
 
     def notes(self, gradients: bool = False) -> tuple[str, ...]:
         """What a reader of a result should know about the model, or that nothing was checked."""
         if self.check == "off":
             return ("what the answer relies on was not checked, as asked",)
-        facts = list(trust.scores_of(self.model, self.inputs, self.batch_size))
+        return tuple(fact.found for fact in self._facts(gradients) if fact.verdict == "note")
+
+    def _facts(self, gradients: bool) -> Iterator[Fact]:
+        """What scores rely on, and gradients, which are not measured where the scores are broken."""
+        yield from trust.scores_of(self.model, self.inputs, self.batch_size)
         if gradients and isinstance(self.model, Differentiable):
-            own = trust.gradients_of(self.model, self.inputs)
-            facts += [own[name] for name in self.free]
-        return tuple(fact.found for fact in facts if fact.verdict == "note")
+            facts = trust.gradients_of(self.model, self.inputs)
+            yield from (facts[name] for name in self.free)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -232,23 +227,21 @@ class Question:
         values, index = self._copies(inputs, rows)
         self.trusted(gradients=True)
 
-        def work(part: Rows) -> tuple[Array, Inputs]:
+        def work(part: Rows) -> tuple[Array, ...]:
             here = index[part]
             full = self._full(tuple(v[part] for v in values), here)
             outputs, grads = model.vjp(full, lambda y: self.target.cotangent(y, here))
             free = tuple(g for m, g in zip(model.modalities, grads, strict=True) if m.name in self.free)
-            return self.target.score(outputs, here), free
+            return self.target.score(outputs, here), *free
 
-        scores, gradients = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return self.finite(np.concatenate(scores), index), tuple(
-            np.concatenate(g) for g in zip(*gradients, strict=True)
-        )
+        scores, *gradients = self._passes(index, work)
+        return scores, tuple(gradients)
 
     def layer_score_and_grad(
         self, layer: str, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None
     ) -> tuple[Array, Array, Array]:
         """Scores (m,) of copies, a layer's activation (m, y, x, channel) and the gradient of the scores at it."""
-        how, model = self._layers.layout(layer), self._layered()
+        how, model = self.layers.layout(layer), self._layered()
         values, index = self._copies(inputs, rows)
         self.trusted()
         if self.check == "on":
@@ -260,26 +253,26 @@ class Question:
             outputs, activation, gradient = model.layer_vjp(full, lambda y: self.target.cotangent(y, here), layer)
             return self.target.score(outputs, here), how.space(activation), how.space(gradient)
 
-        scores, activations, grads = zip(*batched(len(index), self.batch_size, work), strict=True)
-        return self.finite(np.concatenate(scores), index), np.concatenate(activations), np.concatenate(grads)
+        scores, activations, gradients = self._passes(index, work)
+        return scores, activations, gradients
 
     def layer_score(self, layer: str) -> tuple[Array, Array]:
         """Scores (n,) and a layer's activation (n, y, x, channel), from one forward pass."""
-        how, model = self._layers.layout(layer), self._layered()
+        how, model = self.layers.layout(layer), self._layered()
         self.trusted()
 
         def work(part: Rows) -> tuple[Array, Array]:
             outputs, activation = model.read(tuple(v[part] for v in self.inputs), layer)
             return self.target.score(outputs, part), how.space(activation)
 
-        scores, activations = zip(*batched(len(self), self.batch_size, work), strict=True)
-        return self.finite(np.concatenate(scores), np.arange(len(self))), np.concatenate(activations)
+        scores, activations = self._passes(np.arange(len(self)), work)
+        return scores, activations
 
     def score_replaced(self, layer: str, rows: npt.ArrayLike, make: Callable[[Rows], Array]) -> Array:
         """Scores (m,) of samples rows[j] whose activation at a layer is replaced by those (…, y, x, channel) that
         `make(positions)` builds batch by batch, so that they never all exist at once; one forward pass each, and one more where
         a layer has tokens that stand for no place, which keep their own values."""
-        how, model, index = self._layers.layout(layer), self._layered(), self._rows(rows)
+        how, model, index = self.layers.layout(layer), self._layered(), self._rows(rows)
         self.trusted()
 
         def work(part: Rows) -> Array:
@@ -293,54 +286,9 @@ class Question:
         scores = batched(len(index), self.batch_size, work)
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
-    def attention_score(self) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """Scores (n,) and every attention layer's probabilities in order of execution, from one forward pass."""
-        return self._attention(False)
-
-    def attention_score_and_grad(self) -> tuple[Array, tuple[AttentionMap, ...]]:
-        """Scores (n,) and every attention layer's probabilities with the gradient of the scores at them."""
-        return self._attention(True)
-
-    def cam_layer(self, layer: str = "") -> str:
-        """The layer to draw the free modality's activation map at: the one named, else the last one with space that the
-        modality reaches and the score depends on.
-
-        In a model of several modalities, layers that see no other modality with space (its own encoder) are the only ones if
-        there are any: a map of one image must not be painted on another. Raises `Unsupported` where a layer has no space, as
-        told, declared or measured.
-        """
-        layers = self._layers
-        if not layer:
-            return layers.default()
-        layer = layers.name(layer)
-        layers.check_reached(layer)
-        layers.layout(layer)
-        return layer
-
-    def twin_layer(self, layer: str, purpose: str) -> str:
-        """`cam_layer(layer)`, if its activation lies in a twin of the network as it does here; else `Unsupported`."""
-        name = self.cam_layer(layer)
-        self._layers.require_plain(name, purpose)
-        return name
-
-    def cam_size(self, layer: str = "") -> tuple[int, int, int]:
-        """(y, x, channel) of the activation at `cam_layer(layer)`."""
-        return self._layers.size(self.cam_layer(layer))
-
-    def cam_words(self, layer: str) -> str:
-        """The layer of a map, its axes and its grid, in one sentence."""
-        return self._layers.words(layer)
-
-    def cam_layers(self) -> dict[str, tuple[int, int, int]]:
-        """Where the free modality's activation map can be drawn: layer -> (y, x, channel), in order of execution."""
-        return self._layers.drawable()
-
-    @property
-    def _layers(self) -> CamLayers:
-        model, (free, _) = self._layered(), self.one
-        return CamLayers(model, self.inputs, free, self.target, self.check == "on")
-
-    def _attention(self, gradients: bool) -> tuple[Array, tuple[AttentionMap, ...]]:
+    def attention_score(self, gradients: bool = False) -> tuple[Array, tuple[AttentionMap, ...]]:
+        """Scores (n,) and every attention layer's probabilities in order of execution, from one forward pass; gradients: with
+        the gradient of the scores at them."""
         model = self.model
         if not isinstance(model, Attentive):
             raise Unsupported(f"needs attention, which model {model.name!r} does not give")
@@ -355,6 +303,25 @@ class Question:
         scores, maps = zip(*batched(len(self), self.batch_size, work), strict=True)
         every = self.finite(np.concatenate(scores), np.arange(len(self)))
         return every, tuple(AttentionMap.concatenate(column) for column in zip(*maps, strict=True))
+
+    def cam_layer(self, layer: str = "") -> str:
+        """The layer to draw the free modality's activation map at: the one named, else the best one, as `CamLayers.choose`."""
+        return self.layers.choose(layer)
+
+    def cam_layers(self) -> dict[str, tuple[int, int, int]]:
+        """Where the free modality's activation map can be drawn: layer -> (y, x, channel), in order of execution."""
+        return self.layers.drawable()
+
+    @property
+    def layers(self) -> CamLayers:
+        """The model's layers as the one free modality sees them; `Unsupported` without inner layers, or of several."""
+        model, (free, _) = self._layered(), self.one
+        return CamLayers(model, self.inputs, free, self.target, self.check == "on")
+
+    def _passes(self, rows: Rows, work: Callable[[Rows], tuple[Array, ...]]) -> tuple[Array, ...]:
+        """What `work(positions)` gives batch by batch, joined; scores of the samples rows[j] come first, and are finite."""
+        scores, *others = zip(*batched(len(rows), self.batch_size, work), strict=True)
+        return self.finite(np.concatenate(scores), rows), *(np.concatenate(parts) for parts in others)
 
     def finite(self, scores: Array, rows: Rows) -> Array:
         """The scores; raises `BrokenAssumption` where one is NaN or infinite, beside which a gradient may look ordinary."""

@@ -25,8 +25,7 @@ class Target:
 
     Parameters
     ----------
-    weights : array (n, *out)
-        The weight of every output of every sample, class axis last.
+    weights : array (n, *out), the weight of every output of every sample, class axis last
     link : {"identity", "softmax", "sigmoid", "log_odds"}
         "identity" explains the raw output (logit), "softmax" the probability over the last axis, "sigmoid" the probability of
         each output alone; "log_odds", of a model that gives probabilities, log(p / (1 - p)), which is the logit before a
@@ -34,8 +33,7 @@ class Target:
 
     Raises
     ------
-    InvalidInput
-        If the weights have no class axis, or the link is unknown or a softmax over one output.
+    InvalidInput: if the weights have no class axis, or the link is unknown or a softmax over one output
     """
 
     weights: npt.NDArray[Any]
@@ -58,25 +56,15 @@ class Target:
 
         Parameters
         ----------
-        labels : (n,) whole numbers
-            In 0 … n_classes - 1.
-        n_classes : int
-            The length of the outputs' class axis.
-        link : str
-            As of `Target`.
+        labels : (n,) whole numbers in 0 … n_classes - 1
+        n_classes : int, the length of the outputs' class axis
+        link : str, as of `Target`
 
         Returns
         -------
-        Target
-            With weights (n, n_classes).
+        Target, with weights (n, n_classes)
         """
-        index = np.asarray(labels)
-        if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
-            raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
-        if index.size and (index.min() < 0 or index.max() >= n_classes):
-            raise InvalidInput(
-                f"labels must lie in 0 … {n_classes - 1} for {n_classes} classes, got {index.min()} … {index.max()}"
-            )
+        index = class_numbers(labels, n_classes)
         # One byte per class: a target of thousands of classes is as long as its samples' outputs.
         weights = np.zeros((len(index), n_classes), np.int8)
         weights[np.arange(len(index)), index] = 1
@@ -88,19 +76,14 @@ class Target:
 
         Parameters
         ----------
-        index : int
-            In 0 … n_outputs - 1.
-        n : int
-            Number of samples.
-        n_outputs : int
-            The length of the outputs' last axis.
-        link : str
-            As of `Target`.
+        index : int in 0 … n_outputs - 1
+        n : int, the number of samples
+        n_outputs : int, the length of the outputs' last axis
+        link : str, as of `Target`
 
         Returns
         -------
-        Target
-            With weights (n, n_outputs).
+        Target, with weights (n, n_outputs)
         """
         return cls.classes(np.full(n, index, dtype=np.int64), n_outputs, link)
 
@@ -110,28 +93,17 @@ class Target:
 
         Parameters
         ----------
-        masks : (n, *space) booleans, or 0 and 1
-            The region of each sample, none empty.
-        label : int
-            The class, in 0 … n_classes - 1.
-        n_classes : int
-            The length of the outputs' class axis.
-        link : str
-            As of `Target`.
+        masks : (n, *space) booleans, or 0 and 1: the region of each sample, none empty
+        label : int, the class, in 0 … n_classes - 1
+        n_classes : int, the length of the outputs' class axis
+        link : str, as of `Target`
 
         Returns
         -------
-        Target
-            With weights (n, *space, n_classes) that sum to 1 for each sample.
+        Target, with weights (n, *space, n_classes) that sum to 1 for each sample
         """
-        inside = as_mask(masks)
-        if not 0 <= label < n_classes:
-            raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
+        inside = regions_of(masks, label, n_classes, "nothing to explain")
         sizes = inside.reshape(len(inside), -1).sum(axis=1)
-        if (sizes == 0).any():
-            raise InvalidInput(
-                f"the masks of samples {np.flatnonzero(sizes == 0).tolist()} are empty: nothing to explain"
-            )
         weights = np.zeros((*inside.shape, n_classes))
         weights[..., label] = inside / sizes.reshape(-1, *([1] * (inside.ndim - 1)))
         return cls(weights, link)
@@ -176,6 +148,31 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
         raise InvalidInput(
             f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
         )
+
+
+def class_numbers(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.integer[Any]]:
+    """The labels, checked: whole numbers (n,) in 0 … n_classes - 1; else raises `InvalidInput`."""
+    index = np.asarray(labels)
+    if index.ndim != 1 or not np.issubdtype(index.dtype, np.integer):
+        raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
+    if index.size and (index.min() < 0 or index.max() >= n_classes):
+        raise InvalidInput(
+            f"labels must lie in 0 … {n_classes - 1} for {n_classes} classes, got {index.min()} … {index.max()}"
+        )
+    return index
+
+
+def regions_of(masks: npt.ArrayLike, label: int, n_classes: int, empty: str) -> Masks:
+    """The masks (n, *space) of a class's regions, checked; empty: what an empty one means, in words."""
+    inside = as_mask(masks)
+    if inside.ndim < 2:
+        raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
+    if not 0 <= label < n_classes:
+        raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
+    without = np.flatnonzero(~inside.reshape(len(inside), -1).any(axis=1))
+    if len(without):
+        raise InvalidInput(f"the masks of samples {without.tolist()} are empty: {empty}")
+    return inside
 
 
 def as_mask(values: npt.ArrayLike, name: str = "masks") -> Masks:
@@ -246,8 +243,7 @@ def weighed(values: Array, weights: Array, link: Link) -> Array:
         ):  # infinity times 0: a score that is no number, which is said where it is used
             return values * weights
     used = np.where(weights != 0, values, 0)
-    if np.isinf(used).any():
-        _saturated(int(np.isinf(used).reshape(len(used), -1).any(axis=1).sum()))
+    _check_unsaturated(np.isinf(used))
     return np.asarray(used * weights)
 
 
@@ -261,8 +257,7 @@ def _log_odds(outputs: Array) -> Array:
 def _through_log_odds(outputs: Array, slope: Array) -> Array:
     p, rest, logarithms = _odds(outputs)
     used = slope != 0
-    if (used & ((p == 0) | (rest == 0))).any():
-        _saturated(int((used & ((p == 0) | (rest == 0))).reshape(len(p), -1).any(axis=1).sum()))
+    _check_unsaturated(used & ((p == 0) | (rest == 0)))
     own = np.divide(slope, p, out=np.zeros(p.shape), where=used)
     others = np.divide(slope, rest, out=np.zeros(p.shape), where=used)
     if outputs.shape[-1] > 1 and (logarithms or sums_to_one(outputs)):
@@ -294,9 +289,11 @@ def _sum_of_others(values: Array) -> Array:
     return np.asarray(before + after)
 
 
-def _saturated(samples: int) -> None:
-    raise BrokenAssumption(
-        f"the probability that is explained is exactly 0 or 1 for {samples} inputs, so that its log-odds are infinite: the "
-        "model's softmax or sigmoid has lost the logit to rounding; explain the probability (identity), or wrap the network "
-        "without it"
-    )
+def _check_unsaturated(infinite: Masks) -> None:
+    samples = int(infinite.reshape(len(infinite), -1).any(axis=1).sum())
+    if samples:
+        raise BrokenAssumption(
+            f"the probability that is explained is exactly 0 or 1 for {samples} inputs, so that its log-odds are infinite: the "
+            "model's softmax or sigmoid has lost the logit to rounding; explain the probability (identity), or wrap the network "
+            "without it"
+        )

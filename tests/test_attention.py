@@ -118,7 +118,7 @@ def test_the_target_moves_relevance_and_not_rollout() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_cross_attention_is_the_same_on_both_frameworks(dtype: str) -> None:
     models = attentive.crossed(dtype)
-    (ts, tm), (ks, km) = (ask(models[name], dtype).attention_score_and_grad() for name in ("torch", "keras"))
+    (ts, tm), (ks, km) = (ask(models[name], dtype).attention_score(gradients=True) for name in ("torch", "keras"))
     np.testing.assert_allclose(ks, ts, rtol=1e-5, atol=1e-6 if dtype == "float32" else 1e-12)
     assert [m.layer for m in tm] == [
         "image_self", "table_self", "to_image", "to_table", "to_image", "to_table", "last"

@@ -162,7 +162,7 @@ def test_attention_by_hand_is_read(by_hand: Any, same: Any, n: int) -> None:
     mine, fast = asked(by_hand, n=n), asked(same, n=n)
     np.testing.assert_allclose(mine.score(), fast.score(), rtol=1e-5)
     for question in (mine, fast):
-        scores, maps = question.attention_score_and_grad()
+        scores, maps = question.attention_score(gradients=True)
         np.testing.assert_allclose(scores, question.score(), rtol=1e-5)
         assert [m.layer for m in maps] == ["blocks.0", "blocks.1"]
         assert all(m.values.shape == (n, HEADS, 17, 17) for m in maps)
@@ -181,7 +181,7 @@ def talking_after(q: Tensor, k: Tensor, v: Tensor, block: Block) -> Tensor:
 
 
 def test_heads_that_talk_before_the_softmax_are_read() -> None:
-    _, maps = asked(talking_before).attention_score_and_grad()
+    _, maps = asked(talking_before).attention_score(gradients=True)
     np.testing.assert_allclose(maps[1].values.sum(axis=-1), 1, atol=1e-5)
     assert np.abs(maps[1].gradient).max() > 0
 
@@ -335,7 +335,7 @@ def test_a_layer_that_feeds_nothing_has_zero_gradient() -> None:
             self.blocks[1](self.patches(x).flatten(2).transpose(1, 2))
             return super().forward(x)
 
-    _, maps = asked(None, net=attentive.randomise(Spare(fused, fused), "float32")).attention_score_and_grad()
+    _, maps = asked(None, net=attentive.randomise(Spare(fused, fused), "float32")).attention_score(gradients=True)
     assert [bool(np.abs(m.gradient).max()) for m in maps] == [False, True, True]
 
 
@@ -354,7 +354,7 @@ def test_compiled_exported_and_scripted_networks() -> None:
     compiled = torch.compile(net, backend="eager")
     exported = torch.export.export(net, (torch.zeros(3, 3, 32, 32),)).module()
     for other in (compiled, exported):
-        _, maps = asked(None, net=other, check="off").attention_score_and_grad()  # exported for three samples
+        _, maps = asked(None, net=other, check="off").attention_score(gradients=True)  # exported for three samples
         assert len(maps) == 2
     np.testing.assert_allclose(get("attention.relevance")(asked(None, net=compiled)).values[0], expected, atol=1e-6)
     scripted = nn.Sequential(torch.jit.script(nn.Identity()), net).eval()  # a part is enough

@@ -92,7 +92,7 @@ def reference(outputs: Tensor, attention: list[Tensor], prefix: int, read: list[
 
 
 def check(asked: Any, expected: dict[str, Array], layers: list[str]) -> None:
-    assert [m.layer for m in asked.attention_score_and_grad()[1]] == layers
+    assert [m.layer for m in asked.attention_score(gradients=True)[1]] == layers
     for name, values in expected.items():
         answer = get(name)(asked).values[0]
         np.testing.assert_allclose(answer, values, rtol=0, atol=1e-5 * np.abs(values).max())

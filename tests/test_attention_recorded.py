@@ -30,7 +30,7 @@ def vits(dtype: str) -> dict[str, Any]:
 
 
 def test_both_frameworks_record_the_same(vits: dict[str, Any], dtype: str) -> None:
-    (ts, tm), (ks, km) = (ask(vits[name], dtype).attention_score_and_grad() for name in ("torch", "keras"))
+    (ts, tm), (ks, km) = (ask(vits[name], dtype).attention_score(gradients=True) for name in ("torch", "keras"))
     np.testing.assert_allclose(ks, ts, rtol=0, atol=1e-6 if dtype == "float32" else 1e-12)
     assert [m.layer for m in tm] == [f"encoder.layers.encoder_layer_{i}.self_attention" for i in range(2)]
     assert len(km) == 2
@@ -63,7 +63,7 @@ def test_nothing_is_left_behind(vits: dict[str, Any], dtype: str) -> None:
     fast = torch.backends.mha.get_fastpath_enabled()
     flash = keras.config.is_flash_attention_enabled()
     for model in vits.values():
-        ask(model, dtype).attention_score_and_grad()
+        ask(model, dtype).attention_score(gradients=True)
         ask(model, dtype).attention_score()
     for module in vits["torch"].module.modules():
         assert "forward" not in vars(module)
@@ -83,7 +83,7 @@ def test_nothing_is_left_behind(vits: dict[str, Any], dtype: str) -> None:
 def test_attention_gradient_is_a_finite_difference(framework: str) -> None:
     model = attentive.vits("float64")[framework]
     question = ask(model, "float64", n=1)
-    _, maps = question.attention_score_and_grad()
+    _, maps = question.attention_score(gradients=True)
     mean, sd = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (toys.MEAN, toys.SD))
     x = (torch.tensor(question.inputs[0]).movedim(-1, 1) - mean) / sd
     net, step = attentive.vits("float64")["torch"].module, 1e-5

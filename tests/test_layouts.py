@@ -187,7 +187,7 @@ def test_attention_matrices_and_values_of_heads_are_no_images() -> None:
         with pytest.raises(Unsupported, match="what its axes mean is neither told by the layer nor measurable"):
             get("gradcam.gradcam", layer=layer)(question)
     assert question.cam_layer() == "stream"
-    assert question.cam_size("stream") == (4, 4, 8)
+    assert question.layers.size("stream") == (4, 4, 8)
 
 
 def test_places_in_another_order_are_no_grid() -> None:
@@ -227,12 +227,12 @@ def test_measuring_costs_seventeen_passes_once() -> None:
     question = asked(net)
     question.trusted(gradients=True)
     seen.clear()
-    first = question._layers
+    first = question.layers
     first.layout("stream")
     assert sum(seen) <= 1 + 17
     seen.clear()
     asked_again = Question(question.model, question.inputs, question.target)
-    asked_again._layers.layout("stream")
+    asked_again.layers.layout("stream")
     assert not seen
 
 

@@ -105,7 +105,7 @@ def test_an_image_that_is_moved_inside_is_refused(
     with pytest.raises(Unsupported, match="Take that step"):
         get("gradcam.gradcam", layer=first)(asked)
     with pytest.raises(Unsupported, match="wrong place"):
-        asked._layers.layout(list(asked.cam_layers())[-1])
+        asked.layers.layout(list(asked.cam_layers())[-1])
 
 
 @pytest.mark.parametrize("make", [plain, resnet])
@@ -152,7 +152,7 @@ def test_a_step_between_layers_is_seen_after_it() -> None:
             return self.second(self.first(x).flip(3))
 
     asked = question(Between(), photograph(32))
-    assert asked._layers.layout("first.1").how == "the layer's definition"
+    assert asked.layers.layout("first.1").how == "the layer's definition"
     with pytest.raises(Unsupported, match="against x"):
         asked.cam_layer()
     assert set(asked.cam_layers()) == {"first", "first.0", "first.1"}
@@ -189,7 +189,7 @@ def test_keras_layers_that_move_nothing_are_drawn() -> None:
 
 def test_keras_axes_that_are_permuted_are_read_as_measured() -> None:
     asked = Question(KerasModel(keras_plain([k.Permute((2, 1, 3))]), IMAGE), (photograph(32),), Target.classes([1], 2))
-    assert asked._layers.layout("last").axes == ("x", "y", "channel")
+    assert asked.layers.layout("last").axes == ("x", "y", "channel")
     assert any("measured" in note for note in get("gradcam.gradcam")(asked).notes)
 
 
@@ -198,13 +198,13 @@ def test_asking_costs_seventeen_passes_once_for_all_layers() -> None:
     net, seen = plain(), []
     net[0].register_forward_hook(lambda _m, given, _o: seen.append(len(given[0])))
     asked = question(net, photograph(32))
-    asked._layers.layers  # noqa: B018 - the layers' shapes, known before
+    asked.layers.layers  # noqa: B018 - the layers' shapes, known before
     seen.clear()
     for layer in ("0", "3", "6"):
-        asked._layers.layout(layer)
+        asked.layers.layout(layer)
     assert sum(seen) == 17
     seen.clear()
-    Question(asked.model, asked.inputs, asked.target)._layers.layout("6")
+    Question(asked.model, asked.inputs, asked.target).layers.layout("6")
     assert not seen
 
 

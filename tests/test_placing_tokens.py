@@ -79,7 +79,7 @@ def test_a_class_token_at_the_end_is_not_taken_for_one_at_the_start() -> None:
         model = TorchModel(ClassLast(first).eval(), IMAGE)
         asked = Question(model, (photograph(8 * side),), Target.classes([1], 2))
         if first:
-            assert asked._layers.layout("stream").tokens == Tokens((side, side), 1)
+            assert asked.layers.layout("stream").tokens == Tokens((side, side), 1)
         else:
             with pytest.raises(Unsupported, match="neither told by the layer nor measurable"):
-                asked._layers.layout("stream")
+                asked.layers.layout("stream")

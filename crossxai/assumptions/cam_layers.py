@@ -48,6 +48,20 @@ class CamLayers:
         self.one: Inputs = tuple(v[:1] for v in inputs)
         self.layers: Layers = known(model, ("layers", kind_of(inputs)), self._shapes)
 
+    def choose(self, layer: str = "") -> str:
+        """The layer named, else the last one with space that the modality reaches and the score depends on.
+
+        In a model of several modalities, layers that see no other modality with space (its own encoder) are the only ones if
+        there are any: a map of one image must not be painted on another. Raises `Unsupported` where a layer has no space, as
+        told, declared or measured.
+        """
+        if not layer:
+            return self.default()
+        layer = self.name(layer)
+        self.check_reached(layer)
+        self.layout(layer)
+        return layer
+
     def name(self, layer: str) -> str:
         """The layer that is called so, here or in a model of the same network: torch's "ct.relu2" is Keras's "ct_relu2"."""
         shapes = self.layers.shapes
@@ -73,14 +87,16 @@ class CamLayers:
             raise placing.refusal(layer, self.model.name, known.axes, place.words)
         return measured
 
-    def require_plain(self, layer: str, purpose: str) -> None:
-        """Raise `Unsupported` unless the layer's definition says that it holds planes: a twin of the network holds them, too."""
+    def choose_plain(self, layer: str, purpose: str) -> str:
+        """`choose(layer)`; raises `Unsupported` unless its definition says that it holds planes, as a twin's does."""
+        layer = self.choose(layer)
         how = self.layout(layer)
         if how.tokens is not None or how.how == "measured":
             raise Unsupported(
                 f"{purpose} reads layers in a twin of the network, which holds planes as convolutions give them; layer "
                 f"{layer!r} of model {self.model.name!r} has {how.words()}: name another, or take gradcam.gradcam"
             )
+        return layer
 
     def size(self, layer: str) -> tuple[int, int, int]:
         """(y, x, channel) of the layer's activation."""

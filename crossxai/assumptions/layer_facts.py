@@ -40,7 +40,7 @@ def drawn_at(model: Layered, inputs: Inputs, modality: str) -> str:
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
     question = Question(model, few, Target(np.broadcast_to(mixture, outputs.shape))).only(modality)
-    return question.cam_words(question.cam_layer())
+    return question.layers.words(question.cam_layer())
 
 
 def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:

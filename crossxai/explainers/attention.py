@@ -68,7 +68,7 @@ class _Attention(Method, needs="attention", family="attention", profiles=NATIVE,
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         """What each layer attends to, with the gradient there unless the method needs none."""
-        return question.attention_score_and_grad()[1]
+        return question.attention_score(gradients=True)[1]
 
     def spread(self, maps: Sequence[AttentionMap], streams: Streams) -> Array:
         """How much each token (axis 1) has taken from each token (axis 2), over all streams: (n, tokens, tokens)."""

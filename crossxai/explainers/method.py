@@ -206,7 +206,7 @@ class Method:
 
     def notes(self, question: Question) -> tuple[str, ...]:
         """What a reader of the maps of one part should know: where they were drawn, and what the model was found to do."""
-        drawn = tuple(question.cam_words(layer) for layer in self.drawn_at(question))
+        drawn = tuple(question.layers.words(layer) for layer in self.drawn_at(question))
         try:
             return drawn + question.notes(gradients=self.needs in ("gradients", "module"))
         except (BrokenAssumption, ModelFailed):

@@ -27,22 +27,17 @@ def check_explainer(explainer: Method, question: Question, *, tolerance: float =
 
     Parameters
     ----------
-    explainer : Method
-        The explainer, with the parameters to test.
-    question : Question
-        At least two samples.
-    tolerance : float
-        As a share of the largest value.
+    explainer : Method, the explainer, with the parameters to test
+    question : Question, at least two samples
+    tolerance : float, as a share of the largest value
 
     Returns
     -------
-    Attribution or Unsupported
-        The maps, or the refusal, whose reason is not empty.
+    Attribution or Unsupported, the maps, or the refusal, whose reason is not empty
 
     Raises
     ------
-    AssertionError
-        With a sentence on what is broken.
+    AssertionError: with a sentence on what is broken
     """
     if len(question) < 2:
         raise InvalidInput("the contract compares samples: ask a question of at least two")

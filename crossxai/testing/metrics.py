@@ -39,25 +39,20 @@ def check_metric(
 
     Parameters
     ----------
-    metric : Metric or ExplainingMetric
-        The metric, with the parameters to test.
+    metric : Metric or ExplainingMetric, the metric, with the parameters to test
     question : Question, optional
         `linear_question()` if not given; `pair_question()` for the axis "cross-modal", and `colours_question()` for a metric
         that has maps made again (`asks = "explainer"`).
-    truth : Attribution, optional
-        The true map of that question.
-    explainer : Explainer, optional
-        The explainer that made the true map, for a metric that has maps made again.
+    truth : Attribution, optional, the true map of that question
+    explainer : Explainer, optional, the explainer that made the true map, for a metric that has maps made again
 
     Returns
     -------
-    tuple of str or Unsupported
-        What was not checked, and why, one sentence each, or the refusal of the metric.
+    tuple of str or Unsupported, what was not checked, and why, one sentence each, or the refusal of the metric
 
     Raises
     ------
-    AssertionError
-        With a sentence on what is broken.
+    AssertionError: with a sentence on what is broken
     """
     who = f"metric {metric.name!r}"
     trial = _trial(metric, question, truth, explainer)

@@ -23,22 +23,17 @@ def check_model(model: Model, inputs: Inputs, *, tolerance: float = 0.0) -> tupl
 
     Parameters
     ----------
-    model : Model
-        With whatever verbs it has: gradients, layers, a graph.
-    inputs : tuple of arrays (n, *axes)
-        One per modality, at least two samples.
-    tolerance : float
-        Of values that should be equal, as a share of the largest; 0 stands for 1e-5, or 1e-9 in float64.
+    model : Model, with whatever verbs it has: gradients, layers, a graph
+    inputs : tuple of arrays (n, *axes), one per modality, at least two samples
+    tolerance : float, of values that should be equal, as a share of the largest; 0 stands for 1e-5, or 1e-9 in float64
 
     Returns
     -------
-    tuple of str
-        What was not checked, and why, one sentence each: gradients need a model that computes in float64.
+    tuple of str, what was not checked, and why, one sentence each: gradients need a model that computes in float64
 
     Raises
     ------
-    AssertionError
-        With a sentence on what is broken.
+    AssertionError: with a sentence on what is broken
     """
     if len(inputs[0]) < 2:
         raise InvalidInput("the contract compares samples: give at least two")

@@ -125,15 +125,12 @@ def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]
 
     Parameters
     ----------
-    n : int
-        Number of samples.
-    size : int
-        Height and width in pixels.
+    n : int, number of samples
+    size : int, height and width in pixels
 
     Returns
     -------
-    (Question, Attribution)
-        The true map is summed over channels.
+    (Question, Attribution), the true map is summed over channels
     """
     rng = np.random.default_rng(0)
     middle = slice(size // 4, size // 4 + size // 2)
@@ -182,15 +179,12 @@ def colours_question(n: int = 12, size: int = 16) -> Question:
 
     Parameters
     ----------
-    n : int
-        Number of samples.
-    size : int
-        Height and width in pixels.
+    n : int, number of samples
+    size : int, height and width in pixels
 
     Returns
     -------
-    Question
-        Whose model can be redrawn, for metrics that have maps made again.
+    Question, whose model can be redrawn, for metrics that have maps made again
     """
     rng = np.random.default_rng(0)
     labels, middle = np.arange(n) % 3, slice(size // 4, size // 4 + size // 2)

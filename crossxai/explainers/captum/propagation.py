@@ -106,7 +106,7 @@ class GuidedGradCam(_Hooked, kinds=("image",), joint=False):
         return 3, 2
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
-        name = twin.question.twin_layer(self.layer, self.name)
+        name = twin.question.layers.choose_plain(self.layer, self.name)
         if name not in twin.rebuilt.layers:
             raise Unsupported(
                 f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"

@@ -112,7 +112,7 @@ class _PerChannel(SmoothCam, gradients=False):
     """Maps whose channel weights come from one forward pass per channel."""
 
     def passes(self, question: Question) -> Passes:
-        return 1 + question.cam_size(self.layer)[-1], 0
+        return 1 + question.layers.size(question.cam_layer(self.layer))[-1], 0
 
     def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)

@@ -107,7 +107,7 @@ class ShapleyCAM(_TwinCam):
         return 2, 2
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
-        layer = twin.question.twin_layer(self.layer, self.name)
+        layer = twin.question.layers.choose_plain(self.layer, self.name)
         if layer not in twin.rebuilt.layers:
             known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
             raise Unsupported(f"{self.name}: layer {layer!r} cannot be differentiated twice: {known}")
