@@ -21,12 +21,7 @@ LARGEST_COPY = 2**30
 """Bytes of the weights of a copy in float64 that a model is measured with; larger models are measured as they are."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FRAMES = (
-    "Exception encountered when calling",
-    "Graph execution error",
-    "Detected at node",
-    "Traceback",
-    "File ",
-    "{{",
+    *("Exception encountered when calling", "Graph execution error", "Detected at node", "Traceback", "File ", "{{"),
 )
 
 
@@ -159,6 +154,11 @@ def as_rows(shape: tuple[int, ...], n: int, axes: tuple[str, ...], model: str) -
     return shape
 
 
+def original_layers(network: Any) -> Mapping[str, str]:
+    """Of a twin: layer of the network that it was made from → its own layer that gives the same; empty for other networks."""
+    return getattr(network, "crossxai_layers", None) or {}
+
+
 def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | None:
     """The name of the first method of a known kind of layer that this layer computes its own way, None if there is none.
 
@@ -168,16 +168,13 @@ def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | No
     kinds = type(layer).__mro__
     for kind in kinds[: kinds.index(known)]:
         for name, value in vars(kind).items():
-            if name not in harmless and _method(value) and hasattr(known, name):
+            method = callable(value) or isinstance(value, property | classmethod | staticmethod)
+            if name not in harmless and method and hasattr(known, name):
                 return name
     for name, value in vars(layer).items():
         if name not in harmless and callable(value) and callable(getattr(known, name, None)):
             return name
     return None
-
-
-def _method(value: object) -> bool:
-    return callable(value) or isinstance(value, property | classmethod | staticmethod)
 
 
 def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -> ModelFailed:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import html
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
-from crossxai.adapters.checks import MeanSd
+from crossxai.adapters.checks import MeanSd, check_modalities, original_layers
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
-from crossxai.attention import Attentive
+from crossxai.attention import Attentive, Streams
 from crossxai.errors import CrossXAIError
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
-from crossxai.outputs import Outputs, kind
+from crossxai.outputs import Outputs, check_declared, kind
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,16 @@ class Described(ABC):
     """An adapter that describes and checks its model. framework and network say what it wraps."""
 
     framework: ClassVar[str]
-    name: str
-    modalities: tuple[Modality, ...]
-    output_axes: tuple[str, ...]
-    outputs: Outputs | None
     recognised: Any = None
     """What `crossxai.wrap` recognised, which says so in `lines()`; None for an adapter made by hand."""
+
+    def __init__(
+        self, name: str, modalities: tuple[Modality, ...], output_axes: tuple[str, ...], outputs: Outputs | None
+    ) -> None:
+        self.name = name
+        self.modalities = check_modalities(modalities)
+        self.output_axes = output_axes
+        self.outputs = check_declared(outputs)
 
     @property
     @abstractmethod
@@ -122,29 +127,58 @@ class Described(ABC):
         return f"{type(self).__name__}({self.name}: {type(self.network).__name__}, {inputs} → {', '.join(self.output_axes)})"
 
 
+T = TypeVar("T")
+
+
+class Declared(Described):
+    """An adapter of a framework's network, whose layers can be read: what is declared about it, and the layers' names."""
+
+    def __init__(
+        self,
+        name: str,
+        modalities: tuple[Modality, ...],
+        output_axes: tuple[str, ...],
+        outputs: Outputs | None,
+        output: str | int | None,
+        standardise: Mapping[str, MeanSd] | None,
+        streams: Streams | None,
+        layer_axes: Mapping[str, tuple[str, ...]] | None,
+    ) -> None:
+        super().__init__(name, modalities, output_axes, outputs)
+        self.output = output
+        self.streams = streams if streams is None else streams.check(self.modalities)
+        self.layer_axes = dict(layer_axes or {})
+        self._constants = dict(standardise or {})
+        self._lock = threading.RLock()  # hooks belong to the network, so one request at a time
+
+    @property
+    def standardise(self) -> dict[str, MeanSd]:
+        """(mean, sd) by modality, as declared."""
+        return dict(self._constants)
+
+    def _by_original_names(self, layers: Mapping[str, T]) -> dict[str, T]:
+        """What is known by layer; of a twin (`crossxai.porting`) by the layers of the network that it was made from."""
+        original = original_layers(self.network) or {name: name for name in layers}
+        return {name: layers[own] for name, own in original.items() if own in layers}
+
+
 def _kind(model: Described, inputs: Inputs | None) -> str:
     if model.outputs is not None:
         return f"{model.outputs} as declared"
     if inputs is None:
         return "not declared: describe(inputs) measures what they are"
-
-    def measured() -> str:
+    try:
         known = kind(model, tuple(values[:2] for values in inputs))
         return f"{known.kind}: {known.how}"
-
-    return _or_reason(measured)
+    except CrossXAIError as error:
+        return str(error)
 
 
 def _layer(model: Any, inputs: Inputs | None, modality: Modality) -> str:
     if inputs is None:
         return "describe(inputs) measures at which layer"
-    return _or_reason(lambda: drawn_at(model, inputs, modality.name))
-
-
-def _or_reason(words: Callable[[], str]) -> str:
-    """The words, or why there are none."""
     try:
-        return words()
+        return drawn_at(model, inputs, modality.name)
     except CrossXAIError as error:
         return str(error)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.adapters.checks import check_inputs, check_modalities, check_outputs, model_failed
+from crossxai.adapters.checks import check_inputs, check_outputs, model_failed
 from crossxai.adapters.describing import Described
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality
-from crossxai.outputs import Outputs, check_declared
+from crossxai.outputs import Outputs
 from crossxai.process import foreign
 
 
@@ -50,11 +50,8 @@ class FunctionModel(Described):
     ) -> None:
         if not callable(function):
             raise InvalidInput(f"FunctionModel takes a callable, got {type(function).__name__}")
+        super().__init__(name, modalities, output_axes, outputs)
         self.function = function
-        self.modalities = check_modalities(modalities)
-        self.output_axes = output_axes
-        self.outputs = check_declared(outputs)
-        self.name = name
 
     @property
     def network(self) -> Callable[..., Any]:
@@ -64,13 +61,11 @@ class FunctionModel(Described):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""
         check_inputs(inputs, self.modalities, self.name)
-        # Copies, which the function may keep: streams of metrics use their arrays again.
-        raised: tuple[type[Exception], ...] = foreign()
-        try:
+        try:  # with copies, which the function may keep: streams of metrics use their arrays again
             outputs = np.asarray(self.function(*(values.copy() for values in inputs)))
         except CrossXAIError:
             raise
-        except raised as error:
+        except foreign() as error:
             raise model_failed(error, self.name, inputs) from error
         check_outputs(outputs.shape, self.output_axes, self.name)
         if len(outputs) != len(inputs[0]) or not np.issubdtype(outputs.dtype, np.number) or np.iscomplexobj(outputs):

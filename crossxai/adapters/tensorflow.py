@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,24 +13,16 @@ import numpy as np
 import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
-from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, check_modalities, model_failed
-from crossxai.adapters.describing import Described
-from crossxai.adapters.tensorflow_calling import (
-    DataFormat,
-    Passage,
-    arranged,
-    channels_first,
-    check_data_format,
-    named,
-    original_layers,
-    symbols,
-)
+from crossxai.adapters import tensorflow_calling as calling
+from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, model_failed, original_layers
+from crossxai.adapters.describing import Declared
+from crossxai.adapters.tensorflow_calling import named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.outputs import Outputs, check_declared
+from crossxai.outputs import Outputs
 from crossxai.porting.certificate import require_same_outputs
 from crossxai.porting.graph import fold_batch_norms
 from crossxai.porting.to_keras import build
@@ -41,7 +32,7 @@ if TYPE_CHECKING:
     from crossxai.porting.graph import Graph
 
 
-class KerasModel(Described):
+class KerasModel(Declared):
     """A functional, sequential or subclassed Keras model, taking one channels-last tensor per modality.
 
     Always runs with training=False, in graph mode where the model's code allows it, one trace per input shape. The model may
@@ -86,7 +77,7 @@ class KerasModel(Described):
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         output: str | int | None = None,
-        data_format: DataFormat | None = None,
+        data_format: calling.DataFormat | None = None,
         layer_axes: Mapping[str, tuple[str, ...]] | None = None,
         streams: Streams | None = None,
         outputs: Outputs | None = None,
@@ -98,27 +89,21 @@ class KerasModel(Described):
             )
         if not isinstance(model, keras.Model):
             raise InvalidInput(f"KerasModel takes a keras.Model, got {type(model).__name__}")
-        self.name = name
-        self.modalities = check_modalities(modalities)
+        super().__init__(name, modalities, output_axes, outputs, output, standardise, streams, layer_axes)
         self.model = model
-        self.output_axes = output_axes
-        self.output = output
-        self.data_format = check_data_format(data_format)
-        self.layer_axes = dict(layer_axes or {})
-        self.outputs = check_declared(outputs)
-        self.streams = streams if streams is None else streams.check(self.modalities)
+        self.data_format = calling.check_data_format(data_format)
         if symbols(model) is not None:
-            arranged(model, self.modalities, self.modalities, name)  # names that do not match are refused at once
+            calling.arranged(
+                model, self.modalities, self.modalities, name
+            )  # names that do not match are refused at once
         for layer in self.layer_axes if model.built else ():
             self.axes_of(layer)  # a misspelt one is refused at once
         # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
         floating = (tf.as_dtype(w.dtype) for w in model.weights)
         own = (tf.as_dtype(model.compute_dtype), tf.float32)
         self.dtype = next(dtype for dtype in (*floating, *own) if dtype.is_floating)
-        self._constants = dict(standardise or {})
-        self._passage = Passage(self.modalities, self._constants, output_axes, output, self.data_format, name)
+        self._passage = calling.Passage(self.modalities, self._constants, output_axes, output, self.data_format, name)
         self._traces = Traces(model)
-        self._lock = threading.RLock()  # hooks belong to the model, so one request at a time
         self._cotangent: Cotangent | None = None
         self._failure: Exception | None = None
 
@@ -133,16 +118,9 @@ class KerasModel(Described):
         count = f"{self.model.count_params():,} weights, " if self.model.built else ""
         return f"{count}{self.dtype.name}"
 
-    @property
-    def standardise(self) -> dict[str, MeanSd]:
-        """(mean, sd) by modality, as declared."""
-        return dict(self._constants)
-
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
-        tensors = self._tensors(inputs)
-        with self._guarded(inputs):
-            return _array(self._traces.run("predict", self._run, tensors))
+        return _array(self._with(None, "predict", self._run, inputs))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass; zeros where the graph does not reach."""
@@ -174,9 +152,7 @@ class KerasModel(Described):
             model = tensorflow_copies.float64_copy(self.model, self._traces.cached)
         if model is None:
             return None
-        twin = self._around(
-            model, standardise=self._constants, output=self.output, data_format=self.data_format, streams=self.streams
-        )
+        twin = self._around(model)
         twin._traces = Traces(model, eager=True)  # a few passes are sooner run than traced
         return twin
 
@@ -202,9 +178,7 @@ class KerasModel(Described):
         layers = named(self.model)
         with self._guarded(inputs), hooked(layers, {name: partial(record, name) for name in layers}):
             self._run(*self._tensors(inputs))
-        once_run = {name: activation for name, activation in activations.items() if runs[name] == 1}
-        original = original_layers(self.model)
-        return {name: once_run[own] for name, own in original.items() if own in once_run} if original else once_run
+        return self._by_original_names({name: values for name, values in activations.items() if runs[name] == 1})
 
     def axes_of(self, layer: str) -> tuple[str, ...] | None:
         """What the axes of a layer's output after the sample axis mean, such as ("y", "x", "channel"); None if nothing tells.
@@ -251,22 +225,19 @@ class KerasModel(Described):
                 outputs = self._run(*tensors)
             return outputs, seen[0]
 
-        tensors = self._tensors(inputs)
-        with self._guarded(inputs):
-            outputs, activation = self._traces.run(f"read {layer}", both, tensors)
-            return _array(outputs), _array(activation)
+        outputs, activation = self._with(None, f"read {layer}", both, inputs)
+        return _array(outputs), _array(activation)
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in the layer's own axes."""
         self._check_layer(layer, inputs)
 
-        def swapped(given: Any, *tensors: Any) -> Any:
+        def swapped(*tensors: Any) -> Any:
+            given = tensors[-1]
             with once(self._named(), layer, self.name, lambda output: tf.cast(given, output.dtype)):
-                return self._run(*tensors)
+                return self._run(*tensors[:-1])
 
-        tensors = [tf.constant(activation, dtype=self.dtype), *self._tensors(inputs)]
-        with self._guarded(inputs):
-            return _array(self._traces.run(f"replace {layer}", swapped, tensors))
+        return _array(self._with(None, f"replace {layer}", swapped, inputs, [activation]))
 
     def traced_matches(self, inputs: Inputs) -> bool:
         """Whether the model's code, run eagerly, still gives what its trace gives; two passes.
@@ -297,7 +268,7 @@ class KerasModel(Described):
         from crossxai.porting.from_keras import graph_of
 
         check_inputs(inputs, self.modalities, self.name)
-        if any(channels_first(self.model, self.modalities, self.data_format)):
+        if any(calling.channels_first(self.model, self.modalities, self.data_format)):
             raise Unsupported(
                 f"model {self.name!r} takes its channels first, which has no translation: only channels last"
             )
@@ -311,11 +282,10 @@ class KerasModel(Described):
                 named(self.model),
                 self._constants,
                 self.dtype.name,
-                arrange=lambda values: arranged(self.model, self.modalities, values, self.name),
+                arrange=lambda values: calling.arranged(self.model, self.modalities, values, self.name),
                 choose=self._passage.chosen,
             )
-        original = original_layers(self.model) or {name: name for name in graph.layers}
-        return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})
+        return replace(graph, layers=self._by_original_names(graph.layers))
 
     def attention_vjp(
         self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
@@ -340,14 +310,7 @@ class KerasModel(Described):
         with self._guarded(inputs):
             twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
             tensorflow_copies.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
-        return self._around(
-            twin,
-            standardise=self._constants,
-            output=self.output,
-            data_format=self.data_format,
-            layer_axes=self.layer_axes,
-            streams=self.streams,
-        )
+        return self._around(twin, layer_axes=self.layer_axes)
 
     def folded(self, inputs: Inputs) -> KerasModel:
         """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""
@@ -357,14 +320,18 @@ class KerasModel(Described):
         graph = fold_batch_norms(self.graph(inputs))
         with streams_kept(), self._guarded(inputs):  # layers draw weights when they are made, before they get these
             network, _ = build(graph, self.dtype.name)
-        faster = self._around(network)
+        faster = KerasModel(
+            network, self.modalities, output_axes=self.output_axes, outputs=self.outputs, name=self.name
+        )
         require_same_outputs(self, faster, inputs)
         return faster
 
-    def _around(self, model: Any, **options: Any) -> KerasModel:
-        """Another model with the same modalities and outputs."""
-        same: dict[str, Any] = {"output_axes": self.output_axes, "outputs": self.outputs, "name": self.name}
-        return KerasModel(model, self.modalities, **same, **options)
+    def _around(self, model: Any, layer_axes: Mapping[str, tuple[str, ...]] | None = None) -> KerasModel:
+        """The same declarations about a copy of the model."""
+        return KerasModel(
+            model, self.modalities, standardise=self._constants, output_axes=self.output_axes, output=self.output,
+            data_format=self.data_format, layer_axes=layer_axes, streams=self.streams, outputs=self.outputs, name=self.name,
+        )  # fmt: skip
 
     def _weighted(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)
@@ -420,7 +387,7 @@ class KerasModel(Described):
         inputs: Inputs,
         others: Sequence[Array] = (),
     ) -> Any:
-        """Run a function that calls `_weights`, with this cotangent; what the cotangent raises keeps its type."""
+        """What a function gives, which may call `_weights` with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
         with self._guarded(inputs):
             self._cotangent, self._failure = cotangent, None
@@ -432,7 +399,6 @@ class KerasModel(Described):
     @contextmanager
     def _guarded(self, inputs: Inputs) -> Iterator[None]:
         """One request at a time; what the model's code raises becomes `ModelFailed` or `OutOfMemory`."""
-        raised: tuple[type[Exception], ...] = foreign()
         with self._lock:
             self._failure = None
             try:
@@ -441,13 +407,12 @@ class KerasModel(Described):
                 raise
             except tf.errors.ResourceExhaustedError as error:
                 raise OutOfMemory(str(error)) from error
-            except raised as error:
+            except foreign() as error:
                 if self._failure is not None:
                     raise self._failure from error
-                several = len(self.modalities) > 1 and symbols(self.model) is None
-                hint = (
-                    "a subclassed model that takes a dict is called with one once it has been built with one" * several
-                )
+                hint = ""
+                if len(self.modalities) > 1 and symbols(self.model) is None:
+                    hint = "a subclassed model that takes a dict is called with one once it has been built with one"
                 raise model_failed(error, self.name, inputs, hint) from error
 
 

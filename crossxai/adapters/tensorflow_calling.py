@@ -165,11 +165,6 @@ def named(model: Any) -> dict[str, Any]:
     return layers
 
 
-def original_layers(model: Any) -> Mapping[str, str]:
-    """Of a twin: layer of the network that it was made from → its own layer that gives the same; empty for other models."""
-    return getattr(model, "crossxai_layers", None) or {}
-
-
 class Passage:
     """The two ends of a model: standardisation and the places of its inputs, the tensor that counts and its axes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,18 +18,18 @@ from crossxai.adapters.checks import (
     as_rows,
     check_depth,
     check_inputs,
-    check_modalities,
     constants,
     model_failed,
     one_output,
+    original_layers,
 )
-from crossxai.adapters.describing import Described
+from crossxai.adapters.describing import Declared
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Modality
-from crossxai.outputs import Outputs, check_declared
+from crossxai.outputs import Outputs
 from crossxai.porting.certificate import require_same_outputs
 from crossxai.process import foreign
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class TorchModel(Described):
+class TorchModel(Declared):
     """A torch module in evaluation mode, taking one tensor per modality, images and volumes channels first.
 
     Parameters
@@ -92,21 +91,13 @@ class TorchModel(Described):
     ) -> None:
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
-        self.name = name
-        self.modalities = check_modalities(modalities)
+        super().__init__(name, modalities, output_axes, outputs, output, standardise, streams, layer_axes)
         self.module = torch_running.unwrap(module).to(device)
-        self.output_axes = output_axes
-        self.output = output
-        self.outputs = check_declared(outputs)
-        self.streams = streams if streams is None else streams.check(self.modalities)
-        self.layer_axes = dict(layer_axes or {})
         weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws if w.is_floating_point())
         self.dtype = next((w.dtype for w in weights), torch.float32)
         self.device = torch.device(device)
         self._axes: dict[str, torch_layers.Axes | None] = {}
         self._contiguous = False  # whether images lie in memory as torch's own, for networks that end in `.view`
-        self._lock = threading.RLock()  # hooks belong to the module, so one request at a time
-        self._constants = dict(standardise or {})
         self._standardise: list[tuple[Tensor, Tensor] | None] = []
         for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
             plain = not mean.any() and (sd == 1).all()
@@ -125,11 +116,6 @@ class TorchModel(Described):
         """Number and dtype of the parameters, and the device."""
         count = sum(weights.numel() for weights in self.module.parameters())
         return f"{count:,} parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}"
-
-    @property
-    def standardise(self) -> dict[str, MeanSd]:
-        """(mean, sd) by modality, as declared."""
-        return dict(self._constants)
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
@@ -158,11 +144,9 @@ class TorchModel(Described):
 
     def cut(self, inputs: Inputs) -> str:
         """Where the gradient of the outputs is lost on the way to the inputs, in words, as far as layers tell."""
-
-        def run() -> Tensor:
-            return self._run([t.requires_grad_() for t in self._tensors(inputs)])
-
-        return self._guarded(inputs, True, lambda: torch_layers.cut(self.module, run))
+        return self._guarded(
+            inputs, True, lambda: torch_layers.cut(self.module, lambda: self._run_differentiable(inputs))
+        )
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
@@ -184,7 +168,7 @@ class TorchModel(Described):
 
         A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
         """
-        original = torch_layers.original_layers(self.module)
+        original = original_layers(self.module)
         wanted = None if layers is None else {original.get(name, name) for name in layers}
         activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
@@ -200,15 +184,14 @@ class TorchModel(Described):
         self._check_layers()
         with self._lock, torch_layers.hooked(self.module, look), seen:
             self.predict(inputs)
-        once = {name: activation for name, activation in activations.items() if runs[name] == 1}
-        return {name: once[own] for name, own in original.items() if own in once} if original else once
+        return self._by_original_names({name: values for name, values in activations.items() if runs[name] == 1})
 
     def axes_of(self, layer: str) -> torch_layers.Axes | None:
         """What the axes of a layer's output after the sample axis mean; None where its definition does not tell.
 
         Known from the layer alone, and after `activations` from the layers that its tensor came through.
         """
-        own = torch_layers.original_layers(self.module).get(layer, layer)
+        own = original_layers(self.module).get(layer, layer)
         return self._axes.get(own) or torch_layers.definition(self._layer(layer))
 
     def kind_of(self, layer: str) -> str:
@@ -236,11 +219,7 @@ class TorchModel(Described):
             return outputs, self._gradients(raw, seen, cotangent, outputs)
 
         outputs, (gradient,) = self._guarded(inputs, True, both)
-        return (
-            outputs,
-            to_array(seen[0].detach()),
-            to_array(torch.zeros_like(seen[0]) if gradient is None else gradient),
-        )
+        return outputs, to_array(seen[0]), to_array(torch.zeros_like(seen[0]) if gradient is None else gradient)
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
         """(outputs, the layer's activation), in its own order, from one forward pass."""
@@ -250,50 +229,34 @@ class TorchModel(Described):
             seen[:] = [output.clone()]  # before an in-place ReLU comes
             return output
 
-        def run() -> Array:
-            with self._replacing(layer, record):
-                return self._outputs(self._run(self._tensors(inputs)))
-
-        return self._guarded(inputs, False, run), to_array(seen[0])
+        return self._run_replacing(inputs, layer, record), to_array(seen[0])
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in its own order."""
         given = torch.tensor(np.ascontiguousarray(activation), device=self.device)
-
-        def run() -> Array:
-            with self._replacing(layer, lambda output: given.to(output.dtype).clone()):
-                return self._outputs(self._run(self._tensors(inputs)))
-
-        return self._guarded(inputs, False, run)
+        return self._run_replacing(inputs, layer, lambda output: given.to(output.dtype).clone())
 
     def ending(self, inputs: Inputs) -> str | None:
         """The last operation of a forward pass: see `torch_layers`."""
-        return self._guarded(
-            inputs,
-            True,
-            lambda: torch_layers.last_operation(self._run([t.requires_grad_() for t in self._tensors(inputs)])),
-        )
+        return self._guarded(inputs, True, lambda: torch_layers.last_operation(self._run_differentiable(inputs)))
 
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
         graph = self._graph(inputs)
-        original = torch_layers.original_layers(self.module) or {name: name for name in graph.layers}
-        return replace(graph, layers={name: graph.layers[own] for name, own in original.items() if own in graph.layers})
+        return replace(graph, layers=self._by_original_names(graph.layers))
 
     def attention_vjp(
         self, inputs: Inputs, cotangent: Cotangent | None, nudges: Sequence[Array] = ()
     ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if wanted."""
-        gradients = cotangent is not None
+        weigh = None if cotangent is None else lambda raw: self._weighing(cotangent, self._outputs(raw))
 
         def run() -> tuple[Array, tuple[AttentionMap, ...]]:
-            weigh = None if cotangent is None else lambda raw: self._weighing(cotangent, self._outputs(raw))
-            raw, maps = torch_attention.attended(
-                self.module, self._run, self._tensors(inputs), weigh, self.name, nudges
-            )
+            tensors = self._tensors(inputs)
+            raw, maps = torch_attention.attended(self.module, self._run, tensors, weigh, self.name, nudges)
             return self._outputs(raw), maps
 
-        return self._guarded(inputs, gradients, run)
+        return self._guarded(inputs, weigh is not None, run)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have parameters and run, the one nearest to the output first."""
@@ -406,6 +369,18 @@ class TorchModel(Described):
         ]
         outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, torch_running.shape)
         return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
+
+    def _run_differentiable(self, inputs: Inputs) -> Tensor:
+        return self._run([t.requires_grad_() for t in self._tensors(inputs)])
+
+    def _run_replacing(self, inputs: Inputs, layer: str, function: Callable[[Tensor], Tensor]) -> Array:
+        """Outputs when the layer's output passes through a function."""
+
+        def run() -> Array:
+            with self._replacing(layer, function):
+                return self._outputs(self._run(self._tensors(inputs)))
+
+        return self._guarded(inputs, False, run)
 
     def _outputs(self, raw: Tensor) -> Array:
         return to_array(raw.detach().movedim(1, -1) if len(self.output_axes) > 1 else raw.detach())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from crossxai.adapters.checks import original_layers
 from crossxai.errors import Unsupported
 
 Axes = tuple[str, ...]
@@ -41,11 +42,6 @@ def is_plainly(module: nn.Module, kind: type[nn.Module]) -> bool:
     return isinstance(module, kind) and all(
         getattr(type(module), name, None) is getattr(kind, name, None) for name in INNER
     ) and "forward" not in vars(module)  # fmt: skip
-
-
-def original_layers(module: nn.Module) -> Mapping[str, str]:
-    """Of a twin: layer of the network that it was made from → its own layer that gives the same; empty for other modules."""
-    return getattr(module, "crossxai_layers", None) or {}
 
 
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
@@ -196,13 +192,11 @@ def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
     )
 
 
-KEEPING_RANGE = frozenset(
-    {
-        *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "T", "Transpose", "Permute", "Clone", "Alias"),
-        *("Slice", "Select", "Expand", "ToCopy", "UpsampleBilinear2D", "UpsampleNearest2D", "Mean", "AvgPool2D"),
-        *("AdaptiveAvgPool2D", "MaxPool2DWithIndices"),
-    }
-)
+KEEPING_RANGE = frozenset({
+    *("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze", "T", "Transpose", "Permute", "Clone", "Alias", "Slice"),
+    *("Select", "Expand", "ToCopy", "UpsampleBilinear2D", "UpsampleNearest2D", "Mean", "AvgPool2D", "AdaptiveAvgPool2D"),
+    "MaxPool2DWithIndices",
+})  # fmt: skip
 """Operations that keep what lies in [0, 1] there."""
 
 ENDINGS = {
@@ -214,14 +208,14 @@ SUMS = ("Add", "Sub")
 
 def last_operation(outputs: Tensor) -> str | None:
     """ "sigmoid", "softmax", "log-softmax", "log-sigmoid" or "linear" (a layer without an activation); None for anything else."""
-    return _last_operation(outputs.grad_fn)
+    return _ending(outputs.grad_fn)
 
 
-def _last_operation(step: Any) -> str | None:
+def _ending(step: Any) -> str | None:
     while step is not None:
         name = re.sub(r"Backward\d*$", "", step.name())
         if name in SUMS:  # a bias, or a residual branch; but 0.5 + 0.5 * tanh(x) is a sigmoid
-            return "linear" if any(_last_operation(term) == "linear" for term, _ in step.next_functions) else None
+            return "linear" if any(_ending(term) == "linear" for term, _ in step.next_functions) else None
         if name not in KEEPING_RANGE:
             return ENDINGS.get(name)
         step = step.next_functions[0][0]
