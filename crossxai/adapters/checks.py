@@ -19,6 +19,8 @@ WITHOUT_GRADIENTS = "explainers that ask for scores alone still answer: occlusio
 """What to take where there is no gradient."""
 LARGEST_COPY = 2**30
 """Bytes of the weights of a copy in float64 that a model is measured with; larger models are measured as they are."""
+ITSELF = "(itself)"
+"""The layer that weights of the network itself belong to."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FRAMES = (
     *("Exception encountered when calling", "Graph execution error", "Detected at node", "Traceback", "File ", "{{"),

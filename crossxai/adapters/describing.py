@@ -109,12 +109,12 @@ class Described(ABC):
             A few lines of text.
         """
         given = inputs if isinstance(inputs, tuple) or inputs is None else (inputs,)
-        differentiable = isinstance(self, Differentiable)
         constants = dict(getattr(self, "standardise", {}))
         lines = [("network", ", ".join(part for part in (_class_of(self.network), self.framework, self.size) if part))]
         lines += [(f"input {m.name}", _input(m, constants)) for m in self.modalities]
         lines.append(("outputs", f"(n, {', '.join(self.output_axes)}), {_kind(self, given)}"))
-        lines.append(("gradients", "yes" if differentiable else "none: explainers that need them refuse"))
+        gradients = "yes" if isinstance(self, Differentiable) else "none: explainers that need them refuse"
+        lines.append(("gradients", gradients))
         if isinstance(self, Layered):
             lines += [(f"activation maps of {m.name}", _layer(self, given, m)) for m in self.modalities if m.spatial]
         if isinstance(self, Attentive) and self.streams is not None:

@@ -77,8 +77,7 @@ def wrap(
         given = {"modalities": modalities, "range": range, "standardise": standardise, **options}
         if wrong := [key for key, value in given.items() if value is not None]:
             raise InvalidInput(f"{type(net).__name__} is an adapter already: declare {', '.join(wrong)} there")
-        model: Model = net
-        return model
+        return net  # type: ignore[no-any-return]
     if isinstance(net, str | Path):
         net = load_file(Path(net))
     found = recognise(net, modalities, range)
@@ -153,17 +152,13 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
     module, _, kind = found.adapter.partition(":")
     make: Callable[..., Any] = getattr(importlib.import_module(module), kind)
     given = {"standardise": dict(found.standardise)} if found.standardise else {}
-    model = make(_callable(net), found.modalities, **given, **found.options, name=name or default_name(net))
-    model.recognised = found
-    adapted: Model = model
-    return adapted
-
-
-def default_name(net: Any) -> str:
-    """A name for reports and folders: the class's, or the function's own."""
-    own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
-    text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
-    return re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
+    if not name:  # for reports and folders: the class's, or the function's own
+        own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
+        text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
+        name = re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
+    adapted: Any = make(_callable(net), found.modalities, **given, **found.options, name=name)
+    adapted.recognised = found
+    return adapted  # type: ignore[no-any-return]
 
 
 def image_of(channels: int, limits: tuple[float, float] | None, name: str = "image") -> Modality:
@@ -172,23 +167,24 @@ def image_of(channels: int, limits: tuple[float, float] | None, name: str = "ima
     return Modality.image(name, names, limits or (0.0, 1.0))
 
 
-def _columns(n: int, name: str = "table") -> Modality:
-    return Modality.table(tuple(f"feature_{i}" for i in range(n)), name)
-
-
-def _volume_of(channels: int, limits: tuple[float, float] | None, name: str = "volume") -> Modality:
-    names = ("value",) if channels == 1 else tuple(f"channel_{i}" for i in range(channels))
-    return Modality.volume(name, names, limits or (0.0, 1.0))
+def _modality_of(kind: str, size: int, limits: tuple[float, float] | None, name: str = "") -> Modality:
+    """An image, a volume or a table of so many channels or columns, called after its kind if it has no name."""
+    if kind == "image":
+        return image_of(size, limits, name or kind)
+    if kind == "table":
+        return Modality.table(tuple(f"feature_{i}" for i in range(size)), name or kind)
+    names = ("value",) if size == 1 else tuple(f"channel_{i}" for i in range(size))
+    return Modality.volume(name or kind, names, limits or (0.0, 1.0))
 
 
 def _assumed(modalities: tuple[Modality, ...], limits: tuple[float, float] | None, known: str = "") -> list[str]:
     """What nobody said about images' values."""
-    shown = [m for m in modalities if m.spatial]
-    if not shown or limits is not None:
+    low, high = next((m.range or (0, 1) for m in modalities if m.spatial), (None, None))
+    if low is None or limits is not None:
         return []
-    low, high = shown[0].range or (0, 1)
-    reason = known or "assumed; range=(0, 255), say, if it takes others"
-    return [f"values of images from {low:g} to {high:g} ({reason})"]
+    return [
+        f"values of images from {low:g} to {high:g} ({known or 'assumed; range=(0, 255), say, if it takes others'})"
+    ]
 
 
 def _torch(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
@@ -210,9 +206,8 @@ def _torch(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float,
         options["output_axes"] = ("y", "x", "class")
     library = {"torch": "", "timm": " of timm", "torchvision": " of torchvision", "transformers": " of Hugging Face"}
     words = f"a torch module, {type(net).__name__}{library.get(origin, '')}, of {_listed(modalities)}"
-    return Recognised(
-        words, "crossxai.adapters.torch:TorchModel", modalities, standardise, options, size, assumed=tuple(assumed)
-    )
+    adapter = "crossxai.adapters.torch:TorchModel"
+    return Recognised(words, adapter, modalities, standardise, options, size, assumed=tuple(assumed))
 
 
 def _declared_size(net: Any, config: Any) -> Size | None:
@@ -220,7 +215,7 @@ def _declared_size(net: Any, config: Any) -> Size | None:
     if isinstance(config, Mapping):
         shape = config.get("input_size")
         return (int(shape[1]), int(shape[2])) if shape is not None else None
-    given = getattr(config, "image_size", None) if config is not None else getattr(net, "image_size", None)
+    given = getattr(net if config is None else config, "image_size", None)
     if isinstance(given, int):
         return given, given
     return (int(given[0]), int(given[1])) if isinstance(given, Sequence) and len(given) == 2 else None
@@ -237,17 +232,14 @@ def _first_of_torch(net: Any, limits: tuple[float, float] | None) -> tuple[Modal
         raise InvalidInput(
             f"{type(net).__name__}.forward takes {len(needed)} inputs ({', '.join(needed)}): write {MODALITIES}"
         )
-    leaves = [layer for layer in net.modules() if next(layer.children(), None) is None]
     flat = False
-    for layer in leaves:
+    for layer in (layer for layer in net.modules() if next(layer.children(), None) is None):
         kind = type(layer).__name__
         flat |= kind == "Flatten"
-        if kind == "Conv2d":
-            return (image_of(layer.in_channels, limits),)
-        if kind == "Conv3d":
-            return (_volume_of(layer.in_channels, limits),)
+        if kind in ("Conv2d", "Conv3d"):
+            return (_modality_of("image" if kind == "Conv2d" else "volume", layer.in_channels, limits),)
         if kind == "Linear" and not flat:
-            return (_columns(layer.in_features),)
+            return (_modality_of("table", layer.in_features, limits),)
         if next(layer.parameters(), None) is not None and kind not in ("BatchNorm1d", "LayerNorm"):
             raise InvalidInput(
                 f"{type(net).__name__} begins with {kind}, which does not tell what it takes: write {MODALITIES}"
@@ -256,15 +248,16 @@ def _first_of_torch(net: Any, limits: tuple[float, float] | None) -> tuple[Modal
 
 
 def _keras(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
-    tensors = _inputs_of_keras(net)
+    try:
+        tensors = [(str(t.name), tuple(t.shape)) for t in net.inputs or ()]
+    except (AttributeError, ValueError):  # what Keras says of a model without symbolic inputs
+        tensors = []
     layers = list(getattr(net, "layers", ()))
     first = any(getattr(layer, "data_format", "") == "channels_first" for layer in layers)
     scale = next((layer.scale for layer in layers if type(layer).__name__ == "Rescaling"), None)
-    known = ""
+    known, own = "", limits or (0.0, 1.0)
     if limits is None and isinstance(scale, int | float) and 0 < abs(scale) < 0.05:
         known, own = f"the network itself multiplies by {scale:.3g}", (0.0, 255.0)
-    else:
-        own = limits or (0.0, 1.0)
     if declared is None and not tensors:
         raise InvalidInput(f"{type(net).__name__} was not built from inputs that say their shapes: write {MODALITIES}")
     modalities = declared or _modalities_of_keras(tensors, own, first)
@@ -275,20 +268,10 @@ def _keras(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float,
     sizes = {(s[2], s[3]) if first else (s[1], s[2]) for s in spatial}
     size = next(iter(sizes)) if len(sizes) == 1 and None not in next(iter(sizes)) else None
     words = f"a Keras model, {net.name}, of {_listed(modalities)}"
-    rank = len(getattr(net, "output_shape", ())) if not isinstance(getattr(net, "output_shape", ()), list | dict) else 2
-    options = {"output_axes": ("y", "x", "class")} if rank == 4 else {}
-    return Recognised(
-        words, "crossxai.adapters.tensorflow:KerasModel", modalities, {}, options, size, assumed=tuple(assumed)
-    )
-
-
-def _inputs_of_keras(net: Any) -> list[tuple[str, tuple[Any, ...]]]:
-    """(name, shape) of a built model's inputs; empty for a subclassed model, and one that has seen no input."""
-    try:
-        tensors = list(net.inputs or ())
-    except (AttributeError, ValueError):  # what Keras says of a model without symbolic inputs
-        return []
-    return [(str(t.name), tuple(t.shape)) for t in tensors]
+    shape = getattr(net, "output_shape", ())
+    options = {"output_axes": ("y", "x", "class")} if isinstance(shape, tuple) and len(shape) == 4 else {}
+    adapter = "crossxai.adapters.tensorflow:KerasModel"
+    return Recognised(words, adapter, modalities, {}, options, size, assumed=tuple(assumed))
 
 
 def _modalities_of_keras(
@@ -302,10 +285,7 @@ def _modalities_of_keras(
             raise InvalidInput(f"input {name!r} of shape {shape} is no table, image or volume: write {MODALITIES}")
         # One input keeps the plain name; several are told apart by their own.
         label = kind if len(tensors) == 1 else name.partition(":")[0]
-        if kind == "table":
-            found.append(_columns(channels, label))
-        else:
-            found.append((image_of if kind == "image" else _volume_of)(channels, limits, label))
+        found.append(_modality_of(kind, channels, limits, label))
     return tuple(found)
 
 
@@ -313,7 +293,7 @@ def _estimator(net: Any, declared: tuple[Modality, ...] | None) -> Recognised:
     """A scikit-learn estimator: its probabilities, or a regression's value, of a table."""
     names = getattr(net, "feature_names_in_", None)
     n = int(net.n_features_in_)
-    columns = _columns(n) if names is None else Modality.table(tuple(map(str, names)))
+    columns = _modality_of("table", n, None) if names is None else Modality.table(tuple(map(str, names)))
     classifies = hasattr(net, "predict_proba")
     words = f"an estimator, {type(net).__name__}, of {n} columns, without gradients"
     options = {"outputs": "probabilities" if classifies else "values"}

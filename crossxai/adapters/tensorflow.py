@@ -17,7 +17,7 @@ from crossxai.adapters import tensorflow_calling as calling
 from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, model_failed, original_layers
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.tensorflow_calling import named, symbols
-from crossxai.adapters.tensorflow_layers import hooked, once
+from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, UnknownName, Unsupported
@@ -120,7 +120,7 @@ class KerasModel(Declared):
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
-        return _array(self._with(None, "predict", self._run, inputs))
+        return to_array(self._with(None, "predict", self._run, inputs))
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass; zeros where the graph does not reach."""
@@ -132,7 +132,7 @@ class KerasModel(Declared):
             return outputs, _gradient(tape, outputs, tensors, self._weights(outputs))
 
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
-        return _array(outputs), tuple(map(_array, gradients))
+        return to_array(outputs), tuple(map(to_array, gradients))
 
     def fingerprint(self) -> int:
         """Changes when anything of the model but the values of its weights does."""
@@ -171,7 +171,7 @@ class KerasModel(Declared):
         def record(name: str, output: Any) -> Any:
             runs[name] = runs.get(name, 0) + 1
             if tf.is_tensor(output) and len(output.shape) >= 2 and (layers is None or name in layers):
-                activations[name] = _array(output)
+                activations[name] = to_array(output)
             return output
 
         self._build(inputs)
@@ -214,7 +214,7 @@ class KerasModel(Declared):
             return outputs, seen[0], _gradient(tape, outputs, seen, self._weights(outputs))[0]
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
-        return _array(outputs), _array(activation), _array(gradient)
+        return to_array(outputs), to_array(activation), to_array(gradient)
 
     def read(self, inputs: Inputs, layer: str) -> tuple[Array, Array]:
         """(outputs, the layer's activation in its own axes), from one forward pass."""
@@ -226,7 +226,7 @@ class KerasModel(Declared):
             return outputs, seen[0]
 
         outputs, activation = self._with(None, f"read {layer}", both, inputs)
-        return _array(outputs), _array(activation)
+        return to_array(outputs), to_array(activation)
 
     def replace(self, inputs: Inputs, layer: str, activation: Array) -> Array:
         """Outputs when the layer's output is replaced by `activation`, in the layer's own axes."""
@@ -237,7 +237,7 @@ class KerasModel(Declared):
             with once(self._named(), layer, self.name, lambda output: tf.cast(given, output.dtype)):
                 return self._run(*tensors[:-1])
 
-        return _array(self._with(None, f"replace {layer}", swapped, inputs, [activation]))
+        return to_array(self._with(None, f"replace {layer}", swapped, inputs, [activation]))
 
     def traced_matches(self, inputs: Inputs) -> bool:
         """Whether the model's code, run eagerly, still gives what its trace gives; two passes.
@@ -247,9 +247,9 @@ class KerasModel(Declared):
         """
         tensors = self._tensors(inputs)
         with self._guarded(inputs):
-            eager = _array(self._run(*tensors))
+            eager = to_array(self._run(*tensors))
             for _ in range(2):
-                traced = _array(self._traces.run("predict", self._run, tensors))
+                traced = to_array(self._traces.run("predict", self._run, tensors))
                 limit = 1e-4 * float(np.abs(eager).max(initial=0))
                 if traced.shape == eager.shape and np.allclose(traced, eager, rtol=1e-4, atol=limit, equal_nan=True):
                     return True
@@ -296,7 +296,7 @@ class KerasModel(Declared):
         both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name, len(inputs))
         kind = f"{kind}, {len(nudges)} nudged" if nudges else kind
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs, nudges)
-        return _array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
+        return to_array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
     def weighted(self, inputs: Inputs) -> tuple[str, ...]:
         """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
@@ -337,10 +337,7 @@ class KerasModel(Declared):
         self._build(inputs)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._guarded(inputs):
-            layers = named(self.model)
-            return tensorflow_copies.weighted_layers(
-                self.model, layers, partial(hooked, layers), lambda: self._run(*one)
-            )
+            return tensorflow_copies.weighted_layers(self.model, named(self.model), lambda: self._run(*one))
 
     def _build(self, inputs: Inputs) -> None:
         """A subclassed model has no layers before its first call."""
@@ -421,9 +418,3 @@ def _gradient(tape: Any, outputs: Any, sources: Any, weights: Any) -> list[Any]:
     zero = tf.UnconnectedGradients.ZERO
     gradients = tape.gradient(outputs, list(sources), weights, unconnected_gradients=zero)
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
-
-
-def _array(tensor: Any) -> Array:
-    """A NumPy array; half precision becomes float32."""
-    full = tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
-    return np.asarray(full)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from crossxai.adapters.tensorflow_layers import to_array, wrapped_methods
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
 from crossxai.model import Array
@@ -67,9 +69,9 @@ def traced(
 
 def maps(names: Any, probabilities: Any, gradients: Any, n: int, model: str) -> tuple[AttentionMap, ...]:
     """What a traced function gave, as arrays."""
-    recorded = [(name.decode(), _array(p)) for name, p in zip(names.numpy(), probabilities, strict=True)]
+    recorded = [(name.decode(), to_array(p).copy()) for name, p in zip(names.numpy(), probabilities, strict=True)]
     check_recorded([(name, p.shape) for name, p in recorded], n, model, NONE)
-    at: list[Array | None] = [_array(g) for g in gradients] or [None] * len(recorded)
+    at: list[Array | None] = [to_array(g).copy() for g in gradients] or [None] * len(recorded)
     return tuple(AttentionMap(name, p, g) for (name, p), g in zip(recorded, at, strict=True))
 
 
@@ -110,21 +112,12 @@ def recording(
 
         return wrapped
 
-    ours: list[tuple[str, Any, str, Callable[..., Any]]] = []
-    ours += [(n, x, "call", scored) for n, x in layers.items() if isinstance(x, RECORDED)]
-    ours += [(n, x, "_masked_softmax", record) for n, x in layers.items() if isinstance(x, RECORDED)]
-    ours += [(n, x, "call", noted) for n, x in layers.items() if isinstance(x, OTHERS)]
-    own = [(x, method, vars(x)[method]) for _, x, method, _ in ours if method in vars(x)]
-    try:
-        for name, layer, method, wrap in ours:
-            # Past Keras's own __setattr__, which would track the function as part of the model.
-            object.__setattr__(layer, method, wrap(name, getattr(layer, method)))
+    read = [(n, x) for n, x in layers.items() if isinstance(x, RECORDED)]
+    wrappers = [(x, "call", partial(scored, n)) for n, x in read]
+    wrappers += [(x, "_masked_softmax", partial(record, n)) for n, x in read]
+    wrappers += [(x, "call", partial(noted, n)) for n, x in layers.items() if isinstance(x, OTHERS)]
+    with wrapped_methods(wrappers):
         yield recorded
-    finally:
-        for _, layer, method, _ in ours:
-            vars(layer).pop(method, None)
-        for layer, method, value in own:
-            object.__setattr__(layer, method, value)
     if missed:
         raise Unsupported(
             f"layer {missed[0]!r} of model {model!r} has attention that cannot be recorded, only {KIND}'s can: a map without "
@@ -134,11 +127,6 @@ def recording(
         raise Unsupported(
             f"an attention layer of model {model!r} ({', '.join(ran)}) forms its probabilities its own way"
         )
-
-
-def _array(tensor: Any) -> Array:
-    full = tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
-    return full.numpy()  # type: ignore[no-any-return]
 
 
 _PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")

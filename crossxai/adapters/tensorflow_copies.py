@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 
-from crossxai.adapters.checks import LARGEST_COPY, redrawn
+from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
+from crossxai.adapters.tensorflow_layers import hooked
 from crossxai.errors import Unsupported
 from crossxai.process import foreign, streams_kept
 
@@ -64,17 +64,12 @@ def _model(model: Any) -> Any | None:
     if isinstance(model, keras.Sequential):
         ends = [keras.Input(batch_shape=model.input_shape, dtype="float64", name=model.inputs[0].name)]
         return keras.Sequential([*ends, *(layer(own) for own in model.layers)], name=model.name)
-    if not _functional(model):
-        return None
+    if not hasattr(model, "_inputs_struct") or type(model).call.__qualname__ != "Functional.call":
+        return None  # what it computes is not its graph of layers
     ends = keras.tree.map_structure(
         lambda x: keras.Input(batch_shape=x.shape, dtype=_wide(x.dtype), name=x.name), model.input
     )
     return keras.models.clone_model(model, input_tensors=ends, clone_function=layer)
-
-
-def _functional(model: Any) -> bool:
-    """Whether what a model computes is its graph of layers."""
-    return hasattr(model, "_inputs_struct") and type(model).call.__qualname__ == "Functional.call"
 
 
 def _layer(own: Any) -> Any:
@@ -112,16 +107,12 @@ def _wide(dtype: Any) -> Any:
     return "float64" if dtype in FLOATING else dtype
 
 
-ITSELF = "(itself)"
-Hooked = Callable[[Mapping[str, Callable[[Any], Any]]], AbstractContextManager[None]]
-
-
 def owned(layer: Any) -> list[Any]:
     """A layer's own weights without its sublayers' and without statistics, whether or not they are frozen."""
     return list(layer._trainable_variables)
 
 
-def weighted_layers(model: Any, named: Mapping[str, Any], hooked: Hooked, run: Callable[[], object]) -> dict[str, Any]:
+def weighted_layers(model: Any, named: Mapping[str, Any], run: Callable[[], object]) -> dict[str, Any]:
     """Layer name → layer with weights of its own, the one that `run` ends last first; the model's own, of no layer, last."""
     weighted = {name: layer for name, layer in named.items() if owned(layer)}
     ended: dict[str, None] = {}
@@ -130,7 +121,7 @@ def weighted_layers(model: Any, named: Mapping[str, Any], hooked: Hooked, run: C
         ended.setdefault(name)
         return output
 
-    with hooked({name: partial(record, name) for name in weighted}):
+    with hooked(named, {name: partial(record, name) for name in weighted}):
         run()
     own = {ITSELF: model} if owned(model) else {}
     return {name: weighted[name] for name in reversed(ended)} | own

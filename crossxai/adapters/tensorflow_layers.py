@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from crossxai.adapters.checks import overridden
 from crossxai.errors import Unsupported
+from crossxai.model import Array
 from crossxai.porting.to_keras import HARMLESS
 
 Axes = tuple[str, ...]
@@ -112,12 +114,10 @@ def _axes_of(operation: Any, given: Any, outputs: Any, axes: Mapping[int, Axes |
     return None if dense and (source is None or source[-1] != "channel") else source
 
 
-KEEPING_RANGE = frozenset(
-    {
-        *("Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose", "Cast", "StridedSlice", "EnsureShape", "Mean"),
-        *("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "MaxPool"),
-    }
-)
+KEEPING_RANGE = frozenset({
+    *("Identity", "Reshape", "Squeeze", "ExpandDims", "Transpose", "Cast", "StridedSlice", "EnsureShape", "Mean"),
+    *("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "MaxPool"),
+})  # fmt: skip
 """Operations that keep what lies in [0, 1] there."""
 
 ENDINGS = {
@@ -152,20 +152,34 @@ def _fresh(norm: Any) -> bool:
     return all(weight is None or bool((np.asarray(weight) == start).all()) for weight, start in pairs)
 
 
+def to_array(tensor: Any) -> Array:
+    """A NumPy array; half precision becomes float32."""
+    full = tensor if tensor.dtype in (tf.float32, tf.float64) else tf.cast(tensor, tf.float32)
+    return np.asarray(full)
+
+
+Method = Callable[..., Any]
+
+
 @contextmanager
-def hooked(layers: Mapping[str, Any], hooks: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
-    """Within it, the outputs of the named layers pass through functions. layers: every layer by name."""
-    own = {name: vars(layers[name])["call"] for name in hooks if "call" in vars(layers[name])}
+def wrapped_methods(wrappers: Sequence[tuple[Any, str, Callable[[Method], Method]]]) -> Iterator[None]:
+    """Within it, methods of layers are what a wrapper makes of them: (layer, name of the method, wrapper)."""
+    own = [(layer, method, vars(layer)[method]) for layer, method, _ in wrappers if method in vars(layer)]
     try:
-        for name, hook in hooks.items():
+        for layer, method, wrap in wrappers:
             # Past Keras's own __setattr__, which would track the function as part of the model.
-            object.__setattr__(layers[name], "call", _after(layers[name].call, hook))
+            object.__setattr__(layer, method, wrap(getattr(layer, method)))
         yield
     finally:
-        for name in hooks:
-            vars(layers[name]).pop("call", None)
-        for name, call in own.items():
-            object.__setattr__(layers[name], "call", call)
+        for layer, method, _ in wrappers:
+            vars(layer).pop(method, None)
+        for layer, method, value in own:
+            object.__setattr__(layer, method, value)
+
+
+def hooked(layers: Mapping[str, Any], hooks: Mapping[str, Callable[[Any], Any]]) -> AbstractContextManager[None]:
+    """Within it, the outputs of the named layers pass through functions. layers: every layer by name."""
+    return wrapped_methods([(layers[name], "call", partial(_after, hook)) for name, hook in hooks.items()])
 
 
 @contextmanager
@@ -192,7 +206,7 @@ def once(
         raise Unsupported(f"layer {layer!r} of model {model!r} gives {type(seen[0]).__name__}, not a tensor")
 
 
-def _after(call: Callable[..., Any], hook: Callable[[Any], Any]) -> Callable[..., Any]:
+def _after(hook: Callable[[Any], Any], call: Method) -> Method:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         return hook(call(*args, **kwargs))
 

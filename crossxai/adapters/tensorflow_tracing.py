@@ -20,7 +20,9 @@ import tensorflow as tf
 from crossxai.errors import CrossXAIError
 from crossxai.process import foreign
 
-LIBRARIES = frozenset({"keras", "tensorflow", "numpy", "torch", "optree", "ml_dtypes"})
+LIBRARIES = frozenset({
+    *("keras", "tensorflow", "numpy", "torch", "optree", "ml_dtypes", "builtins", "_thread", "threading", "abc"),
+})  # fmt: skip
 """Libraries whose objects and functions are compared by identity; layers are looked into."""
 VALUES = (bool, int, float, complex, str, bytes, np.generic, np.dtype)
 MOST = 20_000
@@ -73,13 +75,11 @@ def _reader(item: Any) -> Callable[[], Parts] | None:
     if isinstance(item, list | tuple | set | frozenset):
         return lambda: list(item)
     if isinstance(item, np.ndarray):
-        return partial(_array, item)
+        return lambda: [zlib.crc32(_contents(item)), item.shape, item.dtype.str]
     if isinstance(item, FunctionType):
         return None if _of_library(item.__module__) else _function(item)
-    if isinstance(item, MethodType):
-        return lambda: [item.__func__, item.__self__]
-    if isinstance(item, staticmethod | classmethod):
-        return lambda: [item.__func__]
+    if isinstance(item, MethodType | staticmethod | classmethod):
+        return lambda: [item.__func__, getattr(item, "__self__", None)]
     if isinstance(item, property):
         return lambda: [item.fget]
     if isinstance(item, partial):
@@ -110,15 +110,13 @@ def _bookkeeping() -> frozenset[str]:
     return frozenset(own - {"_layers"})
 
 
-def _array(values: Any) -> Parts:
-    contents = values.tobytes() if values.dtype != object else repr(values).encode()
-    return [zlib.crc32(contents), values.shape, values.dtype.str]
+def _contents(values: Any) -> bytes:
+    return values.tobytes() if values.dtype != object else repr(values).encode()
 
 
 def _function(function: Any) -> Callable[[], Parts]:
     """The code, what a closure holds, defaults, and the globals of the names in the code; of modules, their numbers alone."""
     names = _names(function.__code__)
-    space = function.__globals__
 
     def parts() -> Parts:
         values: Parts = [function.__code__, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
@@ -128,7 +126,7 @@ def _function(function: Any) -> Callable[[], Parts]:
             except ValueError:  # not filled yet
                 values.append(None)
         for name in names:
-            value = space.get(name)
+            value = function.__globals__.get(name)
             if isinstance(value, ModuleType):
                 inside = [vars(value).get(n) for n in names]
                 values += [v for v in inside if isinstance(v, VALUES)]
@@ -145,9 +143,7 @@ def _names(code: CodeType) -> tuple[str, ...]:
 
 
 def _of_library(module: str | None) -> bool:
-    return (
-        module is None or module.partition(".")[0] in LIBRARIES or module in ("builtins", "_thread", "threading", "abc")
-    )
+    return module is None or module.partition(".")[0] in LIBRARIES
 
 
 Key = tuple[str, tuple[tuple[int | None, ...], ...]]

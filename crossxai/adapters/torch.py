@@ -367,7 +367,13 @@ class TorchModel(Declared):
             t.clone() if pair is None else (t - pair[0]) / pair[1]
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs: Tensor = one_output(self.module(*raw), self.output, self.output_axes, self.name, torch_running.shape)
+        outputs: Tensor = one_output(
+            self.module(*raw),
+            self.output,
+            self.output_axes,
+            self.name,
+            lambda value: tuple(value.shape) if isinstance(value, Tensor) else None,
+        )
         return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _run_differentiable(self, inputs: Inputs) -> Tensor:

@@ -19,36 +19,20 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import CheckpointError
 
-from crossxai.adapters.torch_flow import (
-    INPUTS,
-    Flow,
-    Past,
-    Product,
-    multi_head,
-    product,
-    scaled_dot_product,
-    swapped,
-    tensors,
-    version,
-)
+from crossxai.adapters import torch_flow
+from crossxai.adapters.torch_flow import INPUTS, Flow, Past, Product, tensors, version
+from crossxai.adapters.torch_running import to_array
 from crossxai.attention import AttentionMap, check_recorded
 from crossxai.errors import Unsupported
 from crossxai.model import Array
 
-_STEPS = {"multi_head_attention_forward": multi_head, "scaled_dot_product_attention": scaled_dot_product}
+_STEPS = {
+    "multi_head_attention_forward": torch_flow.multi_head,
+    "scaled_dot_product_attention": torch_flow.scaled_dot_product,
+}
 _MULTIPLIES = ("mul", "multiply", "__mul__", "__rmul__")
 _PRODUCTS = (
-    "matmul",
-    "__matmul__",
-    "__rmatmul__",
-    "einsum",
-    "tensordot",
-    "inner",
-    "dot",
-    "vdot",
-    "mv",
-    "addmv",
-    "addbmm",
+    *("matmul", "__matmul__", "__rmatmul__", "einsum", "tensordot", "inner", "dot", "vdot", "mv", "addmv", "addbmm"),
 )
 _LEAVES = ("numpy", "tolist", "__array__", "__dlpack__")
 
@@ -72,6 +56,11 @@ class Recorded:
     def probabilities(self) -> Tensor:
         """(samples, heads, queries, keys), or as many axes as there are."""
         return self.tensor.permute(self.order)
+
+    def tells_samples(self, n: int) -> bool:
+        """Whether it is clear which axis is that of n samples."""
+        shape = self.probabilities.shape
+        return self.certain or (shape[0] == n and (len(shape) == 3 or shape[1] != n))
 
 
 @dataclass
@@ -135,7 +124,7 @@ class Recording(TorchFunctionMode):
                 f"layer {self._here!r} calls {name}, whose probabilities cannot be recorded: a map without that layer would "
                 "be wrong"
             )
-        factors = product(name, args, kwargs)
+        factors = torch_flow.product(name, args, kwargs)
         if factors is not None:
             return self._multiply(factors, name, past, func, args, kwargs)
         outputs = func(*args, **kwargs)
@@ -190,13 +179,7 @@ class Recording(TorchFunctionMode):
         )
 
     def _multiply(
-        self,
-        factors: Product,
-        name: str,
-        past: Past,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, factors: Product, name: str, past: Past, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> Any:
         """A product of matrices: attention's second one, or possibly its first."""
         both = sum(self.flow.past(t).all & INPUTS for t in factors.tensors) > 1
@@ -207,7 +190,8 @@ class Recording(TorchFunctionMode):
             if weights is not None and order is not None and weights.product and values:
                 recorded = self._keep(tensor, order)
                 self.others = {bit: layer for bit, layer in self.others.items() if not bit & weights.product}
-                outputs = func(*swapped(args, tensor, recorded), **swapped(kwargs, tensor, recorded))
+                args, kwargs = torch_flow.swapped((args, kwargs), tensor, recorded)
+                outputs = func(*args, **kwargs)
                 self.flow.set(outputs, Past(past.all | self.layers[-1].bit))
                 return outputs
         bit = self._new()
@@ -261,7 +245,7 @@ def attended(
         outputs = run(inputs)
     weights = None if weigh is None else weigh(outputs)
     n = len(outputs)
-    if n == 1 or all(r.certain or _clear(r, n) for r in recording.layers):
+    if n == 1 or all(r.tells_samples(n) for r in recording.layers):
         return outputs, _maps(recording, outputs, weights, model)
     parts = []
     for i in range(n):
@@ -270,11 +254,6 @@ def attended(
             output = run(single)
         parts.append(_maps(recording, output, None if weights is None else weights[i : i + 1], model))
     return outputs, tuple(AttentionMap.concatenate(layer) for layer in zip(*parts, strict=True))
-
-
-def _clear(recorded: Recorded, n: int) -> bool:
-    shape = recorded.probabilities.shape
-    return shape[0] == n and (len(shape) == 3 or shape[1] != n)
 
 
 def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: str) -> tuple[AttentionMap, ...]:
@@ -328,5 +307,4 @@ def _with_heads(probabilities: Tensor, n: int) -> Tensor:
 
 
 def _array(tensor: Tensor) -> Array:
-    detached = tensor.detach()
-    return (detached if detached.dtype in (torch.float32, torch.float64) else detached.float()).cpu().numpy().copy()
+    return to_array(tensor.detach()).copy()  # what the module holds may be written to later

@@ -218,18 +218,9 @@ def scaled_dot_product(layer: str, keep: Keep, args: tuple[Any, ...], kwargs: di
 
 
 def _scaled(
-    layer: str,
-    keep: Keep,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Tensor:
+    layer: str, keep: Keep, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, *, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
     if dropout_p > 0:
         raise Unsupported(f"layer {layer!r} drops attention at random (dropout_p={dropout_p})")
     if enable_gqa:  # each head of the keys serves as many of the queries, in a row

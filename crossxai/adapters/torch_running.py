@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from crossxai.adapters.checks import LARGEST_COPY, redrawn
+from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
 from crossxai.errors import CrossXAIError, OutOfMemory, Unsupported
 from crossxai.model import Array
 from crossxai.porting.graph import Graph, foldable_norms
@@ -25,14 +25,10 @@ from crossxai.process import foreign
 
 def unwrap(module: nn.Module) -> nn.Module:
     """The module inside the wrappers of torch.compile and of data parallelism, which compute the same."""
-    while True:
-        inner: Any = getattr(module, "_orig_mod", None)
-        if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            inner = module.module
-        if not isinstance(inner, nn.Module):
-            break
-        module = inner
-    return module
+    inner: Any = getattr(module, "_orig_mod", None)
+    if inner is None and isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        inner = module.module
+    return unwrap(inner) if isinstance(inner, nn.Module) else module
 
 
 def eager(module: nn.Module) -> AbstractContextManager[Any]:
@@ -53,10 +49,6 @@ def memory_errors() -> Iterator[None]:
         if isinstance(error, CrossXAIError) or not says_no_memory(str(error)):
             raise
         raise OutOfMemory(str(error)) from error
-
-
-def shape(value: Any) -> tuple[int | None, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def says_no_memory(words: str) -> bool:
@@ -110,20 +102,19 @@ class _Listening(TorchFunctionMode):
             self.calls.functional.setdefault(layer or "the module itself", []).append(name)
         self.weighed |= self.inside and name in WEIGHING
         if self.inside and not self.weighed and args and isinstance(args[0], Tensor) and args[0].is_floating_point():
-            self._before(name, args)
+            numbers = [float(a) for a in args[1:] if isinstance(a, Real) or (isinstance(a, Tensor) and a.numel() == 1)]
+            if name in SCALES and numbers and numbers[0]:
+                self.calls.scales.append(numbers[0] ** SCALES[name])
+            if name in MOVES and args[0].ndim == 4:
+                self.calls.moved.append(f"{name}({', '.join(map(str, args[1:]))})")
         return func(*args, **(kwargs or {}))
 
-    def _before(self, name: str, args: tuple[Any, ...]) -> None:
-        """What is done to floating-point values before anything is weighed."""
-        numbers = [float(a) for a in args[1:] if isinstance(a, Real) or (isinstance(a, Tensor) and a.numel() == 1)]
-        if name in SCALES and numbers and numbers[0]:
-            self.calls.scales.append(numbers[0] ** SCALES[name])
-        if name in MOVES and args[0].ndim == 4:
-            self.calls.moved.append(f"{name}({', '.join(map(str, args[1:]))})")
 
-
-@contextmanager
-def _named(module: nn.Module, listening: _Listening) -> Iterator[None]:
+def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
+    """What the module calls in `run()`, one forward pass; nothing of TorchScript, whose calls are out of sight."""
+    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
+        return Calls()
+    listening = _Listening()
     runs: dict[str, int] = {}
     handles = []
 
@@ -144,21 +135,12 @@ def _named(module: nn.Module, listening: _Listening) -> Iterator[None]:
         for name, layer in module.named_modules():
             handles += [layer.register_forward_pre_hook(before(name)), layer.register_forward_hook(after)]
         with torch.compiler.set_stance("force_eager"), listening:
-            yield
+            run()
     finally:
         for handle in handles:
             handle.remove()
     leaves = {n: m for n, m in module.named_modules() if n and not list(m.children()) and not list(m.parameters())}
     listening.calls.twice = {n: count for n, count in runs.items() if count > 1 and n in leaves}
-
-
-def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
-    """What the module calls in `run()`, one forward pass; nothing of TorchScript, whose calls are out of sight."""
-    if any(isinstance(m, torch.jit.ScriptModule) for m in module.modules()):
-        return Calls()
-    listening = _Listening()
-    with _named(module, listening):
-        run()
     return listening.calls
 
 
@@ -180,15 +162,23 @@ def float64_copy(module: nn.Module) -> nn.Module | None:
         return None
 
 
+def _copy(module: nn.Module, model: str, so: str) -> nn.Module:
+    """A copy; raises `Unsupported`, with what is so because of that, where there is none."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise Unsupported(f"model {model!r} cannot be copied, so {so}: {error}") from error
+
+
 def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:
     """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between.
 
     trace: gives the graph; called only if there may be something to fold.
     """
     nothing = f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold"
-    leaves = {
-        path: m for path, m in module.named_modules() if type(m) in (nn.Conv2d, nn.BatchNorm2d) and not _hooked(m)
-    }
+    foldable = [(path, m) for path, m in module.named_modules() if type(m) in (nn.Conv2d, nn.BatchNorm2d)]
+    # Where someone wants to see or change what a layer does, it stays as it is.
+    leaves = {path: m for path, m in foldable if not (m._forward_hooks or m._forward_pre_hooks)}
     if {type(m) for m in leaves.values()} != {nn.Conv2d, nn.BatchNorm2d}:
         raise Unsupported(nothing)
     graph = trace()
@@ -198,10 +188,7 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
     ]
     if not wanted:
         raise Unsupported(nothing)
-    try:
-        twin = copy.deepcopy(module)
-    except (RuntimeError, TypeError) as error:
-        raise Unsupported(f"model {model!r} cannot be copied, so its batch norms stay: {error}") from error
+    twin = _copy(module, model, "its batch norms stay")
     for conv, norm in wanted:
         before, after = twin.get_submodule(conv), twin.get_submodule(norm)
         assert isinstance(before, nn.Conv2d)
@@ -209,14 +196,6 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
         twin.set_submodule(conv, fuse_conv_bn_eval(before, after))
         twin.set_submodule(norm, nn.Identity().eval())
     return twin.to(memory_format=torch.channels_last)
-
-
-def _hooked(module: nn.Module) -> bool:
-    """Someone wants to see or change what this layer does: it stays as it is."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-ITSELF = "(itself)"
 
 
 def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, list[str]]:
@@ -250,10 +229,7 @@ def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, l
 
 def randomised_copy(module: nn.Module, weights: dict[str, list[str]], seed: int, model: str) -> nn.Module:
     """A copy of the module in which these layers' parameters are drawn anew; the module itself stays as it is."""
-    try:
-        twin = copy.deepcopy(module)
-    except (RuntimeError, TypeError) as error:
-        raise Unsupported(f"model {model!r} cannot be copied, so its weights cannot be drawn anew: {error}") from error
+    twin = _copy(module, model, "its weights cannot be drawn anew")
     parameters = dict(twin.named_parameters())
     with torch.no_grad():
         for layer, names in weights.items():
