@@ -268,7 +268,7 @@ class KerasModel(Declared):
         from crossxai.porting.from_keras import graph_of
 
         check_inputs(inputs, self.modalities, self.name)
-        if any(calling.channels_first(self.model, self.modalities, self.data_format)):
+        if any(calling.channels_first(self.model, self.modalities, self.data_format, self.name)):
             raise Unsupported(
                 f"model {self.name!r} takes its channels first, which has no translation: only channels last"
             )

@@ -42,7 +42,12 @@ def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any]
         if len(given) == len(structure) == 1:
             return (dict(zip(structure, values, strict=True)),), {}
         _flat(structure.values(), name)
-        return (_by_name(given, list(structure), name),), {}
+        if set(given) != set(structure):
+            raise InvalidInput(
+                f"model {name!r} takes a dict with the inputs {_words(structure)}, the modalities are {_words(given)}: give each "
+                "modality the name of its input"
+            )
+        return ({i: given[i] for i in structure},), {}
     if not isinstance(structure, list | tuple):
         structure = [structure]
         if len(given) == 1:
@@ -63,20 +68,21 @@ def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any]
     return ((tuple if isinstance(structure, tuple) else list)(values),), {}
 
 
-def channels_first(model: Any, modalities: tuple[Modality, ...], data_format: DataFormat | None) -> tuple[bool, ...]:
+def channels_first(
+    model: Any, modalities: tuple[Modality, ...], data_format: DataFormat | None, name: str
+) -> tuple[bool, ...]:
     """Whether the model wants each modality's channels first: as declared, else as its inputs and then its layers declare."""
-    structure = symbols(model)
+    if data_format is not None:
+        return tuple(m.spatial and data_format == "channels_first" for m in modalities)
+    inputs = [None] * len(modalities) if symbols(model) is None else entries(model, modalities, name)
+    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers(include_self=False))
+    otherwise = next((f for f in formats if f), None) == "channels_first"
     first = []
-    for i, modality in enumerate(modalities):
-        if not modality.spatial or data_format is not None:
-            first.append(modality.spatial and data_format == "channels_first")
-            continue
-        shape = _shape(structure, i, modality, len(modalities))
+    for modality, symbol in zip(modalities, inputs, strict=True):
+        shape = tuple(symbol.shape[1:]) if isinstance(symbol, keras.KerasTensor) else ()
         n = len(modality.features)
-        if len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n):
-            first.append(shape[0] == n)
-        else:
-            first.append(_first_format(model) == "channels_first")
+        told = len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n)
+        first.append(modality.spatial and (shape[0] == n if told else otherwise))
     return tuple(first)
 
 
@@ -116,38 +122,11 @@ def _subclassed(model: Any, given: Mapping[str, Any]) -> Call:
     return tuple(values), {}
 
 
-def _by_name(given: Mapping[str, Any], inputs: Sequence[str], name: str) -> dict[str, Any]:
-    if set(given) != set(inputs):
-        raise InvalidInput(
-            f"model {name!r} takes a dict with the inputs {_words(inputs)}, the modalities are {_words(given)}: give each "
-            "modality the name of its input"
-        )
-    return {i: given[i] for i in inputs}
-
-
 def _flat(structure: Any, name: str) -> None:
     if not all(isinstance(symbol, keras.KerasTensor) for symbol in structure):
         raise Unsupported(
             f"model {name!r} takes a nested structure of inputs: wrap it in a keras.Model whose inputs are a dict or a list"
         )
-
-
-def _shape(structure: Any, i: int, modality: Modality, n: int) -> tuple[int | None, ...]:
-    """The declared shape of a modality's input, without the sample axis; () if there is none."""
-    if isinstance(structure, Mapping):
-        symbol = structure.get(modality.name, next(iter(structure.values())) if n == 1 else None)
-    elif isinstance(structure, list | tuple):
-        named = [s for s in structure if getattr(s, "name", None) == modality.name]
-        symbol = named[0] if named else structure[i] if i < len(structure) else None
-    else:
-        symbol = structure
-    return tuple(symbol.shape[1:]) if isinstance(symbol, keras.KerasTensor) else ()
-
-
-def _first_format(model: Any) -> str:
-    """What the first layer that has a data format says."""
-    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers(include_self=False))
-    return next((f for f in formats if f), "channels_last")
 
 
 def _words(names: Any) -> str:
@@ -179,14 +158,12 @@ class Passage:
     ) -> None:
         self.modalities, self.output_axes, self.output = modalities, output_axes, output
         self.data_format, self.name = data_format, name
-        self._standardise = [
-            None if not mean.any() and (sd == 1).all() else (mean, sd)
-            for mean, sd in constants(standardise, modalities)
-        ]
+        pairs = constants(standardise, modalities)
+        self._standardise = [None if not mean.any() and (sd == 1).all() else (mean, sd) for mean, sd in pairs]
 
     def outputs(self, model: Any, *tensors: Any) -> Any:
         """What a model gives for raw, channels-last tensors: one tensor with the declared axes, in full precision."""
-        first = channels_first(model, self.modalities, self.data_format)
+        first = channels_first(model, self.modalities, self.data_format, self.name)
         given = []
         for t, pair, moved in zip(tensors, self._standardise, first, strict=True):
             value = t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
@@ -199,16 +176,14 @@ class Passage:
             raise NeedsSamples
         shape = as_rows(tuple(outputs.shape), n or 0, self.output_axes, self.name)
         outputs = outputs if tuple(outputs.shape) == shape else tf.reshape(outputs, shape)
-        if len(shape) > 2 and self._class_first(model, any(first)):
-            outputs = tf.transpose(outputs, (0, *range(2, len(shape)), 1))
+        if (
+            len(shape) > 2
+        ):  # maps have their classes first if the functional graph tells so, otherwise as the images go in
+            symbolic = getattr(getattr(model, "_functional", None) or model, "_outputs_struct", None)
+            axes = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
+            if any(first) if axes is None else axes[0] == "channel":
+                outputs = tf.transpose(outputs, (0, *range(2, len(shape)), 1))
         return outputs if outputs.dtype in (tf.float32, tf.float64) else tf.cast(outputs, tf.float32)
-
-    def _class_first(self, model: Any, otherwise: bool) -> bool:
-        """Whether maps come with their classes first: as the functional graph tells, otherwise as the images go in."""
-        network = getattr(model, "_functional", None) or model
-        symbolic = getattr(network, "_outputs_struct", None)
-        axes = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
-        return otherwise if axes is None else axes[0] == "channel"
 
     def chosen(self, returned: Any) -> Any:
         """The tensor, or symbolic tensor, that counts."""
@@ -227,7 +202,7 @@ class Passage:
         network = getattr(model, "_functional", None) or model
         if not hasattr(network, "_nodes_by_depth"):
             return {}
-        first = channels_first(model, self.modalities, self.data_format)
+        first = channels_first(model, self.modalities, self.data_format, self.name)
         axes = [("channel", *m.axes[:-1]) if moved else m.axes for m, moved in zip(self.modalities, first, strict=True)]
         inputs = entries(model, self.modalities, self.name)
         return axes_along(network, {id(s): a for s, a in zip(inputs, axes, strict=True)})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -132,12 +132,11 @@ def hooked(module: nn.Module, hook: Callable[[str, nn.Module, Any, Any], None]) 
     def called(name: str) -> Callable[..., None]:
         return lambda layer, inputs, output: hook(name, layer, inputs, output)
 
-    handles = [m.register_forward_hook(called(name)) for name, m in module.named_modules() if name]
-    try:
+    with ExitStack() as stack:
+        for name, layer in module.named_modules():
+            if name:
+                stack.callback(layer.register_forward_hook(called(name)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -154,11 +153,9 @@ def replacing(layer: nn.Module, function: Callable[[Tensor], Tensor], name: str)
             raise Unsupported(f"{name} gives {type(output).__name__}, not a tensor")
         return function(output)
 
-    handle = layer.register_forward_hook(hook)
-    try:
+    with ExitStack() as stack:
+        stack.callback(layer.register_forward_hook(hook).remove)
         yield
-    finally:
-        handle.remove()
     if not runs:
         raise Unsupported(f"{name} does not run in a forward pass")
 
@@ -185,11 +182,8 @@ def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
         outputs = run()
     if lost:
         return lost[0]
-    return (
-        "on the way to the outputs, between layers (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
-        if not outputs.requires_grad
-        else "on a part of the way (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
-    )
+    place = "on a part of the way" if outputs.requires_grad else "on the way to the outputs, between layers"
+    return f"{place} (torch.no_grad, detach, a conversion to NumPy or to whole numbers)"
 
 
 KEEPING_RANGE = frozenset({

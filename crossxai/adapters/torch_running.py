@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, cast
@@ -116,7 +116,6 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
         return Calls()
     listening = _Listening()
     runs: dict[str, int] = {}
-    handles = []
 
     def before(name: str) -> Callable[..., None]:
         def hook(layer: nn.Module, _given: Any) -> None:
@@ -131,14 +130,12 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
         listening.running.pop()
         listening.inside = len(listening.running) > 1
 
-    try:
+    with ExitStack() as stack:
         for name, layer in module.named_modules():
-            handles += [layer.register_forward_pre_hook(before(name)), layer.register_forward_hook(after)]
+            stack.callback(layer.register_forward_pre_hook(before(name)).remove)
+            stack.callback(layer.register_forward_hook(after).remove)
         with torch.compiler.set_stance("force_eager"), listening:
             run()
-    finally:
-        for handle in handles:
-            handle.remove()
     leaves = {n: m for n, m in module.named_modules() if n and not list(m.children()) and not list(m.parameters())}
     listening.calls.twice = {n: count for n, count in runs.items() if count > 1 and n in leaves}
     return listening.calls
@@ -211,12 +208,10 @@ def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, l
 
         return hook
 
-    handles = [m.register_forward_pre_hook(record(name)) for name, m in module.named_modules()]
-    try:
+    with ExitStack() as stack:
+        for name, layer in module.named_modules():
+            stack.callback(layer.register_forward_pre_hook(record(name)).remove)
         run()
-    finally:
-        for handle in handles:
-            handle.remove()
     owned: dict[str, list[str]] = {name: [] for name in reversed(started)}
     for name, parameter in module.named_parameters():
         owner = name.rpartition(".")[0]

@@ -25,18 +25,19 @@ ROOM = 2**27
 
 @dataclass
 class Layers:
-    """What is known about the layers of a model for inputs of one kind."""
+    """What is known about the layers of a model for inputs of one kind.
+
+    shapes: of every layer that runs once, its activation's shape after the sample axis, in order of execution. By modality,
+    reached: the layers that change when its values do; measured: the layouts that layers show, and how clear they were, in words;
+    placed: whether layers whose definition tells respond where a map would be painted. dependent: by layer and target, whether
+    the score moves when the layer's places do.
+    """
 
     shapes: dict[str, tuple[int, ...]]
-    """Of every layer that runs once: its activation's shape after the sample axis, in order of execution."""
     reached: dict[str, frozenset[str]] = field(default_factory=dict)
-    """By modality: the layers that change when its values do."""
     measured: dict[str, dict[str, tuple[Layout | None, str]]] = field(default_factory=dict)
-    """By modality: the layouts that layers show, and how clear they were, in words."""
     placed: dict[str, dict[str, Placed]] = field(default_factory=dict)
-    """By modality: whether layers whose definition tells respond where a map would be painted."""
     dependent: dict[tuple[str, str], bool] = field(default_factory=dict)
-    """By layer and target: whether the score moves when the layer's places do."""
 
 
 class CamLayers:
@@ -114,16 +115,16 @@ class CamLayers:
         """
         names = self.candidates()
         stream = [n for n in names if not self._projects(n)]
-        drawable = [
-            n for n in (*reversed(stream), *(n for n in reversed(names) if n not in stream)) if self._drawable(n)
-        ]
+        ordered = [*reversed(stream), *(n for n in reversed(names) if n not in stream)]
+        drawable = [n for n in ordered if self._drawable(n)]
         for name in drawable:
             if self._moves_score(name):
                 self._check_tokens(name, names)
                 return name
         if drawable:  # nothing moves the score, as where outputs are constant: the map is zero, and says so
             return drawable[0]
-        again = [n for n in self._weighted() if n not in self.layers.shapes]
+        weighted = self.plain.weighted(self.one) if hasattr(self.plain, "weighted") else ()
+        again = [n for n in reversed(weighted) if n not in self.layers.shapes]
         several = (
             f". {', '.join(again)} run more than once in a pass, or not on whole samples: call a layer of its own on the result "
             "that the map is wanted at (torch.nn.Identity, keras.layers.Identity), and name that"
@@ -140,11 +141,8 @@ class CamLayers:
         if self.layout(name).tokens is not None:
             return
         shapes = self.layers.shapes
-        later = [
-            n
-            for n in names[names.index(name) + 1 :]
-            if len(shapes[n]) == 2 and min(shapes[n]) > 1 and max(shapes[n]) > 3
-        ]
+        later = names[names.index(name) + 1 :]
+        later = [n for n in later if len(shapes[n]) == 2 and min(shapes[n]) > 1 and max(shapes[n]) > 3]
         unread = [n for n in later if self._layout(n)[0] is None]
         if later and len(unread) == len(later):
             raise layout.refusal(unread[-1], self.model.name, shapes[unread[-1]], self._layout(unread[-1])[1])
@@ -255,16 +253,10 @@ class CamLayers:
     def _axes(self, layer: str) -> tuple[str, ...] | None:
         return self.plain.axes_of(layer) if hasattr(self.plain, "axes_of") else None
 
-    def _kind(self, layer: str) -> str:
-        return str(self.plain.kind_of(layer)) if hasattr(self.plain, "kind_of") else ""
-
     def _projects(self, layer: str) -> bool:
         """Whether a layer is a projection, or a part of one, such as a step between the stream and its queries."""
-        parts = layer.split(".")
-        return any(self._kind(".".join(parts[:end])) in PROJECTIONS for end in range(1, len(parts) + 1))
-
-    def _weighted(self) -> tuple[str, ...]:
-        return tuple(reversed(self.plain.weighted(self.one))) if hasattr(self.plain, "weighted") else ()
+        parts = layer.split(".") if hasattr(self.plain, "kind_of") else []
+        return any(self.plain.kind_of(".".join(parts[: end + 1])) in PROJECTIONS for end in range(len(parts)))
 
     def _shapes(self) -> Layers:
         before = self.plain.activations(self.one)
@@ -287,11 +279,8 @@ class CamLayers:
     def _moves_score(self, layer: str) -> bool:
         """Whether the score of the first sample moves when the layer's places are emptied, or doubled."""
         key = (layer, f"{self.free.name} {type(self.target).__name__} {self.target.link}")
-        if key not in self.layers.dependent:
-            self.layers.dependent[key] = self._moved(layer)
-        return self.layers.dependent[key]
-
-    def _moved(self, layer: str) -> bool:
+        if key in self.layers.dependent:
+            return self.layers.dependent[key]
         how = self.layout(layer)
         inputs = tuple(np.repeat(v, 3, axis=0) for v in self.one)
         _, own = self.plain.read(self.one, layer)
@@ -299,4 +288,6 @@ class CamLayers:
         changed = np.concatenate([space, space * 0, 2 * space + space.std()]).astype(own.dtype)
         outputs = self.plain.replace(inputs, layer, how.restored(changed, np.repeat(own, 3, axis=0)))
         scores = self.target.score(outputs, np.zeros(3, np.intp)).astype(np.float64)
-        return bool(not np.isfinite(scores).all() or np.ptp(scores) > 1e-6 * np.abs(scores).max())
+        moved = bool(not np.isfinite(scores).all() or np.ptp(scores) > 1e-6 * np.abs(scores).max())
+        self.layers.dependent[key] = moved
+        return moved

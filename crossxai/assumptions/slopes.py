@@ -1,21 +1,9 @@
-"""Is a gradient the gradient, and does the score move in steps that no gradient sees.
-
-The gradient is compared with central differences of the score along a few directions. A step is a share of the values' scale,
-small enough that little bends on the way and large enough that rounding does not show. Both are measured, by a second, shorter
-step and by a third that is so short that only rounding is left. What stays unclear or seems wrong gets a second look: in float64
-beside these points, off their ties; else at the mean gradient along the step, which has to add up to the change of the score
-whatever bends there (the fundamental theorem of calculus).
-
-A score moves in steps where something is rounded, compared or picked on the way. Between two inputs the gradient has to add up to
-the change of the score. Segment by segment, the missing part is compared with what bends of the score could make of it, which the
-change of the gradient tells. A larger one is searched for a step, by halves: where a score bends, the missing part shrinks with
-the segment; where it steps, it stays.
-"""
+"""Is a gradient the gradient, and does the score move in steps that no gradient sees: `slopes` and `stairs`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,16 +29,14 @@ DIRECTIONS = 4
 """More of them, in float64, where a gradient cannot be had elsewhere."""
 
 
-@dataclass(frozen=True)
-class Slopes:
+class Slopes(NamedTuple):
     """right: whether the gradient is that of the score; None if it is unclear. error: the largest relative difference."""
 
     right: bool | None
     error: float
 
 
-@dataclass(frozen=True)
-class _Steps:
+class _Steps(NamedTuple):
     """Two steps and one that shows rounding, as shares of the scale; what differences may be off by, as shares of the slope
     itself and of the slope along a random direction."""
 
@@ -67,8 +53,7 @@ def _steps(unit: float) -> _Steps:
     return _Steps(1e-2, 2.5e-3, 1e-5, 0.03, 0.03) if unit < 1e-5 else _Steps(5e-2, 2.5e-2, 1e-3, 0.1, 0.1)
 
 
-@dataclass(frozen=True)
-class _Compared:
+class _Compared(NamedTuple):
     """By point: the slope that the gradient says, its difference from differences, whether it is wrong, whether that is clear."""
 
     relative: Array
@@ -81,11 +66,14 @@ class _Compared:
 def slopes(
     at: Array, gradient: Array, scale: Array, score: Score, again: Gradient | None, unit: float, tied: bool = False
 ) -> Slopes:
-    """Compare the gradient (n, *shape) at points `at` (n, *shape) with differences of the score.
+    """Compare the gradient (n, *shape) at points `at` (n, *shape) with central differences of the score along a few directions.
+
+    A step is small enough that little bends on the way and large enough that rounding does not show; a second, shorter one and a
+    third that leaves only rounding measure both. What is unclear or seems wrong gets a second look: in float64 beside these
+    points, off their ties; else at the mean gradient along the step, which has to add up to the change of the score.
 
     scale: what the values vary by, broadcast to `at`, 0 where they must stay. again: gives the gradient elsewhere, for a second
-    look; None for none, what stays unclear then. unit: relative rounding of the model. tied: many values are
-    the same, so that a later max-pool has no one gradient here.
+    look. unit: relative rounding of the model. tied: many values are the same: a later max-pool has no one gradient here.
     """
     direction = _direction(at, gradient, scale)
     steps = _steps(unit)
@@ -112,10 +100,7 @@ def slopes(
 def _agrees(at: Array, gradient: Array, direction: Array, score: Score, steps: _Steps) -> float | None:
     """How well the shorter step alone agrees with a gradient in float64; None where it is not so close that nothing but a right
     gradient explains it: what rounding and bends do is measured then, by other steps."""
-    up, down = score(
-        np.concatenate([at + (sign * steps.second * direction).astype(at.dtype) for sign in (1, -1)]),
-        np.tile(np.arange(len(at)), 2),
-    ).reshape(2, -1)
+    ((up, down),) = _both_ways(at, np.arange(len(at)), [steps.second * direction], score)
     expected, typical = _along(gradient, direction), _typical(gradient, direction)
     error = np.abs((up - down) / (2 * steps.second) - expected)
     size = np.maximum(np.abs(expected), typical)
@@ -128,9 +113,8 @@ def _compare(
     at: Array, rows: Rows, gradient: Array, direction: Array, score: Score, steps: _Steps, unit: float
 ) -> _Compared:
     """Differences of the score of samples `rows` at points `at` beside the slope along a direction that the gradient says."""
-    n, lengths = len(at), np.array([steps.first, steps.second, steps.tiny])
-    copies = np.concatenate([at + (sign * step * direction).astype(at.dtype) for step in lengths for sign in (1, -1)])
-    table = score(copies, np.tile(rows, 6)).astype(np.float64).reshape(3, 2, n)
+    lengths = np.array([steps.first, steps.second, steps.tiny])
+    table = _both_ways(at, rows, [step * direction for step in lengths], score)
     moves = table[:, 0] - table[:, 1]
     differences = moves / (2 * lengths[:, None])
     expected, typical = _along(gradient, direction), _typical(gradient, direction)
@@ -150,6 +134,12 @@ def _compare(
         size <= rounding,
         float((noise / np.maximum(largest, np.finfo(np.float64).tiny)).max()) / 16,
     )
+
+
+def _both_ways(at: Array, rows: Rows, moves: Sequence[Array], score: Score) -> Array:
+    """Scores (moves, 2, n) of samples `rows` at points `at`, moved forth and back by each of the moves."""
+    copies = np.concatenate([at + (sign * move).astype(at.dtype) for move in moves for sign in (1, -1)])
+    return score(copies, np.tile(rows, 2 * len(moves))).astype(np.float64).reshape(len(moves), 2, len(at))
 
 
 def _beside(
@@ -183,10 +173,8 @@ def _other_directions(at: Array, gradient: Array, scale: Array, score: Score, st
 
 def _more_directions(at: Array, gradient: Array, scale: Array, score: Score, step: float, unit: float) -> Slopes:
     """Whether differences along eight more directions, taken together, are those that the gradient gives, roughly."""
-    n = len(at)
     directions = [_direction(at, gradient, scale, seed) for seed in range(12, 20)]
-    copies = np.concatenate([at + (sign * step * d).astype(at.dtype) for d in directions for sign in (1, -1)])
-    table = score(copies, np.tile(np.arange(n), 2 * len(directions))).astype(np.float64).reshape(len(directions), 2, n)
+    table = _both_ways(at, np.arange(len(at)), [step * d for d in directions], score)
     differences = (table[:, 0] - table[:, 1]) / (2 * step)
     expected = np.stack([_along(gradient, d) for d in directions])
     size = max(float(np.linalg.norm(differences)), float(np.linalg.norm(expected)))
@@ -259,8 +247,7 @@ WORST = 4
 """Segments in which a step is searched."""
 
 
-@dataclass(frozen=True)
-class Stairs:
+class Stairs(NamedTuple):
     """stepped: whether there are steps. share: of the score's way up and down, what no gradient sees."""
 
     stepped: bool
@@ -268,7 +255,11 @@ class Stairs:
 
 
 def stairs(scores: Array, slopes: Array, unit: float, closer: Look, finer: float) -> Stairs:
-    """Judge scores (rows, segments + 1) and slopes at equally spaced places of each row's way, looking closer where in doubt.
+    """Look for steps in scores (rows, segments + 1), with slopes at equally spaced places of each row's way.
+
+    The gradient has to add up to the change of the score. Segment by segment, the missing part is compared with what bends of the
+    score could make of it, which the change of the gradient tells. A larger one is searched for a step, by halves: where a score
+    bends, the missing part shrinks with the segment; where something is rounded, compared or picked, it stays.
 
     unit: the relative rounding of the scores; finer: that of the scores that `closer` gives.
     """
