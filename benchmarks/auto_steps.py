@@ -22,7 +22,7 @@ import crossxai  # noqa: F401 - before any framework: makes their import order s
 from crossxai import Question, Target
 from crossxai.attribution import Scores
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate
-from crossxai.evaluation.curves.auto import Offsets, estimate
+from crossxai.evaluation.curves.auto import Draws, estimate
 from crossxai.evaluation.curves.estimates import Design, Mean, mean_of
 from crossxai.experiment import loading
 from crossxai.experiment.loading import load_model
@@ -52,8 +52,8 @@ def replay(question: Question, scores: Scores, points: int, seed: int) -> Mean:
     """What `estimate` says with that seed, from the full curves."""
     assert scores.curve is not None
     assert scores.fractions is not None
-    design, offsets = Design(scores.fractions, (points - 2) // 2), Offsets(question, seed)
-    drawn = design.draw(np.stack([offsets(row) for row in range(len(question))]))
+    design = Design(scores.fractions, (points - 2) // 2)
+    drawn = design.draw(Draws(question, seed).offsets)
     rows = np.arange(len(question))[:, None, None]
     ends = np.repeat(scores.curve[:, None, [0, -1]], 2, axis=1)
     return mean_of(design.areas(ends, drawn, scores.curve[rows, drawn]))

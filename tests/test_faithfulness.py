@@ -15,7 +15,7 @@ from scipy.stats import pearsonr, spearmanr
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, Unsupported
 from crossxai.evaluation import get
 from crossxai.evaluation.curves import Deletion, Insertion, ranks
-from crossxai.evaluation.metrics.removal import patches
+from crossxai.evaluation.curves.ranks import patches
 from crossxai.testing import check_metric, linear_question
 
 CHEAP: dict[str, dict[str, Any]] = {

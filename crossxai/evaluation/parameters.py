@@ -90,6 +90,7 @@ class Parameters:
     """A dataclass of a metric's parameters, whose checks leave plain Python numbers in the fields."""
 
     name: ClassVar[str]
+    higher_is_better: ClassVar[bool]
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -1,9 +1,7 @@
 """The mean area of deletion and insertion from a few forward passes per sample, with its error: what `steps="auto"` means.
 
-`scores` is what `curves.evaluate` asks for such metrics; `estimate` gives more, for curves with a number of steps, too.
-Twelve masked images per sample instead of a hundred, chosen at random so that the mean area of the full curves is met on
-average (see `estimates`), both ends and identical maps scored once for all curves, more images only where a requested
-precision needs them.
+Twelve masked images per sample instead of a hundred, drawn as `estimates` says, both ends and identical maps scored once for all
+curves, more images only where a requested precision needs them.
 """
 
 from __future__ import annotations
@@ -22,10 +20,10 @@ from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.estimates import Design, Estimate, Estimates, factor_needed, mean_of
 from crossxai.evaluation.curves.fills import describe as describe_fill
 from crossxai.evaluation.curves.fills import resolve
-from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps, counts
+from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps
 from crossxai.evaluation.curves.options import CurveOptions
 from crossxai.evaluation.curves.ranks import Ranking
-from crossxai.evaluation.curves.steps import Auto, describe
+from crossxai.evaluation.curves.steps import Auto, counts, describe
 from crossxai.question import Question, Rows
 
 Numbers = npt.NDArray[np.float64]
@@ -40,15 +38,14 @@ class _Line:
     explainer: str
     metric: CurveOptions
     rule: Auto
-    draws: _Draws
+    draws: Draws
     maps: RankedMaps
     fill: int
     counts: npt.NDArray[np.intp]
     design: Design
     rows: Rows
-    factor: npt.NDArray[
-        np.intp
-    ]  # (n,): how many times the design's points each sample takes; 0: none, -1: the whole curve
+    factor: npt.NDArray[np.intp]
+    """(n,): how many times the design's points each sample takes; 0: none, -1: the whole curve."""
 
 
 def estimate(
@@ -79,7 +76,7 @@ def estimate(
     _check(metrics)
     plan = Auto(points=points, precision=precision, max_points=max_points)
     masking = Masking(question)
-    draws = _Draws(question, seed)
+    draws = Draws(question, seed)
     lines = _lines(masking, question, attributions, metrics, plan, lambda _: draws)
     estimates = _estimates(masking, lines, confidence, progress)
     width = len(metrics)
@@ -118,18 +115,22 @@ def _most(line: _Line) -> int:
     return 2 * line.design.m * _cap(line) + 2
 
 
-class _Draws:
-    """What is drawn for a seed: each sample's two offsets, and which half of the samples it belongs to."""
+class Draws:
+    """What is drawn for a seed, the same for every curve: each sample's two offsets in [0, 1) (n, 2), and half of the samples."""
 
     def __init__(self, question: Question, seed: int) -> None:
-        self.seed, self.offsets, self.half = seed, Offsets(question, seed), _halves(question, seed)
+        # Child generators: the sample's own one breaks ties.
+        pairs = [question.rng(row, seed).spawn(2) for row in range(len(question))]
+        self.seed, self.half = seed, np.zeros(len(question), dtype=bool)
+        self.offsets = np.reshape([offsets.random(2) for offsets, _ in pairs], (-1, 2))
+        self.half[np.argsort([half.random() for _, half in pairs], kind="stable")[::2]] = True
 
 
 def _own_lines(
     masking: Masking, question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]
 ) -> list[_Line]:
     """The lines of metrics that say themselves how they are to be estimated."""
-    drawn = {seed: _Draws(question, seed) for seed in {int(m.seed) for m in metrics}}
+    drawn = {seed: Draws(question, seed) for seed in {int(m.seed) for m in metrics}}
     return _lines(masking, question, attributions, metrics, Auto(), lambda m: drawn[int(m.seed)])
 
 
@@ -147,35 +148,13 @@ def _estimates(
     return [_estimate(masking, line, confidence) for line in lines]
 
 
-class Offsets:
-    """Each sample's two offsets in [0, 1), from its name and the seed alone: the same for every curve."""
-
-    def __init__(self, question: Question, seed: int) -> None:
-        self.question, self.seed = question, seed
-        self.drawn: dict[int, Numbers] = {}
-
-    def __call__(self, row: int) -> Numbers:
-        if row not in self.drawn:
-            # A child generator: the sample's own one breaks ties.
-            self.drawn[row] = self.question.rng(row, self.seed).spawn(2)[0].random(2)
-        return self.drawn[row]
-
-
-def _halves(question: Question, seed: int) -> npt.NDArray[np.bool_]:
-    """Which half of the samples each belongs to, by a draw from its name."""
-    drawn = [question.rng(row, seed).spawn(2)[1].random() for row in range(len(question))]
-    half = np.zeros(len(drawn), dtype=bool)
-    half[np.argsort(drawn, kind="stable")[::2]] = True
-    return half
-
-
 def _lines(
     masking: Masking,
     question: Question,
     attributions: Sequence[Attribution],
     metrics: Sequence[CurveOptions],
     plan: Auto,
-    draws: Callable[[CurveOptions], _Draws],
+    draws: Callable[[CurveOptions], Draws],
 ) -> list[_Line]:
     """A line per attribution and metric; `plan` is that of metrics which give a number of steps."""
     lines = []
@@ -209,7 +188,7 @@ def _used(line: _Line, row: int) -> npt.NDArray[np.intp]:
     last, factor = len(line.counts) - 1, int(line.factor[row])
     if factor < 0:
         return np.arange(last + 1)
-    return np.unique(np.concatenate([[0, last], line.design.draw(line.draws.offsets(row), factor).ravel()]))
+    return np.unique(np.concatenate([[0, last], line.design.draw(line.draws.offsets[row], factor).ravel()]))
 
 
 def _replicates(masking: Masking, line: _Line) -> Numbers:
@@ -226,7 +205,7 @@ def _replicates(masking: Masking, line: _Line) -> Numbers:
         if line.factor[row] < 0:
             areas[row] = trapezoid(curve, line.design.fractions)
         else:
-            drawn = line.design.draw(line.draws.offsets(row), int(line.factor[row]))
+            drawn = line.design.draw(line.draws.offsets[row], int(line.factor[row]))
             areas[row] = line.design.areas(np.tile(curve[[0, -1]], (2, 1)), drawn, curve[drawn])
     return areas
 
@@ -275,20 +254,15 @@ def _estimate(masking: Masking, line: _Line, confidence: float) -> Estimate:
         "link": masking.question.target.link,
     }
     return Estimate(
+        **vars(mean),
         explainer=line.explainer,
         metric=line.metric.name,
         higher_is_better=line.metric.higher_is_better,
-        mean=mean.mean,
-        standard_error=mean.standard_error,
-        low=mean.low,
-        high=mean.high,
         n=n,
         n_missing=len(mean.values) - n,
         passes=int(points.sum()),
         full_passes=len(line.rows) * len(line.counts),
         reached=precision is None or (mean.high - mean.low) / 2 <= precision,
-        values=mean.values,
-        variances=mean.variances,
         points=points,
         whole=line.factor < 0,
         replicates=replicates,

@@ -1,15 +1,4 @@
-"""The mean area under many curves from a few points of each: unbiased, with the error that leaving out points makes.
-
-The area of a curve s_0 … s_K over fractions x_0 … x_K is a weighted sum of its points, sum(w_k s_k), w the trapezoid's
-weights. The ends are known. What is left is estimated from m inner points at equal distances in cumulated weight, behind one
-random offset (systematic sampling with probability proportional to weight, Madow 1949): every point is taken with
-probability m w_k / W, so m points, each counting W / m, add up to the sum on average. The straight line between the ends is
-taken out first, its area being known: what remains starts and ends at 0, and of such curves equal distances behind a random
-shift miss least (by m^-2 if smooth, where one draw per stratum misses by m^-1.5). Two or more offsets per curve, drawn apart,
-show the error by their spread.
-
-Estimated mean areas, with the error that leaving out points makes, and the difference of two of them.
-"""
+"""The mean area under many curves from a few points of each: unbiased, with the error that leaving out points makes."""
 
 from __future__ import annotations
 
@@ -31,7 +20,15 @@ Points = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Design:
-    """How inner points of curves over the same fractions (K + 1,), 0 to 1, are drawn and added up; m: points per offset."""
+    """How inner points of curves over the same fractions (K + 1,), 0 to 1, are drawn and added up; m: points per offset.
+
+    The area of a curve s_0 … s_K is sum(w_k s_k), w the trapezoid's weights. m inner points at equal distances in cumulated
+    weight, behind one random offset (systematic sampling with probability proportional to weight, Madow 1949), are each taken
+    with probability m w_k / W, so that, counting W / m each, they add up to the sum on average. The straight line between the
+    ends is taken out first, its area being known: of what remains, which starts and ends at 0, equal distances behind a random
+    shift miss least (by m^-2 if smooth, where one draw per stratum misses by m^-1.5). Two or more offsets per curve, drawn
+    apart, show the error by their spread.
+    """
 
     fractions: Numbers
     m: int
@@ -79,8 +76,8 @@ class Mean:
     standard_error: float
     low: float
     high: float
-    values: Numbers
-    variances: Numbers
+    values: Numbers = field(repr=False)
+    variances: Numbers = field(repr=False)
 
 
 def mean_of(replicates: Numbers, confidence: float = 0.95) -> Mean:
@@ -139,12 +136,11 @@ def factor_needed(pilot: Numbers, n: int, half_width: float, confidence: float =
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Mean):
     """The mean area of one attribution and metric over n samples; n_missing have a map, or a score, that is not finite.
 
-    low, high: interval of the mean that the full curves of *these* samples would give: the error of leaving out points, not
-    that of having few samples; for that, give `values` (n,), unbiased for each sample's own area, to `statistics.summarise`
-    or `statistics.compare`. variances (n,): of `values`, 0 where the whole curve was scored. points (n,): masked images used,
+    Its interval holds the error of leaving out points, not that of having few samples; for that, give `values` (n,), unbiased
+    for each sample's own area, to `statistics.summarise` or `statistics.compare`. points (n,): masked images used,
     both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
     was scored. reached: whether the interval is as narrow as requested. replicates (n, 2): independent estimates behind
     `values`. extras: tie rates and degenerate maps (n,).
@@ -153,17 +149,11 @@ class Estimate:
     explainer: str
     metric: str
     higher_is_better: bool
-    mean: float
-    standard_error: float
-    low: float
-    high: float
     n: int
     n_missing: int
     passes: int
     full_passes: int
     reached: bool
-    values: Numbers = field(repr=False)
-    variances: Numbers = field(repr=False)
     points: npt.NDArray[np.intp] = field(repr=False)
     whole: npt.NDArray[np.bool_] = field(repr=False)
     replicates: Numbers = field(repr=False)

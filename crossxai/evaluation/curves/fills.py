@@ -1,14 +1,10 @@
-"""Fills: what deletion and insertion put in place of a removed pixel or column, in raw input space.
-
-More fills, as libraries define them: a constant, the image's minimum, a cut blur, and any fill in standardised space.
-"""
+"""Fills: what deletion and insertion put in place of a removed pixel or column, in raw input space."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Annotated, Any, Literal, cast, get_args
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, gaussian_filter1d
@@ -18,6 +14,8 @@ from crossxai.evaluation.curves.imputation import IMPUTING, Inpaint, NoisyLinear
 from crossxai.evaluation.parameters import choice, finite, positive
 from crossxai.model import Array, Modality
 
+Border = Literal["zero", "mirror", "reflect"]
+
 Fill = Callable[[Array], Array]
 """Values (n, *axes) → replacements of the same shape. Any function will do; it must treat each sample on its own."""
 
@@ -26,6 +24,13 @@ FillLike = Annotated[str | Mapping[str, Any] | Fill, lambda fill, _: resolve(fil
 {"constant": 0.5}, {"grey": 0.5}, {"dataset_mean": [0.7, 0.5, 0.7]}, {"blur": {"size": 11, "sigma": 5}}, {"noisy_linear": 0.01}),
 or a `Fill`. One more takes a fill and the numbers that make a library's inputs of raw ones: {"standardised": {"fill": "zero",
 "mean": […], "sd": […]}}."""
+
+
+def _per_channel(values: object, what: str, number: int | None = None) -> tuple[float, ...]:
+    given = np.asarray(values, np.float64)
+    if given.ndim != 1 or not given.size or len(given) != (number or len(given)) or not np.isfinite(given).all():
+        raise InvalidInput(f"{what}: expected one finite number per channel or column, got {values!r}")
+    return tuple(given.tolist())
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,7 @@ class DatasetMean:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        numbers = np.asarray(self.values, dtype=np.float64)
-        if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
-            raise InvalidInput(f"dataset_mean: expected one finite number per channel or column, got {self.values!r}")
-        object.__setattr__(self, "values", tuple(numbers.tolist()))
+        object.__setattr__(self, "values", _per_channel(self.values, "dataset_mean"))
 
     def __call__(self, values: Array) -> Array:
         if len(self.values) != values.shape[-1]:
@@ -169,12 +171,9 @@ class Standardised:
     sd: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        for name, numbers in (("mean", self.mean), ("sd", self.sd)):
-            given = np.asarray(numbers, np.float64)
-            if given.ndim != 1 or len(given) != len(self.mean) or not np.isfinite(given).all():
-                raise InvalidInput(f"standardised: {name} needs one finite number per channel, got {numbers!r}")
-            object.__setattr__(self, name, tuple(given.tolist()))
-        if min(self.sd, default=0) <= 0:
+        object.__setattr__(self, "mean", _per_channel(self.mean, "standardised: mean"))
+        object.__setattr__(self, "sd", _per_channel(self.sd, "standardised: sd", len(self.mean)))
+        if min(self.sd) <= 0:
             raise InvalidInput(f"standardised: sd must be positive, got {self.sd!r}")
 
     def __call__(self, values: Array) -> Array:
@@ -200,75 +199,68 @@ def imputes(fill: object) -> bool:
     return isinstance(fill.fill if isinstance(fill, Standardised) else fill, IMPUTING)
 
 
-def _blur(value: Any) -> Fill:
-    if not isinstance(value, Mapping):
-        return Blur(value)
-    unknown = set(value) - {"size", "sigma", "border", "folded"}
-    if unknown or not {"size", "sigma"} <= set(value):
-        raise InvalidInput(
-            f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}"
-        )
-    return KernelBlur(**value)
-
-
-def _standardised(value: Any) -> Fill:
-    if not isinstance(value, Mapping) or set(value) != {"fill", "mean", "sd"}:
-        raise InvalidInput(f"standardised: write {{'fill': 'zero', 'mean': […], 'sd': […]}}, got {value!r}")
-    return Standardised(resolve(value["fill"]), tuple(value["mean"]), tuple(value["sd"]))
-
-
-_PLAIN: dict[str, Callable[[], Fill]] = {
+_NAMED: dict[str, type[Any]] = {
     "zero": Zero,
     "mean": Mean,
-    "blur": Blur,
-    "grey": Grey,
     "minimum": Minimum,
-    "noisy_linear": NoisyLinear,
     "inpaint": Inpaint,
-}
-_VALUED: dict[str, Callable[[Any], Fill]] = {
-    "blur": _blur,
+    "blur": Blur,
     "dataset_mean": DatasetMean,
     "constant": Constant,
     "grey": Grey,
     "noisy_linear": NoisyLinear,
-    "standardised": _standardised,
+    "standardised": Standardised,
 }
-_DESCRIBED: tuple[tuple[str, type[Any], str], ...] = (
-    ("zero", Zero, ""),
-    ("mean", Mean, ""),
-    ("minimum", Minimum, ""),
-    ("inpaint", Inpaint, ""),
-    ("blur", Blur, "sigma"),
-    ("dataset_mean", DatasetMean, "values"),
-    ("constant", Constant, "value"),
-    ("grey", Grey, "share"),
-    ("noisy_linear", NoisyLinear, "noise"),
-)
-"""Names of fills, and the field that holds the value of those that have one."""
-_OURS = (Zero, Mean, DatasetMean, Blur, Constant, Grey, Minimum, KernelBlur, Standardised, *IMPUTING)
+"""Fills by name; the first field holds the value of those that have one."""
+_OURS = (*_NAMED.values(), KernelBlur)
 
 
 def resolve(fill: FillLike) -> Fill:
     """The function behind a fill given by name, by name and value, or as itself; raises `UnknownName`."""
-    if isinstance(fill, str):
-        if fill == "dataset_mean":
-            raise InvalidInput("fill 'dataset_mean' needs its values: write DatasetMean((0.7, 0.5, 0.7))")
-        if fill not in _PLAIN:
-            raise UnknownName("fill", fill, {*_PLAIN, *_VALUED})
-        return _PLAIN[fill]()
     if isinstance(fill, Mapping):
         if len(fill) != 1:
             raise InvalidInput(f"a fill is one name with one value, such as {{'blur': 3}}; got {dict(fill)!r}")
         name, value = next(iter(fill.items()))
-        if name in _PLAIN and name not in _VALUED:
-            raise InvalidInput(f"fill {name!r} takes no value: write fill={name!r}")
-        if name not in _VALUED:
-            raise UnknownName("fill", str(name), {*_PLAIN, *_VALUED})
-        return _VALUED[name](value)
+        return _valued(name, value)
+    if isinstance(fill, str):
+        if fill not in _NAMED:
+            raise UnknownName("fill", fill, _NAMED)
+        if any(f.default is MISSING for f in fields(_NAMED[fill])):
+            raise InvalidInput(f"fill {fill!r} needs its values: write {{{fill!r}: …}}")
+        return cast("Fill", _NAMED[fill]())
     if not callable(fill):
         raise InvalidInput(f"a fill is a name or a function of values (n, *axes), got {type(fill).__name__}")
     return fill
+
+
+def _valued(name: str, value: Any) -> Fill:
+    if name not in _NAMED:
+        raise UnknownName("fill", str(name), _NAMED)
+    if not fields(_NAMED[name]):
+        raise InvalidInput(f"fill {name!r} takes no value: write fill={name!r}")
+    if name == "blur" and isinstance(value, Mapping):
+        unknown = set(value) - {"size", "sigma", "border", "folded"}
+        if unknown or not {"size", "sigma"} <= set(value):
+            raise InvalidInput(
+                f"blur: write a sigma, or {{'size': 11, 'sigma': 5}} with border and folded; got {dict(value)!r}"
+            )
+        return KernelBlur(**value)
+    if name == "standardised":
+        if not isinstance(value, Mapping) or set(value) != {"fill", "mean", "sd"}:
+            raise InvalidInput(f"standardised: write {{'fill': 'zero', 'mean': […], 'sd': […]}}, got {value!r}")
+        return Standardised(resolve(value["fill"]), tuple(value["mean"]), tuple(value["sd"]))
+    return cast("Fill", _NAMED[name](value))
+
+
+def plain(fill: FillLike) -> Fill:
+    """The fill; raises `Unsupported` for one that reads the mask."""
+    resolved = resolve(fill)
+    if imputes(resolved):
+        raise Unsupported(
+            f"fill {describe(resolved)!r} makes hidden pixels of those that are left, which deletion, insertion and "
+            "ROAD do: write a fill that is the same for every mask, such as 'zero', 'mean' or 'blur'"
+        )
+    return resolved
 
 
 def by_modality(given: object, metric: str) -> dict[str, Fill]:
@@ -280,14 +272,16 @@ def by_modality(given: object, metric: str) -> dict[str, Fill]:
 
 def describe(fill: Fill) -> str | dict[str, Any]:
     """Plain data that `resolve` turns back into the fill; for a function of yours, its name."""
-    for name, kind, field in _DESCRIBED:
-        if isinstance(fill, kind):
-            value = getattr(fill, field, None)
-            return {name: list(value) if isinstance(value, tuple) else value} if field else name
     if isinstance(fill, KernelBlur):
-        return {"blur": dataclasses.asdict(fill)}
+        return {"blur": asdict(fill)}
     if isinstance(fill, Standardised):
         return {"standardised": {"fill": describe(fill.fill), "mean": list(fill.mean), "sd": list(fill.sd)}}
+    for name, kind in _NAMED.items():
+        if isinstance(fill, kind):
+            if not fields(kind):
+                return name
+            value = getattr(fill, fields(kind)[0].name)
+            return {name: list(value) if isinstance(value, tuple) else value}
     return str(getattr(fill, "__qualname__", type(fill).__qualname__))
 
 
@@ -321,27 +315,3 @@ def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
     if not np.issubdtype(result.dtype, np.number) or not np.isfinite(result).all():
         raise InvalidInput(f"fill {describe(fill)!r} gave values that are not finite numbers")
     return result.astype(values.dtype, copy=False)
-
-
-BLOCK = 2**20
-"""Values that are filled, or maps that are reduced, at once: a few samples' exist at a time, never all."""
-
-
-class Filled:
-    """Samples with everything removed, made for a few of `values` (n, *axes) at a time, as `filled` does it."""
-
-    def __init__(self, fill: FillLike, modality: Modality, values: Array) -> None:
-        self.fill, self.modality, self.values = fill, modality, values
-        self.length = max(1, BLOCK // max(values[0].size, 1))
-        self._start, self._block = 0, values[:0]
-
-    def __call__(self, row: int) -> Array:
-        """One sample (*axes); the samples near it are kept for the next calls."""
-        if not self._start <= row < self._start + len(self._block):
-            start = row - row % self.length
-            # The block first: when memory runs out in it, the next try must not take the old one for it.
-            self._block, self._start = filled(self.fill, self.modality, self.values[start : start + self.length]), start
-        return np.asarray(self._block[row - self._start])
-
-
-Border = Literal["zero", "mirror", "reflect"]

@@ -1,13 +1,4 @@
-"""Imputation: hidden pixels are made of those that are left, so that what a fill puts in depends on the mask.
-
-Noisy linear imputation: the weighted mean of the neighbours, hidden ones included, plus noise. Rong et al. 2022 (ROAD,
-arXiv:2202.00449), section 4: a hidden mask must not tell its shape to the model, which a constant colour does. One sparse
-linear system per mask, shared by the channels. In-painting: the smoothest surface through what is left.
-
-Rong et al., section 4.2: every removed pixel equals the weighted mean of its eight neighbours,
-1/6 for those that share a side and 1/12 for diagonal ones (rescaled at the image's edge), removed ones included. That is one
-sparse linear system per mask, the same for every channel and every image.
-"""
+"""Imputation: hidden pixels are made of those that are left, so that what a fill puts in depends on the mask."""
 
 from __future__ import annotations
 
@@ -27,7 +18,11 @@ from crossxai.model import Array
 
 @dataclass(frozen=True)
 class NoisyLinear:
-    """Weighted mean of the eight neighbours plus normal noise, absolute, in the units it works in; 2-D images only."""
+    """Weighted mean of the eight neighbours plus normal noise, absolute, in the units it works in; 2-D images only.
+
+    Rong et al. 2022 (ROAD, arXiv:2202.00449), section 4: a hidden mask must not tell its shape to the model, which a constant
+    colour does.
+    """
 
     noise: float = 0.01
 
@@ -89,7 +84,11 @@ Entries = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
 
 class Imputation:
-    """The linear system of one mask (height, width), true where pixels are removed; some pixel must be left."""
+    """The sparse linear system of one mask (height, width), true where pixels are removed; some pixel must be left.
+
+    Every removed pixel equals the mean of its neighbours by `WEIGHTS`, rescaled at the image's edge, removed ones included. It is
+    the same system for every channel and every image.
+    """
 
     def __init__(self, removed: npt.NDArray[np.bool_]) -> None:
         self.unknowns = int(removed.sum())

@@ -1,7 +1,5 @@
 """The masking engine: every masked copy of a sample that a metric needs, built in batches, and scored once.
 
-A copy is five numbers (`Copy`), and in arrays one (its code), so that millions of them are sorted and compared at once. `Masking`
-gives orders and fills their numbers, builds the copies of a batch, and streams them through the question.
 Memory beyond the question's arrays: one batch of copies; of one sample its orders and masks; fills of a few samples; about 32
 bytes per copy.
 """
@@ -10,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution
-from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.fills import BLOCK, Fill, Filled, FillLike, describe, filled, imputes, resolve
-from crossxai.evaluation.curves.ranks import Labels, Ranked, Ranking
+from crossxai.evaluation.curves.fills import Fill, FillLike, filled, imputes, resolve
+from crossxai.evaluation.curves.ranks import BLOCK, Blocks, Labels, Positions, Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
 Masks = npt.NDArray[np.bool_]
-Positions = npt.NDArray[np.intp]
 Codes = npt.NDArray[np.int64]
 
 SAMPLE = 2**40
@@ -81,9 +78,8 @@ class RankedMaps(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """Where an order's units lie, how many there are (of each sample, if they differ), and each sample's equal order."""
+    """How many units an order has (of each sample, if they differ), and which order each sample's is equal to."""
 
-    places: tuple[int, ...]
     source: Source
     units: int | Positions
     equal: Positions | None = None
@@ -94,7 +90,7 @@ class _Kind(NamedTuple):
 
     place: int
     fill: Fill
-    filled: Filled
+    filled: Blocks
     imputes: bool
 
 
@@ -116,14 +112,8 @@ class Masking:
         self.orders: list[_Order] = []
         self.fills: list[_Filling] = []
         self._places = {m.name: i for i, m in enumerate(question.model.modalities)}
-        self._families: dict[
-            tuple[int, int, bool], int
-        ] = {}  # (order, fill, inserts) -> its first code, that of count 0
-        self._specs, self._starts, self._next = (
-            [(-1, -1, False)],
-            np.zeros(1, np.int64),
-            1,
-        )  # code 0 is the sample itself
+        # (order, fill, inserts) and the first code of its copies, that of count 0; code 0 is the sample itself.
+        self._families, self._next = {(-1, -1, False): 0}, 1
         self._maps: dict[tuple[int, Ranking], RankedMaps] = {}
         self._attributions: list[Attribution] = []  # kept, because maps are known by identity
         self._digests: dict[tuple[Ranking, int, bytes], int] = {}
@@ -145,16 +135,17 @@ class Masking:
             if kinds[-1] == len(self._kinds):
                 modality, values = self.question.model.modalities[place], self.question.inputs[place]
                 filled(one, modality, values[:1])  # refused before any pass
-                self._kinds.append(_Kind(place, one, Filled(one, modality, values), imputes(one)))
+                blocks = Blocks(partial(_filled, one, modality, values), values)
+                self._kinds.append(_Kind(place, one, blocks, imputes(one)))
         draws = any(self._kinds[kind].imputes for kind in kinds)
         entry = _Filling(tuple(kinds), seed if draws else 0, trail)
         if entry not in self.fills:
             self.fills.append(entry)
         return self.fills.index(entry)
 
-    def order(self, modalities: Sequence[Modality], source: Source, units: int | Positions) -> int:
-        """The number of an order of removal over the units of these modalities, numbered one after the other."""
-        self.orders.append(_Order(tuple(self._places[m.name] for m in modalities), source, units))
+    def order(self, source: Source, units: int | Positions) -> int:
+        """The number of an order of removal over the units of the fill's modalities, numbered one after the other."""
+        self.orders.append(_Order(source, units))
         return len(self.orders) - 1
 
     def rank(self, attribution: Attribution, modality: Modality, key: Ranking) -> RankedMaps:
@@ -167,8 +158,7 @@ class Masking:
             number, alike = len(self.orders), key._replace(reduction="sum")
             first = [self._digests.setdefault((alike, row, digest), number) for row, digest in enumerate(digests)]
             equal = np.array(first, np.intp) if any(other != number for other in first) else None
-            place = (self._places[modality.name],)
-            self.orders.append(_Order(place, lambda row: Order(ranked(row)), ranked.total, equal))
+            self.orders.append(_Order(lambda row: Order(ranked(row)), ranked.total, equal))
             self._attributions.append(attribution)
             self._maps[known] = RankedMaps(number, ranked, usable, extras)
         return self._maps[known]
@@ -207,18 +197,17 @@ class Masking:
     def decode(self, codes: Codes) -> Iterable[Copy]:
         """The copies behind codes (m,)."""
         rows, rest = np.divmod(codes, SAMPLE)
-        families = np.searchsorted(self._starts, rest, side="right") - 1
-        counts = rest - self._starts[families]
+        specs, starts = list(self._families), np.fromiter(self._families.values(), np.int64)
+        families = np.searchsorted(starts, rest, side="right") - 1
+        counts = rest - starts[families]
         for row, family, count in zip(rows.tolist(), families.tolist(), counts.tolist(), strict=True):
-            order, fill, inserts = self._specs[family]
+            order, fill, inserts = specs[family]
             yield Copy(row, order, count, inserts, fill)
 
     def _family(self, order: int, fill: int, inserts: bool, size: int) -> int:
         key = (order, fill, inserts)
         if key not in self._families:
             self._families[key] = self._next
-            self._specs.append(key)
-            self._starts = np.append(self._starts, self._next)
             self._next += size
         return self._families[key]
 
@@ -281,23 +270,19 @@ class Masking:
             for kind in filling.kinds:
                 self._replace(inputs[self._kinds[kind].place][j], copy.row, kind, filling.seed)
             return
-        own = self._order(copy)
+        own, start = self._order(copy), 0
         positions = own.hidden(copy.units, copy.inserts)
-        if filling.trail:
-            (kind,) = filling.kinds
-            inputs[self._kinds[kind].place][j] = self._refilled(copy, own, kind, filling.trail)
-            return
-        places = self.orders[copy.order].places
-        if len(places) == 1:
-            self._replace(inputs[places[0]][j], copy.row, filling.kinds[0], filling.seed, positions, own[0].shape[-1])
-            return
-        start = 0
-        for kind in filling.kinds:  # units of several modalities, numbered one after the other
+        for kind in filling.kinds:
             place = self._kinds[kind].place
-            units = int(np.prod(ranks.space_of(self.question, self.question.model.modalities[place])))
-            inside = positions[(positions >= start) & (positions < start + units)] - start
+            if filling.trail:
+                inputs[place][j] = self._refilled(copy, own, kind, filling.trail)
+                continue
+            units, inside = own[0].shape[-1], positions
+            if len(filling.kinds) > 1:
+                units = int(np.prod(ranks.space_of(self.question, self.question.model.modalities[place])))
+                inside = positions[(positions >= start) & (positions < start + units)] - start
+                start += units
             self._replace(inputs[place][j], copy.row, kind, filling.seed, inside, units)
-            start += units
 
     def _replace(
         self, values: Array, row: int, kind: int, seed: int, hidden: Positions | None = None, units: int = 0
@@ -338,6 +323,10 @@ class Masking:
         return self._own[copy.order]
 
 
+def _filled(fill: Fill, modality: Modality, values: Array, rows: slice) -> Array:
+    return filled(fill, modality, values[rows])
+
+
 def _by_unit(values: Array, units: int) -> npt.NDArray[np.void]:
     """One opaque item per unit, so that NumPy moves whole pixels at once, which is 2.5 times faster than by channel."""
     rows = np.ascontiguousarray(values.reshape(units, -1))
@@ -361,23 +350,7 @@ def scores_without(
     """
     masking = Masking(question)
     fill = masking.fill({modality.name: fill for modality, fill in fills.items()}, seed)
-    order = masking.order(tuple(fills), source, units)
+    order = masking.order(source, units)
     codes = masking.codes(rows, order, fill, counts, inserts)
     masking.score(codes)
     return masking.read(codes)
-
-
-def plain(fill: FillLike) -> Fill:
-    """The fill; raises `Unsupported` for one that reads the mask."""
-    resolved = resolve(fill)
-    if imputes(resolved):
-        raise Unsupported(
-            f"fill {describe(resolved)!r} makes hidden pixels of those that are left, which deletion, insertion and "
-            "ROAD do: write a fill that is the same for every mask, such as 'zero', 'mean' or 'blur'"
-        )
-    return resolved
-
-
-def counts(units: int, steps: int) -> Positions:
-    """Numbers of units removed at each point: 0 … units, evenly spaced, distinct, at most steps + 1 of them."""
-    return np.unique(np.rint(np.linspace(0, units, steps + 1)).astype(np.intp))

@@ -84,8 +84,6 @@ class CurveOptions(Parameters):
     aggregation: Aggregation = "per_sample"
     order: Order = "morf"
 
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "scores"
     axis: ClassVar[Axis] = "faithfulness"
     range: ClassVar[Range] = (None, None)

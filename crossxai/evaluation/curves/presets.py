@@ -7,27 +7,118 @@ the rest: the probability), and resizing a small map is the explainer's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from crossxai.errors import InvalidInput, UnknownName
-from crossxai.evaluation.curves import fills, steps
+from crossxai.evaluation.curves import steps
 from crossxai.evaluation.curves.deletion import Curve, Deletion, Insertion
-from crossxai.evaluation.curves.fills import Grey, KernelBlur, Minimum, Standardised
-from crossxai.evaluation.curves.imputation import NoisyLinear
-
-Standardise = Callable[[fills.Fill], fills.Fill]
+from crossxai.evaluation.curves.fills import DatasetMean, FillLike, KernelBlur, Standardised, Zero, resolve
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A convention: whose, where it was published or read, and in words what sets it apart."""
+    """A convention: where it was published or read, in words what sets it apart, and the curves, for raw inputs.
 
-    name: str
+    raw: the curves whose fill stays as it is where the library is handed standardised inputs.
+    """
+
     source: str
     words: str
-    make: Callable[[Standardise], tuple[Curve, ...]]
+    curves: tuple[Curve, ...]
+    raw: tuple[str, ...] = ()
+
+
+def _both(rule: steps.Rule, fill: FillLike, inserted: FillLike, **options: Any) -> tuple[Curve, ...]:
+    return Deletion(rule, fill, **options), Insertion(rule, inserted, **options)
+
+
+def _orders(rule: steps.Rule, fill: FillLike, **options: Any) -> tuple[Curve, ...]:
+    return Deletion(rule, fill, **options), Deletion(rule, fill, order="lerf", **options)
+
+
+_INTERPRETDL: Any = {
+    "steps": steps.Percentiles(tuple(range(95, -1, -5)), strict=True),
+    "fill": {"grey": 127 / 255},
+    "reduction": "channels_abs_sum",
+    "area": "mean",
+}
+PRESETS = {
+    "ours": Preset(
+        "docs/design.md",
+        "24 equal steps, ties drawn by a seed, mean colour (deletion) or blur (insertion), trapezoids over true fractions",
+        (Deletion(), Insertion()),
+        raw=("insertion",),
+    ),
+    "rise": Preset(
+        "Petsiuk et al. 2018, arXiv:1806.07421, evaluation.py",
+        "224 pixels a step, mean colour (deletion) or a blur of 11 × 11 pixels (insertion)",
+        _both(
+            steps.Pixels(224), "zero", KernelBlur(11, 5.0, border="zero", folded=True), ties="flipped", area="trapezoid"
+        ),
+    ),
+    "xplique": Preset(
+        "Xplique 2.0, metrics/fidelity.py",
+        "11 points, mean over channels, black for both, area of the mean curve",
+        _both(
+            steps.Linspace(10),
+            "zero",
+            "zero",
+            reduction="mean",
+            ties="flipped",
+            area="trapezoid",
+            aggregation="mean_curve",
+        ),
+        raw=("deletion", "insertion"),
+    ),
+    "quantus_pixel_flipping": Preset(
+        "Quantus 0.6, PixelFlipping; Bach et al. 2015, PLOS ONE 10, 7",
+        "one channel of one pixel at a time, each image's minimum, no start point, area not divided by its width",
+        # Quantus takes the minimum again at each step: it is what was filled in, so nothing changes, and one fill does.
+        (Deletion(steps.Pixels(1), "minimum", unit="element", ties="unstable", endpoints="no_start", area="raw"),),
+    ),
+    "gradcam_road": Preset(
+        "pytorch-grad-cam 1.5, metrics/road.py; Rong et al. 2022, arXiv:2202.00449",
+        "percentiles of the map, noisy linear imputation, mean change of the score, both directions",
+        _orders(
+            steps.Percentiles(tuple(range(90, 0, -10))),
+            "noisy_linear",
+            endpoints="neither",
+            score="change",
+            area="mean",
+        ),
+    ),
+    "torchcam": Preset(
+        "torch-cam, DeletionInsertionMetric",
+        "at most 20 steps, mean colour for both, ties in raster order, trapezoids over true fractions",
+        _both(steps.Ceil(20), "zero", "zero", ties="stable"),
+    ),
+    "latec": Preset(
+        "Klein et al. 2024, LATEC, insertion_deletion.py",
+        "10 pixels a step without the end points, mean colour or a blur of 9 × 9 pixels, width 1 / points",
+        # torch.topk promises no order of ties; raster order stands for it.
+        _both(
+            steps.Pixels(10),
+            "zero",
+            KernelBlur(9, 5.0, border="mirror"),
+            ties="stable",
+            endpoints="neither",
+            area="over_len",
+        ),
+    ),
+    "interpretdl": Preset(
+        "Li et al. 2022, InterpretDL, DeletionInsertion",
+        "20 percentiles of the map, sum of absolute values over channels, grey, plain mean",
+        (Deletion(**_INTERPRETDL, endpoints="no_end"), Insertion(**_INTERPRETDL, endpoints="no_start")),
+        raw=("deletion", "insertion"),
+    ),
+    "pnpxai": Preset(
+        "Kim et al. 2025, PnPXAI, PixelFlipping",
+        "10 points with a larger last step, mean colour, plain mean, both directions",
+        _orders(steps.Floor(10), "zero", ties="stable", area="mean"),
+    ),
+}
 
 
 def get(
@@ -53,16 +144,14 @@ def get(
         raise InvalidInput(
             f"limit: write a whole number of intervals, at least 2, or 0 for the library's own; got {limit!r}"
         )
-
-    def standardise(fill: fills.Fill) -> fills.Fill:
-        if not len(mean):
-            return fill
-        zero = isinstance(fill, fills.Zero)
-        return fills.DatasetMean(tuple(mean)) if zero else Standardised(fill, tuple(mean), tuple(sd))
-
-    metrics = PRESETS[name].make(standardise)
-    shared: dict[str, Any] = {"modality": modality, "seed": seed}
-    return tuple(replace(m, steps=_limited(m.rule, limit), **shared) for m in metrics)
+    curves = []
+    for curve in PRESETS[name].curves:
+        fill = resolve(curve.fill)
+        if len(mean) and curve.name not in PRESETS[name].raw:
+            zero = isinstance(fill, Zero)
+            fill = DatasetMean(tuple(mean)) if zero else Standardised(fill, tuple(mean), tuple(sd))
+        curves.append(replace(curve, steps=_limited(curve.rule, limit), fill=fill, modality=modality, seed=seed))
+    return tuple(curves)
 
 
 def _limited(rule: steps.Rule, limit: int) -> steps.Rule:
@@ -78,125 +167,3 @@ def _limited(rule: steps.Rule, limit: int) -> steps.Rule:
         every = [round(i * (len(rule.levels) - 1) / (limit - 1)) for i in range(limit)]
         return replace(rule, levels=tuple(rule.levels[i] for i in every))
     return rule
-
-
-def _ours(standardise: Standardise) -> tuple[Curve, ...]:
-    return Deletion(fill=standardise(fills.Zero())), Insertion(fill=fills.Blur())
-
-
-def _rise(standardise: Standardise) -> tuple[Curve, ...]:
-    common: dict[str, Any] = {"steps": steps.Pixels(224), "ties": "flipped", "area": "trapezoid"}
-    blur = KernelBlur(11, 5.0, border="zero", folded=True)
-    return Deletion(fill=standardise(fills.Zero()), **common), Insertion(fill=standardise(blur), **common)
-
-
-def _xplique(standardise: Standardise) -> tuple[Curve, ...]:
-    common: dict[str, Any] = {"ties": "flipped", "area": "trapezoid", "aggregation": "mean_curve", "reduction": "mean"}
-    common |= {"steps": steps.Linspace(10), "fill": fills.Zero()}
-    return Deletion(**common), Insertion(**common)
-
-
-def _quantus_pixel_flipping(standardise: Standardise) -> tuple[Curve, ...]:
-    # Quantus takes the minimum again at each step: it is what was filled in, so nothing changes, and one fill does.
-    return (
-        Deletion(
-            steps=steps.Pixels(1),
-            fill=standardise(Minimum()),
-            unit="element",
-            ties="unstable",
-            endpoints="no_start",
-            area="raw",
-        ),
-    )
-
-
-def _gradcam_road(standardise: Standardise) -> tuple[Curve, ...]:
-    levels = tuple(float(kept) for kept in range(90, 0, -10))
-    common: dict[str, Any] = {"steps": steps.Percentiles(levels), "fill": standardise(NoisyLinear())}
-    common |= {"endpoints": "neither", "score": "change", "area": "mean"}
-    return Deletion(**common), Deletion(**common, order="lerf")
-
-
-def _torchcam(standardise: Standardise) -> tuple[Curve, ...]:
-    common: dict[str, Any] = {"steps": steps.Ceil(20), "fill": standardise(fills.Zero()), "ties": "stable"}
-    return Deletion(**common), Insertion(**common)
-
-
-def _latec(standardise: Standardise) -> tuple[Curve, ...]:
-    # torch.topk promises no order of ties; raster order stands for it.
-    common: dict[str, Any] = {"steps": steps.Pixels(10), "ties": "stable", "endpoints": "neither", "area": "over_len"}
-    blur = KernelBlur(9, 5.0, border="mirror")
-    return Deletion(fill=standardise(fills.Zero()), **common), Insertion(fill=standardise(blur), **common)
-
-
-def _interpretdl(standardise: Standardise) -> tuple[Curve, ...]:
-    levels = tuple(float(p) for p in range(95, -1, -5))
-    common: dict[str, Any] = {"steps": steps.Percentiles(levels, strict=True), "fill": Grey(127 / 255)}
-    common |= {"reduction": "channels_abs_sum", "area": "mean"}
-    return Deletion(**common, endpoints="no_end"), Insertion(**common, endpoints="no_start")
-
-
-def _pnpxai(standardise: Standardise) -> tuple[Curve, ...]:
-    common: dict[str, Any] = {"steps": steps.Floor(10), "fill": standardise(fills.Zero()), "ties": "stable"}
-    return Deletion(**common, area="mean"), Deletion(**common, area="mean", order="lerf")
-
-
-PRESETS: dict[str, Preset] = {
-    preset.name: preset
-    for preset in (
-        Preset(
-            "ours",
-            "docs/design.md",
-            "24 equal steps, ties drawn by a seed, mean colour (deletion) or blur (insertion), trapezoids over true fractions",
-            _ours,
-        ),
-        Preset(
-            "rise",
-            "Petsiuk et al. 2018, arXiv:1806.07421, evaluation.py",
-            "224 pixels a step, mean colour (deletion) or a blur of 11 × 11 pixels (insertion)",
-            _rise,
-        ),
-        Preset(
-            "xplique",
-            "Xplique 2.0, metrics/fidelity.py",
-            "11 points, mean over channels, black for both, area of the mean curve",
-            _xplique,
-        ),
-        Preset(
-            "quantus_pixel_flipping",
-            "Quantus 0.6, PixelFlipping; Bach et al. 2015, PLOS ONE 10, 7",
-            "one channel of one pixel at a time, each image's minimum, no start point, area not divided by its width",
-            _quantus_pixel_flipping,
-        ),
-        Preset(
-            "gradcam_road",
-            "pytorch-grad-cam 1.5, metrics/road.py; Rong et al. 2022, arXiv:2202.00449",
-            "percentiles of the map, noisy linear imputation, mean change of the score, both directions",
-            _gradcam_road,
-        ),
-        Preset(
-            "torchcam",
-            "torch-cam, DeletionInsertionMetric",
-            "at most 20 steps, mean colour for both, ties in raster order, trapezoids over true fractions",
-            _torchcam,
-        ),
-        Preset(
-            "latec",
-            "Klein et al. 2024, LATEC, insertion_deletion.py",
-            "10 pixels a step without the end points, mean colour or a blur of 9 × 9 pixels, width 1 / points",
-            _latec,
-        ),
-        Preset(
-            "interpretdl",
-            "Li et al. 2022, InterpretDL, DeletionInsertion",
-            "20 percentiles of the map, sum of absolute values over channels, grey, plain mean",
-            _interpretdl,
-        ),
-        Preset(
-            "pnpxai",
-            "Kim et al. 2025, PnPXAI, PixelFlipping",
-            "10 points with a larger last step, mean colour, plain mean, both directions",
-            _pnpxai,
-        ),
-    )
-}

@@ -1,10 +1,8 @@
-"""The units a metric removes (pixels with all channels, or columns), and their order by relevance.
-
-A map as an order of removal: pixels with all their channels, single elements, patches, or segments.
-"""
+"""The units a metric removes (pixels with all channels, columns, elements, patches or segments), and their order by relevance."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple
 
@@ -13,11 +11,11 @@ import numpy.typing as npt
 
 from crossxai.attribution import Attribution, Reduction, reduce_channels
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
-from crossxai.evaluation.curves.fills import BLOCK
 from crossxai.evaluation.curves.steps import Counts, Rule
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
+Positions = npt.NDArray[np.intp]
 Ties = Literal["seeded", "stable", "flipped", "unstable"]
 
 
@@ -85,9 +83,7 @@ def units(
     return np.broadcast_to(reduced, shape)
 
 
-def order(
-    question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0, ties: Ties = "seeded"
-) -> npt.NDArray[np.intp]:
+def order(question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0, ties: Ties = "seeded") -> Positions:
     """Unit numbers (m, units), most relevant first, for relevance (m, *space) of samples `rows` (m,).
 
     Ties, "seeded": one permutation per sample breaks them, drawn from the sample's name and the seed, hence the same for every
@@ -148,6 +144,51 @@ def _some(ids: tuple[str, ...]) -> str:
 Unit = Literal["pixel", "element", "patch", "segment"]
 Order = Literal["morf", "lerf"]
 Reducing = Literal[Reduction, "channels_abs_sum"]
+Labels = npt.NDArray[np.unsignedinteger[Any]]
+"""The number of the group that each unit belongs to, from 0, none missing: as small integers as can be."""
+
+
+def labels_of(regions: npt.NDArray[Any]) -> Labels:
+    """Groups (units,) of an array (*space) that has a number of its own for each region."""
+    labels = np.unique(regions, return_inverse=True)[1].reshape(-1)
+    return np.asarray(labels.astype(np.min_scalar_type(int(labels.max()))))
+
+
+def patches(space: tuple[int, ...], side: int) -> Labels:
+    """The square patch that each unit of `space` lies in, (units,); patches at the far edges may be smaller."""
+    numbers = np.zeros(space, dtype=np.intp)
+    for axis, length in enumerate(space):
+        along = np.arange(length) // side
+        numbers = numbers * (int(along[-1]) + 1) + along.reshape(-1, *[1] * (len(space) - axis - 1))
+    return labels_of(numbers)
+
+
+def in_groups(ranked: Positions, labels: Labels) -> tuple[Positions, Positions]:
+    """Units in the order in which whole groups go, `ranked` (groups,), and how many of them the first groups hold, from none."""
+    place = np.empty(len(ranked), np.intp)
+    place[ranked] = np.arange(len(ranked))
+    ends = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=len(ranked))[ranked])])
+    return np.argsort(place[labels], kind="stable"), ends.astype(np.intp)
+
+
+BLOCK = 2**20
+"""Values that are filled, or maps that are reduced, at once: a few samples' exist at a time, never all."""
+
+
+class Blocks:
+    """What `make` gives for samples of `values` (n, …), made for a few samples at a time."""
+
+    def __init__(self, make: Callable[[slice], Array], values: Array) -> None:
+        self.make, self.length = make, max(1, BLOCK // max(values[0].size, 1))
+        self._start, self._block = 0, values[:0]
+
+    def __call__(self, row: int) -> Array:
+        """One sample's; those of the samples near it are kept for the next calls."""
+        if not self._start <= row < self._start + len(self._block):
+            start = row - row % self.length
+            # The block first: when memory runs out in it, the next try must not take the old one for it.
+            self._block, self._start = self.make(slice(start, start + self.length)), start
+        return np.asarray(self._block[row - self._start])
 
 
 class Ranking(NamedTuple):
@@ -160,9 +201,6 @@ class Ranking(NamedTuple):
     unit: Unit = "pixel"
     size: int = 0
     order: Order = "morf"
-
-
-Labels = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class Ranked:
@@ -188,16 +226,14 @@ class Ranked:
             raise Unsupported("a table has no patches or segments: write unit='pixel', which removes columns")
         first = self._relevance(slice(0, 1))
         self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
-        self.length = max(1, BLOCK // max(self.values[0].size, 1))
-        self._start, self._block = 0, first
+        self._blocks = Blocks(self._relevance, self.values)
         self._labels: dict[int, Labels] = {} if labels is None else labels
 
     def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
         """Whether each map is finite, (n,), its "tie_rate" and "degenerate", and a digest by which equal maps are known."""
-        starts = range(0, len(self.values), self.length)
-        digests: list[bytes] = []
-        columns = []
-        for relevance in (self._relevance(slice(start, start + self.length)) for start in starts):
+        length, digests, columns = self._blocks.length, list[bytes](), []
+        for start in range(0, len(self.values), length):
+            relevance = self._relevance(slice(start, start + length))
             columns.append((usable(relevance), tie_rate(relevance), degenerate(relevance)))
             digests.extend(blake2b(np.ascontiguousarray(one).tobytes(), digest_size=16).digest() for one in relevance)
         good, ties, flat = (np.concatenate(column) for column in zip(*columns, strict=True))
@@ -215,36 +251,30 @@ class Ranked:
         whole = np.broadcast_to(self.attribution.of(self.modality.name)[rows], self.values[rows].shape)
         return whole.astype(np.result_type(whole, np.float32), copy=False)
 
-    def __call__(self, row: int) -> npt.NDArray[np.intp]:
+    def __call__(self, row: int) -> Positions:
         """Positions (total,) of one sample in the order of removal."""
-        labels, relevance = self._grouping(row), self._of(row)
-        ranked = order(self.question, relevance[None], [row], self.key.seed, self.key.ties)[0]
-        if labels is None:
-            if self.key.unit == "element" and len(self.space) > 1:
-                channels = self.space[-1]
-                channel, pixel = np.divmod(ranked, self.total // channels)
-                return np.asarray(pixel * channels + channel)
-            return np.asarray(ranked)
-        place = np.empty(len(ranked), np.intp)
-        place[ranked] = np.arange(len(ranked))
-        return np.argsort(place[labels], kind="stable")
+        ranked, labels = self._ranked(row), self._grouping(row)
+        if labels is not None:
+            return in_groups(ranked, labels)[0]
+        if self.key.unit == "element" and len(self.space) > 1:
+            channels = self.space[-1]
+            channel, pixel = np.divmod(ranked, self.total // channels)
+            return np.asarray(pixel * channels + channel)
+        return ranked
 
     def counts(self, row: int, rule: Rule) -> Counts:
         """How many positions of a sample are changed at each point."""
-        labels, relevance = self._grouping(row), self._of(row)
-        points = rule.counts(relevance)
-        if labels is None:
-            return points
-        ranked = order(self.question, relevance[None], [row], self.key.seed, self.key.ties)[0]
-        return np.concatenate([[0], np.cumsum(np.bincount(labels)[ranked])]).astype(np.intp)[points]
+        labels, points = self._grouping(row), rule.counts(self._of(row))
+        return points if labels is None else in_groups(self._ranked(row), labels)[1][points]
+
+    def _ranked(self, row: int) -> Positions:
+        """Units or groups of one sample in the order of removal."""
+        ranked = order(self.question, self._of(row)[None], [row], self.key.seed, self.key.ties)
+        return np.asarray(ranked[0])
 
     def _of(self, row: int) -> Array:
         """Relevance (units,) of one sample, the first to go being the largest."""
-        if not self._start <= row < self._start + len(self._block):
-            start = row - row % self.length
-            # The block first: when memory runs out in it, the next try must not take the old one for it.
-            self._block, self._start = self._relevance(slice(start, start + self.length)), start
-        values = self._block[row - self._start]
+        values = self._blocks(row)
         if self.key.unit == "element":
             values = np.moveaxis(values, -1, 0)
         flat = np.ascontiguousarray(values).ravel()
@@ -258,26 +288,16 @@ class Ranked:
             return None
         place = row if self.key.unit == "segment" else -1
         if place not in self._labels:
-            regions = _segments(self.values[row], self.key.size) if self.key.unit == "segment" else self._patches()
-            labels = np.unique(regions, return_inverse=True)[1].ravel()
-            self._labels[place] = labels.astype(np.min_scalar_type(int(labels.max())))
+            segments = self.key.unit == "segment"
+            size = self.key.size
+            self._labels[place] = _segments(self.values[row], size) if segments else patches(self.space, size)
         return self._labels[place]
 
-    def _patches(self) -> npt.NDArray[np.intp]:
-        """Number of each pixel's patch; patches at the far borders are cut."""
-        index: Any = 0
-        for axis, length in enumerate(self.space):
-            along = np.arange(length) // self.key.size
-            shape = [1] * len(self.space)
-            shape[axis] = length
-            index = index * (along[-1] + 1) + along.reshape(shape)
-        return np.asarray(index, dtype=np.intp)
 
-
-def _segments(image: Array, wanted: int) -> npt.NDArray[np.intp]:
+def _segments(image: Array, wanted: int) -> Labels:
     """SLIC superpixels (Achanta et al. 2012), as IROF uses them (Rieger and Hansen 2020, arXiv:2003.08747)."""
     from skimage.segmentation import slic
 
     low, high = float(image.min()), float(image.max())
     scaled = (image - low) / (high - low) if high > low else np.zeros_like(image)
-    return np.asarray(slic(scaled, n_segments=wanted, start_label=0, channel_axis=-1), dtype=np.intp)
+    return labels_of(slic(scaled, n_segments=wanted, start_label=0, channel_axis=-1))

@@ -1,7 +1,4 @@
-"""Step rules: after how many units a curve has its points, as libraries count them.
-
-One number from a curve, in the ways that libraries take it.
-"""
+"""Step rules, after how many units a curve has its points, and areas, one number from a curve: as libraries take them."""
 
 from __future__ import annotations
 
@@ -37,6 +34,11 @@ StepsLike = int | str | Mapping[str, Any] | Rule
 "points": 12, "precision": 0.003}}: the area of that many equal steps, estimated from a few of its points."""
 
 
+def counts(units: int, steps: int) -> Counts:
+    """Numbers of units removed at each point: 0 … units, evenly spaced, distinct, at most steps + 1 of them."""
+    return np.unique(np.rint(np.linspace(0, units, steps + 1)).astype(np.intp))
+
+
 @dataclass(frozen=True)
 class Fractions:
     """n equal intervals from nothing to everything, rounded to whole units; fewer if there are fewer units. Ours."""
@@ -45,7 +47,7 @@ class Fractions:
     reads: ClassVar[bool] = False
 
     def counts(self, relevance: Array) -> Counts:
-        return np.unique(np.rint(np.linspace(0, len(relevance), self.intervals + 1)).astype(np.intp))
+        return counts(len(relevance), self.intervals)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import fills, ranks
-from crossxai.evaluation.curves.fills import Fill, FillLike, describe
-from crossxai.evaluation.curves.masking import Masking, Order, counts, plain, scores_without
+from crossxai.evaluation.curves.fills import Fill, FillLike, describe, plain
+from crossxai.evaluation.curves.masking import Masking, Order, scores_without
+from crossxai.evaluation.curves.steps import counts
 from crossxai.evaluation.metrics.families import Numbers, spread
 from crossxai.evaluation.parameters import Count, FromZero, Parameters, finite
 from crossxai.model import Array, Modality
@@ -143,8 +144,6 @@ class Joint(Parameters):
     tolerance: float = 0.05
     seed: FromZero = 0
 
-    name: ClassVar[str]
-    higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "scores"
     invariant_to: ClassVar[str] = "order"
     range: ClassVar[Range] = (None, None)

@@ -5,7 +5,7 @@ Artefacts that a reader sees in maps at a glance, as numbers: relevance along th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -38,8 +38,7 @@ class MapOnly(MapMetric):
         self._require(question, modality)
         relevance = self.units_of(question, attribution, modality)
         extras = {"degenerate": ranks.degenerate(relevance), **self._extras(relevance)}
-        params = self._params(question, modality)
-        return Scores(self.name, self.measure(relevance), self.higher_is_better, extras=extras, params=params)
+        return replace(self.scores(self.measure(relevance), **extras), params=self._params(question, modality))
 
     def measure(self, relevance: Array) -> Numbers:
         """The number (n,) of maps (n, *space)."""

@@ -1,14 +1,8 @@
-"""Correlation over random subsets: does the relevance that a subset holds tell how far the score falls without it?
-
-Bhatt et al. 2020 (IJCAI; arXiv:2005.00631, definition 3), Ancona et al. 2018 (ICLR; arXiv:1711.06104, section 4).
-
-Infidelity: the mean squared error with which a map predicts how the score answers to perturbations.
-
-Yeh et al. 2019 (NeurIPS; arXiv:1901.09392), definition 2.1: E over I of (I · map - (score(x) - score(x - I)))².
-"""
+"""How well the relevance of random subsets predicts the change of the score: by correlation, or by squared error (infidelity)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from crossxai.attribution import Attribution, Range
+from crossxai.attribution import Attribution, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
-from crossxai.evaluation.curves.fills import filled
-from crossxai.evaluation.curves.masking import Subsets, plain, scores_without
-from crossxai.evaluation.metrics.families import Numbers, UnitMetric, UnitScores
+from crossxai.evaluation.curves.fills import filled, plain
+from crossxai.evaluation.curves.masking import Subsets, scores_without
+from crossxai.evaluation.metrics.families import Numbers, UnitMetric
 from crossxai.evaluation.parameters import Count, FromTwo, Positive, Share, ShareOrAll, Shares
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
@@ -29,8 +23,44 @@ from crossxai.question import Question, Rows
 Masks = npt.NDArray[np.bool_]
 
 
+class _Predicting(UnitMetric):
+    """A comparison of the score's change without random subsets with what a map predicts of it."""
+
+    fill: fills.FillLike  # each metric declares it where it stands among its parameters
+
+    def masks(self, question: Question, row: int) -> Masks:
+        """The subsets of one sample, (subsets, units), true where units are removed; of a question with one free modality."""
+        raise NotImplementedError
+
+    def _compare(self, predicted: Numbers, drops: Numbers) -> float:
+        """The value of one sample, from what a map predicts of each subset and how far the score falls without it."""
+        raise NotImplementedError
+
+    def _predicted(self, question: Question, relevance: Array, row: int, masks: Masks) -> Numbers:
+        """What the map (*space) of one sample predicts for its subsets."""
+        flat = relevance.reshape(-1).astype(np.float64)
+        return np.array([flat[mask].sum() for mask in masks])
+
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
+        predicted: dict[int, Numbers] = {}
+
+        def subsets(row: int) -> Subsets:
+            masks = self.masks(question, row)
+            predicted[row] = self._predicted(question, relevance[row], row, masks)
+            return Subsets(masks)
+
+        number = self.passes(question) - 1
+        fill = {modality: plain(self.fill)}
+        scores = scores_without(question, fill, rows, subsets, np.arange(number + 1), number + 1)
+        return self._compared(rows, predicted, scores)
+
+    def _compared(self, rows: Rows, predicted: Mapping[int, Numbers], scores: Numbers) -> Scores:
+        values = [self._compare(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), scores, strict=True)]
+        return self.scores(np.array(values, dtype=np.float64))
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Subsets(UnitMetric):
+class _Subsets(_Predicting):
     """A correlation over random subsets of the units.
 
     Parameters
@@ -56,7 +86,6 @@ class _Subsets(UnitMetric):
         return 1 + self.subsets * self._groups(self._units(question)) if self._units(question) > 1 else 0
 
     def masks(self, question: Question, row: int) -> Masks:
-        """The subsets of one sample, (subsets × sizes, units), true where units are removed."""
         modality = self.modality_of(question)
         return self._draw(question.rng(row, self.seed), ranks.space_of(question, modality))
 
@@ -67,27 +96,15 @@ class _Subsets(UnitMetric):
     def _draw(self, rng: np.random.Generator, space: tuple[int, ...]) -> Masks:
         raise NotImplementedError
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
-        fill, units = plain(self.fill), int(np.prod(relevance.shape[1:]))
-        if units == 1:
-            return UnitScores(np.full(len(rows), np.nan))
-        groups = self._groups(units)
-        held: dict[int, Numbers] = {}
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
+        if relevance[0].size == 1:
+            return self.scores(np.full(len(rows), np.nan))
+        return super()._measure(question, modality, relevance, rows)
 
-        def subsets(row: int) -> Subsets:
-            drawn = self.masks(question, row)
-            flat = relevance[row].reshape(-1).astype(np.float64)
-            held[row] = np.array([flat[mask].sum() for mask in drawn])
-            return Subsets(drawn)
-
-        number = self.subsets * groups
-        scored = scores_without(question, {modality: fill}, rows, subsets, np.arange(number + 1), number + 1)
-        value = np.full(len(rows), np.nan)
-        for i, (row, scores) in enumerate(zip(rows.tolist(), scored, strict=True)):
-            drops, sums = (scores[0] - scores[1:]).reshape(groups, -1), held[row].reshape(groups, -1)
-            each = [correlation(a, b, self.by_rank) for a, b in zip(sums, drops, strict=True)]
-            value[i] = np.mean([c for c in each if not np.isnan(c)]) if not np.isnan(each).all() else np.nan
-        return UnitScores(value)
+    def _compare(self, predicted: Numbers, drops: Numbers) -> float:
+        groups = zip(predicted.reshape(-1, self.subsets), drops.reshape(-1, self.subsets), strict=True)
+        defined = [r for sums, falls in groups if not np.isnan(r := correlation(sums, falls, self.by_rank))]
+        return float(np.mean(defined)) if defined else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +217,7 @@ Normalise = Literal["positive", "signed", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infidelity(UnitMetric):
+class Infidelity(_Predicting):
     """Mean squared error of the score's change that a map predicts for random perturbations; lower is better.
 
     Parameters
@@ -268,41 +285,18 @@ class Infidelity(UnitMetric):
             )
         return np.broadcast_to(values, question.only(modality.name).values[0].shape)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
-        fill = plain(self.fill)
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
+        plain(self.fill)  # refused whatever the perturbation
         if self.perturbation == "square" and modality.kind != "image":
             raise Unsupported(
                 f"{self.name} cuts squares out of 2-D images; modality {modality.name!r} is a {modality.kind}: "
                 "write perturbation='subset'"
             )
+        if self.perturbation != "noise":
+            return super()._measure(question, modality, relevance, rows)
         predicted: dict[int, Numbers] = {}
-        if self.perturbation == "noise":
-            scores = self._scores_of_noise(question, relevance, rows, predicted)
-        else:
-
-            def subsets(row: int) -> Subsets:
-                masks, flat = self.masks(question, row), relevance[row].reshape(-1).astype(np.float64)
-                if self.reading == "contributions":
-                    predicted[row] = np.array([flat[mask].sum() for mask in masks])
-                else:
-                    own = question.values[0][row].astype(np.float64)
-                    change = (own - filled(fill, modality, question.values[0][row : row + 1])[0]).reshape(
-                        len(masks[0]), -1
-                    )
-                    predicted[row] = np.array([(change * mask[:, None]).reshape(-1) @ flat for mask in masks])
-                return Subsets(masks)
-
-            counts = np.arange(self.samples + 1)
-            scores = scores_without(question, {modality: fill}, rows, subsets, counts, self.samples + 1)
-        value = [self._error(predicted[row], s[0] - s[1:]) for row, s in zip(rows.tolist(), scores, strict=True)]
-        return UnitScores(np.array(value, dtype=np.float64))
-
-    def _scores_of_noise(
-        self, question: Question, relevance: Array, rows: Rows, predicted: dict[int, Numbers]
-    ) -> npt.NDArray[np.float64]:
-        """Scores (m, 1 + samples) of samples and of what is left of them less each noise; fills in what the maps predict."""
-        held: dict[int, Numbers] = {}
         each = np.repeat(rows, 1 + self.samples)
+        held: dict[int, Numbers] = {}
 
         def make(part: Rows) -> Inputs:
             copies = question.values[0][each[part]]
@@ -318,17 +312,24 @@ class Infidelity(UnitMetric):
             return (copies,)
 
         scores = question.score_stream(each, make).astype(np.float64)
-        return scores.reshape(len(rows), 1 + self.samples)
+        return self._compared(rows, predicted, scores.reshape(len(rows), 1 + self.samples))
 
-    def _error(self, predicted: Numbers, drops: Numbers) -> float:
+    def _predicted(self, question: Question, relevance: Array, row: int, masks: Masks) -> Numbers:
+        if self.reading == "contributions":
+            return super()._predicted(question, relevance, row, masks)
+        values = question.values[0][row : row + 1]
+        change = values[0].astype(np.float64) - filled(self.fill, question.modalities[0], values)[0]
+        change, flat = change.reshape(len(masks[0]), -1), relevance.reshape(-1).astype(np.float64)
+        return np.array([(change * mask[:, None]).reshape(-1) @ flat for mask in masks])
+
+    def _compare(self, predicted: Numbers, drops: Numbers) -> float:
         if self.normalise != "none":
             square = float((predicted**2).sum())
             best = float((predicted * drops).sum()) / square if square > 0 else 0.0
             predicted = predicted * (max(best, 0.0) if self.normalise == "positive" else best)
         return float(((predicted - drops) ** 2).mean())
 
-    def masks(self, question: Question, row: int) -> npt.NDArray[np.bool_]:
-        """What "square" and "subset" remove of one sample, (samples, units)."""
+    def masks(self, question: Question, row: int) -> Masks:
         modality = question.modalities[0]
         space, rng = ranks.space_of(question, modality), question.rng(row, self.seed)
         if self.perturbation == "subset":

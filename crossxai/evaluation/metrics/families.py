@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,6 @@ class MapMetric(Parameters):
     reduction: Reduction = "sum"
     modality: str = ""
 
-    higher_is_better: ClassVar[bool]
     needs: ClassVar[Needs] = "nothing"
     invariant_to: ClassVar[str] = "scale"
 
@@ -51,19 +50,15 @@ class MapMetric(Parameters):
         height, width = ranks.space_of(question, modality)
         return height, width
 
+    def scores(
+        self, value: Array, curve: Array | None = None, fractions: Array | None = None, **extras: Array
+    ) -> Scores:
+        """Scores of some samples: value (m,), curve (m, points) over fractions (points,), extras (m,)."""
+        return Scores(self.name, value, self.higher_is_better, curve, fractions, extras)
+
     def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
         """The parameters as used, for `Scores.params`."""
         return {f.name: getattr(self, f.name) for f in fields(self)} | {"modality": modality.name}
-
-
-@dataclass(frozen=True)
-class UnitScores:
-    """Scores of some samples: value (m,), curve (m, points) over fractions (points,), extras (m,)."""
-
-    value: Numbers
-    curve: Numbers | None = None
-    fractions: Numbers | None = None
-    extras: Mapping[str, Numbers] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +91,9 @@ class UnitMetric(MapMetric):
         extras |= {name: spread(extra, rows, len(question)) for name, extra in scores.extras.items()}
         value = spread(scores.value, rows, len(question))
         curve = None if scores.curve is None else spread(scores.curve, rows, len(question))
-        params = self._params(question, modality)
-        return Scores(self.name, value, self.higher_is_better, curve, scores.fractions, extras, params)
+        return replace(scores, value=value, curve=curve, extras=extras, params=self._params(question, modality))
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
         """Measure the samples `rows`, whose maps (of relevance (n, *space)) are finite; the modality alone is free."""
         raise NotImplementedError
 
@@ -176,12 +170,6 @@ class ReexplainingMetric(MapMetric):
     def explanations(self, question: Question, explainer: Explainer) -> int:
         """How many times each sample is explained again."""
         return 1
-
-    def scores(
-        self, value: Array, curve: Array | None = None, fractions: Array | None = None, **extras: Array
-    ) -> Scores:
-        """A block's scores, for `measure`."""
-        return Scores(self.name, value, self.higher_is_better, curve, fractions, extras)
 
 
 def blocks(question: Question, explainer: Explainer, whole: bool = False) -> Iterator[Rows]:

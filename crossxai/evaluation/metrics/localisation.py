@@ -87,7 +87,7 @@ class Region(MapMetric):
         return relevance_mass(relevance, masks)
 
     def _measured(self, relevance: Array, masks: Masks) -> Scores:
-        return Scores(self.name, self.measure(relevance, masks), self.higher_is_better)
+        return self.scores(self.measure(relevance, masks))
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
         raise NotImplementedError

@@ -1,5 +1,4 @@
-"""How much of an answer belongs to each modality: shares of a map, under two conventions that need not agree, and shares of
-what the score loses when a whole modality is replaced.
+"""How much of a map belongs to each modality, under two conventions that need not agree, and how much of the score does.
 
 A map of 50,176 pixels beside 12 columns has no one share: by the mean a column counts as much as a pixel does on average, by the
 sum everything counts, the noise of every pixel included. Neither is what the model does, which ablation measures.
@@ -83,7 +82,6 @@ class _OfModalities(Parameters):
     of: Of = "mean"
     reduction: Reduction = "sum"
 
-    name: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     asks: ClassVar[str] = "explained"
     axis: ClassVar[Axis] = "cross-modal"

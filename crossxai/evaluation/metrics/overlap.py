@@ -161,7 +161,7 @@ class _Swept(Masked):
             best = np.minimum(np.ceil(best * sizes - 1e-9) / masks[0].size, 1)
         where = np.where(known, best, np.nan)
         extras = {"best": curve.max(axis=1), "mean": curve.mean(axis=1), "best_threshold": where}
-        return Scores(self.name, extras[self.take], self.higher_is_better, curve, fractions, extras)
+        return self.scores(extras[self.take], curve, fractions, **extras)
 
     def _curve(self, flat: Numbers, inside: Masks, thresholds: Numbers) -> Numbers:
         """Overlaps (n, steps) of maps (n, units) and masks (n, units)."""

@@ -1,17 +1,7 @@
-"""Region perturbation: the mean drop of the score as the most relevant regions go, and against the least relevant going first.
+"""Metrics of the score's drop as units go: region perturbation, sufficiency and comprehensiveness, and whole segments (IROF).
 
-Samek et al. 2017 (IEEE TNNLS 28, 11; arXiv:1509.06321), section III.
-
-Sufficiency and comprehensiveness: what is left of the score with only the most relevant units, and without them.
-
-DeYoung et al. 2020 (ERASER, ACL; arXiv:1911.03429), eq. 1 and 2, averaged over several shares as in their section 4.2.
-The sufficiency of Dasgupta et al. 2022 is another thing: how often *other* samples with a like map get a like prediction.
-It depends on which samples come together, which no metric here may.
-
-IROF: iterative removal of features, a whole segment of the image at a time.
-
-Rieger and Hansen 2020 (arXiv:2003.08747), section 3: pixels of a segment stand or fall together, so single pixels that are
-missing cannot form patterns that are evidence of their own.
+Not the sufficiency of Dasgupta et al. 2022: how often *other* samples with a like map get a like prediction depends on which
+samples come together, which no metric here may.
 """
 
 from __future__ import annotations
@@ -27,8 +17,11 @@ from skimage.segmentation import slic
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
-from crossxai.evaluation.curves.masking import Order, counts, plain, scores_without
-from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
+from crossxai.evaluation.curves.fills import plain
+from crossxai.evaluation.curves.masking import Order, scores_without
+from crossxai.evaluation.curves.ranks import Labels
+from crossxai.evaluation.curves.steps import counts
+from crossxai.evaluation.metrics.families import UnitMetric
 from crossxai.evaluation.parameters import Count, FromZero, Positive, ShareOrAll, Shares
 from crossxai.model import Array, Modality, to_unit_interval
 from crossxai.question import Question, Rows
@@ -70,20 +63,20 @@ class Aopc(UnitMetric):
 
     def passes(self, question: Question) -> int:
         modality = self.modality_of(question)
-        return len(self._counts(patches(ranks.space_of(question, modality), self._side(modality))))
+        return len(self._counts(ranks.patches(ranks.space_of(question, modality), self._side(modality))))
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
-        labels = patches(relevance.shape[1:], self._side(modality))
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
+        labels = ranks.patches(relevance.shape[1:], self._side(modality))
         points = self._counts(labels)
 
         def order(row: int) -> Order:
             total: Array = np.bincount(labels, relevance[row].reshape(-1)).astype(np.float64)
-            return in_groups(ranks.order(question, total[None], [row], self.seed)[0], labels)
+            return Order(*ranks.in_groups(ranks.order(question, total[None], [row], self.seed)[0], labels))
 
         curve = scores_without(question, {modality: plain(self.fill)}, rows, order, points, int(labels.max()) + 1)
-        return UnitScores((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
+        return self.scores((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
 
-    def _counts(self, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    def _counts(self, labels: Labels) -> npt.NDArray[np.intp]:
         return counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
 
     def _side(self, modality: Modality) -> int:
@@ -134,23 +127,6 @@ class MorfLerf(UnitMetric):
         return 2 * (len(counts(self._units(question), self.steps)) - 1)
 
 
-def in_groups(ranked: npt.NDArray[np.intp], labels: npt.NDArray[np.integer[Any]]) -> Order:
-    """The order in which whole groups go, of their numbers in order of removal and the group (units,) of each position."""
-    place = np.empty(len(ranked), np.intp)
-    place[ranked] = np.arange(len(ranked))
-    ends = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=len(ranked))[ranked])])
-    return Order(np.argsort(place[labels], kind="stable"), ends.astype(np.intp))
-
-
-def patches(space: tuple[int, ...], side: int) -> npt.NDArray[np.intp]:
-    """The number of the square patch that each unit of `space` lies in, (units,); patches at the far edges may be smaller."""
-    numbers = np.zeros(space, dtype=np.intp)
-    for axis, length in enumerate(space):
-        along = np.arange(length) // side
-        numbers = numbers * (int(along[-1]) + 1) + along.reshape(-1, *[1] * (len(space) - axis - 1))
-    return numbers.reshape(-1)
-
-
 @dataclass(frozen=True, kw_only=True)
 class _TopShares(UnitMetric):
     """A mean drop over shares of the most relevant units.
@@ -174,7 +150,7 @@ class _TopShares(UnitMetric):
     def _tops(self, units: int) -> npt.NDArray[np.intp]:
         return np.asarray(np.maximum(1, np.rint(np.array(self.shares) * units)), dtype=np.intp)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
         units = int(np.prod(relevance.shape[1:]))
         tops, place = np.unique(self._tops(units), return_inverse=True)
 
@@ -185,7 +161,7 @@ class _TopShares(UnitMetric):
         untouched = units if self.keeps else 0
         counts = [untouched, *tops.tolist()]
         scores = scores_without(question, {modality: plain(self.fill)}, rows, order, counts, units, self.keeps)
-        return UnitScores((scores[:, :1] - scores[:, 1:])[:, place].mean(axis=1))
+        return self.scores((scores[:, :1] - scores[:, 1:])[:, place].mean(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,13 +221,13 @@ class Irof(UnitMetric):
         segments = self._segments(question.only(modality.name), modality, np.arange(len(question)))
         return max(len(self._counts(labels)) for labels in segments)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
         segments = self._segments(question, modality, rows)
         labels = dict(zip(rows.tolist(), segments, strict=True))
 
         def order(row: int) -> Order:
             mean = ranks.means(relevance[row].reshape(-1).astype(np.float64), labels[row])
-            return in_groups(ranks.order(question, mean[None], [row], self.seed)[0], labels[row])
+            return Order(*ranks.in_groups(ranks.order(question, mean[None], [row], self.seed)[0], labels[row]))
 
         points = [self._counts(own) for own in segments]
         totals = np.zeros(len(question), np.intp)
@@ -269,14 +245,13 @@ class Irof(UnitMetric):
                 value[i] = drop
             elif own[0] > 0:
                 value[i] = drop / own[0]
-        extras = {"segments": np.array([float(own[-1]) for own in points])}
-        return UnitScores(value, curve, grid, extras)
+        return self.scores(value, curve, grid, segments=np.array([float(own[-1]) for own in points]))
 
-    def _counts(self, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.intp]:
+    def _counts(self, labels: Labels) -> npt.NDArray[np.intp]:
         total = int(labels.max()) + 1
         return counts(total, self.steps or total)
 
-    def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[npt.NDArray[np.integer[Any]]]:
+    def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[Labels]:
         """Segment numbers 0 … L - 1 (pixels,) of each sample."""
         if modality.kind != "image":
             raise Unsupported(
@@ -288,8 +263,5 @@ class Irof(UnitMetric):
         for row in rows.tolist():
             image = to_unit_interval(question.values[0][row], modality).astype(np.float64)
             labels = slic(image, self.segments, compactness, convert2lab=colour, channel_axis=-1, start_label=0)
-            numbers = np.unique(labels, return_inverse=True)[1].reshape(-1)
-            segments.append(
-                numbers.astype(np.min_scalar_type(numbers.max()))
-            )  # all samples' are held: as small as can be
+            segments.append(ranks.labels_of(labels))
         return segments

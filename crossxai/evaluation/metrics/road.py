@@ -12,11 +12,12 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.attribution import Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
 from crossxai.evaluation.curves.masking import Subsets, scores_without
-from crossxai.evaluation.metrics.families import UnitMetric, UnitScores
+from crossxai.evaluation.metrics.families import UnitMetric
 from crossxai.evaluation.parameters import NotNegative, Percentages
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
@@ -71,7 +72,7 @@ class _Road(UnitMetric):
         # The difference of the two ends needs no untouched score.
         return len(self.ends) * len(self.percentiles) + (len(self.ends) == 1)
 
-    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> UnitScores:
+    def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
         if modality.kind != "image":
             raise Unsupported(
                 f"{self.name} imputes pixels of 2-D images; modality {modality.name!r} is a {modality.kind}: "
@@ -86,7 +87,7 @@ class _Road(UnitMetric):
         counts = [*range(1, number + 1), 0][: self.passes(question)]
         fill = Debiased(self.noise)
         scores = scores_without(question, {modality: fill}, rows, subsets, counts, number + 1, seed=self.seed)
-        return UnitScores(self._value(scores))
+        return self.scores(self._value(scores))
 
     def _value(self, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray((scores[:, :-1] - scores[:, -1:]).mean(axis=1))

@@ -1,7 +1,4 @@
-"""How alike two explainers' maps of the same samples are: rank, linear and directional agreement, and shared top units.
-
-How alike two maps of one sample are: one number, from -1 to 1.
-"""
+"""How alike two explainers' maps of the same samples are: rank, linear, directional, structural, and of top units."""
 
 from __future__ import annotations
 

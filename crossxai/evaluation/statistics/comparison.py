@@ -1,7 +1,4 @@
-"""Means with their uncertainty, and paired comparison with a control, over samples.
-
-Several explainers on the same samples: Friedman's test on ranks, and which pairs Nemenyi's critical difference tells apart.
-"""
+"""Means with their uncertainty, paired comparison with a control, and Friedman's test of several explainers."""
 
 from __future__ import annotations
 
