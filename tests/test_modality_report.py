@@ -18,7 +18,7 @@ from PIL import Image
 from crossxai import InvalidInput, UnknownName
 from crossxai.attribution import Scores
 from crossxai.evaluation.statistics import Summary
-from crossxai.report import analysis, comparison, modalities, run_figures, scorecard
+from crossxai.report import analysis, comparison, modalities, run_figures, scorecard, tables
 from crossxai.report.contents import find
 from crossxai.report.html import environment
 from crossxai.report.modality_findings import HardlyUsedModality, LeadingModality, UninformativeModality, facts
@@ -164,7 +164,7 @@ def test_the_scorecard_groups_axes_and_marks_what_it_says(tmp_path: Path) -> Non
     made = run(tmp_path)
     (card,) = cards(made)
     assert [t.title for t in card.tables] == ["Faithfulness", "Plausibility", "Stability", "Cross-modal"]
-    assert all(len(t.columns) <= scorecard.WIDEST for t in card.tables)
+    assert all(len(t.columns) <= tables.WIDEST for t in card.tables)
     faithful, plausible, stable, cross = card.tables
     titles = [c.title for c in faithful.columns]
     assert titles[:2] == ["Deletion of ct", "Deletion of table"]

@@ -273,13 +273,11 @@ def scored(rows: Sequence[Row], model: str, metric: str) -> list[Row]:
     ]
 
 
-def best(rows: Sequence[Row], metric: str) -> Row | None:
-    """The library row with the best mean of a metric; None if no library row has one."""
-    scored = [r for r in rows if not r.control and metric in r.cells and math.isfinite(r.cells[metric].summary.mean)]
-    if not scored:
-        return None
-    sign = 1 if scored[0].cells[metric].higher_is_better else -1
-    return max(scored, key=lambda r: sign * r.cells[metric].summary.mean)
+def best(rows: Sequence[Row], model: str, metric: str) -> Row | None:
+    """The library row of a model with the best mean of a metric; None if no library row has one."""
+    own = scored(rows, model, metric)
+    sign = 1 if own and own[0].cells[metric].higher_is_better else -1
+    return max(own, key=lambda r: sign * r.cells[metric].summary.mean, default=None)
 
 
 def _mean(values: Array) -> float:

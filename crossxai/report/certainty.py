@@ -66,11 +66,6 @@ class Estimated:
     reached: int
     of: int
 
-    @property
-    def asked(self) -> bool:
-        """Whether a precision was asked for."""
-        return math.isfinite(self.precision)
-
 
 @dataclass(frozen=True)
 class Ranking:
@@ -111,11 +106,6 @@ class Ranking:
     def stays(self) -> float:
         """The share of resamples in which one of them is first."""
         return sum(p.first for p in self.places if p.label in self.first)
-
-    @property
-    def rival(self) -> Place:
-        """The one that is first most often, besides the best."""
-        return max(self.places[1:], key=lambda p: p.first)
 
     @property
     def top(self) -> tuple[Place, ...]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -84,32 +86,6 @@ class Strip:
     rows: tuple[tuple[str, tuple[Drawing | None, ...]], ...]
 
 
-@dataclass(frozen=True)
-class Wins:
-    """How many explainers beat random by a metric, of how many, a number per model."""
-
-    metric: str
-    won: tuple[int, ...]
-    total: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class KeyNumbers:
-    """The numbers that a reader in a hurry takes away; NaN and 0 for what a run lacks.
-
-    models_agree: the median rank correlation of deterministic explainers' maps between models. libraries_agree: the lowest of one
-    method in two libraries. failed: failures; unsupported: explainers without a map on some model.
-    """
-
-    wins: tuple[Wins, ...]
-    models_agree: float
-    libraries_agree: float
-    maps: int
-    degenerate: int
-    failed: int
-    unsupported: int
-
-
 Numbers = tuple[float, float, float, str, str]  # centre, low, high, verdict, p in words
 
 
@@ -166,30 +142,21 @@ def strip(contents: Contents, samples: Sequence[Sample]) -> Strip | None:
     return None
 
 
-def key_numbers(contents: Contents) -> KeyNumbers:
-    """The key numbers of a run."""
-    run, rows, maps = contents.run, contents.rows, contents.maps
+def key_numbers(contents: Contents) -> dict[str, Any]:
+    """What a reader in a hurry takes away. wins: by metric, how many explainers of how many beat random, a number per model.
+    models_agree: the median rank correlation of deterministic explainers' maps between models, NaN if there is none."""
     wins = []
-    for metric in run.curves:
-        cells = {
-            m: [c.versus for r in rows if r.model == m and not r.control and (c := r.cells.get(metric))]
-            for m in run.models
-        }
-        tested = {m: [t for t in tests if t and t.verdict != "no test"] for m, tests in cells.items()}
-        won = {m: sum(t.verdict == "better" for t in tests) for m, tests in tested.items() if tests}
-        if won:
-            wins.append(Wins(metric, tuple(won.values()), tuple(len(tested[m]) for m in won)))
-    pairs = [p.spearman.mean for p in maps.models if not p.control and not p.stochastic]
+    for metric in contents.run.curves:
+        cells = [(r.model, r.cells[metric].versus) for r in contents.rows if not r.control and metric in r.cells]
+        verdicts = [(model, test.verdict) for model, test in cells if test and test.verdict != "no test"]
+        total = Counter(model for model, _ in verdicts)
+        won = Counter(model for model, verdict in verdicts if verdict == "better")
+        if total:
+            wins.append((metric, [won[model] for model in total], list(total.values())))
+    pairs = [p.spearman.mean for p in contents.maps.models if not p.control and not p.stochastic]
     finite = [x for x in pairs if math.isfinite(x)]
-    return KeyNumbers(
-        wins=tuple(wins),
-        models_agree=statistics.median(finite) if finite else math.nan,
-        libraries_agree=min((x for p in maps.libraries if math.isfinite(x := p.spearman.mean)), default=math.nan),
-        maps=sum(r.maps for r in rows),
-        degenerate=sum(sum(r.degenerate.values()) for r in rows),
-        failed=len(run.manifest.get("failures", [])),
-        unsupported=len({r.label for r in rows if r.status not in ("ok", "failed")}),
-    )
+    degenerate = sum(sum(r.degenerate.values()) for r in contents.rows)
+    return {"wins": wins, "models_agree": statistics.median(finite) if finite else math.nan, "degenerate": degenerate}
 
 
 def _telling(contents: Contents, model: str) -> list[str]:

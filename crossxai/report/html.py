@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,6 @@ def _context(contents: Contents) -> dict[str, Any]:
         "maps": contents.maps,
         "meanings": tables.meanings(run),
         "settings": _settings(manifest.get("settings", {})),
-        "mark": tables.mark,
         "verdict": tables.verdict,
     }
 
@@ -148,8 +146,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
 
 def _model(contents: Contents, name: str) -> dict[str, Any]:
     """What the manifest says of one model, with the numbers of its metrics apart."""
-    entries = [m for m in contents.run.manifest.get("models", []) if m.get("name") == name]
-    entry = entries[0] if entries else {}
+    entry = contents.run.entry(name)
     metrics = entry.get("metrics") if isinstance(entry.get("metrics"), dict) else {}
     # Losses are for those who train; the number of samples says how far to trust the rest.
     numbers = [
@@ -258,32 +255,6 @@ def _alt(title: str, metric: str, model: str, labels: Sequence[str], rows: dict[
     return f"Mean {metric} curves of {title} on {model}; areas: {words.listing(areas)}."
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One coloured cell of a matrix."""
-
-    text: str
-    background: str
-    ink: str
-    title: str
-    diagonal: bool
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """One measure between all explainers. reading: how its halves are to be read."""
-
-    measure: str
-    title: str
-    meaning: str
-    reading: str
-    labels: tuple[str, ...]
-    rows: tuple[tuple[Entry, ...], ...]
-    scale: str
-    low: str
-    high: str
-
-
 MEANINGS = {
     "spearman": ("Spearman rank correlation", "1: same order of pixels, 0: unrelated orders, −1: reversed"),
     "cosine": ("Cosine similarity", "1: same direction, 0: unrelated, −1: opposite sign"),
@@ -294,14 +265,15 @@ MEANINGS = {
 }
 
 
-def _matrices(contents: Contents) -> list[Matrix]:
+def _matrices(contents: Contents) -> list[dict[str, Any]]:
     """Every measure; with two models one matrix holds both, one below and the other above the diagonal."""
     models = [m for m in contents.run.models if any(key[0] == m for key in contents.maps.index)]
     sides = [(models[0], models[1])] if len(models) == 2 else [(model, model) for model in models]
     return [_matrix(contents, measure, *side) for side in sides for measure in MEANINGS]
 
 
-def _matrix(contents: Contents, measure: str, below: str, above: str) -> Matrix:
+def _matrix(contents: Contents, measure: str, below: str, above: str) -> dict[str, Any]:
+    """One measure between all explainers. reading: how its halves are to be read."""
     index, means = contents.maps.index, contents.maps.means[measure]
     labels = tuple(x for x in contents.run.labels if (below, x) in index or (above, x) in index)
     signed = measure != "top_k"
@@ -318,25 +290,26 @@ def _matrix(contents: Contents, measure: str, below: str, above: str) -> Matrix:
             value = float(means[index[a], index[b]]) if known else math.nan
             models = below if i > j else above if i < j else f"{below} and {above}"
             row.append(_entry(value, low, signed, f"{one} and {two}, {models}", i == j))
-        rows.append(tuple(row))
+        rows.append(row)
     title, meaning = MEANINGS[measure]
     if below == above:
         reading = f"Mean over samples, maps of {below}." if len(contents.run.models) > 1 else "Mean over samples."
     else:
         reading = f"Below the diagonal: {below}. Above it: {above}. On it: the same explainer, {below} against {above}."
-    limits = (words.number(low, 0), "1")
-    return Matrix(measure, title, meaning, reading, labels, tuple(rows), style.scale(signed), *limits)
+    head = {"title": title, "meaning": meaning, "reading": reading, "low": words.number(low, 0), "high": "1"}
+    return {**head, "labels": labels, "rows": rows, "scale": style.scale(signed)}
 
 
-def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -> Entry:
-    if not math.isfinite(value):
-        return Entry("", "#f3f4f6", "#6b7280", f"{where}: undefined", diagonal)
-    shade = style.colour(value, low, 1.0, signed)
-    red, green, blue = (int(shade[k : k + 2], 16) for k in (1, 3, 5))
-    dark = float(np.dot((0.299, 0.587, 0.114), (red, green, blue))) < 140
-    text = words.number(value, 2)
-    text = text.replace("0.", ".", 1) if text.lstrip(words.MINUS).startswith("0.") else text
-    return Entry(text, shade, "#ffffff" if dark else "#111827", f"{where}: {words.number(value, 3)}", diagonal)
+def _entry(value: float, low: float, signed: bool, where: str, diagonal: bool) -> dict[str, Any]:
+    """One coloured cell of a matrix."""
+    shade, text, title = "#f3f4f6", "", f"{where}: undefined"
+    if math.isfinite(value):
+        shade, text = style.colour(value, low, 1.0, signed), words.number(value, 2)
+        text = text.replace("0.", ".", 1) if text.lstrip(words.MINUS).startswith("0.") else text
+        title = f"{where}: {words.number(value, 3)}"
+    light = float(np.dot((0.299, 0.587, 0.114), [int(shade[k : k + 2], 16) for k in (1, 3, 5)]))
+    ink = "#6b7280" if not text else "#ffffff" if light < 140 else "#111827"
+    return {"text": text, "background": shade, "ink": ink, "title": title, "diagonal": diagonal}
 
 
 def _mean_map(place: Place) -> str:

@@ -146,8 +146,7 @@ def _frameworks(run: RunRecord, maps: Maps) -> list[FrameworksAgree]:
 
 def _weights(run: RunRecord, first: str, second: str) -> str:
     """Whether the two models are the same model at all."""
-    hashes = {m.get("name"): m.get("weights_sha256") for m in run.manifest.get("models", [])}
-    one, two = hashes.get(first), hashes.get(second)
+    one, two = (run.entry(model).get("weights_sha256") for model in (first, second))
     return "" if not one or not two else "same" if one == two else "different"
 
 

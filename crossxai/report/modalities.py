@@ -168,14 +168,13 @@ def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Ro
     params = ablated.attribution.params if ablated is not None else {}
     others = params.get("baselines")
     own = dict(others) if isinstance(others, Mapping) else {}
-    entries = [m for m in run.manifest.get("models", []) if m.get("name") == model]
     words = write(
         WhichModality(
             models=run.models,
             units=tuple(zip(sizes, kinds, names, strict=True)),
             baseline=params.get("baseline") if len(own) < len(sizes) else None,
             baselines=own,
-            standard_units=tuple(name for entry in entries for name in entry.get("standard_units", [])),
+            standard_units=tuple(run.entry(model).get("standard_units", [])),
             ablation=truth.shares if truth else {},
             leader=truth.leader if truth else "",
             leading={r.label: {of: s.leader for of, s in r.answers.items()} for r in explainers},

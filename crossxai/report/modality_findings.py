@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from crossxai.evaluation.statistics import Summary
 from crossxai.report import analysis, modalities
@@ -153,8 +153,7 @@ def _silent(run: RunRecord, table: Table) -> dict[str, str]:
 
 def trained_without(run: RunRecord, model: str) -> str:
     """The modality whose values a model was trained on in shuffled order, so that they tell nothing; "" for none."""
-    entries: list[Mapping[str, Any]] = [m for m in run.manifest.get("models", []) if m.get("name") == model]
-    return str(entries[0].get("trained_without") or "") if entries else ""
+    return str(run.entry(model).get("trained_without") or "")
 
 
 def _limit(share: Summary) -> Limit:
@@ -188,7 +187,7 @@ def _variants(
             best = []
             for metric in run.metrics:
                 if run.kinds[metric] in LOCATING and run.modality(metric) in ("", name):
-                    leaders = {m: analysis.best([r for r in rows if r.model == m], metric) for m in (model, variant)}
+                    leaders = {m: analysis.best(rows, m, metric) for m in (model, variant)}
                     sides = [Best(m, r.label, r.cells[metric].summary.mean) for m, r in leaders.items() if r]
                     if len(sides) == 2:
                         best.append((run.kinds[metric], sides[0], sides[1]))

@@ -84,13 +84,14 @@ class RunRecord:
         """One model's explanations by label, libraries first, controls last."""
         return {e.label: e for e in sorted(self.explanations, key=_order) if e.model == model}
 
+    def entry(self, model: str) -> Mapping[str, Any]:
+        """What the manifest says of a model; empty if nothing."""
+        return next((m for m in self.manifest.get("models", []) if m.get("name") == model), {})
+
     def framework(self, model: str) -> str:
         """The framework a model runs in, "" when no file says."""
-        entries = [m for m in self.manifest.get("models", []) if m.get("name") == model]
-        names = [str(m.get("framework", "")) for m in entries] + [
-            e.framework for e in self.explanations if e.model == model
-        ]
-        return next((name for name in names if name), "")
+        names = [e.framework for e in self.explanations if e.model == model]
+        return next(filter(None, [str(self.entry(model).get("framework", "")), *names]), "")
 
 
 def _order(explanation: Result) -> tuple[bool, str, str]:

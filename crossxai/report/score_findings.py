@@ -14,8 +14,9 @@ from scipy.stats import spearmanr
 from crossxai.report import analysis
 from crossxai.report.analysis import Ends, Row, Scale, Verdict, alike_ends, changed, off_scale, scored, units
 from crossxai.report.run import CURVES, RANDOM, RunRecord
-from crossxai.report.scorecard import STEADY
 from crossxai.report.words import Fact
+
+STEADY = 0.95  # correlation under noise, above which a map counts as steady
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _leaders(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, Leader]
     leaders: dict[str, dict[str, Leader]] = {}
     for metric in run.curves:
         for model in run.models:
-            leader = analysis.best([r for r in rows if r.model == model], metric)
+            leader = analysis.best(rows, model, metric)
             tests = analysis.against(run, model, metric, leader.label, libraries_only=True) if leader else {}
             if leader and tests:
                 mean, level = (

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -16,19 +15,11 @@ from crossxai.evaluation.metrics.modality import DROP
 from crossxai.report import words
 from crossxai.report.analysis import Cell, Row
 from crossxai.report.run import RunRecord
+from crossxai.report.score_findings import STEADY
+from crossxai.report.tables import split
 
-AXES = {
-    "faithfulness": ("Faithfulness", "Does the map name what the model uses?"),
-    "localisation": ("Plausibility", "Does the map lie where the evidence is known to be?"),
-    "stability": (
-        "Stability",
-        "Does the map stay under noise? A control never looks at the model, and may be steady for that.",
-    ),
-    "cross-modal": ("Cross-modal", "Does each modality get what the model, or the data, give it?"),
-}
+AXES = ("faithfulness", "localisation", "stability", "cross-modal")
 LEAST = 3  # axes, of a scorecard that deserves the name
-WIDEST = 6  # columns of one table
-STEADY = 0.95  # correlation under noise, above which a map counts as steady
 
 
 @dataclass(frozen=True)
@@ -66,10 +57,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """One axis, or a part of it, of one model; reasons: why figures are missing, each said once."""
+    """One axis, or a part of it, of one model; axis: the one that it is the first table of. reasons: why figures are missing."""
 
     title: str
-    note: str
+    axis: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     reasons: tuple[str, ...]
@@ -124,10 +115,9 @@ def _tables(
 ) -> list[Table]:
     """The tables of one axis: parts of like width where it has many metrics."""
     titles = _titles(run, labels, scores)
-    parts = -(-len(labels) // WIDEST)
-    tables = []
-    for i in range(parts):
-        part = labels[i * len(labels) // parts : (i + 1) * len(labels) // parts]
+    tables: list[Table] = []
+    named = "Plausibility" if axis == "localisation" else axis.capitalize()
+    for title, part in split(labels, named, len(labels)):
         columns = [_column(scores[x], x, titles[x]) for x in part]
         best = {c.label: _best(rows, c) for c in columns}
         reasons: dict[str, None] = {}
@@ -139,9 +129,7 @@ def _tables(
                     reasons[f"`{row.label}`, {column.title}: {figure.missing}"] = None
             if any(math.isfinite(f.mean) or f.missing for f in figures):
                 lines.append(Line(row.label, row.library, row.control, tuple(figures)))
-        title, note = AXES[axis]
-        title += f", {i + 1} of {parts}" if parts > 1 else ""
-        tables.append(Table(title, note if i == 0 else "", tuple(columns), tuple(lines), tuple(reasons)))
+        tables.append(Table(title, "" if tables else axis, tuple(columns), tuple(lines), tuple(reasons)))
     return tables
 
 
@@ -171,12 +159,8 @@ def _column(scores: Scores, label: str, title: str) -> Column:
     if getattr(kind, "describes", False):
         return Column(label, title, "", axis=axis)
     better = "higher is better" if scores.higher_is_better else "lower is better"
-    mark = (
-        STEADY
-        if scores.metric == "noise_correlation" and scores.params.get("similarity", "pearson") == "pearson"
-        else math.nan
-    )
-    return Column(label, title, better, mark, axis)
+    marked = scores.metric == "noise_correlation" and scores.params.get("similarity", "pearson") == "pearson"
+    return Column(label, title, better, STEADY if marked else math.nan, axis)
 
 
 def _best(rows: Sequence[Row], column: Column) -> float:
@@ -194,11 +178,8 @@ def _figure(run: RunRecord, model: str, row: Row, column: Column, best: float) -
     cell, scores = row.cells.get(column.label), run.of(model)[row.label].scores.get(column.label)
     if cell is None or scores is None or not cell.summary.n:
         return Figure(missing=_reason(run, model, row, column, scores))
-    notes = [*_against_random(row, cell, column), *_threshold(scores), *_steady(cell, column)]
-    if cell.summary.n_missing:
-        notes.append(f"{cell.summary.n} of {cell.summary.n + cell.summary.n_missing} maps")
-    mean = cell.summary.mean
-    return Figure(mean, cell.summary.low, cell.summary.high, not row.control and mean == best, tuple(notes))
+    mean, notes = cell.summary, tuple(_notes(row, cell, scores, column))
+    return Figure(mean.mean, mean.low, mean.high, not row.control and mean.mean == best, notes)
 
 
 def _reason(run: RunRecord, model: str, row: Row, column: Column, scores: Scores | None) -> str:
@@ -206,10 +187,7 @@ def _reason(run: RunRecord, model: str, row: Row, column: Column, scores: Scores
     if scores is not None:
         refusal = scores.params.get("refused")
         return str(refusal) if refusal else "no sample has a value"
-    refused: dict[str, Any] = {}
-    for entry in run.manifest.get("models", []):
-        if entry.get("name") == model:
-            refused = entry.get("refused") or {}
+    refused = run.entry(model).get("refused") or {}
     for key in (column.label, f"{column.label} of {row.label}"):
         if key in refused:
             return str(refused[key])
@@ -221,32 +199,25 @@ def _reason(run: RunRecord, model: str, row: Row, column: Column, scores: Scores
     return "the experiment does not ask for it"
 
 
-def _against_random(row: Row, cell: Cell, column: Column) -> list[str]:
-    if row.control or not column.better or column.axis == "stability" or cell.versus is None:
-        return []  # a random map is as steady as can be: to be worse is no fault
-    if cell.versus.verdict == "not told apart":
-        return ["not told apart from random"]
-    return ["worse than random"] if cell.versus.verdict == "worse" else []
-
-
-def _threshold(scores: Scores) -> list[str]:
-    """Where a swept overlap is best: the mean over samples of each one's own best threshold."""
-    if "best_threshold" not in scores.extras or scores.params.get("take", "best") != "best":
-        return []
-    at = statistics.summarise(scores.extras["best_threshold"]).mean
-    if not math.isfinite(at):
-        return []
-    if scores.params.get("by") == "value":
-        return [f"best above {words.percent(1 - at)} of the range"]
-    return [f"best at the top {words.percent(at, 0 if at >= 0.1 else 1)}"]
-
-
-def _steady(cell: Cell, column: Column) -> list[str]:
-    if not math.isfinite(column.mark):
-        return []
-    low, high = cell.summary.low, cell.summary.high
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return [f"{'reaches' if cell.summary.mean >= column.mark else 'below'} {column.mark:g}, no interval"]
-    if low >= column.mark:
-        return [f"meets {column.mark:g}"]
-    return [f"below {column.mark:g}" if high < column.mark else f"{column.mark:g} is inside the interval"]
+def _notes(row: Row, cell: Cell, scores: Scores, column: Column) -> Iterator[str]:
+    """What a figure alone does not say: its test against random, its best threshold, whether it is steady, what has no value."""
+    mean, mark = cell.summary, column.mark
+    # A random map is as steady as can be: to be worse is no fault.
+    tested = column.better and column.axis != "stability" and not row.control
+    outcome = cell.versus.verdict if cell.versus and tested else ""
+    if outcome in ("not told apart", "worse"):
+        yield f"{outcome} {'from' if outcome == 'not told apart' else 'than'} random"
+    if "best_threshold" in scores.extras and scores.params.get("take", "best") == "best":
+        # Where a swept overlap is best: the mean over samples of each one's own best threshold.
+        at = statistics.summarise(scores.extras["best_threshold"]).mean
+        if math.isfinite(at) and scores.params.get("by") == "value":
+            yield f"best above {words.percent(1 - at)} of the range"
+        elif math.isfinite(at):
+            yield f"best at the top {words.percent(at, 0 if at >= 0.1 else 1)}"
+    if math.isfinite(mark) and not (math.isfinite(mean.low) and math.isfinite(mean.high)):
+        yield f"{'reaches' if mean.mean >= mark else 'below'} {mark:g}, no interval"
+    elif math.isfinite(mark):
+        inside = f"{mark:g} is inside the interval"
+        yield f"meets {mark:g}" if mean.low >= mark else f"below {mark:g}" if mean.high < mark else inside
+    if mean.n_missing:
+        yield f"{mean.n} of {mean.n + mean.n_missing} maps"

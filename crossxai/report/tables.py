@@ -6,9 +6,9 @@ A small run has one table, a larger one a table per axis of quality, with what t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import TypeVar, get_args
 
 from crossxai import evaluation
 from crossxai.attribution import Axis
@@ -18,28 +18,8 @@ from crossxai.report.contents import Contents
 from crossxai.report.reference_findings import region
 from crossxai.report.run import CURVES, RunRecord
 
+T = TypeVar("T")
 WIDEST = 6  # columns of means and of differences side by side that a page of ordinary width shows without scrolling
-NOTES = {
-    "faithfulness": "Does the map name what the model uses?",
-    "localisation": "Does the map lie where the evidence is known to be?",
-    "stability": "Does the map stay when little changes? A control never looks at the model, so it changes little or not at "
-    "all: to be worse than random is no fault here, and to be stable no proof of being right.",
-    "randomisation": "Does the map go when the model is destroyed, or another class is asked about? A control never looks at "
-    "the model, so it stays; an explainer that is not better than random is not shown to look at what changed.",
-    "complexity": "How concentrated or smooth is the map? That only describes it: a map of one pixel is the simplest, and may "
-    "be wrong.",
-    "cross-modal": "Does each modality get what the model, or the data, give it? A share has no better direction.",
-    "axiomatic": "Does the map hold what its definition promises? Only some methods promise it; it is no fault of the others.",
-}
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A difference with its interval as places on a line from 0 to 100, with no difference at 50."""
-
-    dot: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -62,10 +42,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one table. title, note: its axis, in words; "" where one table has all. maps: it has the maps' own columns."""
+    """Columns of one table. title: its axis, "" where one table has all; axis: the one that it is the first table of.
+
+    maps: it has the maps' own columns.
+    """
 
     title: str
-    note: str
+    axis: str
     columns: tuple[Column, ...]
     maps: bool
 
@@ -89,7 +72,7 @@ class Meaning:
 
 def columns(contents: Contents) -> list[Column]:
     """The metrics of a run as columns of its table."""
-    found = []
+    listed = []
     ranges = {entry.name: getattr(entry.metric, "range", (None, None)) for entry in evaluation.discover()}
     for metric in contents.run.metrics:
         cells = [r.cells[metric] for r in contents.rows if metric in r.cells]
@@ -100,7 +83,7 @@ def columns(contents: Contents) -> list[Column]:
         name = region(contents.run, metric) if shares else words.metric(metric)
         name = name.removeprefix("the ")
         title = words.capital(words.metric(metric)) + (" area" if metric in CURVES else "")
-        found.append(
+        listed.append(
             Column(
                 metric,
                 contents.run.kinds[metric],
@@ -113,7 +96,7 @@ def columns(contents: Contents) -> list[Column]:
                 _limits(*ranges.get(contents.run.kinds[metric], (None, None))),
             )
         )
-    return found
+    return listed
 
 
 def _limits(low: float | None, high: float | None) -> str:
@@ -138,32 +121,26 @@ def tables(columns: Sequence[Column]) -> list[Table]:
         narrow = _width(columns) + 3 <= WIDEST + 1  # those of the maps hold little
         scores = Table("", "", tuple(columns), narrow)
         return [scores] if narrow else [scores, Table("Maps", "", (), True)]
-    axes = {entry.name: axis for entry in evaluation.discover() if (axis := getattr(entry.metric, "axis", "")) in NOTES}
-    found: list[Table] = []
+    axes = {entry.name: axis for entry in evaluation.discover() if (axis := getattr(entry.metric, "axis", ""))}
+    listed: list[Table] = []
     for axis in (*get_args(Axis), ""):
         chosen = [c for c in columns if axes.get(c.kind, "") == axis]
-        parts = -(-_width(chosen) // WIDEST)
-        for i in range(parts):
-            # Parts of like size: four metrics are 2 and 2.
-            part = chosen[i * len(chosen) // parts : (i + 1) * len(chosen) // parts]
-            title = (axis or "other metrics").capitalize() + (f", {i + 1} of {parts}" if parts > 1 else "")
-            found.append(Table(title, NOTES.get(axis, "") if i == 0 else "", tuple(part), False))
-    return [*found, Table("Maps", "", (), True)]
+        for title, part in split(chosen, (axis or "other metrics").capitalize(), _width(chosen)):
+            first = bool(chosen) and part[0] is chosen[0]
+            listed.append(Table(title, axis if first else "", tuple(part), False))
+    return [*listed, Table("Maps", "", (), True)]
+
+
+def split(items: Sequence[T], title: str, width: int) -> Iterator[tuple[str, Sequence[T]]]:
+    """(title, items) of as many tables as such a width needs, all of like size: four metrics are 2 and 2."""
+    n = -(-width // WIDEST)
+    for i in range(n):
+        numbered = f"{title}, {i + 1} of {n}" if n > 1 else title
+        yield numbered, items[i * len(items) // n : (i + 1) * len(items) // n]
 
 
 def _width(columns: Sequence[Column]) -> int:
     return len(columns) + sum(c.compared for c in columns)
-
-
-def mark(test: Test | None, reach: float) -> Mark | None:
-    """A test as places on a line; None if there is nothing to draw."""
-    if test is None or not math.isfinite(test.difference):
-        return None
-
-    def place(value: float) -> float:
-        return round(50 + 46 * value / reach, 2) if math.isfinite(value) else 50 + 46 * test.difference / reach
-
-    return Mark(place(test.difference), place(test.low), place(test.high))
 
 
 def verdict(test: Test | None) -> str:
