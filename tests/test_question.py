@@ -12,7 +12,7 @@ from networks import toys, zoo
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import finite
+from crossxai.explainers.method import FiniteQuestion
 
 RNG = np.random.default_rng(0)
 
@@ -149,5 +149,5 @@ def test_a_deep_copy_has_its_own_arrays_and_asks_the_same_model() -> None:
     copied.target.weights[:] = 0
     np.testing.assert_array_equal(question.score(), expected)
     assert not np.allclose(copied.score(), expected)
-    finite_one = deepcopy(finite(question, "someone"))
-    assert (finite_one.who, finite_one.ids) == ("someone", ("a", "b"))  # type: ignore[attr-defined]
+    finite_one = deepcopy(FiniteQuestion(**vars(question), who="someone"))
+    assert (finite_one.who, finite_one.ids) == ("someone", ("a", "b"))

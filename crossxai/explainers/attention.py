@@ -49,17 +49,15 @@ class _Attention(Method, needs="attention", family="attention", profiles=NATIVE,
             _check_grid(modality, streams, values)
         if question.check != "off":
             check_readout(model, question.inputs, streams)
-            self.check_gradient(model, question)
-        rows = self.spread(self.maps(question), streams)[:, streams.span(streams.readout[0])]
+        maps = self.maps(question)
+        if question.check != "off" and maps[0].gradient is not None:
+            check_gradient(model, question.inputs)
+        rows = self.spread(maps, streams)[:, streams.span(streams.readout[0])]
         read = rows[:, list(streams.read)].mean(axis=1)
         return tuple(
             _draw(read[:, streams.span(modality.name)], streams, modality, values)
             for modality, values in zip(question.modalities, question.values, strict=True)
         ), {}
-
-    def check_gradient(self, model: Attentive, question: Question) -> None:
-        """Raise `BrokenAssumption` if what the method needs of gradients is not so."""
-        check_gradient(model, question.inputs)
 
     def notes(self, question: Question) -> tuple[str, ...]:
         model = question.model
@@ -105,9 +103,6 @@ class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"sta
 
     def passes(self, question: Question) -> Passes:
         return 1, 0
-
-    def check_gradient(self, model: Attentive, question: Question) -> None:
-        """There is none."""
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         return question.attention_score()[1]

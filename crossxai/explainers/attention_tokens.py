@@ -31,10 +31,8 @@ class Read(NamedTuple):
 
 
 def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
-    """Raise `BrokenAssumption` if outputs depend on other tokens, after the last attention, than on those declared.
-
-    Measured once by a backward pass of at most `SAMPLES` samples; where there is no gradient, the declaration stands.
-    """
+    """Raise `BrokenAssumption` if outputs depend on other tokens, after the last attention, than on those declared; where there
+    is no gradient, the declaration stands."""
     try:
         read = _read(model, inputs, streams)
     except Unsupported:
@@ -50,11 +48,8 @@ def check_readout(model: Attentive, inputs: Inputs, streams: Streams) -> None:
 
 
 def check_gradient(model: Attentive, inputs: Inputs) -> None:
-    """Raise `BrokenAssumption` if the outputs' gradient at the attention is not what central differences say.
-
-    Measured once on the first sample: all layers' probabilities are moved together, in four directions: 16 passes forward,
-    three times as many in doubt.
-    """
+    """Raise `BrokenAssumption` if the outputs' gradient at the attention is not what central differences say, measured once on
+    the first sample; all layers' probabilities are moved together, in four directions: 16 passes, or 48 in doubt."""
     error = known(model, ("gradient at attention", kind_of(inputs)), lambda: _error(itself(model), inputs))
     if error:
         raise BrokenAssumption(
@@ -188,8 +183,7 @@ def _tokens(model: Attentive, image: Array) -> Tokens:
 def _moved(model: Attentive, image: Array) -> Array:
     """How much the first layer's attention to each token moves as each cell is replaced: (cells, tokens).
 
-    A softmax moves as a whole when one key does, so what most keys do is taken away, and queries vote by their median, because
-    those in the cell move whatever the key.
+    A softmax moves as a whole: what most keys do is taken away, and queries, of which those in the cell always move, vote.
     """
     copies = np.concatenate([image[None], cells(image)])
     _, maps = model.attention_vjp((copies,), None)

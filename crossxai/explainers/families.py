@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.explainers.groups import Labels, check_segmentation, group_count, groups
+from crossxai.explainers.groups import Labels, check_segmentation, count, groups
 from crossxai.explainers.method import Method, Passes
-from crossxai.model import Array
+from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
+
+Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,20 @@ class WindowMethod(Method):
         if not 0 < self.stride <= self.patch:
             raise InvalidInput(f"{self.name}: 0 < stride ≤ patch is needed, got {self.stride} and {self.patch}")
 
+    def windows(self, modality: Modality, values: Array) -> list[Window]:
+        """Slices along each axis of space, the last one clipped at the border, or of one column each for a table."""
+        if not modality.spatial:
+            return [(slice(column, column + 1),) for column in range(values.shape[-1])]
+        axes = []
+        for size in values.shape[1:-1]:
+            count = math.ceil(max(size - self.patch, 0) / self.stride) + 1
+            axes.append([slice(i * self.stride, min(i * self.stride + self.patch, size)) for i in range(count)])
+        return list(itertools.product(*axes))
+
+    def passes(self, question: Question) -> Passes:
+        pairs = zip(question.modalities, question.values, strict=True)
+        return 1 + sum(len(self.windows(modality, values)) for modality, values in pairs), 0
+
     def check_space(self, question: Question, tables: bool = False) -> None:
         """Raise `InvalidInput` if the window is larger than an image (or than a table, where it slides over columns)."""
         for modality, values in zip(question.modalities, question.values, strict=True):
@@ -98,9 +116,6 @@ class RiseMethod(Method, least={"samples": 1, "grid": 1}):
         if not 0 < self.keep < 1:
             raise InvalidInput(f"{self.name}: 0 < keep < 1 is needed, got {self.keep}")
 
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class GroupMethod(Method, least={"patch": 1}):
@@ -125,12 +140,14 @@ class GroupMethod(Method, least={"patch": 1}):
 
     def group_count(self, question: Question) -> int:
         """How many groups each sample has; `InvalidInput` where that depends on the image."""
-        return group_count(question, self.segmentation, self.patch)
+        if self.segmentation not in ("grid", "scalars", "modalities"):
+            raise InvalidInput(f"the number of groups of segmentation {self.segmentation!r} depends on the image")
+        return count(groups(question, 0, self.segmentation, self.patch))
 
     def labels(self, question: Question, row: int) -> tuple[tuple[Labels, ...], int]:
         """The group numbers of one sample's entries, and how many groups there are."""
         labels = groups(question, row, self.segmentation, self.patch, getattr(self, "seed", 0))
-        return labels, 1 + max(int(numbers.max()) for numbers in labels)
+        return labels, count(labels)
 
     def baselines(self, question: Question) -> tuple[float, ...]:
         """One fill per free modality, as Captum takes them."""
@@ -139,9 +156,9 @@ class GroupMethod(Method, least={"patch": 1}):
     def alike(self, question: Question) -> Iterator[tuple[Rows, tuple[Labels, ...]]]:
         """Samples with equally many groups, and their group numbers stacked: (m, *space, 1 or channels) per modality."""
         every = [self.labels(question, row) for row in range(len(question))]
-        counts = np.array([count for _, count in every])
-        for count in np.unique(counts):
-            rows = np.flatnonzero(counts == count)
+        counts = np.array([number for _, number in every])
+        for number in np.unique(counts):
+            rows = np.flatnonzero(counts == number)
             yield rows, tuple(np.stack(column) for column in zip(*(every[row][0] for row in rows), strict=True))
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Needs, Profile
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.method import Maps, Method, Passes
+from crossxai.explainers.method import NATIVE, Maps, Method, Passes
 from crossxai.explainers.native import class_labels, given_network, left_alone
 from crossxai.model import Inputs, Modality
 from crossxai.question import Question
@@ -35,14 +34,8 @@ def library_of(given: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UserExplainer(Method):
+class UserExplainer(Method, library="user", summary="brought by the user", needs="module", profiles=NATIVE, joint=True):
     """given: what the user brought. options: its keyword arguments. label: its name in tables."""
-
-    library: ClassVar[str] = "user"
-    summary: ClassVar = "brought by the user"
-    needs: ClassVar[Needs] = "module"
-    profiles: ClassVar[tuple[Profile, ...]] = ("native",)
-    joint: ClassVar = True
 
     given: Any
     options: Any
@@ -104,10 +97,9 @@ def as_maps(returned: Sequence[Any], modalities: Sequence[Modality], values: Inp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Function(UserExplainer):
+class Function(UserExplainer, needs="scores"):
     """A function from NumPy arrays, channels last, to maps; it gets a batch of samples at most, and all modalities."""
 
-    needs: ClassVar[Needs] = "scores"
     arity: int
 
     def explain(self, question: Question) -> Maps:

@@ -40,20 +40,18 @@ def groups(
     [0, 1], or, where none is declared, its own smallest and largest value: no unit changes them.
     """
     numbered: list[Labels] = []
-    count = 0
+    first = 0
     for modality, values in zip(question.modalities, question.values, strict=True):
         labels = _labels(modality, values[row], question.ids[row], segmentation, patch, seed)
         _, numbers = np.unique(labels, return_inverse=True)
-        numbered.append(numbers.reshape(labels.shape).astype(np.int64) + count)
-        count = int(numbered[-1].max()) + 1
+        numbered.append(numbers.reshape(labels.shape).astype(np.int64) + first)
+        first = count(numbered)
     return tuple(numbered)
 
 
-def group_count(question: Question, segmentation: str, patch: int) -> int:
-    """How many groups each sample has; only where that does not depend on the image: raises `InvalidInput` otherwise."""
-    if segmentation not in ("grid", "scalars", "modalities"):
-        raise InvalidInput(f"the number of groups of segmentation {segmentation!r} depends on the image")
-    return 1 + max(int(labels.max()) for labels in groups(question, 0, segmentation, patch))
+def count(labels: Sequence[Labels]) -> int:
+    """How many groups one sample has, given the numbers of its entries in all modalities."""
+    return 1 + max(int(numbers.max()) for numbers in labels)
 
 
 def spread(weights: Array, labels: tuple[Labels, ...]) -> tuple[Array, ...]:
@@ -96,8 +94,8 @@ def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
             image.astype(np.float64), kernel_size=4, max_dist=200, ratio=0.2, convert2lab=colour, rng=seed
         )
     if segmentation == "slic":
-        count = max(2, image.shape[0] * image.shape[1] // patch**2)
-        return skimage.slic(image, n_segments=count, convert2lab=colour, channel_axis=-1, start_label=0)
+        segments = max(2, image.shape[0] * image.shape[1] // patch**2)
+        return skimage.slic(image, n_segments=segments, convert2lab=colour, channel_axis=-1, start_label=0)
     return skimage.felzenszwalb(image, min_size=max(2, patch**2 // 4), channel_axis=-1)
 
 
@@ -136,20 +134,18 @@ def shap_coalitions(rng: np.random.Generator, samples: int, groups: int) -> npt.
     """
     if groups < 2:
         raise Unsupported(f"Kernel SHAP compares groups of entries, and there is only {groups}: choose smaller groups")
-    size = np.arange(1, groups)
-    weight = (groups - 1) / (size * (groups - size))
-    sizes = rng.choice(size, size=samples, p=weight / weight.sum())
+    possible = np.arange(1, groups)
+    weight = (groups - 1) / (possible * (groups - possible))
+    sizes = rng.choice(possible, size=samples, p=weight / weight.sum())
     shown = np.zeros((samples, groups), np.int64)
-    for row, count in zip(shown, sizes, strict=True):
-        row[rng.permutation(groups)[:count]] = 1
+    for row, size in zip(shown, sizes, strict=True):
+        row[rng.permutation(groups)[:size]] = 1
     return shown
 
 
 def constrained_values(shown: Array, scores: Array) -> Array:
-    """Values (groups,) of the least squares over coalitions whose first row (everything) and second (nothing) hold exactly.
-
-    shown: zeros and ones (2 + samples, groups); scores: (2 + samples,). Takes the place of a library's own regression.
-    """
+    """Values (groups,) of the least squares over coalitions `shown`, zeros and ones (2 + samples, groups), and their scores,
+    whose first row (everything) and second (nothing) hold exactly. Takes the place of a library's own regression."""
     total = scores[0] - scores[1]
     # Values that add up to `total`: an equal share each, plus what lies in the space of vectors that add up to nothing.
     inside = np.linalg.svd(np.ones((1, shown.shape[1])))[2][1:].T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from crossxai.explainers.functions import RULE, UserExplainer, as_maps, library_
 from crossxai.explainers.method import Maps
 from crossxai.explainers.native import (
     class_labels,
+    forgotten,
     given_network,
     keras_network,
     layers_left_alone,
@@ -142,11 +144,7 @@ def _layer(question: Question, name: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Captum(_OnTorch):
-    library: ClassVar[str] = "captum"
-    verb: ClassVar = "attribute"
-    forward: ClassVar = "forward_func"
-
+class _Captum(_OnTorch, library="captum", verb="attribute", forward="forward_func"):
     def build(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         if isinstance(options.get("layer"), str):
             options["layer"] = _layer(question, options["layer"])
@@ -172,12 +170,7 @@ class _Captum(_OnTorch):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _GradCam(_OnTorch):
-    library: ClassVar[str] = "gradcam"
-    joint: ClassVar = False
-    verb: ClassVar = "__call__"
-    forward: ClassVar = "model"
-
+class _GradCam(_OnTorch, library="gradcam", joint=False, verb="__call__", forward="model"):
     def build(self, network: Any, question: Question, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         from pytorch_grad_cam.base_cam import BaseCAM
 
@@ -227,10 +220,7 @@ class _Bars:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Xplique(_Object):
-    library: ClassVar[str] = "xplique"
-    verb: ClassVar = "explain"
-
+class _Xplique(_Object, library="xplique", verb="explain"):
     def explain(self, question: Question) -> Maps:
         model: Any = question.model
         if not hasattr(getattr(model, "model", None), "trainable_weights") or len(model.modalities) > 1:
@@ -247,12 +237,8 @@ class _Xplique(_Object):
         targets = np.eye(question.target.out[0], dtype=np.float32)[labels]
         with layers_left_alone(network):
             method, options = self.build(network, question, dict(self.options))
-            try:
+            with nullcontext() if network is model.model else forgotten(type(method), network):
                 return self._explain(method, question, values, targets, options)
-            finally:
-                cache = type(method)._cache_models  # every model, for ever
-                for key in [key for key, one in cache.items() if one is network and network is not model.model]:
-                    del cache[key]
 
     def _explain(self, method: Any, question: Question, values: Array, targets: Array, options: dict[str, Any]) -> Maps:
         if hasattr(method, "_set_channel_reducer"):

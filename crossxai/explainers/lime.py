@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.explainers.groups import check_segmentation, groups, lime_samples
-from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
+from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.native import patched
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
@@ -53,9 +53,6 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
         super().__post_init__()
         check_segmentation(self.segmentation, self.name, ("quickshift", "slic", "felzenszwalb", "grid"))
 
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
-
     def explain(self, question: Question) -> Maps:
         library = require("lime.lime_image", "lime", self.name)
         _, values = question.one
@@ -93,10 +90,7 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
             own = library.SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, random_seed=seed)
             inside = to_unit_interval(image, modality)
             segments = own(np.repeat(inside, 3, axis=-1) if grey else inside)
-        explainer = kind(
-            feature_selection="none" if canonical else "auto",
-            random_state=state,
-        )
+        explainer = kind(feature_selection="none" if canonical else "auto", random_state=state)
         if canonical:
             explainer.random_state = _Drawn(lime_samples(rng, self.samples, int(segments.max()) + 1))
         explanation = explainer.explain_instance(
@@ -181,9 +175,6 @@ class Tabular(
         super().__post_init__()
         if self.background and not self.background.endswith(".npy"):
             raise InvalidInput(f"{self.name}: background is the path of a .npy file, got {self.background!r}")
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
 
     def explain(self, question: Question) -> Maps:
         library = require("lime.lime_tabular", "lime", self.name)

@@ -152,8 +152,10 @@ class Method:
         return sum(forward for forward, _ in each), sum(backward for _, backward in each)
 
     def passes(self, question: Question) -> Passes:
-        """(forward, backward) passes per sample that one call of `explain` makes."""
-        return (1, 1) if self.needs in ("gradients", "layers", "attention") else (0, 0)
+        """(forward, backward) passes per sample that one call of `explain` makes: `samples`, if there is that parameter."""
+        number = getattr(self, "samples", 1)
+        backward = self.needs in ("gradients", "layers", "attention")
+        return number * (backward or self.needs == "scores"), number * backward
 
     def explain(self, question: Question) -> Maps:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""
@@ -174,7 +176,8 @@ class Method:
         start = time.perf_counter()
         if self.needs != "nothing":
             question.trusted(gradients=self.needs == "gradients")
-        question = finite(question, self.name) if self.fits else question
+        if self.fits:
+            question = FiniteQuestion(**{f.name: getattr(question, f.name) for f in fields(Question)}, who=self.name)
         parts = self.parts(question)
         with differentiating():
             explained = [self._explain_in_words(part) for part in parts]
@@ -349,8 +352,3 @@ class FiniteQuestion(Question):
                 "or mend the model (does it divide by a deviation, or take a logarithm, that can be 0?)"
             )
         return scores
-
-
-def finite(question: Question, who: str) -> Question:
-    """The question for a method that fits."""
-    return FiniteQuestion(**{field.name: getattr(question, field.name) for field in fields(Question)}, who=who)

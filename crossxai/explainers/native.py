@@ -49,11 +49,8 @@ def standardised(tensors: list[Any], question: Question) -> list[Any]:
 
 
 def torch_network(question: Question) -> Any:
-    """A torch module from the free modalities, raw, to outputs (n, classes): the user's own module wherever that is one already.
-
-    Otherwise it standardises, chooses the output, and holds the other modalities at the values of sample number `row`, an
-    attribute of it.
-    """
+    """A torch module from the free modalities, raw, to outputs (n, classes): the user's own wherever that is one already, else
+    one that standardises, chooses the output, and holds the other modalities at those of sample number `row`, its attribute."""
     import torch
     from torch import nn
 
@@ -165,6 +162,17 @@ def layers_left_alone(network: Any) -> Iterator[None]:
 
 
 @contextmanager
+def forgotten(kind: Any, network: Any) -> Iterator[None]:
+    """Xplique keeps every Keras model it has seen, for ever, in its classes: not this one."""
+    try:
+        yield
+    finally:
+        cache = kind._cache_models
+        for key in [key for key, model in cache.items() if model is network]:
+            del cache[key]
+
+
+@contextmanager
 def left_alone(*networks: Any) -> Iterator[None]:
     """Torch modules have their layers, hooks, modes, gradients and frozen parameters afterwards as before, whatever happens."""
     modules = list({id(m): m for network in networks for m in network.modules()}.values())
@@ -207,10 +215,7 @@ def patched(owners: Sequence[Any], **members: Any) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Python's, NumPy's and torch's global generators start from `seed` inside; afterwards they go on as before.
-
-    torch counts only if it is loaded. TensorFlow has no state that can be put back this way: see `explainers.xplique`.
-    """
+    """Python's, NumPy's and (if it is loaded) torch's global generators start from `seed` inside, and go on as before."""
     torch = sys.modules.get("torch")
     with streams_kept():
         random.seed(seed)

@@ -13,12 +13,11 @@ from crossxai.question import Question, Rows
 
 
 class TorchTwinScores:
-    """A question's scores, as `module(*inputs, rows) -> (m,)`, a torch.nn.Module without hooks of anyone else.
+    """A question's scores, as `module(*inputs, rows) -> (m,)`, a torch.nn.Module whose steps are all submodules.
 
     inputs: the free modalities, images channels first unless `channels_last`; rows: the sample that each copy was made from,
-    which recovers its held modalities and its target's weights. Everything on the way is a submodule of its own: the twin,
-    the target's softmax or sigmoid, and the weighing. `rebuilt`: the twin; `seen`: the scores of every forward pass, in
-    order. Raises `Unsupported` for a model that gives no graph.
+    which recovers its held modalities and its target's weights. `rebuilt`: the twin; `seen`: the scores of every forward
+    pass, in order. Raises `Unsupported` for a model that gives no graph.
     """
 
     def __init__(self, question: Question, channels_last: bool = False) -> None:
@@ -64,11 +63,8 @@ class TorchTwinScores:
             self._lost.append((scores[bad], rows[bad]))
 
     def gap(self, scores: Array) -> Array:
-        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model.
-
-        Raises `BrokenAssumption` where a score of either is NaN or infinite, those of copies and baselines among them: a map
-        beside it may look ordinary, or say zero.
-        """
+        """|scores of the twin - scores of the model|, (n,), given the twin's; one forward pass of the model. Raises
+        `BrokenAssumption` where a score of either, copies and baselines included, is not finite: a map may not show it."""
         own, rows = self.question.score(), np.arange(len(self.question))
         pairs = [(scores, rows), (own, rows), *self._lost]
         every, whose = (np.concatenate(column) for column in zip(*pairs, strict=True))
@@ -130,9 +126,8 @@ def _module(owner: TorchTwinScores) -> Any:
             outputs = self.network(*every)
             self.weigh.rows = rows
             scores = self.weigh(self.link(outputs) if hasattr(self, "link") else outputs)
-            scores = sum(
-                nothing, scores
-            )  # zeros, which lead to modalities that nothing reads: libraries fail without a path
+            # Zeros, which lead to modalities that nothing reads: libraries fail without a path.
+            scores = sum(nothing, scores)
             owner.note(scores.detach().numpy().copy(), rows.numpy())
             return scores
 
@@ -180,10 +175,7 @@ class KerasTwinScores:
         self.seen[rows] = scores
 
     def gap(self) -> Array:
-        """|scores seen - scores of the model|, (n,); one forward pass of the model.
-
-        Raises `BrokenAssumption` where a score of either is NaN or infinite, beside which a map may look ordinary.
-        """
+        """|scores seen - scores of the model|, (n,), by one forward pass of the model; raises as that of `TorchTwinScores`."""
         own, rows = self.question.score(), np.arange(len(self.question))
         self.question.finite(np.concatenate([self.seen, own]), np.concatenate([rows, rows]))
         return np.asarray(np.abs(self.seen - own))

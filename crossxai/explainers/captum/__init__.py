@@ -1,18 +1,16 @@
-"""Captum on any model: its attributions run in torch, and every forward and backward goes through the question.
-
-The bridge is diagonal: scores are independent per sample, so the forward fetches score and gradient at once and the
-backward multiplies. Captum repeats `additional_forward_args` as it repeats inputs, so a row number rides along with each
-copy and recovers that copy's own target and held modalities.
-"""
+"""Captum on any model: its attributions run in torch, every forward and backward goes through the question. Captum repeats
+`additional_forward_args` as it repeats inputs: a row number recovers each copy's own target and held modalities."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Method, over_channels
+from crossxai.explainers.native import seeded
 from crossxai.model import Array, Inputs
 from crossxai.process import require
 from crossxai.question import Question, Rows
@@ -24,7 +22,7 @@ def captum(purpose: str) -> Any:
 
 
 def forward(question: Question) -> Any:
-    """A torch function of (*inputs, rows) that gives the question's scores, differentiable once."""
+    """A torch function of (*inputs, rows) that gives the question's scores; one pass fetches score and gradient at once."""
     import torch
 
     class Scores(torch.autograd.Function):
@@ -76,6 +74,17 @@ def signed(method: Method, question: Question, maps: list[Array]) -> Inputs:
 def seed_of(question: Question, row: int, seed: int) -> int:
     """A whole number for the generators that Captum draws from, for one sample."""
     return int(question.rng(row, seed).integers(2**31))
+
+
+def attribute_one(attribution: Any, question: Question, row: int, seed: int, **arguments: Any) -> list[Array]:
+    """Captum's maps of one sample, global generators seeded by its name and `seed`."""
+    with seeded(seed_of(question, row, seed)):
+        return attribute(attribution, question, np.array([row]), **arguments)
+
+
+def joined(per_sample: Sequence[Sequence[Array]]) -> list[Array]:
+    """Maps of single samples, or of some, as one array per modality."""
+    return [np.concatenate(column) for column in zip(*per_sample, strict=True)]
 
 
 def masks(labels: tuple[Labels, ...]) -> tuple[Any, ...]:

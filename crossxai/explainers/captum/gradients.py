@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.explainers.captum import attribute, captum, forward, room, seed_of, signed
+from crossxai.explainers.captum import attribute, attribute_one, captum, forward, joined, room, signed
 from crossxai.explainers.families import PathMethod, bilinear
-from crossxai.explainers.method import Maps, Method, Passes, channel_max, explainer, over_channels, profiles
-from crossxai.explainers.native import seeded
+from crossxai.explainers.method import Maps, Method, channel_max, explainer, over_channels, profiles
 from crossxai.question import Question
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -112,28 +111,14 @@ class GradientShap(Method, least={"samples": 1, "stdev": 0}, needs="gradients", 
     def copies(self) -> int:
         return self.samples
 
-    def passes(self, question: Question) -> Passes:
-        return self.samples, self.samples
-
     def explain(self, question: Question) -> Maps:
         import torch
 
         method = captum(self.name).GradientShap(forward(question))
         baselines = tuple(torch.from_numpy(np.full_like(v[:1], self.baseline)) for v in question.values)
-        per_sample = []
-        for row in range(len(question)):
-            with seeded(seed_of(question, row, self.seed)):
-                per_sample.append(
-                    attribute(
-                        method,
-                        question,
-                        np.array([row]),
-                        baselines=baselines,
-                        n_samples=self.samples,
-                        stdevs=float(self.stdev),
-                    )
-                )
-        return signed(self, question, [np.concatenate(column) for column in zip(*per_sample, strict=True)]), {}
+        options = {"baselines": baselines, "n_samples": self.samples, "stdevs": float(self.stdev)}
+        per_sample = [attribute_one(method, question, row, self.seed, **options) for row in range(len(question))]
+        return signed(self, question, joined(per_sample)), {}
 
 
 @explainer(

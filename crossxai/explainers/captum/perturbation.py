@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -28,14 +27,6 @@ class Occlusion(WindowMethod, needs="scores", family="perturbation", joint=True)
     Captum has no default window; ours is 16 × 16 pixels at stride 8 (one column at a time for tables). Overlapping windows
     are averaged and the border is covered, which is also the canonical definition. Captum computes in float32.
     """
-
-    def passes(self, question: Question) -> Passes:
-        total = 1
-        for modality, values in zip(question.modalities, question.values, strict=True):
-            space = values.shape[1:-1]
-            windows = [-(-max(size - self.patch, 0) // self.stride) + 1 for size in space]
-            total += math.prod(windows) if modality.spatial else values.shape[-1]
-        return total, 0
 
     def explain(self, question: Question) -> Maps:
         self.check_space(question)

@@ -1,8 +1,5 @@
-"""Captum's methods that hook layers, on any model that gives a graph: they run on its twin, see `twins`.
-
-Hooks never see a model behind a bridge: there, guided backpropagation is the plain gradient and DeepLIFT is input × gradient,
-without a word. The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
-"""
+"""Captum's methods that hook layers, on the twin of any model that gives a graph; hooks never see a model behind a bridge.
+The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import Unsupported
-from crossxai.explainers.captum import captum, signed
+from crossxai.explainers.captum import captum, joined, signed
 from crossxai.explainers.captum.rules import (
     LRP_RULES,
     attach_lrp_rules,
@@ -47,7 +44,7 @@ def _in_pieces(
         twin.seen.clear()
         pieces.append(twin.arrays(_attribute(method, twin, np.arange(start, min(start + size, n)))))
         scores.append(twin.seen[0])
-    return [np.concatenate(column) for column in zip(*pieces, strict=True)], np.concatenate(scores)
+    return joined(pieces), np.concatenate(scores)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +152,8 @@ class DeepLift(_Hooked):
             per_sample.append(maps)
             scores.append(ours[0])
             gaps.append(sum(float(v.sum()) for v in maps) - float((ours - theirs).mean()))
-        arrays = [np.concatenate(column) for column in zip(*per_sample, strict=True)]
         extras = {"completeness_gap": np.array(gaps), "twin_gap": twin.gap(np.array(scores))}
-        return signed(self, question, arrays), extras
+        return signed(self, question, joined(per_sample)), extras
 
     def _baselines(self, question: Question) -> list[Array]:
         """One array per free modality: (baselines, *shape)."""

@@ -83,11 +83,8 @@ def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
 
 
 def _max_pool(module: Any, inputs: Any, outputs: Any, grad_input: Any, grad_output: Any, eps: float) -> Any:
-    """Captum's rule for max-pooling with the contributions of overlapping windows added up.
-
-    The difference of two maxima, a - b, is max(a, b) - b, owed to the input's largest entry, plus a - max(a, b), owed to
-    the baseline's.
-    """
+    """Captum's rule for max-pooling with the contributions of overlapping windows added up: the difference of two maxima, a - b,
+    is max(a, b) - b, owed to the input's largest entry, plus a - max(a, b), owed to the baseline's."""
     import torch
 
     pool: Any = torch.nn.functional.max_pool2d
@@ -106,11 +103,8 @@ def _max_pool(module: Any, inputs: Any, outputs: Any, grad_input: Any, grad_outp
 
 
 def split_shared_activations(twin: TorchTwinScores) -> None:
-    """Put a copy, which has a rule, before every activation whose input another layer reads too.
-
-    Captum turns gradients into relevance at the inputs of layers with rules, and passes relevance through activations: on a
-    tensor that feeds both, it would add the one to the other.
-    """
+    """Put a copy, which has a rule, before every activation whose input another layer reads too: on such a tensor Captum would
+    add relevance, which it passes through activations, to gradients, of which it makes relevance at layers with rules."""
     from torch import nn
 
     network, nodes = twin.rebuilt.module, twin.rebuilt.graph.nodes

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import Unsupported
-from crossxai.explainers.captum import attribute, captum, forward, masks, narrow, room, seed_of
+from crossxai.explainers.captum import attribute_one, captum, forward, joined, masks, narrow, room
 from crossxai.explainers.families import GroupMethod
 from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
-from crossxai.explainers.native import seeded
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -36,18 +35,18 @@ class _Fitted(GroupMethod, needs="scores", joint=True, fits=True, least={"sample
     def _fit(self, method: Any, question: Question, row: int, samples: int) -> npt.NDArray[np.float32]:
         """Captum's weights of one sample's groups."""
         labels, _ = self.labels(question, row)
-        with seeded(seed_of(question, row, self.seed)):
-            (weights,) = attribute(
-                method,
-                question,
-                np.array([row]),
-                gradients=False,
-                baselines=self.baselines(question),
-                feature_mask=masks(tuple(numbers[None] for numbers in labels)),
-                n_samples=samples,
-                perturbations_per_eval=room(question, 1),
-                return_input_shape=False,
-            )
+        (weights,) = attribute_one(
+            method,
+            question,
+            row,
+            self.seed,
+            gradients=False,
+            baselines=self.baselines(question),
+            feature_mask=masks(tuple(numbers[None] for numbers in labels)),
+            n_samples=samples,
+            perturbations_per_eval=room(question, 1),
+            return_input_shape=False,
+        )
         return weights.reshape(-1).astype(np.float32)
 
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
@@ -72,9 +71,6 @@ class Lime(_Fitted, family="surrogate"):
     The native Lasso is often zero everywhere. The kernel is exp(-d² / 2w²), and the first of the canonical samples shows
     everything. Captum fits in float32.
     """
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
 
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
         library = captum(self.name)
@@ -178,16 +174,16 @@ class ShapleyValueSampling(
         per_sample = []
         for row in range(len(question)):
             labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
-            with seeded(seed_of(question, row, self.seed)):
-                maps = attribute(
-                    method,
-                    question,
-                    np.array([row]),
-                    gradients=False,
-                    baselines=self.baselines(question),
-                    feature_mask=masks(labels),
-                    n_samples=self.samples,
-                    perturbations_per_eval=room(question, 1),
-                )
+            maps = attribute_one(
+                method,
+                question,
+                row,
+                self.seed,
+                gradients=False,
+                baselines=self.baselines(question),
+                feature_mask=masks(labels),
+                n_samples=self.samples,
+                perturbations_per_eval=room(question, 1),
+            )
             per_sample.append(narrow(maps, labels))
-        return tuple(np.concatenate(column) for column in zip(*per_sample, strict=True)), {}
+        return tuple(joined(per_sample)), {}

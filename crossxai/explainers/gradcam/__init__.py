@@ -1,9 +1,5 @@
 """pytorch-grad-cam's own code, fed with activations and gradients from the question: what its maps share, and the plain ones.
-
-The library records activations and gradients with hooks on a torch module; an object with the same four members takes
-their place, so the model can live in any framework, and a later in-place ReLU cannot spoil what was recorded (on
-torchvision's networks the library's own recorder reads the activation after such a ReLU changed it).
-"""
+No hooks record them, so the model can live in any framework, and no later in-place ReLU spoils what was recorded."""
 
 from __future__ import annotations
 

@@ -94,16 +94,9 @@ class FEM(CamMethod, gradients=False):
 
 
 @explainer("gradcam.randomcam", "activation map with random channel weights")
-class RandomCAM(_Drawing, family="control", profiles=NATIVE):
-    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample.
+class RandomCAM(_Drawing, SmoothCam, family="control", profiles=NATIVE):
+    """The library's sanity check: channels weighted by uniform numbers in [-1, 1), drawn per sample."""
 
-    Parameters
-    ----------
-    eigen_smooth : bool, default False
-        As of Grad-CAM.
-    """
-
-    eigen_smooth: bool = False
     seed: int = 0
 
 
@@ -226,11 +219,8 @@ class AblationCAM(_PerChannel):
 
 
 def _module(scores: Any, activation: Array | None = None, score: float = 0.0) -> Any:
-    """A torch module, images or activations channels first → scores of them channels last.
-
-    With an activation it has a `layer`, which gives that activation; as long as the library leaves the layer in place, the
-    module gives the score that is already known.
-    """
+    """A torch module, images or activations channels first → scores of them channels last. With an activation it has a `layer`,
+    which gives it; as long as the library leaves the layer in place, the module gives the score that is already known."""
     import torch
 
     class Layer(torch.nn.Module):
@@ -238,18 +228,14 @@ def _module(scores: Any, activation: Array | None = None, score: float = 0.0) ->
             assert activation is not None
             return nchw(activation)
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_parameter("device_marker", torch.nn.Parameter(torch.zeros(1)))
-            if activation is not None:
-                self.layer = Layer()
+    def forward(model: Any, x: Any) -> Any:
+        if activation is not None:
+            x = model.layer(x)
+            if isinstance(model.layer, Layer):
+                return torch.tensor([score])
+        return torch.from_numpy(scores(np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1))))
 
-        def forward(self, x: Any) -> Any:
-            if activation is not None:
-                x = self.layer(x)
-                if isinstance(self.layer, Layer):
-                    return torch.tensor([score])
-            return torch.from_numpy(scores(np.ascontiguousarray(np.moveaxis(x.numpy(), 1, -1))))
-
-    return Model().eval()
+    model = shell(forward)
+    if activation is not None:
+        model.layer = Layer()
+    return model.eval()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.gradcam import CamMethod, SmoothCam, nchw, recorded, shell, steered
+from crossxai.explainers.gradcam import SmoothCam, nchw, recorded, shell, steered
 from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.model import Array
 from crossxai.outputs import sums_to_one
@@ -95,7 +95,7 @@ class _Finer(Target):
 
 @explainer("gradcam.refine_cam", "product of class activation maps of several layers", "arXiv 2605.14641, 2026")
 @profiles(native="product over layers, rescaled to [0, 1]")
-class RefineCAM(CamMethod):
+class RefineCAM(SmoothCam):
     """Product of the Grad-CAM++ maps of several layers (arXiv 2605.14641), each rescaled to [0, 1].
 
     Parameters
@@ -103,11 +103,7 @@ class RefineCAM(CamMethod):
     layer : str
         The layers' names, separated by commas; the library has no default. "" takes the last layer at the image's resolution, at
         half of it, at a quarter of it and so on, which leaves out layers that only pad.
-    eigen_smooth : bool, default False
-        As of Grad-CAM.
     """
-
-    eigen_smooth: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

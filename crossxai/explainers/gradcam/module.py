@@ -1,7 +1,5 @@
 """pytorch-grad-cam's methods that need the network itself: on a torch twin of any model that gives a graph, see `twins`.
-
-The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|.
-"""
+The extra `twin_gap` (n,) of every map here is |score of the twin - score of the model|."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""The referee: canonical definitions in NumPy, written straight from the equations, short and slow.
-
-A library's canonical profile has to equal them on the same question (`tests/test_reference.py`). Here are those that read
-gradients and layers.
-"""
+"""The referee: canonical definitions in NumPy, written straight from the equations, short and slow; a library's canonical
+profile has to equal them on the same question. Here are those that read gradients and layers."""
 
 from __future__ import annotations
 
@@ -94,9 +91,6 @@ class SmoothGrad(Referee, least={"samples": 1, "sd": 0}, needs="gradients", fami
     @property
     def copies(self) -> int:
         return self.samples
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, self.samples
 
     def explain(self, question: Question) -> Maps:
         drawn = [noise(question, row, self.samples, self.seed) for row in range(len(question))]

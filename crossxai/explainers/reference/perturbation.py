@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -10,21 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.families import GroupMethod, RiseMethod, WindowMethod, bilinear
-from crossxai.explainers.groups import (
-    Labels,
-    group_count,
-    groups,
-    lime_samples,
-    shap_coalitions,
-    spread,
-)
+from crossxai.explainers.families import GroupMethod, RiseMethod, Window, WindowMethod, bilinear
+from crossxai.explainers.groups import Labels, count, groups, lime_samples, shap_coalitions, spread
 from crossxai.explainers.method import Maps, Passes, explainer, profiles
 from crossxai.explainers.reference import Referee
-from crossxai.model import Array, Inputs, Modality
+from crossxai.model import Array, Inputs
 from crossxai.question import Question, Rows
-
-Window = tuple[slice, ...]
 
 
 @explainer("reference.occlusion", "score drop under a sliding window", "Zeiler & Fergus 2014")
@@ -36,16 +26,12 @@ class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
     covered. Columns of a table are hidden one at a time; one modality is occluded at a time.
     """
 
-    def passes(self, question: Question) -> Passes:
-        pairs = zip(question.modalities, question.values, strict=True)
-        return 1 + sum(len(self._windows(modality, values)) for modality, values in pairs), 0
-
     def explain(self, question: Question) -> Maps:
         self.check_space(question)
         n, untouched = len(question), question.score()
         maps: list[Array] = []
         for place, (modality, values) in enumerate(zip(question.modalities, question.values, strict=True)):
-            windows = self._windows(modality, values)
+            windows = self.windows(modality, values)
             rows = np.tile(np.arange(n), len(windows))
 
             def occluded(part: Rows, place: int = place, windows: list[Window] = windows, rows: Rows = rows) -> Inputs:
@@ -62,16 +48,6 @@ class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
                 count[window] += 1
             maps.append((total / count).astype(values.dtype))
         return tuple(maps), {}
-
-    def _windows(self, modality: Modality, values: Array) -> list[Window]:
-        """Slices along each axis of space, or of one column each for a table."""
-        if not modality.spatial:
-            return [(slice(column, column + 1),) for column in range(values.shape[-1])]
-        axes = []
-        for size in values.shape[1:-1]:
-            count = math.ceil(max(size - self.patch, 0) / self.stride) + 1
-            axes.append([slice(i * self.stride, min(i * self.stride + self.patch, size)) for i in range(count)])
-        return list(itertools.product(*axes))
 
 
 @explainer("reference.rise", "mean of random masks weighted by their scores", "Petsiuk et al. 2018")
@@ -162,14 +138,11 @@ class Lime(_Groups, family="surrogate", joint=False, fits=True, least={"samples"
     samples: int = 1000
     seed: int = 0
 
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
-
     def _labels(self, question: Question, row: int) -> tuple[Labels, ...]:
         return groups(question, row, self.segmentation, self.patch, self.seed)
 
     def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
-        z = lime_samples(question.rng(row, self.seed), self.samples, _count(labels))
+        z = lime_samples(question.rng(row, self.seed), self.samples, count(labels))
         y = self._scores(question, row, labels, z)
         shown = z.sum(axis=1)
         distance = 1 - shown / np.sqrt(np.maximum(shown, 1) * z.shape[1])  # 1 for a sample that shows nothing
@@ -200,27 +173,27 @@ class Shapley(_Groups, family="Shapley"):
             )
 
     def passes(self, question: Question) -> Passes:
-        count = group_count(question, self.segmentation, self.patch)
-        if count > LIMIT:
+        number = self.group_count(question)
+        if number > LIMIT:
             raise Unsupported(
-                f"{self.name} asks for every coalition of at most {LIMIT} groups, here are {count} (2^{count} passes per "
+                f"{self.name} asks for every coalition of at most {LIMIT} groups, here are {number} (2^{number} passes per "
                 "sample): choose a larger patch, or reference.kernel_shap"
             )
-        return 2**count, 0
+        return 2**number, 0
 
     def explain(self, question: Question) -> Maps:
         self.passes(question)
         return super().explain(question)
 
     def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
-        count = _count(labels)
-        coalitions = np.arange(2**count)  # bit i says whether group i is in
-        shown = coalitions[:, None] >> np.arange(count) & 1
+        number = count(labels)
+        coalitions = np.arange(2**number)  # bit i says whether group i is in
+        shown = coalitions[:, None] >> np.arange(number) & 1
         scores = self._scores(question, row, labels, shown)
         sizes = shown.sum(axis=1)
-        share = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
-        values = np.zeros(count)
-        for group in range(count):
+        share = np.array([1 / (number * math.comb(number - 1, size)) for size in range(number)])
+        values = np.zeros(number)
+        for group in range(number):
             without = coalitions[shown[:, group] == 0]
             values[group] = (share[sizes[without]] * (scores[without | 1 << group] - scores[without])).sum()
         return values
@@ -248,9 +221,9 @@ class KernelShap(_Groups, family="Shapley", fits=True, least={"samples": 1}):
         return self.samples + 2, 0
 
     def _weights(self, question: Question, row: int, labels: tuple[Labels, ...]) -> Numbers:
-        count = _count(labels)
-        drawn = shap_coalitions(question.rng(row, self.seed), self.samples, count)
-        ends = np.stack([np.zeros(count, np.int64), np.ones(count, np.int64)])
+        number = count(labels)
+        drawn = shap_coalitions(question.rng(row, self.seed), self.samples, number)
+        ends = np.stack([np.zeros(number, np.int64), np.ones(number, np.int64)])
         scores = self._scores(question, row, labels, np.concatenate([ends, drawn]))
         return shapley_regression(drawn, np.ones(self.samples), scores[2:], scores[0], scores[1])
 
@@ -265,7 +238,3 @@ def shapley_regression(shown: Labels, weights: Numbers, scores: Numbers, empty: 
     within = shown - shown.mean(axis=1, keepdims=True)  # what differs from `even` adds up to nothing
     root = np.sqrt(weights)
     return np.asarray(even + np.linalg.lstsq(root[:, None] * within, root * rest, rcond=None)[0])
-
-
-def _count(labels: tuple[Labels, ...]) -> int:
-    return 1 + max(int(numbers.max()) for numbers in labels)

@@ -1,9 +1,5 @@
-"""How Xplique reads a question: operators that TensorFlow can trace, and draws that depend on a seed alone.
-
-Xplique repeats `targets` as it repeats inputs and needs no model when an `operator(model, inputs, targets)` is given: the
-targets carry row numbers and the number of the question, and the operators look the question up. So they hold nothing, and
-what TensorFlow traced for one question serves the next. Xplique casts every input to float32: its maps are float32.
-"""
+"""How Xplique reads a question: `targets`, which it repeats as it repeats inputs, carry row numbers and the question's number,
+and operators look the question up: they hold nothing, and what TensorFlow traced for one serves the next. Maps are float32."""
 
 from __future__ import annotations
 
@@ -89,11 +85,7 @@ def _scores_and_gradients(x: Array, targets: Array) -> tuple[Array, Array]:
 
 
 def differentiating(kind: Any, **options: Any) -> Any:
-    """One of Xplique's gradient methods, numbered through `gradient`.
-
-    Every instance makes a tf.function of its operator, to be traced again (measured: 20 ms, a batch of a small network);
-    the operator is always the same here, so the instances share the one that the library made of it.
-    """
+    """One of Xplique's gradient methods on `gradient`, whose tf.function all share: each instance would trace its own (20 ms)."""
     method = kind(None, operator=gradient, **options)
     method.gradient, method.batch_gradient = _traced()
     return method
@@ -134,8 +126,7 @@ def swapped(owner: Any, **functions: Callable[..., Any]) -> AbstractContextManag
 def seeded(owner: Any, seed: int) -> Iterator[None]:
     """Draws that depend on the seed alone; TensorFlow's global seed and the class `owner` (or None) are left as found.
 
-    Xplique draws inside tf.functions, whose random state belongs to their traces and so to the calls before; run eagerly,
-    the same functions follow the global seed: the static ones of `owner` do so inside.
+    Traced functions have a random state of their own: the static ones of `owner` run eagerly, and follow the global seed.
     """
     import tensorflow as tf
     from tensorflow.python.eager import context

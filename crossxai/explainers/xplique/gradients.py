@@ -9,7 +9,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import PathMethod, noise
-from crossxai.explainers.method import Maps, Passes, explainer, profiles
+from crossxai.explainers.method import Maps, explainer, profiles
 from crossxai.explainers.xplique import XpliqueMethod, differentiating, swapped
 from crossxai.model import Array
 from crossxai.process import require
@@ -115,9 +115,6 @@ class _Noisy(XpliqueMethod, least={"samples": 1}, positive=("sd",), needs="gradi
     samples: int = 50
     sd: float = 0.2
     seed: int = 0
-
-    def passes(self, question: Question) -> Passes:
-        return self.samples, self.samples
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         modality, values = question.one

@@ -1,13 +1,8 @@
-"""Xplique's methods that need layers: its weighting of a layer's activations, and its rewriting of ReLUs on a Keras twin.
-
-A bridge has no ReLUs to rewrite, and neither has a Keras model what is inside another layer or fused into one: there the
-library gives the plain gradient without a word. The twin is flat, and every activation is a layer of its own.
-"""
+"""Xplique's methods that need layers: its weighting of a layer's activations, and its rewriting of ReLUs on a Keras twin, which
+is flat: inside another layer, or fused into one, it would overlook a ReLU without a word."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +11,7 @@ import numpy as np
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import Maps, Passes, explainer, profiles
+from crossxai.explainers.native import forgotten
 from crossxai.explainers.twins import KerasTwinScores
 from crossxai.explainers.xplique import XpliqueMethod
 from crossxai.model import Array
@@ -155,7 +151,10 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
             raise Unsupported(
                 f"{self.name} changes the gradient at ReLUs, and model {question.model.name!r} has none: use xplique.saliency"
             )
-        with _forgotten(library, network), streams_kept():  # Xplique copies the network, and new layers draw weights
+        with (
+            forgotten(library.Saliency, network),
+            streams_kept(),
+        ):  # Xplique copies the network, and new layers draw weights
             method = getattr(library, self.original)(
                 network,
                 operator=scores.operator,
@@ -165,17 +164,6 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
             # Not traced: that takes longer than a few batches, and TensorFlow keeps the graph of every custom gradient for ever.
             method.batch_gradient = batching(method.gradient.python_function)
             return (method(values, rows).numpy(),), {"twin_gap": scores.gap()}
-
-
-@contextmanager
-def _forgotten(library: Any, network: Any) -> Iterator[None]:
-    """Xplique keeps every Keras model it has seen, for ever, in a class: not this one."""
-    cache = library.Saliency._cache_models
-    try:
-        yield
-    finally:
-        for key in [key for key, model in cache.items() if model is network]:
-            del cache[key]
 
 
 @explainer("xplique.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")

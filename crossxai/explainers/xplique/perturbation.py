@@ -171,21 +171,26 @@ class _Sensitivity(
             maps.append(self._method(question, drawing)(values[row : row + 1], rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), {}
 
-    def _options(self, question: Question) -> dict[str, Any]:
-        return {
-            "operator": score,
-            "batch_size": 4 * question.batch_size,
-            "grid_size": self.grid,
-            "nb_design": self.designs,
-            "perturbation_function": self.perturbation,
-        }
-
     @property
     def binary(self) -> dict[str, bool]:
         """What the sampler has to know of the masks."""
         return {}
 
     def _method(self, question: Question, sampler: Any) -> Any:
+        return _fresh(
+            self.original,
+            model=None,
+            sampler=sampler,
+            operator=score,
+            batch_size=4 * question.batch_size,
+            grid_size=self.grid,
+            nb_design=self.designs,
+            perturbation_function=self.perturbation,
+            **self._estimation(),
+        )
+
+    def _estimation(self) -> dict[str, Any]:
+        """The library's estimator, and its options."""
         raise NotImplementedError
 
 
@@ -200,7 +205,9 @@ _part = cache(_fresh)
 
 @explainer("xplique.sobol", "total Sobol indices of the cells of a grid", "Fel et al. 2021")
 @profiles(native="share of the variance under continuous masks, bicubic resize")
-class Sobol(_Sensitivity, choices={"estimator": SOBOL}, dimensions=2, replicated="RS"):
+class Sobol(
+    _Sensitivity, original="SobolAttributionMethod", choices={"estimator": SOBOL}, dimensions=2, replicated="RS"
+):
     """Total Sobol indices of the cells of a grid: the share of the score's variance that a cell has a hand in (Fel et al. 2021).
 
     Parameters
@@ -219,16 +226,13 @@ class Sobol(_Sensitivity, choices={"estimator": SOBOL}, dimensions=2, replicated
     def passes(self, question: Question) -> tuple[int, int]:
         return self.designs * (self.grid**2 + 2), 0
 
-    def _method(self, question: Question, sampler: Any) -> Any:
-        estimator = _part(SOBOL[self.estimator])
-        return _fresh(
-            "SobolAttributionMethod", model=None, sampler=sampler, estimator=estimator, **self._options(question)
-        )
+    def _estimation(self) -> dict[str, Any]:
+        return {"estimator": _part(SOBOL[self.estimator])}
 
 
 @explainer("xplique.hsic", "dependence of the score on the cells of a grid", "Novello et al. 2022")
 @profiles(native="Hilbert-Schmidt criterion, width the median score, bicubic resize")
-class Hsic(_Sensitivity, choices={"estimator": HSIC}, dimensions=1):
+class Hsic(_Sensitivity, original="HsicAttributionMethod", choices={"estimator": HSIC}, dimensions=1):
     """Dependence of the score on the cells of a grid, by the Hilbert-Schmidt independence criterion (Novello et al. 2022).
 
     The width of the output's kernel is the median score, and not, as usual, the median distance of scores: the map changes if
@@ -251,12 +255,6 @@ class Hsic(_Sensitivity, choices={"estimator": HSIC}, dimensions=1):
     def binary(self) -> dict[str, bool]:
         return {"binary": self.estimator == "binary"}
 
-    def _method(self, question: Question, sampler: Any) -> Any:
-        return _fresh(
-            "HsicAttributionMethod",
-            model=None,
-            sampler=sampler,
-            estimator=_fresh(HSIC[self.estimator]),
-            estimator_batch_size=max(1, 2**24 // self.designs**2),
-            **self._options(question),
-        )
+    def _estimation(self) -> dict[str, Any]:
+        size = max(1, 2**24 // self.designs**2)
+        return {"estimator": _fresh(HSIC[self.estimator]), "estimator_batch_size": size}

@@ -51,9 +51,6 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
         if self.segmentation:
             check_segmentation(self.segmentation, self.name)
 
-    def passes(self, question: Question) -> Passes:
-        return self.samples, 0
-
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         import tensorflow as tf
 
