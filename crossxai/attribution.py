@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeGuard
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,6 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput, UnknownName
 from crossxai.model import Array, Inputs, Modality, equal
 from crossxai.question import Question
-from crossxai.target import Masks, as_mask
 
 Profile = Literal["native", "canonical"]
 Needs = Literal["scores", "gradients", "layers", "module", "attention", "nothing"]
@@ -162,15 +160,10 @@ def _above(module: str, name: str) -> Any:
 
 def reduce_channels(values: Array, reduction: Reduction = "sum") -> Array:
     """Take the channel axis (last) away: sum, mean, sum of absolute values, or largest absolute value."""
-    if reduction == "sum":
-        return np.asarray(values.sum(axis=-1))
-    if reduction == "mean":
-        return np.asarray(values.mean(axis=-1))
-    if reduction == "abs_sum":
-        return np.asarray(np.abs(values).sum(axis=-1))
-    if reduction == "abs_max":
-        return np.asarray(np.abs(values).max(axis=-1))
-    raise InvalidInput(f"unknown reduction {reduction!r}: write sum, mean, abs_sum or abs_max")
+    if reduction not in get_args(Reduction):
+        raise InvalidInput(f"unknown reduction {reduction!r}: write sum, mean, abs_sum or abs_max")
+    _, absolute, name = reduction.rpartition("abs_")
+    return np.asarray(getattr(np.abs(values) if absolute else values, name)(axis=-1))
 
 
 class Explainer(Protocol):
@@ -313,48 +306,3 @@ def apply_metric(
     plain: Any = metric
     scores: Scores = plain(question, attribution)
     return scores
-
-
-class SampleMasks:
-    """values (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
-
-    ids: the samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
-    """
-
-    def __init__(self, values: npt.ArrayLike, ids: tuple[str, ...] = ()) -> None:
-        self.values: Masks = as_mask(values).copy()
-        self.ids = ids
-        self.values.flags.writeable = False
-
-    def of(self, question: Question, space: tuple[int, ...], who: str) -> Masks:
-        """The masks of a question's samples, (n, *space) or (*space); raises `InvalidInput` in the name of `who`."""
-        inside, ids = self.values, self.ids
-        if ids:
-            if len(ids) != len(inside):
-                raise InvalidInput(f"{who}: {len(inside)} masks for {len(ids)} ids")
-            places = {name: i for i, name in enumerate(ids)}
-            if len(places) < len(ids):
-                twice = sorted({name for name in ids if ids.count(name) > 1})
-                raise InvalidInput(f"{who}: several masks of one id ({', '.join(twice[:3])}): give each sample one")
-            missing = [name for name in question.ids if name not in places]
-            if missing:
-                raise InvalidInput(f"{who}: no mask for samples {', '.join(missing[:3])}")
-            inside = inside[[places[name] for name in question.ids]]
-        if inside.shape not in (space, (len(question), *space)):
-            raise InvalidInput(f"{who}: masks have shape {inside.shape}, expected {(len(question), *space)} or {space}")
-        return inside
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SampleMasks):
-            return NotImplemented
-        return self.ids == other.ids and np.array_equal(self.values, other.values)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SampleMasks:
-        return self  # nothing in it changes
-
-    def __repr__(self) -> str:
-        digest = hashlib.sha256(self.values.tobytes() + repr(self.ids).encode()).hexdigest()
-        return f"masks {' × '.join(str(size) for size in self.values.shape)}, sha256 {digest[:16]}"

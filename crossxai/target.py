@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -204,6 +206,51 @@ def as_mask(values: npt.ArrayLike, name: str = "masks") -> Masks:
         f"{name} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
         f"label_map == {others[0]:g}, for the region of label k"
     )
+
+
+class SampleMasks:
+    """values (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
+
+    ids: the samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
+    """
+
+    def __init__(self, values: npt.ArrayLike, ids: tuple[str, ...] = ()) -> None:
+        self.values: Masks = as_mask(values).copy()
+        self.ids = ids
+        self.values.flags.writeable = False
+
+    def of(self, samples: Sequence[str], space: tuple[int, ...], who: str) -> Masks:
+        """The masks of these samples, (n, *space) or (*space); raises `InvalidInput` in the name of `who`."""
+        inside, ids = self.values, self.ids
+        if ids:
+            if len(ids) != len(inside):
+                raise InvalidInput(f"{who}: {len(inside)} masks for {len(ids)} ids")
+            places = {name: i for i, name in enumerate(ids)}
+            if len(places) < len(ids):
+                twice = sorted({name for name in ids if ids.count(name) > 1})
+                raise InvalidInput(f"{who}: several masks of one id ({', '.join(twice[:3])}): give each sample one")
+            missing = [name for name in samples if name not in places]
+            if missing:
+                raise InvalidInput(f"{who}: no mask for samples {', '.join(missing[:3])}")
+            inside = inside[[places[name] for name in samples]]
+        if inside.shape not in (space, (len(samples), *space)):
+            raise InvalidInput(f"{who}: masks have shape {inside.shape}, expected {(len(samples), *space)} or {space}")
+        return inside
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SampleMasks):
+            return NotImplemented
+        return self.ids == other.ids and np.array_equal(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SampleMasks:
+        return self  # nothing in it changes
+
+    def __repr__(self) -> str:
+        digest = hashlib.sha256(self.values.tobytes() + repr(self.ids).encode()).hexdigest()
+        return f"masks {' × '.join(str(size) for size in self.values.shape)}, sha256 {digest[:16]}"
 
 
 def apply_link(outputs: Array, link: Link) -> Array:

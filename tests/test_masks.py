@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from crossxai import Dice, Target
-from crossxai.attribution import SampleMasks
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.metrics.localisation import relevance_mass
-from crossxai.target import as_mask
+from crossxai.target import SampleMasks, as_mask
 
 INSIDE = np.zeros((2, 4, 4), bool)
 INSIDE[:, 1:3, 1:3] = True

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from skimage.filters import sobel
 
-from crossxai.attribution import SampleMasks
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.method import NATIVE, Maps, Method, explainer
 from crossxai.question import Question
+from crossxai.target import SampleMasks
 
 
 @explainer("controls.random", "random numbers")
@@ -107,7 +107,7 @@ class Oracle(Method, needs="nothing", family="control", kinds=("image", "volume"
             )
         modality, values = question.one
         held = self.masks[modality.name] if isinstance(self.masks, Mapping) else self.masks
-        inside = held.of(question, values.shape[1:-1], self.name)
+        inside = held.of(question.ids, values.shape[1:-1], self.name)
         maps = np.broadcast_to(inside, values.shape[:-1]).astype(np.float32)
         maps[~maps.reshape(len(maps), -1).any(axis=1)] = np.nan
         return (maps[..., None],), {}

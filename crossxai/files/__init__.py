@@ -19,27 +19,11 @@ import numpy as np
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
-from crossxai.files.records import Predictions, Result, Samples, Task
+from crossxai.files.records import Predictions as Predictions
+from crossxai.files.records import Result as Result
+from crossxai.files.records import Samples as Samples
+from crossxai.files.records import Task as Task
 from crossxai.model import Modality
-
-__all__ = [
-    "FORMAT",
-    "VERSION",
-    "Predictions",
-    "Result",
-    "Samples",
-    "Task",
-    "ours",
-    "read_attribution",
-    "read_predictions",
-    "read_result",
-    "read_samples",
-    "writable_folder",
-    "write_attribution",
-    "write_predictions",
-    "write_result",
-    "write_samples",
-]
 
 FORMAT = "crossxai"
 VERSION = 1

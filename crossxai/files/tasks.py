@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Metric, SampleMasks
+from crossxai.attribution import Metric
 from crossxai.errors import InvalidFile
 from crossxai.files import Result, Samples, read_result
 from crossxai.files.atomic import write_text
+from crossxai.target import SampleMasks
 
 PLAN = "plan.json"
 

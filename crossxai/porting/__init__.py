@@ -11,6 +11,7 @@ import numpy as np
 from crossxai.assumptions.facts import itself
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.model import Array, Inputs, Model
+from crossxai.porting.building import first_line
 from crossxai.porting.certificate import Predict, gap
 from crossxai.porting.graph import Graph, Traceable
 from crossxai.process import foreign, streams_kept
@@ -67,9 +68,8 @@ def twin(
     except CrossXAIError:
         raise
     except raised as error:
-        reason = (str(error).splitlines() or [""])[0]
         raise Unsupported(
-            f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {reason}"
+            f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {first_line(error)}"
         ) from error
     exact = (dtype or graph.dtype.name) == graph.dtype.name == "float64"
     limit = 1e-8 if exact else 1e-3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,29 @@ def _inverse(factor: Array) -> Array | None:
     return 1 / factor if np.all(factor) else None
 
 
+@dataclass
+class Operation:
+    """One operation being translated: the name of its node, and the layer and kind that errors name."""
+
+    builder: Builder
+    name: str
+    layer: str
+    kind: str
+
+    def fail(self, why: str) -> Unsupported:
+        return untranslated(self.layer, self.kind, why)
+
+    def check_whole(self, key: Any) -> None:
+        """Raise `Unsupported` unless indexing by this key keeps every value."""
+        for part in key if isinstance(key, tuple) else (key,):
+            if part is not None and part is not Ellipsis and part != slice(None):
+                raise self.fail(f"takes a part of an activation: [{part}]")
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
 def untranslated(layer: str, kind: str, why: str = "") -> Unsupported:
     """The error of a layer that no op of the graph stands for."""
     return Unsupported(f"layer {layer!r} ({kind}) has no translation{why and f': {why}'}")
@@ -128,7 +151,6 @@ def same_padding(
 
 def widened(kernel: Array, crop: Padding) -> tuple[Array, Padding]:
     """A transposed convolution whose crop is nowhere negative: zeros at the kernel's end add what only the bias reaches."""
-    more = [max(-side[1], 0) for side in crop]
-    wide = np.pad(kernel, ((0, more[0]), (0, more[1]), (0, 0), (0, 0)))
-    sides = [(side[0], side[1] + extra) for side, extra in zip(crop, more, strict=True)]
-    return wide, (sides[0], sides[1])
+    (top, bottom), (left, right) = crop
+    wide = np.pad(kernel, ((0, max(-bottom, 0)), (0, max(-right, 0)), (0, 0), (0, 0)))
+    return wide, ((top, max(bottom, 0)), (left, max(right, 0)))

@@ -14,7 +14,7 @@ import keras
 from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
-from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_keras_layers import LAYERS, OPERATIONS
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.graph import Graph
@@ -105,7 +105,7 @@ class _Reader:
             raise
         except Exception as error:  # whatever the model's own code says when its inputs are symbols
             raise Unsupported(
-                f"layer {layer.name!r} ({type(layer).__name__}) cannot be traced ({(str(error).splitlines() or [''])[0]}): "
+                f"layer {layer.name!r} ({type(layer).__name__}) cannot be traced ({first_line(error)}): "
                 "write its call with Keras layers and keras.ops only, or the model as keras.Model(inputs, outputs)"
             ) from error
         values = {id(s): ref for s, ref in zip(symbols, given, strict=True)}
@@ -146,7 +146,7 @@ class _Reader:
             try:
                 value = handler(call, operation, *args, **kwargs)
             except TypeError as error:
-                raise untranslated(label, kind, (str(error).splitlines() or [""])[0]) from error
+                raise untranslated(label, kind, first_line(error)) from error
         elif of_layer and _is_open(operation):
             value = self._inside(operation, label, args, kwargs)
         else:

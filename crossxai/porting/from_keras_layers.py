@@ -43,46 +43,47 @@ def _weights(layer: Any, **weights: Array) -> dict[str, Array]:
     return weights if layer.bias is None else {**weights, "bias": array(layer.bias)}
 
 
-def conv(c: Call, layer: Any, x: Ref) -> Ref:
+POINTWISE: dict[str, Any] = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": NONE}
+
+
+def _convolved(c: Call, layer: Any, x: Ref, weights: dict[str, Array], groups: int, name: str = "") -> Ref:
     padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
-    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": layer.groups}
+    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": groups}
+    return c.node("conv2d", x, name=name, weights=weights, padding=padding, **settings)
+
+
+def _grouped(kernel: Any) -> tuple[Array, int]:
+    """A depthwise kernel (y, x, in, times) as that of a convolution, and its number of groups."""
+    values = array(kernel)
+    high, wide, channels, times = values.shape
+    return values.reshape(high, wide, 1, channels * times), channels
+
+
+def conv(c: Call, layer: Any, x: Ref) -> Ref:
     weights = _weights(layer, kernel=array(layer.kernel))
-    return c.activated(c.node("conv2d", x, weights=weights, padding=padding, **settings), layer.activation)
+    return c.activated(_convolved(c, layer, x, weights, layer.groups), layer.activation)
 
 
 def depthwise(c: Call, layer: Any, x: Ref) -> Ref:
-    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
-    kernel = array(layer.kernel)
-    high, wide, channels, times = kernel.shape
-    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": channels}
-    weights = _weights(layer, kernel=kernel.reshape(high, wide, 1, channels * times))
-    return c.activated(c.node("conv2d", x, weights=weights, padding=padding, **settings), layer.activation)
+    kernel, groups = _grouped(layer.kernel)
+    return c.activated(_convolved(c, layer, x, _weights(layer, kernel=kernel), groups), layer.activation)
 
 
 def separable(c: Call, layer: Any, x: Ref) -> Ref:
-    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
-    kernel = array(layer.depthwise_kernel)
-    high, wide, channels, times = kernel.shape
-    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": channels}
-    spread = {"kernel": kernel.reshape(high, wide, 1, channels * times)}
-    spread_out = c.node("conv2d", x, name=f"{c.name}.depthwise", weights=spread, padding=padding, **settings)
+    kernel, groups = _grouped(layer.depthwise_kernel)
+    spread_out = _convolved(c, layer, x, {"kernel": kernel}, groups, f"{c.name}.depthwise")
     weights = _weights(layer, kernel=array(layer.pointwise_kernel))
-    mixed = c.node("conv2d", spread_out, weights=weights, padding=NONE, strides=(1, 1), dilation=(1, 1), groups=1)
-    return c.activated(mixed, layer.activation)
+    return c.activated(c.node("conv2d", spread_out, weights=weights, **POINTWISE), layer.activation)
 
 
 def conv_transpose(c: Call, layer: Any, x: Ref) -> Ref:
     output_padding = getattr(layer, "output_padding", None)
     if tuple(layer.dilation_rate) != (1, 1) or output_padding is not None or getattr(layer, "groups", 1) != 1:
         raise c.fail(f"dilation_rate={layer.dilation_rate}, output_padding={output_padding}; only 1 and None")
-    sides = []
-    for k, stride in zip(layer.kernel_size, layer.strides, strict=True):
-        if layer.padding == "valid":
-            sides.append((0, min(k - stride, 0)))
-        else:
-            sides.append((max(k - stride, 0) // 2, k - stride - max(k - stride, 0) // 2))
+    beyond = [k - stride for k, stride in zip(layer.kernel_size, layer.strides, strict=True)]
+    crop = tuple((0, min(b, 0)) if layer.padding == "valid" else (max(b, 0) // 2, b - max(b, 0) // 2) for b in beyond)
     weights = _weights(layer, kernel=array(layer.kernel))
-    node = c.node("conv_transpose2d", c.check(x, 4), weights=weights, strides=tuple(layer.strides), crop=tuple(sides))
+    node = c.node("conv_transpose2d", c.check(x, 4), weights=weights, strides=tuple(layer.strides), crop=crop)
     return c.activated(node, layer.activation)
 
 
@@ -90,7 +91,7 @@ def dense(c: Call, layer: Any, x: Ref) -> Ref:
     kernel = array(layer.kernel)
     if len(c.check(x, 2, 3, 4).shape) == 4:  # on an image: a convolution of one pixel
         weights = _weights(layer, kernel=kernel[None, None])
-        node = c.node("conv2d", x, weights=weights, strides=(1, 1), dilation=(1, 1), groups=1, padding=NONE)
+        node = c.node("conv2d", x, weights=weights, **POINTWISE)
     else:
         node = c.node("dense", x, weights=_weights(layer, kernel=kernel))
     return c.activated(node, layer.activation)
@@ -152,7 +153,7 @@ def rescaling(c: Call, layer: Any, x: Ref) -> Ref:
     scale, offset = (array(layer.backend.cast(v, layer.compute_dtype)) for v in (layer.scale, layer.offset))
     if not np.all(scale):
         raise c.fail("multiplies by zero")
-    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, -offset / scale, 1 / scale), c.shape)
+    return c.standardised(x, -offset / scale, 1 / scale)
 
 
 def normalization(c: Call, layer: Any, x: Ref) -> Ref:
@@ -160,15 +161,11 @@ def normalization(c: Call, layer: Any, x: Ref) -> Ref:
         raise c.fail(f"axis={layer.axis}, invert={layer.invert}; only the last axis, not inverted")
     mean, variance = (array(v).reshape(-1) for v in (layer.mean, layer.variance))
     sd = np.maximum(np.sqrt(variance), keras.backend.epsilon())
-    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, mean, sd), c.shape)
+    return c.standardised(x, mean, sd)
 
 
 def standardise(c: Call, layer: Any, x: Ref) -> Ref:
-    return Ref(c.builder.standardise(c.name, c.check(x, 2, 3, 4).name, layer.mean, layer.sd), c.shape)
-
-
-def exact_leaky_relu(c: Call, layer: Any, x: Ref) -> Ref:
-    return c.node("leaky_relu", x, slope=layer.negative_slope)
+    return c.standardised(x, layer.mean, layer.sd)
 
 
 Translation = Callable[..., Ref]
@@ -176,7 +173,8 @@ _K = keras.layers
 LAYERS: dict[Any, Translation] = {
     _K.Conv2D: conv, _K.DepthwiseConv2D: depthwise, _K.SeparableConv2D: separable, _K.Conv2DTranspose: conv_transpose,
     _K.Dense: dense, _K.BatchNormalization: batch_norm, _K.ReLU: relu, _K.Softmax: softmax,
-    _K.LeakyReLU: partial(plain, "leaky_relu"), ExactLeakyReLU: exact_leaky_relu, _K.ELU: partial(plain, "elu"),
+    _K.LeakyReLU: partial(plain, "leaky_relu"), _K.ELU: partial(plain, "elu"),
+    ExactLeakyReLU: lambda c, layer, x: c.node("leaky_relu", x, slope=layer.negative_slope),
     _K.Activation: lambda c, layer, x: c.activated(c.check(x, 2, 3, 4), layer.activation),
     _K.MaxPooling2D: max_pool, _K.AveragePooling2D: avg_pool,
     _K.GlobalAveragePooling2D: partial(global_pool, "avg"), _K.GlobalMaxPooling2D: partial(global_pool, "max"),

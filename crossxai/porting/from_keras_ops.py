@@ -8,9 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from crossxai.errors import Unsupported
 from crossxai.model import Array
-from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.building import Operation
 from crossxai.porting.graph import ACTIVATIONS
 from crossxai.porting.to_keras import gelu_erf, gelu_tanh
 
@@ -30,17 +29,10 @@ class Ref:
 
 
 @dataclass
-class Call:
-    """One operation being translated."""
+class Call(Operation):
+    """An operation of Keras's, and the shape of its result."""
 
-    builder: Builder
-    name: str
-    layer: str
-    kind: str
     shape: tuple[Any, ...]
-
-    def fail(self, why: str) -> Unsupported:
-        return untranslated(self.layer, self.kind, why)
 
     def check(self, ref: Any, *ranks: int) -> Ref:
         """The activation, which must have one of these numbers of axes."""
@@ -54,6 +46,9 @@ class Call:
     ) -> Ref:
         names = [self.check(ref, 2, 3, 4).name for ref in refs]
         return Ref(self.builder.add(name or self.name, op, names, weights, **settings), self.shape)
+
+    def standardised(self, ref: Ref, mean: Any, sd: Any) -> Ref:
+        return Ref(self.builder.standardise(self.name, self.check(ref, 2, 3, 4).name, mean, sd), self.shape)
 
     def activated(self, linear: Ref, function: Any) -> Ref:
         """The activation that a layer applies to what it computed, as a node of its own."""
@@ -167,9 +162,7 @@ def reshape(c: Call, _operation: Any, x: Ref, *_rest: Any) -> Ref:
 
 
 def get_item(c: Call, operation: Any, x: Ref, key: Any) -> Ref:
-    for part in key if isinstance(key, tuple) else (key,):
-        if part is not None and part is not Ellipsis and part != slice(None):
-            raise c.fail(f"takes a part of an activation: [{part}]")
+    c.check_whole(key)
     return reshape(c, operation, x)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
-from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_torch_layers import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.from_torch_ops import Call, Ref
 from crossxai.porting.graph import Graph
@@ -43,7 +43,7 @@ def graph_of(
         raise
     except Exception as error:  # whatever the module's own code says when its inputs are symbols
         raise Unsupported(
-            f"{type(module).__name__} cannot be traced by torch.fx ({type(error).__name__}: {_first_line(error)}): its "
+            f"{type(module).__name__} cannot be traced by torch.fx ({type(error).__name__}: {first_line(error)}): its "
             "forward may depend on no value of its inputs"
         ) from error
     finally:
@@ -214,7 +214,7 @@ class _Reader(fx.Interpreter):
         try:
             ref = handler(call, *(() if leaf is None else (leaf,)), *args, **kwargs)
         except TypeError as error:  # an argument that the translation does not know
-            raise untranslated(layer, kind, _first_line(error)) from error
+            raise untranslated(layer, kind, first_line(error)) from error
         if not call.view:
             self._overwrite(result, ref)
         self.refs[n] = ref
@@ -243,7 +243,3 @@ class _Reader(fx.Interpreter):
         around = [path for path, _type in (n.meta.get("nn_module_stack") or {}).values()]
         kind = n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
         return (str(around[-1]) if around else ""), str(kind)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -20,6 +20,7 @@ from crossxai.porting.from_torch_ops import (
     activation,
     arithmetic,
     array,
+    both_sides,
     concatenate,
     dropout,
     elu,
@@ -58,8 +59,7 @@ def conv2d(
         top, left = reach[0] // 2, reach[1] // 2
         sides: Padding = ((top, reach[0] - top), (left, reach[1] - left))
     else:
-        p = pair(0 if padding == "valid" else padding)
-        sides = ((p[0], p[0]), (p[1], p[1]))
+        sides = both_sides(0 if padding == "valid" else padding)
     weights = _weighted(bias, kernel=array(weight).transpose(2, 3, 1, 0))
     return c.node(
         "conv2d", x, weights=weights, strides=pair(stride), dilation=pair(dilation), groups=groups, padding=sides
@@ -105,12 +105,17 @@ def batch_norm(
     return c.node("batch_norm", c.check(x, 2, 4), weights=weights, eps=float(eps))
 
 
-def _ceil(c: Call, x: Ref, size: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int]) -> Padding:
-    """The padding that ceil_mode comes to for this size: enough at the bottom and right for the last window."""
-    sides = []
-    for n, out, k, s, p in zip(x.value.shape[2:], c.result.shape[2:], size, strides, padding, strict=True):
-        sides.append((p, max(p, (out - 1) * s + k - n - p)))
-    return sides[0], sides[1]
+def _windows(
+    c: Call, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool
+) -> tuple[tuple[int, int], tuple[int, int], Padding]:
+    """(size, strides, padding) of a pool; what ceil_mode adds is enough at the bottom and right for the last window."""
+    size, sides = pair(kernel_size), both_sides(padding)
+    strides = pair(stride) if stride else size
+    if ceil_mode:
+        steps = zip(c.check(x, 4).value.shape[2:], c.result.shape[2:], size, strides, pair(padding), strict=True)
+        (top, left) = [(p, max(p, (out - 1) * s + k - n - p)) for n, out, k, s, p in steps]
+        sides = (top, left)
+    return size, strides, sides
 
 
 def max_pool(
@@ -125,10 +130,8 @@ def max_pool(
 ) -> Ref:
     if pair(dilation) != (1, 1):
         raise c.fail(f"dilation={dilation}; only 1")
-    size, p = pair(kernel_size), pair(padding)
-    strides = pair(stride) if stride else size
-    sides = _ceil(c, c.check(x, 4), size, strides, p) if ceil_mode else ((p[0], p[0]), (p[1], p[1]))
-    return c.node("max_pool2d", x, size=size, strides=strides, padding=sides)
+    size, strides, sides = _windows(c, x, kernel_size, stride, padding, ceil_mode)
+    return c.node("max_pool2d", c.check(x, 4), size=size, strides=strides, padding=sides)
 
 
 def avg_pool(
@@ -141,10 +144,8 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: Any = None,
 ) -> Ref:
-    size, p = pair(kernel_size), pair(padding)
-    strides = pair(stride) if stride else size
-    sides = ((p[0], p[0]), (p[1], p[1]))
-    if divisor_override or (ceil_mode and _ceil(c, c.check(x, 4), size, strides, p) != sides):
+    size, strides, sides = _windows(c, x, kernel_size, stride, padding, ceil_mode)
+    if divisor_override or sides != both_sides(padding):
         raise c.fail("divisor_override, or a ceil_mode that adds a window for this size: its means count other pixels")
     if sides != NONE and not count_include_pad:
         raise c.fail("count_include_pad=False with padding: means over fewer pixels at the border")

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crossxai.errors import Unsupported
 from crossxai.model import Array
-from crossxai.porting.building import Builder, untranslated
+from crossxai.porting.building import Operation, Padding
 
 LAST = {0: 0, 1: 3, 2: 1, 3: 2}
 """torch's axis of an image -> the graph's."""
@@ -27,18 +26,11 @@ class Ref:
 
 
 @dataclass
-class Call:
-    """One operation being translated. view: its result is its input's memory, seen in another shape."""
+class Call(Operation):
+    """An operation of torch's. view: its result is its input's memory, seen in another shape."""
 
-    builder: Builder
-    name: str
-    layer: str
-    kind: str
     result: Tensor
     view: bool = False
-
-    def fail(self, why: str) -> Unsupported:
-        return untranslated(self.layer, self.kind, why)
 
     def check(self, ref: Any, *ranks: int) -> Ref:
         """The activation, which must have one of these numbers of axes."""
@@ -65,6 +57,12 @@ def array(tensor: Tensor) -> Array:
 def pair(value: Any) -> tuple[int, int]:
     both = tuple(value) if isinstance(value, tuple | list) else (value,)
     return (int(both[0]), int(both[-1]))
+
+
+def both_sides(padding: Any) -> Padding:
+    """As much at either end of both axes, of one number or two."""
+    high, wide = pair(padding)
+    return (high, high), (wide, wide)
 
 
 def activation(op: str, c: Call, x: Any, inplace: bool = False) -> Ref:
@@ -161,9 +159,7 @@ def reshape(c: Call, x: Any, *_shape: Any, **_named: Any) -> Ref:
 
 
 def index(c: Call, x: Any, at: Any) -> Ref:
-    for part in at if isinstance(at, tuple) else (at,):
-        if part is not None and part is not Ellipsis and part != slice(None):
-            raise c.fail(f"takes a part of an activation: [{part}]")
+    c.check_whole(at)
     return reshape(c, x)
 
 

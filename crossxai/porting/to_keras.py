@@ -121,8 +121,8 @@ HARMLESS = frozenset({
 })  # fmt: skip
 
 
-Step = tuple[Any, Sequence[Array]]
-"""A layer and the weights it takes, in its own order."""
+Step = tuple[Callable[..., Any], Sequence[Array]]
+"""What makes a layer of its dtype and name, and the weights it takes, in its own order."""
 
 
 def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
@@ -163,20 +163,18 @@ def _name(node: str, taken: set[str]) -> str:
     return name
 
 
-def _steps(node: Node, inputs: list[Any]) -> list[tuple[Callable[..., Any], Sequence[Array]]]:
+def _steps(node: Node, inputs: list[Any]) -> list[Step]:
     make = _MAKERS.get(node.op)
     if make is None:
         raise Unsupported(f"node {node.name!r} ({node.op}) has no translation into Keras")
     return make(node, node.settings, node.weights, inputs)
 
 
-def _layer(
-    kind: Any, *args: Any, weights: Sequence[Array] = (), **named: Any
-) -> tuple[Callable[..., Any], Sequence[Array]]:
+def _layer(kind: Any, *args: Any, weights: Sequence[Array] = (), **named: Any) -> Step:
     return lambda **both: kind(*args, **named, **both), weights
 
 
-def _padding(padding: Any, value: float = 0.0) -> list[Any]:
+def _padding(padding: Any, value: float = 0.0) -> list[Step]:
     """Layers that pad, and crop where the padding is negative."""
     layers = []
     more = tuple((max(a, 0), max(b, 0)) for a, b in padding)
@@ -192,7 +190,7 @@ def _arrays(weights: Mapping[str, Array], *names: str) -> list[Array]:
     return [weights[name] for name in names if name in weights]
 
 
-def _conv(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+def _conv(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
     kernel, strides, dilation, groups = w["kernel"], s["strides"], s["dilation"], s["groups"]
     named = {"strides": strides, "dilation_rate": dilation, "use_bias": "bias" in w}
     if max(strides) > 1 and max(dilation) > 1:
@@ -215,7 +213,7 @@ def _conv(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]
     return [*_padding(s["padding"]), layer]
 
 
-def _conv_transpose(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+def _conv_transpose(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
     kernel, crop = widened(w["kernel"], s["crop"])
     # Where the stride is larger than the kernel, TensorFlow adds the difference at the end.
     after = [max(stride - k, 0) for stride, k in zip(s["strides"], kernel.shape[:2], strict=True)]
@@ -230,63 +228,43 @@ def _conv_transpose(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x:
     return [layer, *_padding([(-a, -b - more) for (a, b), more in zip(crop, after, strict=True)])]
 
 
-def _dense(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    return [
-        _layer(keras.layers.Dense, w["kernel"].shape[1], use_bias="bias" in w, weights=_arrays(w, "kernel", "bias"))
-    ]
-
-
-def _batch_norm(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    weights = _arrays(w, "gamma", "beta", "mean", "variance")
-    return [_layer(keras.layers.BatchNormalization, epsilon=s["eps"], weights=weights)]
-
-
-def _standardise(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    return [_layer(Standardise, w["mean"], w["sd"])]
-
-
-def _max_pool(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    return [*_padding(s["padding"], -np.inf), _layer(keras.layers.MaxPooling2D, s["size"], s["strides"])]
-
-
-def _flatten(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+def _flatten(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
     turned = s["order"] == "channels_first" and len(x[0].shape) == 4
     return [*([_layer(keras.layers.Permute, (3, 1, 2))] if turned else []), _layer(keras.layers.Flatten)]
 
 
-def _upsample(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+def _upsample(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
     if s["method"] == "bilinear" and x[0].dtype == "float64":
         return [_layer(BilinearUpSampling2D, s["factors"])]
     return [_layer(keras.layers.UpSampling2D, s["factors"], interpolation=s["method"])]
 
 
-def _leaky_relu(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
+def _leaky_relu(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
     exact = x[0].dtype != "float64" or s["slope"] == float(np.float32(s["slope"]))
     return [_layer(keras.layers.LeakyReLU if exact else ExactLeakyReLU, negative_slope=s["slope"])]
 
 
-def _pad(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    return _padding(s["padding"], s["value"]) or [_layer(keras.layers.Identity)]
+Maker = Callable[[Node, Mapping[str, Any], Mapping[str, Array], list[Any]], list[Step]]
 
 
-def _expand(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Any]:
-    return [_layer(keras.layers.Reshape, (1, 1, x[0].shape[-1]))]
+def _of(kind: Any, *args: Any, weights: Sequence[str] = (), **settings: str) -> Maker:
+    """One layer with these of the node's weights; settings: its argument -> the node's setting."""
 
+    def make(node: Node, s: Mapping[str, Any], w: Mapping[str, Array], x: list[Any]) -> list[Step]:
+        named = {name: s[setting] for name, setting in settings.items()}
+        return [_layer(kind, *args, weights=_arrays(w, *weights), **named)]
 
-Maker = Callable[[Node, Mapping[str, Any], Mapping[str, Array], list[Any]], list[Any]]
-
-
-def _of(kind: Any, *args: Any, **settings: str) -> Maker:
-    """One layer; settings: its argument -> the node's setting."""
-    return lambda node, s, w, x: [_layer(kind, *args, **{name: s[setting] for name, setting in settings.items()})]
+    return make
 
 
 _MAKERS: dict[str, Maker] = {
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
-    "dense": _dense,
-    "batch_norm": _batch_norm,
-    "standardise": _standardise,
+    "dense": lambda node, s, w, x: [
+        _layer(keras.layers.Dense, w["kernel"].shape[1], use_bias="bias" in w, weights=_arrays(w, "kernel", "bias"))
+    ],
+    "batch_norm": _of(keras.layers.BatchNormalization, weights=("gamma", "beta", "mean", "variance"), epsilon="eps"),
+    "standardise": lambda node, s, w, x: [_layer(Standardise, w["mean"], w["sd"])],
     "relu": _of(keras.layers.ReLU),
     "relu6": _of(keras.layers.ReLU, 6.0),
     "leaky_relu": _leaky_relu,
@@ -294,14 +272,17 @@ _MAKERS: dict[str, Maker] = {
     "gelu": lambda node, s, w, x: [_layer(keras.layers.Activation, gelu_tanh if s["approximate"] else gelu_erf)],
     **{name: _of(keras.layers.Activation, name) for name in ("sigmoid", "tanh", "softplus", "silu")},
     "softmax": _of(keras.layers.Softmax),
-    "max_pool2d": _max_pool,
+    "max_pool2d": lambda node, s, w, x: [
+        *_padding(s["padding"], -np.inf),
+        _layer(keras.layers.MaxPooling2D, s["size"], s["strides"]),
+    ],
     "avg_pool2d": _of(keras.layers.AveragePooling2D, pool_size="size", strides="strides"),
     "global_avg_pool": _of(keras.layers.GlobalAveragePooling2D, keepdims="keepdims"),
     "global_max_pool": _of(keras.layers.GlobalMaxPooling2D, keepdims="keepdims"),
-    "pad": _pad,
+    "pad": lambda node, s, w, x: _padding(s["padding"], s["value"]) or [_layer(keras.layers.Identity)],
     "upsample2d": _upsample,
     "flatten": _flatten,
-    "expand": _expand,
+    "expand": lambda node, s, w, x: [_layer(keras.layers.Reshape, (1, 1, x[0].shape[-1]))],
     "add": _of(keras.layers.Add),
     "subtract": _of(keras.layers.Subtract),
     "multiply": _of(keras.layers.Multiply),

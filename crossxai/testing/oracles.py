@@ -78,20 +78,19 @@ class Counting:
 
 
 class Linear:
-    """score = sum of weights · image."""
+    """score = sum over modalities of weights · values."""
 
-    name = "linear"
-    modalities = (Modality.image(),)
-
-    def __init__(self, weights: Array) -> None:
-        self.weights = weights
+    def __init__(self, modalities: tuple[Modality, ...], weights: Inputs) -> None:
+        self.name, self.modalities, self.weights = "linear", modalities, weights
 
     def predict(self, inputs: Inputs) -> Array:
-        return np.asarray((inputs[0] * self.weights).reshape(len(inputs[0]), -1).sum(axis=1, keepdims=True))
+        n = len(inputs[0])
+        parts = [(v * w).reshape(n, -1).sum(axis=1) for v, w in zip(inputs, self.weights, strict=True)]
+        return np.asarray(sum(parts, np.zeros(n))[:, None])
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         outputs = self.predict(inputs)
-        return outputs, (np.multiply.outer(cotangent(outputs)[:, 0], self.weights),)
+        return outputs, tuple(np.multiply.outer(cotangent(outputs)[:, 0], weights) for weights in self.weights)
 
 
 class Colours:
@@ -138,25 +137,7 @@ def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]
     images[:, middle, middle] = rng.uniform(0.8, 1.0, images[:, middle, middle].shape)
     weights = np.zeros((size, size, 3))
     weights[middle, middle] = rng.uniform(0.2, 2.0, weights[middle, middle].shape) / (size * size)
-    question = Question(Linear(weights), (images,), Target.outputs(0, n, 1))
-    truth = (images * weights).sum(axis=-1, keepdims=True)
-    complete = {"completeness_gap": np.zeros(n)}
-    return question, Attribution((truth,), question.modalities, question.ids, "the truth", extras=complete)
-
-
-class Pair:
-    """score = sum of weights · image + sum of weights · columns."""
-
-    name = "pair"
-    modalities = (Modality.image(), Modality.table(("age", "dose", "grade")))
-
-    def __init__(self, weights: Inputs) -> None:
-        self.weights = weights
-
-    def predict(self, inputs: Inputs) -> Array:
-        n = len(inputs[0])
-        parts = [(v * w).reshape(n, -1).sum(axis=1) for v, w in zip(inputs, self.weights, strict=True)]
-        return np.asarray(sum(parts, np.zeros(n))[:, None])
+    return _weighed((Modality.image(),), (images,), (weights,))
 
 
 def pair_question(n: int = 12, size: int = 8) -> tuple[Question, Attribution]:
@@ -165,11 +146,17 @@ def pair_question(n: int = 12, size: int = 8) -> tuple[Question, Attribution]:
     rng = np.random.default_rng(0)
     inputs = rng.uniform(0.5, 1.0, (n, size, size, 3)), rng.uniform(0.5, 1.0, (n, 3))
     weights = rng.uniform(0.5, 1.0, (size, size, 3)), rng.uniform(0.05, 0.1, 3)
-    question = Question(Pair(weights), inputs, Target.outputs(0, n, 1))
-    image, table = (v * w for v, w in zip(inputs, weights, strict=True))
-    truth = (image.sum(axis=-1, keepdims=True), table)
+    return _weighed((Modality.image(), Modality.table(("age", "dose", "grade"))), inputs, weights)
+
+
+def _weighed(modalities: tuple[Modality, ...], inputs: Inputs, weights: Inputs) -> tuple[Question, Attribution]:
+    """The question of a linear model, and weight times input, of images summed over channels."""
+    n = len(inputs[0])
+    question = Question(Linear(modalities, weights), inputs, Target.outputs(0, n, 1))
+    products = [v * w for v, w in zip(inputs, weights, strict=True)]
+    maps = tuple(p.sum(axis=-1, keepdims=True) if m.spatial else p for m, p in zip(modalities, products, strict=True))
     complete = {"completeness_gap": np.zeros(n)}
-    return question, Attribution(truth, question.modalities, question.ids, "the truth", extras=complete)
+    return question, Attribution(maps, question.modalities, question.ids, "the truth", extras=complete)
 
 
 def colours_question(n: int = 12, size: int = 16) -> Question:

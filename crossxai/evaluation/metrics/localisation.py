@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Axis, Range, SampleMasks, Scores
+from crossxai.attribution import Attribution, Axis, Range, Scores
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.metrics.families import MapMetric, Numbers
 from crossxai.model import Array, Modality
 from crossxai.question import Question
-from crossxai.target import as_mask
+from crossxai.target import SampleMasks, as_mask
 
 Masks = npt.NDArray[np.bool_]
 
@@ -102,7 +102,7 @@ class Region(MapMetric):
         return meant[:, None, None] & centre_mask(*self.image_of(question, modality), size)
 
     def _given(self, question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...]) -> Masks:
-        return SampleMasks(masks, ids).of(question, ranks.space_of(question, modality), self.name)
+        return SampleMasks(masks, ids).of(question.ids, ranks.space_of(question, modality), self.name)
 
 
 @dataclass(frozen=True)
