@@ -88,15 +88,12 @@ def check(
 
     Parameters
     ----------
-    model : Model or anything that `wrap` takes
-    inputs : array, tensor, pictures, paths, loader, or a tuple or dict of these
-        A few samples; the first `samples` of a loader.
+    model, inputs, samples
+        As for `explain`; a few samples are enough.
     target : Target or another measure, int or (n,) classes, optional
         What will be explained: says whether its scores are saturated or have no gradient on these samples.
     labels : (n,) whole numbers, optional
         The true classes: says whether the model is better than chance. A loader's own if not given.
-    samples : int
-        At most so many samples of a loader or folder.
 
     Returns
     -------
@@ -238,13 +235,14 @@ def compare(
     Parameters
     ----------
     models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
-    inputs : array, tensor, pictures, paths, loader, or a tuple or dict of these
+    inputs, samples, layout
+        As for `explain`; the layout is the one that the first model was wrapped with if not given.
     labels : (n,) numbers, optional
-        The true classes, or values of a regression; a loader's own if not given. Without any, the classes that the first model
-        predicts take their place, which the page says.
+        The true classes, or values of a regression; else a loader's own, else the classes that the first model predicts.
     explainers : sequence of str, (str, dict), explainer, class or function
         Names with parameters, and what other libraries call explainers.
-    metrics : sequence of str, (str, dict) or metric
+    metrics, seed
+        As for `evaluate`; explainers that draw have the seed, too.
     target : {"predicted", "label"} or int
         The class that is explained: the model's own, the true one, or one for all.
     classes : sequence of str
@@ -253,16 +251,10 @@ def compare(
         The run's folder; a temporary one, named by the result, if not given.
     title : str
         The page's heading.
-    samples : int
-        At most so many samples of a loader or folder.
-    layout : {"NHWC", "NCHW"}, optional
-        How these images are handed over; as the first model was wrapped if not given.
     controls : bool
         Whether controls that never look at the model are added: random maps, and for images the centre and the edges.
     check : {"on", "off"}
         "off" leaves out measuring that models do what explainers rely on, which page and files then say.
-    seed : int
-        Of explainers and metrics that draw.
     progress : bool
         Whether to say how far the run is.
 
@@ -284,7 +276,7 @@ def compare(
         wrapped, batch, explainers, metrics, target=target, classes=classes, title=title, controls=controls, check=check,
         seed=seed,
     )  # fmt: skip
-    folder = Path(tempfile.mkdtemp(prefix="crossxai-")) if out is None else Path(out)
+    folder = Path(out or tempfile.mkdtemp(prefix="crossxai-"))
     runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared)
     write_report(folder)
     return Run(folder)

@@ -74,3 +74,16 @@ class UnknownName(CrossXAIError, LookupError):
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
         super().__init__("; ".join([f"no {kind} is called {name!r}", hint, *notes]))
+
+
+LONGEST = 400
+"""Characters of another library's message that are shown."""
+
+
+def in_words(error: BaseException) -> str:
+    """Our own messages as they are; another library's after its kind, on one line and not too long."""
+    if isinstance(error, CrossXAIError):
+        return str(error)
+    text = " ".join(str(error).split())
+    text = f"{text[:LONGEST]} …" if len(text) > LONGEST else text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

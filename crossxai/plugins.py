@@ -1,14 +1,22 @@
-"""Plug-ins: what other packages, and our own studies, register by entry points; a broken one is named and breaks nothing else."""
+"""Code of others: what packages, and our own studies, register by entry points, and users' functions that experiments name.
+
+A broken plug-in is named and breaks nothing else.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
-from crossxai.errors import InvalidInput
+from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, in_words
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,18 @@ def add(group: str, known: dict[str, Any], problem: Callable[[Any], str], by_ent
     return tuple(broken)
 
 
-def lacks(kind: Any, methods: Sequence[str]) -> str:
-    """What a class that is registered under a name lacks, in words; "" if nothing."""
-    if not (inspect.isclass(kind) and isinstance(getattr(kind, "name", None), str)):
-        return "is no class with a name: name: ClassVar[str] = '…'"
-    missing = [method for method in methods if not callable(getattr(kind, method, None))]
-    return f"class {kind.__name__} lacks {', '.join(missing)}" if missing else ""
+@cache
+def classes(group: str, methods: tuple[str, ...]) -> tuple[dict[str, type[Any]], tuple[Broken, ...]]:
+    """The classes of an entry-point group by their `name`, all with these methods, and the plug-ins that cannot be used."""
+
+    def problem(kind: Any) -> str:
+        if not (inspect.isclass(kind) and isinstance(getattr(kind, "name", None), str)):
+            return "is no class with a name: name: ClassVar[str] = '…'"
+        missing = [method for method in methods if not callable(getattr(kind, method, None))]
+        return f"class {kind.__name__} lacks {', '.join(missing)}" if missing else ""
+
+    known: dict[str, type[Any]] = {}
+    return known, add(group, known, problem)
 
 
 def name_and_params(given: Any, example: str) -> tuple[Any, dict[str, Any]]:
@@ -79,6 +93,57 @@ def name_and_params(given: Any, example: str) -> tuple[Any, dict[str, Any]]:
             f'write "{example}", ("{example}", {{"parameter": value}}) or {{"name": "{example}", …}}, got {given!r}'
         )
     return given, {}
+
+
+RAISED = (Exception, SystemExit)
+"""What a user's own code may raise, exceptions of its own and `sys.exit` among it: one model's end, not the run's. Ctrl-C is not
+among it."""
+
+
+def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
+    """What a function of the user's returns; its module is looked for beside the experiment file first.
+
+    What its own code raises becomes an error of this kind, which says where.
+    """
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
+    sys.path.insert(0, str(folder.resolve()))
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise InvalidInput(
+            f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
+        ) from error
+    except RAISED as error:
+        raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
+    finally:
+        sys.path.remove(str(folder.resolve()))
+    if not callable(function):
+        raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
+    try:
+        return guarded(function, f"factory {factory!r}", kind)
+    except CrossXAIError as error:
+        if isinstance(error, kind) or kind is not ModelFailed:
+            raise
+        raise kind(f"factory {factory!r}: {error}") from error  # of one model: the others go on
+
+
+def guarded(function: Callable[[], Any], name: str, kind: type[CrossXAIError]) -> Any:
+    """What a function of the user's returns; what its own code raises becomes an error of this kind, which says where."""
+    try:
+        return function()
+    except CrossXAIError:
+        raise
+    except RAISED as error:
+        raise kind(f"{name} raises {_where(error)}") from error
+
+
+def _where(error: BaseException) -> str:
+    """An error in words, and the line that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{in_words(error)}{place}"
 
 
 def _package(entry: EntryPoint) -> str:

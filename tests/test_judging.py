@@ -151,12 +151,10 @@ def test_metrics_of_masks_find_theirs_in_the_data() -> None:
         ("no", "yes"),
         {"lesion": masks},
     )
-    experiment: Any = SimpleNamespace(seed=7)
     for name in ("mask_share", "relevance_rank", "top_k_intersection", "auprc", "mask_iou", "mask_dice"):
         spec = MetricSpec(name=name, params={"labels": [1]})
-        _, metric = loading.metric(spec, experiment, samples, ())
-        found: Any = metric
+        found: Any = loading.metric(spec, 7, samples)
         assert found.ids == ("a", "b")
         np.testing.assert_array_equal(found.masks, [masks[0] & False, masks[1]])
-    _, noisy = loading.metric(MetricSpec(name="max_sensitivity"), experiment, samples, ())
-    assert noisy.seed == 7  # type: ignore[attr-defined]
+    noisy: Any = loading.metric(MetricSpec(name="max_sensitivity"), 7, samples)
+    assert noisy.seed == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,9 @@ GROUP = "crossxai.sources"
 """Entry points of packages that bring samples: classes like `crossxai.experiment.loading.Source`, made without arguments."""
 
 
-@cache
 def discover() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
     """The sources by name, and the plug-ins that cannot be used."""
-    known: dict[str, type[Any]] = {}
-    return known, plugins.add(GROUP, known, lambda kind: plugins.lacks(kind, ("problem", "samples")))
+    return plugins.classes(GROUP, ("problem", "samples"))
 
 
 def get(name: str) -> Any:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
-import sys
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
@@ -21,8 +17,7 @@ from crossxai.adapters import recognition
 from crossxai.attribution import Explainer, Metric
 from crossxai.data import sources
 from crossxai.data.arrays import as_numpy
-from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed
-from crossxai.experiment.progress import in_words
+from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.experiment.specification import HANDED_OVER, Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
 from crossxai.files.tasks import fingerprint
@@ -54,7 +49,7 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     if data.source == HANDED_OVER:
         raise InvalidInput("the samples were handed over in Python: write a function that returns them, data.factory")
     if data.factory:
-        samples = call_factory(data.factory, experiment.folder, InvalidInput)
+        samples = plugins.call_factory(data.factory, experiment.folder, InvalidInput)
         if not isinstance(samples, Samples):
             raise InvalidInput(
                 f"data factory {data.factory} must return crossxai.files.Samples, got {type(samples).__name__}"
@@ -62,7 +57,7 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         about = {"source": data.factory, "split": "", "description": data.description}
         return samples, {**about, "n": len(samples.ids), "fingerprint": fingerprint(samples)}
     source: Source = sources.get(data.source)
-    given = guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
+    given = plugins.guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
     samples, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
     if not isinstance(samples, Samples) or not isinstance(about, Mapping):
         raise InvalidInput(
@@ -201,11 +196,6 @@ GROUP = "crossxai.checkpoints"
 """Entry points of packages whose checkpoints an experiment may name: classes like `Checkpoints`, made without arguments."""
 
 
-RAISED = (Exception, SystemExit)
-"""What a user's own code may raise, exceptions of its own and `sys.exit` among it: one model's end, not the run's. Ctrl-C is not
-among it."""
-
-
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to be explained, and what the manifest says of it.
@@ -241,11 +231,9 @@ class Checkpoints(Protocol):
         ...
 
 
-@cache
 def readers() -> tuple[dict[str, type[Checkpoints]], tuple[plugins.Broken, ...]]:
     """What reads checkpoints, by name, and the plug-ins that cannot be used."""
-    known: dict[str, type[Checkpoints]] = {}
-    return known, plugins.add(GROUP, known, lambda kind: plugins.lacks(kind, ("recognises", "load")))
+    return plugins.classes(GROUP, ("recognises", "load"))
 
 
 def load_model(spec: ModelSpec, folder: Path, progress: bool = True) -> LoadedModel:
@@ -256,7 +244,7 @@ def load_model(spec: ModelSpec, folder: Path, progress: bool = True) -> LoadedMo
             "returns it, and an experiment file with factory = 'package.module:function'"
         )
     if spec.factory:
-        model = call_factory(spec.factory, folder, ModelFailed)
+        model = plugins.call_factory(spec.factory, folder, ModelFailed)
         if not recognition.is_adapter(model):
             if not callable(model):
                 raise InvalidInput(
@@ -324,49 +312,3 @@ def weights_digest(model: Any) -> str:
         content = np.ascontiguousarray(values).tobytes() if isinstance(values, np.ndarray) else repr(values).encode()
         digest.update(f"{name} {getattr(values, 'dtype', '')} {np.shape(values)}".encode() + content)
     return digest.hexdigest()
-
-
-def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
-    """What a function of the user's returns; its module is looked for beside the experiment file first.
-
-    What its own code raises becomes an error of this kind, which says where.
-    """
-    module, _, name = factory.partition(":")
-    if not module or not name:
-        raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
-    sys.path.insert(0, str(folder.resolve()))
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InvalidInput(
-            f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
-        ) from error
-    except RAISED as error:
-        raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
-    finally:
-        sys.path.remove(str(folder.resolve()))
-    if not callable(function):
-        raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
-    try:
-        return guarded(function, f"factory {factory!r}", kind)
-    except CrossXAIError as error:
-        if isinstance(error, kind) or kind is not ModelFailed:
-            raise
-        raise kind(f"factory {factory!r}: {error}") from error  # of one model: the others go on
-
-
-def guarded(function: Callable[[], Any], name: str, kind: type[CrossXAIError]) -> Any:
-    """What a function of the user's returns; what its own code raises becomes an error of this kind, which says where."""
-    try:
-        return function()
-    except CrossXAIError:
-        raise
-    except RAISED as error:
-        raise kind(f"{name} raises {_where(error)}") from error
-
-
-def _where(error: BaseException) -> str:
-    """An error in words, and the line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{in_words(error)}{place}"

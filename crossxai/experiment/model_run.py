@@ -59,8 +59,7 @@ class ModelRun:
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
         about = questions(experiment, samples, loaded, name)
-        self.question, self.measured, self.kind = about.explained, about.measured, about.kind
-        outputs = about.outputs
+        self.question, self.measured, outputs, self.kind = about
         self.identity = digest(
             {
                 "crossxai": __version__,
@@ -73,37 +72,35 @@ class ModelRun:
             }
         )
         explained = describe_explained(experiment, samples)
-        write_predictions(
-            out / "predictions" / f"{name}.h5",
-            Predictions(
-                model=name,
-                framework=self.framework,
-                outputs=outputs,
-                score=self.measured.target.score(outputs, np.arange(len(outputs))),
-                target=describe_measure(measured_as(experiment, samples), explained),
-                info={
-                    **describe_questions(about, experiment, samples),
-                    "check": self.check,
-                    **_chosen(samples, self.question),
-                },
-            ),
+        info = {**describe_questions(about, experiment, samples), "check": self.check}
+        if samples.task == "classification":
+            info["classes"] = self.question.target.weights.argmax(axis=1).tolist()  # the class explained of each sample
+        predictions = Predictions(
+            model=name,
+            framework=self.framework,
+            outputs=outputs,
+            score=self.measured.target.score(outputs, np.arange(len(outputs))),
+            target=describe_measure(measured_as(experiment, samples), explained),
+            info=info,
         )
+        write_predictions(out / "predictions" / f"{name}.h5", predictions)
 
     def explain(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> None:
         """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
-        todo = [(spec, explainer) for spec, explainer in explainers if not self._known(spec, explainer)]
+        on_disk = [self._on_disk(spec, explainer) for spec, explainer in explainers]
+        known = [file is not None and file.status != "failed" for file in on_disk]
+        todo = [pair for pair, done in zip(explainers, known, strict=True) if not done]
         costs = [explaining_cost(explainer, self.question) for _, explainer in todo]
         self.progress.stage(self.name, sum(cost for cost, _ in costs))
         for (spec, explainer), cost in zip(todo, costs, strict=True):
-            path = self._path(spec.shown)
             try:
                 with self.progress.step(f"{self.name}: {spec.shown}", *cost):
-                    write_result(path, self._explanation(spec, explainer, explainer(self.question)))
+                    self._write(spec, explainer, explainer(self.question))
             except Exception as error:  # one failure is one row; whatever an explainer raises, the others go on
                 status, reason = self.failures.row(error, self.name, spec.shown)
                 if status == "failed":
                     self._warn(f"{spec.shown} has failed: {reason}")
-                write_result(path, self._explanation(spec, explainer, None, status, reason))
+                self._write(spec, explainer, None, status, reason)
         self.progress.finish(f"{self.name}: explained")
 
     def tasks(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
@@ -126,7 +123,6 @@ class ModelRun:
         refused = self._refused(explained[0], metrics)
         usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
         hashes = self.metrics(metrics)
-        about = {name: self._modality(metric) for name, metric in usable.items()}
         refusals = {e.label: completeness.refusals(usable, self.measured, e.labelled) for e in explained}
         refused |= {
             f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()
@@ -135,31 +131,18 @@ class ModelRun:
             without = [x for x, reasons in refusals.items() if metric in reasons and not x.startswith(f"{CONTROLS}.")]
             if without:
                 self._warn(f"{metric} is left out of {', '.join(without)}: {refusals[without[0]][metric]}")
-        # A metric measures the maps of one modality, which an explainer may not have, or all that can be compared.
         only = {spec.shown: spec.only for spec, _ in metrics}
-        every = {
-            e.label: {
-                name: hashes[name]
-                for name in usable
-                if about[name] in e.maps
-                and (DROP not in e.attribution.extras or getattr(usable[name], "axis", "") == "cross-modal")
-                and name not in refusals[e.label]
-                and (not only[name] or e.label in only[name] or e.library == CONTROLS)
-            }
-            for e in explained
-        }
+        every: dict[str, dict[str, str]] = {}
         groups: dict[tuple[str, ...], list[Result]] = {}
-        for explanation in explained:
-            wanted = every[explanation.label]
-            lacking = tuple(name for name in wanted if explanation.score_hashes.get(name) != wanted[name])
-            if lacking or set(explanation.score_hashes) != set(wanted):
-                groups.setdefault(lacking, []).append(explanation)
+        for e in explained:
+            measuring = [name for name, m in usable.items() if self._measures(m, e, only[name])]
+            wanted = {name: hashes[name] for name in measuring if name not in refusals[e.label]}
+            every[e.label] = wanted
+            lacking = tuple(name for name in wanted if e.score_hashes.get(name) != wanted[name])
+            if lacking or set(e.score_hashes) != set(wanted):
+                groups.setdefault(lacking, []).append(e)
         work = [
-            (
-                group,
-                [e.labelled for e in group],
-                *split_by_question({name: usable[name] for name in names}),
-            )
+            (group, [e.labelled for e in group], *split_by_question({name: usable[name] for name in names}))
             for names, group in groups.items()
         ]
         by_label = {spec.shown: explainer for spec, explainer in explainers}
@@ -179,20 +162,14 @@ class ModelRun:
                 explainer = by_label[explanation.label]
                 known = {**explanation.scores, **scores}
                 for label, other in others.items():
-                    with self.progress.step(
-                        f"{self.name}: {label} of {explanation.label}", *costs[label, explanation.label], announce=False
-                    ):
+                    title = f"{self.name}: {label} of {explanation.label}"
+                    with self.progress.step(title, *costs[label, explanation.label], announce=False):
                         known[label] = evaluate_alone(label, other, self.question, one, explainer, self._refuse)
                 wanted = every[explanation.label]
                 failed = {f.metric for f in self.failures.rows[before:] if f.explainer == explanation.label}
-                write_result(
-                    self._path(explanation.label),
-                    replace(
-                        explanation,
-                        scores={name: known[name] for name in wanted},
-                        score_hashes={name: key for name, key in wanted.items() if name not in failed},
-                    ),
-                )
+                held = {name: known[name] for name in wanted}
+                own = {name: key for name, key in wanted.items() if name not in failed}
+                write_result(self._path(explanation.label), replace(explanation, scores=held, score_hashes=own))
         # `steps="auto"` may need fewer passes than the most that were announced.
         self.progress.finish(f"{self.name}: evaluated")
         return refused
@@ -208,6 +185,14 @@ class ModelRun:
     def _modality(self, metric: Metric) -> str:
         """The modality whose maps a metric measures; the first unless it names one."""
         return str(getattr(metric, "modality", None) or self.question.modalities[0].name)
+
+    def _measures(self, metric: Metric, result: Result, only: Sequence[str]) -> bool:
+        """Whether a metric measures these maps: of its modality, which an explainer may not have, and comparable with others."""
+        if self._modality(metric) not in result.maps:
+            return False
+        if DROP in result.attribution.extras and getattr(metric, "axis", "") != "cross-modal":
+            return False
+        return not only or result.label in only or result.library == CONTROLS
 
     def _refused(self, explanation: Result, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot measure this kind of input, tested on one sample without a forward pass."""
@@ -239,10 +224,8 @@ class ModelRun:
     def _task(self, spec: ExplainerSpec, explainer: Explainer) -> str:
         library = {"gradcam": "grad-cam", "controls": "numpy"}.get(explainer.library, explainer.library)
         params = repr(explainer)
-        if ADDRESS.search(
-            params
-        ):  # an object of the user's own, whose code no file tells: another process makes its maps again
-            params += SESSION
+        # No file tells the code of a user's own object: another process makes its maps again.
+        params += SESSION if ADDRESS.search(params) else ""
         return digest({"on": self.identity, "name": spec.name, "params": params, "version": version(library)})
 
     def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
@@ -256,32 +239,27 @@ class ModelRun:
             return None
         return explanation if explanation.task == self._task(spec, explainer) else None
 
-    def _known(self, spec: ExplainerSpec, explainer: Explainer) -> bool:
-        explanation = self._on_disk(spec, explainer)
-        return explanation is not None and explanation.status != "failed"
-
-    def _explanation(
-        self,
-        spec: ExplainerSpec,
-        explainer: Explainer,
-        attribution: Attribution | None,
-        status: str = "ok",
-        reason: str = "",
-    ) -> Result:
-        common: dict[str, Any] = {
-            "model": self.name,
-            "framework": self.framework,
-            "label": spec.shown,
-            "library": explainer.library,
-            "task": self._task(spec, explainer),
-            "check": self.check,
-            "convention": getattr(explainer, "conventions", {}).get(explainer.profile, ""),
-        }
-        if attribution is None:
-            none = Attribution((), (), self.question.ids, spec.name, explainer.profile, dict(spec.params))
-            return Result(**common, attribution=none, status=status, reason=reason)
-        own = replace(attribution, explainer=spec.name, profile=explainer.profile)
-        return Result(**common, attribution=own, degenerate=tuple(attribution.degenerate().tolist()))
+    def _write(
+        self, spec: ExplainerSpec, explainer: Explainer, own: Attribution | None, status: str = "ok", reason: str = ""
+    ) -> None:
+        """The file of an explainer's maps, or of the reason why there are none."""
+        degenerate = () if own is None else tuple(own.degenerate().tolist())
+        if own is None:
+            own = Attribution((), (), self.question.ids, spec.name, params=dict(spec.params))
+        result = Result(
+            self.name,
+            self.framework,
+            spec.shown,
+            explainer.library,
+            replace(own, explainer=spec.name, profile=explainer.profile),
+            degenerate=degenerate,
+            status=status,
+            reason=reason,
+            task=self._task(spec, explainer),
+            check=self.check,
+            convention=getattr(explainer, "conventions", {}).get(explainer.profile, ""),
+        )
+        write_result(self._path(spec.shown), result)
 
 
 def evaluate_alone(
@@ -333,8 +311,3 @@ def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric],
 
 def _hash(values: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
-
-
-def _chosen(samples: Samples, question: Question) -> dict[str, Any]:
-    """The class explained of each sample, where there are classes."""
-    return {"classes": question.target.weights.argmax(axis=1).tolist()} if samples.task == "classification" else {}

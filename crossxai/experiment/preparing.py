@@ -12,27 +12,22 @@ import numpy as np
 from crossxai import explainers, plugins
 from crossxai.adapters import recognition
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
-from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
+from crossxai.experiment.questions import predicted
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint, plain
-from crossxai.model import Array, Model
+from crossxai.model import Model
 from crossxai.outputs import kind, probability_link
 from crossxai.question import Question
 from crossxai.target import Target
-
-
-def outputs_of(model: Model, batch: Batch, every: bool) -> Array:
-    """The model's outputs (n, *out) on every sample, or on the first alone where only their shape is needed."""
-    n, size = (len(batch) if every else 1), _declared_batch_size(model) or DEFAULT_BATCH_SIZE
-    return np.concatenate(batched(n, size, lambda part: np.array(model.predict(tuple(v[part] for v in batch.inputs)))))
 
 
 def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
@@ -44,7 +39,8 @@ def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
         return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
-    outputs = outputs_of(model, batch, every=target is None)
+    shown = slice(None if target is None else 1)  # one sample tells the shape
+    outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("
@@ -130,7 +126,8 @@ def prepare(
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
     labels, description = batch.labels, "; ".join(batch.notes)
-    outputs = outputs_of(first, batch, every=labels is None)
+    shown = slice(None if labels is None else 1)  # one sample tells the shape
+    outputs = predicted(first, tuple(v[shown] for v in batch.inputs), _declared_batch_size(first))
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {first.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "

@@ -27,6 +27,7 @@ from crossxai.errors import (
     ModelFailed,
     UnknownName,
     Unsupported,
+    in_words,
 )
 from crossxai.evaluation import curves
 from crossxai.explainers import Method
@@ -199,7 +200,6 @@ def _expected() -> tuple[type[Exception], ...]:
 
 FOLDER = "failures"
 HEAD = "CrossXAI failure"
-LONGEST = 400  # characters of another library's message; the file has all of it
 Status = Literal["unsupported", "failed"]
 
 
@@ -249,15 +249,6 @@ class Failures:
     def document(self) -> list[dict[str, Any]]:
         """For the manifest."""
         return [asdict(failure) for failure in self.rows]
-
-
-def in_words(error: BaseException) -> str:
-    """Our own messages as they are; another library's after its kind, on one line and not too long."""
-    if isinstance(error, CrossXAIError):
-        return str(error)
-    text = " ".join(str(error).split())
-    text = f"{text[:LONGEST]} …" if len(text) > LONGEST else text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _ours(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.measures import Accuracy, Dice, Largest, Measure, Probability, predicted_region
-from crossxai.model import Array, standardise
+from crossxai.model import Array, Inputs, Model, standardise
 from crossxai.outputs import Kind, check_known, kind, probability_link
 from crossxai.question import Question
 from crossxai.target import Link, Target
@@ -36,18 +36,6 @@ def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
 
     Tables of our own models are explained in standard units, so that zero, every library's baseline, is the training mean.
     """
-    return questions_of_model(experiment.target, samples, loaded, name, experiment.batch_size, experiment.check)
-
-
-def questions_of_model(
-    wanted: experiments.Target,
-    samples: Samples,
-    loaded: LoadedModel,
-    name: str,
-    batch_size: int | None = None,
-    check: Literal["on", "off"] = "on",
-) -> Questions:
-    """The same for a target, samples and a model without an experiment."""
     model = loaded.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:
@@ -58,16 +46,21 @@ def questions_of_model(
         else samples.inputs[m.name]
         for m in model.modalities
     )
-    size = batch_size or DEFAULT_BATCH_SIZE
-    outputs = np.concatenate(
-        batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
-    )
+    outputs = predicted(model, inputs, experiment.batch_size)
     _check_outputs(outputs, name, samples.task)
     regression = samples.task == "regression" and getattr(model, "outputs", None) is None
     known = Kind("values", "those of a regression") if regression else kind(model, inputs, outputs)
-    target, measured = _TARGETS[samples.task](wanted, outputs, samples, _NamedOutputs(name, known))
-    question = Question(model, inputs, target, samples.ids, batch_size=size, check=check)
+    target, measured = _TARGETS[samples.task](experiment.target, outputs, samples, _NamedOutputs(name, known))
+    size = experiment.batch_size or DEFAULT_BATCH_SIZE
+    question = Question(model, inputs, target, samples.ids, batch_size=size, check=experiment.check)
     return Questions(question, replace(question, target=measured), outputs, known)
+
+
+def predicted(model: Model, inputs: Inputs, batch_size: int | None) -> Array:
+    """The model's outputs (n, *out) on all samples."""
+    size = batch_size or DEFAULT_BATCH_SIZE
+    parts = batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
+    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, read_predictions, read_result, read_samples
 from crossxai.files.atomic import write_text
 from crossxai.question import Question
+from crossxai.report.analysis import compared
 
 RANDOM = "controls.random"
 MODEL = "the model"
@@ -107,25 +108,30 @@ def evaluate(
         raise InvalidInput(f"presets: {problem}; write some of {', '.join(presets.PRESETS)}")
     for name in names:
         presets.get(name, limit=limit)
-    experiment = _experiment(out, folder)
+    experiment, lost = _experiment(out, folder)
+    known = [spec.name for spec in experiment.models]
+    if unknown := [name for name in models if name not in known]:
+        raise InvalidInput(f"the run has no model {unknown[0]!r}, only {', '.join(known)}")
     wanted = [spec for spec in experiment.models if not models or spec.name in models]
-    for name in models:
-        if name not in {spec.name for spec in experiment.models}:
-            raise InvalidInput(f"the run has no model {name!r}, only {', '.join(m.name for m in experiment.models)}")
     samples = read_samples(out / "samples.h5")
-    console = console or Console(stderr=True)
     rows: list[dict[str, Any]] = []
-    refused: dict[tuple[str, str], str] = {}
+    refused = {(spec.name, MODEL): lost[spec.name] for spec in wanted if spec.name in lost}
     failures = Failures(out, fresh=False)
-    refused |= {(spec.name, MODEL): lost for spec in wanted if (lost := _lost(out, spec.name))}
-    with Progress(console) as progress:
-        for spec in (spec for spec in wanted if (spec.name, MODEL) not in refused):
+    with Progress(console or Console(stderr=True)) as progress:
+        for spec in (spec for spec in wanted if spec.name not in lost):
             try:
                 with _placed(out, folder):
                     loaded = load_model(spec, experiment.folder)
-                rows += _evaluated(
-                    experiment, samples, loaded, spec.name, out, names, limit, modality, progress, refused
-                )
+                question = _question(experiment, samples, loaded, spec.name, out)
+                about = modality or question.modalities[0].name
+                maps = _maps(out, spec.name, question, about)
+                common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
+                mean, sd = loaded.mean.get(about, ()), loaded.sd.get(about, ())
+                chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
+                reasons = {name: _refusal(question, maps[0], metrics) for name, metrics in chosen.items()}
+                refused |= {(spec.name, name): reason for name, reason in reasons.items() if reason}
+                measuring = [(name, m) for name, metrics in chosen.items() if not reasons[name] for m in metrics]
+                rows += _rows(spec.name, question, maps, measuring, progress)
             except Exception as error:  # one failure is one row; what the run's user can mend is raised
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     raise
@@ -139,36 +145,33 @@ def evaluate(
     return result
 
 
-def _evaluated(
-    experiment: Experiment,
-    samples: Samples,
-    loaded: LoadedModel,
+def _rows(
     model: str,
-    out: Path,
-    names: Sequence[str],
-    limit: int,
-    modality: str,
+    question: Question,
+    maps: list[Attribution],
+    measuring: list[tuple[str, curves.Curve]],
     progress: Progress,
-    refused: dict[tuple[str, str], str],
 ) -> list[dict[str, Any]]:
-    """Rows of one model's maps by every preset; presets that cannot measure them are added to `refused`."""
-    question = _question(experiment, samples, loaded, model, out)
-    about = modality or question.modalities[0].name
-    maps = _maps(out, model, question, about)
-    common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
-    mean, sd = loaded.mean.get(about, ()), loaded.sd.get(about, ())
-    chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
-    for name, metrics in chosen.items():
-        if why := _refusal(question, maps[0], metrics):
-            refused[model, name] = why
-    measuring = [(n, m) for n, metrics in chosen.items() if (model, n) not in refused for m in metrics]
-    flat = [m for _, m in measuring]
-    progress.stage(model, curves.passes(question, maps, flat))
-    scores = curves.evaluate(question, maps, flat, progress.advance)
+    """A row per map and metric of a preset, all measured in one stream."""
+    metrics = [metric for _, metric in measuring]
+    progress.stage(model, curves.passes(question, maps, metrics))
+    scores = curves.evaluate(question, maps, metrics, progress.advance)
     progress.finish(f"{model}: evaluated")
     rows: list[dict[str, Any]] = []
-    for place, (name, metric) in enumerate(measuring):
-        rows += _rows(model, name, metric, maps, [row[place] for row in scores])
+    for (preset, metric), column in zip(measuring, zip(*scores, strict=True), strict=True):
+        means = [metric.total(own) for own in column]
+        ranks = statistics.ranks(means, metric.higher_is_better)
+        by_label = {one.explainer: own for one, own in zip(maps, column, strict=True)}
+        tests = compared(by_label, RANDOM)
+        for (label, own), mean, rank in zip(by_label.items(), means, ranks, strict=True):
+            row: dict[str, Any] = {"model": model, "label": label, "preset": preset, "metric": metric.name}
+            row["kind"] = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"
+            row |= {"higher_is_better": metric.higher_is_better, "mean": mean, "rank": rank}
+            row["n"] = int((~np.isnan(own.value)).sum())
+            row["versus_random"] = (
+                tests[label].verdict if label in tests else "reference" if RANDOM in by_label else "no test"
+            )
+            rows.append(row)
     return rows
 
 
@@ -186,25 +189,19 @@ def _placed(out: Path, folder: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _experiment(out: Path, folder: Path | None) -> Experiment:
+def _experiment(out: Path, folder: Path | None) -> tuple[Experiment, dict[str, str]]:
+    """The run's experiment, and the reasons of the models that failed as a whole."""
     path = out / "manifest.json"
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        settings = {**manifest["settings"], "folder": (folder or Path()).resolve()}
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InvalidFile(f"{path} is no finished run's manifest ({_why(error)}): give the folder of a run") from error
-    return experiments.check({**settings, "folder": (folder or Path()).resolve()}, str(path))
-
-
-def _lost(out: Path, model: str) -> str:
-    """Why a model failed as a whole in the run, "" if it did not."""
-    entries = json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("models", [])
-    return next((str(entry.get("failed", "")) for entry in entries if entry.get("name") == model), "")
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "it cannot be read"
-    return "it has no settings" if isinstance(error, KeyError | TypeError) else "it is not JSON"
+        reason = "it has no settings" if isinstance(error, KeyError | TypeError) else "it is not JSON"
+        if isinstance(error, OSError):
+            reason = error.strerror or "it cannot be read"
+        raise InvalidFile(f"{path} is no finished run's manifest ({reason}): give the folder of a run") from error
+    lost = {entry["name"]: entry["failed"] for entry in manifest.get("models", []) if entry.get("failed")}
+    return experiments.check(settings, str(path)), lost
 
 
 def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str, out: Path) -> Question:
@@ -241,46 +238,6 @@ def _refusal(question: Question, attribution: Attribution, metrics: Sequence[cur
     except (Unsupported, InvalidInput) as error:
         return str(error)
     return ""
-
-
-def _rows(
-    model: str, preset: str, metric: curves.Curve, maps: list[Attribution], scores: list[Any]
-) -> list[dict[str, Any]]:
-    means, versus = [metric.total(s) for s in scores], _versus_random(metric, maps, scores)
-    kind = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"
-    return [
-        {
-            "model": model,
-            "label": one.explainer,
-            "preset": preset,
-            "metric": metric.name,
-            "kind": kind,
-            "higher_is_better": metric.higher_is_better,
-            "mean": mean,
-            "rank": rank,
-            "n": int((~np.isnan(own.value)).sum()),
-            "versus_random": versus[one.explainer],
-        }
-        for one, own, mean, rank in zip(
-            maps, scores, means, statistics.ranks(means, metric.higher_is_better), strict=True
-        )
-    ]
-
-
-def _versus_random(metric: curves.Curve, maps: list[Attribution], scores: list[Any]) -> dict[str, str]:
-    """How each explainer does against random, corrected by Holm over the explainers: "better", "worse", "not told apart"."""
-    values = {one.explainer: own.value for one, own in zip(maps, scores, strict=True)}
-    random = values.get(RANDOM)
-    if random is None:
-        return dict.fromkeys(values, "no test")
-    others = {name: v for name, v in values.items() if name != RANDOM}
-    tests = [statistics.compare(v, random, metric.higher_is_better) for v in others.values()]
-    corrected = statistics.holm([t.p for t in tests])
-    verdicts = {RANDOM: "reference"}
-    for name, test, p in zip(others, tests, corrected.tolist(), strict=True):
-        verdict = "better" if (test.difference > 0) == metric.higher_is_better else "worse"
-        verdicts[name] = verdict if p < 0.05 else "no test" if np.isnan(p) else "not told apart"
-    return verdicts
 
 
 def _pairs(means: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,23 +16,15 @@ import pandas as pd
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.evaluation import statistics
+from crossxai.model import Modality
 from crossxai.report.contents import SCORES, Contents, gather, score_rows
+from crossxai.report.run import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CATEGORIES = (
-    "model",
-    "framework",
-    "label",
-    "explainer",
-    "library",
-    "profile",
-    "metric",
-    "degenerate",
-    "status",
-    "versus_random",
-)
+CATEGORIES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "degenerate", "status",
+              "versus_random")  # fmt: skip
 PAGE = "report.html"
 
 
@@ -43,21 +35,6 @@ class Run:
     ----------
     folder : path
         What `crossxai.compare` or the command `crossxai compare` wrote.
-
-    Attributes
-    ----------
-    folder : Path
-        Where samples, predictions, maps, scores and the page are.
-    scores : pandas.DataFrame
-        One row per model, explainer, metric and sample.
-    summary : pandas.DataFrame
-        One row per model, explainer and metric: mean with its interval, and the difference to the random control.
-    findings : str
-        What the page says in words, one line per finding.
-    maps : Mapping
-        `Attribution` by explainer, as in `run.maps["captum.saliency"]`; of several models `run.maps["a", "captum.saliency"]`.
-    refused : Mapping
-        The reason by explainer, of those that could not answer; keys as those of `maps`.
 
     Raises
     ------
@@ -108,14 +85,14 @@ class Run:
         """What the page says in words, one line per finding."""
         return "\n".join(f"- {_plain(finding.headline)}" for finding in self._contents.findings)
 
-    @property
+    @cached_property
     def maps(self) -> Maps:
-        """The maps by explainer."""
-        return Maps(self._contents)
+        """`Attribution` by explainer: `run.maps["captum.saliency"]`; of several models `run.maps["a", "captum.saliency"]`."""
+        return Maps(self._contents.run)
 
     @property
     def refused(self) -> dict[Any, str]:
-        """The reasons of the explainers that could not answer."""
+        """The reason by explainer, of those that could not answer; keys as those of `maps`."""
         return self.maps.refused
 
     def plot(
@@ -145,13 +122,12 @@ class Run:
             raise UnknownName("model of this run", model, run.models)
         own = {label: e for label, e in run.of(model).items() if e.status == "ok"}
         if kind == "grid":
-            shown = {m.name: m for m in run.samples.modalities}
-            name = modality or next(iter(shown))
-            if name not in shown:
-                raise UnknownName("modality of this run", name, shown)
+            place = _place(modality, run.samples.modalities, "run")
+            name = run.samples.modalities[place].name
             maps = {label: e.maps[name] for label, e in own.items() if name in e.maps}
+            images, ids = run.samples.inputs[name], run.samples.ids
             return plots.plot_grid(
-                maps, run.samples.inputs[name], shown[name], titles=run.samples.ids, samples=samples, title=model
+                maps, images, run.samples.modalities[place], titles=ids, samples=samples, title=model
             )
         if kind not in ("curves", "ranking"):
             raise UnknownName("kind of figure", kind, ("grid", "curves", "ranking"))
@@ -183,36 +159,30 @@ class Run:
         return f"<p>{html.escape(repr(self))}</p><ul>{items}</ul>{_table(self.summary)}"
 
 
-class Maps(Mapping[Any, Attribution]):
+class Maps(dict[Any, Attribution]):
     """The maps of a run: `Attribution` by the explainer's label, and of several models by (model, label)."""
 
-    def __init__(self, contents: Contents) -> None:
-        run = contents.run
-        self._run, self._several = run, len(run.models) > 1
-        self._files = {self._key(e.model, e.label): e for e in run.explanations if e.status == "ok"}
-        self.refused = {self._key(e.model, e.label): e.reason for e in run.explanations if e.status != "ok"}
+    def __init__(self, run: RunRecord) -> None:
+        super().__init__()
+        self.refused: dict[Any, str] = {}
+        self._example = run.models[0] if len(run.models) > 1 else ""
+        for e in run.explanations:
+            key = (e.model, e.label) if self._example else e.label
+            if e.status == "ok":
+                own = e.labelled
+                self[key] = replace(own, inputs=tuple(run.samples.inputs[m.name] for m in own.modalities))
+            else:
+                self.refused[key] = e.reason
 
-    def _key(self, model: str, label: str) -> Any:
-        return (model, label) if self._several else label
-
-    def __getitem__(self, key: Any) -> Attribution:
-        if key not in self._files:
-            if key in self.refused:
-                raise InvalidInput(f"{key} has no map: {self.refused[key]}")
-            if self._several and isinstance(key, str):
-                raise InvalidInput(f"the run has several models: write maps[{self._run.models[0]!r}, {key!r}]")
-            raise UnknownName("map", str(key), map(str, self._files))
-        attribution = self._files[key].labelled
-        return replace(attribution, inputs=tuple(self._run.samples.inputs[m.name] for m in attribution.modalities))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
+    def __missing__(self, key: Any) -> Attribution:
+        if key in self.refused:
+            raise InvalidInput(f"{key} has no map: {self.refused[key]}")
+        if self._example and isinstance(key, str):
+            raise InvalidInput(f"the run has several models: write maps[{self._example!r}, {key!r}]")
+        raise UnknownName("map", str(key), map(str, self))
 
     def __repr__(self) -> str:
-        return f"Maps({', '.join(map(str, self._files))})"
+        return f"Maps({', '.join(map(str, self))})"
 
 
 @dataclass(frozen=True)
@@ -247,17 +217,25 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
     @property
     def scores(self) -> pd.DataFrame:
         """One row per explainer, metric and sample."""
+        return self._frame(lambda own: pd.DataFrame({"sample": self.ids, "value": own.value}).to_dict("records"))
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per explainer and metric: the mean with its 95 % interval, and of how many samples."""
+
+        def means(own: Scores) -> list[dict[str, Any]]:
+            summary = statistics.summarise(own.value)
+            return [{key: getattr(summary, key) for key in ("mean", "low", "high", "n")}]
+
+        return self._frame(means)
+
+    def _frame(self, lines: Callable[[Scores], list[Any]]) -> pd.DataFrame:
+        """The lines of every explainer and metric, after their names."""
         rows = [
-            {
-                "explainer": name,
-                "metric": metric,
-                "higher_is_better": scores.higher_is_better,
-                "sample": i,
-                "value": value,
-            }
+            {"explainer": name, "metric": metric, "higher_is_better": own.higher_is_better, **line}
             for name, by_metric in self.entries.items()
-            for metric, scores in by_metric.items()
-            for i, value in zip(self.ids, scores.value.tolist(), strict=True)
+            for metric, own in by_metric.items()
+            for line in lines(own)
         ]
         return typed(pd.DataFrame(rows))
 
@@ -272,17 +250,6 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
                     panels.setdefault(metric, {})[name] = scores
         return plots.plot_curves(panels)
 
-    @property
-    def summary(self) -> pd.DataFrame:
-        """One row per explainer and metric: the mean with its 95 % interval, and of how many samples."""
-        rows = []
-        for name, by_metric in self.entries.items():
-            for metric, scores in by_metric.items():
-                own = statistics.summarise(scores.value)
-                about = {"explainer": name, "metric": metric, "higher_is_better": scores.higher_is_better}
-                rows.append({**about, "mean": own.mean, "low": own.low, "high": own.high, "n": own.n})
-        return typed(pd.DataFrame(rows))
-
     def __repr__(self) -> str:
         metrics = list(dict.fromkeys(m for by_metric in self.entries.values() for m in by_metric))
         return f"Evaluation({', '.join(self.entries)}: {', '.join(metrics)} of {len(self.ids)} samples)"
@@ -291,16 +258,21 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
         return f"<p>{html.escape(repr(self))}</p>{_table(self.summary)}"
 
 
+def _place(modality: str, modalities: Sequence[Modality], of: str) -> int:
+    """The place of a modality by its name; the first if none is named."""
+    names = [m.name for m in modalities]
+    if modality and modality not in names:
+        raise UnknownName(f"modality of this {of}", modality, names)
+    return names.index(modality) if modality else 0
+
+
 def plot_attribution(
     attribution: Attribution, modality: str = "", samples: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
     """Maps of one modality over their inputs, where those are known."""
     from crossxai.report import plots
 
-    names = [m.name for m in attribution.modalities]
-    place = names.index(modality) if modality in names else 0
-    if modality and modality not in names:
-        raise UnknownName("modality of this attribution", modality, names)
+    place = _place(modality, attribution.modalities, "attribution")
     images = None if attribution.inputs is None else attribution.inputs[place]
     maps = {attribution.explainer: attribution.values[place]}
     return plots.plot_grid(

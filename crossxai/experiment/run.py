@@ -12,7 +12,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
-from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, ModelSpec
+from crossxai.experiment.specification import Experiment, ExplainerSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
 from crossxai.files.atomic import write_text
 from crossxai.files.tasks import version
@@ -48,17 +48,16 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run works on, explainers by a program instead of loaded from the words of an experiment.
+    """What a program hands over ready-made; the words of the experiment decide about everything else.
 
-    data: the manifest's entry about the samples. models: by the experiment's names. explainers, metrics: by label, those that are
-    objects already; the experiment's names decide about the others.
+    data: the manifest's entry about the samples. models: by the experiment's names. explainers, metrics: by label.
     """
 
-    samples: Samples
-    data: Mapping[str, Any]
-    models: Mapping[str, LoadedModel]
-    explainers: Mapping[str, Explainer]
-    metrics: Mapping[str, Metric]
+    samples: Samples | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+    models: Mapping[str, LoadedModel] = field(default_factory=dict)
+    explainers: Mapping[str, Explainer] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
 def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
@@ -69,13 +68,12 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
     manifest's `failures` says what did.
     """
     start = time.perf_counter()
-    given_explainers = prepared.explainers if prepared else {}
-    given_metrics = prepared.metrics if prepared else {}
+    given = prepared or Prepared()
     for spec in experiment.explainers:
-        if spec.shown not in given_explainers:
+        if spec.shown not in given.explainers:
             loading.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
-        if metric.shown not in given_metrics:
+        if metric.shown not in given.metrics:
             loading.metric(metric, experiment.seed)
     writable_folder(out)
     if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
@@ -83,25 +81,24 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
     # A stopped run must not be reported with the settings of the last one.
     for name in ("manifest.json", tasks.PLAN):
         (out / name).unlink(missing_ok=True)
-    samples, data = (prepared.samples, dict(prepared.data)) if prepared else loading.samples(experiment)
+    samples, data = (given.samples, dict(given.data)) if given.samples is not None else loading.samples(experiment)
     experiment = loading.with_controls(experiment, samples)
     explainers = [
-        (spec, given_explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
+        (spec, given.explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
         for spec in experiment.explainers
     ]
     console = console or Console(stderr=True)
     failures = Failures(out)
     failed: dict[str, str] = {}
-    loaded_models: dict[str, LoadedModel] = {}
-    loaded_models |= prepared.models if prepared else {}
-    for model in () if prepared else experiment.models:
+    loaded_models = dict(given.models)
+    for model in (model for model in experiment.models if model.name not in given.models):
         try:
             loaded_models[model.name] = load_model(model, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
             _, failed[model.name] = failures.row(error, model.name)
     metrics = {
         name: [
-            (m, given_metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
+            (m, given.metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
             for m in experiment.metrics
         ]
         for name, loaded in loaded_models.items()
@@ -127,19 +124,18 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
         check_scales(experiment, {name: one.kind for name, one in runs.items()})
-        models = [
-            _entry(model, loaded_models.get(model.name), failed.get(model.name, "")) for model in experiment.models
-        ]
-        for entry in models:
-            if one := runs.get(entry["name"]):
-                entry["outputs"] = {"kind": one.kind.kind, "known": one.kind.how}
+        models = {
+            model.name: _entry(model, loaded_models.get(model.name), failed.get(model.name, ""))
+            for model in experiment.models
+        }
+        for name, one in runs.items():
+            models[name]["outputs"] = {"kind": one.kind.kind, "known": one.kind.how}
         draft = _manifest(experiment, samples, data, models, failures, start)
         hashes = {name: one.metrics(metrics[name]) for name, one in runs.items()}
         tasks.write_plan(out, draft, {name: one.tasks(explainers) for name, one in runs.items()}, hashes)
-        for entry in models:
-            if one := runs.get(entry["name"]):
-                one.explain(explainers)
-                entry["refused"] = one.evaluate(explainers, metrics[one.name])
+        for name, one in runs.items():
+            one.explain(explainers)
+            models[name]["refused"] = one.evaluate(explainers, metrics[name])
     _remove_others(out, experiment)
     text = json.dumps(_manifest(experiment, samples, data, models, failures, start), indent=1)
     write_text(out / "manifest.json", text)
@@ -156,7 +152,7 @@ def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str
     """What the manifest says of a model, before its maps are evaluated."""
     about: dict[str, Any] = {
         "name": spec.name,
-        "framework": loaded.framework if loaded else _framework(spec),
+        "framework": loaded.framework if loaded else spec.declared_framework,
         "weights_sha256": loaded.digest if loaded else "",
         "trained_without": loaded.trained_without if loaded else "",
         "standard_units": list(loaded.standard) if loaded else [],
@@ -164,11 +160,6 @@ def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str
         "refused": {},
     }
     return {**about, "failed": failed} if failed else about
-
-
-def _framework(spec: ModelSpec) -> str:
-    """The framework of a model that could not be loaded; "" where only the model itself knows."""
-    return "" if spec.factory or spec.checkpoint == HANDED_OVER else spec.framework
 
 
 def _give_up(
@@ -186,7 +177,7 @@ def _give_up(
         predictions.unlink()
     for entry, explainer in explainers:
         none = Attribution((), (), samples.ids, entry.name, explainer.profile, dict(entry.params))
-        about = (name, _framework(spec), entry.shown, explainer.library, none)
+        about = (name, spec.declared_framework, entry.shown, explainer.library, none)
         row = Result(*about, status="failed", reason=reason, check=experiment.check)
         write_result(out / "explanations" / name / f"{entry.shown}.h5", row)
 
@@ -204,7 +195,7 @@ def _manifest(
     experiment: Experiment,
     samples: Samples,
     data: dict[str, Any],
-    models: list[dict[str, Any]],
+    models: Mapping[str, dict[str, Any]],
     failures: Failures,
     start: float,
 ) -> dict[str, Any]:
@@ -221,7 +212,7 @@ def _manifest(
         "check": experiment.check,
         "target": describe_target(experiment, samples),
         "data": data,
-        "models": models,
+        "models": [*models.values()],
         "failures": failures.document(),
         "settings": experiment.model_dump(mode="json"),
         "seconds": time.perf_counter() - start,

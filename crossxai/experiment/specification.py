@@ -105,6 +105,11 @@ class ModelSpec(_Part):
             raise ValueError("outputs belongs to a factory's model; what a checkpoint of ours gives is known")
         return self
 
+    @property
+    def declared_framework(self) -> str:
+        """The framework as far as these words tell; "" where only the model itself knows."""
+        return "" if self.factory or self.checkpoint == HANDED_OVER else self.framework
+
 
 class Target(_Part):
     """What is explained. Of classes: the model's own "predicted" class, the "label", or a class number. Of a regression: the
@@ -224,9 +229,8 @@ def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
         return Experiment.model_validate(content)
     except ValidationError as error:
         wrong = error.errors()
-        inside = {
-            e["loc"][:1] for e in wrong if len(e["loc"]) > 1
-        }  # without them pydantic would also call their list too short
+        # pydantic also calls a list too short that holds a wrong entry.
+        inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}
         lines = [
             f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
             + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
