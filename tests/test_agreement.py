@@ -5,12 +5,20 @@ import pytest
 from scipy import stats
 
 from crossxai import InvalidInput
-from crossxai.evaluation.metrics.similarity import MEASURES, cosine, matrix, pearson, per_sample, spearman, top_k
+from crossxai.evaluation.metrics.similarity import MEASURES, matrix, pearson, per_sample, spearman
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(4, 5, 6))
 B = A + RNG.normal(size=A.shape)
 TIED = np.round(B, 0)
+
+
+def cosine(a, b):
+    return per_sample([a, b])["cosine"][:, 0, 1]
+
+
+def top_k(a, b, share=0.1):
+    return per_sample([a, b], share)["top_k"][:, 0, 1]
 
 
 @pytest.mark.parametrize("other", [B, TIED])

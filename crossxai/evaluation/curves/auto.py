@@ -76,8 +76,7 @@ def estimate(
     _check(metrics)
     plan = Auto(points=points, precision=precision, max_points=max_points)
     masking = Masking(question)
-    draws = Draws(question, seed)
-    lines = _lines(masking, question, attributions, metrics, plan, lambda _: draws)
+    lines = _lines(masking, question, attributions, metrics, plan, seed)
     estimates = _estimates(masking, lines, confidence, progress)
     width = len(metrics)
     table = tuple(tuple(estimates[i * width : (i + 1) * width]) for i in range(len(attributions)))
@@ -92,14 +91,14 @@ def scores(
 ) -> list[Scores]:
     """Scores of attributions × metrics, row by row, for `steps="auto"`: no curves; each metric's seed is that of its draws."""
     masking = Masking(question)
-    lines = _own_lines(masking, question, attributions, metrics)
+    lines = _lines(masking, question, attributions, metrics)
     return [estimate.scores() for estimate in _estimates(masking, lines, 0.95, progress)]
 
 
 def passes(question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]) -> int:
     """Forward passes that `scores` spends: exact without a precision; with one, the most it may take."""
     masking = Masking(question)
-    lines = _own_lines(masking, question, attributions, metrics)
+    lines = _lines(masking, question, attributions, metrics)
     drawn = [_copies(masking, line) for line in lines if line.rule.precision is None]
     own = len(np.unique(np.concatenate(drawn))) if drawn else 0
     precise = [line for line in lines if line.rule.precision is not None]
@@ -126,14 +125,6 @@ class Draws:
         self.half[np.argsort([half.random() for _, half in pairs], kind="stable")[::2]] = True
 
 
-def _own_lines(
-    masking: Masking, question: Question, attributions: Sequence[Attribution], metrics: Sequence[CurveOptions]
-) -> list[_Line]:
-    """The lines of metrics that say themselves how they are to be estimated."""
-    drawn = {seed: Draws(question, seed) for seed in {int(m.seed) for m in metrics}}
-    return _lines(masking, question, attributions, metrics, Auto(), lambda m: drawn[int(m.seed)])
-
-
 def _estimates(
     masking: Masking, lines: Sequence[_Line], confidence: float, progress: Callable[[int], object]
 ) -> list[Estimate]:
@@ -153,22 +144,23 @@ def _lines(
     question: Question,
     attributions: Sequence[Attribution],
     metrics: Sequence[CurveOptions],
-    plan: Auto,
-    draws: Callable[[CurveOptions], Draws],
+    plan: Auto | None = None,
+    seed: int | None = None,
 ) -> list[_Line]:
-    """A line per attribution and metric; `plan` is that of metrics which give a number of steps."""
-    lines = []
+    """A line per attribution and metric; plan: of metrics with a number of steps; seed: of draws, None for each metric's."""
+    lines, drawn = [], dict[int, Draws]()
     for attribution in attributions:
         for metric in metrics:
-            rule = metric.rule if isinstance(metric.rule, Auto) else replace(plan, of=metric.equal_steps())
+            rule = metric.rule if isinstance(metric.rule, Auto) else replace(plan or Auto(), of=metric.equal_steps())
             modality = ranks.modality_of(question, metric.modality, metric.name)
             maps = masking.rank(attribution, modality, Ranking(modality.name, metric.reduction, int(metric.seed)))
             points = counts(maps.ranked.total, rule.of)
             factor = np.where(maps.usable, 1 if len(points) > rule.points else -1, 0)
             design = Design(points / maps.ranked.total, (rule.points - 2) // 2)
             fill, rows = masking.fill({modality.name: metric.fill}), np.flatnonzero(maps.usable)
-            name = attribution.explainer
-            lines.append(_Line(name, metric, rule, draws(metric), maps, fill, points, design, rows, factor))
+            name, own = attribution.explainer, int(metric.seed) if seed is None else seed
+            draws = drawn[own] = drawn.get(own) or Draws(question, own)
+            lines.append(_Line(name, metric, rule, draws, maps, fill, points, design, rows, factor))
     return lines
 
 

@@ -173,15 +173,8 @@ class _Plan:
         fractions = line.counts / line.maps.ranked.total
         curve, values = metric.measure(curve, start, fractions, line.lengths)
         params = metric.described(line.modality, self.question.target.link)
-        return Scores(
-            metric.name,
-            values,
-            metric.higher_is_better,
-            curve,
-            fractions[0] if len(fractions) == 1 else fractions,
-            extras,
-            params,
-        )
+        fractions = fractions[0] if len(fractions) == 1 else fractions
+        return Scores(metric.name, values, metric.higher_is_better, curve, fractions, extras, params)
 
     def _codes(self, line: _Line, rows: Rows) -> Codes:
         """Codes (m, points) of samples, and behind them, for scores relative to it, that of the untouched sample."""

@@ -285,13 +285,13 @@ def describe(fill: Fill) -> str | dict[str, Any]:
     return str(getattr(fill, "__qualname__", type(fill).__qualname__))
 
 
-def filled(fill: FillLike, modality: Modality, values: Array) -> Array:
-    """Values (n, *axes) with everything removed: same shape and dtype, possibly a read-only view.
+def filled(fill: FillLike, modality: Modality, values: Array, rows: slice = slice(None)) -> Array:
+    """Values (n, *axes) of `rows` with everything removed: same shape and dtype, possibly a read-only view.
 
     Raises `Unsupported` for a fill that needs space on a table, and `InvalidInput` for a fill of the wrong shape, not
     finite, or (for dataset means) outside the modality's declared range.
     """
-    fill = resolve(fill)
+    fill, values = resolve(fill), values[rows]
     if isinstance(fill, Grey):
         fill = fill.of(modality)
     inner = fill.fill if isinstance(fill, Standardised) else fill

@@ -135,7 +135,7 @@ class Masking:
             if kinds[-1] == len(self._kinds):
                 modality, values = self.question.model.modalities[place], self.question.inputs[place]
                 filled(one, modality, values[:1])  # refused before any pass
-                blocks = Blocks(partial(_filled, one, modality, values), values)
+                blocks = Blocks(partial(filled, one, modality, values), values)
                 self._kinds.append(_Kind(place, one, blocks, imputes(one)))
         draws = any(self._kinds[kind].imputes for kind in kinds)
         entry = _Filling(tuple(kinds), seed if draws else 0, trail)
@@ -232,9 +232,8 @@ class Masking:
         new = np.unique(codes)
         if len(self.known):
             new = np.setdiff1d(new, self.known, assume_unique=True)
-        faster = self.question
-        if question is not None:
-            faster = replace(faster, model=question.model, check=question.check)
+        quick = question or self.question
+        faster = replace(self.question, model=quick.model, check=quick.check)
         scores = faster.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
         if not len(self.known):
             self.known, self.scores = new, scores.astype(np.float64)
@@ -321,10 +320,6 @@ class Masking:
         if copy.order not in self._own:
             self._own[copy.order] = self.orders[copy.order].source(copy.row)
         return self._own[copy.order]
-
-
-def _filled(fill: Fill, modality: Modality, values: Array, rows: slice) -> Array:
-    return filled(fill, modality, values[rows])
 
 
 def _by_unit(values: Array, units: int) -> npt.NDArray[np.void]:

@@ -94,9 +94,7 @@ class CurveOptions(Parameters):
         _ = self.rule  # steps that make no rule are refused here
         super().__post_init__()
         if self.refill and (self.inserts or imputes(self.fill)):
-            why = (
-                "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
-            )
+            why = "insertion uncovers the image's own pixels" if self.inserts else "an imputation reads the mask"
             raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
         if self.auto:
             self.require_estimable()
@@ -154,10 +152,8 @@ class CurveOptions(Parameters):
 
     def require_estimable(self) -> None:
         """Raise `Unsupported` where the mean area has no estimate from a few points, saying what to write instead."""
-        name, instead = (
-            type(self).name,
-            f"write a number of steps, such as steps={self.equal_steps()}, for the whole curve",
-        )
+        name, steps = type(self).name, self.equal_steps()
+        instead = f"write a number of steps, such as steps={steps}, for the whole curve"
         # More options may come; those that change what the curve is are refused until they are estimated too.
         for option in fields(self):
             if option.name not in _ESTIMABLE and getattr(self, option.name) != option.default:

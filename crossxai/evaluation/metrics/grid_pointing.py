@@ -17,7 +17,6 @@ from crossxai.model import Array, Modality
 from crossxai.question import Question
 
 Size = Literal["same", "double"]
-CELLS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,8 @@ class GridPointing(ReexplainingMetric):
             mosaic = replace(question[rows], inputs=given)
             relevance = self.units_of(mosaic, self._explain(explainer, mosaic), modality)
             own = plan[rows] == rows[:, None]
-            mask = _cells(own, relevance.shape)
+            height, width = relevance.shape[1] // 2, relevance.shape[2] // 2
+            mask = own.reshape(-1, 2, 2).repeat(height, axis=1).repeat(width, axis=2)
             value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
             hit[rows] = _hits(relevance, own)
         usable = ranks.usable(self.units_of(question, attribution, modality)) & np.isfinite(value)
@@ -150,13 +150,3 @@ def _hits(relevance: Array, own: Masks) -> Array:
     cells = positive.reshape(m, 2, height // 2, 2, width // 2).sum(axis=(2, 4)).reshape(m, 4)
     most = cells >= cells.max(axis=1, keepdims=True) * (1 - 1e-9)
     return np.asarray((most & own).sum(axis=1) / np.maximum(most.sum(axis=1), 1))
-
-
-def _cells(own: Masks, shape: tuple[int, ...]) -> Masks:
-    """Masks (m, height, width) of each mosaic's own cell, from own (m, 4)."""
-    masks = np.zeros(shape, dtype=bool)
-    height, width = shape[1] // 2, shape[2] // 2
-    for i, cell in zip(*np.nonzero(own), strict=True):
-        y, x = CELLS[cell]
-        masks[i, y * height : (y + 1) * height, x * width : (x + 1) * width] = True
-    return masks

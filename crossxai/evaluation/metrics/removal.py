@@ -6,7 +6,7 @@ samples come together, which no metric here may.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,13 +109,7 @@ class MorfLerf(UnitMetric):
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """One number per sample (n,); the two curves share their ends and one stream."""
-        given: dict[str, Any] = {
-            "steps": self.steps,
-            "fill": self.fill,
-            "reduction": self.reduction,
-            "modality": self.modality,
-            "seed": self.seed,
-        }
+        given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         ((morf, lerf),) = deletion.evaluate(
             question, [attribution], [deletion.Deletion(**given), deletion.Insertion(**given)]
         )

@@ -29,16 +29,6 @@ def pearson(a: Array, b: Array) -> Numbers:
     return per_sample([a, b])["pearson"][:, 0, 1]
 
 
-def cosine(a: Array, b: Array) -> Numbers:
-    """Cosine of the angle between two maps (n, *space), per sample (n,); NaN where a map is constant."""
-    return per_sample([a, b])["cosine"][:, 0, 1]
-
-
-def top_k(a: Array, b: Array, share: float = 0.1) -> Numbers:
-    """Share in common of the ceil(share · units) largest units, per sample (n,); see `per_sample` for ties."""
-    return per_sample([a, b], share)["top_k"][:, 0, 1]
-
-
 def per_sample(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
     """Every measure between every two of E maps (n, *space): name in `MEASURES` → (n, E, E).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -177,11 +177,8 @@ def table(scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
 
 def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
     """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
-    return np.concatenate([draw(size) for size in _sizes(total, max(1, _CHUNK // width))])
-
-
-def _sizes(total: int, most: int) -> Iterator[int]:
-    return (min(most, total - start) for start in range(0, total, most))
+    most = max(1, _CHUNK // width)
+    return np.concatenate([draw(min(most, total - start)) for start in range(0, total, most)])
 
 
 @dataclass(frozen=True)
