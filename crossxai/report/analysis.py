@@ -193,6 +193,11 @@ def smallest_p(n: int, family: int) -> float:
     return min(1.0, max(exact, 1e-4) * family)
 
 
+def least_p(tests: Mapping[str, Test]) -> float:
+    """The smallest corrected p that any of these tests can have, with so many samples; NaN without tests."""
+    return smallest_p(max(t.n for t in tests.values()), len(tests)) if tests else math.nan
+
+
 def mean_curve(explanation: Result, metric: str, points: int = 49) -> tuple[Array, Array] | None:
     """(fractions, curves (n, points)) on one grid for every sample, NaN samples left out; None without a curve."""
     scores = explanation.scores.get(metric)

@@ -6,8 +6,6 @@ that many maps are unusable moves up with their share.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from crossxai.files.atomic import write_text
 from crossxai.report import (
@@ -148,13 +147,8 @@ def document(contents: Contents) -> dict[str, Any]:
 
 
 def _csv(header: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, header, lineterminator="\n")
-    writer.writeheader()
-    for line in lines:
-        missing = [key for key, value in line.items() if isinstance(value, float) and math.isnan(value)]
-        writer.writerow({**line, **dict.fromkeys(missing, "")})
-    return buffer.getvalue()
+    """Lines as CSV, whole numbers as such, and nothing where there is no number."""
+    return pd.DataFrame(lines, columns=list(header), dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def _plain(value: Any) -> Any:

@@ -227,12 +227,8 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
 def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[str]:
     """Best first; the legend reads in the order of the curves."""
     sign = -1 if any(rows[x].cells[metric].higher_is_better for x in labels) else 1
-
-    def key(label: str) -> float:
-        mean = rows[label].cells[metric].summary.mean
-        return sign * mean if math.isfinite(mean) else math.inf
-
-    return sorted(labels, key=key)
+    means = {x: sign * rows[x].cells[metric].summary.mean for x in labels}
+    return sorted(labels, key=lambda x: means[x] if math.isfinite(means[x]) else math.inf)
 
 
 def _line(grid: Any, curves: Any, number: int, shaded: bool) -> style.Line:

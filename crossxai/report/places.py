@@ -238,10 +238,10 @@ def _in(part: Numbers, masks: npt.NDArray[np.bool_]) -> tuple[float, float] | No
 def known(run: RunRecord, modality: str, group: Group) -> Numbers:
     """The tiles' shares (9,) of the pixels that are known to decide these samples' labels; NaN where nothing is known."""
     masks = run.samples.truth.get(modality)
-    if masks is None or masks.ndim != 3:
-        return np.full(GRID * GRID, math.nan)
-    marked = masks[list(group.rows)]
-    marked = marked[np.asarray(marked.any(axis=(1, 2)))]
-    if not len(marked):
-        return np.full(GRID * GRID, math.nan)
-    return np.asarray((tiles_of(marked) / marked.sum(axis=(1, 2))[:, None]).mean(axis=0))
+    marked = [masks[row] for row in group.rows if masks[row].any()] if masks is not None and masks.ndim == 3 else []
+    return marked_tiles(np.stack(marked)) if marked else np.full(GRID * GRID, math.nan)
+
+
+def marked_tiles(masks: npt.NDArray[np.bool_]) -> Numbers:
+    """The tiles' mean shares (9,) of what masks (n, y, x) mark; every one of them marks something."""
+    return np.asarray((tiles_of(masks) / masks.sum(axis=(1, 2))[:, None]).mean(axis=0))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, ClassVar
 
 from crossxai.report import analysis, words
-from crossxai.report.analysis import Row, Verdict, scored
+from crossxai.report.analysis import Row, Test, Verdict, scored
 from crossxai.report.run import ORACLE, RunRecord
 from crossxai.report.score_findings import Mean, means_of
 from crossxai.report.words import Fact
@@ -157,7 +158,8 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     collected: list[Fact] = []
     controls = _simple_controls(run)
     if controls:
-        able = any(_able(run, c.metric, c.control) for c in controls)
+        least = [analysis.least_p(_tests(run, m, c.metric, c.control)) for c in controls for m in c.models]
+        able = min(least) < analysis.ALPHA
         collected.append(SimpleControls(models=run.models, n=run.n, able=able, comparisons=controls))
     if truth := _known_truth(run, rows):
         collected.append(KnownTruth(models=run.models, control=ORACLE, scores=truth))
@@ -167,35 +169,23 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
 def _simple_controls(run: RunRecord) -> tuple[AgainstControl, ...]:
     """Against every control but random and oracles."""
     comparisons = []
-    for metric in run.curves:
-        for control in run.simple_controls:
-            models = {
-                model: against for model in run.models if (against := _against(run, model, metric, control)).total
-            }
-            if models:
-                comparisons.append(AgainstControl(metric, control, models))
+    for metric, control in product(run.curves, run.simple_controls):
+        models = {m: _against(tests) for m in run.models if (tests := _tests(run, m, metric, control))}
+        if models:
+            comparisons.append(AgainstControl(metric, control, models))
     return tuple(comparisons)
 
 
-def _against(run: RunRecord, model: str, metric: str, control: str) -> Against:
+def _tests(run: RunRecord, model: str, metric: str, control: str) -> dict[str, Test]:
+    """The tests of explainers against a control that could be made."""
     tests = analysis.against(run, model, metric, control, libraries_only=True)
-    tests = {label: test for label, test in tests.items() if test.verdict != "no test"}
+    return {label: test for label, test in tests.items() if test.verdict != "no test"}
+
+
+def _against(tests: Mapping[str, Test]) -> Against:
     ordered = sorted(tests, key=lambda label: -abs(tests[label].difference))
     better, worse = (tuple(x for x in ordered if tests[x].verdict == verdict) for verdict in ("better", "worse"))
     return Against(better, worse, len(tests))
-
-
-def _able(run: RunRecord, metric: str, control: str) -> bool:
-    """Whether any comparison with a control can be significant, with so many samples and comparisons."""
-    for model in run.models:
-        tests = [
-            t
-            for t in analysis.against(run, model, metric, control, libraries_only=True).values()
-            if t.verdict != "no test"
-        ]
-        if tests and analysis.smallest_p(max(t.n for t in tests), len(tests)) < analysis.ALPHA:
-            return True
-    return False
 
 
 def _known_truth(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, TruthScore]]:

@@ -186,8 +186,7 @@ def _needed(run: RunRecord, metrics: Sequence[str]) -> int:
     for metric in metrics:
         for model in run.models:
             tests = analysis.against(run, model, metric, RANDOM)
-            n = max((t.n for t in tests.values()), default=0)
-            if tests and analysis.smallest_p(n, len(tests)) >= ALPHA:
+            if analysis.least_p(tests) >= ALPHA:
                 needed = next((k for k in range(2, 40) if analysis.smallest_p(k, len(tests)) < ALPHA), 0)
                 least = max(least, needed)
             elif tests:

@@ -135,19 +135,10 @@ def _sample(run: RunRecord, i: int, signs: dict[tuple[str, str], bool]) -> Sampl
     shape = next((style.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
     characters = sum(len(text) for text in (*inputs.values(), *outlines.values()))
     characters += sum(len(d.image) for t in tiles for d in t.drawings)
-    return Sample(
-        i,
-        data.ids[i],
-        _label(run, i),
-        inputs,
-        features,
-        outlines,
-        tuple(_prediction(run, model, i) for model in run.models if model in run.predictions),
-        tuple(tiles),
-        f"{shape[1]} / {shape[0]}",
-        {m.name: cut for m in data.modalities if (cut := style.slice_shown(m, data.inputs[m.name][i]))},
-        characters,
-    )
+    predictions = tuple(_prediction(run, model, i) for model in run.models if model in run.predictions)
+    cuts = {m.name: cut for m in data.modalities if (cut := style.slice_shown(m, data.inputs[m.name][i]))}
+    about = (i, data.ids[i], _label(run, i), inputs, features, outlines, predictions, tuple(tiles))
+    return Sample(*about, aspect=f"{shape[1]} / {shape[0]}", slices=cuts, size=characters)
 
 
 def _label(run: RunRecord, i: int) -> str:
@@ -166,30 +157,19 @@ def _output(run: RunRecord, number: int) -> str:
 
 def _prediction(run: RunRecord, model: str, i: int) -> dict[str, Any]:
     """What a model predicted: the class if there is one output per class, and the score that was explained."""
-    predictions = run.predictions[model]
+    outputs, classes, task = run.predictions[model].outputs, run.samples.classes, run.samples.task
     predicted, right = "", None
-    task = run.samples.task
-    if (
-        task == "classification"
-        and predictions.outputs.ndim == 2
-        and predictions.outputs.shape[1] == len(run.samples.classes) > 1
-    ):
-        best = int(np.argmax(predictions.outputs[i]))
-        predicted, right = run.samples.classes[best], best == int(run.samples.labels[i])
+    if task == "classification" and outputs.ndim == 2 and outputs.shape[1] == len(classes) > 1:
+        best = int(np.argmax(outputs[i]))
+        predicted, right = classes[best], best == int(run.samples.labels[i])
     named = _output(run, 0) if task == "regression" else "score"
-    return {
-        "model": model,
-        "class": predicted,
-        "right": right,
-        "score": f"{named} {words.number(float(predictions.score[i]), 3)}",
-    }
+    score = f"{named} {words.number(float(run.predictions[model].score[i]), 3)}"
+    return {"model": model, "class": predicted, "right": right, "score": score}
 
 
 def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
     explanations = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
-    if not any(modality.name in e.maps for e in explanations.values()) and any(ok(e) for e in explanations.values()):
-        return None
-    if not any(ok(e) for e in explanations.values()):
+    if not any(ok(e) for e in explanations.values()) or not any(modality.name in e.maps for e in explanations.values()):
         return None
     one = next(iter(explanations.values()))
     maps = {m: _map(e, modality)[i] for m, e in explanations.items() if modality.name in e.maps}
@@ -220,17 +200,14 @@ def _drawing(
 ) -> Drawing:
     kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
     if not ok(explanation) or values is None:
-        return Drawing(explanation.model, "", instead=f"{_why(explanation)}; the table says why")
+        why = "Failed" if explanation.status == "failed" else "Unsupported"
+        return Drawing(explanation.model, "", instead=f"{why}; the table says why")
     if kind:
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
     if modality.spatial:
         return Drawing(explanation.model, alt, image=style.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))
-
-
-def _why(explanation: Result) -> str:
-    return "Failed" if explanation.status == "failed" else "Unsupported"
 
 
 def _bars(values: Array, modality: Modality, scale: tuple[float, float, bool]) -> tuple[Bar, ...]:

@@ -167,10 +167,9 @@ def _family(run: RunRecord, metric: str) -> dict[str, Any]:
     """The comparisons of the first model on which no result could be significant: too few samples for so many comparisons."""
     for model in run.models:
         tests = analysis.against(run, model, metric, RANDOM)
-        n = max((t.n for t in tests.values()), default=0)
-        smallest = analysis.smallest_p(n, len(tests))
-        if tests and smallest >= analysis.ALPHA:
-            return {"family": len(tests), "n": n, "smallest_p": smallest}
+        smallest = analysis.least_p(tests)
+        if smallest >= analysis.ALPHA:
+            return {"family": len(tests), "n": max(t.n for t in tests.values()), "smallest_p": smallest}
     return {"family": 0, "n": 0, "smallest_p": math.nan}
 
 

@@ -277,8 +277,8 @@ def _after(
     fractions = np.broadcast_to(scores.fractions, scores.curve.shape)[chosen]
     step = (fractions >= marked.mean(axis=(1, 2))[:, None] - 1e-9).argmax(axis=1)
     curve = scores.curve[chosen]
-    inside = (places.tiles_of(marked) / marked.sum(axis=(1, 2))[:, None]).mean(axis=0)
-    return float(curve[:, 0].mean()), float(curve[np.arange(len(chosen)), step].mean()), np.asarray(inside)
+    before, after = float(curve[:, 0].mean()), float(curve[np.arange(len(chosen)), step].mean())
+    return before, after, places.marked_tiles(marked)
 
 
 def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> Steepest | None:
@@ -290,7 +290,7 @@ def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> S
     modality = next(m for m in run.samples.modalities if m.name == where.modality)
     window, rows = 1 / WINDOW**2, np.array(suspect.group.rows)
     inside = places.tile(where.height, where.width, suspect.tile).reshape(-1)
-    best: Steepest | None = None
+    steps: list[Steepest] = []
     for place in suspect.agreeing:
         e = explanations[place.label]
         here, noise = (_curve_at(x, metric, rows, window) for x in (e, random))
@@ -300,9 +300,9 @@ def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> S
         maps = maps[np.isfinite(maps).all(axis=1)]
         top = np.argsort(-maps, axis=1, kind="stable")[:, : max(1, round(here[0] * maps.shape[1]))]
         there = float(inside[top].mean())
-        if there >= 0.5 and (best is None or here[2] < best.after):
-            best = Steepest(place.label, here[0], there, here[1], here[2], noise[2])
-    return best
+        if there >= 0.5:
+            steps.append(Steepest(place.label, here[0], there, here[1], here[2], noise[2]))
+    return min(steps, key=lambda x: x.after, default=None)
 
 
 def _curve_at(explanation: Result, metric: str, rows: Rows, share: float) -> tuple[float, float, float] | None:

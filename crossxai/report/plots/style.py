@@ -230,10 +230,7 @@ def _indexed(index: Bytes, palette: Bytes, transparent: bool = False) -> str:
     image = Image.fromarray(index).convert("P")
     image.putpalette(palette.tobytes())
     buffer = io.BytesIO()
-    if transparent:
-        image.save(buffer, "PNG", optimize=True, transparency=0)
-    else:
-        image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True, **({"transparency": 0} if transparent else {}))
     return uri(buffer.getvalue(), "image/png")
 
 
