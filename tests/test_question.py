@@ -12,7 +12,7 @@ from networks import toys, zoo
 from crossxai import Attribution, InvalidInput, Modality, Question, Target, UnknownName
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import FiniteQuestion
+from crossxai.explainers.groups import FiniteQuestion
 
 RNG = np.random.default_rng(0)
 

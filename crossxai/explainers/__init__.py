@@ -149,17 +149,12 @@ def _adapted(given: Any, name: str | None, params: Mapping[str, Any]) -> Method:
         raise InvalidInput(f"{given.__qualname__} is a method of an object of {owner}: give the object itself")
     if not library and (inspect.isclass(given) or hasattr(given, "state_dict") or hasattr(given, "trainable_weights")):
         raise InvalidInput(f"{given!r:.60} is no explainer: {RULE}")
-    label = name or _own_name(own, library)
+    kind = type(own) if library and not inspect.isclass(own) else own
+    plain = getattr(kind, "__name__", type(kind).__name__).strip("<>")
+    label = name or (f"{library}:{plain}" if library else plain)
     if library:
         return KINDS[library](given=given, options=params, label=label)
     return _of_function(given, params, label)
-
-
-def _own_name(given: Any, library: str = "") -> str:
-    """What tables call it, unless the user does: `captum:IntegratedGradients`, or the function's name."""
-    kind = type(given) if library and not inspect.isclass(given) else given
-    name = getattr(kind, "__name__", type(kind).__name__).strip("<>")
-    return f"{library}:{name}" if library else name
 
 
 def _of_function(given: Callable[..., Any], params: Mapping[str, Any], label: str) -> Method:

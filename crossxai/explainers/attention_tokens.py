@@ -17,7 +17,6 @@ from crossxai.model import Array, Inputs
 SAMPLES = 4
 """A token that is read may have no gradient at one sample."""
 
-
 STEPS = (0.1, 0.02, 0.004)
 """What probabilities are moved by, as a share of what they are: smaller where outputs bend on the way."""
 

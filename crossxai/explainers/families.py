@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,14 @@ import numpy as np
 from crossxai.errors import InvalidInput
 from crossxai.explainers.groups import Labels, check_segmentation, count, groups
 from crossxai.explainers.method import Method, Passes
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
 Window = tuple[slice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathMethod(Method, least={"steps": 2}):
+class PathMethod(Method, copied_by="steps", least={"steps": 2}):
     """What integrated gradients share, whichever library walks the path.
 
     Parameters
@@ -32,10 +32,6 @@ class PathMethod(Method, least={"steps": 2}):
 
     steps: int = 50
     baseline: float = 0.0
-
-    @property
-    def copies(self) -> int:
-        return self.steps
 
     def passes(self, question: Question) -> Passes:
         return self.steps + 2, self.steps  # two more for the completeness gap
@@ -166,6 +162,21 @@ def noise(question: Question, row: int, samples: int, seed: int) -> tuple[Array,
     """Standard normal numbers (samples, *shape) for one sample, one array per free modality, in their order."""
     rng = question.rng(row, seed)
     return tuple(rng.normal(size=(samples, *v.shape[1:])).astype(v.dtype) for v in question.values)
+
+
+def channel_sum(values: Array) -> Array:
+    """Sum over channels, kept as an axis of 1: (n, …, channels) → (n, …, 1)."""
+    return np.asarray(values.sum(axis=-1, keepdims=True))
+
+
+def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[[Array], Array] = channel_sum) -> Inputs:
+    """Maps of the free modalities, those of images and volumes reduced over their channels; tables as they are."""
+    return tuple(reduce(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
+
+
+def channel_max(values: Array) -> Array:
+    """The largest over channels, kept as an axis of 1."""
+    return np.asarray(values.max(axis=-1, keepdims=True))
 
 
 def bilinear(maps: Array, height: int, width: int) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
-from crossxai.model import Array, Modality, to_unit_interval
-from crossxai.question import Question
+from crossxai.model import Array, Inputs, Modality, to_unit_interval
+from crossxai.question import Question, Rows
 
 Labels = npt.NDArray[np.int64]
 
@@ -152,3 +153,25 @@ def constrained_values(shown: Array, scores: Array) -> Array:
     rest = scores[2:] - scores[1] - shown[2:].mean(axis=1) * total
     fitted = np.linalg.lstsq(shown[2:] @ inside, rest, rcond=None)[0]
     return np.asarray(total / shown.shape[1] + inside @ fitted)
+
+
+@dataclass(frozen=True)
+class FiniteQuestion(Question):
+    """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer."""
+
+    who: str = ""
+
+    def score_stream(
+        self, rows: npt.ArrayLike, make: Callable[[Rows], Inputs], progress: Callable[[int], object] | None = None
+    ) -> Array:
+        """As of a `Question`."""
+        scores = super().score_stream(rows, make, progress)
+        bad = ~np.isfinite(scores)
+        if bad.any():
+            own = np.asarray(rows) == (row := np.asarray(rows)[bad][0])
+            raise Unsupported(
+                f"{self.who} fits the scores of perturbed copies, and the model's score is NaN or infinite on "
+                f"{(bad & own).sum()} of {own.sum()} of them, made of sample {self.ids[row]!r}: give another fill or baseline, "
+                "or mend the model (does it divide by a deviation, or take a logarithm, that can be 0?)"
+            )
+        return scores

@@ -6,6 +6,7 @@ import inspect
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -199,7 +200,8 @@ class _GradCam(_OnTorch, library="gradcam", joint=False, verb="__call__", forwar
         if not any(parameter.requires_grad for parameter in method.model.parameters()):
             image.requires_grad_()  # a frozen network has gradients at layers only so
         module = sys.modules[type(method).__module__]
-        bars = {"tqdm": _Bars} if "tqdm" in vars(module) else {}
+        silent = SimpleNamespace(tqdm=lambda steps, **_options: steps)
+        bars = {"tqdm": silent} if "tqdm" in vars(module) else {}
         with patched([module], **bars):
             attributed = method(image, [ClassifierOutputTarget(label)], **options)
         # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
@@ -209,14 +211,6 @@ class _GradCam(_OnTorch, library="gradcam", joint=False, verb="__call__", forwar
     def release(self, method: Any) -> None:
         if method is not self.given:
             method.activations_and_grads.release()
-
-
-class _Bars:
-    """In place of the module of progress bars."""
-
-    @staticmethod
-    def tqdm(steps: Any, **_options: Any) -> Any:
-        return steps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

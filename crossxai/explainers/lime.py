@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,9 +58,8 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
         _, values = question.one
         maps = np.zeros((*values.shape[:3], 1), np.float32)
         fit = np.zeros(len(values))
-        with patched(
-            [library], tqdm=lambda rows: rows
-        ):  # its progress bar, one per image, has no option to turn it off
+        # Its progress bar, one per image, has no option to turn it off.
+        with patched([library], tqdm=lambda rows: rows):
             for row in range(len(values)):
                 maps[row, ..., 0], fit[row] = self._one(library, question, row)
         return (maps,), {"r2": fit}
@@ -137,15 +136,7 @@ def _mean_filled(kind: Any) -> Any:
 
 @explainer("lime.tabular", "local linear model over a table's columns", "Ribeiro et al. 2016")
 @profiles(native="columns drawn anew, Euclidean distance, width 0.75 · √columns, Ridge(1)")
-class Tabular(
-    Method,
-    needs="scores",
-    family="surrogate",
-    kinds=("table",),
-    fits=True,
-    least={"samples": 2, "features": 1},
-    positive=("sd",),
-):
+class Tabular(Method, needs="scores", family="surrogate", kinds=("table",), fits=True, positive=("sd",)):
     """Weights of a linear model over columns that are drawn anew (Ribeiro et al. 2016), for the score as a number.
 
     With a background, lime cuts each column into its quartiles, and a weight says what it means to be in the sample's quartile.
@@ -164,6 +155,8 @@ class Tabular(
     sd : float, default 1.0
         Standard deviation around the sample, in units of the column, or as a share of the modality's declared range.
     """
+
+    least: ClassVar = {"samples": 2, "features": 1}
 
     samples: int = 5000
     features: int = 10

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
 
 import numpy as np
-import numpy.typing as npt
 
 from crossxai.assumptions.trust import named
 from crossxai.attention import Attentive
@@ -24,10 +23,11 @@ from crossxai.errors import (
     UnknownName,
     Unsupported,
 )
+from crossxai.explainers.groups import FiniteQuestion
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.graph import Traceable
 from crossxai.process import differentiating, foreign
-from crossxai.question import Question, Rows
+from crossxai.question import Question
 
 SHARED = {
     "baseline": "float\n    What hidden entries are filled with, in raw input units (0 is black).",
@@ -90,6 +90,8 @@ class Method:
     """Parameters that are one of some names."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
+    copied_by: ClassVar[str] = ""
+    """The parameter, if there is one, that says how many perturbed copies of one sample exist at once."""
     original: ClassVar[str] = ""
     """What the library calls its class; `explainer` takes ours for it."""
 
@@ -131,7 +133,7 @@ class Method:
     @property
     def copies(self) -> int:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
-        return 1
+        return getattr(self, self.copied_by) if self.copied_by else 1
 
     def explainable(self, question: Question) -> Question:
         """The question about those free modalities that this method explains; `Unsupported` if there is none."""
@@ -315,40 +317,3 @@ def _words(hint: Any) -> str:
         type(None): "nothing",
     }
     return " or ".join(names.get(kind, str(kind)) for kind in get_args(hint) or (hint,))
-
-
-def channel_sum(values: Array) -> Array:
-    """Sum over channels, kept as an axis of 1: (n, …, channels) → (n, …, 1)."""
-    return np.asarray(values.sum(axis=-1, keepdims=True))
-
-
-def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[[Array], Array] = channel_sum) -> Inputs:
-    """Maps of the free modalities, those of images and volumes reduced over their channels; tables as they are."""
-    return tuple(reduce(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
-
-
-def channel_max(values: Array) -> Array:
-    """The largest over channels, kept as an axis of 1."""
-    return np.asarray(values.max(axis=-1, keepdims=True))
-
-
-@dataclass(frozen=True)
-class FiniteQuestion(Question):
-    """The same question; raises `Unsupported` where the score of a copy is NaN or infinite. who: the explainer."""
-
-    who: str = ""
-
-    def score_stream(
-        self, rows: npt.ArrayLike, make: Callable[[Rows], Inputs], progress: Callable[[int], object] | None = None
-    ) -> Array:
-        """As of a `Question`."""
-        scores = super().score_stream(rows, make, progress)
-        bad = ~np.isfinite(scores)
-        if bad.any():
-            own = np.asarray(rows) == (row := np.asarray(rows)[bad][0])
-            raise Unsupported(
-                f"{self.who} fits the scores of perturbed copies, and the model's score is NaN or infinite on "
-                f"{(bad & own).sum()} of {own.sum()} of them, made of sample {self.ids[row]!r}: give another fill or baseline, "
-                "or mend the model (does it divide by a deviation, or take a logarithm, that can be 0?)"
-            )
-        return scores

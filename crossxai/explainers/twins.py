@@ -42,6 +42,14 @@ class TorchTwinScores:
         moved = values if self.channels_last or values.ndim < 4 else np.moveaxis(values, -1, 1)
         return torch.tensor(np.ascontiguousarray(moved), dtype=self.dtype)
 
+    def layer(self, wanted: str, who: str) -> Any:
+        """The layer of the twin that an explainer draws its map at, "" for the last one; `Unsupported` if there is none."""
+        name = self.question.layers.choose_plain(wanted, who)
+        if name not in self.rebuilt.layers:
+            model = self.question.model.name
+            raise Unsupported(f"{who}: layer {name!r} has no counterpart in the torch twin of model {model!r}")
+        return self.rebuilt.layers[name]
+
     def rows(self, rows: Rows) -> Any:
         """The row numbers that `module` takes, as a tensor."""
         import torch

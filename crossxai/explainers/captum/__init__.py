@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.explainers.families import over_channels
 from crossxai.explainers.groups import Labels
-from crossxai.explainers.method import Method, over_channels
+from crossxai.explainers.method import Method
 from crossxai.explainers.native import seeded
 from crossxai.model import Array, Inputs
 from crossxai.process import require

@@ -8,8 +8,8 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import attribute, attribute_one, captum, forward, joined, room, signed
-from crossxai.explainers.families import PathMethod, bilinear
-from crossxai.explainers.method import Maps, Method, channel_max, explainer, over_channels, profiles
+from crossxai.explainers.families import PathMethod, bilinear, channel_max, over_channels
+from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.question import Question
 
 QUADRATURES = ("gausslegendre", "riemann_trapezoid", "riemann_left", "riemann_right", "riemann_middle")
@@ -40,7 +40,7 @@ class InputXGradient(Method, needs="gradients", family="gradient", joint=True):
 )
 @profiles(native="Gauss-Legendre quadrature, per channel", canonical="trapezoid rule, summed over channels")
 class IntegratedGradients(
-    PathMethod, choices={"quadrature": QUADRATURES}, needs="gradients", family="path", joint=True
+    PathMethod, choices={"quadrature": QUADRATURES}, needs="gradients", family="path", joint=True, copied_by=""
 ):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), signed.
 
@@ -63,10 +63,6 @@ class IntegratedGradients(
                 'profile="native"'
             )
 
-    @property
-    def copies(self) -> int:
-        return 1  # Captum walks the path in pieces
-
     def explain(self, question: Question) -> Maps:
         method = captum(self.name).IntegratedGradients(forward(question))
         canonical = self.profile == "canonical"
@@ -86,7 +82,9 @@ class IntegratedGradients(
 
 @explainer("captum.gradient_shap", "gradients at random points of a path from a baseline", "Lundberg & Lee 2017")
 @profiles(native="per channel", canonical="summed over channels")
-class GradientShap(Method, least={"samples": 1, "stdev": 0}, needs="gradients", family="Shapley", joint=True):
+class GradientShap(
+    Method, least={"samples": 1, "stdev": 0}, needs="gradients", family="Shapley", joint=True, copied_by="samples"
+):
     """Mean of (input - baseline) · gradient at random points between the two (Lundberg & Lee 2017; Erion et al. 2021).
 
     Captum asks for a distribution of baselines and has no default; ours is one constant. Captum draws the points on the line
@@ -106,10 +104,6 @@ class GradientShap(Method, least={"samples": 1, "stdev": 0}, needs="gradients", 
     stdev: float = 0.0
     baseline: float = 0.0
     seed: int = 0
-
-    @property
-    def copies(self) -> int:
-        return self.samples
 
     def explain(self, question: Question) -> Maps:
         import torch

@@ -17,14 +17,7 @@ BASES = {"saliency": "Saliency", "input_x_gradient": "InputXGradient", "integrat
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Tunnel(
-    Method,
-    choices={"over": BASES},
-    least={"samples": 1, "sd": 0, "steps": 2},
-    needs="gradients",
-    family="smoothing",
-    joint=True,
-):
+class _Tunnel(Method, needs="gradients", family="smoothing", joint=True, copied_by="samples", choices={"over": BASES}):
     """What Captum's statistics under noise share.
 
     Parameters
@@ -46,6 +39,7 @@ class _Tunnel(
     Natively torch draws the noise, seeded for each sample; canonically `crossxai.explainers.families` does.
     """
 
+    least: ClassVar = {"samples": 1, "sd": 0, "steps": 2}
     kind: ClassVar[str]
 
     over: str = "saliency"
@@ -54,10 +48,6 @@ class _Tunnel(
     steps: int = 50
     baseline: float = 0.0
     seed: int = 0
-
-    @property
-    def copies(self) -> int:
-        return self.samples
 
     def passes(self, question: Question) -> Passes:
         each = self.samples * (self.steps if self.over == "integrated_gradients" else 1)

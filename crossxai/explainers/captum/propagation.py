@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from crossxai.errors import Unsupported
 from crossxai.explainers.captum import captum, joined, signed
 from crossxai.explainers.captum.rules import (
     LRP_RULES,
@@ -23,8 +22,6 @@ from crossxai.explainers.native import quiet
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.question import Question, Rows
-
-COMMON = {"native": "per channel", "canonical": "summed over channels"}
 
 
 def _attribute(method: Any, twin: TorchTwinScores, rows: Rows, **options: Any) -> Any:
@@ -48,10 +45,9 @@ def _in_pieces(
 
 
 @dataclass(frozen=True, kw_only=True)
+@profiles(native="per channel", canonical="summed over channels")
 class _Hooked(Method, needs="module", family="propagation", kinds=("image", "table"), joint=True):
     """What methods on a twin share."""
-
-    conventions: ClassVar = COMMON
 
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
@@ -103,13 +99,9 @@ class GuidedGradCam(_Hooked, kinds=("image",), joint=False):
         return 3, 2
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
-        name = twin.question.layers.choose_plain(self.layer, self.name)
-        if name not in twin.rebuilt.layers:
-            raise Unsupported(
-                f"{self.name}: layer {name!r} has no counterpart in the twin of {twin.question.model.name!r}"
-            )
+        layer = twin.layer(self.layer, self.name)
         hookable_relus(twin, self.name)
-        return library.GuidedGradCam(twin.module, twin.rebuilt.layers[name])
+        return library.GuidedGradCam(twin.module, layer)
 
 
 @explainer("captum.deep_lift", "contributions of differences from a baseline, layer by layer", "Shrikumar et al. 2017")

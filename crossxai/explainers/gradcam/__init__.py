@@ -27,15 +27,14 @@ SIGNS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+@profiles(
+    native="ReLU, rescaled to [0, 1] before and after a bilinear resize", canonical="ReLU, bilinear resize, no rescale"
+)
 class CamMethod(Method, needs="layers", family="activation map", kinds=("image",)):
     """What class activation maps share."""
 
     gradients: ClassVar[bool] = True
     """Whether the weights need gradients; if not, no backward pass is made."""
-    conventions: ClassVar = {
-        "native": "ReLU, rescaled to [0, 1] before and after a bilinear resize",
-        "canonical": "ReLU, bilinear resize, no rescale",
-    }
 
     layer: str = ""
 
@@ -198,9 +197,8 @@ class GradCAMPlusPlus(SmoothCam):
 
 
 def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, gradient: Array) -> Array:
-    denominator = 2 + gradient * activation.sum(
-        axis=(2, 3), keepdims=True
-    )  # both sides divided by the squared gradient
+    # Both sides are divided by the squared gradient.
+    denominator = 2 + gradient * activation.sum(axis=(2, 3), keepdims=True)
     safe = np.where(denominator == 0, 1, denominator)
     return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=(2, 3)))
 

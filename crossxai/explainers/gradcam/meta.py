@@ -36,7 +36,6 @@ class FinerCAM(SmoothCam, original="GradCAM"):
     alpha: float = 1.0
 
     def explain(self, question: Question) -> Maps:
-        require("pytorch_grad_cam", "gradcam", self.name)
         weights = question.target.weights
         label = _labels(weights, self.name)
         region = np.stack([w[..., c] for w, c in zip(weights, label, strict=True)])

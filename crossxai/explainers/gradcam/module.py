@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.families import channel_sum
 from crossxai.explainers.gradcam import SmoothCam, nchw, shell
-from crossxai.explainers.method import Maps, Method, Passes, channel_sum, explainer, profiles
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.porting.graph import Graph
@@ -105,14 +106,10 @@ class ShapleyCAM(_TwinCam):
         return 2, 2
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
-        layer = twin.question.layers.choose_plain(self.layer, self.name)
-        if layer not in twin.rebuilt.layers:
-            known = f"the torch twin of model {twin.question.model.name!r} has no layer for it"
-            raise Unsupported(f"{self.name}: layer {layer!r} cannot be differentiated twice: {known}")
-        twin.rebuilt.module.requires_grad_(
-            True
-        )  # the second derivative is asked of gradients that depend on nothing otherwise
-        return library.ShapleyCAM(_scoring(twin), [twin.rebuilt.layers[layer]])
+        layer = twin.layer(self.layer, self.name)
+        # The second derivative is asked of gradients that depend on nothing otherwise.
+        twin.rebuilt.module.requires_grad_(True)
+        return library.ShapleyCAM(_scoring(twin), [layer])
 
 
 @explainer("gradcam.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")

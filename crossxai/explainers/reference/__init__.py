@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.explainers.families import PathMethod, bilinear, noise
-from crossxai.explainers.method import Maps, Method, Passes, channel_max, explainer, over_channels, profiles
+from crossxai.explainers.families import PathMethod, bilinear, channel_max, noise, over_channels
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
 
@@ -73,7 +73,7 @@ class IntegratedGradients(Referee, PathMethod, needs="gradients", family="path")
 
 @explainer("reference.smooth_grad", "mean gradient under noise", "Smilkov et al. 2017")
 @profiles(canonical="signed mean, summed over channels, noise as a share of the range")
-class SmoothGrad(Referee, least={"samples": 1, "sd": 0}, needs="gradients", family="smoothing"):
+class SmoothGrad(Referee, copied_by="samples", least={"samples": 1, "sd": 0}, needs="gradients", family="smoothing"):
     """Mean gradient of noisy copies of the input (Smilkov et al. 2017), signed, summed over channels.
 
     Parameters
@@ -87,10 +87,6 @@ class SmoothGrad(Referee, least={"samples": 1, "sd": 0}, needs="gradients", fami
     samples: int = 50
     sd: float = 0.15
     seed: int = 0
-
-    @property
-    def copies(self) -> int:
-        return self.samples
 
     def explain(self, question: Question) -> Maps:
         drawn = [noise(question, row, self.samples, self.seed) for row in range(len(question))]

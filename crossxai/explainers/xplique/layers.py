@@ -4,7 +4,7 @@ is flat: inside another layer, or fused into one, it would overlook a ReLU witho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -93,8 +93,6 @@ class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image"
 
     Parameters
     ----------
-    layer : str, default ''
-        The layer to draw the map at; "" takes the last one with space that the score depends on.
     k : float, default 2.0
         How many standard deviations above its mean a channel has to be.
     """
@@ -126,6 +124,7 @@ class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image"
 
 
 @dataclass(frozen=True, kw_only=True)
+@profiles(native="mean over channels", canonical="summed over channels")
 class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
     """What Xplique's rewriting of ReLUs shares.
 
@@ -135,8 +134,6 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
     since the map would be the plain gradient. ReLU6 counts as a ReLU (guided, Xplique lets gradients through above 6 too); no
     other activation does.
     """
-
-    conventions: ClassVar = {"native": "mean over channels", "canonical": "summed over channels"}
 
     def passes(self, question: Question) -> Passes:
         return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
@@ -151,10 +148,8 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
             raise Unsupported(
                 f"{self.name} changes the gradient at ReLUs, and model {question.model.name!r} has none: use xplique.saliency"
             )
-        with (
-            forgotten(library.Saliency, network),
-            streams_kept(),
-        ):  # Xplique copies the network, and new layers draw weights
+        # Xplique copies the network, and new layers draw weights.
+        with forgotten(library.Saliency, network), streams_kept():
             method = getattr(library, self.original)(
                 network,
                 operator=scores.operator,
