@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.process import cores
 
 R = TypeVar("R")
@@ -27,6 +29,19 @@ def check_whole(name: str, value: Any, least: int) -> None:
     """Raise `InvalidInput` unless the value is a whole number from `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise InvalidInput(f"{name} is {value!r}; write a whole number from {least}")
+
+
+def read_note(path: Path, maker: str, key: str, value: str = "") -> dict[str, Any] | None:
+    """What a set's own JSON file says; None where there is none. Raises `InvalidFile` for one that the maker did not write."""
+    if not path.is_file():
+        return None
+    try:
+        note = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InvalidFile(f"{path}: cannot be read as JSON ({error}); choose another folder, or delete it") from error
+    if not isinstance(note, dict) or key not in note or value not in ("", note[key]):
+        raise InvalidFile(f"{path}: not written by {maker}; choose another folder")
+    return note
 
 
 def progress_bars(console: Console) -> Progress:

@@ -182,10 +182,7 @@ def _lesion(rng: np.random.Generator, edge: Outline, label: Array, name: str, va
 
 FLAIR = {"air": 0.02, "scalp": 0.42, "skull": 0.08, "csf": 0.09, "grey": 0.50, "white": 0.39, "deep": 0.45}
 T1CE = {"air": 0.02, "scalp": 0.55, "skull": 0.10, "csf": 0.13, "grey": 0.43, "white": 0.58, "deep": 0.48}
-TUMOUR_LEVELS = {
-    "flair": {"core": 0.22, "ring": 0.74, "oedema": 0.88},
-    "t1ce": {"core": 0.16, "ring": 0.96},
-}
+TUMOUR_LEVELS = {"flair": {"core": 0.22, "ring": 0.74, "oedema": 0.88}, "t1ce": {"core": 0.16, "ring": 0.96}}
 TUMOUR_AREA = (676.0, 260.0, 150.0, 2000.0)
 """Mean, standard deviation, least and largest area of the whole tumour, in pixels at full size."""
 BRIGHTEST = 0.85

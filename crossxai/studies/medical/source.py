@@ -25,7 +25,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files import Samples
 from crossxai.files.atomic import replacing, write_text
 from crossxai.model import Modality
-from crossxai.studies.generation import pool, progress_bars
+from crossxai.studies.generation import pool, progress_bars, read_note
 from crossxai.studies.medical.ct import FEATURES
 from crossxai.studies.medical.drawing import TASKS, Array
 from crossxai.studies.medical.samples import (
@@ -110,16 +110,7 @@ def whole(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
     """What settings.json says; None where there is none. Raises `InvalidFile` if it is not ours."""
-    path = folder / SETTINGS
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise InvalidFile(f"{path}: cannot be read as JSON ({error}); choose another folder, or delete it") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InvalidFile(f"{path}: not written by `crossxai data medical`; choose another folder")
-    return content
+    return read_note(folder / SETTINGS, "`crossxai data medical`", "format", FORMAT)
 
 
 def _write_settings(folder: Path, content: Mapping[str, Any]) -> None:
@@ -289,11 +280,7 @@ DECLARED: Mapping[str, tuple[Modality, ...]] = {
     task: tuple(Modality.image(m, ("intensity",)) if m in IMAGES else Modality.table(FEATURES) for m in names)
     for task, names in MODALITIES.items()
 }
-CLASSES = {
-    "classification": ("benign", "malignant"),
-    "regression": ("disability score",),
-    "segmentation": ("tumour",),
-}
+CLASSES = {"classification": ("benign", "malignant"), "regression": ("disability score",), "segmentation": ("tumour",)}
 DESCRIPTIONS = {
     "classification": "Procedural CT slices with a nodule, and a clinical table: benign or malignant? The side and the shape of "
     "the nodule tell, and so does the table alone.",

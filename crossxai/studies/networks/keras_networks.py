@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
-from crossxai.studies.networks import weight_files
+from crossxai.studies.networks import ENCODERS, weight_files
 from crossxai.studies.networks.weight_files import WIDTHS
 
 FEATURES = 12
@@ -208,8 +208,8 @@ class _Layers:
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
 
-    def input(self, shape: tuple[int, ...], name: str) -> Any:
-        return keras.Input(shape, dtype=self.dtype, name=f"{name}_input")
+    def image(self, size: int, name: str) -> Any:
+        return keras.Input((size, size, 1), dtype=self.dtype, name=f"{name}_input")
 
     def conv(self, x: Any, width: int, name: str) -> Any:
         return keras.layers.Conv2D(width, 3, padding="same", dtype=self.dtype, name=name)(x)
@@ -217,23 +217,33 @@ class _Layers:
     def up(self, x: Any, width: int, name: str) -> Any:
         return keras.layers.Conv2DTranspose(width, 2, 2, "valid", dtype=self.dtype, name=name)(x)
 
-    def norm(self, x: Any, name: str) -> Any:
-        return keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, dtype=self.dtype, name=name)(x)
-
     def relu(self, x: Any, name: str) -> Any:
         return keras.layers.ReLU(dtype=self.dtype, name=name)(x)
 
-    def pool(self, x: Any, name: str) -> Any:
-        return keras.layers.MaxPooling2D(2, dtype=self.dtype, name=name)(x)
-
-    def average(self, x: Any, side: int, name: str) -> Any:
-        """Means over equal windows, side × side of them."""
-        if side == 1:
-            return keras.layers.GlobalAveragePooling2D(keepdims=True, dtype=self.dtype, name=name)(x)
-        return keras.layers.AveragePooling2D(x.shape[1] // side, dtype=self.dtype, name=name)(x)
-
-    def flatten(self, x: Any, name: str) -> Any:
-        return keras.layers.Flatten(dtype=self.dtype, name=name)(x)
+    def encoder(self, x: Any, encoder: str, name: str) -> dict[str, Any]:
+        """The output of every layer of an encoder of `ENCODERS`, by the layer's name there."""
+        outputs: dict[str, Any] = {}
+        for layer, width in ENCODERS[encoder]:
+            options = {"dtype": self.dtype, "name": f"{name}_{layer}"}
+            match layer.rstrip("123"):
+                case "conv":
+                    x = keras.layers.Conv2D(width, 3, padding="same", **options)(x)
+                case "bn":
+                    x = keras.layers.BatchNormalization(epsilon=1e-5, momentum=0.9, **options)(x)
+                case "relu":
+                    x = keras.layers.ReLU(**options)(x)
+                case "pool" if width == 1:
+                    x = keras.layers.GlobalAveragePooling2D(keepdims=True, **options)(x)
+                case "pool" if width:
+                    x = keras.layers.AveragePooling2D(x.shape[1] // width, **options)(x)
+                case "pool":
+                    x = keras.layers.MaxPooling2D(2, **options)(x)
+                case "flatten":
+                    x = keras.layers.Flatten(**options)(x)
+                case "fc":
+                    x = keras.layers.Dense(width, **options)(x)
+            outputs[layer] = x
+        return outputs
 
     def dense(self, x: Any, width: int, name: str) -> Any:
         return keras.layers.Dense(width, dtype=self.dtype, name=name)(x)
@@ -243,14 +253,11 @@ class _Layers:
 
 
 def _classifier(make: _Layers, size: int, resnet18: bool = False) -> Any:
-    ct, table = make.input((size, size, 1), "ct"), make.input((FEATURES,), "table")
-    if resnet18:
-        x = encoded(ct, make.dtype, "ct_")
-    else:
-        x = make.pool(make.relu(make.conv(ct, 16, "ct_conv1"), "ct_relu1"), "ct_pool1")
-        x = make.pool(make.relu(make.conv(x, 32, "ct_conv2"), "ct_relu2"), "ct_pool2")
-        x = make.flatten(make.average(x, 4, "ct_pool3"), "ct_flatten")
-    x = make.relu(make.dense(x, 64, "ct_fc"), "embedding")
+    ct, table = make.image(size, "ct"), keras.Input((FEATURES,), dtype=make.dtype, name="table_input")
+    features = (
+        make.dense(encoded(ct, make.dtype, "ct_"), 64, "ct_fc") if resnet18 else make.encoder(ct, "ct", "ct")["fc"]
+    )
+    x = make.relu(features, "embedding")
     y = make.relu(make.dense(table, 32, "table_fc1"), "table_relu1")
     y = make.relu(make.dense(y, 32, "table_fc2"), "table_relu2")
     logits = _fused(make, [x, y], 2)
@@ -258,35 +265,20 @@ def _classifier(make: _Layers, size: int, resnet18: bool = False) -> Any:
 
 
 def _regressor(make: _Layers, size: int) -> Any:
-    def stream(image: Any, name: str) -> Any:
-        x = make.relu(make.norm(make.conv(image, 16, f"{name}_conv1"), f"{name}_bn1"), f"{name}_relu1")
-        x = make.conv(make.pool(x, f"{name}_pool1"), 32, f"{name}_conv2")
-        x = make.pool(make.relu(make.norm(x, f"{name}_bn2"), f"{name}_relu2"), f"{name}_pool2")
-        x = make.flatten(make.average(x, 1, f"{name}_pool3"), f"{name}_flatten")
-        return make.relu(make.dense(x, 64, f"{name}_fc"), f"{name}_relu3")
-
-    images = [make.input((size, size, 1), name) for name in ("t1", "t2")]
-    streams = [stream(image, name) for image, name in zip(images, ("t1", "t2"), strict=True)]
-    return keras.Model(images, _fused(make, streams, 1), name="fusion_regressor")
+    images = {name: make.image(size, name) for name in ("t1", "t2")}
+    streams = [make.encoder(image, "stream", name)["relu3"] for name, image in images.items()]
+    return keras.Model(list(images.values()), _fused(make, streams, 1), name="fusion_regressor")
 
 
 def _unet(make: _Layers, size: int) -> Any:
-    def encoder(x: Any, name: str) -> tuple[Any, Any]:
-        skip = x
-        for stage, width in enumerate((8, 16, 32), start=1):
-            x = make.relu(make.conv(x, width, f"{name}_conv{stage}"), f"{name}_relu{stage}")
-            skip = x if stage == 2 else skip
-            x = make.pool(x, f"{name}_pool{stage}")
-        return x, skip
-
-    images = [make.input((size, size, 1), name) for name in ("flair", "t1ce")]
-    (flair, skip), (t1ce, _) = (encoder(x, name) for x, name in zip(images, ("flair", "t1ce"), strict=True))
-    x = make.conv(make.join([flair, t1ce], "bottleneck_join"), 32, "bottleneck_conv")
+    images = {name: make.image(size, name) for name in ("flair", "t1ce")}
+    flair, t1ce = (make.encoder(image, "unet", name) for name, image in images.items())
+    x = make.conv(make.join([flair["pool3"], t1ce["pool3"]], "bottleneck_join"), 32, "bottleneck_conv")
     x = make.relu(x, "bottleneck_relu")
     x = make.relu(make.up(x, 16, "up1_conv"), "up1_relu")
     x = make.relu(make.up(x, 16, "up2_conv"), "up2_relu")
-    x = make.relu(make.conv(make.join([x, skip], "decoder_join"), 8, "decoder_conv"), "decoder_relu")
-    return keras.Model(images, make.up(x, 1, "head"), name="fusion_unet")
+    x = make.relu(make.conv(make.join([x, flair["relu2"]], "decoder_join"), 8, "decoder_conv"), "decoder_relu")
+    return keras.Model(list(images.values()), make.up(x, 1, "head"), name="fusion_unet")
 
 
 def _fused(make: _Layers, parts: list[Any], outputs: int) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from crossxai.errors import InvalidFile, UnknownName
-from crossxai.studies.networks import weight_files
+from crossxai.studies.networks import ENCODERS, weight_files
 
 
 def resnet18(n_classes: int = 2, seed: int | None = None) -> nn.Module:
@@ -76,7 +76,7 @@ class FusionClassifier(nn.Module):
 
     def __init__(self, resnet18_encoder: bool = False) -> None:
         super().__init__()
-        self.ct = _grey_resnet18() if resnet18_encoder else _convolutions()
+        self.ct = _grey_resnet18() if resnet18_encoder else _encoder("ct")
         self.embedding = nn.ReLU()
         self.table = _chain(fc1=nn.Linear(12, 32), relu1=nn.ReLU(), fc2=nn.Linear(32, 32), relu2=nn.ReLU())
         self.fusion = _chain(fc1=nn.Linear(96, 64), relu1=nn.ReLU(), fc2=nn.Linear(64, 2))
@@ -91,8 +91,8 @@ class FusionRegressor(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.t1 = _stream()
-        self.t2 = _stream()
+        self.t1 = _encoder("stream")
+        self.t2 = _encoder("stream")
         self.fusion = _chain(fc1=nn.Linear(128, 64), relu1=nn.ReLU(), fc2=nn.Linear(64, 1))
 
     def forward(self, t1: Tensor, t2: Tensor) -> Tensor:
@@ -109,8 +109,8 @@ class FusionUNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flair = _encoder()
-        self.t1ce = _encoder()
+        self.flair = _encoder("unet")
+        self.t1ce = _encoder("unet")
         self.bottleneck = _chain(conv=_conv(64, 32), relu=nn.ReLU())
         self.up1 = _chain(conv=nn.ConvTranspose2d(32, 16, 2, 2), relu=nn.ReLU())
         self.up2 = _chain(conv=nn.ConvTranspose2d(16, 16, 2, 2), relu=nn.ReLU())
@@ -136,18 +136,26 @@ def _chain(**layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(layers))
 
 
-def _convolutions() -> nn.Sequential:
-    return _chain(
-        conv1=_conv(1, 16),
-        relu1=nn.ReLU(),
-        pool1=nn.MaxPool2d(2),
-        conv2=_conv(16, 32),
-        relu2=nn.ReLU(),
-        pool2=nn.MaxPool2d(2),
-        pool3=nn.AdaptiveAvgPool2d(4),
-        flatten=nn.Flatten(),
-        fc=nn.Linear(512, 64),
-    )
+def _encoder(name: str) -> nn.Sequential:
+    """An encoder of `ENCODERS`, of an image with one channel."""
+    layers: dict[str, nn.Module] = {}
+    channels = 1
+    for layer, width in ENCODERS[name]:
+        match layer.rstrip("123"):
+            case "conv":
+                layers[layer], channels = _conv(channels, width), width
+            case "bn":
+                layers[layer] = nn.BatchNorm2d(channels)
+            case "relu":
+                layers[layer] = nn.ReLU()
+            case "pool":
+                layers[layer] = nn.AdaptiveAvgPool2d(width) if width else nn.MaxPool2d(2)
+                channels *= width**2 or 1
+            case "flatten":
+                layers[layer] = nn.Flatten()
+            case "fc":
+                layers[layer] = nn.Linear(channels, width)
+    return _chain(**layers)
 
 
 def _grey_resnet18() -> nn.Module:
@@ -155,37 +163,6 @@ def _grey_resnet18() -> nn.Module:
     encoder.conv1 = nn.Conv2d(1, 64, 7, 2, 3, bias=False)  # one channel that meant all three: their kernels, summed
     nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     return encoder
-
-
-def _stream() -> nn.Sequential:
-    return _chain(
-        conv1=_conv(1, 16),
-        bn1=nn.BatchNorm2d(16),
-        relu1=nn.ReLU(),
-        pool1=nn.MaxPool2d(2),
-        conv2=_conv(16, 32),
-        bn2=nn.BatchNorm2d(32),
-        relu2=nn.ReLU(),
-        pool2=nn.MaxPool2d(2),
-        pool3=nn.AdaptiveAvgPool2d(1),
-        flatten=nn.Flatten(),
-        fc=nn.Linear(32, 64),
-        relu3=nn.ReLU(),
-    )
-
-
-def _encoder() -> nn.Sequential:
-    return _chain(
-        conv1=_conv(1, 8),
-        relu1=nn.ReLU(),
-        pool1=nn.MaxPool2d(2),
-        conv2=_conv(8, 16),
-        relu2=nn.ReLU(),
-        pool2=nn.MaxPool2d(2),
-        conv3=_conv(16, 32),
-        relu3=nn.ReLU(),
-        pool3=nn.MaxPool2d(2),
-    )
 
 
 ARCHITECTURES: dict[str, Callable[[], nn.Module]] = {

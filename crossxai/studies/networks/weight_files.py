@@ -178,10 +178,7 @@ def _meta(source: Path, values: npt.NDArray[Any]) -> dict[str, Any]:
 IMAGENET = "imagenet"
 WIDTHS = (64, 128, 256, 512)
 
-IMAGENET_MEAN_SD: MeanSd = (
-    np.array([0.485, 0.456, 0.406], np.float32),
-    np.array([0.229, 0.224, 0.225], np.float32),
-)
+IMAGENET_MEAN_SD: MeanSd = (np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32))
 """What torchvision standardises RGB in [0, 1] by for its ImageNet weights."""
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 class Framework(StrEnum):
@@ -64,6 +61,7 @@ def pcam(
         from crossxai.studies.networks import weight_files
         from crossxai.studies.pcam import histology
         from crossxai.studies.training import TrainSettings, fit
+        from crossxai.studies.training.cli import held_out
 
         try:
             settings = TrainSettings(
@@ -93,21 +91,9 @@ def pcam(
         console = Console()
         if path.stat().st_mtime_ns == before:
             console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)
-        console.print(held_out(weight_files.read(path).meta))
+        meta = weight_files.read(path).meta
+        valid, test = meta["metrics"]["valid"], meta["metrics"]["test"]
+        columns = {f"validation (n = {valid['n']:,})": valid, f"test (n = {test['n']:,})": test}
+        title = f"ResNet-18 in {meta['framework']}: best epoch {meta['best_epoch']} of {len(meta['history'])}"
+        console.print(held_out(title, columns, ("auc", "accuracy", "balanced_accuracy", "loss")))
         console.print(f"Checkpoint: [bold]{escaped(path.resolve())}[/]", soft_wrap=True)
-
-
-def held_out(meta: dict[str, Any]) -> Table:
-    """A table of a checkpoint's figures on the validation and the test split."""
-    from rich import box
-    from rich.table import Table
-
-    valid, test = meta["metrics"]["valid"], meta["metrics"]["test"]
-    title = f"ResNet-18 in {meta['framework']}: best epoch {meta['best_epoch']} of {len(meta['history'])}"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("figure")
-    for split, figures in (("validation", valid), ("test", test)):
-        table.add_column(f"{split} (n = {figures['n']:,})", justify="right")
-    for name in ("auc", "accuracy", "balanced_accuracy", "loss"):
-        table.add_row(name.replace("_", " "), f"{valid[name]:.4f}", f"{test[name]:.4f}")
-    return table

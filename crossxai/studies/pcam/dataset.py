@@ -186,12 +186,7 @@ class PCamIndex:
     path: Path
 
     @classmethod
-    def of(
-        cls,
-        root: str | os.PathLike[str],
-        split: Split,
-        cache: str | os.PathLike[str] | None = None,
-    ) -> PCamIndex:
+    def of(cls, root: str | os.PathLike[str], split: Split, cache: str | os.PathLike[str] | None = None) -> PCamIndex:
         """The index of a split of a folder; raises `InvalidFile` as `PCam` does."""
         data = PCam(root, split)
         folder = cache_folder() / "pcam-index" if cache is None else Path(cache)
@@ -212,7 +207,13 @@ class PCamIndex:
 
         Raises `InvalidInput` if a channel is constant.
         """
-        return mean_and_sd(self._entry[1], repr(self.data))
+        colours, values = self._entry[1], np.arange(256) / 255
+        n = colours.sum(axis=1)
+        mean = colours @ values / n
+        sd = np.sqrt((colours * (values - mean[:, None]) ** 2).sum(axis=1) / n)
+        if not (sd > 0).all():
+            raise InvalidInput(f"{self.data!r}: a channel is constant (sd {sd.tolist()}): nothing to standardise by")
+        return mean.astype(np.float32), sd.astype(np.float32)
 
     def fraction(self, share: float, seed: int = 0) -> Rows:
         """Rows of this share of each class (at least one), ascending; with one seed, a smaller share's are among a larger's."""
@@ -232,16 +233,6 @@ class PCamIndex:
             with suppress(InvalidFile), replacing(self.path) as temporary, open(temporary, "wb") as file:
                 np.savez(file, allow_pickle=False, fingerprint=np.array(entry[0]), colours=entry[1])
         return entry
-
-
-def mean_and_sd(colours: Colours, name: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Of each channel, in [0, 1], from how often it takes each value (3, 256)."""
-    values, n = np.arange(256) / 255, colours.sum(axis=1)
-    mean = colours @ values / n
-    sd = np.sqrt((colours * (values - mean[:, None]) ** 2).sum(axis=1) / n)
-    if not (sd > 0).all():
-        raise InvalidInput(f"{name}: a channel is constant (sd {sd.tolist()}): nothing to standardise by")
-    return mean.astype(np.float32), sd.astype(np.float32)
 
 
 def _key(data: PCam) -> str:

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,17 +72,6 @@ RECORD: Record = (
 )
 
 
-def chosen(splits: Iterable[str], table: Record) -> Record:
-    """The archives of these splits, in the table's order; an unknown or no split is an error."""
-    names = list(splits)
-    for name in names:
-        if name not in SPLITS:
-            raise UnknownName("split", name, SPLITS)
-    if not names:
-        raise InvalidInput(f"no split is named; write one or more of {', '.join(SPLITS)}")
-    return tuple(archive for archive in table if archive.split in names)
-
-
 def download(
     out: str | os.PathLike[str],
     splits: Iterable[str] = SPLITS,
@@ -101,7 +90,13 @@ def download(
     Raises `InvalidInput` for an unknown address, `UnknownName` for an unknown split, and `InvalidFile` if the server does not
     have the files, does not answer for long, or sends other bytes; if a file of another set is in the way; if there is no room.
     """
-    archives = chosen(splits, table)
+    names = list(splits)
+    for name in names:
+        if name not in SPLITS:
+            raise UnknownName("split", name, SPLITS)
+    if not names:
+        raise InvalidInput(f"no split is named; write one or more of {', '.join(SPLITS)}")
+    archives = [archive for archive in table if archive.split in names]
     prefix = None if mirror is None else _prefix(mirror)
     folder = Path(out)
     try:
@@ -253,19 +248,16 @@ def _verify_own(packed: Path, archive: Archive) -> None:
 
 
 def _unpack(packed: Path, final: Path, archive: Archive, bars: Progress) -> None:
-    task = bars.add_task(f"unpacking {archive.split} {archive.part}", total=archive.size)
     with replacing(final) as temporary:
         try:
-            _stream(packed, temporary, lambda done: bars.update(task, completed=done))
+            with (
+                bars.open(packed, "rb", description=f"unpacking {archive.split} {archive.part}") as raw,
+                gzip.GzipFile(fileobj=raw) as stream,
+                open(temporary, "wb") as file,
+            ):
+                shutil.copyfileobj(stream, file, BLOCK)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise InvalidFile(f"{packed}: not a whole gzip file ({error}); delete it and start again") from error
         rows = count_rows(temporary, archive.part)
         if rows != archive.rows:
             raise InvalidFile(f"{packed}: holds {rows} rows, expected {archive.rows}")
-
-
-def _stream(packed: Path, target: Path, report: Callable[[int], None]) -> None:
-    with open(packed, "rb") as raw, gzip.GzipFile(fileobj=raw) as stream, open(target, "wb") as file:
-        while block := stream.read(BLOCK):
-            file.write(block)
-            report(raw.tell())

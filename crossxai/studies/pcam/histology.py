@@ -33,17 +33,8 @@ from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
 from crossxai.files.atomic import write_text
-from crossxai.studies.pcam.reading import (
-    CENTRE,
-    SIZE,
-    PCam,
-    Split,
-    best_threshold,
-    holds,
-    read_note,
-    refuse_foreign,
-    write_split,
-)
+from crossxai.studies.generation import read_note
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, Split, best_threshold, holds, refuse_foreign, write_split
 
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -88,7 +79,7 @@ def build(root: str | os.PathLike[str], recipe: Recipe | None = None) -> Path:
         "recipe": asdict(recipe),
         "regions": {split: list(region) for split, region in REGIONS.items()},
     }
-    about = read_note(folder / "about.json", __name__)
+    about = read_note(folder / "about.json", __name__, "made_from")
     if about is None:
         refuse_foreign(folder)
     elif _whole(folder, about, made_from):
@@ -96,17 +87,14 @@ def build(root: str | os.PathLike[str], recipe: Recipe | None = None) -> Path:
     threshold, stained = stain(image)
     # Written first without figures, so that an interrupted build is recognised as ours, and as unfinished.
     _write_about(folder, {"made_from": made_from})
-    splits = {split: _write(folder, split, image, stained, recipe) for split in REGIONS}
-    _write_about(
-        folder,
-        {
-            "source": "skimage.data.immunohistochemistry(), one 512 x 512 RGB photograph",
-            "question": "is the centre 32 x 32 of the patch DAB-stained?",
-            "stain_threshold": threshold,
-            "made_from": made_from,
-            "splits": splits,
-        },
-    )
+    about = {
+        "source": "skimage.data.immunohistochemistry(), one 512 x 512 RGB photograph",
+        "question": "is the centre 32 x 32 of the patch DAB-stained?",
+        "stain_threshold": threshold,
+        "made_from": made_from,
+        "splits": {split: _write(folder, split, image, stained, recipe) for split in REGIONS},
+    }
+    _write_about(folder, about)
     return folder
 
 
@@ -130,12 +118,8 @@ class _Candidates:
 
 def _candidates(split: Split, stained: npt.NDArray[np.bool_], stride: int) -> _Candidates:
     top, bottom, left, right = REGIONS[split]
-    y, x = (
-        grid.ravel()
-        for grid in np.meshgrid(
-            np.arange(top, bottom - SIZE + 1, stride), np.arange(left, right - SIZE + 1, stride), indexing="ij"
-        )
-    )
+    corners = np.arange(top, bottom - SIZE + 1, stride), np.arange(left, right - SIZE + 1, stride)
+    y, x = (grid.ravel() for grid in np.meshgrid(*corners, indexing="ij"))
     sums = np.pad(stained.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
     def count(start: int, stop: int) -> Ints:

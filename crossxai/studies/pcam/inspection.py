@@ -16,7 +16,7 @@ from rich.progress import Progress
 from crossxai.data.fetching import length
 from crossxai.errors import InvalidFile
 from crossxai.studies.pcam.download import RECORD, SPLITS, Archive, Record, md5
-from crossxai.studies.pcam.reading import CHUNK, ROWS, Part, Split, count_rows, file_name
+from crossxai.studies.pcam.reading import CHUNK, ROWS, Part, Split, check_labels, count_rows, file_name
 from crossxai.studies.pcam.synthetic import NOTE
 
 BLOCK = 1 << 20
@@ -62,10 +62,8 @@ def inspect_folder(root: str | os.PathLike[str], table: Record = RECORD, progres
     with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bars:
         for split in SPLITS:
             for part in ROWS:
-                file = FileState(split, part)
-                findings.files.append(file)
-                archive = published.get((split, part))
-                _examine(folder, file, archive, findings, bars)
+                findings.files.append(file := FileState(split, part))
+                _examine(folder, file, published.get((split, part)), findings, bars)
     if all(file.state == "missing" for file in findings.files):
         findings.problems.append(_nothing(folder))
         return findings
@@ -124,9 +122,7 @@ def _read(path: Path, part: Part, rows: int, bars: Progress) -> tuple[int, int] 
     bars.remove_task(task)
     if part != "y":
         return None
-    if counts[2:].any():
-        strange = (np.flatnonzero(counts[2:]) + 2).tolist()
-        raise InvalidFile(f"{path}: found the labels {strange}, expected 0 (no) and 1 (yes) only")
+    check_labels(path, np.flatnonzero(counts))
     return int(counts[0]), int(counts[1])
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import os
 import shutil
 import zlib
@@ -57,16 +56,16 @@ class PCam:
         self.root = Path(root)
         self.split = split
         spare = cache_folder() / "pcam" if cache is None else Path(cache)
-        self._paths: dict[Part, Path] = {}
+        self.paths: dict[Part, Path] = {}  # those that are read: decompressed ones in the place of theirs
         for part in ROWS:
             path = _find(self.root / file_name(split, part), spare, optional=part == "mask")
             if path is not None:
-                self._paths[part] = path
-        lengths = {part: count_rows(path, part) for part, path in self._paths.items()}
+                self.paths[part] = path
+        lengths = {part: count_rows(path, part) for part, path in self.paths.items()}
         if len(set(lengths.values())) > 1:
-            counts = ", ".join(f"{n} rows in {self._paths[part].name}" for part, n in lengths.items())
+            counts = ", ".join(f"{n} rows in {self.paths[part].name}" for part, n in lengths.items())
             raise InvalidFile(f"{self.root}: {counts}: they must be equal; fetch the files of one release again")
-        self._labels = _read_labels(self._paths["y"])
+        self._labels = _read_labels(self.paths["y"])
         self._fingerprint = ""
         self._handles: dict[Part, h5py.File] = {}
         self._owner = os.getpid()
@@ -80,12 +79,7 @@ class PCam:
     @property
     def has_masks(self) -> bool:
         """Whether this split comes with a mask of what the label is about."""
-        return "mask" in self._paths
-
-    @property
-    def paths(self) -> dict[Part, Path]:
-        """The files that are read, decompressed ones in the place of theirs."""
-        return dict(self._paths)
+        return "mask" in self.paths
 
     def images(self, indices: Indices) -> npt.NDArray[np.float32]:
         """Patches (n, 96, 96, 3), RGB in [0, 1], in the order asked for; indices may repeat."""
@@ -103,8 +97,9 @@ class PCam:
     def masks(self, indices: Indices) -> npt.NDArray[np.bool_]:
         """Masks (n, 96, 96), true where the tissue that the label asks about is; raises `InvalidFile` if there are none."""
         if not self.has_masks:
-            wanted = file_name(self.split, "mask")
-            raise InvalidFile(f"{self.root}: no {wanted}: this split has no masks (see `has_masks`)")
+            raise InvalidFile(
+                f"{self.root}: no {file_name(self.split, 'mask')}: this split has no masks (see `has_masks`)"
+            )
         return np.asarray(self._rows("mask", indices)[..., 0] != 0)
 
     def ids(self, indices: Indices) -> tuple[str, ...]:
@@ -115,7 +110,7 @@ class PCam:
         """sha256 of the arrays (not of the files: compression and HDF5 metadata do not count), streamed."""
         if not self._fingerprint:
             digest = hashlib.sha256()
-            for part in self._paths:
+            for part in self.paths:
                 data = self._open(part)
                 digest.update(f"{part} {data.shape};".encode())
                 for start in range(0, len(self), CHUNK):
@@ -160,7 +155,7 @@ class PCam:
             # One by one is 12 to 200 times faster than h5py's selection of scattered rows, slowest in chunked files.
             return np.stack([data[int(row)] for row in rows])
         except OSError as error:
-            raise InvalidFile(f"{self._paths[part]}: rows cannot be read ({error}); fetch the file again") from error
+            raise InvalidFile(f"{self.paths[part]}: rows cannot be read ({error}); fetch the file again") from error
 
     def _open(self, part: Part) -> Any:
         if self._owner != os.getpid():
@@ -168,7 +163,7 @@ class PCam:
             self.close()
             self._owner = os.getpid()
         if part not in self._handles:
-            self._handles[part] = _open(self._paths[part])
+            self._handles[part] = _open(self.paths[part])
         return self._handles[part][part]
 
 
@@ -272,23 +267,14 @@ def _read_labels(path: Path) -> npt.NDArray[np.uint8]:
             labels = np.asarray(file["y"]).reshape(-1)
         except OSError as error:
             raise InvalidFile(f"{path}: labels cannot be read ({error}); fetch the file again") from error
-    strange = np.unique(labels[labels > 1])
-    if strange.size:
-        raise InvalidFile(f"{path}: found the labels {strange.tolist()}, expected 0 (no) and 1 (yes) only")
+    check_labels(path, labels)
     return labels
 
 
-def read_note(path: Path, maker: str) -> dict[str, Any] | None:
-    """What a set's own JSON file says; None where there is none. Raises `InvalidFile` if the maker did not write it."""
-    if not path.is_file():
-        return None
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidFile(f"{path}: not JSON ({error}); delete the folder to build the set again") from error
-    if not isinstance(note, dict) or "made_from" not in note:
-        raise InvalidFile(f"{path}: not written by {maker}; choose another folder")
-    return note
+def check_labels(path: Path, labels: npt.NDArray[Any]) -> None:
+    """Raise `InvalidFile` for labels that are neither 0 nor 1."""
+    if (strange := np.unique(labels[labels > 1])).size:
+        raise InvalidFile(f"{path}: found the labels {strange.tolist()}, expected 0 (no) and 1 (yes) only")
 
 
 def refuse_foreign(folder: Path, ours: Callable[[Path], bool] = lambda path: False) -> None:

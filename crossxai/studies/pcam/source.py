@@ -16,8 +16,9 @@ from crossxai.errors import InvalidFile
 from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
 from crossxai.model import Modality
+from crossxai.studies.generation import read_note
 from crossxai.studies.pcam import histology
-from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, read_note
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam
 
 
 class Embedded:
@@ -98,10 +99,10 @@ class Kind:
 
 def kind_of(folder: Path) -> Kind:
     """What the patches of a folder are, by the note beside them; without one they are the record's own. Raises `InvalidFile`."""
-    if read_note(folder / "about.json", "crossxai.studies.pcam.histology") is not None:
+    if read_note(folder / "about.json", "crossxai.studies.pcam.histology", "made_from") is not None:
         return Kind("embedded histology", ("not stained", "stained"), "stain", EMBEDDED)
     path = folder / "synthetic.json"
-    note = read_note(path, "crossxai.studies.pcam.synthetic")
+    note = read_note(path, "crossxai.studies.pcam.synthetic", "made_from")
     if note is None:
         return Kind(f"PatchCamelyon files in {folder.name}", ("normal", "tumour"), "tumour", REAL)
     planted = note.get("shortcut")

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import replacing, sweep, write_text
-from crossxai.studies.generation import Pool, check_whole, pool, progress_bars
+from crossxai.studies.generation import Pool, check_whole, pool, progress_bars, read_note
 from crossxai.studies.pcam.reading import (
     CENTRE,
     ROWS,
@@ -30,7 +30,6 @@ from crossxai.studies.pcam.reading import (
     best_threshold,
     file_name,
     holds,
-    read_note,
     refuse_foreign,
 )
 from crossxai.studies.pcam.synthetic_patches import Patches, Shortcut, generate
@@ -66,7 +65,7 @@ def write(
     ranges = split_ranges(n)
     check_whole("seed", seed, 0)
     folder = Path(out)
-    note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic")
+    note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic", "made_from")
     refuse_foreign(folder, _ours)
     made_from = {"version": VERSION, "n": int(n), "seed": int(seed), "shortcut": _as_json(shortcut)}
     written: dict[str, Any] = {}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -95,7 +95,12 @@ def _command(task: str) -> Callable[..., None]:
             console = Console()
             if not trained:
                 console.print("Trained already, with these settings on these data: nothing to do.", highlight=False)
-            console.print(held_out(meta, twin))
+            test, valid = meta["metrics"]["test"], meta["metrics"]["valid"]
+            columns = {f"validation (n = {valid['n']})": valid, f"test (n = {test['n']})": test}
+            without = f", {meta['trained_without']} uninformative" if meta["trained_without"] else ""
+            title = f"{meta['task']}{without}: epoch {meta['best_epoch']} of {len(meta['history'])}"
+            twins = {"test, in Keras": meta["keras"]["test"]} if twin else {}
+            console.print(held_out(title, columns | twins, [name for name in test if name != "n"]))
             if twin:
                 gap, scale = meta["keras"]["largest_difference"], meta["keras"]["largest_output"]
                 console.print(
@@ -111,21 +116,15 @@ def _command(task: str) -> Callable[..., None]:
 classification, regression, segmentation = map(_command, TASKS)
 
 
-def held_out(meta: dict[str, Any], twin: bool) -> Table:
-    """A table of a checkpoint's figures on validation and test rows, with a column for Keras if `twin`."""
+def held_out(title: str, columns: dict[str, dict[str, float]], figures: Sequence[str]) -> Table:
+    """A table of figures, a column for each split by its heading."""
     from rich import box
     from rich.table import Table
 
-    test, valid = meta["metrics"]["test"], meta["metrics"]["valid"]
-    without = f", {meta['trained_without']} uninformative" if meta["trained_without"] else ""
-    epochs = f"epoch {meta['best_epoch']} of {len(meta['history'])}"
-    table = Table(title=f"{meta['task']}{without}: {epochs}", title_justify="left", box=box.SIMPLE, pad_edge=False)
-    columns = {"figure": None, f"validation (n = {valid['n']})": valid, f"test (n = {test['n']})": test}
-    if twin:
-        columns["test, in Keras"] = meta["keras"]["test"]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("figure")
     for heading in columns:
-        table.add_column(heading, justify="left" if heading == "figure" else "right")
-    for name in test:
-        if name != "n":
-            table.add_row(name.replace("_", " "), *(f"{figures[name]:.4f}" for figures in columns.values() if figures))
+        table.add_column(heading, justify="right")
+    for name in figures:
+        table.add_row(name.replace("_", " "), *(f"{column[name]:.4f}" for column in columns.values()))
     return table

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
@@ -18,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from rich.console import Console
 
 from crossxai.errors import DAMAGED_NPZ, CrossXAIError
@@ -274,11 +273,7 @@ def _end_epoch(status: Status, figures: Metrics, plan: Plan, steps: int, size: i
 
 def write_log(path: Path, status: Status) -> None:
     """A line per epoch (CSV); seconds and patches per second count validation."""
-    lines = io.StringIO()
-    writer = csv.DictWriter(lines, LOGGED, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(status.log)
-    write_text(path, lines.getvalue())
+    write_text(path, pd.DataFrame(status.log, columns=LOGGED).to_csv(index=False, na_rep="nan", lineterminator="\n"))
 
 
 def _save_state(state: StateFile, learner: Learner, best: Weights, status: Status) -> None:
