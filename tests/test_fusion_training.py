@@ -224,7 +224,7 @@ def test_killed_and_gone_on_with_gives_the_same_weights(
 
 def test_a_state_of_other_settings_or_a_damaged_one_is_begun_anew(data: dict[str, MedicalSet], tmp_path: Path) -> None:
     expected = fitted(data["regression"], tmp_path / "clean")
-    state = fusion.state_file(tmp_path / "regression.npz")
+    state = tmp_path / "regression.training.pt"
     for content in (b"", b"PK\x03\x04 torn", None):
         if content is None:
             torch.save({"identity": "another", "progress": {}}, state)

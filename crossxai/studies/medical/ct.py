@@ -28,6 +28,7 @@ from crossxai.studies.medical.drawing import (
     Mask,
     band,
     blur,
+    bounded,
     ellipse,
     grid,
     polar,
@@ -57,10 +58,7 @@ class Feature:
         if self.kind == "lognormal":
             spread = np.log1p((sd / mean) ** 2)
             return float(rng.lognormal(np.log(mean) - spread / 2, np.sqrt(spread)))
-        low, high = self.bounds
-        centre, variance = (mean - low) / (high - low), (sd / (high - low)) ** 2
-        total = centre * (1 - centre) / variance - 1
-        return float(low + (high - low) * rng.beta(centre * total, (1 - centre) * total))
+        return bounded(rng, mean, sd, *self.bounds)
 
     def sd(self, label: int) -> float:
         """The standard deviation of the distribution."""
@@ -183,11 +181,8 @@ def _thorax(rng: np.random.Generator, size: int) -> Thorax:
 
     hu[heart < 1] = ORGAN + 6 * smooth(rng, size, 14)[heart < 1]
     hu[(heart < 1.06) & (heart >= 1) & ~lung] = FAT
-    for dy, dx, radius in (
-        (-34, 3, 9.5),
-        (-30, -9, 6),
-        (12, 14, 7.5),
-    ):  # ascending aorta, upper vena cava, descending aorta
+    # Ascending aorta, upper vena cava, descending aorta.
+    for dy, dx, radius in ((-34, 3, 9.5), (-30, -9, 6), (12, 14, 7.5)):
         vessel = ellipse(size, cy + dy if dy < 0 else spine_y - dy, cx + dx, radius, radius * rng.normal(1, 0.06))
         hu[(vessel < 1) & cavity] = BLOOD
     for dx in (-7, 8):  # main bronchi

@@ -88,6 +88,13 @@ def wobble(rng: np.random.Generator, angle: Field, amplitude: float, harmonics: 
     return np.asarray(1 + terms)
 
 
+def bounded(rng: np.random.Generator, mean: float, sd: float, low: float, high: float) -> float:
+    """A draw from the beta distribution stretched over the bounds that has this mean and standard deviation."""
+    centre, variance = (mean - low) / (high - low), (sd / (high - low)) ** 2
+    total = centre * (1 - centre) / variance - 1
+    return float(low + (high - low) * rng.beta(centre * total, (1 - centre) * total))
+
+
 def smallest(field: Field, allowed: Mask, area: float) -> Mask:
     """The pixels of `allowed` with the smallest values, as many as `area` square units hold: at least 4."""
     size = field.shape[0]

@@ -24,6 +24,7 @@ from crossxai.studies.medical.drawing import (
     Mask,
     band,
     blur,
+    bounded,
     ellipse,
     grid,
     polar,
@@ -189,14 +190,6 @@ BRIGHTEST = 0.85
 """Of the range: a ring that is cut off at 1 is flat, and in a flat patch rounding decides which pixel a max-pool takes."""
 
 
-def tumour_area(rng: np.random.Generator) -> float:
-    """The whole tumour's area, in square units."""
-    mean, sd, low, high = TUMOUR_AREA
-    centre, variance = (mean - low) / (high - low), (sd / (high - low)) ** 2
-    total = centre * (1 - centre) / variance - 1
-    return float(low + (high - low) * rng.beta(centre * total, (1 - centre) * total))
-
-
 def tumour_masks(seed: int, number: int, size: int) -> dict[str, Mask]:
     """The masks alone, without images: tumour, core, ring, oedema, each (size, size)."""
     return _compartments(seed, number, outline(stream(seed, "segmentation", number, "outline"), size))
@@ -223,7 +216,7 @@ def tumour_pair(seed: int, number: int, size: int, planted: bool = True) -> tupl
 def _compartments(seed: int, number: int, edge: Outline) -> dict[str, Mask]:
     rng = stream(seed, "segmentation", number, "tumour")
     size = edge.share.shape[0]
-    whole = tumour_area(rng)
+    whole = bounded(rng, *TUMOUR_AREA)
     reach = 0.66 - np.sqrt(whole) / 150  # large ones lie nearer to the centre, so that all of them fits
     heading, far = rng.uniform(0, 2 * np.pi), reach * np.sqrt(rng.uniform(0.05, 1))
     y, x = edge.y + 86 * far * np.sin(heading), edge.x + 69 * far * np.cos(heading)

@@ -66,9 +66,7 @@ def write(
     for count, start in ((n, seed), (xai_n, xai_seed)):
         check(TASKS[0], count, start, size)
     if seed == xai_seed:
-        raise InvalidInput(
-            f"seed and xai_seed are both {seed}: the samples to explain would be those to train on; write two seeds"
-        )
+        raise InvalidInput(f"seed and xai_seed are both {seed}: you would explain what was trained on; write two seeds")
     folder = Path(out)
     numbers = {"n": int(n), "seed": int(seed), "xai_n": int(xai_n), "xai_seed": int(xai_seed)}
     settings = {"version": VERSION, **numbers, "planted": bool(planted), "size": size}
@@ -194,9 +192,10 @@ def read(root: str | os.PathLike[str], task: str, xai: bool = False) -> MedicalS
     for name, mask in known.items():
         if mask.dtype != np.bool_ or mask.shape != (n, height, width):
             raise InvalidFile(f"{path}: {name} is {mask.dtype} {mask.shape}, not bool {(n, height, width)}")
-    for what, count in (("labels", len(labels)), ("ids", len(ids)), *((m, len(v)) for m, v in inputs.items())):
+    lengths = {"labels": len(labels), "ids": len(ids), **{name: len(values) for name, values in inputs.items()}}
+    for part, count in lengths.items():
         if count != n:
-            raise InvalidFile(f"{folder}: {task} has {n} images and {count} {what}; write the set again")
+            raise InvalidFile(f"{folder}: {task} has {n} images and {count} {part}; write the set again")
     masks = {name: known[name] for name in MASKS[task]}
     truth = {name: known[name] for name in MODALITIES[task] if name in known}
     return MedicalSet(task, tuple(str(name) for name in ids), inputs, labels, masks, truth)

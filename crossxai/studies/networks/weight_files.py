@@ -1,10 +1,7 @@
 """Weights in files: a trained model in one `.npz` that every framework can read, and what a ResNet-18 begins with.
 
-A checkpoint is NumPy arrays and a JSON string, no pickle: the arrays of torch's state_dict under torch's names; what the adapter
-standardises each modality by, float32 (channels,): `standardise.<modality>.mean` and `.sd`, or `standardise.mean` and
-`standardise.sd` (3,) for the RGB image of a ResNet-18; `meta`, a JSON object as a 0-d string: architecture, n_classes, metrics,
-settings, fingerprint of the training data. A ResNet-18 begins with weights that are drawn in NumPy, of a file, or torchvision's
-of ImageNet.
+A checkpoint is NumPy arrays and a JSON string, no pickle: torch's state_dict under torch's names; the constants that modalities are
+standardised by; `meta`, a JSON object. docs/file-format.md has the names.
 """
 
 from __future__ import annotations
@@ -133,8 +130,7 @@ def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") ->
 
 
 def finished(path: str | os.PathLike[str], identity: str) -> bool:
-    """Whether the checkpoint of the training of this identity is there; raises `InvalidFile` for a file that is no checkpoint
-    and would be lost."""
+    """Whether this training's checkpoint is there; raises `InvalidFile` for a file that is no checkpoint and would be lost."""
     if not Path(path).exists():
         return False
     try:
@@ -156,10 +152,8 @@ def _standardise(source: Path, constants: Mapping[str, npt.NDArray[Any]]) -> dic
             raise InvalidFile(
                 f"{source}: {stem}.mean and {stem}.sd must be {size} finite numbers, sd positive; got {mean}, {sd}"
             )
-        pairs[stem.removeprefix("standardise").removeprefix(".") or "image"] = (
-            mean.astype(np.float32),
-            sd.astype(np.float32),
-        )
+        name = stem.removeprefix("standardise").removeprefix(".") or "image"
+        pairs[name] = mean.astype(np.float32), sd.astype(np.float32)
     return pairs
 
 

@@ -2,8 +2,7 @@
 
 Files (Zenodo record 2546921): `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` or `.h5.gz`, and for some splits
 `…_mask.h5`. Keys: x uint8 (N, 96, 96, 3), y uint8 (N, 1, 1, 1), mask uint8 (N, 96, 96, 1). Source: Veeling et al.,
-Rotation equivariant CNNs for digital pathology, MICCAI 2018. At the end, what the sets of this package share that are written in
-this format: their note, and what keeps other people's files safe.
+Rotation equivariant CNNs for digital pathology, MICCAI 2018.
 """
 
 from __future__ import annotations

@@ -179,9 +179,12 @@ def fit_fusion(
     targets = task.targets(data)
     if task.name == "classification" and any(len(np.unique(targets[rows[part]])) < 2 for part in ("train", "valid")):
         raise InvalidInput("all labels of the training or validation rows are the same: nothing to learn or judge by")
-    weights, status = _learn(task, chosen, inputs, targets, rows, standardise, path, identity, progress)
+    architecture = task.architecture + ("_resnet18" if chosen.encoder == "resnet18" else "")
+    state = path.with_suffix(".training.pt")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    weights, status = _learn(task, architecture, chosen, inputs, targets, rows, standardise, state, identity, progress)
     meta = {
-        "architecture": architecture(task, chosen),
+        "architecture": architecture,
         "n_classes": task.outputs,
         "task": task.name,
         "modalities": [asdict(m) for m in modalities],
@@ -194,7 +197,7 @@ def fit_fusion(
         "metrics": {},
     }
     weight_files.write_modalities(path, weights, standardise, meta)
-    state_file(path).unlink(missing_ok=True)
+    state.unlink(missing_ok=True)
     return path, True
 
 
@@ -205,16 +208,6 @@ def named(out: str | os.PathLike[str], task: Task, settings: FusionSettings) -> 
     encoder = "" if settings.encoder == "plain" else f"-{settings.encoder}{'-frozen' if settings.frozen else ''}"
     without = f"-without-{settings.uninformative}" if settings.uninformative else ""
     return Path(out) / f"{task.name}{encoder}{without}.npz"
-
-
-def state_file(path: Path) -> Path:
-    """Where the state of a training under way is, beside its checkpoint to be."""
-    return path.with_suffix(".training.pt")
-
-
-def architecture(task: Task, settings: FusionSettings) -> str:
-    """The network's name in checkpoints."""
-    return task.architecture + ("_resnet18" if settings.encoder == "resnet18" else "")
 
 
 def shuffled(data: MedicalSet, task: Task, settings: FusionSettings) -> dict[str, Values]:
@@ -235,12 +228,13 @@ def statistics(values: Values, modality: Modality) -> tuple[Values, Values]:
 
 def _learn(
     task: Task,
+    architecture: str,
     settings: FusionSettings,
     inputs: Mapping[str, Values],
     targets: Values,
     rows: Mapping[str, Rows],
     standardise: Mapping[str, tuple[Values, Values]],
-    path: Path,
+    state: Path,
     identity: str,
     progress: bool,
 ) -> tuple[weight_files.Weights, Status]:
@@ -249,18 +243,20 @@ def _learn(
     from crossxai.studies.networks import torch_networks
     from crossxai.studies.training import fusion_loop as loop
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    centre, scale = _scale(task, targets[rows["train"]])
+    scores = targets[rows["train"]]
+    centre, scale = np.float32(0), np.float32(1)
+    if task.name == "regression":
+        centre, scale = np.float32(scores.mean()), np.float32(scores.std() or 1)
 
     def split(part: str) -> loop.Split:
         index = rows[part]
-        tensors = tuple(_tensor((inputs[m][index] - mean) / sd) for m, (mean, sd) in standardise.items())
-        wanted = targets[index] if task.name == "classification" else (targets[index] - centre) / scale
-        return loop.Split(tensors, _tensor(wanted))
+        inputs_of_part = tuple(loop.tensor((inputs[m][index] - mean) / sd) for m, (mean, sd) in standardise.items())
+        expected = targets[index] if task.name == "classification" else (targets[index] - centre) / scale
+        return loop.Split(inputs_of_part, loop.tensor(expected))
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        module: Any = torch_networks.fusion_network(architecture(task, settings))
+        module: Any = torch_networks.fusion_network(architecture)
         if settings.weights:
             weight_files.into(module.ct, settings.weights)
         if settings.frozen:
@@ -276,7 +272,7 @@ def _learn(
             split("valid"),
             loop.Schedule(**own),
             settings.seed,
-            state_file(path),
+            state,
             identity,
             progress,
             module.ct if settings.frozen else None,
@@ -286,20 +282,6 @@ def _learn(
         weights["fusion.fc2.weight"] = (weights["fusion.fc2.weight"] * scale).astype(np.float32)
         weights["fusion.fc2.bias"] = (weights["fusion.fc2.bias"] * scale + centre).astype(np.float32)
     return weights, status
-
-
-def _tensor(values: Values) -> torch.Tensor:
-    import torch
-
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.movedim(-1, 1) if tensor.ndim == 4 else tensor
-
-
-def _scale(task: Task, targets: Values) -> tuple[np.float32, np.float32]:
-    """Mean and standard deviation of the scores; 0 and 1 for other tasks."""
-    if task.name != "regression":
-        return np.float32(0), np.float32(1)
-    return np.float32(targets.mean()), np.float32(targets.std() or 1)
 
 
 def _identity(data: MedicalSet, rows: Mapping[str, Rows], settings: FusionSettings) -> str:

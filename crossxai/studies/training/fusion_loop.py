@@ -19,6 +19,8 @@ from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import replacing
 from crossxai.studies.training.patch_loop import Metrics, bar
 
+Values = npt.NDArray[Any]
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -137,6 +139,12 @@ def _batches(n: int, batch_size: int, generator: torch.Generator) -> Iterator[Te
     return iter(parts)
 
 
+def tensor(values: Values) -> Tensor:
+    """An array as a tensor, images NCHW."""
+    channels_last = torch.from_numpy(np.ascontiguousarray(values))
+    return channels_last.movedim(-1, 1) if channels_last.ndim == 4 else channels_last
+
+
 def _laid_out(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
@@ -181,7 +189,6 @@ def _resumed(path: Path, identity: str, parts: Mapping[str, Any], shuffling: tor
     return Status(**content["progress"])
 
 
-Values = npt.NDArray[Any]
 EPS = 1e-8
 """Far below the variance of a pooled feature, unlike torch's 1e-5."""
 

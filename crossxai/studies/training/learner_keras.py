@@ -1,7 +1,7 @@
 """The learner in Keras, in step with PyTorch's: same weights, same order of operations, same optimiser.
 
-Two things Keras does in another way are done in torch's here. `keras.optimizers.AdamW` adds epsilon before it corrects for the
-first steps, torch after. Keras's batch norms collect the biased variance of a batch, torch's the unbiased one.
+Two things are done in torch's way here: `keras.optimizers.AdamW` would add epsilon before it corrects for the first steps, and
+Keras's batch norms would collect the biased variance of a batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from crossxai.process import streams_kept
 from crossxai.studies.networks import keras_networks
 from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
-from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State
+from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State, part_of
 
 
 class KerasLearner:
@@ -61,8 +61,7 @@ class KerasLearner:
         return {**arrays, "steps": np.array(self.steps)}
 
     def restore(self, state: State) -> None:
-        weights = {name.removeprefix("weights/"): v for name, v in state.items() if name.startswith("weights/")}
-        keras_networks.set_weights_from(self.model, weights)
+        keras_networks.set_weights_from(self.model, part_of(state, "weights"))
         for kind, moments in (("first", self.first), ("second", self.second)):
             for path, values in moments.items():
                 values.assign(state[f"{kind}/{path}"])

@@ -10,7 +10,7 @@ from crossxai.model import Array
 from crossxai.studies.networks import torch_networks
 from crossxai.studies.networks.weight_files import Weights
 from crossxai.studies.pcam.dataset import Labels, Pixels
-from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State
+from crossxai.studies.training.patch_loop import BETAS, EPSILON, Rules, State, part_of
 
 
 class TorchLearner:
@@ -59,7 +59,7 @@ class TorchLearner:
         return arrays
 
     def restore(self, state: State) -> None:
-        self._load({name.removeprefix("weights/"): v for name, v in state.items() if name.startswith("weights/")})
+        self._load(part_of(state, "weights"))
         self.optimiser.state.clear()
         for name, parameter in self.learning.items():
             if f"step/{name}" in state:  # none before the first step

@@ -55,6 +55,11 @@ class Rules:
         return self.standardised(pixels.astype(np.float32) / np.float32(255))
 
 
+def part_of(arrays: State, name: str) -> State:
+    """The arrays whose names begin with "name/", without it."""
+    return {key.removeprefix(f"{name}/"): values for key, values in arrays.items() if key.startswith(f"{name}/")}
+
+
 class Learner(Protocol):
     """A ResNet-18 that learns by AdamW as PyTorch defines it (Loshchilov & Hutter, ICLR 2019), all parameters decaying."""
 
@@ -287,10 +292,6 @@ def _resumed(learner: Learner, state: StateFile) -> tuple[Weights, Status] | Non
     if content is None:
         return None
     arrays, meta = content
-
-    def part(name: str) -> dict[str, Any]:
-        return {key.removeprefix(name): values for key, values in arrays.items() if key.startswith(name)}
-
-    learner.restore(part("learner/"))
+    learner.restore(part_of(arrays, "learner"))
     status = meta["progress"]
-    return part("best/"), Status(**{**status, "score": tuple(status["score"])})
+    return part_of(arrays, "best"), Status(**{**status, "score": tuple(status["score"])})
