@@ -44,6 +44,13 @@ def read_note(path: Path, maker: str, key: str, value: str = "") -> dict[str, An
     return note
 
 
+def refuse_foreign(folder: Path, names: Iterable[str], ours: Callable[[Path], bool] = lambda path: False) -> None:
+    """Raise `InvalidFile` if the folder holds a file of these names that is not ours."""
+    for name in names:
+        if (folder / name).exists() and not ours(folder / name):
+            raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+
+
 def progress_bars(console: Console) -> Progress:
     """Bars that count samples."""
     return Progress(

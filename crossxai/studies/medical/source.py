@@ -25,7 +25,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files import Samples
 from crossxai.files.atomic import replacing, write_text
 from crossxai.model import Modality
-from crossxai.studies.generation import pool, progress_bars, read_note
+from crossxai.studies.generation import pool, progress_bars, read_note, refuse_foreign
 from crossxai.studies.medical.ct import FEATURES
 from crossxai.studies.medical.drawing import TASKS, Array
 from crossxai.studies.medical.samples import (
@@ -96,9 +96,7 @@ def whole(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether the folder holds this very set. Raises `InvalidFile` if what it holds is not ours to overwrite."""
     content = settings_of(folder)
     if content is None:
-        for name in every_file():
-            if (folder / name).exists():
-                raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+        refuse_foreign(folder, every_file())
         return False
     sums = content.get("files")
     if content.get("settings") != settings or not isinstance(sums, dict) or set(sums) != set(every_file()):

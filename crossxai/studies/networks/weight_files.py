@@ -1,7 +1,7 @@
 """Weights in files: a trained model in one `.npz` that every framework can read, and what a ResNet-18 begins with.
 
-A checkpoint is NumPy arrays and a JSON string, no pickle: torch's state_dict under torch's names; the constants that modalities are
-standardised by; `meta`, a JSON object. docs/file-format.md has the names.
+A checkpoint is NumPy arrays and a JSON string, no pickle: torch's state_dict under torch's names; the constants by which each
+modality is standardised; `meta`, a JSON object. docs/file-format.md has the names.
 """
 
 from __future__ import annotations

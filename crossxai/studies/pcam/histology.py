@@ -33,8 +33,8 @@ from skimage.data import immunohistochemistry
 from skimage.filters import threshold_otsu
 
 from crossxai.files.atomic import write_text
-from crossxai.studies.generation import read_note
-from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, Split, best_threshold, holds, refuse_foreign, write_split
+from crossxai.studies.generation import read_note, refuse_foreign
+from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam, Split, best_threshold, every_file, holds, write_split
 
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
@@ -81,7 +81,7 @@ def build(root: str | os.PathLike[str], recipe: Recipe | None = None) -> Path:
     }
     about = read_note(folder / "about.json", __name__, "made_from")
     if about is None:
-        refuse_foreign(folder)
+        refuse_foreign(folder, every_file())
     elif _whole(folder, about, made_from):
         return folder
     threshold, stained = stain(image)

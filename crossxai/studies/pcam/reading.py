@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -276,13 +276,10 @@ def check_labels(path: Path, labels: npt.NDArray[Any]) -> None:
         raise InvalidFile(f"{path}: found the labels {strange.tolist()}, expected 0 (no) and 1 (yes) only")
 
 
-def refuse_foreign(folder: Path, ours: Callable[[Path], bool] = lambda path: False) -> None:
-    """Raise `InvalidFile` if the folder holds a file of PatchCamelyon's, packed or not, that is not ours."""
-    for split in get_args(Split):
-        for part in ROWS:
-            for name in (file_name(split, part), file_name(split, part) + ".gz"):
-                if (folder / name).exists() and not ours(folder / name):
-                    raise InvalidFile(f"{folder}: holds {name}, which this set would overwrite; choose another folder")
+def every_file() -> list[str]:
+    """The names of all files of the format, packed ones too."""
+    names = [file_name(split, part) for split in get_args(Split) for part in ROWS]
+    return [name for unpacked in names for name in (unpacked, f"{unpacked}.gz")]
 
 
 def holds(folder: Path, split: Split, fingerprint: str) -> bool:

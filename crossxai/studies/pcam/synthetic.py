@@ -19,7 +19,7 @@ from rich.console import Console
 
 from crossxai.errors import InvalidInput
 from crossxai.files.atomic import replacing, sweep, write_text
-from crossxai.studies.generation import Pool, check_whole, pool, progress_bars, read_note
+from crossxai.studies.generation import Pool, check_whole, pool, progress_bars, read_note, refuse_foreign
 from crossxai.studies.pcam.reading import (
     CENTRE,
     ROWS,
@@ -28,9 +28,9 @@ from crossxai.studies.pcam.reading import (
     PCam,
     Split,
     best_threshold,
+    every_file,
     file_name,
     holds,
-    refuse_foreign,
 )
 from crossxai.studies.pcam.synthetic_patches import Patches, Shortcut, generate
 
@@ -66,7 +66,7 @@ def write(
     check_whole("seed", seed, 0)
     folder = Path(out)
     note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic", "made_from")
-    refuse_foreign(folder, _ours)
+    refuse_foreign(folder, every_file(), _ours)
     made_from = {"version": VERSION, "n": int(n), "seed": int(seed), "shortcut": _as_json(shortcut)}
     written: dict[str, Any] = {}
     if note is not None and note["made_from"] == made_from:

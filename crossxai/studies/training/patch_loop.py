@@ -65,23 +65,18 @@ class Learner(Protocol):
 
     def step(self, pixels: Pixels, labels: Labels, learning_rate: float) -> float:
         """Learn from a batch (n, 96, 96, 3), (n,); the loss before."""
-        ...
 
     def predict(self, images: npt.NDArray[np.float32]) -> Array:
         """RGB in [0, 1] (n, 96, 96, 3) → logits (n, 2)."""
-        ...
 
     def weights(self) -> Weights:
         """Copies, under torch's names."""
-        ...
 
     def state(self) -> State:
         """Everything that the next step depends on."""
-        ...
 
     def restore(self, state: State) -> None:
         """Go on from a `state`."""
-        ...
 
 
 META = "meta"
