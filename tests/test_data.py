@@ -507,7 +507,9 @@ def test_build_does_not_overwrite_a_download(root: Path) -> None:
         histology.build(root)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "cannot be read as JSON"), ("[]", "not written by"), ("{}", "not written by")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "read as JSON"), ("[]", "not written by"), ("{}", "not written by")]
+)
 def test_build_refuses_a_foreign_about(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "about.json").write_text(text)
     with pytest.raises(InvalidFile, match=message):
