@@ -130,6 +130,19 @@ class Model(Protocol):
         ...
 
 
+def check_inputs(model: Model, inputs: Inputs) -> None:
+    """Raise `InvalidInput` unless the inputs are a tuple of one array per modality, each as its modality declares."""
+    modalities = model.modalities
+    if not isinstance(inputs, tuple) or len(inputs) != len(modalities):
+        given = f"{len(inputs)} arrays" if isinstance(inputs, tuple) else type(inputs).__name__
+        names = ", ".join(m.name for m in modalities)
+        raise InvalidInput(
+            f"model {model.name!r} takes {len(modalities)} modalities ({names}), got {given}; write inputs=({names},)"
+        )
+    for modality, values in zip(modalities, inputs, strict=True):
+        modality.check(values)
+
+
 @runtime_checkable
 class Differentiable(Model, Protocol):
     """A model with gradients."""

@@ -19,7 +19,7 @@ from crossxai.attention import AttentionMap, Attentive
 from crossxai.batching import DEFAULT_BATCH_SIZE, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
-from crossxai.model import Array, Differentiable, Foldable, Inputs, Layered, Modality, Model, equal
+from crossxai.model import Array, Differentiable, Foldable, Inputs, Layered, Modality, Model, check_inputs, equal
 from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
@@ -69,15 +69,7 @@ class Question:
         if not all(hasattr(type(self.target), name) for name in ("score", "cotangent", "out")):
             raise InvalidInput(f"target: write Target.classes(labels, n_classes), got {type(self.target).__name__}")
         modalities = self.model.modalities
-        if not isinstance(self.inputs, tuple) or len(self.inputs) != len(modalities):
-            given = f"{len(self.inputs)} arrays" if isinstance(self.inputs, tuple) else type(self.inputs).__name__
-            names = ", ".join(m.name for m in modalities)
-            raise InvalidInput(
-                f"model {self.model.name!r} takes {len(modalities)} modalities ({names}), got {given}; "
-                f"write inputs=({names},)"
-            )
-        for modality, values in zip(modalities, self.inputs, strict=True):
-            modality.check(values)
+        check_inputs(self.model, self.inputs)
         sizes = {len(values) for values in self.inputs} | {len(self.target)}
         if len(sizes) > 1:
             raise InvalidInput(f"inputs and target hold different numbers of samples: {sorted(sizes)}")
@@ -87,17 +79,14 @@ class Question:
             raise InvalidInput(f"batch_size must be a whole number of at least 1, got {self.batch_size!r}")
         if not self.ids:
             object.__setattr__(self, "ids", tuple(str(i) for i in range(len(self))))
-        elif (
-            len(set(self.ids)) != len(self)
-            or len(self.ids) != len(self)
-            or not all(isinstance(i, str) for i in self.ids)
-        ):
+        elif not len(self.ids) == len({i for i in self.ids if isinstance(i, str)}) == len(self):
             raise InvalidInput(f"ids must be {len(self)} different strings, got {self.ids!r}")
         if not self.free:
             object.__setattr__(self, "free", tuple(m.name for m in modalities))
+        names = [m.name for m in modalities]
         for name in self.free:
-            if name not in {m.name for m in modalities}:
-                raise UnknownName("modality", name, [m.name for m in modalities])
+            if name not in names:
+                raise UnknownName("modality", name, names)
         if self.check not in ("on", "off"):
             raise InvalidInput(f'check is "on" or "off", got {self.check!r}')
 
@@ -314,7 +303,7 @@ class Question:
 
     @property
     def layers(self) -> CamLayers:
-        """The model's layers as the one free modality sees them; `Unsupported` without inner layers, or of several."""
+        """The layers as the one free modality sees them; raises `Unsupported` without inner layers or with several free."""
         model, (free, _) = self._layered(), self.one
         return CamLayers(model, self.inputs, free, self.target, self.check == "on")
 

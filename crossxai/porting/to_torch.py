@@ -200,19 +200,12 @@ def _max_pool(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -
     return nn.Sequential(nn.ConstantPad2d(_pads(s["padding"]), -np.inf), nn.MaxPool2d(s["size"], s["strides"]))
 
 
-def _global_max(s: Mapping[str, Any], _w: Mapping[str, Tensor], x: list[Tensor]) -> nn.Module:
-    pool = nn.MaxPool2d(tuple(x[0].shape[2:]))  # not AdaptiveMaxPool2d, which no library has a rule for
-    return pool if s["keepdims"] else nn.Sequential(pool, nn.Flatten())
+def _global(pool: nn.Module, keepdims: bool) -> nn.Module:
+    return pool if keepdims else nn.Sequential(pool, nn.Flatten())
 
 
-def _global_avg(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
-    pool = nn.AdaptiveAvgPool2d(1)
-    return pool if s["keepdims"] else nn.Sequential(pool, nn.Flatten())
-
-
-def _pad(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
-    pads = _pads(s["padding"])
-    return nn.ZeroPad2d(pads) if s["value"] == 0 else nn.ConstantPad2d(pads, s["value"])
+def _pad(padding: Any, value: float) -> nn.Module:
+    return nn.ZeroPad2d(_pads(padding)) if value == 0 else nn.ConstantPad2d(_pads(padding), value)
 
 
 def _upsample(s: Mapping[str, Any], _w: Mapping[str, Tensor], _x: list[Tensor]) -> nn.Module:
@@ -251,9 +244,10 @@ _MAKERS: dict[str, Maker] = {
     "silu": lambda s, w, x: nn.SiLU(),
     "max_pool2d": _max_pool,
     "avg_pool2d": lambda s, w, x: nn.AvgPool2d(s["size"], s["strides"]),
-    "global_avg_pool": _global_avg,
-    "global_max_pool": _global_max,
-    "pad": _pad,
+    "global_avg_pool": lambda s, w, x: _global(nn.AdaptiveAvgPool2d(1), s["keepdims"]),
+    # Not AdaptiveMaxPool2d, which no library has a rule for.
+    "global_max_pool": lambda s, w, x: _global(nn.MaxPool2d(tuple(x[0].shape[2:])), s["keepdims"]),
+    "pad": lambda s, w, x: _pad(s["padding"], s["value"]),
     "upsample2d": _upsample,
     "flatten": _flatten,
     "expand": lambda s, w, x: nn.Unflatten(1, (x[0].shape[1], 1, 1)),
