@@ -21,7 +21,7 @@ Layout = Literal["NHWC", "NCHW"]
 Size = tuple[int, int]
 IMAGENET: MeanSd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KERAS_FILES = (".keras", ".h5", ".hdf5")
-UNSTATED = "mean and sd: none are subtracted; standardise=(mean, sd) or standardise='imagenet' if the training did"
+UNSTATED = "mean and sd: none (assumed; write standardise=(mean, sd) or 'imagenet' if the training subtracted one)"
 MODALITIES = "modalities=(xai.Modality.image(),) or (xai.Modality.table(('age', 'dose')),), one per input in order"
 
 
@@ -183,7 +183,7 @@ def _assumed(modalities: tuple[Modality, ...], limits: tuple[float, float] | Non
     if low is None or limits is not None:
         return []
     return [
-        f"values of images from {low:g} to {high:g} ({known or 'assumed; range=(0, 255), say, if it takes others'})"
+        f"values of images from {low:g} to {high:g} ({known or 'assumed; write range=(0, 255), say, if it takes others'})"
     ]
 
 

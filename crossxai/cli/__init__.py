@@ -13,6 +13,8 @@ from crossxai.cli import checking, commands
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from crossxai.experiment.specification import Experiment
 
 app = typer.Typer(
@@ -154,13 +156,9 @@ def list_(
 
 
 def _list_explainers(console: Console) -> None:
-    from rich.table import Table
-
     from crossxai import explainers
 
-    table = Table(title="Explainers", title_justify="left")
-    for heading in ("name", "needs", "profiles", "what it is"):
-        table.add_column(heading, no_wrap=heading == "name")
+    table = _listing("Explainers", "profiles")
     for name, kind in explainers.discover().items():
         missing = f"; not installed: pip install 'crossxai\\[{kind.library}]'" if not _installed(kind.library) else ""
         profiles = "both" if len(kind.profiles) == 2 else kind.profiles[0]
@@ -174,13 +172,9 @@ def _list_explainers(console: Console) -> None:
 def _list_metrics(console: Console) -> None:
     from itertools import groupby
 
-    from rich.table import Table
-
     from crossxai.cli import catalogue
 
-    table = Table(title="Metrics", title_justify="left")
-    for heading in ("name", "needs", "better", "what it is"):
-        table.add_column(heading, no_wrap=heading == "name")
+    table = _listing("Metrics", "better")
     for axis, entries in groupby(catalogue.metric_entries(), lambda e: getattr(e.metric, "axis", "")):
         table.add_section()
         table.add_row(f"[bold]{axis or 'other'}[/]")
@@ -189,6 +183,15 @@ def _list_metrics(console: Console) -> None:
             table.add_row(entry.name, needs, better, entry.purpose)
     console.print(table)
     console.print("Ranges, costs, parameters and sources: docs/metrics.md, or `crossxai list --metrics --markdown`.")
+
+
+def _listing(title: str, third: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("name", "needs", third, "what it is"):
+        table.add_column(heading, no_wrap=heading == "name")
+    return table
 
 
 def _installed(library: str) -> bool:

@@ -109,13 +109,9 @@ class _Reader:
 
     def array(self, given: Any, modality: Modality) -> Array:
         """The array (n, *axes) of one modality."""
-        if _is_picture(given) or isinstance(given, str | Path):
+        if _is_picture_or_path(given):
             given = [given]
-        if (
-            isinstance(given, list | np.ndarray)
-            and len(given)
-            and (_is_picture(given[0]) or isinstance(given[0], str | Path))
-        ):
+        if isinstance(given, list | np.ndarray) and len(given) and _is_picture_or_path(given[0]):
             return self.pictures(list(given), modality)
         if isinstance(given, list) and self.size is not None and all(_eight_bit(item) for item in given):
             from PIL import Image
@@ -152,12 +148,9 @@ class _Reader:
                 raise InvalidInput(f'{place}: layout="NCHW" says (n, {channels}, …), got shape {values.shape}')
             return np.moveaxis(values, 1, -1)
         if values.shape[-1] != channels:
-            first = modality.spatial and values.shape[1] == channels
-            write = (
-                'write layout="NCHW", or np.moveaxis(x, 1, -1)'
-                if first
-                else f"the last axis is its {modality.axes[-1]}s"
-            )
+            write = f"the last axis is its {modality.axes[-1]}s"
+            if modality.spatial and values.shape[1] == channels:
+                write = 'write layout="NCHW", or np.moveaxis(x, 1, -1)'
             raise InvalidInput(f"{place} takes {expected}, got shape {values.shape}: {write}")
         return values
 
@@ -185,7 +178,7 @@ class _Reader:
 
     def pictures(self, given: list[Any], modality: Modality) -> Array:
         """Pictures and paths as one array: colours as the model's channels, and the network's size, where that is known."""
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         modes = {1: "L", 3: "RGB", 4: "RGBA"}
         if not modality.spatial or len(modality.features) not in modes:
@@ -202,7 +195,7 @@ class _Reader:
             self.notes.append(
                 f"pictures were resized, the shorter side to the network's, and cut to the middle {self.size[0]} × {self.size[1]}"
             )
-            opened = [_fitted(p, self.size, Image.Resampling.BILINEAR) for p in opened]
+            opened = [ImageOps.fit(p, self.size[::-1], Image.Resampling.BILINEAR) for p in opened]
         if len({p.size for p in opened}) > 1:
             raise InvalidInput(
                 f"the pictures have different sizes ({opened[0].size}, {opened[-1].size}, …), and nothing says which the network "
@@ -244,6 +237,10 @@ def _is_picture(value: Any) -> bool:
     return any(c.__name__ == "Image" and c.__module__.startswith("PIL.") for c in type(value).__mro__)
 
 
+def _is_picture_or_path(value: Any) -> bool:
+    return _is_picture(value) or isinstance(value, str | Path)
+
+
 def _open(path: Path) -> Any:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -254,12 +251,6 @@ def _open(path: Path) -> Any:
         raise InvalidFile(f"{path} is no picture that Pillow can read") from error
     except OSError as error:
         raise InvalidFile(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _fitted(picture: Any, size: tuple[int, int], resample: Any) -> Any:
-    from PIL import ImageOps
-
-    return ImageOps.fit(picture, size[::-1], resample)
 
 
 def _from_loader(given: Any, samples: int, reader: _Reader) -> tuple[Any, npt.NDArray[Any] | None] | None:
@@ -304,9 +295,8 @@ def _from_loader(given: Any, samples: int, reader: _Reader) -> tuple[Any, npt.ND
 def _items(given: Any) -> Iterator[Any] | None:
     """What a loader or data set gives, item by item; None for anything that is none."""
     kinds = {(c.__module__.split(".")[0], c.__name__) for c in type(given).__mro__}
-    if ("torch", "Dataset") in kinds and hasattr(given, "__getitem__") and hasattr(given, "__len__"):
-        return (given[i] for i in range(len(given)))
-    if ("keras", "PyDataset") in kinds:
+    numbered = ("torch", "Dataset") in kinds and hasattr(given, "__getitem__") and hasattr(given, "__len__")
+    if numbered or ("keras", "PyDataset") in kinds:
         return (given[i] for i in range(len(given)))
     if isinstance(given, Mapping | Sequence | np.ndarray | str | Path) or hasattr(given, "__array__"):
         return None

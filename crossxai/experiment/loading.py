@@ -49,22 +49,18 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
     if data.source == HANDED_OVER:
         raise InvalidInput("the samples were handed over in Python: write a function that returns them, data.factory")
     if data.factory:
-        samples = plugins.call_factory(data.factory, experiment.folder, InvalidInput)
-        if not isinstance(samples, Samples):
-            raise InvalidInput(
-                f"data factory {data.factory} must return crossxai.files.Samples, got {type(samples).__name__}"
-            )
-        about = {"source": data.factory, "split": "", "description": data.description}
-        return samples, {**about, "n": len(samples.ids), "fingerprint": fingerprint(samples)}
-    source: Source = sources.get(data.source)
-    given = plugins.guarded(lambda: source.samples(experiment), f"source {data.source!r}", InvalidInput)
+        who, given = f"data factory {data.factory}", plugins.call_factory(data.factory, experiment.folder, InvalidInput)
+    else:
+        source: Source = sources.get(data.source)
+        who = f"source {data.source!r}"
+        given = plugins.guarded(lambda: source.samples(experiment), who, InvalidInput)
     samples, about = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
     if not isinstance(samples, Samples) or not isinstance(about, Mapping):
         raise InvalidInput(
-            f"source {data.source!r}: samples() must return crossxai.files.Samples, alone or with a dict of what the run says of "
-            f"them; got {type(given).__name__}"
+            f"{who} must return crossxai.files.Samples, alone or with a dict of what the run says of them; got "
+            f"{type(given).__name__}"
         )
-    known = {"source": data.source, "split": "", "n": len(samples.ids), "description": data.description}
+    known = {"source": data.factory or data.source, "split": "", "n": len(samples.ids), "description": data.description}
     return samples, {**known, **about, "fingerprint": fingerprint(samples)}
 
 

@@ -83,7 +83,8 @@ class Run:
     @property
     def findings(self) -> str:
         """What the page says in words, one line per finding."""
-        return "\n".join(f"- {_plain(finding.headline)}" for finding in self._contents.findings)
+        lines = "\n".join(f"- {finding.headline}" for finding in self._contents.findings)
+        return lines.replace("**", "").replace("`", "")  # the page's marks for code and emphasis
 
     @cached_property
     def maps(self) -> Maps:
@@ -324,11 +325,6 @@ def typed(frame: pd.DataFrame) -> pd.DataFrame:
     if "n" in frame:
         frame["n"] = pd.to_numeric(frame["n"]).astype("Int64")
     return frame
-
-
-def _plain(words: str) -> str:
-    """A sentence of the page without its marks for code and emphasis."""
-    return words.replace("**", "").replace("`", "")
 
 
 def _table(summary: pd.DataFrame) -> str:
