@@ -8,7 +8,7 @@ import torch
 from networks import toys, zoo
 
 from crossxai import Attribution, InvalidInput, Target, Unsupported
-from crossxai.evaluation.curves import fills
+from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.metrics.completeness import CompletenessGap
 from crossxai.evaluation.metrics.sanity import InputShift, Shifted
 from crossxai.explainers import get
@@ -118,7 +118,7 @@ def test_undefined_and_bad_parameters(asked):
 def test_baselines_are_made_a_few_samples_at_a_time(monkeypatch):
     """A set of blurred images beside the images would double what 10,000 of them take."""
     question = toys.question(toys.torch_model(), n=7, batch_size=3)
-    monkeypatch.setattr(fills, "BLOCK", 3 * question.inputs[0][0].size)
+    monkeypatch.setattr(ranks, "BLOCK", 3 * question.inputs[0][0].size)
     answer = Attribution((question.inputs[0],), question.modalities, question.ids, "test")
     sizes = []
 

@@ -19,7 +19,7 @@ from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.batching import DEFAULT_BATCH_SIZE, LADDER, batched, fastest
 from crossxai.errors import ModelFailed, OutOfMemory
-from crossxai.evaluation.curves import Curve, Deletion, Insertion, evaluate, fills, memory, passes, ranks
+from crossxai.evaluation.curves import Curve, Deletion, Insertion, evaluate, memory, passes, ranks
 from crossxai.model import Model
 from crossxai.testing import Counting
 
@@ -207,7 +207,6 @@ def test_memory_of_large_images_and_other_curves(
     """The formula holds for float64, elements, segments, percentiles and estimates; small blocks leave no slack."""
     import tracemalloc
 
-    monkeypatch.setattr(fills, "BLOCK", block)
     monkeypatch.setattr(ranks, "BLOCK", block)
     rng = np.random.default_rng(0)
     images = rng.random((n, side, side, channels))

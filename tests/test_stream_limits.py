@@ -11,7 +11,7 @@ import pytest
 
 from crossxai import Attribution, Modality, Question, Target, Unsupported
 from crossxai.adapters.numpy import FunctionModel
-from crossxai.evaluation.curves import Curve, Deletion, evaluate, fills, passes, ranks
+from crossxai.evaluation.curves import Curve, Deletion, evaluate, passes, ranks
 from crossxai.model import Array, Inputs
 
 IMAGE = (Modality.image(),)
@@ -43,7 +43,7 @@ def failing(function: Callable[..., Any], when: Callable[..., bool]) -> Callable
 @pytest.mark.parametrize("steps", [6, "auto"])
 def test_memory_that_runs_out_while_a_fill_is_made(monkeypatch: pytest.MonkeyPatch, steps: int | str) -> None:
     """The batch is made again, with each sample's own fill and not that of the sample before."""
-    monkeypatch.setattr(fills, "BLOCK", 1)
+    monkeypatch.setattr(ranks, "BLOCK", 1)
     question, noise = ask(batch_size=2)
     fill: Callable[[np.ndarray], np.ndarray] = lambda values: values[:, ::-1] / 2  # noqa: E731
     expected = evaluate(question, [noise], [Deletion(steps, fill)])[0][0]

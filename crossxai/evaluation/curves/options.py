@@ -94,7 +94,9 @@ class CurveOptions(Parameters):
         _ = self.rule  # steps that make no rule are refused here
         super().__post_init__()
         if self.refill and (self.inserts or imputes(self.fill)):
-            why = "insertion uncovers the image's own pixels" if self.inserts else "an imputation reads the mask"
+            why = (
+                "insertion uncovers the image's own pixels" if self.inserts else "an imputation already reads the mask"
+            )
             raise InvalidInput(f"{self.name}: refill makes no sense here, {why}: leave it out")
         if self.auto:
             self.require_estimable()
