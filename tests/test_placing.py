@@ -225,7 +225,7 @@ def test_nothing_unclear_is_refused() -> None:
         p.data.zero_()
     for net, x in ((Mixed(), noise(32)), (dead, noise(32)), (plain(), np.full((1, 32, 32, 3), 0.5, np.float32))):
         layer = "conv" if isinstance(net, Mixed) else "6"
-        assert question(net, x)._layers.layout(layer).how == "the layer's definition"
+        assert question(net, x).layers.layout(layer).how == "the layer's definition"
 
 
 def test_a_network_that_pads_before_every_convolution_is_right() -> None:
@@ -262,7 +262,7 @@ def test_no_layer_of_a_healthy_network_is_refused(name: str) -> None:
     net = make()
     model: Any = TorchModel(net.eval(), IMAGE) if isinstance(net, nn.Module) else KerasModel(net, IMAGE)
     for images in (photograph, noise):
-        layers = Question(model, (images(size),), Target.classes([1], 2))._layers
+        layers = Question(model, (images(size),), Target.classes([1], 2)).layers
         layers._measured(next(iter(layers.layers.shapes)))
         verdicts = [place.verdict for place in layers.layers.placed["image"].values()]
         assert "wrong" not in verdicts

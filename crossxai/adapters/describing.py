@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
-from crossxai.adapters.checks import MeanSd, check_modalities, original_layers
+from crossxai.adapters.checks import MeanSd, check_depth, check_modalities, original_layers
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
 from crossxai.attention import Attentive, Streams
@@ -71,27 +71,7 @@ class Described(ABC):
     def check(
         self, inputs: Inputs | Array, target: Measure | None = None, labels: npt.ArrayLike | None = None
     ) -> Check:
-        """Measure what explainers and metrics rely on in this model.
-
-        Parameters
-        ----------
-        inputs : tuple of arrays (n, *axes)
-            One per modality, a few samples; an array alone for one modality.
-        target : Target or another measure, optional
-            What will be explained: says whether its scores are saturated or have no gradient on these samples.
-        labels : (n,) whole numbers, optional
-            The true classes: says whether the model is better than chance.
-
-        Returns
-        -------
-        Check
-            One fact per row: what was found, how, what it breaks and what to write instead.
-
-        Raises
-        ------
-        InvalidInput
-            If the inputs do not fit the modalities of the model.
-        """
+        """Measure what explainers and metrics rely on in this model; parameters, result and errors as of `crossxai.check`."""
         return check(self, inputs, target, labels)
 
     def describe(self, inputs: Inputs | Array | None = None) -> Description:
@@ -155,6 +135,20 @@ class Declared(Described):
     def standardise(self) -> dict[str, MeanSd]:
         """(mean, sd) by modality, as declared."""
         return dict(self._constants)
+
+    @abstractmethod
+    def _weights(self, inputs: Inputs) -> dict[str, Any]:
+        """The layers that have weights and run, the one nearest to the output first, with what the framework knows them by."""
+
+    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
+        """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
+        return tuple(self._weights(inputs))
+
+    def _first_weights(self, inputs: Inputs, depth: int) -> dict[str, Any]:
+        """The first `depth` of `weighted`; raises `InvalidInput` unless there are so many."""
+        weights = self._weights(inputs)
+        check_depth(depth, tuple(weights), self.name)
+        return {name: weights[name] for name in list(weights)[:depth]}
 
     def _by_original_names(self, layers: Mapping[str, T]) -> dict[str, T]:
         """What is known by layer; of a twin (`crossxai.porting`) by the layers of the network that it was made from."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
 from crossxai.adapters import tensorflow_calling as calling
-from crossxai.adapters.checks import MeanSd, check_depth, check_inputs, model_failed, original_layers
+from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, original_layers
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.tensorflow_calling import named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
@@ -129,7 +129,7 @@ class KerasModel(Declared):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(tensors)
                 outputs = self._run(*tensors)
-            return outputs, _gradient(tape, outputs, tensors, self._weights(outputs))
+            return outputs, _gradient(tape, outputs, tensors, self._weighing(outputs))
 
         outputs, gradients = self._with(cotangent, "vjp", both, inputs)
         return to_array(outputs), tuple(map(to_array, gradients))
@@ -146,8 +146,7 @@ class KerasModel(Declared):
         return str(min((d for d in dtypes if d.is_floating), key=lambda d: (d.size, d.name != "bfloat16")).name)
 
     def exact(self) -> KerasModel | None:
-        """This model as it is now, in float64, to measure with and to throw away; None where there is none: see
-        `tensorflow_copies`."""
+        """This model as it is now, in float64, to measure with and to throw away; None where there is none."""
         with self._lock:
             model = tensorflow_copies.float64_copy(self.model, self._traces.cached)
         if model is None:
@@ -161,10 +160,7 @@ class KerasModel(Declared):
         return tensorflow_layers.hints(self._named().values())
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
-        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own axes.
-
-        A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
-        """
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own axes."""
         activations: dict[str, Array] = {}
         runs: dict[str, int] = {}
 
@@ -181,11 +177,8 @@ class KerasModel(Declared):
         return self._by_original_names({name: values for name, values in activations.items() if runs[name] == 1})
 
     def axes_of(self, layer: str) -> tuple[str, ...] | None:
-        """What the axes of a layer's output after the sample axis mean, such as ("y", "x", "channel"); None if nothing tells.
-
-        Told by `layer_axes`, else by the layer's own definition (`data_format`), else carried along a functional graph. A
-        subclass that computes its own way tells nothing.
-        """
+        """What the axes of a layer's output after the sample axis mean, such as ("y", "x", "channel"); None if nothing tells:
+        neither `layer_axes` nor the functional graph nor the layer's own definition (`data_format`)."""
         layers = self._named()
         for name in (*self.layer_axes, layer):
             if name not in layers:
@@ -211,7 +204,7 @@ class KerasModel(Declared):
 
                 with once(self._named(), layer, self.name, watched) as seen:
                     outputs = self._run(*tensors)
-            return outputs, seen[0], _gradient(tape, outputs, seen, self._weights(outputs))[0]
+            return outputs, seen[0], _gradient(tape, outputs, seen, self._weighing(outputs))[0]
 
         outputs, activation, gradient = self._with(cotangent, f"vjp at {layer}", both, inputs)
         return to_array(outputs), to_array(activation), to_array(gradient)
@@ -292,24 +285,19 @@ class KerasModel(Declared):
     ) -> tuple[Array, tuple[AttentionMap, ...]]:
         """(outputs, attention probabilities layer by layer and the gradient at them), one backward pass if wanted."""
         self._build(inputs)
-        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weights)
+        kind, weigh = ("attention", None) if cotangent is None else ("attention vjp", self._weighing)
         both = tensorflow_attention.traced(self._run, weigh, lambda: named(self.model), self.name, len(inputs))
         kind = f"{kind}, {len(nudges)} nudged" if nudges else kind
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs, nudges)
         return to_array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
-    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
-        """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
-        return tuple(self._weighted(inputs))
-
     def randomised(self, inputs: Inputs, depth: int, seed: int) -> KerasModel:
         """A copy with the weights of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
-        layers = self._weighted(inputs)
-        check_depth(depth, tuple(layers), self.name)
+        chosen = self._first_weights(inputs, depth)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._guarded(inputs):
             twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
-            tensorflow_copies.redraw(twin, self.model, {n: layers[n] for n in list(layers)[:depth]}, seed)
+            tensorflow_copies.redraw(twin, self.model, chosen, seed)
         return self._around(twin, layer_axes=self.layer_axes)
 
     def folded(self, inputs: Inputs) -> KerasModel:
@@ -333,7 +321,7 @@ class KerasModel(Declared):
             data_format=self.data_format, layer_axes=layer_axes, streams=self.streams, outputs=self.outputs, name=self.name,
         )  # fmt: skip
 
-    def _weighted(self, inputs: Inputs) -> dict[str, Any]:
+    def _weights(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._guarded(inputs):
@@ -362,7 +350,7 @@ class KerasModel(Declared):
     def _run(self, *tensors: Any) -> Any:
         return self._passage.outputs(self.model, *tensors)
 
-    def _weights(self, outputs: Any) -> Any:
+    def _weighing(self, outputs: Any) -> Any:
         """The cotangent of these outputs, computed in Python in the middle of the graph, so that one pass is enough."""
         weights = tf.numpy_function(self._cotangent_of, [outputs], outputs.dtype, stateful=True)
         return tf.ensure_shape(weights, outputs.shape)
@@ -384,7 +372,7 @@ class KerasModel(Declared):
         inputs: Inputs,
         others: Sequence[Array] = (),
     ) -> Any:
-        """What a function gives, which may call `_weights` with this cotangent; what the cotangent raises keeps its type."""
+        """What a function gives, which may call `_weighing` with this cotangent; what the cotangent raises keeps its type."""
         tensors = self._tensors(inputs) + [tf.constant(values, dtype=self.dtype) for values in others]
         with self._guarded(inputs):
             self._cotangent, self._failure = cotangent, None

@@ -1,8 +1,5 @@
-"""Functions on TensorFlow tensors as graphs, made once per kind of request and anew when the model has changed.
-
-A trace holds what was read from Python while tracing: numbers, activations, layers. A snapshot of all these tells when it is
-out of date. Weights are read anew at every run.
-"""
+"""Functions on TensorFlow tensors as graphs, made once per kind of request and anew when the model has changed: a trace holds
+was read from Python while tracing, a snapshot of all that tells when it is out of date; weights are read at every run."""
 
 from __future__ import annotations
 

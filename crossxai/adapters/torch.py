@@ -16,7 +16,6 @@ from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
     as_rows,
-    check_depth,
     check_inputs,
     constants,
     model_failed,
@@ -164,10 +163,7 @@ class TorchModel(Declared):
             return torch_running.record_calls(self.module, lambda: self.predict(inputs))
 
     def activations(self, inputs: Inputs, layers: Collection[str] | None = None) -> dict[str, Array]:
-        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order.
-
-        A twin (`crossxai.porting`) shows the layers of the network that it was made from, by their names there.
-        """
+        """Of layers (or those named) that run exactly once per pass and give a tensor: name → activation, in its own order."""
         original = original_layers(self.module)
         wanted = None if layers is None else {original.get(name, name) for name in layers}
         activations: dict[str, Array] = {}
@@ -258,16 +254,10 @@ class TorchModel(Declared):
 
         return self._guarded(inputs, weigh is not None, run)
 
-    def weighted(self, inputs: Inputs) -> tuple[str, ...]:
-        """The layers that have parameters and run, the one nearest to the output first."""
-        return tuple(self._weights(inputs))
-
     def randomised(self, inputs: Inputs, depth: int, seed: int) -> TorchModel:
         """A copy with the parameters of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
-        weights = self._weights(inputs)
-        check_depth(depth, tuple(weights), self.name)
+        chosen = self._first_weights(inputs, depth)
         with self._lock, torch.inference_mode(False):
-            chosen = {name: weights[name] for name in list(weights)[:depth]}
             module = torch_running.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)
 

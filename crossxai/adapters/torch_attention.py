@@ -1,11 +1,4 @@
-"""What a torch module attends to, recorded without touching the module: probabilities as arrays, and the gradient there.
-
-A function mode sees every call of torch within its `with`, in this thread only, so nothing is replaced that would have to be
-put back. Fused attention (`nn.MultiheadAttention`, `scaled_dot_product_attention`) is computed step by step; torch itself
-leaves the fused paths of `TransformerEncoder` while a mode is on. Attention written by hand is recognised by its two products: a
-softmax of what one product gave, multiplied with values along the axis that it sums to 1 over. Every other product of two
-activations that the outputs depend on is refused: a map without it would be wrong.
-"""
+"""What a torch module attends to, recorded without touching the module: probabilities as arrays, and the gradient there."""
 
 from __future__ import annotations
 
@@ -72,7 +65,10 @@ class _Running:
 
 
 class Recording(TorchFunctionMode):
-    """While on, attention is computed so that its probabilities exist, and these are kept in `layers`.
+    """While on, attention is computed so that its probabilities exist, and these are kept in `layers`; only this thread sees it.
+
+    Fused attention is computed step by step. Attention written by hand is recognised by its two products: a softmax of what one
+    gave, multiplied with values along the axis that it sums to 1 over. Every other product of two activations is refused.
 
     gradients: whether the probabilities will be differentiated at. nudges: layer by layer, (heads, queries, keys) of one
     sample, what its probabilities change by, relative to what they are. Raises `Unsupported`, from within the pass, for

@@ -50,25 +50,18 @@ class CamLayers:
         self.layers: Layers = known(model, ("layers", kind_of(inputs)), self._shapes)
 
     def choose(self, layer: str = "") -> str:
-        """The layer named, else the last one with space that the modality reaches and the score depends on.
-
-        In a model of several modalities, layers that see no other modality with space (its own encoder) are the only ones if
-        there are any: a map of one image must not be painted on another. Raises `Unsupported` where a layer has no space, as
-        told, declared or measured.
-        """
+        """The layer named, else the `default`; raises `Unsupported` where it has no space, as told, declared or measured."""
         if not layer:
             return self.default()
-        layer = self.name(layer)
-        self.check_reached(layer)
-        self.layout(layer)
-        return layer
-
-    def name(self, layer: str) -> str:
-        """The layer that is called so, here or in a model of the same network: torch's "ct.relu2" is Keras's "ct_relu2"."""
         shapes = self.layers.shapes
-        if layer not in shapes:
+        if layer not in shapes:  # called so in a model of the same network: torch's "ct.relu2" is Keras's "ct_relu2"
             layer = next((n for n in shapes if n.replace("_", ".") == layer.replace("_", ".")), layer)
         self._check_runs(layer)
+        if len(self.model.modalities) > 1 and layer not in self._reached(self.free.name):
+            raise Unsupported(
+                f"model {self.model.name!r} has no layer {layer!r} that modality {self.free.name!r} reaches"
+            )
+        self.layout(layer)
         return layer
 
     def layout(self, layer: str) -> Layout:
@@ -109,9 +102,10 @@ class CamLayers:
         return f"drawn at layer {layer!r}: {self.layout(layer).words()}; {y} × {x} places, {channel} channels"
 
     def default(self) -> str:
-        """The last layer with space that the free modality reaches and that the score depends on.
+        """The last layer with space that the free modality reaches and the score depends on; projections come last.
 
-        Layers that no other modality with space reaches come first, and projections last.
+        Layers that no other modality with space reaches are the only ones if there are any: a map of one image must not be
+        painted on another.
         """
         names = self.candidates()
         stream = [n for n in names if not self._projects(n)]
@@ -162,13 +156,6 @@ class CamLayers:
         others = [m.name for m in self.model.modalities if m.spatial and m.name != self.free.name]
         own = [n for n in names if not any(n in self._reached(other) for other in others)]
         return own if any(self._drawable(n) for n in reversed(own)) else names
-
-    def check_reached(self, layer: str) -> None:
-        """Raise `Unsupported` if the free modality of several does not reach the layer."""
-        if len(self.model.modalities) > 1 and layer not in self._reached(self.free.name):
-            raise Unsupported(
-                f"model {self.model.name!r} has no layer {layer!r} that modality {self.free.name!r} reaches"
-            )
 
     def _drawable(self, layer: str) -> bool:
         known, _ = self._layout(layer)

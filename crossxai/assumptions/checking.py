@@ -53,7 +53,7 @@ class Check:
 def check(
     model: Model, inputs: Inputs | Array, target: Measure | None = None, labels: npt.ArrayLike | None = None
 ) -> Check:
-    """Measure what explainers and metrics rely on in a model; documented where users find it, at `Described.check`."""
+    """Measure what explainers and metrics rely on in a model; documented where users find it, at `crossxai.check`."""
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     if len(given) != len(model.modalities):
         names = ", ".join(m.name for m in model.modalities)

@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters.checks import WITHOUT_GRADIENTS
+from crossxai.assumptions import probes
 from crossxai.assumptions.facts import Fact, Verdict
-from crossxai.assumptions.probes import (
-    AtPrecision,
-    Result,
-    allowance,
-    finest,
-    gradients_in_batches,
-    half,
-    outputs_in_batches,
-    rounding,
-    shuffled,
-    small,
-    two_samples,
-)
+from crossxai.assumptions.probes import AtPrecision, Result
 from crossxai.assumptions.slopes import SEGMENTS, Rows, Score, Stairs, slopes, stairs
 from crossxai.errors import ModelFailed
 from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
@@ -44,7 +33,7 @@ def gradients(model: Differentiable, inputs: Inputs) -> dict[str, Fact]:
     Features (columns, channels) whose gradient is zero are given other observed values, never new ones: if the outputs move, the
     gradient is looked for on the way between; if it is zero there, too, the way is cut, and if not, it is flat at these samples.
     """
-    probe = _Probe(model, two_samples(inputs))
+    probe = _Probe(model, probes.two_samples(inputs))
     return {m.name: probe.fact(i, m) for i, m in enumerate(model.modalities)}
 
 
@@ -77,15 +66,15 @@ class _Probe:
 
     def __post_init__(self) -> None:
         self.mixture = _Mixture()
-        self.outputs, self.gradients = gradients_in_batches(self.model, self.pair, self.mixture)
+        self.outputs, self.gradients = probes.gradients_in_batches(self.model, self.pair, self.mixture)
         self.mixture(self.outputs)  # where the way is cut, it has not been called yet
-        self.own = self.used = AtPrecision(self.model, self.pair, rounding(self.model, self.outputs))
+        self.own = self.used = AtPrecision(self.model, self.pair, probes.rounding(self.model, self.outputs))
         self.slopes = self.gradients
         if any(g.any() for g in self.gradients):  # where there is none at all, no copy is made
-            self.used, (_, self.slopes) = finest(
+            self.used, (_, self.slopes) = probes.finest(
                 self.own,
                 (self.outputs, self.gradients),
-                lambda at: gradients_in_batches(at.model, at.inputs, self.mixture),
+                lambda at: probes.gradients_in_batches(at.model, at.inputs, self.mixture),
             )
         self.live = [np.abs(g).reshape(-1, g.shape[-1]).max(axis=0) > 0 for g in self.gradients]
         finite = all(np.isfinite(g).all() for g in self.gradients)
@@ -128,17 +117,17 @@ class _Probe:
         """Steps of the score on the way to another observed value of the features that are to move."""
         deltas = []
         for values, moves in zip(self.pair, moving, strict=True):
-            other = np.stack([values[1], shuffled(values[1:])[0]])
+            other = np.stack([values[1], probes.shuffled(values[1:])[0]])
             other[1] = other[1] if (other[1] != values[1]).any() else values[1] / 2
             deltas.append(((other - values) * moves).astype(np.float64))
-        ways, segments = (2, SEGMENTS) if small(self.pair) else (1, SEGMENTS // 2)
+        ways, segments = (2, SEGMENTS) if probes.small(self.pair) else (1, SEGMENTS // 2)
 
         def look(used: AtPrecision, rows: Rows, shares: Array) -> tuple[Array, Array]:
             inputs = tuple(
                 (v[rows] + shares.reshape(-1, *[1] * (v.ndim - 1)) * d[rows]).astype(v.dtype)
                 for v, d in zip(used.inputs, deltas, strict=True)
             )
-            outputs, gradients = gradients_in_batches(used.model, inputs, self.mixture)
+            outputs, gradients = probes.gradients_in_batches(used.model, inputs, self.mixture)
             slopes = [(g * d[rows]).reshape(len(rows), -1).sum(axis=1) for g, d in zip(gradients, deltas, strict=True)]
             return self.mixture.scores(outputs), np.sum(slopes, axis=0)
 
@@ -151,10 +140,12 @@ class _Probe:
 
     def _underflow(self, at: int, modality: Modality, where: Any) -> Fact | None:
         """In half precision: whether a gradient that is wrong, or none, arrives when outputs are multiplied first."""
-        precision = half(self.model)
+        precision = probes.half(self.model)
         if precision is None:
             return None
-        louder = gradients_in_batches(self.model, self.pair, lambda outputs: self.mixture(outputs) * LOUDER)[1][at]
+        louder = probes.gradients_in_batches(self.model, self.pair, lambda outputs: self.mixture(outputs) * LOUDER)[1][
+            at
+        ]
         louder, own = (v.astype(np.float64) * where for v in (louder / LOUDER, self.gradients[at]))
         if not np.isfinite(louder).all() or np.linalg.norm(louder - own) <= 0.1 * np.linalg.norm(louder):
             return None
@@ -173,7 +164,7 @@ class _Probe:
         which = modality.name if dead.all() else f"{modality.name} ({', '.join(np.array(modality.features)[dead][:5])})"
         own = self.pair[at]
         # Other observed values; where there are none, those on the way to 0, the baseline that explainers start from.
-        others = [v for v in (own[::-1], shuffled(own)) if not np.array_equal(v[..., dead], own[..., dead])]
+        others = [v for v in (own[::-1], probes.shuffled(own)) if not np.array_equal(v[..., dead], own[..., dead])]
         moved = [np.where(dead, v, own) for v in others or [own * own.dtype.type(0), own / 2]]
         rows = np.tile(np.arange(2), 1 + len(moved))
         try:
@@ -181,7 +172,7 @@ class _Probe:
         except ModelFailed as error:
             return Fact(name, "unknown", f"{which}: no gradient, and no other value could be tried: {error}", HOW)
         table = scores.reshape(-1, 2)
-        allowed = float(np.max(allowance(self.model, self.outputs))) * max(
+        allowed = float(np.max(probes.allowance(self.model, self.outputs))) * max(
             1.0, float(np.linalg.norm(self.mixture.weights))
         )
         change = np.abs(table - table[:1]).max(axis=1)
@@ -196,7 +187,7 @@ class _Probe:
         shares = (np.arange(POINTS) + 0.5) / POINTS
         between = np.concatenate([own + (share * (end - own)).astype(own.dtype) for share in shares])
         on_way = _inserted(self.pair, at, between, np.tile(np.arange(2), POINTS))
-        if (np.abs(gradients_in_batches(self.model, on_way, self.mixture)[1][at]) * dead).any():
+        if (np.abs(probes.gradients_in_batches(self.model, on_way, self.mixture)[1][at]) * dead).any():
             return None if not dead.all() else Fact(
                 name, "note", f"the outputs of model {self.model.name!r} are flat at these samples: no gradient at {which}", HOW,
                 "gradient maps of such samples are zero",
@@ -219,11 +210,11 @@ class _Probe:
         return str(self.model.cut(self.pair))
 
     def _score(self, used: AtPrecision, at: int, copies: Array, rows: Rows) -> Array:
-        return self.mixture.scores(outputs_in_batches(used.model, _inserted(used.inputs, at, copies, rows)))
+        return self.mixture.scores(probes.outputs_in_batches(used.model, _inserted(used.inputs, at, copies, rows)))
 
     def _gradient(self, at: int, copies: Array, rows: Rows) -> Array:
         inputs = _inserted(self.used.inputs, at, copies, rows)
-        return gradients_in_batches(self.used.model, inputs, self.mixture)[1][at]
+        return probes.gradients_in_batches(self.used.model, inputs, self.mixture)[1][at]
 
     def _scale(self, at: int, modality: Modality) -> Array:
         """What each feature varies by: the declared range, else what these samples show."""
@@ -240,7 +231,7 @@ HOW_AT_LAYERS = "central differences of a random mixture of all outputs as the l
 
 def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
     """Whether the outputs' gradient at a layer's activation is that of replacing the activation."""
-    pair = tuple(_untied(v) for v in two_samples(inputs))
+    pair = tuple(_untied(v) for v in probes.two_samples(inputs))
     name = f"gradient at layer {layer}"
     mixture = _Mixture()
 
@@ -254,9 +245,9 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
 
     outputs, activation, gradient = model.layer_vjp(pair, mixture, layer)
     mixture(outputs)  # where the way is cut, it has not been called yet
-    used = AtPrecision(model, pair, rounding(model, outputs))
+    used = AtPrecision(model, pair, probes.rounding(model, outputs))
     if gradient.any():
-        used, (_, (activation, gradient)) = finest(used, (outputs, (activation, gradient)), at_precision)
+        used, (_, (activation, gradient)) = probes.finest(used, (outputs, (activation, gradient)), at_precision)
     if len(activation) != len(pair[0]) or not (np.isfinite(activation).all() and np.isfinite(gradient).all()):
         return Fact(name, "unknown", f"layer {layer!r} has no finite activation and gradient per sample", HOW_AT_LAYERS)
     # Zeros behind a ReLU, and what overlapping pools repeat, are tied in the next max-pool, where there is no one gradient: they

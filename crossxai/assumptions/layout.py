@@ -1,8 +1,5 @@
-"""What the axes of a layer's activation mean: by the layer's own definition, declared, or measured; never guessed.
-
-Frameworks and networks order axes differently: torch's convolutions give (channel, y, x), Swin and ConvNeXt hold (y, x, channel),
-transformers hold tokens. A map painted with the wrong axes looks like any other map.
-"""
+"""What the axes of a layer's activation mean: by the layer's own definition, declared, or measured; never guessed, since a map
+painted with the wrong axes looks like any other map."""
 
 from __future__ import annotations
 

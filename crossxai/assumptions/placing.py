@@ -1,8 +1,5 @@
-"""Does a layer respond where a map of it would be painted: its definition tells y from x, not what was done to the image before.
-
-A network may turn, mirror, roll, crop or pad its input before the first convolution. Its layers' axes are as defined, and a map
-painted over the image lies at the wrong place. What contradicts clearly counts; what is unclear never does.
-"""
+"""Does a layer respond where a map of it would be painted: its definition does not tell whether the network turns, mirrors,
+rolls, crops or pads its input before. What contradicts clearly counts; what is unclear never does."""
 
 from __future__ import annotations
 
