@@ -197,12 +197,3 @@ def redrawn(values: npt.NDArray[Any], layer: str, number: int, seed: int) -> npt
     rng = np.random.default_rng([seed, zlib.crc32(layer.encode()), number])
     exact = np.asarray(values, dtype=np.float64)
     return rng.normal(exact.mean(), exact.std(), exact.shape)
-
-
-def check_depth(depth: int, layers: tuple[str, ...], model: str) -> None:
-    """Raise `InvalidInput` unless `depth` counts layers that there are."""
-    if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or not 0 <= depth <= len(layers):
-        raise InvalidInput(
-            f"model {model!r} has {len(layers)} layers with weights: depth is a whole number from 0 to {len(layers)}, "
-            f"got {depth!r}"
-        )

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
-from crossxai.adapters.checks import MeanSd, check_depth, check_modalities, original_layers
+from crossxai.adapters.checks import MeanSd, check_modalities, original_layers
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
 from crossxai.attention import Attentive, Streams
-from crossxai.errors import CrossXAIError
+from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
 from crossxai.outputs import Outputs, check_declared, kind
@@ -147,7 +148,11 @@ class Declared(Described):
     def _first_weights(self, inputs: Inputs, depth: int) -> dict[str, Any]:
         """The first `depth` of `weighted`; raises `InvalidInput` unless there are so many."""
         weights = self._weights(inputs)
-        check_depth(depth, tuple(weights), self.name)
+        if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or not 0 <= depth <= len(weights):
+            raise InvalidInput(
+                f"model {self.name!r} has {len(weights)} layers with weights: depth is a whole number from 0 to {len(weights)}, "
+                f"got {depth!r}"
+            )
         return {name: weights[name] for name in list(weights)[:depth]}
 
     def _by_original_names(self, layers: Mapping[str, T]) -> dict[str, T]:

@@ -26,8 +26,8 @@ def float64_copy(model: Any, keep: Callable[[str, Callable[[], Any]], Any]) -> A
     There is none of subclassed models, of layers that cannot be made anew from their configuration, and of quantised ones.
     keep: (name, make) → what was made, until the model changes in anything but the values of its weights.
     """
-    size = 8 * model.count_params() if model.built else 0
-    if not model.built or size > LARGEST_COPY:
+    size = 8 * model.count_params() if model.built else LARGEST_COPY + 1
+    if size > LARGEST_COPY:
         return None
     twin = keep("exact", lambda: _copy(model)) if size <= KEPT else _copy(model)
     if twin is not None:
@@ -36,10 +36,7 @@ def float64_copy(model: Any, keep: Callable[[str, Callable[[], Any]], Any]) -> A
 
 
 def _copy(model: Any) -> Any | None:
-    """A copy, or None; its weights are still to be set.
-
-    A copy that shares a variable with the model, or has other ones, is none.
-    """
+    """A copy whose weights are still to be set; None for one that shares a variable with the model, or has other ones."""
     if any(getattr(layer, "quantization_mode", None) for layer in model._flatten_layers()):
         return None
     raised: tuple[type[Exception], ...] = (AttributeError, MemoryError, *foreign())

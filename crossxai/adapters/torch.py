@@ -357,13 +357,8 @@ class TorchModel(Declared):
             t.clone() if pair is None else (t - pair[0]) / pair[1]
             for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        outputs: Tensor = one_output(
-            self.module(*raw),
-            self.output,
-            self.output_axes,
-            self.name,
-            lambda value: tuple(value.shape) if isinstance(value, Tensor) else None,
-        )
+        returned = self.module(*raw)
+        outputs: Tensor = one_output(returned, self.output, self.output_axes, self.name, _shape)
         return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
 
     def _run_differentiable(self, inputs: Inputs) -> Tensor:
@@ -406,3 +401,7 @@ class TorchModel(Declared):
 
     def _replacing(self, layer: str, function: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
         return torch_layers.replacing(self._layer(layer), function, f"layer {layer!r} of model {self.name!r}")
+
+
+def _shape(value: Any) -> tuple[int | None, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None

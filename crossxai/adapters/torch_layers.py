@@ -244,21 +244,17 @@ def _constants(module: nn.Module) -> tuple[float, float] | None:
         pair = [getattr(module, name, None) for name in (mean, sd)]
         if all(isinstance(v, torch.Tensor | list | tuple | float | int) for v in pair):
             numbers = [torch.as_tensor(v, dtype=torch.float64).flatten() for v in pair]
-            if all(0 < n.numel() <= 4 for n in numbers) and not any(
-                p.requires_grad for p in pair if isinstance(p, torch.Tensor)
-            ):
+            trained = any(p.requires_grad for p in pair if isinstance(p, torch.Tensor))
+            if all(0 < n.numel() <= 4 for n in numbers) and not trained:
                 return float(numbers[0].mean()), float(numbers[1].mean())
     return None
 
 
 def training_matters(module: nn.Module) -> bool:
-    """Whether a module is in training mode, and may compute otherwise because of it.
-
-    Quantised leaves, which torch makes in training mode, and plain activations do not.
-    """
-    if not getattr(module, "training", False):
-        return False
-    return not (type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized"))
+    """Whether a module is in training mode and may compute otherwise because of it, as plain activations and quantised leaves,
+    which torch makes in training mode, do not."""
+    plain = type(module) in PLAIN or type(module).__module__.startswith("torch.ao.nn.quantized")
+    return bool(getattr(module, "training", False)) and not plain
 
 
 def _fresh(norm: Any) -> bool:

@@ -55,8 +55,15 @@ def known(model: Any, key: Hashable, find_out: Callable[[], T]) -> T:
 
     A model that cannot be referred to weakly is measured every time. What is raised is raised again by the next call.
     """
-    facts = facts_of(model)
-    state = itself(model).fingerprint() if hasattr(itself(model), "fingerprint") else None
+    model = itself(model)
+    number = id(model)
+    if number not in _KNOWN or _KNOWN[number][0]() is not model:
+        try:
+            _KNOWN[number] = (weakref.ref(model, lambda _gone: _KNOWN.pop(number, None)), {})
+        except TypeError:
+            return find_out()
+    facts = _KNOWN[number][1]
+    state = model.fingerprint() if hasattr(model, "fingerprint") else None
     if (state, key) not in facts:
         facts[state, key] = find_out()
     return facts[state, key]  # type: ignore[no-any-return]
@@ -65,16 +72,3 @@ def known(model: Any, key: Hashable, find_out: Callable[[], T]) -> T:
 def hints_of(model: Any) -> dict[str, Any]:
     """What a model shows of itself without a pass (its `hints`); nothing for one without."""
     return dict(model.hints()) if hasattr(model, "hints") else {}
-
-
-def facts_of(model: Any) -> dict[Hashable, Any]:
-    """Everything known about a model, by key."""
-    model = itself(model)
-    number = id(model)
-    if number in _KNOWN and _KNOWN[number][0]() is model:
-        return _KNOWN[number][1]
-    try:
-        _KNOWN[number] = (weakref.ref(model, lambda _gone: _KNOWN.pop(number, None)), {})
-    except TypeError:
-        return {}
-    return _KNOWN[number][1]

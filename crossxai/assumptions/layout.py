@@ -196,7 +196,10 @@ class Responses:
         for axis, count in enumerate(shape):
             profiles = np.array(self.profiles[axis])
             for prefix in PREFIXES:
-                for grid in _grids(count - prefix, aspect):
+                # Grids (y, x) of the input's aspect ratio, to half a token, at least 2 × 2.
+                rest = count - prefix
+                grids = [(y, rest // y) for y in range(2, rest // 2 + 1) if rest % y == 0]
+                for grid in (g for g in grids if abs(g[0] - g[1] * aspect) <= 0.5 * max(1.0, aspect)):
                     clear, own = _clear(profiles[:, prefix:], grid)
                     # Tokens that stand for no place may come last, and a large grid is nearly as clear one token further.
                     last = prefix > 0 and _clear(profiles[:, : count - prefix], grid)[0] > clear + LATER
@@ -219,12 +222,6 @@ def _clear(profiles: Array, grid: tuple[int, int]) -> tuple[float, float]:
     (own_y, other_y), (other_x, own_x) = _follows(change.sum(axis=2)), _follows(change.sum(axis=1))
     clear = min(own_y, own_x) >= OWN and max(abs(other_y), abs(other_x)) <= OTHER
     return min(own_y, own_x) if clear else 0.0, min(own_y, own_x)
-
-
-def _grids(count: int, aspect: float) -> list[tuple[int, int]]:
-    """Grids (y, x) of so many tokens with the input's aspect ratio, to half a token, at least 2 × 2."""
-    grids = [(y, count // y) for y in range(2, count // 2 + 1) if count % y == 0]
-    return [(y, x) for y, x in grids if abs(y - x * aspect) <= 0.5 * max(1.0, aspect)]
 
 
 def _follows(profiles: Array) -> tuple[float, float]:

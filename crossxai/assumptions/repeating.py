@@ -85,19 +85,18 @@ def _measured(model: Model, pair: Inputs) -> Repeated:
         alone = np.array(model.predict(faint))
     except ModelFailed as error:
         alone = error
-    beside = np.array(model.predict(tuple(_company(v, f) for v, f in zip(pair, faint, strict=True))))
+    # Seven samples, an odd number: an empty one, the two in turned order, a faint one, and three shuffled ones.
+    company = [
+        np.concatenate([flat(v[:1]), v[::-1], f, *(shuffled(v[:1], seed) for seed in range(3))])
+        for v, f in zip(pair, faint, strict=True)
+    ]
+    beside = np.array(model.predict(tuple(company)))
     allowed = allowance(model, np.concatenate([first, beside]))
     same = _deterministic(model, pair, first, second, allowed, drawn)
     if same.verdict == "broken":
         how = "nothing can be told of a model that draws at random"
         return Repeated(pair, first, same, Fact(INDEPENDENT, "unknown", how, how))
     return Repeated(pair, first, same, _independent(model, pair, first, alone, beside, allowed))
-
-
-def _company(values: Array, faint: Array) -> Array:
-    """Seven samples, an odd number: an empty one, the two in turned order, a faint one, and three shuffled ones."""
-    others = [shuffled(values[:1], seed) for seed in range(3)]
-    return np.concatenate([flat(values[:1]), values[::-1], faint, *others])
 
 
 def _generators() -> list[Any]:
