@@ -141,10 +141,8 @@ def _listed(tensors: Mapping[str, tuple[Any, tuple[int | None, ...]]], outputs: 
 
 
 def as_rows(shape: tuple[int, ...], n: int, axes: tuple[str, ...], model: str) -> tuple[int, ...]:
-    """The shape to give outputs of this shape: itself, or (n, 1) for class scores that lost their class axis to a squeeze.
-
-    That is (n,) for n samples, and () for one. Raises `InvalidInput` unless the result has the declared axes.
-    """
+    """The shape to give outputs of this shape: itself, or (n, 1) for class scores that lost their class axis to a squeeze; raises
+    `InvalidInput` unless it has the declared axes."""
     if axes == ("class",) and len(shape) < 2:
         if shape == (n,) or (shape == () and n == 1):
             return n, 1
@@ -162,11 +160,8 @@ def original_layers(network: Any) -> Mapping[str, str]:
 
 
 def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | None:
-    """The name of the first method of a known kind of layer that this layer computes its own way, None if there is none.
-
-    Looked for in the classes between the layer's and the known one, and on the layer itself. harmless: names of methods that do
-    not compute outputs.
-    """
+    """The first method of a known kind of layer that this layer, or a class between the two, computes its own way; None if there
+    is none. harmless: names of methods that do not compute outputs."""
     kinds = type(layer).__mro__
     for kind in kinds[: kinds.index(known)]:
         for name, value in vars(kind).items():
@@ -191,8 +186,8 @@ def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -
 def redrawn(values: npt.NDArray[Any], layer: str, number: int, seed: int) -> npt.NDArray[np.float64]:
     """Normal draws with the mean and standard deviation of a layer's weight number `number`, same shape.
 
-    Trained scales are kept, so that a randomised network neither dies nor explodes; where all values are equal, as in a weight
-    of one number, they stay. Draws depend on the layer's name, never on how many other layers are drawn.
+    Trained scales are kept, so that a randomised network neither dies nor explodes. Draws depend on the layer's name, never on
+    how many other layers are drawn.
     """
     rng = np.random.default_rng([seed, zlib.crc32(layer.encode()), number])
     exact = np.asarray(values, dtype=np.float64)

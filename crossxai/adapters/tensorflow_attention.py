@@ -30,9 +30,8 @@ def traced(
 ) -> Callable[..., Any]:
     """A function to trace: tensors → (outputs, layer names, probabilities, gradients at them or nothing).
 
-    The first `count` tensors are the model's inputs. Others are nudges, layer by layer: (heads, queries, keys), what the
-    probabilities change by, relative to what they are. run: the model's pass. weigh: the cotangent of the outputs, None for no
-    backward pass. named: the model's layers.
+    The first `count` tensors are the model's inputs, others nudges (see `crossxai.attention.Attentive`). run: the model's pass.
+    weigh: the cotangent of the outputs, None for no backward pass. named: the model's layers.
     """
 
     def both(*given: Any) -> Any:

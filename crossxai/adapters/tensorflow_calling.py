@@ -29,9 +29,8 @@ def check_data_format(data_format: str | None) -> DataFormat | None:
 def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any], name: str) -> Call:
     """(args, kwargs) to call the model with: every value, one per modality, at the place of its modality.
 
-    A dict is filled by name. A list or tuple is filled in order, or by name if the names of its inputs are those of the
-    modalities. A subclassed model takes what it has been called with before (a dict counts), else one argument per modality, by
-    name if the names agree, if its `call` has so many, else a list. Raises `InvalidInput` if names do not match.
+    A dict is filled by name; a list or tuple in order, or by name if the names of its inputs are those of the modalities. Raises
+    `InvalidInput` if names do not match.
     """
     names = [m.name for m in modalities]
     given = dict(zip(names, values, strict=True))
@@ -104,6 +103,7 @@ def entries(model: Any, modalities: tuple[Modality, ...], name: str) -> list[Any
 
 
 def _subclassed(model: Any, given: Mapping[str, Any]) -> Call:
+    """A dict if the model has been called with one, else an argument per modality if its `call` has so many, else a list."""
     values = list(given.values())
     before = (getattr(model, "_build_shapes_dict", None) or {}).values()
     if any(isinstance(shapes, Mapping) and set(shapes) == set(given) for shapes in before):

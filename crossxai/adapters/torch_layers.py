@@ -62,10 +62,8 @@ def kind(module: nn.Module) -> str:
 
 
 class Seen(TorchFunctionMode):
-    """The axes of tensors that went through layers whose definition tells; on while a pass runs, it sees what lies in between.
-
-    Functions that work entry by entry keep the axes, a permutation moves them, and everything else loses them.
-    """
+    """The axes of tensors that went through layers whose definition tells; while on, functions that work entry by entry keep
+    them, a permutation moves them, and everything else loses them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,10 +159,8 @@ def replacing(layer: nn.Module, function: Callable[[Tensor], Tensor], name: str)
 
 
 def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
-    """Where the gradient of the outputs is lost, in words: the first layer that gets a gradient and passes none on.
-
-    run: a forward pass on inputs that want gradients.
-    """
+    """Where the gradient of the outputs is lost, in words: the first layer that gets a gradient and passes none on, in `run`, a
+    forward pass on inputs that want gradients."""
     lost: list[str] = []
 
     def look(name: str, layer: nn.Module, inputs: Any, output: Any) -> None:

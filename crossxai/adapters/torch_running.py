@@ -142,10 +142,8 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
 
 
 def float64_copy(module: nn.Module) -> nn.Module | None:
-    """A copy of the module in float64; None where there can be none.
-
-    There is none of TorchScript, exported, compiled and quantised modules, and of what `copy.deepcopy` or the device refuses.
-    """
+    """A copy of the module in float64; None of TorchScript, exported, compiled and quantised modules, of large ones, and of what
+    `copy.deepcopy` or the device refuses."""
     if isinstance(module, torch.jit.ScriptModule) or "eval" in vars(module):
         return None
     if any(hasattr(m, "_orig_mod") or "quantized" in type(m).__module__ for m in module.modules()):
@@ -168,10 +166,8 @@ def _copy(module: nn.Module, model: str, so: str) -> nn.Module:
 
 
 def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:
-    """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between.
-
-    trace: gives the graph; called only if there may be something to fold.
-    """
+    """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between; it
+    is traced only if there may be something to fold."""
     nothing = f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold"
     foldable = [(path, m) for path, m in module.named_modules() if type(m) in (nn.Conv2d, nn.BatchNorm2d)]
     # Where someone wants to see or change what a layer does, it stays as it is.
@@ -196,10 +192,8 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
 
 
 def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, list[str]]:
-    """Layer → names of its parameters, the layer that `run` starts last first.
-
-    Parameters of modules that never run as such, like the projections inside fused attention, belong to the module around them.
-    """
+    """Layer → names of its parameters, the layer that `run` starts last first. Parameters of modules that never run as such, like
+    the projections inside fused attention, belong to the module around them."""
     started: dict[str, None] = {}
 
     def record(name: str) -> Callable[..., None]:

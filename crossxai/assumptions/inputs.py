@@ -126,10 +126,8 @@ NEARLY = 1e-3
 
 
 def target_fact(model: Model, inputs: Inputs, target: Measure) -> Fact:
-    """Whether the target's score can move on these samples, and has a gradient there.
-
-    Raises `InvalidInput` for a link that the outputs have been through already, or may have been.
-    """
+    """Whether the target's score can move on these samples, and has a gradient there; raises `InvalidInput` for a link that the
+    outputs have been through already, or may have been."""
     check_target(model, inputs, target)
     rows = np.arange(min(SAMPLES, len(target)))
     name, how = "target", f"scores and gradients of {len(rows)} samples"

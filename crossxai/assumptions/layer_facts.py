@@ -32,10 +32,8 @@ def layer_facts(model: Model, inputs: Inputs) -> list[Fact]:
 
 
 def drawn_at(model: Layered, inputs: Inputs, modality: str) -> str:
-    """The layer where activation maps of a modality are drawn, its axes and its grid, in words.
-
-    Raises `Unsupported` where no layer has space that the modality reaches.
-    """
+    """The layer where activation maps of a modality are drawn, its axes and its grid, in words; raises `Unsupported` where no
+    layer has space that the modality reaches."""
     few = tuple(v[:2] for v in inputs)
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves

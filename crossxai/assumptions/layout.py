@@ -116,8 +116,7 @@ def streamed(shape: tuple[int, ...], tokens: Tokens | None) -> Layout | None:
 def cells(image: Array, seed: int = 0) -> Array:
     """(GRID², y, x, channel): the image (y, x, channel) with one cell each replaced, row by row.
 
-    A cell gets the image's own pixels, drawn at random, so that no value is new to the network; where they hardly differ from
-    those that were there, it gets the darkest or the brightest value of each channel.
+    A cell gets pixels of the image, drawn at random, half-way to the darkest or brightest value of each channel, the farther one.
     """
     rng = np.random.default_rng([seed, 4])
     height, width, channels = image.shape

@@ -14,10 +14,8 @@ from crossxai.model import Array, Cotangent, Differentiable, Inputs, Model
 
 
 def two_samples(inputs: Inputs, seed: int = 0) -> Inputs:
-    """Two samples that show something: the images that vary most, the first row of a table and the one farthest from it.
-
-    Where there is one sample only, it and a shuffled copy of it.
-    """
+    """Two samples that show something: the images that vary most, the first row of a table and the one farthest from it, a sample
+    and a shuffled copy of it where there is no other."""
     if len(inputs[0]) == 1:
         return tuple(np.concatenate([values, shuffled(values, seed)]) for values in inputs)
     images = [values for values in inputs if values.ndim > 2]

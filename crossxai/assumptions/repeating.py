@@ -45,10 +45,8 @@ def repeating(model: Model, inputs: Inputs) -> Repeated:
 
 
 def at_size(model: Model, inputs: Inputs, repeated: Repeated, size: int) -> Fact | None:
-    """What goes wrong with the two samples at the end of a batch of this size, after as many others as there are, in turn.
-
-    Where so many do not fit into memory, it is unknown what they do.
-    """
+    """What goes wrong with the two samples at the end of a batch of this size, after as many others as there are, in turn;
+    unknown where so many do not fit into memory."""
     pair, first = repeated.pair, repeated.outputs
     rows = np.arange(1, size - 1) % len(inputs[0])
     batch = tuple(np.concatenate([values[rows], two_of]) for values, two_of in zip(inputs, pair, strict=True))
