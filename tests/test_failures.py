@@ -199,6 +199,10 @@ def test_a_metric_that_raises_leaves_the_others_their_scores(tmp_path: Path, mon
     assert scores["insertion"].params["refused"].startswith("LinAlgError: Singular matrix (traceback: ")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     assert "`insertion` of `captum.occlusion`: LinAlgError: Singular matrix" in text
+    findings = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))["findings"]
+    assert "no_value" not in {f["key"] for f in findings}  # the failure says it
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.partition('id="ranking"')[2].partition("</section>")[0].count("no value") == 3
 
 
 def test_a_run_in_which_every_model_fails_has_a_report_of_reasons(tmp_path: Path) -> None:

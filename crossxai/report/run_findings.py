@@ -219,8 +219,10 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     if run.manifest.get("check", "on") == "off":
         collected.append(Unchecked(models=run.models))
     collected += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
-    cells = {m: [r.cells[m] for r in rows if m in r.cells] for m in run.metrics}
-    empty = tuple(m for m, held in cells.items() if not any(c.summary.n for c in held))
+    # What raised is a failure, and says so above.
+    raised = {f.get("metric") for f in run.manifest.get("failures", [])}
+    valued = {m for r in rows for m, cell in r.cells.items() if cell.summary.n}
+    empty = tuple(m for m in run.metrics if m not in valued | raised)
     if empty:
         collected.append(NoValue(models=run.models, metrics=empty))
     if notes_of_run := _notes(run):
