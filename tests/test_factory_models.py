@@ -99,7 +99,7 @@ def test_the_mean_of_the_adapter_is_the_dataset_s(folder: Path, framework: str) 
     images = Samples(
         ("a",), (Modality.image(),), {"image": np.zeros((1, 8, 8, 3), np.float32)}, np.array([0]), ("no", "yes")
     )
-    _, metric = loading.metric(wanted, made, images, subject.mean)
+    metric = loading.metric(wanted, made.seed, images, subject.mean)
     assert metric.fill == DatasetMean(MEAN)  # type: ignore[attr-defined]
     deletion, _ = presets.get("torchcam", mean=subject.mean["image"], sd=subject.sd["image"])
     assert deletion.fill == DatasetMean(MEAN)  # not black

@@ -219,7 +219,7 @@ def test_labels_that_no_sample_has_are_refused(marked: Path) -> None:
     asked = experiment.load(path)
     found, _ = loading.samples(asked)
     with pytest.raises(InvalidInput, match=r"centre_share: no sample has a label in \[2\]; there are \[0, 1\]"):
-        loading.metric(asked.metrics[0], asked, found, {})
+        loading.metric(asked.metrics[0], asked.seed, found)
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
@@ -227,9 +227,9 @@ def test_the_examples_name_what_there_is(path: Path) -> None:
     """Every explainer, metric and parameter, also of the two whose files are made or downloaded first."""
     asked = experiment.load(path)
     made = [loading.explainer(spec, asked.seed) for spec in asked.explainers]
-    judged = [loading.metric(spec, asked, None, {})[1] for spec in asked.metrics]
+    metrics = [loading.metric(spec, asked.seed) for spec in asked.metrics]
     assert {"gradcam.gradcam", "captum.integrated_gradients", "lime.image"} <= {e.name for e in made}
-    assert {"deletion", "insertion", "border_share", "grid_energy"} <= {m.name for m in judged}
+    assert {"deletion", "insertion", "border_share", "grid_energy"} <= {m.name for m in metrics}
     assert all(m.params["steps"] == 100 for m in asked.metrics if m.name in ("deletion", "insertion"))
     assert asked.data.n == 30
     assert "root" not in tomllib.loads(path.read_text(encoding="utf-8"))["data"] or asked.data.source == "pcam"
