@@ -74,7 +74,7 @@ class Aopc(UnitMetric):
             return Order(*ranks.in_groups(ranks.order(question, total[None], [row], self.seed)[0], labels))
 
         curve = scores_without(question, {modality: plain(self.fill)}, rows, order, points, int(labels.max()) + 1)
-        return self.scores((curve[:, :1] - curve).mean(axis=1), curve, points / (labels.max() + 1))
+        return self.scores((curve[:, :1] - curve).mean(axis=1), curve, points / (int(labels.max()) + 1))
 
     def _counts(self, labels: Labels) -> npt.NDArray[np.intp]:
         return counts(max(1, round(self.share * (int(labels.max()) + 1))), self.steps)
