@@ -301,7 +301,12 @@ def test_layer_grad_cam(framework: str, layer: str) -> None:
         ("lime", {"samples": 1}, InvalidInput, "samples must be at least 2"),
         ("kernel_shap", {"samples": 2}, InvalidInput, "samples must be at least 3"),
         ("shapley_value_sampling", {"samples": 0}, InvalidInput, "samples must be at least 1"),
-        ("deep_lift_shap", {"baselines": 1}, InvalidInput, "baselines must be at least 2"),
+        (
+            "deep_lift_shap",
+            {"baselines": 1},
+            InvalidInput,
+            "baselines must be at least 2, got 1; or write captum.deep_lift",
+        ),
         ("lrp", {"rule": "zeta"}, UnknownName, "no rule of captum.lrp is called 'zeta'"),
         ("lrp", {"epsilon": 0.0}, InvalidInput, "epsilon must be positive"),
     ],

@@ -11,7 +11,7 @@ from crossxai.attention import AttentionMap, Attentive, Streams
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.attention_tokens import check_gradient, check_readout, describe_streams, measure_streams
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import NATIVE, Maps, Method, Passes, explainer, profiles
+from crossxai.explainers.method import NATIVE, Maps, Method, explainer, profiles
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
@@ -75,7 +75,7 @@ class _Attention(Method, needs="attention", family="attention", profiles=NATIVE,
 
 @explainer("attention.rollout", "attention of all layers multiplied, whatever the class", "Abnar & Zuidema 2020")
 @profiles(native="heads averaged, half of each layer bypassed, bilinear resize, no rescale")
-class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"start": 0}):
+class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"start": 0}, constant_passes=(1, 0)):
     """Attention rollout (Abnar & Zuidema 2020, eq. 1): the product over layers of (1 - residual) A + residual I.
 
     Knows nothing of the target, so the map is the same for every class. Raises `Unsupported` where streams meet in
@@ -100,9 +100,6 @@ class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"sta
         super().__post_init__()
         if not 0 <= self.residual < 1:
             raise InvalidInput(f"{self.name}: residual needs 0 ≤ residual < 1, got {self.residual}")
-
-    def passes(self, question: Question) -> Passes:
-        return 1, 0
 
     def maps(self, question: Question) -> tuple[AttentionMap, ...]:
         return question.attention_score()[1]

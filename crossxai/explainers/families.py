@@ -122,8 +122,6 @@ class GroupMethod(Method, least={"patch": 1}):
     segmentation : str, default 'grid'
         How entries are grouped: "grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities", or the path of a .npz
         file; see `crossxai.explainers.groups.groups`.
-    patch : int, default 16
-        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
     """
 
     segmentation: str = "grid"

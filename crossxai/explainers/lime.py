@@ -33,12 +33,8 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
 
     Parameters
     ----------
-    samples : int, default 1000
-        Perturbed copies of each sample.
     segmentation : str, default 'quickshift'
         "quickshift", "slic", "felzenszwalb", "grid" or the path of a .npz file; see `crossxai.explainers.groups.groups`.
-    patch : int, default 16
-        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
     fill : float or None, default None
         What hidden segments are filled with, in raw input units; None is the segment's mean colour (native) or 0 (canonical).
     """
@@ -146,8 +142,6 @@ class Tabular(Method, needs="scores", family="surrogate", kinds=("table",), fits
 
     Parameters
     ----------
-    samples : int, default 5000
-        Perturbed copies of each sample.
     features : int, default 10
         The most columns that get a weight, chosen as lime chooses them; the others get 0.
     background : str, default ''

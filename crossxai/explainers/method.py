@@ -31,6 +31,8 @@ from crossxai.question import Question
 
 SHARED = {
     "baseline": "float\n    What hidden entries are filled with, in raw input units (0 is black).",
+    "patch": 'int\n    Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².',
+    "samples": "int\n    Perturbed copies of each sample.",
     "seed": "int\n    Seeds the draws of each sample, together with its name.",
     "layer": 'str\n    The layer to draw the map at; "" takes the last one with space that the score depends on.',
 }
@@ -90,6 +92,8 @@ class Method:
     """Parameters that are one of some names."""
     conventions: ClassVar[Mapping[str, str]] = {}
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
+    constant_passes: ClassVar[Passes | None] = None
+    """What `passes` gives where no question changes it; of methods on a twin, one forward pass is the model's, for the gap."""
     copied_by: ClassVar[str] = ""
     """The parameter, if there is one, that says how many perturbed copies of one sample exist at once."""
     original: ClassVar[str] = ""
@@ -155,6 +159,8 @@ class Method:
 
     def passes(self, question: Question) -> Passes:
         """(forward, backward) passes per sample that one call of `explain` makes: `samples`, if there is that parameter."""
+        if self.constant_passes is not None:
+            return self.constant_passes
         number = getattr(self, "samples", 1)
         backward = self.needs in ("gradients", "layers", "attention")
         return number * (backward or self.needs == "scores"), number * backward

@@ -104,14 +104,7 @@ def _standardise(model: Any) -> list[Any]:
     import torch
     from torch import nn
 
-    class Standardise(nn.Module):
-        def __init__(self, mean: Any, sd: Any) -> None:
-            super().__init__()
-            self.register_buffer("mean", mean)
-            self.register_buffer("sd", sd)
-
-        def forward(self, x: Any) -> Any:
-            return (x - self.mean) / self.sd
+    from crossxai.porting.to_torch import Standardise
 
     def layer(modality: Modality, mean: Array, sd: Array) -> Any:
         if not mean.any() and (sd == 1).all():

@@ -49,10 +49,10 @@ class Occlusion(WindowMethod, needs="scores", family="perturbation", joint=True)
         return tuple(v[..., :1] if m.spatial else v for m, v in by_modality), {}
 
 
-def _ablated(method: Method, question: Question, rows: Rows, labels: tuple[Labels, ...], **options: Any) -> Inputs:
-    """Captum's FeatureAblation of samples with equally many groups."""
+def _ablated(method: Any, question: Question, rows: Rows, labels: tuple[Labels, ...], **options: Any) -> Inputs:
+    """Maps of samples with equally many groups, by Captum's FeatureAblation or FeaturePermutation."""
     maps = attribute(
-        captum(method.name).FeatureAblation(forward(question)),
+        method,
         question,
         rows,
         gradients=False,
@@ -83,11 +83,11 @@ class FeatureAblation(GroupMethod, needs="scores", family="perturbation", joint=
         return 1 + self.group_count(question), 0
 
     def explain(self, question: Question) -> Maps:
-        parts = [
-            (rows, _ablated(self, question, rows, labels, baselines=self.baselines(question)))
-            for rows, labels in self.alike(question)
-        ]
-        return _in_place(parts), {}
+        method, baselines = captum(self.name).FeatureAblation(forward(question)), self.baselines(question)
+        alike = self.alike(question)
+        return _in_place(
+            [(rows, _ablated(method, question, rows, labels, baselines=baselines)) for rows, labels in alike]
+        ), {}
 
 
 @explainer("captum.modality_ablation", "score drop when a whole modality is replaced", "Kokhlikyan et al. 2020")
@@ -126,8 +126,8 @@ class ModalityAblation(Method, needs="scores", family="perturbation", profiles=N
             np.full((len(question), *v.shape[1:-1], 1 if m.spatial else v.shape[-1]), number, np.int64)
             for number, (m, v) in enumerate(zip(question.modalities, question.values, strict=True))
         ]
-        baselines = self._fills(question)
-        maps = _ablated(self, question, np.arange(len(question)), tuple(whole), baselines=baselines)
+        method, rows = captum(self.name).FeatureAblation(forward(question)), np.arange(len(question))
+        maps = _ablated(method, question, rows, tuple(whole), baselines=self._fills(question))
         return maps, {"modality_drop": np.stack([v.reshape(len(v), -1)[:, 0] for v in maps], axis=1)}
 
     def _fills(self, question: Question) -> tuple[Any, ...]:
@@ -192,8 +192,7 @@ class FeaturePermutation(GroupMethod, needs="scores", family="perturbation", pro
         for rows, labels in self.alike(question):
             pieces = -(-len(rows) // (4 * question.batch_size))
             for some in np.array_split(np.arange(len(rows)), pieces):
-                numbers = labels[0][some]
-                parts.append((rows[some], self._swapped(question, rows[some], numbers)))
+                parts.append((rows[some], self._swapped(question, rows[some], labels[0][some])))
         return _in_place(parts), {}
 
     def _swapped(self, question: Question, rows: Rows, labels: Labels) -> Inputs:
@@ -208,15 +207,7 @@ class FeaturePermutation(GroupMethod, needs="scores", family="perturbation", pro
 
         method = captum(self.name).FeaturePermutation(forward(question), swap)
         method._min_examples_per_batch_grouped = None  # Captum skips a batch of one; donors come from outside the batch
-        maps = attribute(
-            method,
-            question,
-            rows,
-            gradients=False,
-            feature_mask=masks((labels,)),
-            perturbations_per_eval=room(question, len(rows)),
-        )
-        return narrow(maps, (labels,))
+        return _ablated(method, question, rows, (labels,))
 
     def _donor(self, question: Question, row: int, labels: Labels) -> Array:
         """The sample with every group taken from the sample drawn for it; Captum then shows one group at a time."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import captum, joined, signed
 from crossxai.explainers.captum.rules import (
     LRP_RULES,
@@ -46,11 +47,10 @@ def _in_pieces(
 
 @dataclass(frozen=True, kw_only=True)
 @profiles(native="per channel", canonical="summed over channels")
-class _Hooked(Method, needs="module", family="propagation", kinds=("image", "table"), joint=True):
+class _Hooked(
+    Method, needs="module", family="propagation", kinds=("image", "table"), joint=True, constant_passes=(2, 1)
+):
     """What methods on a twin share."""
-
-    def passes(self, question: Question) -> Passes:
-        return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
@@ -87,16 +87,13 @@ class Deconvolution(_Guided):
 
 
 @explainer("captum.guided_grad_cam", "guided backpropagation times Grad-CAM", "Selvaraju et al. 2017")
-class GuidedGradCam(_Hooked, kinds=("image",), joint=False):
+class GuidedGradCam(_Hooked, kinds=("image",), joint=False, constant_passes=(3, 2)):
     """Guided backpropagation times Grad-CAM at a layer (Selvaraju et al. 2017, section 3.2).
 
     Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does.
     """
 
     layer: str = ""
-
-    def passes(self, question: Question) -> Passes:
-        return 3, 2
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         layer = twin.layer(self.layer, self.name)
@@ -109,7 +106,7 @@ class GuidedGradCam(_Hooked, kinds=("image",), joint=False):
     native="per channel, no max-pool rule after an activation",
     canonical="summed over channels, max-pool rule everywhere",
 )
-class DeepLift(_Hooked):
+class DeepLift(_Hooked, constant_passes=(3, 2)):
     """DeepLIFT's Rescale rule against a baseline (Shrikumar et al. 2017, section 3.5.1).
 
     Captum has rules for ReLU, ELU, leaky ReLU, sigmoid, tanh, softplus, softmax and max-pooling, and takes the plain gradient
@@ -128,9 +125,6 @@ class DeepLift(_Hooked):
     """
 
     baseline: float = 0.0
-
-    def passes(self, question: Question) -> Passes:
-        return 3, 2
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
@@ -153,7 +147,7 @@ class DeepLift(_Hooked):
 
 
 @explainer("captum.deep_lift_shap", "DeepLIFT averaged over a set of baselines", "Lundberg & Lee 2017")
-class DeepLiftShap(DeepLift, least={"baselines": 2}, family="Shapley"):
+class DeepLiftShap(DeepLift, family="Shapley"):
     """Mean of DeepLIFT over a set of baselines (Lundberg & Lee 2017, section 4.2).
 
     Captum asks for the set and has no default; ours is `baselines` constant inputs, evenly spaced from the lowest to the
@@ -168,6 +162,13 @@ class DeepLiftShap(DeepLift, least={"baselines": 2}, family="Shapley"):
     """
 
     baselines: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baselines < 2:
+            raise InvalidInput(
+                f"{self.name}: baselines must be at least 2, got {self.baselines}; or write captum.deep_lift"
+            )
 
     def passes(self, question: Question) -> Passes:
         return 2 * self.baselines + 1, 2 * self.baselines
@@ -184,7 +185,7 @@ class DeepLiftShap(DeepLift, least={"baselines": 2}, family="Shapley"):
 
 
 @explainer("captum.lrp", "relevance handed back layer by layer", "Bach et al. 2015")
-class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",)):
+class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",), constant_passes=(3, 1)):
     """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
     Layers other than convolutions follow the epsilon rule. What has no rule in Captum gets one: other linear steps
@@ -204,9 +205,6 @@ class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",)):
 
     rule: str = "epsilon"
     epsilon: float = 1e-9
-
-    def passes(self, question: Question) -> Passes:
-        return 3, 1
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)

@@ -13,15 +13,16 @@ import numpy.typing as npt
 from crossxai.errors import Unsupported
 from crossxai.explainers.captum import attribute_one, captum, forward, joined, masks, narrow, room
 from crossxai.explainers.families import GroupMethod
-from crossxai.explainers.groups import constrained_values, lime_samples, shap_coalitions, spread
+from crossxai.explainers.groups import Labels, constrained_values, lime_samples, shap_coalitions, spread
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
+from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Fitted(GroupMethod, needs="scores", joint=True, fits=True, least={"samples": 2}):
-    """What methods share that fit a model to groups shown or hidden.
+class _Sampled(GroupMethod, needs="scores", joint=True):
+    """What methods share that draw which groups are shown.
 
     Parameters
     ----------
@@ -32,21 +33,33 @@ class _Fitted(GroupMethod, needs="scores", joint=True, fits=True, least={"sample
     samples: int = 25
     seed: int = 0
 
-    def _fit(self, method: Any, question: Question, row: int, samples: int) -> npt.NDArray[np.float32]:
-        """Captum's weights of one sample's groups."""
-        labels, _ = self.labels(question, row)
-        (weights,) = attribute_one(
+    def _attributed(
+        self, method: Any, question: Question, row: int, samples: int, **options: Any
+    ) -> tuple[list[Array], tuple[Labels, ...]]:
+        """What Captum gives for one sample, and the numbers of its groups, (1, …) per free modality."""
+        labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
+        maps = attribute_one(
             method,
             question,
             row,
             self.seed,
             gradients=False,
             baselines=self.baselines(question),
-            feature_mask=masks(tuple(numbers[None] for numbers in labels)),
+            feature_mask=masks(labels),
             n_samples=samples,
             perturbations_per_eval=room(question, 1),
-            return_input_shape=False,
+            **options,
         )
+        return maps, labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitted(_Sampled, fits=True, least={"samples": 2}):
+    """What methods share that fit a model to groups shown or hidden."""
+
+    def _fit(self, method: Any, question: Question, row: int, samples: int) -> npt.NDArray[np.float32]:
+        """Captum's weights of one sample's groups."""
+        (weights,), _ = self._attributed(method, question, row, samples, return_input_shape=False)
         return weights.reshape(-1).astype(np.float32)
 
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
@@ -149,9 +162,7 @@ class _Constrained:
 
 
 @explainer("captum.shapley_value_sampling", "Shapley values of groups by random orders", "Castro et al. 2009")
-class ShapleyValueSampling(
-    GroupMethod, needs="scores", family="Shapley", profiles=NATIVE, joint=True, least={"samples": 1}
-):
+class ShapleyValueSampling(_Sampled, family="Shapley", profiles=NATIVE, least={"samples": 1}):
     """Shapley values of groups by adding them in random orders (Castro et al. 2009; Štrumbelj & Kononenko 2010).
 
     Captum's 25 orders, drawn for each sample by its name and `seed`; groups are shown on top of `baseline`. The values add up
@@ -163,27 +174,10 @@ class ShapleyValueSampling(
         Random orders.
     """
 
-    samples: int = 25
-    seed: int = 0
-
     def passes(self, question: Question) -> Passes:
         return 1 + self.samples * self.group_count(question), 0
 
     def explain(self, question: Question) -> Maps:
         method = captum(self.name).ShapleyValueSampling(forward(question))
-        per_sample = []
-        for row in range(len(question)):
-            labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
-            maps = attribute_one(
-                method,
-                question,
-                row,
-                self.seed,
-                gradients=False,
-                baselines=self.baselines(question),
-                feature_mask=masks(labels),
-                n_samples=self.samples,
-                perturbations_per_eval=room(question, 1),
-            )
-            per_sample.append(narrow(maps, labels))
-        return tuple(joined(per_sample)), {}
+        rows = range(len(question))
+        return tuple(joined([narrow(*self._attributed(method, question, row, self.samples)) for row in rows])), {}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import NATIVE, Maps, Method, Passes, explainer, profiles
+from crossxai.explainers.method import NATIVE, Maps, Method, explainer, profiles
 from crossxai.explainers.native import patched
 from crossxai.model import Array
 from crossxai.process import require
@@ -30,16 +30,13 @@ SIGNS = {
 @profiles(
     native="ReLU, rescaled to [0, 1] before and after a bilinear resize", canonical="ReLU, bilinear resize, no rescale"
 )
-class CamMethod(Method, needs="layers", family="activation map", kinds=("image",)):
+class CamMethod(Method, needs="layers", family="activation map", kinds=("image",), constant_passes=(1, 1)):
     """What class activation maps share."""
 
     gradients: ClassVar[bool] = True
     """Whether the weights need gradients; if not, no backward pass is made."""
 
     layer: str = ""
-
-    def passes(self, question: Question) -> Passes:
-        return 1, int(self.gradients)
 
     def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)

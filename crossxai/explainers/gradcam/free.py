@@ -18,7 +18,7 @@ from crossxai.question import Question
 
 @explainer("gradcam.eigencam", "first principal component of the activations", "Muhammad & Yeasin 2020")
 @profiles(**SIGNS)
-class EigenCAM(CamMethod, gradients=False):
+class EigenCAM(CamMethod, gradients=False, constant_passes=(1, 0)):
     """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target."""
 
 
@@ -26,7 +26,7 @@ KERNELS = ("linear", "poly", "rbf", "sigmoid", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Drawing(CamMethod, gradients=False):
+class _Drawing(CamMethod, gradients=False, constant_passes=(1, 0)):
     """Maps for which the library draws from NumPy's global generator: one sample at a time, seeded by its name."""
 
     def explain(self, question: Question) -> Maps:
@@ -68,7 +68,7 @@ class KPCACAM(_Drawing, profiles=NATIVE, original="KPCA_CAM", choices={"kernel":
     native="activations weighted by how often they stand out, ReLU, rescaled to [0, 1] before and after a resize",
     canonical="places that stand out weighted by mean activation, bilinear resize, no rescale",
 )
-class FEM(CamMethod, gradients=False):
+class FEM(CamMethod, gradients=False, constant_passes=(1, 0)):
     """Where channels are well above their mean (Fuad et al. 2020), whatever the target.
 
     The canonical profile is the paper's.

@@ -12,7 +12,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import channel_sum
 from crossxai.explainers.gradcam import SmoothCam, nchw, shell
-from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
+from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
 from crossxai.porting.graph import Graph
@@ -21,11 +21,8 @@ from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _TwinCam(SmoothCam, needs="module"):
+class _TwinCam(SmoothCam, needs="module", constant_passes=(2, 1)):
     """Maps whose passes go through the twin, in pieces of so many samples."""
-
-    def passes(self, question: Question) -> Passes:
-        return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
     def explain(self, question: Question) -> Maps:
         library = require("pytorch_grad_cam", "gradcam", self.name)
@@ -95,15 +92,12 @@ def _reached(graph: Graph, start: str) -> list[str]:
 @explainer(
     "gradcam.shapleycam", "class activation map, channels weighted by gradients with their curvature", "Cai 2025"
 )
-class ShapleyCAM(_TwinCam):
+class ShapleyCAM(_TwinCam, constant_passes=(2, 2)):
     """Shapley-CAM (Cai 2025): channels weighted by the mean of gradient - ½ Hessian × activation.
 
     Where the score is piecewise linear in the activation, as a logit behind ReLUs and pools is, the Hessian is zero and the map
     is Grad-CAM's: ask for the probability (link = "softmax"), or at a layer before something curved.
     """
-
-    def passes(self, question: Question) -> Passes:
-        return 2, 2
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         layer = twin.layer(self.layer, self.name)
@@ -114,15 +108,12 @@ class ShapleyCAM(_TwinCam):
 
 @explainer("gradcam.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")
 @profiles(native="per channel", canonical="summed over channels")
-class GuidedBackprop(Method, needs="module", family="propagation", kinds=("image",)):
+class GuidedBackprop(Method, needs="module", family="propagation", kinds=("image",), constant_passes=(2, 1)):
     """Gradient whose negative parts are cut at every ReLU on the way back (Springenberg et al. 2014), one image at a time.
 
     A network without a ReLU is `Unsupported`, since the map would be the plain gradient; the library leaves ReLU6 as it is. It
     also leaves one shared ReLU behind, in the twin and not in the model.
     """
-
-    def passes(self, question: Question) -> Passes:
-        return 2, 1
 
     def explain(self, question: Question) -> Maps:
         import torch

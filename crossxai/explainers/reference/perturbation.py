@@ -127,11 +127,6 @@ class Lime(_Groups, family="surrogate", joint=False, fits=True, least={"samples"
 
     Binary samples drawn from the sample's name and the seed, the first showing everything; weighted by exp(-d² / 2w²),
     w = 0.25, of their cosine distance d to it; ridge regression with penalty 1 and an intercept.
-
-    Parameters
-    ----------
-    samples : int, default 1000
-        Perturbed copies of each sample.
     """
 
     segmentation: str = "quickshift"

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Maps, Passes, explainer, profiles
+from crossxai.explainers.method import Maps, explainer, profiles
 from crossxai.explainers.native import forgotten
 from crossxai.explainers.twins import KerasTwinScores
 from crossxai.explainers.xplique import XpliqueMethod
@@ -85,7 +85,9 @@ class GradCAMPlusPlus(_Cam, original="GradCAMPP"):
 
 @explainer("xplique.fem", "places where a layer's channels stand out, whatever the target", "Fuad et al. 2020")
 @profiles(native="channel means of the places above k sd, bicubic resize, no rescale")
-class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image",), least={"k": 0}):
+class FEM(
+    XpliqueMethod, needs="layers", family="activation map", kinds=("image",), least={"k": 0}, constant_passes=(1, 0)
+):
     """Feature explanation method (Fuad et al. 2020): where each channel of a layer stands out, weighted by its mean.
 
     The map does not depend on the target. Bicubic resize (which can undershoot below zero), no rescale. There is no canonical
@@ -99,9 +101,6 @@ class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image"
 
     layer: str = ""
     k: float = 2.0
-
-    def passes(self, question: Question) -> Passes:
-        return 1, 0
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         import tensorflow as tf
@@ -125,7 +124,7 @@ class FEM(XpliqueMethod, needs="layers", family="activation map", kinds=("image"
 
 @dataclass(frozen=True, kw_only=True)
 @profiles(native="mean over channels", canonical="summed over channels")
-class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
+class _Rewritten(XpliqueMethod, needs="module", family="propagation", constant_passes=(2, 1)):
     """What Xplique's rewriting of ReLUs shares.
 
     Notes
@@ -134,9 +133,6 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation"):
     since the map would be the plain gradient. ReLU6 counts as a ReLU (guided, Xplique lets gradients through above 6 too); no
     other activation does.
     """
-
-    def passes(self, question: Question) -> Passes:
-        return 2, 1  # one forward pass more than the map needs: the model's own score, for the gap
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         (values,) = question.values

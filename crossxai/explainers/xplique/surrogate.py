@@ -29,8 +29,6 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
     segmentation : str, default ''
         How pixels are grouped, all channels together; see `crossxai.explainers.groups.groups`. "" is the profile's own: natively
         Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically "quickshift".
-    patch : int, default 16
-        Side of the squares of "grid" in pixels; other segmentations have about one segment per patch².
     fill : float or None, default None
         What hidden groups are filled with, in raw input units. None is natively Xplique's grey for three channels, which is the
         middle of the declared range (0.5 where none is declared), else 0; canonically 0.
