@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.adapters.checks import MeanSd, check_modalities, original_layers
+from crossxai.adapters.checks import MeanSd, check_modalities, constants, original_layers
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
 from crossxai.attention import Attentive, Streams
@@ -130,12 +130,22 @@ class Declared(Described):
         self.streams = streams if streams is None else streams.check(self.modalities)
         self.layer_axes = dict(layer_axes or {})
         self._constants = dict(standardise or {})
+        pairs = constants(standardise, self.modalities)
+        self._pairs = [None if not mean.any() and (sd == 1).all() else (mean, sd) for mean, sd in pairs]
         self._lock = threading.RLock()  # hooks belong to the network, so one request at a time
 
     @property
     def standardise(self) -> dict[str, MeanSd]:
         """(mean, sd) by modality, as declared."""
         return dict(self._constants)
+
+    @property
+    def _declarations(self) -> dict[str, Any]:
+        """What is declared about a network and holds of its copies, but for its inputs and the axes of its layers."""
+        return {
+            "standardise": self._constants, "output_axes": self.output_axes, "output": self.output, "streams": self.streams,
+            "outputs": self.outputs, "name": self.name,
+        }  # fmt: skip
 
     @abstractmethod
     def _weights(self, inputs: Inputs) -> dict[str, Any]:

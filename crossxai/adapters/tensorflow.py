@@ -13,10 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
-from crossxai.adapters import tensorflow_calling as calling
 from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, original_layers
 from crossxai.adapters.describing import Declared
-from crossxai.adapters.tensorflow_calling import named, symbols
+from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
@@ -77,7 +76,7 @@ class KerasModel(Declared):
         standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         output: str | int | None = None,
-        data_format: calling.DataFormat | None = None,
+        data_format: DataFormat | None = None,
         layer_axes: Mapping[str, tuple[str, ...]] | None = None,
         streams: Streams | None = None,
         outputs: Outputs | None = None,
@@ -91,18 +90,15 @@ class KerasModel(Declared):
             raise InvalidInput(f"KerasModel takes a keras.Model, got {type(model).__name__}")
         super().__init__(name, modalities, output_axes, outputs, output, standardise, streams, layer_axes)
         self.model = model
-        self.data_format = calling.check_data_format(data_format)
-        if symbols(model) is not None:
-            calling.arranged(
-                model, self.modalities, self.modalities, name
-            )  # names that do not match are refused at once
+        self._passage = Passage(self.modalities, self._pairs, output_axes, output, data_format, name)
+        if symbols(model) is not None:  # names that do not match are refused at once
+            self._passage.arranged(model, self.modalities)
         for layer in self.layer_axes if model.built else ():
             self.axes_of(layer)  # a misspelt one is refused at once
         # A functional model reports the global policy, whatever its layers compute in: the weights know, if not quantised.
         floating = (tf.as_dtype(w.dtype) for w in model.weights)
         own = (tf.as_dtype(model.compute_dtype), tf.float32)
         self.dtype = next(dtype for dtype in (*floating, *own) if dtype.is_floating)
-        self._passage = calling.Passage(self.modalities, self._constants, output_axes, output, self.data_format, name)
         self._traces = Traces(model)
         self._cotangent: Cotangent | None = None
         self._failure: Exception | None = None
@@ -261,7 +257,7 @@ class KerasModel(Declared):
         from crossxai.porting.from_keras import graph_of
 
         check_inputs(inputs, self.modalities, self.name)
-        if any(calling.channels_first(self.model, self.modalities, self.data_format, self.name)):
+        if any(self._passage.channels_first(self.model)):
             raise Unsupported(
                 f"model {self.name!r} takes its channels first, which has no translation: only channels last"
             )
@@ -275,7 +271,7 @@ class KerasModel(Declared):
                 named(self.model),
                 self._constants,
                 self.dtype.name,
-                arrange=lambda values: calling.arranged(self.model, self.modalities, values, self.name),
+                arrange=partial(self._passage.arranged, self.model),
                 choose=self._passage.chosen,
             )
         return replace(graph, layers=self._by_original_names(graph.layers))
@@ -317,9 +313,8 @@ class KerasModel(Declared):
     def _around(self, model: Any, layer_axes: Mapping[str, tuple[str, ...]] | None = None) -> KerasModel:
         """The same declarations about a copy of the model."""
         return KerasModel(
-            model, self.modalities, standardise=self._constants, output_axes=self.output_axes, output=self.output,
-            data_format=self.data_format, layer_axes=layer_axes, streams=self.streams, outputs=self.outputs, name=self.name,
-        )  # fmt: skip
+            model, self.modalities, data_format=self._passage.data_format, layer_axes=layer_axes, **self._declarations
+        )
 
     def _weights(self, inputs: Inputs) -> dict[str, Any]:
         self._build(inputs)

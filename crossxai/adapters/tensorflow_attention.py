@@ -18,6 +18,7 @@ from crossxai.model import Array
 RECORDED = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 OTHERS = (keras.layers.Attention, keras.layers.AdditiveAttention)
 KIND = "keras.layers.MultiHeadAttention"
+Method = Callable[..., Any]
 NONE = f"{KIND} layer, the one kind whose attention can be recorded"
 
 
@@ -87,29 +88,20 @@ def recording(
     ran: list[str] = []
     missed: list[str] = []
 
-    def scored(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
-            ran.append(name)
-            output, scores = call(*args, return_attention_scores=True, **kwargs)
-            return (output, scores) if return_attention_scores else output
+    def scored(layer: str, call: Method, *args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
+        ran.append(layer)
+        output, scores = call(*args, return_attention_scores=True, **kwargs)
+        return (output, scores) if return_attention_scores else output
 
-        return wrapped
+    def record(layer: str, softmax: Method, *args: Any, **kwargs: Any) -> Any:
+        probabilities = tf.identity(softmax(*args, **kwargs))
+        tape.watch(probabilities)
+        recorded.append((layer, probabilities))
+        return probabilities * (1 + nudges[len(recorded) - 1]) if nudges else probabilities
 
-    def record(name: str, softmax: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            probabilities = tf.identity(softmax(*args, **kwargs))
-            tape.watch(probabilities)
-            recorded.append((name, probabilities))
-            return probabilities * (1 + nudges[len(recorded) - 1]) if nudges else probabilities
-
-        return wrapped
-
-    def noted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            missed.append(name)
-            return call(*args, **kwargs)
-
-        return wrapped
+    def noted(layer: str, call: Method, *args: Any, **kwargs: Any) -> Any:
+        missed.append(layer)
+        return call(*args, **kwargs)
 
     read = [(n, x) for n, x in layers.items() if isinstance(x, RECORDED)]
     wrappers = [(x, "call", partial(scored, n)) for n, x in read]

@@ -4,102 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import keras
 import tensorflow as tf
 
-from crossxai.adapters.checks import MeanSd, as_rows, constants, one_output
+from crossxai.adapters.checks import as_rows, one_output
 from crossxai.adapters.tensorflow_layers import axes_along
 from crossxai.adapters.tensorflow_tracing import NeedsSamples
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.model import Modality
+from crossxai.model import Array, Modality
 
 DataFormat = Literal["channels_last", "channels_first"]
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def check_data_format(data_format: str | None) -> DataFormat | None:
-    """The declaration of an adapter; raises `InvalidInput` for an unknown word."""
-    if data_format is not None and data_format not in get_args(DataFormat):
-        raise InvalidInput(f"data_format is one of {', '.join(get_args(DataFormat))}, or None; got {data_format!r}")
-    return data_format  # type: ignore[return-value]
-
-
-def arranged(model: Any, modalities: tuple[Modality, ...], values: Sequence[Any], name: str) -> Call:
-    """(args, kwargs) to call the model with: every value, one per modality, at the place of its modality.
-
-    A dict is filled by name; a list or tuple in order, or by name if the names of its inputs are those of the modalities. Raises
-    `InvalidInput` if names do not match.
-    """
-    names = [m.name for m in modalities]
-    given = dict(zip(names, values, strict=True))
-    structure = symbols(model)
-    if structure is None:
-        return _subclassed(model, given)
-    if isinstance(structure, Mapping):
-        if len(given) == len(structure) == 1:
-            return (dict(zip(structure, values, strict=True)),), {}
-        _flat(structure.values(), name)
-        if set(given) != set(structure):
-            raise InvalidInput(
-                f"model {name!r} takes a dict with the inputs {_words(structure)}, the modalities are {_words(given)}: give each "
-                "modality the name of its input"
-            )
-        return ({i: given[i] for i in structure},), {}
-    if not isinstance(structure, list | tuple):
-        structure = [structure]
-        if len(given) == 1:
-            return (values[0],), {}
-    _flat(structure, name)
-    inputs = [str(symbol.name) for symbol in structure]
-    if len(inputs) != len(names):
-        raise InvalidInput(
-            f"model {name!r} has {len(inputs)} inputs ({', '.join(inputs)}), the modalities are {_words(names)}"
-        )
-    if sorted(inputs) == sorted(names):
-        values = [given[i] for i in inputs]
-    elif any(i in given and i != n for i, n in zip(inputs, names, strict=True)):
-        raise InvalidInput(
-            f"model {name!r} has inputs named {_words(inputs)} and the modalities are {_words(names)}: some are the same at "
-            "another place, so order and names contradict each other; give the modalities the names of the inputs"
-        )
-    return ((tuple if isinstance(structure, tuple) else list)(values),), {}
-
-
-def channels_first(
-    model: Any, modalities: tuple[Modality, ...], data_format: DataFormat | None, name: str
-) -> tuple[bool, ...]:
-    """Whether the model wants each modality's channels first: as declared, else as its inputs and then its layers declare."""
-    if data_format is not None:
-        return tuple(m.spatial and data_format == "channels_first" for m in modalities)
-    inputs = [None] * len(modalities) if symbols(model) is None else entries(model, modalities, name)
-    formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers(include_self=False))
-    otherwise = next((f for f in formats if f), None) == "channels_first"
-    first = []
-    for modality, symbol in zip(modalities, inputs, strict=True):
-        shape = tuple(symbol.shape[1:]) if isinstance(symbol, keras.KerasTensor) else ()
-        n = len(modality.features)
-        told = len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n)
-        first.append(modality.spatial and (shape[0] == n if told else otherwise))
-    return tuple(first)
-
-
 def symbols(model: Any) -> Any:
     """The structure of the symbolic inputs that a functional or sequential model was made with; None for any other."""
     return getattr(getattr(model, "_functional", None) or model, "_inputs_struct", None)
-
-
-def entries(model: Any, modalities: tuple[Modality, ...], name: str) -> list[Any]:
-    """The symbolic input of each modality, of a functional or sequential model."""
-    (placed,), _ = arranged(model, modalities, range(len(modalities)), name)
-    structure = symbols(model)
-    if isinstance(structure, Mapping):
-        pairs = [(placed[key], symbol) for key, symbol in structure.items()]
-    else:
-        listed = structure if isinstance(structure, list | tuple) else [structure]
-        pairs = list(zip(placed if isinstance(placed, list | tuple) else [placed], listed, strict=True))
-    return [symbol for _, symbol in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def _subclassed(model: Any, given: Mapping[str, Any]) -> Call:
@@ -144,41 +67,38 @@ def named(model: Any) -> dict[str, Any]:
     return layers
 
 
+@dataclass(frozen=True)
 class Passage:
     """The two ends of a model: standardisation and the places of its inputs, the tensor that counts and its axes."""
 
-    def __init__(
-        self,
-        modalities: tuple[Modality, ...],
-        standardise: Mapping[str, MeanSd],
-        output_axes: tuple[str, ...],
-        output: str | int | None,
-        data_format: DataFormat | None,
-        name: str,
-    ) -> None:
-        self.modalities, self.output_axes, self.output = modalities, output_axes, output
-        self.data_format, self.name = data_format, name
-        pairs = constants(standardise, modalities)
-        self._standardise = [None if not mean.any() and (sd == 1).all() else (mean, sd) for mean, sd in pairs]
+    modalities: tuple[Modality, ...]
+    pairs: Sequence[tuple[Array, Array] | None]
+    output_axes: tuple[str, ...]
+    output: str | int | None
+    data_format: DataFormat | None
+    name: str
+
+    def __post_init__(self) -> None:
+        if self.data_format not in (None, *get_args(DataFormat)):
+            formats = ", ".join(get_args(DataFormat))
+            raise InvalidInput(f"data_format is one of {formats}, or None; got {self.data_format!r}")
 
     def outputs(self, model: Any, *tensors: Any) -> Any:
         """What a model gives for raw, channels-last tensors: one tensor with the declared axes, in full precision."""
-        first = channels_first(model, self.modalities, self.data_format, self.name)
+        first = self.channels_first(model)
         given = []
-        for t, pair, moved in zip(tensors, self._standardise, first, strict=True):
+        for t, pair, moved in zip(tensors, self.pairs, first, strict=True):
             value = t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
             rank = len(value.shape)
             given.append(tf.transpose(value, (0, rank - 1, *range(1, rank - 1))) if moved else value)
-        args, kwargs = arranged(model, self.modalities, given, self.name)
+        args, kwargs = self.arranged(model, given)
         returned = model(*args, training=False, **kwargs)
         outputs, n = self.chosen(returned), tensors[0].shape[0]
         if n is None and len(outputs.shape) < 2 and self.output_axes == ("class",):
             raise NeedsSamples
         shape = as_rows(tuple(outputs.shape), n or 0, self.output_axes, self.name)
         outputs = outputs if tuple(outputs.shape) == shape else tf.reshape(outputs, shape)
-        if (
-            len(shape) > 2
-        ):  # maps have their classes first if the functional graph tells so, otherwise as the images go in
+        if len(shape) > 2:  # maps have their classes first if the functional graph tells so, else as the images go in
             symbolic = getattr(getattr(model, "_functional", None) or model, "_outputs_struct", None)
             axes = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
             if any(first) if axes is None else axes[0] == "channel":
@@ -197,12 +117,78 @@ class Passage:
 
         return one_output(returned, self.output, self.output_axes, self.name, shape)
 
+    def arranged(self, model: Any, values: Sequence[Any]) -> Call:
+        """(args, kwargs) to call the model with: every value, one per modality, at the place of its modality.
+
+        A dict is filled by name; a list or tuple in order, or by name if the names of its inputs are those of the modalities.
+        Raises `InvalidInput` if names do not match.
+        """
+        name, names = self.name, [m.name for m in self.modalities]
+        given = dict(zip(names, values, strict=True))
+        structure = symbols(model)
+        if structure is None:
+            return _subclassed(model, given)
+        if isinstance(structure, Mapping):
+            if len(given) == len(structure) == 1:
+                return (dict(zip(structure, values, strict=True)),), {}
+            _flat(structure.values(), name)
+            if set(given) != set(structure):
+                raise InvalidInput(
+                    f"model {name!r} takes a dict with the inputs {_words(structure)}, the modalities are {_words(given)}: give "
+                    "each modality the name of its input"
+                )
+            return ({i: given[i] for i in structure},), {}
+        if not isinstance(structure, list | tuple):
+            structure = [structure]
+            if len(given) == 1:
+                return (values[0],), {}
+        _flat(structure, name)
+        inputs = [str(symbol.name) for symbol in structure]
+        if len(inputs) != len(names):
+            raise InvalidInput(
+                f"model {name!r} has {len(inputs)} inputs ({', '.join(inputs)}), the modalities are {_words(names)}"
+            )
+        if sorted(inputs) == sorted(names):
+            values = [given[i] for i in inputs]
+        elif any(i in given and i != n for i, n in zip(inputs, names, strict=True)):
+            raise InvalidInput(
+                f"model {name!r} has inputs named {_words(inputs)} and the modalities are {_words(names)}: some are the same at "
+                "another place, so order and names contradict each other; give the modalities the names of the inputs"
+            )
+        return ((tuple if isinstance(structure, tuple) else list)(values),), {}
+
+    def channels_first(self, model: Any) -> tuple[bool, ...]:
+        """Whether the model wants each modality's channels first: as declared, else as its inputs and then its layers declare."""
+        if self.data_format is not None:
+            return tuple(m.spatial and self.data_format == "channels_first" for m in self.modalities)
+        inputs = [None] * len(self.modalities) if symbols(model) is None else self.entries(model)
+        formats = (getattr(layer, "data_format", None) for layer in model._flatten_layers(include_self=False))
+        otherwise = next((f for f in formats if f), None) == "channels_first"
+        first = []
+        for modality, symbol in zip(self.modalities, inputs, strict=True):
+            shape = tuple(symbol.shape[1:]) if isinstance(symbol, keras.KerasTensor) else ()
+            n = len(modality.features)
+            told = len(shape) == len(modality.axes) and (shape[0] == n) != (shape[-1] == n)
+            first.append(modality.spatial and (shape[0] == n if told else otherwise))
+        return tuple(first)
+
+    def entries(self, model: Any) -> list[Any]:
+        """The symbolic input of each modality, of a functional or sequential model."""
+        (placed,), _ = self.arranged(model, range(len(self.modalities)))
+        structure = symbols(model)
+        if isinstance(structure, Mapping):
+            pairs = [(placed[key], symbol) for key, symbol in structure.items()]
+        else:
+            listed = structure if isinstance(structure, list | tuple) else [structure]
+            pairs = list(zip(placed if isinstance(placed, list | tuple) else [placed], listed, strict=True))
+        return [symbol for _, symbol in sorted(pairs, key=lambda pair: pair[0])]
+
     def axes(self, model: Any) -> dict[int, tuple[str, ...] | None]:
         """id of each symbolic tensor of a functional model → its axes; empty for a model without such a graph."""
         network = getattr(model, "_functional", None) or model
         if not hasattr(network, "_nodes_by_depth"):
             return {}
-        first = channels_first(model, self.modalities, self.data_format, self.name)
+        first = self.channels_first(model)
         axes = [("channel", *m.axes[:-1]) if moved else m.axes for m, moved in zip(self.modalities, first, strict=True)]
-        inputs = entries(model, self.modalities, self.name)
+        inputs = self.entries(model)
         return axes_along(network, {id(s): a for s, a in zip(inputs, axes, strict=True)})

@@ -158,17 +158,14 @@ def to_array(tensor: Any) -> Array:
     return np.asarray(full)
 
 
-Method = Callable[..., Any]
-
-
 @contextmanager
-def wrapped_methods(wrappers: Sequence[tuple[Any, str, Callable[[Method], Method]]]) -> Iterator[None]:
-    """Within it, methods of layers are what a wrapper makes of them: (layer, name of the method, wrapper)."""
+def wrapped_methods(wrappers: Sequence[tuple[Any, str, Callable[..., Any]]]) -> Iterator[None]:
+    """Within it, `function(method, *arguments)` runs in place of a layer's method: (layer, the method's name, function)."""
     own = [(layer, method, vars(layer)[method]) for layer, method, _ in wrappers if method in vars(layer)]
     try:
-        for layer, method, wrap in wrappers:
+        for layer, method, function in wrappers:
             # Past Keras's own __setattr__, which would track the function as part of the model.
-            object.__setattr__(layer, method, wrap(getattr(layer, method)))
+            object.__setattr__(layer, method, partial(function, getattr(layer, method)))
         yield
     finally:
         for layer, method, _ in wrappers:
@@ -206,8 +203,5 @@ def once(
         raise Unsupported(f"layer {layer!r} of model {model!r} gives {type(seen[0]).__name__}, not a tensor")
 
 
-def _after(hook: Callable[[Any], Any], call: Method) -> Method:
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return hook(call(*args, **kwargs))
-
-    return wrapped
+def _after(hook: Callable[[Any], Any], call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return hook(call(*args, **kwargs))

@@ -17,7 +17,6 @@ from crossxai.adapters.checks import (
     MeanSd,
     as_rows,
     check_inputs,
-    constants,
     model_failed,
     one_output,
     original_layers,
@@ -97,12 +96,11 @@ class TorchModel(Declared):
         self.device = torch.device(device)
         self._axes: dict[str, torch_layers.Axes | None] = {}
         self._contiguous = False  # whether images lie in memory as torch's own, for networks that end in `.view`
-        self._standardise: list[tuple[Tensor, Tensor] | None] = []
-        for modality, (mean, sd) in zip(self.modalities, constants(standardise, self.modalities), strict=True):
-            plain = not mean.any() and (sd == 1).all()
+        self._standardise: list[tuple[Tensor, ...]] = []  # mean and sd, or nothing
+        for modality, pair in zip(self.modalities, self._pairs, strict=True):
             shape = (1, -1, *[1] * (len(modality.axes) - 1))
-            pair = tuple(torch.tensor(v.reshape(shape), dtype=self.dtype, device=self.device) for v in (mean, sd))
-            self._standardise.append(None if plain else (pair[0], pair[1]))
+            mean_sd = (torch.tensor(v.reshape(shape), dtype=self.dtype, device=self.device) for v in pair or ())
+            self._standardise.append(tuple(mean_sd))
         self._check_mode()
 
     @property
@@ -178,7 +176,7 @@ class TorchModel(Declared):
                     activations[name] = to_array(output.detach().clone())  # before an in-place ReLU comes
 
         self._check_layers()
-        with self._lock, torch_layers.hooked(self.module, look), seen:
+        with self._lock, torch_layers.hooked(torch_layers.inner_layers(self.module), look), seen:
             self.predict(inputs)
         return self._by_original_names({name: values for name, values in activations.items() if runs[name] == 1})
 
@@ -281,18 +279,7 @@ class TorchModel(Declared):
 
     def _around(self, module: nn.Module) -> TorchModel:
         """The same declarations about another module."""
-        return TorchModel(
-            module,
-            self.modalities,
-            device=self.device,
-            standardise=self._constants,
-            output_axes=self.output_axes,
-            streams=self.streams,
-            output=self.output,
-            outputs=self.outputs,
-            layer_axes=self.layer_axes,
-            name=self.name,
-        )
+        return TorchModel(module, self.modalities, device=self.device, layer_axes=self.layer_axes, **self._declarations)
 
     def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
         with self._lock:
@@ -354,8 +341,7 @@ class TorchModel(Declared):
     def _run(self, tensors: list[Tensor]) -> Tensor:
         self._check_mode()
         raw = [
-            t.clone() if pair is None else (t - pair[0]) / pair[1]
-            for t, pair in zip(tensors, self._standardise, strict=True)
+            (t - pair[0]) / pair[1] if pair else t.clone() for t, pair in zip(tensors, self._standardise, strict=True)
         ]
         returned = self.module(*raw)
         outputs: Tensor = one_output(returned, self.output, self.output_axes, self.name, _shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ class Recording(TorchFunctionMode):
             for name, module in self.module.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     raise Unsupported(f"{name or 'the module'} is TorchScript, whose attention is out of sight")
-                stack.callback(module.register_forward_pre_hook(self._before(name)).remove)
+                stack.callback(module.register_forward_pre_hook(partial(self._before, name)).remove)
                 stack.callback(module.register_forward_hook(self._after, with_kwargs=True).remove)
             self._closing = stack.pop_all()
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -138,11 +139,8 @@ class Recording(TorchFunctionMode):
         before = self._running[-1].attentions if self._running else 0
         return f"{self._here} ({before + 1})" if before else self._here
 
-    def _before(self, name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any) -> None:
-            self._running.append(_Running(name))
-
-        return hook
+    def _before(self, name: str, _module: nn.Module, _args: Any) -> None:
+        self._running.append(_Running(name))
 
     def _after(self, _module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
         """A module's outputs depend on its inputs even where what it does was not seen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,9 +45,14 @@ def is_plainly(module: nn.Module, kind: type[nn.Module]) -> bool:
     ) and "forward" not in vars(module)  # fmt: skip
 
 
+def inner_layers(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers by name, without the module itself."""
+    return {name: layer for name, layer in module.named_modules() if name}
+
+
 def layers_of(module: nn.Module) -> dict[str, nn.Module]:
     """The layers by every name that the layer verbs know them by: a twin's by those of the original, too."""
-    own = {name: layer for name, layer in module.named_modules() if name}
+    own = inner_layers(module)
     return own | {name: own[layer] for name, layer in original_layers(module).items()}
 
 
@@ -124,16 +130,16 @@ def _moved(axes: Axes, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 @contextmanager
-def hooked(module: nn.Module, hook: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Call `hook(name, module, inputs, output)` after each layer inside; hooks are removed afterwards."""
-
-    def called(name: str) -> Callable[..., None]:
-        return lambda layer, inputs, output: hook(name, layer, inputs, output)
-
+def hooked(
+    layers: Mapping[str, nn.Module], after: Callable[..., None] | None = None, before: Callable[..., None] | None = None
+) -> Iterator[None]:
+    """Inside, call `before(name, layer, inputs)` and `after(name, layer, inputs, output)` around each of the layers."""
     with ExitStack() as stack:
-        for name, layer in module.named_modules():
-            if name:
-                stack.callback(layer.register_forward_hook(called(name)).remove)
+        for name, layer in layers.items():
+            if before is not None:
+                stack.callback(layer.register_forward_pre_hook(partial(before, name)).remove)
+            if after is not None:
+                stack.callback(layer.register_forward_hook(partial(after, name)).remove)
         yield
 
 
@@ -151,9 +157,11 @@ def replacing(layer: nn.Module, function: Callable[[Tensor], Tensor], name: str)
             raise Unsupported(f"{name} gives {type(output).__name__}, not a tensor")
         return function(output)
 
-    with ExitStack() as stack:
-        stack.callback(layer.register_forward_hook(hook).remove)
+    handle = layer.register_forward_hook(hook)
+    try:
         yield
+    finally:
+        handle.remove()
     if not runs:
         raise Unsupported(f"{name} does not run in a forward pass")
 
@@ -174,7 +182,7 @@ def cut(module: nn.Module, run: Callable[[], Tensor]) -> str:
                 why = ", which gives whole numbers"
             lost.append(f"at layer {name!r} ({type(layer).__name__}){why}")
 
-    with hooked(module, look):
+    with hooked(inner_layers(module), look):
         outputs = run()
     if lost:
         return lost[0]

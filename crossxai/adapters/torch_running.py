@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, cast
@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
 from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
+from crossxai.adapters.torch_layers import hooked, inner_layers
 from crossxai.errors import CrossXAIError, OutOfMemory, Unsupported
 from crossxai.model import Array
 from crossxai.porting.graph import Graph, foldable_norms
@@ -117,26 +118,19 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
     listening = _Listening()
     runs: dict[str, int] = {}
 
-    def before(name: str) -> Callable[..., None]:
-        def hook(layer: nn.Module, _given: Any) -> None:
-            listening.inside = True
-            own = type(layer).__module__.startswith("torch.nn.modules") and not list(layer.children())
-            listening.running.append((name, own))
-            runs[name] = runs.get(name, 0) + 1
+    def before(name: str, layer: nn.Module, _given: Any) -> None:
+        listening.inside = True
+        own = type(layer).__module__.startswith("torch.nn.modules") and not list(layer.children())
+        listening.running.append((name, own))
+        runs[name] = runs.get(name, 0) + 1
 
-        return hook
-
-    def after(_layer: nn.Module, _given: Any, _output: Any) -> None:
+    def after(_name: str, _layer: nn.Module, _given: Any, _output: Any) -> None:
         listening.running.pop()
         listening.inside = len(listening.running) > 1
 
-    with ExitStack() as stack:
-        for name, layer in module.named_modules():
-            stack.callback(layer.register_forward_pre_hook(before(name)).remove)
-            stack.callback(layer.register_forward_hook(after).remove)
-        with torch.compiler.set_stance("force_eager"), listening:
-            run()
-    leaves = {n: m for n, m in module.named_modules() if n and not list(m.children()) and not list(m.parameters())}
+    with hooked(dict(module.named_modules()), after, before), torch.compiler.set_stance("force_eager"), listening:
+        run()
+    leaves = {n: m for n, m in inner_layers(module).items() if not list(m.children()) and not list(m.parameters())}
     listening.calls.twice = {n: count for n, count in runs.items() if count > 1 and n in leaves}
     return listening.calls
 
@@ -195,16 +189,7 @@ def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, l
     """Layer → names of its parameters, the layer that `run` starts last first. Parameters of modules that never run as such, like
     the projections inside fused attention, belong to the module around them."""
     started: dict[str, None] = {}
-
-    def record(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _args: Any) -> None:
-            started.setdefault(name)
-
-        return hook
-
-    with ExitStack() as stack:
-        for name, layer in module.named_modules():
-            stack.callback(layer.register_forward_pre_hook(record(name)).remove)
+    with hooked(dict(module.named_modules()), before=lambda name, _layer, _given: started.setdefault(name)):
         run()
     owned: dict[str, list[str]] = {name: [] for name in reversed(started)}
     for name, parameter in module.named_parameters():
