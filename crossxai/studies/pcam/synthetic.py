@@ -67,7 +67,8 @@ def write(
     folder = Path(out)
     note = read_note(folder / NOTE, "crossxai.studies.pcam.synthetic", "made_from")
     refuse_foreign(folder, every_file(), _ours)
-    made_from = {"version": VERSION, "n": int(n), "seed": int(seed), "shortcut": _as_json(shortcut)}
+    planted = json.loads(json.dumps(shortcut and asdict(shortcut)))  # as the note will have it, lists for tuples
+    made_from = {"version": VERSION, "n": int(n), "seed": int(seed), "shortcut": planted}
     written: dict[str, Any] = {}
     if note is not None and note["made_from"] == made_from:
         noted = note.get("splits", {})
@@ -77,11 +78,10 @@ def write(
             if split in noted and holds(folder, split, noted[split]["fingerprint"])
         }
     console = Console(stderr=True, quiet=not progress)
+    _sweep(folder)
     if len(written) == len(ranges):
-        _sweep(folder)
         console.print(f"{folder} holds this data set already, whole: nothing to do.", highlight=False, soft_wrap=True)
         return folder
-    _sweep(folder)
     # Before the new note, which says where a mark is: no old file may ever lie beside it, whenever this process is killed.
     for split in ranges.keys() - written.keys():
         for path in (folder / file_name(split, part) for part in ROWS):
@@ -93,7 +93,7 @@ def write(
             if split in written:
                 continue
             bar = bars.add_task(split, total=len(numbers))
-            chunks = _reporting(_drawn(processes, numbers, seed, shortcut), partial(bars.advance, bar))
+            chunks = _drawn(processes, numbers, seed, shortcut, partial(bars.advance, bar))
             written[split] = _write_split(folder, split, len(numbers), chunks)
             _write_note(folder, made_from, written)
     return folder
@@ -107,13 +107,6 @@ def split_ranges(n: int) -> dict[Split, range]:
     tenth = 2 * round(n / 20)
     train = n - 2 * tenth
     return {"train": range(train), "valid": range(train, train + tenth), "test": range(train + tenth, n)}
-
-
-def _reporting(chunks: Iterable[Patches], done: Callable[[int], None]) -> Iterator[Patches]:
-    """The same; `done` hears how many patches have been dealt with."""
-    for patches in chunks:
-        yield patches
-        done(len(patches))
 
 
 def _write_split(folder: Path, split: Split, n: int, chunks: Iterable[Patches]) -> dict[str, Any]:
@@ -162,19 +155,17 @@ def _ours(path: Path) -> bool:
         return False
 
 
-def _as_json(shortcut: Shortcut | None) -> dict[str, Any] | None:
-    if shortcut is None:
-        return None
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(shortcut).items()}
-
-
 def _write_note(folder: Path, made_from: dict[str, Any], splits: dict[str, Any]) -> None:
     ordered = {split: splits[split] for split in get_args(Split) if split in splits}  # in whatever order they were made
     note = {"made_from": made_from, "shortcut": made_from["shortcut"], "splits": ordered}
     write_text(folder / NOTE, json.dumps(note, indent=1) + "\n")
 
 
-def _drawn(processes: Pool, numbers: range, seed: int, shortcut: Shortcut | None) -> Iterator[Patches]:
-    """The patches of these numbers, in order, by chunks."""
+def _drawn(
+    processes: Pool, numbers: range, seed: int, shortcut: Shortcut | None, done: Callable[[int], None]
+) -> Iterator[Patches]:
+    """The patches of these numbers, in order, by chunks; `done` hears how many have been dealt with."""
     jobs = ((min(CHUNK, numbers.stop - first), seed, first, shortcut) for first in numbers[::CHUNK])
-    return processes.map(generate, jobs)
+    for patches in processes.map(generate, jobs):
+        yield patches
+        done(len(patches))

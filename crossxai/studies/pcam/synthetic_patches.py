@@ -20,7 +20,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput
 from crossxai.studies.generation import check_whole
 from crossxai.studies.pcam.reading import CENTRE, SIZE
-from crossxai.studies.pcam.synthetic_scene import Floats, Small, Texture, Tumour, scene
+from crossxai.studies.pcam.synthetic_scene import Floats, Small, Stains, Tumour, scene
 
 INKS = ((18, 132, 62), (8, 74, 178))
 """RGB of a green and of a blue marker pen, usual ones on slides; neither stain comes near them."""
@@ -109,8 +109,7 @@ def label_of(seed: int, number: int) -> bool:
 def patch(seed: int, number: int, positive: bool) -> tuple[npt.NDArray[np.uint8], Plane]:
     """(image, tumour nuclei): the same tissue with either label, but for what is in the centre."""
     rng = _stream(seed, number, "tissue")
-    cells, texture = scene(rng, positive)
-    haematoxylin, eosin, mask = draw(cells, texture)
+    haematoxylin, eosin, mask = draw(*scene(rng, positive))
     return stained(rng, haematoxylin, eosin), mask
 
 
@@ -130,23 +129,15 @@ EDGE = 26
 """Pixels around the patch that windows may reach into."""
 
 
-def draw(cells: tuple[Tumour, Small], texture: Texture) -> tuple[Floats, Floats, Plane]:
+def draw(cells: tuple[Tumour, Small], stroma: Stains) -> tuple[Floats, Floats, Plane]:
     """(haematoxylin, eosin, pixels of tumour nuclei), each (size, size)."""
     tumour, small = cells
-    haematoxylin, eosin, chromatin = (
-        _padded(field) for field in (texture.haematoxylin, texture.eosin, texture.chromatin)
-    )
+    haematoxylin, eosin, chromatin = (np.pad(field, EDGE) for field in stroma)
     mask = np.zeros(haematoxylin.shape, dtype=bool)
     _draw_tumour(tumour, haematoxylin, eosin, chromatin, mask)
     _draw_small(small, haematoxylin, eosin, chromatin)
     inner = slice(EDGE, EDGE + SIZE)
     return haematoxylin[inner, inner], eosin[inner, inner], mask[inner, inner]
-
-
-def _padded(field: Floats) -> Floats:
-    wide = np.zeros((SIZE + 2 * EDGE,) * 2, np.float32)
-    wide[EDGE : EDGE + SIZE, EDGE : EDGE + SIZE] = field
-    return wide
 
 
 def _windows(place: Floats, half: int) -> tuple[list[tuple[slice, slice]], Floats, Floats]:

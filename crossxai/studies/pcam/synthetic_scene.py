@@ -79,19 +79,14 @@ class Small:
     pale: Floats
 
 
-@dataclass(frozen=True)
-class Texture:
-    """eosin, haematoxylin: amounts in the stroma (size, size). chromatin: noise of variance 1."""
-
-    eosin: Floats
-    haematoxylin: Floats
-    chromatin: Floats
+Stains = tuple[Floats, Floats, Floats]
+"""Of the stroma, each (size, size): amounts of haematoxylin and of eosin, and chromatin, noise of variance 1."""
 
 
-def scene(rng: np.random.Generator, positive: bool) -> tuple[tuple[Tumour, Small], Texture]:
+def scene(rng: np.random.Generator, positive: bool) -> tuple[tuple[Tumour, Small], Stains]:
     """The cells of a patch, and what they lie in; every draw is made in either case, so that the rest is the same."""
     direction = rng.uniform(0, np.pi)
-    texture = _stroma(rng, direction)
+    stroma = _stroma(rng, direction)
     places, inside = _places(rng)
     small = _small(rng, places, direction)
     group, groups = _groups(rng, places)
@@ -102,10 +97,10 @@ def scene(rng: np.random.Generator, positive: bool) -> tuple[tuple[Tumour, Small
         np.concatenate((one, other[chosen]))
         for one, other in zip(vars(small).values(), vars(groups).values(), strict=True)
     ]
-    return (Tumour(*(values[is_tumour] for values in vars(places).values())), Small(*normal)), texture
+    return (Tumour(*(values[is_tumour] for values in vars(places).values())), Small(*normal)), stroma
 
 
-def _stroma(rng: np.random.Generator, direction: float) -> Texture:
+def _stroma(rng: np.random.Generator, direction: float) -> Stains:
     """Wavy fibres in one direction, thicker and thinner tissue, and pale clefts."""
     line = np.arange(SIZE, dtype=np.float32)
     across = np.float32(np.cos(direction)) * line[:, None] - np.float32(np.sin(direction)) * line[None, :]
@@ -116,7 +111,7 @@ def _stroma(rng: np.random.Generator, direction: float) -> Texture:
     cleft = np.clip((bend - thick + 0.25 * wave + 0.15 * fine - np.float32(rng.uniform(1.6, 3.2))) * 2, 0, 1)
     eosin = np.maximum(eosin, 0.12) * (1 - 0.9 * cleft)
     haematoxylin = (np.float32(rng.uniform(0.08, 0.18)) + 0.03 * smooth(rng, 12)) * (1 - 0.85 * cleft)
-    return Texture(eosin.astype(np.float32), np.maximum(haematoxylin, 0).astype(np.float32), fine)
+    return np.maximum(haematoxylin, 0).astype(np.float32), eosin.astype(np.float32), fine
 
 
 def _places(rng: np.random.Generator) -> tuple[Tumour, int]:
