@@ -1,14 +1,8 @@
 """The classification's two modalities: a CT slice of the thorax, with a nodule that the sample's row of a table describes.
 
-The slice is drawn in Hounsfield units at 1.6 mm per pixel (a field of view of 358 mm), and windowed. Nodules are drawn three
-times too large, at 0.53 mm per pixel, and denser than life, so that a network of two convolutions can see them: 7.1 mm are 13
-pixels across. Benign nodules lie in the lobe on the left side of the image, malignant ones on the right side (in a
-radiologist's display that is the patient's other side).
-
-The table's twelve clinical features have class-conditional distributions whose moments are exact, because none is clipped: a
-feature with bounds is a beta distribution stretched over them, one that cannot be negative and is skewed a gamma distribution,
-BMI a lognormal, each with the mean and standard deviation of `COLUMNS`. FamilyHx and SmokingStatus are weakly informative by
-choice, Gender is not. Given the class, features are independent.
+The slice is drawn in Hounsfield units, and windowed. Nodules are drawn three times too large and denser than life, so that a
+network of two convolutions can see them. Benign nodules lie in the lobe on the left side of the image, malignant ones on the
+right side. Given the class, features are independent, and none is clipped, so that their moments are exactly those of `COLUMNS`.
 """
 
 from __future__ import annotations

@@ -35,14 +35,12 @@ def grid(size: int) -> tuple[Field, Field]:
 
 @lru_cache(maxsize=64)
 def _spline(size: int, scale: float) -> Any:
-    """(size, cells): the weight of every knot, `scale` units apart, at every pixel; cubic B-splines, rows of length 1.
-
-    Sparse, as four knots reach a pixel, and as the threads of a BLAS fight over such small products.
-    """
+    """(size, knots): the weight of every knot of cubic B-splines, `scale` units apart, at every pixel; rows of length 1."""
     knots = int(np.ceil(UNIT / scale)) + 4
     place = (np.arange(size) + 0.5) * UNIT / size / scale + 1
     t = np.abs(place[:, None] - np.arange(knots)[None, :])
     weights = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
+    # Sparse, as four knots reach a pixel, and as the threads of a BLAS fight over such small products.
     return csr_array(weights / np.linalg.norm(weights, axis=1, keepdims=True))
 
 

@@ -1,13 +1,10 @@
 """MRI slices of a brain, drawn once and shown by any sequence, with lesions or with a tumour.
 
-T1 and T2, whose lesions grow with a score like the EDSS (10 × Beta(2, 5)): T1 holds a dark lesion above the ventricles (upper
-centre of the image), T2 a bright one below them. Area and contrast of both grow with the score; the lowest score has a small,
-faint lesion, so the truth is never empty.
-
-FLAIR and T1ce with a tumour, which has a necrotic core, an enhancing ring and an oedema halo: the ring is bright in T1ce, halo
-and ring are bright in FLAIR, the core is dark in both. T1ce does not show the halo: its truth is core and ring, FLAIR's is the
-whole tumour. The whole tumour's area is drawn from a beta distribution over 150 … 2000 pixels with mean 676 and standard
-deviation 260, and the mask holds exactly as many pixels."""
+T1 holds a dark lesion above the ventricles (upper centre of the image), T2 a bright one below them; area and contrast of both
+grow with a score like the EDSS, and the lowest has a small, faint lesion. A tumour has a necrotic core, an enhancing ring,
+bright in T1ce, and an oedema halo, which FLAIR alone shows; its mask holds exactly as many pixels as `TUMOUR_AREA`'s beta
+distribution gives.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The three sets as files, and as samples of an experiment: `source = "medical"`.
-
-A file is whole under its name or not there, and the same settings give the same bytes.
-"""
+"""The three sets as files, each whole under its name or not there, and as samples of an experiment: `source = "medical"`."""
 
 from __future__ import annotations
 

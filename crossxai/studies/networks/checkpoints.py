@@ -35,8 +35,7 @@ class Trained:
 
 
 THREADS = 2
-"""torch sums in another order with another number of threads, and a training then ends in another network. With a fixed number
-the demo's network, and what the documentation says of it, do not depend on the machine's cores."""
+"""torch sums in another order with another number: the demo's network should not depend on the machine's cores."""
 
 
 def embedded_checkpoint(progress: bool = True) -> Path:

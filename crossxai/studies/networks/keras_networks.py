@@ -1,15 +1,11 @@
 """The networks of `torch_networks` in Keras 3: same layers, same weights, same numbers, NHWC images and masks.
 
-What differs by default between the frameworks and is set here as torch has it: explicit padding (TensorFlow's SAME pads
-bottom and right at stride 2), max-pool padded with minus infinity, batch norm epsilon 1e-5 and momentum 0.9 (torch's
-0.1). Layers bear torch's names with "_" for ".", blocks ("layer1_0") and stages ("layer1") too, so that one name finds the
-same activation in both networks. Every ReLU is a layer of its own.
+Set as in torch: explicit padding (TensorFlow's SAME pads bottom and right at stride 2), max-pool padded with minus infinity,
+batch norm epsilon 1e-5 and momentum 0.9 (torch's 0.1). Layers, blocks and stages bear torch's names with "_" for ".".
 
+Weights pass between torch's state_dict and our Keras models both ways: kernels are OIHW in torch and HWIO in Keras (transposed
+convolutions IOHW and HWOI), dense ones transposed, and behind a Flatten ordered by (channel, y, x) and (y, x, channel).
 `keras.models.load_model` in safe mode loads a saved ResNet-18 once this module is imported (it registers one layer).
-
-Weights pass between torch's state_dict and any of our Keras models, both ways: a Keras layer bears the torch module's name with
-"_" for "."; kernels are OIHW in torch and HWIO in Keras (transposed convolutions IOHW and HWOI), dense kernels transposed, and
-those behind a Flatten ordered by (channel, y, x) and (y, x, channel).
 """
 
 from __future__ import annotations
@@ -191,10 +187,7 @@ def _flattened(layer: Any) -> tuple[int, int, int]:
 
 
 def fusion_network(architecture: str, size: int = 224, dtype: str = "float32") -> Any:
-    """An untrained keras.Model by the name that checkpoints call it, for images of size × size, every layer in `dtype`.
-
-    size: a multiple of 16. Inputs are a list of two, in the order of the modalities.
-    """
+    """An untrained keras.Model, by the name in checkpoints, of a list of two inputs; every layer in `dtype`."""
     if architecture not in ARCHITECTURES:
         raise UnknownName("fusion network", architecture, ARCHITECTURES)
     if size < 16 or size % 16:

@@ -73,10 +73,7 @@ class Loaded:
         }
 
     def inputs(self, given: Mapping[str, Array]) -> Inputs:
-        """Raw arrays (n, *axes) by modality as a question about this model takes them: in its order, `tables` in standard units.
-
-        Raises `InvalidInput` where one of its modalities is not given.
-        """
+        """Raw arrays (n, *axes) by modality as questions about this model take them: in its order, `tables` in standard units."""
         if lacking := [m.name for m in self.model.modalities if m.name not in given]:
             raise InvalidInput(f"the model needs {', '.join(lacking)}; given are {', '.join(given) or 'none'}")
         return tuple(

@@ -1,12 +1,7 @@
 """The networks in PyTorch: torchvision's ResNet-18, and fusion networks for image + table → class, image + image → score or mask.
 
 Images come NCHW; those of the fusion networks have one channel, and height and width divisible by 16. Every ReLU of a fusion
-network is a module of its own. Names of layers are those of `keras_networks`, with "." for "_". The last convolutional
-activation of each encoder, where Grad-CAM looks:
-
-- `FusionClassifier`: "ct.relu2" (before: "ct.relu1"); with a ResNet-18: "ct.layer4" (before: "ct.layer1" to "ct.layer3")
-- `FusionRegressor`: "t1.relu2", "t2.relu2" (before: "t1.relu1", "t2.relu1")
-- `FusionUNet`: "flair.relu3", "t1ce.relu3" (before: "….relu1", "….relu2"); both together: "bottleneck.relu"
+network is a module of its own. docs/medical.md names the last convolutional activation of each encoder, where Grad-CAM looks.
 """
 
 from __future__ import annotations
@@ -69,10 +64,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 
 class FusionClassifier(nn.Module):
-    """CT (n, 1, h, w) and table (n, 12) → logits (n, 2); 45,442 parameters.
-
-    resnet18_encoder: the image encoder is a ResNet-18 with one input channel instead of two convolutions.
-    """
+    """CT (n, 1, h, w) and table (n, 12) → logits (n, 2). resnet18_encoder: of the CT, instead of two convolutions."""
 
     def __init__(self, resnet18_encoder: bool = False) -> None:
         super().__init__()
@@ -101,11 +93,7 @@ class FusionRegressor(nn.Module):
 
 
 class FusionUNet(nn.Module):
-    """FLAIR and T1ce, each (n, 1, h, w) → logits of the mask (n, 1, h, w).
-
-    Two encoders down to a quarter of the size, fused at an eighth; transposed convolutions back up, one skip at half the size,
-    from the FLAIR encoder alone. The finest convolution works at half the size, which is what keeps a pass cheap.
-    """
+    """FLAIR and T1ce, each (n, 1, h, w) → logits of the mask (n, 1, h, w), with one skip, from FLAIR at half the size."""
 
     def __init__(self) -> None:
         super().__init__()

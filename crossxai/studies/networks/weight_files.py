@@ -1,7 +1,6 @@
 """Weights in files: a trained model in one `.npz` that every framework can read, and what a ResNet-18 begins with.
 
-A checkpoint is NumPy arrays and a JSON string, no pickle: torch's state_dict under torch's names; the constants by which each
-modality is standardised; `meta`, a JSON object. docs/file-format.md has the names.
+A checkpoint is arrays under torch's names and a JSON string, no pickle; docs/file-format.md has the names.
 """
 
 from __future__ import annotations
@@ -81,10 +80,7 @@ def write_modalities(
     standardise: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     meta: Mapping[str, Any],
 ) -> Path:
-    """Write the checkpoint of a model of several modalities: name → (mean, sd), in the model's order.
-
-    meta must hold "architecture" and "n_classes". `path` never holds half of a checkpoint.
-    """
+    """Write the checkpoint of a model, whole or not at all; standardise: modality → (mean, sd), in the model's order."""
     if not standardise:
         raise InvalidInput(
             "a checkpoint names mean and sd of every modality: zeros and ones if nothing is standardised"

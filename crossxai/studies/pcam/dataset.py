@@ -1,8 +1,7 @@
 """Patches to train on: a dataset for torch's DataLoader, augmentation for any framework, and a cache of what a split holds.
 
-What sample `row` becomes in an epoch depends on (seed, epoch, row) alone: not on the batch, the order, or how many workers there
-are, and a resumed training sees what an uninterrupted one would have seen. Augmentation keeps the centre of a patch, which
-decides its label, in the centre."""
+What sample `row` becomes in an epoch depends on (seed, epoch, row) alone, not on batch, order or workers. Augmentation keeps the
+centre of a patch, which decides its label, in the centre."""
 
 from __future__ import annotations
 
@@ -75,10 +74,7 @@ class PatchDataset:
         return images, self.data.labels(chosen)
 
     def batches(self, parts: Iterable[npt.NDArray[np.integer]], workers: int = 1) -> Iterator[tuple[Pixels, Labels]]:
-        """The batches of these samples, in order, made ahead by `workers` threads (0: when asked for).
-
-        At most workers + 1 batches exist besides the one in use, however many there are. The bytes do not depend on workers.
-        """
+        """The batches of these samples, in order; `workers` threads make as many and one ahead (0: none), byte for byte alike."""
         if not workers:
             yield from (self.batch(part) for part in parts)
             return
@@ -203,10 +199,7 @@ class PCamIndex:
         return self._entry[0]
 
     def statistics(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Mean and standard deviation (3,) of each channel over all pixels, RGB in [0, 1].
-
-        Raises `InvalidInput` if a channel is constant.
-        """
+        """Mean and sd (3,) of each channel over all pixels, RGB in [0, 1]; raises `InvalidInput` if a channel is constant."""
         colours, values = self._entry[1], np.arange(256) / 255
         n = colours.sum(axis=1)
         mean = colours @ values / n

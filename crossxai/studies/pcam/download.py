@@ -1,7 +1,6 @@
-"""PatchCamelyon's files: what their publication says of them, and how they are fetched.
+"""PatchCamelyon's files as published: how they are fetched, verified and unpacked.
 
-Files come from the Zenodo record 2546921 (Veeling et al., 2018, CC0, https://zenodo.org/records/2546921) or a mirror: a download
-is resumed, verified and decompressed, and no file under its final name is ever half of one."""
+Source: Zenodo record 2546921 (Veeling et al., 2018, CC0, https://zenodo.org/records/2546921), or a mirror."""
 
 from __future__ import annotations
 

@@ -1,19 +1,13 @@
 """The data set that needs no download: one stained photograph cut into patches, in PatchCamelyon's format.
 
-What it is: `skimage.data.immunohistochemistry()`, a 512 × 512 RGB photograph of colonic glands (brown: DAB, marking
-FHL2; blue: haematoxylin nuclei) that scikit-image carries, cut into 96 × 96 patches. The label follows PatchCamelyon's
-rule, the centre 32 × 32 alone decides: 1 if at least 30 % of the centre is DAB-stained, 0 if at most 10 % is; patches
-in between are ambiguous and left out (`about.json` says how many). The stain of the whole patch is kept as the mask, so
-mask ∧ centre is the ground truth of what decides a positive label.
+`skimage.data.immunohistochemistry()`, a 512 × 512 photograph of colonic glands (brown: DAB, marking FHL2; blue: haematoxylin),
+is cut into 96 × 96 patches. The centre 32 × 32 decides: 1 if at least 30 % of it is DAB-stained, 0 if at most 10 % is; others
+are left out. The stain of the whole patch is kept as the mask. It is no diagnosis and no benchmark: the patches of a split
+overlap heavily (`about.json`: "side_by_side"), and confidence intervals over them are too narrow.
 
-What it is not: a diagnosis, a second PatchCamelyon, or a benchmark. It asks a question of colour and place. It is one
-photograph of one slide: the patches of a split overlap heavily, so its hundreds of test patches are worth about as many
-independent ones as fit side by side (`about.json`: "side_by_side"), and confidence intervals over patches are too narrow.
-
-Splits are vertical strips with no pixel in common. Within a split both classes have the same size and are spread as
-evenly as the picture allows over ten levels of stain *around* the centre; otherwise the surroundings would give the
-label away. How far one gets by thresholding the stain of the surroundings alone is measured before and after this choice:
-`about.json`, "surround_rule" (balanced accuracy of the best threshold, chosen on the same patches).
+Splits are vertical strips with no pixel in common. Both classes have one size and are spread as evenly as the picture allows
+over ten levels of stain *around* the centre, which would give the label away; `about.json`, "surround_rule", says how far it
+still does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""PatchCamelyon: 96 × 96 RGB patches whose label is decided by the centre 32 × 32, read from its HDF5 files.
+"""PatchCamelyon: 96 × 96 RGB patches whose label is decided by the centre 32 × 32, read from its HDF5 files (`.h5` or `.h5.gz`).
 
-Files (Zenodo record 2546921): `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` or `.h5.gz`, and for some splits
-`…_mask.h5`. Keys: x uint8 (N, 96, 96, 3), y uint8 (N, 1, 1, 1), mask uint8 (N, 96, 96, 1). Source: Veeling et al.,
-Rotation equivariant CNNs for digital pathology, MICCAI 2018.
+Keys: x uint8 (N, 96, 96, 3), y uint8 (N, 1, 1, 1), mask uint8 (N, 96, 96, 1), which some splits lack. Source: Veeling et al.,
+Rotation equivariant CNNs for digital pathology, MICCAI 2018; Zenodo record 2546921.
 """
 
 from __future__ import annotations
@@ -291,10 +290,7 @@ def holds(folder: Path, split: Split, fingerprint: str) -> bool:
 
 
 def best_threshold(values: npt.NDArray[Any], labels: npt.NDArray[Any]) -> float:
-    """Balanced accuracy of the best rule "1 if the value is above some threshold"; values, labels (n,).
-
-    The threshold is chosen on the same data: by chance alone it is a little above 0.5, the more so the fewer there are.
-    """
+    """Balanced accuracy of the best rule "1 if the value is above some threshold", chosen on these values and labels (n,)."""
     cuts = np.unique(values)
     hit = 1 - np.searchsorted(np.sort(values[labels == 1]), cuts, side="right") / (labels == 1).sum()
     rejected = np.searchsorted(np.sort(values[labels == 0]), cuts, side="right") / (labels == 0).sum()

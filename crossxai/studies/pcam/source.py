@@ -119,10 +119,7 @@ def kind_of(folder: Path) -> Kind:
 
 
 def samples_of(split: PCam, rows: Sequence[int] | npt.NDArray[np.integer[Any]], about: Kind) -> Samples:
-    """The patches of these rows, with the masks that the files and the folder's note know.
-
-    The truth is what decides by PatchCamelyon's rule: see `deciding`. A planted shortcut is a mask, and no truth of the label.
-    """
+    """The patches of these rows; the truth is what decides, see `deciding`: a planted shortcut is a mask, and no truth."""
     labels = split.labels(rows)
     masks: dict[str, npt.NDArray[np.bool_]] = {}
     truth: dict[str, npt.NDArray[np.bool_]] = {}

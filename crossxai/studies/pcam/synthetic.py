@@ -1,6 +1,4 @@
-"""A procedural set in PatchCamelyon's format: H&E-like patches whose tumour nuclei are known; see docs/pcam.md.
-
-Files are streamed, whole under their names or not there, and the same bytes for the same settings."""
+"""A procedural set in PatchCamelyon's format, streamed: H&E-like patches whose tumour nuclei are known; see docs/pcam.md."""
 
 from __future__ import annotations
 

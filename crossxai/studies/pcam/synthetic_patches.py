@@ -1,14 +1,10 @@
 """From (seed, number) to a patch: its label, its image, and where its tumour nuclei are; any number of them in memory.
 
-Tumour nuclei are large, pleomorphic and vesicular: irregular outlines, pale inside, a rim, coarse chromatin, a nucleolus
-(Elston & Ellis, Pathological prognostic factors in breast cancer. I, Histopathology 19 (1991), 403–410: their third score of
-nuclear pleomorphism). Normal nuclei are small, round, even and dark, or thin along the fibres.
-
-Colours follow from amounts of stain by Beer–Lambert. Source: Ruifrok & Johnston, Quantification of histochemical staining by
-color deconvolution, Analytical and Quantitative Cytology and Histology 23 (2001), 291–299; the vectors are those of
-scikit-image's `rgb_from_hed`. Changes of vectors and amounts from patch to patch are the stain variation of Tellez et al.,
-Whole-slide mitosis detection in H&E breast histology using PHH3 as a reference to train distilled stain-invariant
-convolutional networks, IEEE TMI 37 (2018), 2126–2136."""
+Tumour nuclei are large, pleomorphic and vesicular (Elston & Ellis, Histopathology 19 (1991), 403–410: their third score of
+nuclear pleomorphism), normal ones small, round, even and dark, or thin along the fibres. Colours follow from amounts of stain by
+Beer–Lambert (Ruifrok & Johnston, Analytical and Quantitative Cytology and Histology 23 (2001), 291–299; vectors of
+scikit-image's `rgb_from_hed`), which vary from patch to patch as in Tellez et al., IEEE TMI 37 (2018), 2126–2136.
+"""
 
 from __future__ import annotations
 

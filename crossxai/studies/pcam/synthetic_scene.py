@@ -1,8 +1,7 @@
 """Where cells lie: one tissue around the centre whatever the label, and in the centre tumour cells or as much of normal ones.
 
-Places are where a tumour cell or a group of normal ones may lie. The centre 32 × 32 holds one to three, wholly: tumour cells in
-a positive patch, groups in a negative one. Around it are none, or a nest of them, which do not reach into the centre; tumour
-cells and groups among each other, drawn before the label is looked at, as are the other normal cells and the fibres."""
+The centre 32 × 32 holds one to three places, wholly: of tumour cells in a positive patch, of groups of normal ones in a negative.
+Around it are none, or a nest of either kind that does not reach into it; all of them are drawn before the label is looked at."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from crossxai.model import Array, Modality, Model
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
 from crossxai.studies.networks.loading import load
-from crossxai.studies.training.patch_loop import Metrics
+from crossxai.studies.training.patch_loop import Metrics, Plan
 from crossxai.studies.training.resnet18 import metrics_of
 
 if TYPE_CHECKING:
@@ -264,14 +264,14 @@ def _learn(
                 parameter.requires_grad_(name.startswith("fc."))  # the last layer is new
         if task.name == "regression":
             loop.standardise_pooled(module)
-        own = settings.model_dump(include={field.name for field in fields(loop.Schedule)})
+        plan = Plan(**settings.model_dump(include={"epochs", "batch_size", "learning_rate", "patience", "seed"}))
         status = loop.train(
             module,
             task.loss,
             split("train"),
             split("valid"),
-            loop.Schedule(**own),
-            settings.seed,
+            plan,
+            settings.weight_decay,
             state,
             identity,
             progress,

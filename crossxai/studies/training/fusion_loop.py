@@ -15,9 +15,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from crossxai.errors import CrossXAIError
 from crossxai.files.atomic import replacing
-from crossxai.studies.training.patch_loop import Metrics, bar
+from crossxai.studies.training.patch_loop import Metrics, Plan, bar
 
 Values = npt.NDArray[Any]
 
@@ -37,17 +36,6 @@ class Split:
         return tuple(_laid_out(x[index]) for x in self.inputs), self.targets[index]
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """learning_rate: at first; falls to 0 along a cosine over all epochs. patience: epochs without a lower validation loss."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    patience: int
-
-
 @dataclass
 class Status:
     """What training knows after an epoch. best: weights of the epoch with the lowest validation loss, `best_epoch` from 1."""
@@ -58,18 +46,14 @@ class Status:
     epoch: int = 0
     history: list[Metrics] = field(default_factory=list)
 
-    def over(self, schedule: Schedule) -> bool:
-        """Whether no epoch is left, or none has helped for too long."""
-        return self.epoch >= schedule.epochs or self.epoch - self.best_epoch >= schedule.patience
-
 
 def train(
     module: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     training: Split,
     validation: Split,
-    schedule: Schedule,
-    seed: int,
+    plan: Plan,
+    weight_decay: float,
     state: Path,
     identity: str,
     progress: bool = True,
@@ -77,43 +61,40 @@ def train(
 ) -> Status:
     """Train and return the best weights; an epoch's state is in the file `state` before the next begins.
 
-    A state file of the same identity is gone on from, with the weights that an uninterrupted run would have had, bit for bit; any
-    other is written over. frozen: a part that stays in evaluation mode. Draws from torch's global generator, which the caller
-    seeds and keeps. Raises `CrossXAIError` if a loss stops being finite.
+    The learning rate falls to 0 along a cosine over all epochs. A state file of the same identity is gone on from, bit for bit;
+    any other is written over. frozen: a part that stays in evaluation mode. Draws from torch's global generator, which the
+    caller seeds and keeps. Raises `CrossXAIError` if a loss stops being finite.
     """
     module.to(memory_format=torch.channels_last)
-    shuffling = torch.Generator().manual_seed(seed)
-    steps = -(-len(training) // schedule.batch_size)
-    optimiser = torch.optim.Adam(
-        [p for p in module.parameters() if p.requires_grad],
-        lr=schedule.learning_rate,
-        weight_decay=schedule.weight_decay,
-    )
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, schedule.epochs * steps)
+    shuffling = torch.Generator().manual_seed(plan.seed)
+    steps = -(-len(training) // plan.batch_size)
+    learning = [p for p in module.parameters() if p.requires_grad]
+    optimiser = torch.optim.Adam(learning, lr=plan.learning_rate, weight_decay=weight_decay)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.epochs * steps)
     parts = {"module": module, "optimiser": optimiser, "cosine": cosine}
     status = _resumed(state, identity, parts, shuffling) or Status(_weights(module))
     if status.epoch:
         Console(stderr=True).print(f"Going on after epoch {status.epoch} of {state.name}", highlight=False)
-    with bar(progress, schedule.epochs * steps) as report:
-        report(status.epoch * steps, f"epoch {status.epoch + 1}/{schedule.epochs}")
-        while not status.over(schedule):
+    with bar(progress, plan.epochs * steps) as report:
+        report(status.epoch * steps, f"epoch {status.epoch + 1}/{plan.epochs}")
+        while not plan.over(status.epoch, status.best_epoch):
             module.train()
             if frozen is not None:
                 frozen.eval()  # batch norms use the statistics they came with
             losses = []
-            for index in _batches(len(training), schedule.batch_size, shuffling):
+            for index in _batches(len(training), plan.batch_size, shuffling):
                 inputs, targets = training.rows(index)
                 value = loss(module(*inputs), targets)
-                losses.append(_finite(value.item(), status.epoch + 1, schedule))
+                losses.append(plan.finite(value.item(), status.epoch + 1))
                 optimiser.zero_grad()
                 value.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 cosine.step()
-                report(1, f"epoch {status.epoch + 1}/{schedule.epochs}  loss {losses[-1]:.3f}")
-            valid_loss = validation_loss(module, loss, validation, schedule.batch_size)
+                report(1, f"epoch {status.epoch + 1}/{plan.epochs}  loss {losses[-1]:.3f}")
+            valid_loss = validation_loss(module, loss, validation, plan.batch_size)
             status.epoch += 1
             status.history.append({"train_loss": float(np.mean(losses)), "valid_loss": valid_loss})
-            if _finite(valid_loss, status.epoch, schedule) < status.best_loss:
+            if plan.finite(valid_loss, status.epoch) < status.best_loss:
                 status.best, status.best_loss, status.best_epoch = _weights(module), valid_loss, status.epoch
             _keep(state, identity, status, parts, shuffling)
             report(0, f"epoch {status.epoch}: validation loss {valid_loss:.3f}")
@@ -147,12 +128,6 @@ def tensor(values: Values) -> Tensor:
 
 def _laid_out(values: Tensor) -> Tensor:
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
-
-
-def _finite(loss: float, epoch: int, schedule: Schedule) -> float:
-    if not np.isfinite(loss):
-        raise CrossXAIError(f"epoch {epoch}: the loss is {loss}: lower learning_rate (now {schedule.learning_rate:g})")
-    return loss
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:

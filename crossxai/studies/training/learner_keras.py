@@ -1,7 +1,6 @@
 """The learner in Keras, in step with PyTorch's: same weights, same order of operations, same optimiser.
 
-Two things are done in torch's way here: `keras.optimizers.AdamW` would add epsilon before it corrects for the first steps, and
-Keras's batch norms would collect the biased variance of a batch.
+`keras.optimizers.AdamW` would add epsilon before it corrects for the first steps, and batch norms would collect biased variances.
 """
 
 from __future__ import annotations

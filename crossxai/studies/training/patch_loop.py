@@ -1,7 +1,4 @@
-"""The training loop of ResNet-18 on patches: order, schedule, early stopping, log; and what both training loops share.
-
-`Learner` is what the loop asks of a framework, `StateFile` keeps a training under way, and `bar` shows it.
-"""
+"""The training loop of ResNet-18 on patches, and what both training loops share: `Plan` and `bar`."""
 
 from __future__ import annotations
 
@@ -35,9 +32,8 @@ EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Rules:
-    """How a learner learns. constants: mean and sd that images are standardised by. frozen: only the last layer
-    learns, and batch norms keep the statistics that they came with. dtype: float64 tells rounding from a bug.
-    """
+    """constants: mean and sd of images. frozen: only the last layer learns, and batch norms keep the statistics that they came
+    with. dtype: float64 tells rounding from a bug."""
 
     constants: MeanSd
     weight_decay: float
@@ -137,8 +133,8 @@ LOGGED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """learning_rate: the peak of a one-cycle schedule over all epochs. patience: epochs without a better validation.
-    save_seconds: how long after the last state the next is written, within an epoch. workers: threads that read ahead."""
+    """How long both loops train. learning_rate: the highest. patience: epochs without a better validation. Of patches alone,
+    save_seconds: how long after the last state the next is written, within an epoch; workers: threads that read ahead."""
 
     epochs: int
     batch_size: int
@@ -147,6 +143,16 @@ class Plan:
     seed: int
     save_seconds: float = 60
     workers: int = 1
+
+    def over(self, epoch: int, best_epoch: int) -> bool:
+        """Whether no epoch is left, or none has helped for too long."""
+        return epoch >= self.epochs or epoch - best_epoch >= self.patience
+
+    def finite(self, loss: float, epoch: int) -> float:
+        """The loss; raises `CrossXAIError` if it is infinite or no number."""
+        if not math.isfinite(loss):
+            raise CrossXAIError(f"epoch {epoch}: the loss is {loss}: lower learning_rate (now {self.learning_rate:g})")
+        return loss
 
     def rate(self, step: int, total: int) -> float:
         """The learning rate of step 0 … total - 1: up along a cosine from peak / 25 for 30 % of the steps, then down to peak /
@@ -166,10 +172,7 @@ class Plan:
 
 @dataclass
 class Status:
-    """Where training is. epoch: whole epochs done; step: batches of the next. score: of the best epoch, counted from 1.
-
-    history holds what training was; log, with the seconds that it took, what was seen of it.
-    """
+    """Where training is. epoch: whole epochs done; step: batches of the next. score: of the best epoch, counted from 1."""
 
     epoch: int = 0
     step: int = 0
@@ -179,10 +182,6 @@ class Status:
     score: tuple[float, float] = (-1.0, -math.inf)
     history: list[Metrics] = field(default_factory=list)
     log: list[dict[str, float]] = field(default_factory=list)
-
-    def over(self, plan: Plan) -> bool:
-        """Whether no epoch is left, or none has helped for too long."""
-        return self.epoch >= plan.epochs or self.epoch - self.best_epoch >= plan.patience
 
 
 def train(
@@ -209,7 +208,7 @@ def train(
     steps = len(data) // size
     with bar(progress, plan.epochs * steps) as report:
         report(status.epoch * steps + status.step, f"epoch {status.epoch + 1}/{plan.epochs}")
-        while not status.over(plan):
+        while not plan.over(status.epoch, status.best_epoch):
             _epoch(learner, data, plan, state, best, status, size, report)
             started = time.monotonic()
             figures = validate()
@@ -240,11 +239,7 @@ def _epoch(
     saved = last = time.monotonic()
     for pixels, labels in data.at(status.epoch).batches(parts, plan.workers):
         rate = plan.rate(status.epoch * steps + status.step, plan.epochs * steps)
-        loss = learner.step(pixels, labels, rate)
-        if not math.isfinite(loss):
-            raise CrossXAIError(
-                f"epoch {status.epoch + 1}: the loss is {loss}: lower learning_rate (now {plan.learning_rate:g})"
-            )
+        loss = plan.finite(learner.step(pixels, labels, rate), status.epoch + 1)
         status.step += 1
         status.losses += loss
         now = time.monotonic()

@@ -199,10 +199,7 @@ def figures(predict: Predict, data: PatchDataset, batch_size: int = 64, workers:
 
 
 def metrics_of(logits: Array, labels: Labels) -> Metrics:
-    """n, accuracy, balanced_accuracy, auc (of class 1 against 0) and loss (cross-entropy) of logits (n, 2) and labels (n,).
-
-    What a single class leaves undefined is NaN.
-    """
+    """n, accuracy, balanced_accuracy, auc (of class 1 against 0) and loss (cross-entropy) of logits (n, 2); NaN if undefined."""
     hit = logits.argmax(axis=1) == labels
     positive = labels == 1
     margin = logits[:, 1] - logits[:, 0]
