@@ -119,7 +119,7 @@ def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> No
         declared, _, words = entry.partition("\n")
         if hasattr(kind, name) and not isinstance(getattr(kind, name), dataclasses.Field):
             declared = f"{declared.partition(', default ')[0]}, default {getattr(kind, name)!r}"
-        lines.append(f"{name} : {declared}\n{words}")
+        lines.append(f"{name} : {declared}\n{words}".rstrip())
     source: str = getattr(kind, "reference", "") or getattr(kind, "source", "")
     own_paper = parts.get("References", papers(source))
     full = {"": parts[""], "Parameters": "\n".join(lines), "Notes": notes, "References": own_paper}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_
 
 import numpy as np
 
+from crossxai.attribution import Needs, Range
 from crossxai.documentation import complete
 from crossxai.errors import InvalidInput
 
@@ -91,6 +92,8 @@ class Parameters:
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool]
+    needs: ClassVar[Needs] = "scores"
+    range: ClassVar[Range] = (None, None)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from crossxai.attribution import Axis, Needs, Range, Reduction, Scores
+from crossxai.attribution import Axis, Reduction, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves import steps as rules
@@ -18,10 +18,6 @@ from crossxai.evaluation.curves.steps import Area, Auto, StepsLike
 from crossxai.evaluation.curves.steps import area as area_of
 from crossxai.evaluation.parameters import Count, FromZero, Parameters
 from crossxai.model import Array, Modality
-
-Endpoints = Literal["both", "no_start", "no_end", "neither"]
-Score = Literal["score", "ratio", "change", "drop"]
-Aggregation = Literal["per_sample", "mean_curve"]
 
 _ESTIMABLE = {"steps", "fill", "reduction", "modality", "seed"}
 
@@ -38,27 +34,19 @@ class CurveOptions(Parameters):
     reduction : str
         How channels become one relevance per pixel. "channels_abs_sum" is the sum of absolute values, a map of one channel being
         taken as it is.
-    seed : int
-        Of ties, and of noise.
+    seed : int, of ties, and of noise
     unit : {"pixel", "element", "patch", "segment"}
         What goes at once: a pixel with its channels, an element of one channel, a patch of size × size pixels, or a segment of
         about `size` SLIC superpixels.
-    size : int
-        Side of patches in pixels, or number of segments.
-    ties : {"seeded", "stable", "flipped", "unstable"}
-        See `ranks.order`.
-    endpoints : {"both", "no_start", "no_end", "neither"}
-        Which ends the curve has.
-    refill : bool
-        Each step fills from the image as the one before left it.
+    size : int, side of patches in pixels, or number of segments
+    ties : {"seeded", "stable", "flipped", "unstable"}, see `ranks.order`
+    endpoints : {"both", "no_start", "no_end", "neither"}, which ends the curve has
+    refill : bool, each step fills from the image as the one before left it
     score : {"score", "ratio", "change", "drop"}
         The score itself, its ratio to the untouched image's, its change from it (after - before), or its drop (before - after).
-    area : {"fractions", "trapezoid", "mean", "over_len", "raw"}
-        See `steps.area`.
-    aggregation : {"per_sample", "mean_curve"}
-        Whether `total` is the mean of areas or the area of the mean curve.
-    order : {"morf", "lerf"}
-        Most relevant first, or least.
+    area : {"fractions", "trapezoid", "mean", "over_len", "raw"}, see `steps.area`
+    aggregation : {"per_sample", "mean_curve"}, whether `total` is the mean of areas or the area of the mean curve
+    order : {"morf", "lerf"}, most relevant first, or least
 
     Notes
     -----
@@ -77,16 +65,14 @@ class CurveOptions(Parameters):
     unit: Unit = "pixel"
     size: Count = 8
     ties: ranks.Ties = "seeded"
-    endpoints: Endpoints = "both"
+    endpoints: Literal["both", "no_start", "no_end", "neither"] = "both"
     refill: bool = False
-    score: Score = "score"
+    score: Literal["score", "ratio", "change", "drop"] = "score"
     area: Area = "fractions"
-    aggregation: Aggregation = "per_sample"
+    aggregation: Literal["per_sample", "mean_curve"] = "per_sample"
     order: Order = "morf"
 
-    needs: ClassVar[Needs] = "scores"
     axis: ClassVar[Axis] = "faithfulness"
-    range: ClassVar[Range] = (None, None)
     source: ClassVar[str] = "Petsiuk et al. 2018"
     inserts: ClassVar[bool]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import trapezoid
 
-from crossxai.attribution import Attribution, Axis, Metric, Needs, Range, Scores
+from crossxai.attribution import Attribution, Axis, Metric, Range, Scores
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, plain
@@ -37,8 +37,7 @@ class CompletenessGap(Parameters):
     modality : str
         The one whose map is summed and that goes to its baseline, "" for all modalities of the map together. Maps that were
         made one modality at a time are complete each for itself: name it.
-    relative : bool
-        Divide by |f(x) - f(b)|, NaN where that is 0.
+    relative : bool, divide by |f(x) - f(b)|, NaN where that is 0
 
     Notes
     -----
@@ -52,7 +51,6 @@ class CompletenessGap(Parameters):
 
     name: ClassVar[str] = "completeness_gap"
     higher_is_better: ClassVar[bool] = False
-    needs: ClassVar[Needs] = "scores"
     asks: ClassVar[str] = "explained"
     axis: ClassVar[Axis] = "axiomatic"
     range: ClassVar[Range] = (0.0, None)
@@ -122,15 +120,13 @@ class Joint(Parameters):
 
     Parameters
     ----------
-    steps : int
-        Intervals between "nothing" and "everything".
+    steps : int, intervals between "nothing" and "everything"
     fill : str, mapping or callable
         What replaces a removed unit of any modality, in raw input units; see `fills`.
     tolerance : float
         The largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps above it,
         or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with `Unsupported`.
-    seed : int
-        Of ties.
+    seed : int, of ties
 
     Notes
     -----
@@ -144,10 +140,7 @@ class Joint(Parameters):
     tolerance: float = 0.05
     seed: FromZero = 0
 
-    needs: ClassVar[Needs] = "scores"
-    invariant_to: ClassVar[str] = "order"
-    range: ClassVar[Range] = (None, None)
-    axis: ClassVar[Literal["faithfulness"]] = "faithfulness"
+    axis: ClassVar[Axis] = "faithfulness"
     source: ClassVar[str] = "Petsiuk et al. 2018"
     inserts: ClassVar[bool]
 

@@ -138,8 +138,7 @@ class BorderShare(MapOnly):
 
     Parameters
     ----------
-    width : int
-        Of the rim, in pixels.
+    width : int, of the rim, in pixels
 
     Notes
     -----

@@ -65,8 +65,7 @@ class _Subsets(_Predicting):
 
     Parameters
     ----------
-    subsets : int
-        How many are drawn, 2 or more (per size).
+    subsets : int, how many are drawn, 2 or more (per size)
 
     Notes
     -----
@@ -113,8 +112,7 @@ class FaithfulnessCorrelation(_Subsets):
 
     Parameters
     ----------
-    share : float
-        Of the units in each subset, between 0 and 1; at least one unit and not all.
+    share : float, of the units in each subset, between 0 and 1; at least one unit and not all
     """
 
     share: Share = 0.2
@@ -133,10 +131,8 @@ class MuFidelity(_Subsets):
 
     Parameters
     ----------
-    share : float
-        Probability with which each cell is removed, between 0 and 1.
-    grid : int
-        Cells along each side of the pattern that is stretched over the image; tables have a cell per column.
+    share : float, probability with which each cell is removed, between 0 and 1
+    grid : int, cells along each side of the pattern that is stretched over the image; tables have a cell per column
 
     Notes
     -----
@@ -211,26 +207,18 @@ def correlation(a: Numbers, b: Numbers, by_rank: bool = False) -> float:
     return float(np.clip((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()), -1, 1))
 
 
-Perturbation = Literal["square", "subset", "noise"]
-Reading = Literal["contributions", "gradients"]
-Normalise = Literal["positive", "signed", "none"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Infidelity(_Predicting):
     """Mean squared error of the score's change that a map predicts for random perturbations; lower is better.
 
     Parameters
     ----------
-    samples : int
-        Perturbations per sample.
+    samples : int, perturbations per sample
     perturbation : {"square", "subset", "noise"}
         "square" removes one square of pixels, its side drawn from 1 to `share` of the shorter side and its place from all
         places; "subset" removes each unit with probability `share`; "noise" subtracts Gaussian noise of standard deviation `sd`.
-    share : float
-        Above 0, at most 1; see `perturbation`.
-    sd : float
-        Of the noise, in raw input units.
+    share : float, above 0, at most 1; see `perturbation`
+    sd : float, of the noise, in raw input units
     reading : {"contributions", "gradients"}
         "contributions" for maps in units of the score (integrated gradients, input × gradient, Shapley values), where I counts
         which units go; "gradients" for maps in score per input (saliency), where I is the change of the input itself, channel
@@ -247,12 +235,12 @@ class Infidelity(_Predicting):
     """
 
     samples: Count = 64
-    perturbation: Perturbation = "square"
+    perturbation: Literal["square", "subset", "noise"] = "square"
     share: ShareOrAll = 0.5
     sd: Positive = 0.1
     fill: fills.FillLike = "zero"
-    reading: Reading = "contributions"
-    normalise: Normalise = "positive"
+    reading: Literal["contributions", "gradients"] = "contributions"
+    normalise: Literal["positive", "signed", "none"] = "positive"
 
     name: ClassVar[str] = "infidelity"
     higher_is_better: ClassVar[bool] = False

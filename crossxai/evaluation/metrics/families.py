@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.attribution import Attribution, Axis, Explainer, Needs, Range, Reduction, Scores
+from crossxai.attribution import Attribution, Axis, Explainer, Needs, Reduction, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.parameters import FromZero, Parameters
@@ -76,7 +76,6 @@ class UnitMetric(MapMetric):
 
     needs: ClassVar[Needs] = "scores"
     invariant_to: ClassVar[str] = "order"
-    range: ClassVar[Range] = (None, None)
     axis: ClassVar[Axis] = "faithfulness"
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
@@ -120,8 +119,7 @@ class ReexplainingMetric(MapMetric):
 
     Parameters
     ----------
-    seed : int
-        Of the metric's own draws, per sample; the explainer keeps its seed.
+    seed : int, of the metric's own draws, per sample; the explainer keeps its seed
 
     Notes
     -----

@@ -16,8 +16,6 @@ from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
-Size = Literal["same", "double"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class GridPointing(ReexplainingMetric):
@@ -40,14 +38,13 @@ class GridPointing(ReexplainingMetric):
     failed.
     """
 
-    mosaic: Size = "double"
+    mosaic: Literal["same", "double"] = "double"
 
     name: ClassVar[str] = "grid_pointing"
     higher_is_better: ClassVar[bool] = True
     axis: ClassVar[Axis] = "localisation"
     range: ClassVar[Range] = (0.0, 1.0)
     source: ClassVar[str] = "Böhle et al. 2021"
-    invariant_to: ClassVar[str] = "scale"
     contrasts: ClassVar[bool] = True
     together: ClassVar[bool] = True
 

@@ -101,9 +101,6 @@ class Region(MapMetric):
         meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
         return meant[:, None, None] & centre_mask(*self.image_of(question, modality), size)
 
-    def _given(self, question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...]) -> Masks:
-        return SampleMasks(masks, ids).of(question.ids, ranks.space_of(question, modality), self.name)
-
 
 @dataclass(frozen=True)
 class CentreShare(Region):
@@ -132,8 +129,7 @@ class Masked(Region):
 
     Parameters
     ----------
-    masks : array
-        (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1.
+    masks : array, (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1
     ids : tuple of str
         The samples' names of the masks; with them each sample finds its own mask, also in a subset or another order.
     """
@@ -142,7 +138,7 @@ class Masked(Region):
     ids: tuple[str, ...] = ()
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
-        return self._given(question, modality, self.masks, self.ids)
+        return SampleMasks(self.masks, self.ids).of(question.ids, ranks.space_of(question, modality), self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,15 +155,14 @@ class MaskShare(Masked):
 
 
 @dataclass(frozen=True, eq=False)
-class Pointing(Region):
+class Pointing(Masked):
     """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
 
     Parameters
     ----------
     masks : array or None
         (n, *space) in the question's order, or (*space) for all samples; booleans, or 0 and 1. None for the centre.
-    ids : tuple of str
-        The samples' names of the masks; without masks, the samples that have a value, all if empty.
+    ids : tuple of str, the samples' names of the masks; without masks, the samples that have a value, all if empty
 
     Notes
     -----
@@ -175,7 +170,6 @@ class Pointing(Region):
     """
 
     masks: npt.ArrayLike | None = None
-    ids: tuple[str, ...] = ()
     size: int = 32
 
     name: ClassVar[str] = "pointing"
@@ -188,7 +182,7 @@ class Pointing(Region):
     def _masks(self, question: Question, modality: Modality) -> Masks:
         if self.masks is None:
             return self._centre(question, modality, self.size, self.ids)
-        return self._given(question, modality, self.masks, self.ids)
+        return super()._masks(question, modality)
 
     def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
         params = super()._params(question, modality)

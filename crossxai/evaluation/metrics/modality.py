@@ -113,8 +113,7 @@ class ModalityShare(_OfModalities):
 
     Parameters
     ----------
-    modality : str
-        The one whose share it is, "" for the first free one.
+    modality : str, the one whose share it is, "" for the first free one
 
     Notes
     -----
@@ -183,7 +182,6 @@ class ModalityAgreement(_OfModalities):
     fills: Mapping[str, FillLike] = field(default_factory=dict)
 
     name: ClassVar[str] = "modality_agreement"
-    needs: ClassVar[Needs] = "scores"
     source: ClassVar[str] = "ours; ablation as in Zeiler and Fergus 2014, of a whole modality"
 
     def __post_init__(self) -> None:

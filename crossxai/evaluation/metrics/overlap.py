@@ -16,10 +16,6 @@ from crossxai.evaluation.parameters import Count, ShareOrAll
 from crossxai.model import Array, Modality
 from crossxai.question import Question
 
-Take = Literal["best", "mean"]
-By = Literal["mask", "share", "value"]
-Of = Literal["attainable", "k"]
-
 
 @dataclass(frozen=True, eq=False)
 class _Ordered(Masked):
@@ -62,8 +58,7 @@ class TopK(_Ordered):
 
     Parameters
     ----------
-    share : float
-        Of all units, in (0, 1], rounded up; units that tie at the last place share the places left.
+    share : float, of all units, in (0, 1], rounded up; units that tie at the last place share the places left
     of : {"attainable", "k"}
         "attainable", of as many hits as there can be, so that a perfect map gets 1; "k", of all that are taken, as published,
         where a perfect map of a mask of 1 % of the image gets 0.1.
@@ -74,7 +69,7 @@ class TopK(_Ordered):
     """
 
     share: ShareOrAll = 0.1
-    of: Of = "attainable"
+    of: Literal["attainable", "k"] = "attainable"
 
     name: ClassVar[str] = "top_k_intersection"
     source: ClassVar[str] = "Theiner et al. 2022"
@@ -122,16 +117,14 @@ class _Swept(Masked):
 
     Parameters
     ----------
-    steps : int
-        How many thresholds; the scores' curve runs over them.
+    steps : int, how many thresholds; the scores' curve runs over them
     by : {"mask", "share", "value"}
         By "mask", as many of the most relevant units as the mask has, times thresholds up to 2, 1 among them: a perfect map
         gets 1. By "share", the ceil(threshold · units) most relevant units: a perfect map gets 1 only if the mask is one of
         the `steps` shares of the image (of 20, one of 1 % cannot be met, and its best Dice is 0.33). By "value", units whose
         value, put to [0, 1] by the map's smallest and largest, is at least 1 - threshold (Choe et al. 2020). By "share" and
         "value", thresholds go up to 1, where curves end with the mask's share of the area for any map.
-    take : {"best", "mean"}
-        The "best" threshold of each sample, which flatters, or the "mean" over all.
+    take : {"best", "mean"}, the "best" threshold of each sample, which flatters, or the "mean" over all
 
     Notes
     -----
@@ -140,8 +133,8 @@ class _Swept(Masked):
     """
 
     steps: Count = 20
-    by: By = "mask"
-    take: Take = "best"
+    by: Literal["mask", "share", "value"] = "mask"
+    take: Literal["best", "mean"] = "best"
 
     invariant_to: ClassVar[str] = "order"
     curve_over: ClassVar[str] = "threshold"

@@ -33,13 +33,11 @@ class Aopc(UnitMetric):
 
     Parameters
     ----------
-    steps : int
-        L below, at most one per region.
+    steps : int, L below, at most one per region
     patch : int
         Side of the square regions in pixels (9 in the paper, which removed 100 of them with uniform noise); a region's
         relevance is the sum of its pixels'. Only with patch = 1 does the map's order alone decide.
-    share : float
-        Of the regions, removed at the end; above 0, at most 1.
+    share : float, of the regions, removed at the end; above 0, at most 1
 
     Notes
     -----
@@ -89,8 +87,7 @@ class MorfLerf(UnitMetric):
 
     Parameters
     ----------
-    steps : int
-        Intervals between "nothing" and "everything"; fewer if there are fewer units.
+    steps : int, intervals between "nothing" and "everything"; fewer if there are fewer units
 
     Notes
     -----
@@ -182,12 +179,9 @@ class Irof(UnitMetric):
 
     Parameters
     ----------
-    segments : int
-        About how many SLIC segments, of the image with its declared range put to [0, 1].
-    compactness : float
-        Of the segments, in Lab units (other channels than red, green, blue take a hundredth of it).
-    steps : int
-        At most so many removals, 0 for every segment in turn.
+    segments : int, about how many SLIC segments, of the image with its declared range put to [0, 1]
+    compactness : float, of the segments, in Lab units (other channels than red, green, blue take a hundredth of it)
+    steps : int, at most so many removals, 0 for every segment in turn
     relative : bool
         False gives the area of score(x) - score(x without …) instead, for scores that may be negative; with True, a sample
         whose score does not start above 0 is NaN.

@@ -22,7 +22,6 @@ from crossxai.evaluation.parameters import NotNegative, Percentages
 from crossxai.model import Array, Modality
 from crossxai.question import Question, Rows
 
-Cut = Literal["ranks", "thresholds"]
 End = Literal["morf", "lerf"]
 
 _IMPUTATIONS = Imputations()
@@ -63,7 +62,7 @@ class _Road(UnitMetric):
 
     percentiles: Percentages = (10, 20, 30, 40, 50, 60, 70, 80, 90)
     noise: NotNegative = 0.01
-    cut: Cut = "ranks"
+    cut: Literal["ranks", "thresholds"] = "ranks"
 
     ends: ClassVar[tuple[End, ...]]
     source: ClassVar[str] = "Rong et al. 2022"

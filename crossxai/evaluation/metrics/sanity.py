@@ -133,8 +133,7 @@ class InputShift(ReexplainingMetric):
 
     Parameters
     ----------
-    shift : float
-        The constant s, in raw units, not 0; the declared range moves along.
+    shift : float, the constant s, in raw units, not 0; the declared range moves along
 
     Notes
     -----
@@ -150,7 +149,6 @@ class InputShift(ReexplainingMetric):
     axis: ClassVar[Axis] = "axiomatic"
     range: ClassVar[Range] = (0.0, None)
     source: ClassVar[str] = "Kindermans et al. 2019"
-    invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
         super().__post_init__()

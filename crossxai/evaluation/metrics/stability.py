@@ -32,10 +32,8 @@ class _Noisy(ReexplainingMetric):
 
     Parameters
     ----------
-    draws : int
-        Noisy copies of each sample, each explained once.
-    size : float
-        Of the noise, in units of `scale`.
+    draws : int, noisy copies of each sample, each explained once
+    size : float, of the noise, in units of `scale`
     noise : {"normal", "uniform"}
         "normal" with standard deviation `size`, or "uniform" in ±`size`, on the measured modality only; noisy values are put
         back into its range, beyond which a model means nothing.
@@ -52,7 +50,6 @@ class _Noisy(ReexplainingMetric):
     scale: Scale = "raw"
 
     axis: ClassVar[Axis] = "stability"
-    invariant_to: ClassVar[str] = "scale"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -233,8 +230,7 @@ class Repeatability(ReexplainingMetric):
 
     Parameters
     ----------
-    seeds : int
-        How many other seeds, counted on from the explainer's own.
+    seeds : int, how many other seeds, counted on from the explainer's own
 
     Notes
     -----
@@ -249,7 +245,6 @@ class Repeatability(ReexplainingMetric):
     axis: ClassVar[Axis] = "stability"
     range: ClassVar[Range] = (-1.0, 1.0)
     source: ClassVar[str] = "ours"
-    invariant_to: ClassVar[str] = "scale"
 
     def check(self, question: Question) -> None:
         super().check(question)
