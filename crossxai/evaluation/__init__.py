@@ -1,9 +1,5 @@
-"""Metrics: each a frozen dataclass of parameters that measures any explainer's attribution of any framework's model.
-
-`discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs many in one stream through the model.
-A metric is added by putting its dataclass in a file of `metrics/`, or by a package of its own (entry-point group
-`crossxai.metrics`).
-"""
+"""Metrics, frozen dataclasses: `discover()` lists them, `get("deletion", steps=12)` makes one, `curves.evaluate` runs
+many in one stream. A metric is added in a file of `metrics/`, or by a package's entry point (group `crossxai.metrics`)."""
 
 from __future__ import annotations
 
@@ -85,7 +81,8 @@ def get(name: str, **params: Any) -> Metric:
             near = difflib.get_close_matches(param, fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(fields)}"
             raise InvalidInput(f"metric {name!r} has no parameter {param!r}; {hint}")
-    missing = [f for f, spec in fields.items() if _required(spec) and f not in params]
+    required = [f.name for f in fields.values() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [field for field in required if field not in params]
     if missing:
         raise InvalidInput(f"metric {name!r} needs {', '.join(missing)}: write get({name!r}, {missing[0]}=…)")
     metric: Metric = cls(**params)
@@ -99,7 +96,3 @@ def _is_metric(cls: Any) -> bool:
         and isinstance(getattr(cls, "name", None), str)
         and isinstance(getattr(cls, "higher_is_better", None), bool)
     )
-
-
-def _required(spec: dataclasses.Field[Any]) -> bool:
-    return spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING

@@ -17,6 +17,7 @@ from crossxai.errors import InvalidInput
 SHARED = {
     "reduction": "str\n    How channels become one relevance per pixel.",
     "modality": 'str\n    The one measured, "" for the only free one; the others keep each sample\'s own values.',
+    "steps": 'int\n    Intervals between "nothing" and "everything"; fewer if there are fewer units.',
     "seed": "int\n    Of every draw, together with the sample's name.",
     "fill": "str, mapping or callable\n    What replaces a removed unit, in raw input units; see `fills`.",
     "fills": "mapping, default {}\n    The fill of single modalities, by name.",

@@ -1,8 +1,6 @@
 """The mean area of deletion and insertion from a few forward passes per sample, with its error: what `steps="auto"` means.
 
-Twelve masked images per sample instead of a hundred, drawn as `estimates` says, both ends and identical maps scored once for all
-curves, more images only where a requested precision needs them.
-"""
+Twelve masked images per sample instead of a hundred, and more only where a requested precision needs them."""
 
 from __future__ import annotations
 

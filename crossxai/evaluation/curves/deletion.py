@@ -1,8 +1,6 @@
 """Deletion and insertion: how fast a score falls, or recovers, as the most relevant units go, or come.
 
-Petsiuk et al. 2018 (RISE, arXiv:1806.07421) for the two curves and their areas; Samek et al. 2017 (IEEE TNNLS 28, 11) for
-region perturbation in general. All metrics of one call run as one stream of full batches through the model.
-"""
+Petsiuk et al. 2018 (RISE, arXiv:1806.07421); Samek et al. 2017 (IEEE TNNLS 28, 11) for region perturbation in general."""
 
 from __future__ import annotations
 
@@ -71,11 +69,9 @@ def evaluate(
     metrics: Sequence[Metric],
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[list[Scores]]:
-    """Scores [attribution][metric]; all curves share one stream, and no masked image of a map is scored twice.
+    """Scores [attribution][metric]; curves share one stream, where no image is scored twice, other metrics are called one by one.
 
-    The untouched image is scored once per sample, the filled one once per sample and fill, whatever the number of
-    attributions and metrics. Metrics that are not curves are called one by one. From `LONG` numbers on, a faster copy of the
-    model is used (`Question.folded`). `progress` is given the numbers of images that went to the model; they add up to `passes`.
+    `progress` is given the numbers of images that went to the model; they add up to `passes`.
     """
     plan, estimated = _Plan(question, attributions, _curves(metrics)), _curves(metrics, auto=True)
     copies = plan.copies()

@@ -49,10 +49,7 @@ class Design:
         return np.cumsum(self.weights)
 
     def draw(self, offsets: Numbers, factor: int = 1) -> Points:
-        """Numbers of inner points, 1 … K - 1, for offsets (...) uniform in [0, 1): shape (..., m · factor); may repeat.
-
-        The points of a larger factor contain those of factor 1.
-        """
+        """Numbers of inner points (..., m · factor), 1 … K - 1, for offsets (...) in [0, 1); those of factor 1 among them."""
         m = self.m * factor
         places = ((offsets * factor % 1)[..., None] + np.arange(m)) / m * self.cumulated[-1]
         return np.asarray(np.minimum(np.searchsorted(self.cumulated, places, side="right"), self.inner - 1) + 1)
@@ -81,11 +78,7 @@ class Mean:
 
 
 def mean_of(replicates: Numbers, confidence: float = 0.95) -> Mean:
-    """The mean over curves from independent unbiased areas (n, replicates), two or more per row, padded with NaN.
-
-    Rows of NaN alone are left out. Degrees of freedom as Satterthwaite (1946), with the correction of Lipsitz, Parzen and Zhao
-    (2002) for variances that are estimates themselves.
-    """
+    """The mean over curves from independent unbiased areas (n, replicates), two or more per row, NaN where there are fewer."""
     if not 0 < confidence < 1:
         raise InvalidInput(f"confidence must lie between 0 and 1, got {confidence}")
     held = ~np.isnan(replicates)
@@ -114,23 +107,20 @@ def t_quantile(variances: Numbers, free: npt.NDArray[np.intp], confidence: float
 
 
 def freedom_of(variances: Numbers, free: npt.NDArray[np.intp]) -> float:
-    """Degrees of freedom of a sum of variances (n,), not all 0, each estimated with `free` (n,) degrees."""
+    """Degrees of freedom of a sum of estimated variances (n,), not all 0: Satterthwaite 1946, Lipsitz, Parzen and Zhao 2002."""
     scaled = variances / variances.max()
     return max(float(scaled.sum() ** 2 / (scaled**2 / (free + 2)).sum() - 2), 1.0)
 
 
 def factor_needed(pilot: Numbers, n: int, half_width: float, confidence: float = 0.95) -> float:
-    """By how much to multiply the points of two offsets, so that the interval of a mean of n curves has `half_width`.
-
-    pilot (curves, 2): areas from the two offsets. The variance is taken to fall with the square of the points: it falls with
-    their fourth power where curves are smooth, with their first where they are noise. Its upper end (80 %) is used, so
-    that the width is mostly reached.
-    """
+    """By how much to multiply the points behind areas `pilot` (curves, 2), so that a mean of n curves has that half-width."""
     single = pilot.var(axis=1, ddof=1)
     if single.max() == 0:
         return 1.0
     free = np.ones(len(single), dtype=np.intp)
     reach, freedom = t_quantile(single, free, confidence), freedom_of(single, free)
+    # Its upper end (80 %), so that the width is mostly reached. It is taken to fall with the square of the points: it falls with
+    # their fourth power where curves are smooth, with their first where they are noise.
     variance = single.mean() * freedom / stats.chi2.ppf(0.2, freedom)
     return float(np.sqrt(variance / (2 * n)) * reach / half_width)
 

@@ -1,8 +1,6 @@
 """The masking engine: every masked copy of a sample that a metric needs, built in batches, and scored once.
 
-Memory beyond the question's arrays: one batch of copies; of one sample its orders and masks; fills of a few samples; about 32
-bytes per copy.
-"""
+Memory: one batch of copies; of one sample its orders and masks; fills of a few samples; about 32 bytes per copy."""
 
 from __future__ import annotations
 
@@ -29,11 +27,7 @@ SAMPLE = 2**40
 
 
 class Copy(NamedTuple):
-    """One masked copy of one sample.
-
-    The first `units` units of the order hold their fill, or, if it inserts, all but those. No order (-1): all units do. No fill
-    (-1): none does. Of `Subsets`, `units` is the number of a subset. Orders and fills by their numbers in `Masking`.
-    """
+    """A sample whose first `units` units of an order hold their fill, or all but those; order -1: all units, fill -1: none."""
 
     row: int
     order: int
@@ -55,7 +49,7 @@ class Order(NamedTuple):
 
 
 class Subsets(NamedTuple):
-    """Masks (subsets, units) that are no order's beginnings; a copy's `units` is the number of its subset, from 1."""
+    """Masks (subsets, units), no order's beginnings; a copy's `units` numbers them from 1, of one more than there are."""
 
     masks: Masks
 
@@ -174,10 +168,7 @@ class Masking:
         return self.untouched(rows) + self._family(-1, fill, False, 1)
 
     def codes(self, rows: Rows, order: int, fill: int, counts: npt.ArrayLike, inserts: bool = False) -> Codes:
-        """Codes (m, points) of samples without the first counts (points,) or (m, points) units of an order, or with those alone.
-
-        Copies that are equal have the same code: both ends, and maps that are the same.
-        """
+        """Codes (m, points) of samples without an order's first counts (points,) or (m, points) units, or with those alone."""
         own = self.orders[order]
         units = own.units if isinstance(own.units, int) else own.units[rows][:, None]
         number = np.broadcast_to(np.asarray(counts, np.int64), (len(rows), np.shape(counts)[-1]))
@@ -225,10 +216,7 @@ class Masking:
     def score(
         self, codes: Codes, progress: Callable[[int], object] | None = None, question: Question | None = None
     ) -> int:
-        """Score the copies that are not known yet, in one stream of full batches; how many that were.
-
-        question: the same question with a faster copy of the model.
-        """
+        """Score the copies that are not known yet, in one stream; question: the same one with a faster copy of the model."""
         new = np.unique(codes)
         if len(self.known):
             new = np.setdiff1d(new, self.known, assume_unique=True)
@@ -338,11 +326,7 @@ def scores_without(
     inserts: bool = False,
     seed: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Scores (m, points) of samples without the first counts (points,) or (m, points) units of their orders, or with those alone.
-
-    fills: what replaces the units of each modality. units: how many there are, of each sample of the question if they differ, and
-    of subsets one more than there are. seed: of fills that draw.
-    """
+    """Scores (m, points) of samples without the first counts of their orders' units, or with those alone; see `Masking.codes`."""
     masking = Masking(question)
     fill = masking.fill({modality.name: fill for modality, fill in fills.items()}, seed)
     order = masking.order(source, units)

@@ -34,7 +34,6 @@ class CurveOptions(Parameters):
     reduction : str
         How channels become one relevance per pixel. "channels_abs_sum" is the sum of absolute values, a map of one channel being
         taken as it is.
-    seed : int, of ties, and of noise
     unit : {"pixel", "element", "patch", "segment"}
         What goes at once: a pixel with its channels, an element of one channel, a patch of size × size pixels, or a segment of
         about `size` SLIC superpixels.

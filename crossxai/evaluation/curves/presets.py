@@ -1,9 +1,6 @@
-"""Presets: deletion and insertion as each library computes them, as options of one engine.
-
-`get("xplique")` gives the metrics; any of them is a `Curve`, whose fields say what the convention is. What a preset cannot hold,
-because it belongs elsewhere: the score's link and class are the question's target (Xplique, torch-cam: raw outputs by default;
-the rest: the probability), and resizing a small map is the explainer's affair.
-"""
+"""Presets: deletion and insertion as each library computes them. Not in them, because they belong elsewhere: the score's link and
+class, which are the question's target (Xplique, torch-cam: raw outputs by default; the rest: the probability), and resizing a
+small map, the explainer's affair."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ from crossxai.evaluation.curves.fills import DatasetMean, FillLike, KernelBlur, 
 
 @dataclass(frozen=True)
 class Preset:
-    """A convention: where it was published or read, in words what sets it apart, and the curves, for raw inputs.
-
-    raw: the curves whose fill stays as it is where the library is handed standardised inputs.
-    """
+    """A convention, its source and words; raw: the curves whose fill stays where the library is handed standardised inputs."""
 
     source: str
     words: str

@@ -52,12 +52,9 @@ def units(
     reduction: Reduction = "sum",
     rows: slice = slice(None),
 ) -> Array:
-    """One relevance per unit, (n, *space), in the question's order of samples; NaN and infinite maps pass through.
+    """One relevance per unit, (n, *space), of the samples `rows`; NaN and infinite maps pass through.
 
-    rows: only these samples'.
-
-    Raises `InvalidInput` if the attribution is about other samples, lacks the modality, or does not broadcast to the
-    inputs: maps are never resized here, because the way of resizing belongs to the explainer.
+    Raises `InvalidInput` if the attribution is about other samples, lacks the modality, or does not broadcast to the inputs.
     """
     if attribution.ids != question.ids:
         raise InvalidInput(
@@ -86,10 +83,8 @@ def units(
 def order(question: Question, relevance: Array, rows: npt.ArrayLike, seed: int = 0, ties: Ties = "seeded") -> Positions:
     """Unit numbers (m, units), most relevant first, for relevance (m, *space) of samples `rows` (m,).
 
-    Ties, "seeded": one permutation per sample breaks them, drawn from the sample's name and the seed, hence the same for every
-    explainer; raster order would favour the top-left corner. The others are what libraries do: "stable" keeps raster order,
-    "flipped" is NumPy's default argsort read backwards, "unstable" that of the negative; the last two depend on the
-    processor that NumPy sorts on.
+    Ties, "seeded": one permutation per sample and seed breaks them, the same for every explainer. As libraries do: "stable" keeps
+    raster order, "flipped" is NumPy's default argsort read backwards, "unstable" that of the negative, both by the processor.
     """
     flat = relevance.reshape(len(relevance), -1)
     if ties == "stable":
@@ -116,11 +111,8 @@ def tie_rate(relevance: Array) -> npt.NDArray[np.float64]:
 
 
 def means(flat: Array, labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """Mean relevance of each group of units, for relevance (units,) and group numbers (units,) from 0, none missing.
-
-    Around one value of the group, so that groups of one value have exactly that, whatever their sizes: a constant map would
-    else be ranked by rounding.
-    """
+    """Mean relevance of each group of units, for relevance (units,) and group numbers (units,) from 0, none missing."""
+    # Around one value of the group, so that groups of one value have exactly that: rounding would rank a constant map.
     first = flat[np.unique(labels, return_index=True)[1]].astype(np.float64)
     return np.asarray(first + np.bincount(labels, weights=flat - first[labels]) / np.bincount(labels))
 

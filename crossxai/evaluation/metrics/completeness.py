@@ -1,13 +1,11 @@
 """Completeness: maps that add up to the change of the score, and joint deletion and insertion, which need such maps.
 
-A pixel's relevance can only be ranked against a column's if both are in the unit of the score: if the maps add up to the
-change of the score (completeness, Sundararajan et al. 2017). A class activation map and a gradient of the table do not.
-"""
+A pixel ranks against a column only in the unit of the score, which a class activation map or a gradient does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -83,12 +81,8 @@ class CompletenessGap(Parameters):
         if self.relative:
             gap = np.where(difference != 0, gap / np.where(difference != 0, np.abs(difference), 1), np.nan)
         extras: dict[str, Array] = {"sum": total, "difference": difference}
-        params = {
-            "baseline": described,
-            "modality": self.modality,
-            "relative": self.relative,
-            "link": question.target.link,
-        }
+        params = {field.name: getattr(self, field.name) for field in fields(self)}
+        params |= {"baseline": described, "link": question.target.link}
         return Scores(self.name, gap, self.higher_is_better, extras=extras, params=params)
 
     def check(self, question: Question) -> None:
@@ -120,13 +114,9 @@ class Joint(Parameters):
 
     Parameters
     ----------
-    steps : int, intervals between "nothing" and "everything"
-    fill : str, mapping or callable
-        What replaces a removed unit of any modality, in raw input units; see `fills`.
     tolerance : float
         The largest mean |completeness gap|, as a share of the mean |change of the score| that the maps explain. Maps above it,
         or without an extra "completeness_gap" (or one per modality, "completeness_gap.<name>"), are refused with `Unsupported`.
-    seed : int, of ties
 
     Notes
     -----
@@ -225,11 +215,7 @@ def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Att
 
 
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:
-    """|completeness gap| as a share of the change of the score, per sample (n,): how well the maps add up.
-
-    Raises `Unsupported` with the reason for maps whose units are not comparable; see `Joint`. No forward pass: the change
-    is the sum of the maps less the gap. Maps that are not finite are left out, and have NaN.
-    """
+    """|completeness gap| as a share of the score's change (n,), the maps' sum less the gap; raises `Unsupported`, see `Joint`."""
     names = [m.name for m in question.modalities]
     lacking = [name for name in names if name not in [m.name for m in attribution.modalities]]
     if lacking:

@@ -1,7 +1,4 @@
-"""How concentrated or smooth a map is; no forward pass. A simple map is easier to read, not more faithful.
-
-Artefacts that a reader sees in maps at a glance, as numbers: relevance along the image's edge, and a grid.
-"""
+"""How concentrated or smooth a map is, which makes it easier to read, not more faithful; artefacts: the edge, a grid."""
 
 from __future__ import annotations
 

@@ -182,11 +182,9 @@ def generators(question: Question, seed: int) -> list[np.random.Generator]:
 
 
 def with_values(question: Question, modality: Modality, values: Array) -> Question:
-    """The same question about other values of one modality, put back into its range."""
-    low, high = modality.range or (None, None)
-    clipped = values if modality.range is None else np.clip(values, low, high)
+    """The same question about other values of one modality."""
     given = tuple(
-        clipped.astype(own.dtype, copy=False) if m.name == modality.name else own
+        values.astype(own.dtype, copy=False) if m.name == modality.name else own
         for m, own in zip(question.model.modalities, question.inputs, strict=True)
     )
     return replace(question, inputs=given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Axis, Explainer, Range, Scores
 from crossxai.errors import CrossXAIError, ModelFailed, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators
+from crossxai.evaluation.metrics.families import ReexplainingMetric, blocks, generators, with_values
 from crossxai.evaluation.metrics.localisation import Masks, pointing, relevance_mass
 from crossxai.model import Array, Modality
 from crossxai.question import Question
@@ -66,11 +66,7 @@ class GridPointing(ReexplainingMetric):
         value, hit, pointed = np.empty((3, len(question)))
         for rows in blocks(question, explainer):
             mosaics = self.mosaics(question, modality, plan[rows])
-            given = tuple(
-                mosaics if m.name == modality.name else v[rows]
-                for m, v in zip(question.model.modalities, question.inputs, strict=True)
-            )
-            mosaic = replace(question[rows], inputs=given)
+            mosaic = with_values(question[rows], modality, mosaics)
             relevance = self.units_of(mosaic, self._explain(explainer, mosaic), modality)
             own = plan[rows] == rows[:, None]
             height, width = relevance.shape[1] // 2, relevance.shape[2] // 2
@@ -96,11 +92,9 @@ class GridPointing(ReexplainingMetric):
             ) from error
 
     def plan(self, question: Question) -> np.typing.NDArray[np.intp]:
-        """Which sample is in which cell of each sample's mosaic, (n, 4): row by row, itself exactly once.
-
-        Samples are drawn in the order of their names, so that the order of the question does not matter.
-        """
+        """Which sample is in which cell of each sample's mosaic, (n, 4): row by row, itself exactly once."""
         classes = _classes(question)
+        # In the order of their names, so that the order of the question does not matter.
         named = np.array(sorted(range(len(question)), key=lambda i: question.ids[i]), dtype=np.intp)
         plan = np.empty((len(question), 4), dtype=np.intp)
         for row, rng in enumerate(generators(question, self.seed)):

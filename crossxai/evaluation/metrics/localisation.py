@@ -101,6 +101,9 @@ class Region(MapMetric):
         meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
         return meant[:, None, None] & centre_mask(*self.image_of(question, modality), size)
 
+    def _given(self, question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...]) -> Masks:
+        return SampleMasks(masks, ids).of(question.ids, ranks.space_of(question, modality), self.name)
+
 
 @dataclass(frozen=True)
 class CentreShare(Region):
@@ -138,7 +141,7 @@ class Masked(Region):
     ids: tuple[str, ...] = ()
 
     def _masks(self, question: Question, modality: Modality) -> Masks:
-        return SampleMasks(self.masks, self.ids).of(question.ids, ranks.space_of(question, modality), self.name)
+        return self._given(question, modality, self.masks, self.ids)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,7 @@ class MaskShare(Masked):
 
 
 @dataclass(frozen=True, eq=False)
-class Pointing(Masked):
+class Pointing(Region):
     """Whether the most relevant unit is inside the mask, or the central size × size pixels without one; higher is better.
 
     Parameters
@@ -170,6 +173,7 @@ class Pointing(Masked):
     """
 
     masks: npt.ArrayLike | None = None
+    ids: tuple[str, ...] = ()
     size: int = 32
 
     name: ClassVar[str] = "pointing"
@@ -182,7 +186,7 @@ class Pointing(Masked):
     def _masks(self, question: Question, modality: Modality) -> Masks:
         if self.masks is None:
             return self._centre(question, modality, self.size, self.ids)
-        return super()._masks(question, modality)
+        return self._given(question, modality, self.masks, self.ids)
 
     def _params(self, question: Question, modality: Modality) -> dict[str, Any]:
         params = super()._params(question, modality)

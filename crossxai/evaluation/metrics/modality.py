@@ -1,8 +1,6 @@
 """How much of a map belongs to each modality, under two conventions that need not agree, and how much of the score does.
 
-A map of 50,176 pixels beside 12 columns has no one share: by the mean a column counts as much as a pixel does on average, by the
-sum everything counts, the noise of every pixel included. Neither is what the model does, which ablation measures.
-"""
+By the mean a column counts as much as an average pixel, by the sum all noise counts; ablation asks the model."""
 
 from __future__ import annotations
 
@@ -31,10 +29,7 @@ modality, which orders no pixels."""
 
 
 def shares(units: Sequence[Array], of: Of) -> Numbers:
-    """Each modality's share of absolute attribution (n, modalities), for relevance (n, *units) of each modality.
-
-    of: "mean" of the absolute values per unit, or their "sum". Rows add up to 1. NaN where a map is not finite or all are 0.
-    """
+    """Each modality's share (n, modalities) of absolute relevance (n, *units); NaN where one is not finite or all are 0."""
     choice(of, get_args(Of), "unknown convention of")
     flat = [u.reshape(len(u), -1).astype(np.float64) for u in units]
     usable = np.asarray(np.isfinite(np.concatenate(flat, axis=1)).all(axis=1))

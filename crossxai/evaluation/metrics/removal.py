@@ -1,8 +1,6 @@
 """Metrics of the score's drop as units go: region perturbation, sufficiency and comprehensiveness, and whole segments (IROF).
 
-Not the sufficiency of Dasgupta et al. 2022: how often *other* samples with a like map get a like prediction depends on which
-samples come together, which no metric here may.
-"""
+Not the sufficiency of Dasgupta et al. 2022, which depends on which samples come together, as no metric here may."""
 
 from __future__ import annotations
 
@@ -84,10 +82,6 @@ class Aopc(UnitMetric):
 @dataclass(frozen=True, kw_only=True)
 class MorfLerf(UnitMetric):
     """Area between the curves of removing the least and the most relevant units first; higher is better.
-
-    Parameters
-    ----------
-    steps : int, intervals between "nothing" and "everything"; fewer if there are fewer units
 
     Notes
     -----

@@ -1,8 +1,6 @@
-"""ROAD, remove and debias: how far the score moves as relevant pixels are imputed from their neighbours.
+"""ROAD, remove and debias (Rong et al. 2022): how far the score moves as relevant pixels are imputed from their neighbours.
 
-Rong et al. 2022 (ICML; arXiv:2202.00449). The numbers are those of pytorch-grad-cam's ROAD metrics, whose thresholds take a
-trap: a map with more zeros than a percentile removes (any map behind a ReLU) loses the whole image there. Ours rank.
-"""
+pytorch-grad-cam's thresholds have a trap: a map with many zeros, as behind a ReLU, loses the whole image. Ours rank."""
 
 from __future__ import annotations
 

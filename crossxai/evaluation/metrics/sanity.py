@@ -1,8 +1,6 @@
 """Sanity checks: whether a map depends on the trained weights and on the class, and not on where the input's zero lies.
 
-Maps that stay the same with random weights explain something else than the model: edges, often. The controls stay. Shifted: a
-model of inputs moved by a constant, which the model moves back, so that it computes the same.
-"""
+Maps that stay the same with random weights explain something else than the model: edges, often. The controls stay."""
 
 from __future__ import annotations
 

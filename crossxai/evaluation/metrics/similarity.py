@@ -57,10 +57,7 @@ def per_sample(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
 
 
 def matrix(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
-    """Means over samples of every measure between E maps (n, *space): name → (E, E), and "n": the samples behind each.
-
-    A pair that no sample defines is NaN with n = 0.
-    """
+    """Means over samples of every measure between E maps (n, *space): name → (E, E), NaN where no sample has it; and "n"."""
     cubes = per_sample(maps, share)
     usable = ~np.isnan(cubes["cosine"])
     n = usable.sum(axis=0)

@@ -1,7 +1,6 @@
 """How steady maps are when the input moves a little, or when the explainer draws anew.
 
-A map that never looks at the model is the steadiest of all: read these beside the controls, and beside faithfulness.
-"""
+A map that never looks at the model is the steadiest: read these beside the controls, and beside faithfulness."""
 
 from __future__ import annotations
 
@@ -101,7 +100,8 @@ class _Noisy(ReexplainingMetric):
                 drawn = [rng.normal(0, self.size, values.shape[1:]) for rng in rngs]
             else:
                 drawn = [rng.uniform(-self.size, self.size, values.shape[1:]) for rng in rngs]
-            yield with_values(question, modality, values + np.stack(drawn) * unit)
+            moved = values + np.stack(drawn) * unit
+            yield with_values(question, modality, np.clip(moved, *modality.range) if modality.range else moved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,7 @@ class NoiseCorrelation(_Noisy):
 
     Notes
     -----
-    0.95 or more over noise of sd 0.01 of the range is
-    what reports mark as steady. extras["lowest"]: of any draw.
+    0.95 or more over noise of sd 0.01 of the range is what reports mark as steady. extras["lowest"]: of any draw.
     """
 
     draws: Count = 5
