@@ -272,10 +272,10 @@ def test_the_figures_of_each_task(tmp_path: Path, task: str) -> None:
         assert (pixels < 128).mean() > 0.005
     page = run_figures.embedded(made)
     assert len(page) == len(paths)
-    assert sum(len(figure.uri) for figure in page) < run_figures.BUDGET
+    assert sum(len(figure["uri"]) for figure in page) < run_figures.BUDGET
     for figure in page:
-        with Image.open(io.BytesIO(base64.b64decode(figure.uri.partition(",")[2]))) as picture:
-            assert picture.size == (figure.width, figure.height)
+        with Image.open(io.BytesIO(base64.b64decode(figure["uri"].partition(",")[2]))) as picture:
+            assert picture.size == (figure["width"], figure["height"])
     html = rendered("run_figures.html.j2", run_figures=page)
     assert html.count("<img") == len(page)
     assert not rendered("run_figures.html.j2", run_figures=[]).strip()

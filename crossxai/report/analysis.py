@@ -97,17 +97,10 @@ def table(run: RunRecord) -> tuple[Row, ...]:
         chance = {metric: _against_area(explanations, metric) for metric in run.metrics}
         for label, explanation in explanations.items():
             cells = {}
-            for name in run.metrics:
-                if name in explanation.scores:
-                    scores = explanation.scores[name]
-                    area = area_share(scores)
-                    cells[name] = Cell(
-                        statistics.summarise(scores.value),
-                        scores.higher_is_better,
-                        tests[name].get(label),
-                        area,
-                        chance[name].get(label),
-                    )
+            for name in (m for m in run.metrics if m in explanation.scores):
+                scores, versus, of_area = explanation.scores[name], tests[name].get(label), chance[name].get(label)
+                summary, area = statistics.summarise(scores.value), area_share(scores)
+                cells[name] = Cell(summary, scores.higher_is_better, versus, area, of_area)
             rows.append(_row(explanation, cells))
     return tuple(rows)
 
@@ -173,10 +166,10 @@ def _against_area(explanations: Mapping[str, Result], metric: str) -> dict[str, 
 
 def _family(labels: Sequence[str], comparisons: Sequence[Comparison], higher: bool) -> dict[str, Test]:
     corrected = statistics.holm([c.p for c in comparisons]) if comparisons else np.empty(0)
-    tests = {}
-    for label, c, p in zip(labels, comparisons, corrected.tolist(), strict=True):
-        tests[label] = Test(c.difference, c.low, c.high, c.p, p, c.n, _verdict(c.difference, p, higher))
-    return tests
+    return {
+        label: Test(c.difference, c.low, c.high, c.p, p, c.n, _verdict(c.difference, p, higher))
+        for label, c, p in zip(labels, comparisons, corrected.tolist(), strict=True)
+    }
 
 
 def _verdict(difference: float, p: float, higher: bool) -> Verdict:
@@ -222,7 +215,7 @@ def alike_ends(run: RunRecord, metric: str) -> dict[str, Ends]:
         size = max(abs(start), abs(end))
         if abs(end - start) >= SMALL * size:
             continue
-        lowest, highest = _extremes(curves)
+        lowest, highest = float(np.min(curves)), float(np.max(curves))
         below, above = min(start, end) - lowest, highest - max(start, end)
         extreme = math.nan if max(below, above) <= SMALL * size else lowest if below >= above else highest
         ends[model] = Ends(start, end, extreme)
@@ -238,7 +231,7 @@ def off_scale(run: RunRecord, metric: str) -> dict[str, Scale]:
         one = next(c for e in run.of(model).values() if (c := mean_curve(e, metric)) is not None)[1]
         whole = one[:, 0] if run.kinds[metric] == "deletion" else one[:, -1]
         low, high = float(whole.min()), float(whole.max())
-        lowest, highest = _extremes(curves)
+        lowest, highest = float(np.min(curves)), float(np.max(curves))
         if min(lowest - low, high - highest) < -FAR * (high - low) and len(whole) > 1:
             scales[model] = Scale(low, high, lowest, highest)
     return scales
@@ -254,10 +247,6 @@ def units(run: RunRecord, metric: str) -> str:
     name = run.modality(metric)
     kinds = {"pixels" if m.spatial else "columns" for m in run.samples.modalities if name in ("", m.name)}
     return kinds.pop() if len(kinds) == 1 else "units"
-
-
-def _extremes(curves: list[Array]) -> tuple[float, float]:
-    return min(float(c.min()) for c in curves), max(float(c.max()) for c in curves)
 
 
 def _curves(run: RunRecord, metric: str) -> dict[str, list[Array]]:

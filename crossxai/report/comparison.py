@@ -20,6 +20,10 @@ from crossxai.model import Array
 from crossxai.report import words
 from crossxai.report.run import RunRecord, is_control, ok
 
+Key = tuple[str, str]
+"""A map's model and label."""
+Cube = npt.NDArray[np.float64]
+"""A measure of every two maps by sample (n, E, E)."""
 MEASURES = ("spearman", "cosine", "top_k")
 TOP_SHARE = 0.1
 
@@ -94,9 +98,9 @@ class ModelPair:
 class Maps:
     """Every measure between every two maps. index: (model, label) → place; means: (E, E); cube: Spearman (n, E, E)."""
 
-    index: Mapping[tuple[str, str], int]
+    index: Mapping[Key, int]
     means: Mapping[str, npt.NDArray[np.float64]]
-    cube: npt.NDArray[np.float64]
+    cube: Cube
     libraries: tuple[LibraryPair, ...]
     models: tuple[ModelPair, ...]
 
@@ -146,11 +150,7 @@ def is_stochastic(explanation: Result) -> bool:
     return any("seed" in str(key) for key in explanation.attribution.params)
 
 
-def _library_pairs(
-    explanations: Mapping[tuple[str, str], Result],
-    index: Mapping[tuple[str, str], int],
-    cube: npt.NDArray[np.float64],
-) -> tuple[LibraryPair, ...]:
+def _library_pairs(explanations: Mapping[Key, Result], index: Mapping[Key, int], cube: Cube) -> tuple[LibraryPair, ...]:
     pairs = []
     for (one, a), (two, b) in combinations(explanations.items(), 2):
         profile = a.attribution.profile
@@ -183,10 +183,7 @@ def _kind(explanation: Result) -> Kind:
 
 
 def _model_pairs(
-    run: RunRecord,
-    explanations: Mapping[tuple[str, str], Result],
-    index: Mapping[tuple[str, str], int],
-    cube: npt.NDArray[np.float64],
+    run: RunRecord, explanations: Mapping[Key, Result], index: Mapping[Key, int], cube: Cube
 ) -> tuple[ModelPair, ...]:
     pairs = []
     for first, second in combinations(run.models, 2):

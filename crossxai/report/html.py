@@ -1,5 +1,4 @@
-"""The page and its Markdown twin: contents poured into templates, every text escaped; and the page's panels: mean curves, a panel
-per library, mean maps, and matrices of agreement as tables of coloured numbers."""
+"""The page and its Markdown twin: contents poured into templates, every text escaped, and the page's own panels."""
 
 from __future__ import annotations
 
@@ -16,6 +15,7 @@ from markupsafe import Markup, escape
 from crossxai.evaluation import statistics
 from crossxai.files import Result
 from crossxai.files.atomic import write_text
+from crossxai.model import Array
 from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
 from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
@@ -167,15 +167,10 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
 
 def _curve_groups(contents: Contents) -> list[dict[str, Any]]:
     """Per metric with curves of a score: per model, one panel of curves per library, and the caption's words."""
-    groups = []
-    for metric in contents.run.metrics:
-        if not _over_units(contents.run, metric):
-            continue
-        models = []
-        for model in contents.run.models:
-            panels = _panels(contents, metric, model, _limits(contents.run, metric))
-            if panels:
-                models.append({"model": model, "panels": panels})
+    run, groups = contents.run, []
+    for metric in (m for m in run.metrics if _over_units(run, m)):
+        panels = {model: _panels(contents, metric, model, _limits(run, metric)) for model in run.models}
+        models = [{"model": model, "panels": drawn} for model, drawn in panels.items() if drawn]
         if models:
             groups.append({"metric": metric, "models": models})
     return groups
@@ -201,15 +196,15 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
     explanations = run.of(model)
     rows = {r.label: r for r in contents.rows if r.model == model}
     curves = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
-    control = [_line(*curves[RANDOM], number=0, shaded=True)] if RANDOM in curves else []
+    control = [_line(*curves[RANDOM], style.CONTROL, shaded=True)] if RANDOM in curves else []
     panels = []
     for library in dict.fromkeys(explanations[label].library for label in curves):
         ranked = _by_area([x for x in curves if explanations[x].library == library and x != RANDOM], rows, metric)
         if not ranked:
             continue
         faint = [x for x in curves if explanations[x].library not in (library, CONTROLS)]
-        lines = [_line(*curves[x], number=i, shaded=i == 0) for i, x in enumerate(ranked)]
-        others = [_line(*curves[x], number=0, shaded=False) for x in faint]
+        lines = [_line(*curves[x], style.line_style(i), shaded=i == 0) for i, x in enumerate(ranked)]
+        others = [_line(*curves[x], (style.FAINT, "solid"), shaded=False) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
@@ -231,12 +226,9 @@ def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[s
     return sorted(labels, key=lambda x: means[x] if math.isfinite(means[x]) else math.inf)
 
 
-def _line(grid: Any, curves: Any, number: int, shaded: bool) -> style.Line:
-    if not shaded or len(curves) < 2:
-        return style.Line(grid, curves.mean(axis=0), number)
-    bounds = [statistics.summarise(point, resamples=RESAMPLES) for point in curves.T]
-    low, high = np.array([b.low for b in bounds]), np.array([b.high for b in bounds])
-    return style.Line(grid, curves.mean(axis=0), number, low, high)
+def _line(grid: Array, curves: Array, look: tuple[str, Any], shaded: bool) -> style.Line:
+    bounds = [statistics.summarise(x, resamples=RESAMPLES) for x in curves.T] if shaded and len(curves) > 1 else []
+    return style.Line(grid, curves.mean(axis=0), look, [b.low for b in bounds], [b.high for b in bounds])
 
 
 def _legend(explanation: Result, number: int, row: Row, metric: str) -> dict[str, str]:
@@ -279,18 +271,15 @@ def _matrix(contents: Contents, measure: str, below: str, above: str) -> dict[st
         row = []
         for j, two in enumerate(labels):
             # Below the diagonal both maps come from `below`, above it from `above`, on it one from each.
-            a, b = ((below, one), (below, two)) if i > j else ((above, one), (above, two))
-            if i == j:
-                a, b = (below, one), (above, one)
+            a, b = (below if i >= j else above, one), (below if i > j else above, two)
             known = a in index and b in index and not (i == j and below == above)
             value = float(means[index[a], index[b]]) if known else math.nan
             models = below if i > j else above if i < j else f"{below} and {above}"
             row.append(_entry(value, low, signed, f"{one} and {two}, {models}", i == j))
         rows.append(row)
     title, meaning = MEANINGS[measure]
-    if below == above:
-        reading = f"Mean over samples, maps of {below}." if len(contents.run.models) > 1 else "Mean over samples."
-    else:
+    reading = f"Mean over samples, maps of {below}." if len(contents.run.models) > 1 else "Mean over samples."
+    if below != above:
         reading = f"Below the diagonal: {below}. Above it: {above}. On it: the same explainer, {below} against {above}."
     head = {"title": title, "meaning": meaning, "reading": reading, "low": words.number(low, 0), "high": "1"}
     return {**head, "labels": labels, "rows": rows, "scale": style.scale(signed)}

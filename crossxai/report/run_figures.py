@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from PIL import Image
 
 from crossxai import evaluation
 from crossxai.errors import UnknownName
-from crossxai.evaluation.metrics.modality import DROP
 from crossxai.files import Predictions, Result
 from crossxai.files.atomic import replacing
 from crossxai.measures import predicted_region
 from crossxai.model import Array
 from crossxai.report import analysis, modalities
+from crossxai.report.comparison import ordering
 from crossxai.report.plots import decomposition, gallery, modality_shares, overlay, pair, table_bars
 from crossxai.report.plots.grids import Panel, representative_samples
 from crossxai.report.plots.maps import Mask, flat
@@ -32,6 +32,11 @@ DPI = 130
 PAGE_DPI = 100
 BUDGET = 2_000_000  # characters of embedded figures
 CONVENTIONS = {"mean": "mean per unit", "sum": "sum over units"}
+GALLERIES = {
+    "classification": "Four samples of each class",
+    "regression": "Six samples from the lowest to the highest score",
+    "segmentation": "Six lesions from the smallest to the largest",
+}
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,6 @@ class RunFigure:
     meaning: str
     figure: Figure
     photographic: bool = True
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A figure as the page holds it: a data URI of its size in pixels."""
-
-    title: str
-    meaning: str
-    uri: str
-    width: int
-    height: int
 
 
 def write_figures(run: RunRecord, explainer: str | None = None, model: str | None = None) -> dict[str, Path]:
@@ -72,15 +66,14 @@ def write_figures(run: RunRecord, explainer: str | None = None, model: str | Non
     return paths
 
 
-def embedded(run: RunRecord, explainer: str | None = None, model: str | None = None) -> list[Embedded]:
+def embedded(run: RunRecord) -> list[dict[str, Any]]:
     """The same figures for a page, photographs as JPEG, the largest at the end left out if they exceed 2 MB together."""
-    found, spent = [], 0
-    for drawn in figures(run, explainer, model):
-        one = _embed(drawn)
-        if spent + len(one.uri) <= BUDGET:
-            found.append(one)
-            spent += len(one.uri)
-    return found
+    shown, spent = [], 0
+    for image in map(_embed, figures(run)):
+        if spent + len(image["uri"]) <= BUDGET:
+            shown.append(image)
+            spent += len(image["uri"])
+    return shown
 
 
 def figures(run: RunRecord, explainer: str | None = None, model: str | None = None) -> list[RunFigure]:
@@ -94,35 +87,28 @@ def figures(run: RunRecord, explainer: str | None = None, model: str | None = No
     if explainer is not None and explainer not in usable:
         raise UnknownName(f"explainer with maps on {models[0]}", explainer, usable)
     label = explainer or choose_explainer(run, models[0])
-    found = _of_samples(run, usable[label]) if label else []
+    drawn = _of_samples(run, usable[label]) if label else []
     table = next((t for t in modalities.tables(run) if t.model == models[0]), None)
-    if table is not None:
-        found += _modalities(table, label)
-    return found
+    return drawn if table is None else [*drawn, *_modalities(table, label)]
 
 
 def choose_explainer(run: RunRecord, model: str) -> str:
     """The explainer worth showing: the best by the pointing game, over all modalities that it judges, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
-    usable = {x: e for x, e in run.of(model).items() if ok(e) and e.maps and not is_control(e)}
-    usable = {x: e for x, e in usable.items() if DROP not in e.attribution.extras}
+    usable = {x: e for x, e in run.of(model).items() if ok(e) and e.maps and not is_control(e) and ordering(e)}
     if not usable:
         return ""
     most = max(len(e.maps) for e in usable.values())
     usable = {x: e for x, e in usable.items() if len(e.maps) == most}
     rows = [r for r in analysis.table(run) if r.model == model and r.label in usable]
-    for kind in _metrics_that_choose(run):
+    axes = {e.name: getattr(e.metric, "axis", "") for e in evaluation.discover()}
+    locating = sorted({kind for kind in run.kinds.values() if axes.get(kind) == "localisation"})
+    for kind in ("pointing", *locating, "insertion"):
         means = {r.label: _mean(r, [m for m in run.metrics if run.kinds[m] == kind]) for r in rows}
         known = {label: mean for label, mean in means.items() if math.isfinite(mean)}
         if known:
             return max(known, key=lambda label: known[label])
     return next(iter(usable))
-
-
-def _metrics_that_choose(run: RunRecord) -> list[str]:
-    """Metrics by name that tell which explainer to show: the pointing game, what else locates, insertion."""
-    locating = {e.name for e in evaluation.discover() if getattr(e.metric, "axis", "") == "localisation"}
-    return ["pointing", *sorted({k for k in run.kinds.values() if k in locating}), "insertion"]
 
 
 def _mean(row: analysis.Row, metrics: Sequence[str]) -> float:
@@ -157,31 +143,19 @@ def _of_samples(run: RunRecord, explanation: Result) -> list[RunFigure]:
             meaning = f"What speaks for the score and what against it, and both: {m.name} of one sample."
             drawn.append(RunFigure(f"parts{suffix}", "Positive and negative parts", meaning, parts))
     if len(images) > 1:
-        one_each = {m.name: data.inputs[m.name][i] for m in images}
-        figure = pair(
-            one_each,
-            {m.name: explanation.maps[m.name][i] for m in images},
-            {m.name: t for m in images if (t := _truth(run, m.name, i)) is not None},
-            title,
-            {m.name: m.range for m in images},
-        )
-        drawn.insert(
-            0, RunFigure("pair", "Both images", f"One sample and its maps by {explainer}, on one scale.", figure)
-        )
+        both = _panel(run, explanation, i, task, [m.name for m in images])
+        figure = pair(both.images, both.maps, both.truth, title, {m.name: m.range for m in images})
+        meaning = f"One sample and its maps by {explainer}, on one scale."
+        drawn.insert(0, RunFigure("pair", "Both images", meaning, figure))
     for m in tables:
-        bars = table_bars(
-            explanation.maps[m.name][i].astype(np.float64),
-            m.features,
-            data.inputs[m.name][i].astype(np.float64),
-            title,
-        )
+        values, inputs = (x[m.name][i].astype(np.float64) for x in (explanation.maps, data.inputs))
+        bars = table_bars(values, m.features, inputs, title)
         drawn.append(RunFigure(m.name, "Features", f"What each column of {m.name} adds, of one sample.", bars, False))
     if images:
         panels = [_panel(run, explanation, j, task, [m.name for m in images]) for j in rows]
         figure = gallery(panels, explainer, {m.name: m.range for m in images})
-        drawn.append(
-            RunFigure("gallery", "Gallery", f"{_gallery(task)}, with maps by {explainer}, on one scale.", figure)
-        )
+        meaning = f"{GALLERIES.get(task, 'Some samples')}, with maps by {explainer}, on one scale."
+        drawn.append(RunFigure("gallery", "Gallery", meaning, figure))
     return drawn
 
 
@@ -223,9 +197,8 @@ def _describe_prediction(run: RunRecord, model: str, i: int, task: str) -> str:
         if predicted is None or region is None or predicted.shape != region.shape:
             return "" if region is None else f"{int(region.sum())} px"
         total = int(predicted.sum()) + int(region.sum())
-        return f"{int(region.sum())} px" + (
-            f", Dice {2 * int((predicted & region).sum()) / total:.2f}" if total else ""
-        )
+        overlap = f", Dice {2 * int((predicted & region).sum()) / total:.2f}" if total else ""
+        return f"{int(region.sum())} px{overlap}"
     label = int(data.labels[i])
     name = data.classes[label] if 0 <= label < len(data.classes) else str(label)
     if outputs is None or outputs.ndim != 1 or outputs.size != len(data.classes) or outputs.size < 2:
@@ -236,15 +209,13 @@ def _describe_prediction(run: RunRecord, model: str, i: int, task: str) -> str:
 
 def _region(predictions: Predictions | None, i: int) -> Mask | None:
     """The predicted region of a segmentation: of its one class, or of all but the first; None where its threshold is unknown."""
-    kind = str(predictions.info.get("outputs", "logits")) if predictions is not None else ""
-    if (
-        predictions is None
-        or predictions.outputs.ndim != 4
-        or (kind == "unknown" and predictions.outputs.shape[-1] == 1)
-    ):
+    if predictions is None or predictions.outputs.ndim != 4:
+        return None
+    kind, single = str(predictions.info.get("outputs", "logits")), predictions.outputs.shape[-1] == 1
+    if single and kind == "unknown":
         return None
     first = predicted_region(predictions.outputs, 0, kind)
-    return np.asarray((first if predictions.outputs.shape[-1] == 1 else ~first)[i])
+    return np.asarray((first if single else ~first)[i])
 
 
 def _whole(run: RunRecord, i: int) -> Mask | None:
@@ -260,24 +231,20 @@ def _truth(run: RunRecord, name: str, i: int) -> Mask | None:
 
 def _two_signs(relevance: Array) -> bool:
     """Whether both signs carry at least 1% of the map."""
-    total = float(np.abs(relevance).sum())
-    return (
-        total > 0 and min(float(np.maximum(relevance, 0).sum()), float(-np.minimum(relevance, 0).sum())) > 0.01 * total
-    )
+    positive, negative = (float(np.maximum(part, 0).sum()) for part in (relevance, -relevance))
+    return min(positive, negative) > 0.01 * (positive + negative)
 
 
 def _modalities(table: modalities.Table, label: str) -> list[RunFigure]:
-    shares_by: dict[str, Mapping[str, Any]] = {}
     row = next((r for r in table.rows if r.label == label), None)
-    conventions = row.answers if row is not None else {}
+    conventions = dict(row.answers) if row is not None else {}
     both = [s.per_sample for s in conventions.values()]
     if len(both) == 2 and np.allclose(both[0], both[1], equal_nan=True):
         conventions = {"mean or sum": next(iter(conventions.values()))}  # of equally many units they agree
-    for of, shares in conventions.items():
-        shares_by[CONVENTIONS.get(of, of)] = shares.shares
     if table.ablation is not None:
-        shares_by["ablation of the model"] = table.ablation.shares
-    shares_by = {a: s for a, s in shares_by.items() if all(np.isfinite(x.mean) for x in s.values())}
+        conventions["ablation of the model"] = table.ablation
+    shares_by = {CONVENTIONS.get(of, of): answer.shares for of, answer in conventions.items()}
+    shares_by = {of: s for of, s in shares_by.items() if all(np.isfinite(x.mean) for x in s.values())}
     if not shares_by:
         return []
     title = f"Share of attribution by modality, {label + ', ' if label else ''}{table.model}"
@@ -287,16 +254,8 @@ def _modalities(table: modalities.Table, label: str) -> list[RunFigure]:
     return [RunFigure("modalities", "Modalities", meaning, modality_shares(shares_by, title), False)]
 
 
-def _gallery(task: str) -> str:
-    kinds = {
-        "classification": "Four samples of each class",
-        "regression": "Six samples from the lowest to the highest score",
-        "segmentation": "Six lesions from the smallest to the largest",
-    }
-    return kinds.get(task, "Some samples")
-
-
-def _embed(drawn: RunFigure) -> Embedded:
+def _embed(drawn: RunFigure) -> dict[str, Any]:
+    """A figure as the page holds it: a data URI, its size in pixels, and what it shows."""
     buffer = io.BytesIO()
     drawn.figure.savefig(buffer, format="png", dpi=PAGE_DPI, facecolor="white")
     with Image.open(buffer) as picture:
@@ -307,4 +266,4 @@ def _embed(drawn: RunFigure) -> Embedded:
             kind, data = "image/jpeg", smaller.getvalue()
         else:
             kind, data = "image/png", buffer.getvalue()
-    return Embedded(drawn.title, drawn.meaning, uri(data, kind), width, height)
+    return {"title": drawn.title, "meaning": drawn.meaning, "uri": uri(data, kind), "width": width, "height": height}

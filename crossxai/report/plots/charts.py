@@ -63,7 +63,7 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
             if not len(usable):
                 continue
             control = label.startswith(CONTROLS)
-            shade, dash = (style.GREY, (0, (3.5, 2))) if control else style.line_style(number)
+            shade, dash = style.CONTROL if control else style.line_style(number)
             number += not control
             place = one.fractions if one.fractions.ndim == 1 else np.nanmean(one.fractions, axis=0)
             mean = usable.mean(axis=0)
@@ -128,9 +128,8 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
     for tick, label in zip(row[0].get_yticklabels(), labels, strict=True):
         tick.set_color(style.SOFT if label.startswith(CONTROLS) else style.INK)
     row[0].set_ylim(len(labels) - 0.4, -0.6)
-    style.caption(
-        figure, title, ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"]
-    )
+    lines = ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"]
+    style.caption(figure, title, lines)
     return figure
 
 
@@ -166,9 +165,8 @@ def _forest(axes: Any, tests: Mapping[str, Test], labels: Sequence[str]) -> None
         shade = {"better": BETTER, "worse": WORSE}.get(test.verdict, style.GREY)
         axes.plot([test.low, test.high], [place, place], color=shade, linewidth=1.6, solid_capstyle="round")
         inside = "white" if shade == style.GREY else shade
-        axes.plot(
-            [test.difference], [place], "o", color=shade, markersize=5, markerfacecolor=inside, markeredgewidth=1.4
-        )
+        dot = {"color": shade, "markersize": 5, "markerfacecolor": inside, "markeredgewidth": 1.4}
+        axes.plot([test.difference], [place], "o", **dot)
     for place in range(len(labels)):
         axes.axhline(place, color=style.FAINT, linewidth=0.4, zorder=0)
 
@@ -198,9 +196,8 @@ def draw_bars(axes: Axes, values: Array, inputs: Array | None, modality: Modalit
     axes.tick_params(axis="y", length=0)
     reach = float(size.max(initial=0.0)) or 1.0
     negative, positive = bool((bars < 0).any()), bool((bars > 0).any())
-    axes.set_xlim(
-        -1.22 * reach if negative else -0.02 * reach, 1.22 * reach if positive or not negative else 0.02 * reach
-    )
+    left, right = 1.22 if negative else 0.02, 1.22 if positive or not negative else 0.02
+    axes.set_xlim(-left * reach, right * reach)
     labels = [features[i] if inputs is None else f"{features[i]} = {plain(float(inputs[i]))}" for i in order]
     axes.set_yticks(places, labels, fontsize=9, color=style.INK)
     for place, value in zip(places, bars.tolist(), strict=True):
@@ -234,12 +231,8 @@ def modality_shares(shares: Mapping[str, Mapping[str, Summary]], title: str = ""
     grid = figure.subplots(1, len(shown) + 1, width_ratios=[*[1.0] * len(shown), 1.7])
     for axes, (convention, of_modality) in zip(grid, shown.items(), strict=False):
         sizes = [max(of_modality[m].mean, 0.0) for m in modalities]
-        wedges, *_ = axes.pie(
-            sizes, colors=[shades[m] for m in modalities], startangle=90, counterclock=False, radius=1.0
-        )
-        for wedge in wedges:
-            wedge.set_edgecolor("white")
-            wedge.set_linewidth(1.2)
+        edge = {"edgecolor": "white", "linewidth": 1.2}
+        axes.pie(sizes, colors=list(shades.values()), startangle=90, counterclock=False, wedgeprops=edge)
         listed = "\n".join(f"{m} {small(of_modality[m].mean)}" for m in modalities)
         axes.set_title(convention, fontsize=10, color=style.INK, pad=4)
         axes.set_xlabel(listed, fontsize=8.5, color=style.SOFT, labelpad=2)

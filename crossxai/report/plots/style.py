@@ -1,5 +1,4 @@
-"""The look that all figures share: inks, line styles, plain axes, colour scales; and samples as pictures in that look, as arrays
-and as data URIs for the page."""
+"""The look that all figures share, and samples as pictures in that look, as arrays and as data URIs for the page."""
 
 from __future__ import annotations
 
@@ -33,6 +32,7 @@ POSITIVE_INK, NEGATIVE_INK = "#b2182b", "#2166ac"
 # Okabe and Ito's colours, told apart by readers with any of the common colour blindnesses.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5B4BB5", "#7A5C2E")
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)))
+CONTROL: tuple[str, Any] = (GREY, (0, (3.5, 2)))
 
 SIGNED = "RdBu_r"  # blue below zero, white at zero, red above; safe for the common colour blindnesses
 POSITIVE = "YlOrBr"  # pale at zero, brown at the top
@@ -236,41 +236,32 @@ def _indexed(index: Bytes, palette: Bytes, transparent: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """One mean curve: x and y (points,), its colour and dash by `style`, and the interval to shade, if any."""
+    """One mean curve: x and y (points,), its colour and dash, and the interval to shade, empty if there is none."""
 
     x: Array
     y: Array
-    style: int
-    low: Array | None = None
-    high: Array | None = None
+    look: tuple[str, Any]
+    low: Sequence[float]
+    high: Sequence[float]
 
 
 def curves(
     lines: Sequence[Line], controls: Sequence[Line], others: Sequence[Line], x: str, y: str, limits: tuple[float, float]
 ) -> str:
-    """One panel of curves as SVG: `lines` in colour, `controls` dashed grey, `others` faint, for context."""
+    """One panel of curves as SVG: `lines` on top, `controls` below them, `others` thin, for context."""
     figure = Figure(figsize=(2.9, 2.3))
     axes = figure.subplots()
-    for line in others:
-        axes.plot(line.x, line.y, color=FAINT, linewidth=0.9, zorder=1)
-    for line in controls:
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=GREY, alpha=0.14, linewidth=0, zorder=1.5)
-        axes.plot(line.x, line.y, color=GREY, linewidth=1.3, linestyle=(0, (3.5, 2)), zorder=2)
-    for line in lines:
-        shade, dash = line_style(line.style)
-        if line.low is not None and line.high is not None:
-            axes.fill_between(line.x, line.low, line.high, color=shade, alpha=0.16, linewidth=0, zorder=2.5)
-        axes.plot(line.x, line.y, color=shade, linewidth=1.7, linestyle=dash, zorder=3)
+    for order, (group, width, alpha) in enumerate(((others, 0.9, 0), (controls, 1.3, 0.14), (lines, 1.7, 0.16)), 1):
+        for line in group:
+            shade, dash = line.look
+            if line.low:
+                axes.fill_between(line.x, line.low, line.high, color=shade, alpha=alpha, lw=0, zorder=order - 0.5)
+            axes.plot(line.x, line.y, color=shade, linewidth=width, linestyle=dash, zorder=order)
     axes.set_xlim(0, 1)
     axes.set_ylim(*limits)
     dress(axes, x, y)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     figure.subplots_adjust(left=0.2, right=0.94, top=0.97, bottom=0.2)
-    return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     # Text stays text, in the page's own typeface; the salt makes the same numbers give the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossxai"}):
