@@ -167,24 +167,15 @@ def _ranking(run: RunRecord, rows: Sequence[Row], model: str, metric: str) -> Ra
     order = np.argsort(-means if higher else means, kind="stable")
     labels, values = [chosen[i].label for i in order], values[:, order]
     tested, drawn = statistics.friedman(values, higher), statistics.resample(values, higher)
-    versus = {r.label: r.cells[metric].versus for r in chosen}
+    versus = [test.verdict if (test := chosen[i].cells[metric].versus) else "" for i in order]
+    numbers = zip(drawn.means.tolist(), tested.ranks.tolist(), drawn.best.tolist(), strict=True)
     letters = _letters(tested.groups, len(labels))
     steps, fewer = _fewer([scores[x] for x in labels], labels, complete, higher)
     typical, runner, seen, needed = _power(values)
     return Ranking(
         model=model,
         metric=metric,
-        places=tuple(
-            Place(
-                label,
-                float(drawn.means[i]),
-                float(tested.ranks[i]),
-                float(drawn.best[i]),
-                letters[i],
-                test.verdict if (test := versus[label]) else "",
-            )
-            for i, label in enumerate(labels)
-        ),
+        places=tuple(Place(x, *own, *rest) for x, own, *rest in zip(labels, numbers, letters, versus, strict=True)),
         n=len(values),
         left_out=len(complete) - len(values),
         without=tuple(x for x in every if x not in labels),

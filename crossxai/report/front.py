@@ -101,9 +101,7 @@ def forest(contents: Contents) -> Forest:
         lacks = f"This run has no scored random control (`{RANDOM}`), so differences to it cannot be shown: these are means."
     axes, places = [], {}
     for metric in metrics:
-        numbers = {
-            (r.label, r.model): found for r in contents.rows if (found := _numbers(r, metric, compared)) is not None
-        }
+        numbers = {(r.label, r.model): n for r in contents.rows if (n := _numbers(r, metric, compared)) is not None}
         axis, low, reach = _axis(run, contents.rows, metric, list(numbers.values()), compared)
         axes.append(axis)
         places[metric] = {key: _point(run, key[1], n, low, reach) for key, n in numbers.items()}
@@ -132,13 +130,10 @@ def strip(contents: Contents, samples: Sequence[Sample]) -> Strip | None:
         labels = _telling(contents, model)
         for modality in sorted(run.samples.modalities, key=lambda m: not m.spatial):
             shown = _samples(run, samples)
-            rows = []
-            for label in labels:
-                drawings = tuple(_drawing(sample, label, modality.name, model) for sample in shown)
-                if any(drawings):
-                    rows.append((label, drawings))
+            maps = {x: tuple(_drawing(sample, x, modality.name, model) for sample in shown) for x in labels}
+            rows = tuple((label, drawings) for label, drawings in maps.items() if any(drawings))
             if rows:
-                return Strip(model, modality.name, tuple(shown), tuple(rows))
+                return Strip(model, modality.name, tuple(shown), rows)
     return None
 
 
@@ -163,11 +158,10 @@ def _telling(contents: Contents, model: str) -> list[str]:
     """The best by the run's first metric, each of another method and library where it can be; the verdict's best comes first."""
     usable = [e for e in contents.run.of(model).values() if ok(e) and e.maps and not is_control(e)]
     first = getattr(contents.verdict.facts, "best", "")
-    metrics = certainty.metrics(contents.run)
     rank: dict[str, float] = {}
-    if metrics:
-        for row in scored(contents.rows, model, metrics[0]):
-            cell = row.cells[metrics[0]]
+    for metric in certainty.metrics(contents.run)[:1]:
+        for row in scored(contents.rows, model, metric):
+            cell = row.cells[metric]
             rank[row.label] = -cell.summary.mean if cell.higher_is_better else cell.summary.mean
     ordered = sorted(usable, key=lambda e: (e.label != first, rank.get(e.label, math.inf)))
     telling: list[Result] = []

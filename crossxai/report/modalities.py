@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -137,13 +137,8 @@ def _row(run: RunRecord, explanation: Result) -> Row:
     maps = units(run, explanation)
     complete = any(key.partition(".")[0] == "completeness_gap" for key in explanation.attribution.extras)
     parts = modality.net(maps) if complete else None
-    return Row(
-        *about,
-        {
-            "mean": _shares(names, modality.shares(maps, "mean"), parts),
-            "sum": _shares(names, modality.shares(maps, "sum"), parts),
-        },
-    )
+    mean, total = (_shares(names, modality.shares(maps, convention), parts) for convention in ("mean", "sum"))
+    return Row(*about, {"mean": mean, "sum": total})
 
 
 def _shares(names: Sequence[str], shares: Numbers, parts: Numbers | None = None) -> Shares:
@@ -156,14 +151,12 @@ def _shares(names: Sequence[str], shares: Numbers, parts: Numbers | None = None)
 
 def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Row]) -> Table:
     """The table of one model, and its words."""
-    table = Table(model, names, tuple(rows), (), "")
-    truth = table.ablation
+    truth = Table(model, names, tuple(rows), ()).ablation
     explainers = [r for r in rows if r.answers and not r.control and not r.ablation]
-    sizes = [
-        math.prod(run.samples.inputs[m.name].shape[1:-1]) if m.spatial else len(m.features)
+    units = [
+        (math.prod(run.samples.inputs[m.name].shape[1:-1]), "pixels") if m.spatial else (len(m.features), "columns")
         for m in run.samples.modalities
     ]
-    kinds = ["pixels" if m.spatial else "columns" for m in run.samples.modalities]
     ablated = next((e for e in run.of(model).values() if ok(e) and DROP in e.attribution.extras), None)
     params = ablated.attribution.params if ablated is not None else {}
     others = params.get("baselines")
@@ -171,8 +164,8 @@ def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Ro
     words = write(
         WhichModality(
             models=run.models,
-            units=tuple(zip(sizes, kinds, names, strict=True)),
-            baseline=params.get("baseline") if len(own) < len(sizes) else None,
+            units=tuple((*unit, name) for unit, name in zip(units, names, strict=True)),
+            baseline=params.get("baseline") if len(own) < len(names) else None,
             baselines=own,
             standard_units=tuple(run.entry(model).get("standard_units", [])),
             ablation=truth.shares if truth else {},
@@ -180,7 +173,7 @@ def _table(run: RunRecord, model: str, names: tuple[str, ...], rows: Sequence[Ro
             leading={r.label: {of: s.leader for of, s in r.answers.items()} for r in explainers},
         )
     )
-    return replace(table, sentences=words.points, why=words.headline)
+    return Table(model, names, tuple(rows), words.points, words.headline)
 
 
 def disagreeing(table: Table) -> dict[str, dict[str, str]]:
@@ -188,10 +181,9 @@ def disagreeing(table: Table) -> dict[str, dict[str, str]]:
     truth = table.ablation
     if truth is None or not truth.leader:
         return {}
-    others: dict[str, dict[str, str]] = {}
-    for row in table.rows:
-        if not row.control and not row.ablation:
-            other = {of: s.leader for of, s in row.answers.items() if s.leader and s.leader != truth.leader}
-            if other:
-                others[row.label] = other
-    return others
+    others = {
+        row.label: {of: s.leader for of, s in row.answers.items() if s.leader not in ("", truth.leader)}
+        for row in table.rows
+        if not row.control and not row.ablation
+    }
+    return {label: other for label, other in others.items() if other}

@@ -149,11 +149,9 @@ def groups(run: RunRecord) -> tuple[Group, ...]:
 
 def tiles_of(maps: npt.NDArray[Any]) -> Numbers:
     """Sums of maps (n, y, x) over GRID × GRID tiles, (n, 9), row by row; the first ones are larger if a side does not divide."""
-    edges = [
-        np.array([0, *np.cumsum([len(part) for part in np.array_split(np.arange(s), GRID)])]) for s in maps.shape[1:]
-    ]
-    rows = np.add.reduceat(maps.astype(np.float64), edges[0][:-1], axis=1)
-    return np.asarray(np.add.reduceat(rows, edges[1][:-1], axis=2).reshape(len(maps), -1))
+    tops, lefts = ([part[0] for part in np.array_split(np.arange(side), GRID)] for side in maps.shape[1:])
+    rows = np.add.reduceat(maps.astype(np.float64), tops, axis=1)
+    return np.asarray(np.add.reduceat(rows, lefts, axis=2).reshape(len(maps), -1))
 
 
 def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
@@ -164,7 +162,7 @@ def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def shares(run: RunRecord, explanation: Result, modality: Modality) -> Numbers:
+def shares(run: RunRecord, explanation: Result, modality: str) -> Numbers:
     """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite.
 
     Absolute, because where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
@@ -175,13 +173,13 @@ def shares(run: RunRecord, explanation: Result, modality: Modality) -> Numbers:
     return np.asarray(scaled / scaled.sum(axis=(1, 2), keepdims=True))
 
 
-def relevance(run: RunRecord, explanation: Result, modality: Modality) -> Numbers:
+def relevance(run: RunRecord, explanation: Result, modality: str) -> Numbers:
     """One number per pixel (n, y, x), channels summed; NaN for a map that is not finite."""
-    values = explanation.maps[modality.name].astype(np.float64)
+    values = explanation.maps[modality].astype(np.float64)
     whole = np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
     summed = reduce_channels(np.where(whole[:, None, None, None], values, 0))
     there = np.where(whole[:, None, None], summed, np.nan)
-    return np.broadcast_to(there, run.samples.inputs[modality.name].shape[:-1])
+    return np.broadcast_to(there, run.samples.inputs[modality].shape[:-1])
 
 
 def _places(run: RunRecord, modality: Modality) -> Places:
@@ -199,7 +197,7 @@ def _places(run: RunRecord, modality: Modality) -> Places:
 
 
 def _of(run: RunRecord, explanation: Result, modality: Modality, chosen: Sequence[Group], rim: int) -> list[Place]:
-    every, maps = shares(run, explanation, modality), relevance(run, explanation, modality)
+    every, maps = shares(run, explanation, modality.name), relevance(run, explanation, modality.name)
     height, width = every.shape[1:]
     middle = np.broadcast_to(tile(height, width, CENTRE), every.shape)
     points = pointing(maps, middle)
@@ -217,12 +215,8 @@ def _of(run: RunRecord, explanation: Result, modality: Modality, chosen: Sequenc
             if mask.shape == every.shape and (numbers := _in(part, mask[rows])) is not None
         }
         about = (explanation.model, explanation.label, is_control(explanation), group)
-        at_edge = float(part[:, edge].sum(axis=1).mean())
-        listed.append(
-            Place(
-                *about, part.mean(axis=0), tiles_of(part), at_edge, masks, float(points[rows].mean()), len(group.rows)
-            )
-        )
+        at_edge, hits = float(part[:, edge].sum(axis=1).mean()), float(points[rows].mean())
+        listed.append(Place(*about, part.mean(axis=0), tiles_of(part), at_edge, masks, hits, len(group.rows)))
     return listed
 
 

@@ -168,12 +168,11 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
 
 def _simple_controls(run: RunRecord) -> tuple[AgainstControl, ...]:
     """Against every control but random and oracles."""
-    comparisons = []
-    for metric, control in product(run.curves, run.simple_controls):
-        models = {m: _against(tests) for m in run.models if (tests := _tests(run, m, metric, control))}
-        if models:
-            comparisons.append(AgainstControl(metric, control, models))
-    return tuple(comparisons)
+    comparisons = (
+        AgainstControl(*pair, {m: _against(tests) for m in run.models if (tests := _tests(run, m, *pair))})
+        for pair in product(run.curves, run.simple_controls)
+    )
+    return tuple(c for c in comparisons if c.models)
 
 
 def _tests(run: RunRecord, model: str, metric: str, control: str) -> dict[str, Test]:
@@ -197,10 +196,8 @@ def _known_truth(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, Tru
                 cell, verdicts = row.cells[metric], {x: t.verdict for x, t in tests.items()}
                 better = tuple(x for x, v in verdicts.items() if v == "better")
                 worse = sum(v == "worse" for v in verdicts.values())
-                versus = cell.versus.verdict if cell.versus else ""
-                truth.setdefault(metric, {})[row.model] = TruthScore(
-                    cell.summary.mean, versus, better, worse, len(tests)
-                )
+                own = (cell.summary.mean, cell.versus.verdict if cell.versus else "")
+                truth.setdefault(metric, {})[row.model] = TruthScore(*own, better, worse, len(tests))
     return truth
 
 
@@ -213,18 +210,12 @@ def _regions(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
         if signal and (means := means_of(run, rows, metric)):
             area = next((c.area for r in rows if (c := r.cells.get(metric)) and math.isfinite(c.area)), math.nan)
             blind = {m: _blind(rows, m, metric) for m in means}
-            collected.append(
-                Planted(models=run.models, metric=metric, region=name, area=area, means=means, blind=blind)
-            )
+            collected.append(Planted(run.models, metric, name, area, means, blind))
         shares = {model: own for model in run.models if (own := _shares(rows, model, metric))}
         if shares:
             area = max(next(iter(shares.values())), key=lambda x: x.n).area
             pointing = run.kinds[metric] == "pointing"
-            collected.append(
-                InRegion(
-                    models=run.models, metric=metric, region=name, pointing=pointing, area=area, n=run.n, shares=shares
-                )
-            )
+            collected.append(InRegion(run.models, metric, name, pointing, area, run.n, shares))
     return collected
 
 
@@ -247,7 +238,8 @@ def _blind(rows: Sequence[Row], model: str, metric: str) -> tuple[str, ...]:
 
 def region(run: RunRecord, metric: str) -> str:
     """What a share metric's region is called: `the centre 32 × 32 pixels`, `the stain mask`."""
-    params = {**_settings(run, metric), **_params(run, metric)}
+    held = (e.scores[metric].params for e in run.explanations if metric in e.scores)
+    params = {**_settings(run, metric), **next(held, {})}
     only = _only(run, params.get("labels"))
     if "size" in params:
         return f"the centre {params['size']} × {params['size']} pixels{only}"
@@ -270,19 +262,10 @@ def _only(run: RunRecord, labels: Any) -> str:
     return f" of {words.listing(only)} samples" if only else ""
 
 
-def _params(run: RunRecord, metric: str) -> Mapping[str, Any]:
-    return next((e.scores[metric].params for e in run.explanations if metric in e.scores), {})
-
-
 def _settings(run: RunRecord, metric: str) -> Mapping[str, Any]:
     """The metric's parameters in the experiment, which name the mask that the scores themselves only hold as numbers."""
     settings = run.manifest.get("settings")
     listed = settings.get("metrics") if isinstance(settings, Mapping) else None
-    for entry in listed if isinstance(listed, list) else []:
-        if (
-            isinstance(entry, Mapping)
-            and (entry.get("label") or entry.get("name")) == metric
-            and isinstance(entry.get("params"), Mapping)
-        ):
-            return dict(entry["params"])
-    return {}
+    entries = [x for x in listed if isinstance(x, Mapping)] if isinstance(listed, list) else []
+    params = (x.get("params") for x in entries if (x.get("label") or x.get("name")) == metric)
+    return next((dict(own) for own in params if isinstance(own, Mapping)), {})

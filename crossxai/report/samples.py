@@ -77,11 +77,9 @@ def samples(run: RunRecord) -> list[Sample]:
     """As many samples as fit in the page, in their order."""
     signs = {key: style.is_signed(values) for key, values in _all_values(run).items()}
     shown: list[Sample] = []
-    spent = 0
     for i in range(run.n):
         sample = _sample(run, i, signs)
-        spent += sample.size
-        if shown and spent > BUDGET:
+        if shown and sum(s.size for s in shown) + sample.size > BUDGET:
             break
         shown.append(sample)
     return shown
@@ -177,12 +175,9 @@ def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) 
     low, high = style.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
     drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in explanations.items())
     sided = _one_sided(maps) if signed else ""
-    scale = (
-        (f"±{words.brief(high)}{sided}" if signed else f"0 to {words.brief(high)}")
-        if any(d.alt for d in drawings)
-        else ""
-    )
-    scale = ", ".join(filter(None, (scale, style.slice_shown(modality, run.samples.inputs[modality.name][i]))))
+    ends = f"±{words.brief(high)}{sided}" if signed else f"0 to {words.brief(high)}"
+    cut = style.slice_shown(modality, run.samples.inputs[modality.name][i])
+    scale = ", ".join(filter(None, (ends if any(d.alt for d in drawings) else "", cut)))
     return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
 
 

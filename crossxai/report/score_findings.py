@@ -112,7 +112,20 @@ class Steady(Fact):
 
 def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     """What scores say of explainers."""
-    collected: list[Fact] = [_beats_random(run, rows, metric, place) for place, metric in enumerate(run.curves)]
+    collected: list[Fact] = [
+        BeatsRandom(
+            models=run.models,
+            metric=metric,
+            place=place,
+            comparisons=_comparisons(run, rows, metric),
+            **_family(run, metric),
+            units=units(run, metric),
+            changed=changed(run, metric),
+            alike_ends=alike_ends(run, metric),
+            off_scale=off_scale(run, metric),
+        )
+        for place, metric in enumerate(run.curves)
+    ]
     if leaders := _leaders(run, rows):
         collected.append(BestExplainers(models=run.models, leaders=leaders, orders=_orders(run, rows)))
     for metric in (m for m in run.metrics if run.kinds[m] == "noise_correlation"):
@@ -130,20 +143,6 @@ def means_of(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tupl
         for model in run.models
     }
     return {model: listed for model, listed in means.items() if listed}
-
-
-def _beats_random(run: RunRecord, rows: Sequence[Row], metric: str, place: int) -> BeatsRandom:
-    return BeatsRandom(
-        models=run.models,
-        metric=metric,
-        place=place,
-        comparisons=_comparisons(run, rows, metric),
-        **_family(run, metric),
-        units=units(run, metric),
-        changed=changed(run, metric),
-        alike_ends=alike_ends(run, metric),
-        off_scale=off_scale(run, metric),
-    )
 
 
 def _comparisons(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
@@ -181,10 +180,8 @@ def _leaders(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, Leader]
             leader = analysis.best(rows, model, metric)
             tests = analysis.against(run, model, metric, leader.label, libraries_only=True) if leader else {}
             if leader and tests:
-                mean, level = (
-                    leader.cells[metric].summary,
-                    tuple(x for x, t in tests.items() if t.verdict == "not told apart"),
-                )
+                mean = leader.cells[metric].summary
+                level = tuple(x for x, t in tests.items() if t.verdict == "not told apart")
                 leaders.setdefault(metric, {})[model] = Leader(leader.label, mean.mean, mean.low, mean.high, level)
     return leaders
 

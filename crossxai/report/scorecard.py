@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import pandas as pd
 
@@ -85,10 +86,9 @@ def scorecards(run: RunRecord, rows: Sequence[Row]) -> list[Scorecard]:
     cards = []
     for model in run.models:
         own = [r for r in rows if r.model == model and r.status == "ok" and r.cells]
+        tables = (_tables(run, model, own, axis, labels, scores) for axis, labels in by_axis.items())
         if own:
-            cards.append(
-                Scorecard(model, tuple(t for a, x in by_axis.items() for t in _tables(run, model, own, a, x, scores)))
-            )
+            cards.append(Scorecard(model, tuple(chain.from_iterable(tables))))
     return cards
 
 

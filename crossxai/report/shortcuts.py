@@ -169,9 +169,8 @@ def suspects(run: RunRecord, where: Places) -> list[Suspect]:
                     p for p in explainers if p.shares[number] >= TIMES * where.area[number] and p.first[number] >= FIRST
                 )
                 # One method in two libraries is one witness: a bias of where it looks would count twice.
-                enough = 2 * len(agreeing) >= len(explainers) and _methods(run, agreeing) >= min(
-                    2, _methods(run, explainers)
-                )
+                methods = min(2, _methods(run, explainers))
+                enough = 2 * len(agreeing) >= len(explainers) and _methods(run, agreeing) >= methods
                 if number == CENTRE or not agreeing or not enough or truth[number] >= TIMES * where.area[number]:
                     continue
                 suspect = Suspect(model, group, number, agreeing, explainers)
@@ -223,10 +222,8 @@ def _shortcut(run: RunRecord, where: Places, suspect: Suspect) -> Shortcut:
 
 
 def _window(where: Places, suspect: Suspect) -> Window:
-    """The window in the tile that all the explainers together give most: where to look in the images.
-
-    Together, because each coarse map spreads over what is beside the place in its own way.
-    """
+    """The window in the tile that all the explainers together give most: where to look in the images."""
+    # Together, because each coarse map spreads over what is beside the place in its own way.
     side = max(2, min(where.height, where.width) // WINDOW)
     together = np.mean([p.mean for p in suspect.explainers], axis=0)
     inside = together * places.tile(where.height, where.width, suspect.tile)
@@ -266,10 +263,9 @@ def _after(
     scores = explanation.scores[metric]
     if scores.curve is None or scores.fractions is None:
         return None
-    modality = next(m for m in run.samples.modalities if m.name == where.modality)
-    if modality.name not in explanation.maps:
+    if where.modality not in explanation.maps:
         return None
-    marked = places.relevance(run, explanation, modality)[rows] > 0
+    marked = places.relevance(run, explanation, where.modality)[rows] > 0
     usable = np.isfinite(scores.curve[rows]).all(axis=1) & marked.any(axis=(1, 2))
     if usable.sum() < FEWEST:
         return None
@@ -287,7 +283,6 @@ def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> S
     random = explanations.get(RANDOM)
     if random is None or metric not in random.scores:
         return None
-    modality = next(m for m in run.samples.modalities if m.name == where.modality)
     window, rows = 1 / WINDOW**2, np.array(suspect.group.rows)
     inside = places.tile(where.height, where.width, suspect.tile).reshape(-1)
     steps: list[Steepest] = []
@@ -296,7 +291,7 @@ def _steepest(run: RunRecord, where: Places, suspect: Suspect, metric: str) -> S
         here, noise = (_curve_at(x, metric, rows, window) for x in (e, random))
         if here is None or noise is None:
             continue
-        maps = places.relevance(run, e, modality)[rows].reshape(len(rows), -1)
+        maps = places.relevance(run, e, where.modality)[rows].reshape(len(rows), -1)
         maps = maps[np.isfinite(maps).all(axis=1)]
         top = np.argsort(-maps, axis=1, kind="stable")[:, : max(1, round(here[0] * maps.shape[1]))]
         there = float(inside[top].mean())

@@ -128,8 +128,8 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
     for tick, label in zip(row[0].get_yticklabels(), labels, strict=True):
         tick.set_color(style.SOFT if label.startswith(CONTROLS) else style.INK)
     row[0].set_ylim(len(labels) - 0.4, -0.6)
-    lines = ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"]
-    style.caption(figure, title, lines)
+    marks = ["95% intervals", "filled: p < 0.05 after Holm's correction, blue better, orange worse"]
+    style.caption(figure, title, marks)
     return figure
 
 

@@ -74,11 +74,10 @@ def plot_map(
         figure = ax.figure if isinstance(ax.figure, Figure) else ax.figure.figure
     if spatial:
         draw_map(ax, values, image, modality)
-        style.heading(ax, title)
     else:
         draw_bars(ax, values, image, modality)
         ax.set_xlabel("attribution", fontsize=9, color=style.SOFT)
-        style.heading(ax, title)
+    style.heading(ax, title)
     return figure
 
 
@@ -107,9 +106,8 @@ def draw_map(
 def write_on(axes: Axes, note: str) -> None:
     """A note on a panel without any colour, which would look as if something were missing."""
     frame = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    axes.text(
-        0.5, 0.06, note, fontsize=8, color=style.INK, bbox=frame, ha="center", va="center", transform=axes.transAxes
-    )
+    centred: Any = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.06, note, fontsize=8, color=style.INK, bbox=frame, **centred)
 
 
 def grey(image: Array) -> Array:
@@ -217,9 +215,8 @@ def pair(
     """Several images of one sample and their maps, all on one scale, so that equal colours are equal numbers."""
     shown = [name for name in images if name in relevance]
     if not shown:
-        raise InvalidInput(
-            f"maps of {', '.join(relevance) or 'nothing'} for images of {', '.join(images) or 'nothing'}"
-        )
+        named, given = (", ".join(names) or "nothing" for names in (relevance, images))
+        raise InvalidInput(f"maps of {named} for images of {given}")
     known = truth or {}
     top = scale_of([flat(relevance[name], images[name]) for name in shown])
     figure = Figure(figsize=(len(shown) * WIDTH + 0.9, 2 * WIDTH + 0.75), layout=style.layout())
