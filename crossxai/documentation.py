@@ -95,10 +95,8 @@ def papers(source: str) -> str:
 
 
 def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Write into a class's docstring its defaults, conventions and paper, and the parameters and notes that it inherits.
-
-    shared: what parameters mean where a class documents nothing else. May be called again once more is known of the class.
-    """
+    """Write into a class's docstring its defaults, conventions and paper, and what it inherits; again once more is
+    known of it. shared: what parameters mean where a class documents nothing else."""
     own = vars(kind).get("_written") or vars(kind).get("__doc__")
     if not own:
         return

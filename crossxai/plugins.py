@@ -1,7 +1,5 @@
-"""Code of others: what packages, and our own studies, register by entry points, and users' functions that experiments name.
-
-A broken plug-in is named and breaks nothing else.
-"""
+"""Code of others: what packages, and our own studies, register by entry points, and users' functions that experiments
+name. A broken plug-in is named and breaks nothing else."""
 
 from __future__ import annotations
 
@@ -47,10 +45,9 @@ def load(entry: EntryPoint, problem: Callable[[Any], str]) -> Any:
 
 
 def add(group: str, known: dict[str, Any], problem: Callable[[Any], str], by_entry: bool = False) -> tuple[Broken, ...]:
-    """Add the objects of an entry-point group to `known`, by their `name`, or their entry's; returns those that cannot be used.
-
-    A name that is taken stays with whom it belongs to: first ours, then plug-ins by the alphabet of their packages.
-    """
+    """Add the objects of an entry-point group to `known`, by their `name` or their entry's; returns those that cannot
+    be used. A name that is taken stays with whom it belongs to: ours, then plug-ins by the alphabet of their
+    packages."""
     broken: list[Broken] = []
     own = set(known)
     for entry in entries(group):
@@ -101,10 +98,8 @@ among it."""
 
 
 def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
-    """What a function of the user's returns; its module is looked for beside the experiment file first.
-
-    What its own code raises becomes an error of this kind, which says where.
-    """
+    """What a function of the user's returns; its module is looked for beside the experiment file first. What its own
+    code raises becomes an error of this kind, which says where."""
     module, _, name = factory.partition(":")
     if not module or not name:
         raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")

@@ -62,11 +62,8 @@ def guard() -> None:
 
 @contextmanager
 def streams_kept() -> Iterator[None]:
-    """Python's, NumPy's and torch's global generators go on afterwards as if nothing had been drawn in between.
-
-    torch counts only if it is loaded. TensorFlow has no state that can be put back this way. One thread at a time: others
-    would draw from the same generators in between.
-    """
+    """Python's, NumPy's and, if it is loaded, torch's global generators go on afterwards as if nothing had been drawn
+    in between, one thread at a time; TensorFlow has no state that can be put back this way."""
     torch = sys.modules.get("torch")
     with ALONE:
         states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the generator that libraries draw from
@@ -93,9 +90,7 @@ def differentiating() -> Iterator[None]:
 
 def foreign() -> tuple[type[Exception], ...]:
     """What the code of models and libraries raises, TensorFlow's own errors among it once TensorFlow is loaded.
-
-    `CrossXAIError`s are often one of these, too: let them pass first.
-    """
+    `CrossXAIError`s are often one of these, too: let them pass first."""
     tensorflow = sys.modules.get("tensorflow")
     return FOREIGN if tensorflow is None else (*FOREIGN, tensorflow.errors.OpError)
 

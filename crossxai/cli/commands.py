@@ -1,8 +1,5 @@
-"""What commands share, and commands that packages register: an entry "data.medical" is `crossxai data medical`.
-
-An error that its user can mend is one message, and frameworks keep quiet. A registered command's module is imported when the
-command is called or described, never to start the command line.
-"""
+"""What commands share, and those that packages register: an entry "data.medical" is `crossxai data medical`, and its
+module is imported when it is called or described, never to start the command line."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
     first = next(iter(metrics), "")  # deletion, where there is one
     breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
-    shown = _fitting(breadths, width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3)
+    room = width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3
+    taken = accumulate(breadth + 1 for breadth in breadths.values())
+    shown = metrics[: max(1, sum(t <= room for t in taken))]  # one at least
     title = f"Means over samples, and {words.metric(first)} against random, Holm-corrected" if first else ""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
     table.add_column("explainer", no_wrap=True)
@@ -61,12 +63,6 @@ def _reasons(frame: pd.DataFrame) -> list[str]:
             f"{str(status).capitalize()}: {words.listing(labels, MOST)}{where}: {words.shortened(str(reason))}"
         )
     return sentences
-
-
-def _fitting(breadths: dict[str, int], room: int) -> list[str]:
-    """The first metrics whose columns fit, one at least."""
-    taken = accumulate(breadth + 1 for breadth in breadths.values())
-    return list(breadths)[: max(1, sum(t <= room for t in taken))]
 
 
 def _breadth(metric: str, means: Iterable[float]) -> int:

@@ -1,10 +1,6 @@
-"""One file over HTTP, resumed where an earlier attempt or process stopped, and the folder of what can be fetched or made again.
-
-The caller verifies what came.
-
-The bytes grow in `part`; beside it, `part.tag` keeps the server's validator (ETag, or Last-Modified), so that a file that
-has changed since is fetched anew (RFC 9110, sections 13.1.5 If-Range and 14 Range requests).
-"""
+"""One file over HTTP, resumed where an earlier attempt stopped, and the folder of caches. Beside the growing `part`,
+`part.tag` keeps the server's validator, so that a file that has changed is fetched anew (RFC 9110, sections 13.1.5 and
+14); the caller verifies what came."""
 
 from __future__ import annotations
 
@@ -37,9 +33,7 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 def cache_folder() -> Path:
     """Where files are that can be made again: `crossxai` in $XDG_CACHE_HOME, or else in the system's folder for caches.
-
-    Until 0.5 it was ~/.cache/crossxai on every system; a folder that is there is used on.
-    """
+    Until 0.5 it was ~/.cache/crossxai on every system; a folder that is there is used on."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(root) / "crossxai"
     if os.environ.get("XDG_CACHE_HOME") or folder.is_dir():
@@ -49,11 +43,9 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Retries:
-    """How patient to be; all times in seconds.
-
-    attempts: how many in a row may bring nothing that was not there before. wait: before the next, doubled after each that
-    brought nothing; a server's Retry-After goes before it; both up to `longest`. timeout: without a byte.
-    """
+    """How patient to be; all times in seconds. attempts: how many in a row may bring nothing that was not there before.
+    wait: before the next, doubled after each that brought nothing; a server's Retry-After goes before it; both up to
+    `longest`. timeout: without a byte."""
 
     attempts: int = 6
     wait: float = 1.0
@@ -81,11 +73,9 @@ def fetch(
     report: Callable[[int], None],
     say: Callable[[str], None],
 ) -> None:
-    """Bring `part` to `size` bytes of the gzip file at `url`, asking only for those that are missing.
-
-    A server that ignores ranges, or whose file has changed, makes it start over. report: is called with the bytes that are
-    there. say: with why an attempt failed. Raises `InvalidFile` when attempts run out, or at once where another would not help.
-    """
+    """Bring `part` to `size` bytes of the gzip file at `url`, asking only for those that are missing; it starts over
+    where a server ignores ranges or its file has changed. report gets the bytes that are there, say why an attempt
+    failed. Raises `InvalidFile` when attempts run out, or at once where another would not help."""
     sweep(_tag(part))
     best = length(part)
     failures = 0

@@ -65,10 +65,8 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
-    """The experiment with the controls that its explainers lack: those that have an answer for these samples.
-
-    `controls = false` in the experiment leaves them out, all but those that it names.
-    """
+    """The experiment with the controls that its explainers lack: those that have an answer for these samples. `controls
+    = false` in the experiment leaves them out, all but those that it names."""
     if not experiment.controls:
         return experiment
     # An oracle of a mask, such as a planted shortcut, is not that of the truth.
@@ -82,11 +80,8 @@ def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
 
 
 def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) -> Explainer:
-    """The explainer of an entry; the experiment's seed is its own where it draws and names none.
-
-    The oracle gets the truth of the samples, or their `mask` of its params, for the samples of its `labels`; without
-    samples, names and parameters alone are checked.
-    """
+    """The explainer of an entry, with the experiment's seed where it draws and names none; the oracle gets the samples'
+    truth, or their `mask`, for those of its `labels`. Without samples, names and parameters alone are checked."""
     kind = explainers.discover().get(spec.name)
     params = dict(spec.params)
     if spec.name == ORACLE and "masks" not in params:
@@ -99,10 +94,8 @@ def explainer(spec: ExplainerSpec, seed: int, samples: Samples | None = None) ->
 def metric(
     spec: MetricSpec, seed: int, samples: Samples | None = None, mean: Mapping[str, tuple[float, ...]] = NOTHING
 ) -> Metric:
-    """A metric, with what only the data know filled in: the dataset's mean colour, the ground-truth mask.
-
-    Without samples, names and parameters are checked, with stand-ins for what is not known yet.
-    """
+    """A metric, with what only the data know filled in: the dataset's mean colour, the ground-truth mask. Without
+    samples, names and parameters are checked, with stand-ins for what is not known yet."""
     params = dict(spec.params)
     fields = _fields(spec.name)
     if params.get("fill") == "dataset_mean":

@@ -279,10 +279,8 @@ def evaluate_stream(
     progress: Callable[[int], object],
     refuse: Refuse,
 ) -> list[dict[str, Scores]]:
-    """Scores of metrics of the measured question by label, per map, from one stream; NaN with the reason where one fails.
-
-    After a failure the metrics run one by one, then the maps, so that the others have their scores.
-    """
+    """Scores of metrics of the measured question by label, per map, from one stream; NaN with the reason where one
+    fails. After a failure the metrics run one by one, then the maps, so that the others have their scores."""
     try:
         scores = curves.evaluate(question, maps, [*metrics.values()], progress)
         return [dict(zip(metrics, row, strict=True)) for row in scores]

@@ -31,10 +31,8 @@ from crossxai.target import Target
 
 
 def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
-    """The question that explainers answer, and in words what is explained.
-
-    target: None for the predicted class, a class or one per sample, or a measure as it is. Raises `InvalidInput`.
-    """
+    """The question that explainers answer, and in words what is explained. target: None for the predicted class, a
+    class or one per sample, or a measure as it is. Raises `InvalidInput`."""
     batch_size = _declared_batch_size(model) or DEFAULT_BATCH_SIZE
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"

@@ -41,11 +41,8 @@ EVERY = 30.0
 
 
 class Progress:
-    """Counts the passes of one stage after the other, such as explaining on one model, and says how much time each has left.
-
-    Time left is the stage's own pace, over the passes that are still to come. What comes before the first answer of a model (a
-    library is loaded, the model's assumptions are measured) is not part of the pace; nor is that answer.
-    """
+    """Counts the passes of one stage after the other, and says how much time each has left at its own pace, of which a
+    model's first answer and what comes before it (loading, measuring assumptions) are no part."""
 
     def __init__(
         self,
@@ -80,10 +77,8 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, cost: int, samples: int, announce: bool = True) -> Iterator[None]:
-        """A step of the stage that costs so many passes, `samples` of them forward, which are counted as models run.
-
-        At the end all of its cost is done, whatever was counted. announce: whether its end is worth a line.
-        """
+        """A step of the stage that costs so many passes, `samples` of them forward, which are counted as models run. At
+        the end all of its cost is done, whatever was counted. announce: whether its end is worth a line."""
         until = min(self._total, self._done + cost)
         each = cost / max(1, samples)
         start, started = self._clock(), False
@@ -125,11 +120,6 @@ class Progress:
         """What is being done now."""
         self._name = name
         self._bars.update(self._task, description=name, completed=round(self._done), left=self._left())
-
-    @property
-    def passes(self) -> int:
-        """Passes of this stage that are done."""
-        return round(self._done)
 
     def seconds_left(self) -> float:
         """What this stage still takes at its pace so far; NaN before the second answer."""
@@ -225,10 +215,8 @@ class Failures:
                 path.unlink()
 
     def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:
-        """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept.
-
-        A model that cannot run, breaks an assumption of explainers, or raises has failed, however clear the message is.
-        """
+        """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept;
+        so has a model that cannot run or breaks an assumption, however clear the message is."""
         if "KeyboardInterrupt" in repr(error):  # TensorFlow makes an error of its own of Ctrl-C
             raise KeyboardInterrupt from error
         refusals = (Unsupported, InvalidInput, UnknownName, MissingDependency)

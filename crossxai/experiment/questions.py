@@ -32,10 +32,8 @@ class Questions(NamedTuple):
 
 
 def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, name: str) -> Questions:
-    """What explainers explain and metrics measure of one model, and its outputs.
-
-    Tables of our own models are explained in standard units, so that zero, every library's baseline, is the training mean.
-    """
+    """What explainers explain and metrics measure of one model, and its outputs. Tables of our own models are explained
+    in standard units, so that zero, every library's baseline, is the training mean."""
     model = loaded.model
     lacking = [m.name for m in model.modalities if m.name not in samples.inputs]
     if lacking:

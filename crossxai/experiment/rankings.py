@@ -1,8 +1,5 @@
 """A run's maps through several conventions: each explainer's mean and rank by each, and how often the ranking flips.
-
-Reads samples.h5, explanations/ and manifest.json of a run; makes its models again, and checks that they still answer as they did.
-Writes presets.csv (model, explainer, preset, metric: mean and rank) and preset_flips.csv (every two conventions).
-"""
+Makes the run's models again, checks that they still answer as they did, and writes presets.csv and preset_flips.csv."""
 
 from __future__ import annotations
 
@@ -97,11 +94,9 @@ def evaluate(
     folder: Path | None = None,
     console: Console | None = None,
 ) -> Rankings:
-    """Measure a run's maps by presets and write the two tables beside them.
-
-    models: only these; all of the run if empty. limit: see `presets.get`. modality: whose maps; the model's first if empty.
-    folder: what the paths and factories of the run's experiment are relative to.
-    """
+    """Measure a run's maps by presets and write the two tables beside them. models: only these; all of the run if
+    empty. limit: see `presets.get`. modality: whose maps; the model's first if empty. folder: what the paths and
+    factories of the run's experiment are relative to."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if not names or twice:
         problem = f"{', '.join(twice)} is named twice" if twice else "none is named"

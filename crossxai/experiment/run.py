@@ -1,9 +1,6 @@
-"""Runs: an experiment becomes tasks, tasks become files, and whatever is on disk already is not computed again.
-
-A folder holds samples.h5, predictions/<model>.h5, explanations/<model>/<label>.h5 and, last of all, manifest.json, before which
-plan.json stands in its place; the report reads nothing else. Stop a run anywhere and start it again: it goes on with the first
-file that is missing.
-"""
+"""Runs: an experiment becomes tasks, tasks become files, and a run that was stopped goes on with the first that is
+missing. A folder holds samples.h5, predictions/<model>.h5, explanations/<model>/<label>.h5 and, last of all,
+manifest.json, before which plan.json stands in its place; the report reads nothing else."""
 
 from __future__ import annotations
 
@@ -48,10 +45,8 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a program hands over ready-made; the words of the experiment decide about everything else.
-
-    data: the manifest's entry about the samples. models: by the experiment's names. explainers, metrics: by label.
-    """
+    """What a program hands over ready-made; the words of the experiment decide about everything else. data: the
+    manifest's entry about the samples. models: by the experiment's names. explainers, metrics: by label."""
 
     samples: Samples | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -61,12 +56,9 @@ class Prepared:
 
 
 def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
-    """Run an experiment into the folder `out` and return it.
-
-    Names, parameters, data and models are checked before any map is computed. What an explainer or a metric cannot do for
-    a model is recorded with its reason and the rest goes on; so it does when one of them raises, or a whole model fails. The
-    manifest's `failures` says what did.
-    """
+    """Run an experiment into the folder `out` and return it. Names, parameters, data and models are checked before any
+    map is computed. What an explainer or a metric cannot do for a model is recorded with its reason and the rest goes
+    on; so it does when one of them raises, or a whole model fails. The manifest's `failures` says what did."""
     start = time.perf_counter()
     given = prepared or Prepared()
     for spec in experiment.explainers:

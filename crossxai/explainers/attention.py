@@ -18,15 +18,10 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Attention(Method, needs="attention", family="attention", profiles=NATIVE, joint=True):
-    """Explains at once all free modalities that have declared tokens; the others get no map.
+    """Explains at once all free modalities that have declared tokens; the others get no map. Maps are per pixel,
+    bilinear from the grid of tokens, or per column of a table whose columns are tokens."""
 
-    Maps are per pixel, bilinear from the grid of tokens, or per column of a table whose columns are tokens.
-    """
-
-    @property
-    def copies(self) -> int:
-        """Every layer's maps are held at once, so no more than one batch of samples is."""
-        return 4
+    copied = 4  # every layer's maps are held at once, so no more than one batch of samples is
 
     def explainable(self, question: Question) -> Question:
         question = super().explainable(question)
@@ -118,8 +113,7 @@ class Rollout(_Attention, choices={"heads": ("mean", "max", "min")}, least={"sta
             here = streams.span(queries)
             fused = getattr(recorded.values.astype(np.float64), self.heads)(axis=1)
             mixed = (1 - self.residual) * fused + self.residual * np.eye(fused.shape[-1])
-            sums = mixed.sum(axis=-1, keepdims=True)
-            total[:, here] = np.divide(mixed, sums, out=np.zeros_like(mixed), where=sums > 0) @ total[:, here]
+            total[:, here] = _shares(mixed) @ total[:, here]
         return total
 
 
@@ -189,9 +183,13 @@ def _rounds(maps: Sequence[AttentionMap], streams: Streams) -> list[list[Attenti
 def _normalised(relevance: Array) -> Array:
     """Eq. 8 and 9: what was added to the identity, with rows that sum to 1 (or hold nothing yet), on the identity."""
     identity = np.eye(relevance.shape[-1])
-    added = relevance - identity
-    sums = added.sum(axis=-1, keepdims=True)
-    return np.asarray(np.divide(added, sums, out=np.zeros_like(added), where=sums > 0) + identity)
+    return np.asarray(_shares(relevance - identity) + identity)
+
+
+def _shares(rows: Array) -> Array:
+    """Rows that sum to 1; those that sum to nothing hold nothing."""
+    sums = rows.sum(axis=-1, keepdims=True)
+    return np.asarray(np.divide(rows, sums, out=np.zeros_like(rows), where=sums > 0))
 
 
 def _identity(n: int, tokens: int) -> Array:

@@ -89,12 +89,9 @@ def _error(model: Attentive, inputs: Inputs) -> float:
 
 
 def measure_streams(model: Attentive, inputs: Inputs) -> Streams:
-    """The streams of a model that declares none, measured once on the first sample: 17 passes forward, 1 backward.
-
-    One cell of the image after the other is replaced: in the first attention layer, only keys of patches in that cell may
-    move. Raises `Unsupported`, with the declaration to write, where the tokens are no such grid, or where the output is not
-    read at a single one of them.
-    """
+    """The streams of a model that declares none, measured once on the first sample (17 passes forward, 1 backward): as
+    a cell of the image is replaced, only its patches' keys may move in the first layer. Raises `Unsupported`, with the
+    declaration to write, where the tokens are no such grid, or the output is not read at a single one of them."""
     if len(model.modalities) != 1 or model.modalities[0].kind != "image":
         return declared(None, model.name)
     modality = model.modalities[0].name
@@ -180,10 +177,8 @@ def _tokens(model: Attentive, image: Array) -> Tokens:
 
 
 def _moved(model: Attentive, image: Array) -> Array:
-    """How much the first layer's attention to each token moves as each cell is replaced: (cells, tokens).
-
-    A softmax moves as a whole: what most keys do is taken away, and queries, of which those in the cell always move, vote.
-    """
+    """How much the first layer's attention to each token moves as each cell is replaced: (cells, tokens). A softmax
+    moves as a whole: what most keys do is taken away, and queries, of which those in the cell always move, vote."""
     copies = np.concatenate([image[None], cells(image)])
     _, maps = model.attention_vjp((copies,), None)
     counts = {count for recorded in maps for count in recorded.values.shape[2:]}

@@ -52,8 +52,6 @@ class WindowMethod(Method):
         Side of the window in pixels (columns, for tables).
     stride : int, default 8
         Step of the window in pixels, at most `patch`.
-    baseline : float, default 0.0
-        What a window is filled with, in raw input units (0 is black).
     """
 
     patch: int = 16
@@ -162,19 +160,10 @@ def noise(question: Question, row: int, samples: int, seed: int) -> tuple[Array,
     return tuple(rng.normal(size=(samples, *v.shape[1:])).astype(v.dtype) for v in question.values)
 
 
-def channel_sum(values: Array) -> Array:
-    """Sum over channels, kept as an axis of 1: (n, …, channels) → (n, …, 1)."""
-    return np.asarray(values.sum(axis=-1, keepdims=True))
-
-
-def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[[Array], Array] = channel_sum) -> Inputs:
-    """Maps of the free modalities, those of images and volumes reduced over their channels; tables as they are."""
-    return tuple(reduce(v) if m.spatial else v for m, v in zip(question.modalities, maps, strict=True))
-
-
-def channel_max(values: Array) -> Array:
-    """The largest over channels, kept as an axis of 1."""
-    return np.asarray(values.max(axis=-1, keepdims=True))
+def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[..., Array] = np.sum) -> Inputs:
+    """Maps of the free modalities, those of images and volumes reduced over their channels to (n, …, 1); tables as they are."""
+    by_modality = zip(question.modalities, maps, strict=True)
+    return tuple(np.asarray(reduce(v, axis=-1, keepdims=True)) if m.spatial else v for m, v in by_modality)
 
 
 def bilinear(maps: Array, height: int, width: int) -> Array:

@@ -34,7 +34,9 @@ def library_of(given: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class UserExplainer(Method, library="user", summary="brought by the user", needs="module", profiles=NATIVE, joint=True):
+class UserExplainer(
+    Method, library="user", summary="brought by the user", needs="module", profiles=NATIVE, joint=True, copied=4
+):
     """given: what the user brought. options: its keyword arguments. label: its name in tables."""
 
     given: Any
@@ -44,10 +46,6 @@ class UserExplainer(Method, library="user", summary="brought by the user", needs
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.label)
         super().__post_init__()
-
-    @property
-    def copies(self) -> int:
-        return 4  # one batch of samples at once
 
     def passes(self, question: Question) -> Passes:
         raise Unsupported(f"how many passes {self.name} makes is not known")
@@ -107,8 +105,7 @@ class Function(UserExplainer, needs="scores"):
         images = copies if len(copies) > 1 else copies[0]
         arguments = (images,) if self.arity == 1 else (images, class_labels(question, self.name))
         model: Any = question.model
-        module = getattr(model, "module", None)
-        with left_alone(*([module] if hasattr(module, "modules") else [])):
+        with left_alone(getattr(model, "module", None)):
             returned = self.given(*([given_network(question)] if self.arity == 3 else []), *arguments, **self.options)
         if library_of(returned):
             raise InvalidInput(f"{self.name} returned an object of {library_of(returned)}, not maps: {RULE}")

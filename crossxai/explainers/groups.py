@@ -128,11 +128,9 @@ def lime_samples(rng: np.random.Generator, samples: int, groups: int) -> npt.NDA
 
 
 def shap_coalitions(rng: np.random.Generator, samples: int, groups: int) -> npt.NDArray[np.int64]:
-    """Zeros and ones (samples, groups): sizes drawn from the Shapley kernel (Lundberg & Lee 2017, theorem 2) summed over the
-    coalitions of each size, members uniformly, so that every row has the same weight in the regression.
-
-    Neither nothing nor everything is drawn: those two are constraints. Raises `Unsupported` for fewer than two groups.
-    """
+    """Zeros and ones (samples, groups): sizes drawn from the Shapley kernel (Lundberg & Lee 2017, theorem 2), members
+    uniformly, so that every row weighs the same in the regression; neither nothing nor everything is drawn. Raises
+    `Unsupported` for fewer than two groups."""
     if groups < 2:
         raise Unsupported(f"Kernel SHAP compares groups of entries, and there is only {groups}: choose smaller groups")
     possible = np.arange(1, groups)

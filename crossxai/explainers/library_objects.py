@@ -12,33 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.explainers import native
 from crossxai.explainers.functions import RULE, UserExplainer, as_maps, library_of
 from crossxai.explainers.method import Maps
-from crossxai.explainers.native import (
-    class_labels,
-    forgotten,
-    given_network,
-    keras_network,
-    layers_left_alone,
-    left_alone,
-    patched,
-    quiet,
-    seeded,
-    standardised,
-    tensor,
-    torch_network,
-)
 from crossxai.model import Array
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Object(UserExplainer):
-    """A library's class, a function that makes an object of the network, or an object that exists already.
-
-    Samples are explained one by one, so that none can depend on the others, and draws from global generators start from the
-    sample's name. What the object's network gives must be the question's score.
-    """
+    """A library's class, a function that makes an object of the network, or an object that exists already. Samples are
+    explained one by one, so that none can depend on the others, and draws from global generators start from the
+    sample's name. What the object's network gives must be the question's score."""
 
     verb: ClassVar[str]
     """The library's method that explains."""
@@ -78,19 +63,23 @@ class _OnTorch(_Object):
             raise Unsupported(
                 f"{self.name} runs on a torch module, and model {model.name!r} is none: the names of `crossxai list` run on any"
             )
-        labels, scores, network = class_labels(question, self.name), question.score(), torch_network(question)
+        labels, scores, network = (
+            native.class_labels(question, self.name),
+            question.score(),
+            native.torch_network(question),
+        )
         maps, extras = [], []
-        with left_alone(network), quiet():
+        with native.left_alone(network), native.quiet():
             method, options = self.build(network, question, dict(self.options))
             own = getattr(method, self.forward)
             if self.differentiates(method):
                 question.trusted(gradients=True)
-            with left_alone(*([own] if isinstance(own, torch.nn.Module) else [])):
+            with native.left_alone(own):
                 for row, label in enumerate(labels):
                     if network is not model.module:  # type: ignore[attr-defined]
                         network.row = row
                     tensors = self._tensors(own, question, row, int(label), float(scores[row]))
-                    with seeded(int(question.rng(row, 0).integers(2**31))):
+                    with native.seeded(int(question.rng(row, 0).integers(2**31))):
                         attributed, extra = self.attribute(method, tensors, int(label), options)
                     rows = tuple(v[row : row + 1] for v in question.values)
                     maps.append(as_maps(attributed, question.modalities, rows, self.name))
@@ -104,11 +93,11 @@ class _OnTorch(_Object):
         import torch
 
         raw = [
-            tensor(v[row : row + 1], m, question.model)
+            native.tensor(v[row : row + 1], m, question.model)
             for m, v in zip(question.modalities, question.values, strict=True)
         ]
         seen = []
-        for tensors in (raw, standardised(raw, question)):
+        for tensors in (raw, native.standardised(raw, question)):
             with torch.no_grad():
                 outputs = own(*tensors)
             if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and label < outputs.shape[1]:
@@ -202,7 +191,7 @@ class _GradCam(_OnTorch, library="gradcam", joint=False, verb="__call__", forwar
         module = sys.modules[type(method).__module__]
         silent = SimpleNamespace(tqdm=lambda steps, **_options: steps)
         bars = {"tqdm": silent} if "tqdm" in vars(module) else {}
-        with patched([module], **bars):
+        with native.patched([module], **bars):
             attributed = method(image, [ClassifierOutputTarget(label)], **options)
         # Left there, the library would try to detach gradients that are views, and fail, when it is thrown away.
         method.activations_and_grads.activations = method.activations_and_grads.gradients = []
@@ -226,12 +215,12 @@ class _Xplique(_Object, library="xplique", verb="explain"):
             raise InvalidInput(
                 f"{self.name}: output_layer explains another number: wrap the network up to that layer instead"
             )
-        labels, network = class_labels(question, self.name), keras_network(model)
+        labels, network = native.class_labels(question, self.name), native.keras_network(model)
         (values,) = question.values
         targets = np.eye(question.target.out[0], dtype=np.float32)[labels]
-        with layers_left_alone(network):
+        with native.layers_left_alone(network):
             method, options = self.build(network, question, dict(self.options))
-            with nullcontext() if network is model.model else forgotten(type(method), network):
+            with nullcontext() if network is model.model else native.forgotten(type(method), network):
                 return self._explain(method, question, values, targets, options)
 
     def _explain(self, method: Any, question: Question, values: Array, targets: Array, options: dict[str, Any]) -> Maps:
@@ -256,8 +245,8 @@ class Factory(UserExplainer):
     """A function of the network that returns a library's object; which library, its first call shows."""
 
     def explain(self, question: Question) -> Maps:
-        network = given_network(question)
-        with left_alone(*([network] if hasattr(network, "modules") else [])):
+        network = native.given_network(question)
+        with native.left_alone(network):
             library = library_of(self.given(network))
         if library not in KINDS:
             raise InvalidInput(f"{self.name} returned no attribution object: {RULE}")

@@ -94,6 +94,8 @@ class Method:
     """What a profile does where libraries differ, as a clause; a report puts two libraries' clauses side by side."""
     constant_passes: ClassVar[Passes | None] = None
     """What `passes` gives where no question changes it; of methods on a twin, one forward pass is the model's, for the gap."""
+    copied: ClassVar[int] = 1
+    """Perturbed copies of one sample that exist at once; 4 is one batch of samples."""
     copied_by: ClassVar[str] = ""
     """The parameter, if there is one, that says how many perturbed copies of one sample exist at once."""
     original: ClassVar[str] = ""
@@ -137,7 +139,7 @@ class Method:
     @property
     def copies(self) -> int:
         """Perturbed copies of one sample that exist at once; keeps memory bounded whatever the number of samples."""
-        return getattr(self, self.copied_by) if self.copied_by else 1
+        return getattr(self, self.copied_by) if self.copied_by else self.copied
 
     def explainable(self, question: Question) -> Question:
         """The question about those free modalities that this method explains; `Unsupported` if there is none."""

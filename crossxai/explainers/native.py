@@ -167,8 +167,10 @@ def forgotten(kind: Any, network: Any) -> Iterator[None]:
 
 @contextmanager
 def left_alone(*networks: Any) -> Iterator[None]:
-    """Torch modules have their layers, hooks, modes, gradients and frozen parameters afterwards as before, whatever happens."""
-    modules = list({id(m): m for network in networks for m in network.modules()}.values())
+    """Torch modules among these have their layers, hooks, modes, gradients and frozen parameters afterwards as before."""
+    modules = list(
+        {id(m): m for network in networks if hasattr(network, "modules") for m in network.modules()}.values()
+    )
     parameters = list({id(p): (p, p.requires_grad, p.grad) for m in modules for p in m.parameters()}.values())
     before = [(m, m.training, dict(m._modules), [set(getattr(m, kind)) for kind in HOOKS]) for m in modules]
     for parameter, _, _ in parameters:

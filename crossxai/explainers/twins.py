@@ -14,11 +14,9 @@ from crossxai.question import Question, Rows
 
 class TorchTwinScores:
     """A question's scores, as `module(*inputs, rows) -> (m,)`, a torch.nn.Module whose steps are all submodules.
-
-    inputs: the free modalities, images channels first unless `channels_last`; rows: the sample that each copy was made from,
-    which recovers its held modalities and its target's weights. `rebuilt`: the twin; `seen`: the scores of every forward
-    pass, in order. Raises `Unsupported` for a model that gives no graph.
-    """
+    inputs: the free modalities, images channels first unless `channels_last`; rows: the sample that each copy was made
+    from, which recovers its held modalities and its target's weights. `rebuilt`: the twin; `seen`: the scores of every
+    forward pass, in order. Raises `Unsupported` for a model that gives no graph."""
 
     def __init__(self, question: Question, channels_last: bool = False) -> None:
         import torch

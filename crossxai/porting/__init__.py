@@ -40,10 +40,8 @@ class Twin:
 def twin(
     model: Model, inputs: Inputs, framework: Framework, dtype: Literal["float32", "float64"] | None = None
 ) -> Twin:
-    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told.
-
-    Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8 in float64).
-    """
+    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told. Raises `Unsupported` if a
+    layer has no translation or the gap is more than 1e-3 (1e-8 in float64)."""
     if not isinstance(model, Traceable):
         raise Unsupported(
             f"model {getattr(model, 'name', model)!r} cannot say what it is made of: wrap a torch module in TorchModel, a "

@@ -18,10 +18,8 @@ NONE: Padding = ((0, 0), (0, 0))
 
 
 class Builder:
-    """Collects the nodes of a graph, in order of execution.
-
-    standardise: (mean, sd) per modality name, as the adapters take it. `start` holds what each modality enters the network as.
-    """
+    """Collects the nodes of a graph, in order of execution. standardise: (mean, sd) per modality name, as the adapters
+    take it. `start` holds what each modality enters the network as."""
 
     def __init__(
         self,
@@ -56,10 +54,8 @@ class Builder:
         return self.add(name, "standardise", (source,), {"mean": mean, "sd": sd})
 
     def arithmetic(self, name: str, op: str, left: str | Array, right: str | Array) -> str | None:
-        """Add left op right, op being add, subtract, multiply or divide; arrays are constants, () or (c,).
-
-        Returns None if there is no such node: a division by an activation, a factor of zero.
-        """
+        """Add left op right, op being add, subtract, multiply or divide; arrays are constants, () or (c,). Returns None
+        if there is no such node: a division by an activation, a factor of zero."""
         if isinstance(left, str) and isinstance(right, str):
             return None if op == "divide" else self.add(name, op, (left, right))
         if isinstance(left, str):

@@ -48,11 +48,9 @@ def gap(model: Predict, other: Predict, inputs: Inputs, modalities: tuple[Modali
 
 
 def difference(one: Array, two: Array) -> float:
-    """The largest |difference| of outputs (n, *out), as a share of how far those of that class vary.
-
-    How far: the largest distance from their mean over samples. What the dtype of the outputs cannot hold is forgiven: 4 units
-    in the last place of the class's largest output. NaN where outputs are not finite, infinity where shapes differ.
-    """
+    """The largest |difference| of outputs (n, *out), as a share of how far those of that class vary. How far: the
+    largest distance from their mean over samples. What the dtype of the outputs cannot hold is forgiven: 4 units in the
+    last place of the class's largest output. NaN where outputs are not finite, infinity where shapes differ."""
     if one.shape != two.shape:
         return float("inf")
     eps = max(np.finfo(part.dtype).eps for part in (one, two))

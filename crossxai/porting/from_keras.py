@@ -34,12 +34,10 @@ def graph_of(
     ),
     choose: Callable[[Any], Any] = lambda outputs: outputs,
 ) -> Graph:
-    """The graph of a built model for inputs of these shapes (without the sample axis), one per modality.
-
-    names: name -> layer, nested ones included, as the layers of the graph are to be called. arrange: one value per modality →
-    (args, kwargs) of the model. choose: what the model returns → the tensor that counts. The model is left as found.
-    Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
-    """
+    """The graph of a built model for inputs of these shapes (without the sample axis), one per modality. names: name ->
+    layer, nested ones included, as the layers of the graph are to be called. arrange: one value per modality → (args,
+    kwargs) of the model. choose: what the model returns → the tensor that counts. The model is left as found. Raises
+    `Unsupported` if it cannot be traced or holds a layer without a translation."""
     builder = Builder(modalities, shapes, standardise, dtype)
     reader = _Reader(model, builder, {id(layer): name for name, layer in names.items()}, dtype)
     inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]

@@ -10,24 +10,9 @@ import keras
 import numpy as np
 
 from crossxai.model import Array
+from crossxai.porting import from_keras_ops as ops
 from crossxai.porting.building import NONE, Padding, same_padding
-from crossxai.porting.from_keras_ops import (
-    Call,
-    Ref,
-    arithmetic,
-    array,
-    concatenate,
-    get_item,
-    identity,
-    merge,
-    negative,
-    over_space,
-    pad,
-    permute,
-    plain,
-    reshape,
-    softmax,
-)
+from crossxai.porting.from_keras_ops import Call, Ref, array
 from crossxai.porting.to_keras import BilinearUpSampling2D, ExactLeakyReLU, Standardise
 
 
@@ -172,31 +157,33 @@ Translation = Callable[..., Ref]
 _K = keras.layers
 LAYERS: dict[Any, Translation] = {
     _K.Conv2D: conv, _K.DepthwiseConv2D: depthwise, _K.SeparableConv2D: separable, _K.Conv2DTranspose: conv_transpose,
-    _K.Dense: dense, _K.BatchNormalization: batch_norm, _K.ReLU: relu, _K.Softmax: softmax,
-    _K.LeakyReLU: partial(plain, "leaky_relu"), _K.ELU: partial(plain, "elu"),
+    _K.Dense: dense, _K.BatchNormalization: batch_norm, _K.ReLU: relu, _K.Softmax: ops.softmax,
+    _K.LeakyReLU: partial(ops.plain, "leaky_relu"), _K.ELU: partial(ops.plain, "elu"),
     ExactLeakyReLU: lambda c, layer, x: c.node("leaky_relu", x, slope=layer.negative_slope),
     _K.Activation: lambda c, layer, x: c.activated(c.check(x, 2, 3, 4), layer.activation),
     _K.MaxPooling2D: max_pool, _K.AveragePooling2D: avg_pool,
     _K.GlobalAveragePooling2D: partial(global_pool, "avg"), _K.GlobalMaxPooling2D: partial(global_pool, "max"),
     _K.ZeroPadding2D: partial(zero_pad, 1), _K.Cropping2D: partial(zero_pad, -1),
-    _K.UpSampling2D: upsample, BilinearUpSampling2D: upsample, _K.Concatenate: concatenate,
-    _K.Add: partial(merge, "add"), _K.Subtract: partial(merge, "subtract"), _K.Multiply: partial(merge, "multiply"),
+    _K.UpSampling2D: upsample, BilinearUpSampling2D: upsample, _K.Concatenate: ops.concatenate,
+    _K.Add: partial(ops.merge, "add"), _K.Subtract: partial(ops.merge, "subtract"),
+    _K.Multiply: partial(ops.merge, "multiply"),
     _K.Rescaling: rescaling, _K.Normalization: normalization, Standardise: standardise,
-    _K.Permute: permute, _K.Flatten: reshape, _K.Reshape: reshape,
+    _K.Permute: ops.permute, _K.Flatten: ops.reshape, _K.Reshape: ops.reshape,
     **dict.fromkeys((_K.Identity, _K.Dropout, _K.SpatialDropout2D, _K.GaussianNoise, _K.GaussianDropout,
-                     _K.AlphaDropout, _K.ActivityRegularization), identity),
+                     _K.AlphaDropout, _K.ActivityRegularization), ops.identity),
 }  # fmt: skip
 """Layers whose `call` is this one's; the rest is opened, if it is not Keras's own."""
 
 OPERATIONS: dict[str, Translation] = {
-    "Relu": partial(plain, "relu"), "Relu6": partial(plain, "relu6"), "Sigmoid": partial(plain, "sigmoid"),
-    "Tanh": partial(plain, "tanh"), "Softplus": partial(plain, "softplus"), "Silu": partial(plain, "silu"),
-    "LeakyRelu": partial(plain, "leaky_relu"), "Elu": partial(plain, "elu"), "Gelu": partial(plain, "gelu"),
-    "Softmax": softmax, "Add": partial(arithmetic, "add"), "Subtract": partial(arithmetic, "subtract"),
-    "Multiply": partial(arithmetic, "multiply"), "Divide": partial(arithmetic, "divide"),
-    "TrueDivide": partial(arithmetic, "divide"), "Negative": negative, "Concatenate": concatenate, "Pad": pad,
-    "Mean": partial(over_space, "avg"), "Max": partial(over_space, "max"), "Amax": partial(over_space, "max"),
-    **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), reshape), "GetItem": get_item,
-    **dict.fromkeys(("Cast", "ConvertToTensor", "Identity"), identity),
+    "Relu": partial(ops.plain, "relu"), "Relu6": partial(ops.plain, "relu6"), "Sigmoid": partial(ops.plain, "sigmoid"),
+    "Tanh": partial(ops.plain, "tanh"), "Softplus": partial(ops.plain, "softplus"), "Silu": partial(ops.plain, "silu"),
+    "LeakyRelu": partial(ops.plain, "leaky_relu"), "Elu": partial(ops.plain, "elu"), "Gelu": partial(ops.plain, "gelu"),
+    "Softmax": ops.softmax, "Add": partial(ops.arithmetic, "add"), "Subtract": partial(ops.arithmetic, "subtract"),
+    "Multiply": partial(ops.arithmetic, "multiply"), "Divide": partial(ops.arithmetic, "divide"),
+    "TrueDivide": partial(ops.arithmetic, "divide"), "Negative": ops.negative, "Concatenate": ops.concatenate,
+    "Pad": ops.pad, "Mean": partial(ops.over_space, "avg"), "Max": partial(ops.over_space, "max"),
+    "Amax": partial(ops.over_space, "max"),
+    **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), ops.reshape), "GetItem": ops.get_item,
+    **dict.fromkeys(("Cast", "ConvertToTensor", "Identity"), ops.identity),
 }  # fmt: skip
 """keras.ops by the name of their class: the classes themselves are not public."""

@@ -16,11 +16,9 @@ from crossxai.porting.to_keras import gelu_erf, gelu_tanh
 
 @dataclass(frozen=True, eq=False)
 class Ref:
-    """A value of the network and its shape, (None, *axes).
-
-    open: (n, 1, c) on its way between (n, c) and (n, 1, 1, c); the node is (n, c). turned: an image whose channels were
-    moved first, which only flattening may follow; the node is the image as it was.
-    """
+    """A value of the network and its shape, (None, *axes). open: (n, 1, c) on its way between (n, c) and (n, 1, 1, c);
+    the node is (n, c). turned: an image whose channels were moved first, which only flattening may follow; the node is
+    the image as it was."""
 
     name: str
     shape: tuple[Any, ...]

@@ -28,9 +28,7 @@ def graph_of(
     standardise: Mapping[str, MeanSd] | None = None,
 ) -> Graph:
     """The graph of a module in evaluation mode, for tensors of these sizes (images channels first), one per modality.
-
-    The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation.
-    """
+    The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation."""
     shapes = [tuple(t.movedim(1, -1).shape[1:] if t.ndim > 3 else t.shape[1:]) for t in tensors]
     floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
@@ -55,9 +53,7 @@ def graph_of(
 
 def _example(tensor: Tensor) -> Tensor:
     """A copy, as the module may write to it, of two samples, so that the sample axis differs from an axis of one.
-
-    Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy.
-    """
+    Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy."""
     if tensor.is_contiguous():
         return tensor[[0, -1]].clone()
     last = tensor.movedim(1, -1) if tensor.ndim == 4 else tensor

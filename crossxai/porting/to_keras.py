@@ -1,6 +1,5 @@
-"""A graph as a flat functional Keras model of ordinary layers, which `clone_model` copies and Xplique's ReLU override finds.
-
-The few layers that Keras has not are serialisable, so that `clone_model` and `load_model` know them."""
+"""A graph as a flat functional Keras model of ordinary layers, which `clone_model` copies and Xplique's ReLU override
+finds. The few layers that Keras has not are serialisable, so that `clone_model` and `load_model` know them."""
 
 from __future__ import annotations
 
@@ -126,11 +125,9 @@ Step = tuple[Callable[..., Any], Sequence[Array]]
 
 
 def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
-    """(the keras.Model, node name -> layer name), in the dtype of the weights unless told.
-
-    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last. The
-    model's `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers.
-    """
+    """(the keras.Model, node name -> layer name), in the dtype of the weights unless told. Takes one channels-last
+    tensor per modality, a list if several. A node that needs two layers gives its name to the last. The model's
+    `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers."""
     dtype = dtype or graph.dtype.name
     tensors: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -141,7 +138,7 @@ def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
             tensors[node.name] = keras.Input(node.settings["shape"], dtype=dtype, name=name)
             continue
         given = [tensors[i] for i in node.inputs]
-        steps = _steps(node, given)
+        steps = _MAKERS[node.op](node, node.settings, node.weights, given)
         value: Any = given[0] if len(given) == 1 else given
         for i, (make, weights) in enumerate(steps):
             last = i == len(steps) - 1
@@ -161,13 +158,6 @@ def _name(node: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
     return name
-
-
-def _steps(node: Node, inputs: list[Any]) -> list[Step]:
-    make = _MAKERS.get(node.op)
-    if make is None:
-        raise Unsupported(f"node {node.name!r} ({node.op}) has no translation into Keras")
-    return make(node, node.settings, node.weights, inputs)
 
 
 def _layer(kind: Any, *args: Any, weights: Sequence[Array] = (), **named: Any) -> Step:

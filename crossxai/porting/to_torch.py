@@ -9,17 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.errors import UnknownName, Unsupported
+from crossxai.errors import UnknownName
 from crossxai.porting.building import widened
-from crossxai.porting.graph import Graph, Node
+from crossxai.porting.graph import Graph
 
 
 class TorchGraph(nn.Module):
     """The network of a graph, in evaluation mode: one positional tensor per modality, images channels first.
-
-    Every node is a submodule of its own, called by the node's name with "_" for "."; `submodules` maps one to the other.
-    `crossxai_layers`: layer of the original → its submodule here, which an adapter shows as the layers of this network.
-    """
+    `submodules` maps a node's name to that of its own submodule, `crossxai_layers` a layer of the original to its
+    submodule here, which an adapter shows as the layers of this network."""
 
     def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
         super().__init__()
@@ -38,7 +36,9 @@ class TorchGraph(nn.Module):
                     continue
                 module: nn.Module = nn.Identity()
             else:
-                module = _module(node, [shown[i] for i in node.inputs]).to(dtype).eval().requires_grad_(False)
+                weights = {name: torch.from_numpy(np.array(values)) for name, values in node.weights.items()}
+                module = _MAKERS[node.op](node.settings, weights, [shown[i] for i in node.inputs])
+                module = module.to(dtype).eval().requires_grad_(False)
                 with torch.no_grad():
                     shown[node.name] = module(*(shown[i] for i in node.inputs))
             attribute = node.name.replace(".", "_").replace("/", "_")
@@ -113,13 +113,6 @@ class FlattenChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.movedim(1, -1).flatten(1)
-
-
-def _module(node: Node, inputs: list[Tensor]) -> nn.Module:
-    make = _MAKERS.get(node.op)
-    if make is None:
-        raise Unsupported(f"node {node.name!r} ({node.op}) has no translation into torch")
-    return make(node.settings, {k: torch.from_numpy(np.array(v)) for k, v in node.weights.items()}, inputs)
 
 
 def _pads(padding: Any) -> tuple[int, int, int, int]:

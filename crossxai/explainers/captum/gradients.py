@@ -8,7 +8,7 @@ import numpy as np
 
 from crossxai.errors import InvalidInput
 from crossxai.explainers.captum import attribute, attribute_one, captum, forward, joined, room, signed
-from crossxai.explainers.families import PathMethod, bilinear, channel_max, over_channels
+from crossxai.explainers.families import PathMethod, bilinear, over_channels
 from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.question import Question
 
@@ -22,7 +22,7 @@ class Saliency(Method, needs="gradients", family="gradient", joint=True):
 
     def explain(self, question: Question) -> Maps:
         maps = attribute(captum(self.name).Saliency(forward(question)), question)
-        return tuple(maps) if self.profile == "native" else over_channels(question, maps, channel_max), {}
+        return tuple(maps) if self.profile == "native" else over_channels(question, maps, np.max), {}
 
 
 @explainer("captum.input_x_gradient", "input times gradient", "Shrikumar et al. 2016")
@@ -133,19 +133,17 @@ class LayerGradCam(Method, needs="layers", family="activation map", kinds=("imag
         library = captum(self.name)
         _, values = question.one
         _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
-        replay = _replaying(*(torch.from_numpy(np.moveaxis(a, -1, 1).copy()) for a in (activation, gradient)))
-        canonical = self.profile == "canonical"
-        cam = library.LayerGradCam(replay, replay.layer).attribute(
-            torch.zeros(len(question)), relu_attributions=canonical
-        )
+        given, gradients = (torch.from_numpy(np.moveaxis(a, -1, 1).copy()) for a in (activation, gradient))
+        replay, canonical = _replaying(gradients), self.profile == "canonical"
+        cam = library.LayerGradCam(replay, replay.layer).attribute(given, relu_attributions=canonical)
         if canonical:
             return (bilinear(cam[:, 0].detach().numpy(), *values.shape[1:3])[..., None],), {}
         large = library.LayerAttribution.interpolate(cam, values.shape[1:3])
         return (large.detach().permute(0, 2, 3, 1).numpy(),), {}
 
 
-def _replaying(activation: Any, gradient: Any) -> Any:
-    """A module that Captum can hook: its `layer` gives the activation, and its output has that gradient there."""
+def _replaying(gradient: Any) -> Any:
+    """A module of an activation that Captum can hook: its `layer` gives it on, and its output has that gradient there."""
     import torch
 
     class Replayed(torch.autograd.Function):
@@ -157,14 +155,10 @@ def _replaying(activation: Any, gradient: Any) -> Any:
         def backward(ctx: Any, upstream: Any) -> Any:
             return gradient * upstream.reshape(-1, *[1] * (gradient.ndim - 1))
 
-    class Layer(torch.nn.Module):
-        def forward(self, x: Any) -> Any:
-            return activation
-
     class Replay(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = Layer()
+            self.layer = torch.nn.Identity()
 
         def forward(self, x: Any) -> Any:
             return Replayed.apply(self.layer(x))

@@ -24,8 +24,6 @@ class _Tunnel(Method, needs="gradients", family="smoothing", joint=True, copied_
     ----------
     over : str, default 'saliency'
         The method that is smoothed: "saliency", "input_x_gradient" or "integrated_gradients".
-    samples : int, default 5
-        Noisy copies of each sample.
     sd : float, default 1.0
         Standard deviation of the noise: absolute, in raw input units (native), or a share of each modality's declared range
         (canonical; absolute where none is declared).

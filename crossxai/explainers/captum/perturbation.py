@@ -99,8 +99,6 @@ class ModalityAblation(Method, needs="scores", family="perturbation", profiles=N
 
     Parameters
     ----------
-    baseline : float, default 0.0
-        What hidden entries are filled with, in raw input units (0 is black).
     baselines : mapping or None, default None
         Other fills of single modalities, by name: a number, or one per channel or column, such as the training set's means; a
         table of zeros (age 0, weight 0) is far from anything that a model has seen.

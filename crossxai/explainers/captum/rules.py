@@ -49,13 +49,11 @@ def _copied() -> Any:
 
 
 def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
-    """Captum's DeepLift (or DeepLiftShap) on a twin, with its Rescale rule for activations it has none for.
-
-    complete: contributions of all windows of a max-pool are added, where Captum's unpooling keeps the last of those whose
-    largest entry is the same; a softmax is rescaled entry by entry, where Captum subtracts a mean over the whole batch; and
-    what comes before a layer is copied. Captum changes gradients in hooks on a layer's input; directly after an activation
-    that is the activation's output, which another hook has read by then, so that a max-pool after a ReLU loses its rule.
-    """
+    """Captum's DeepLift (or DeepLiftShap) on a twin, with its Rescale rule for activations it has none for. complete:
+    contributions of all windows of a max-pool are added, where Captum's unpooling keeps one of those whose largest
+    entry is the same; a softmax is rescaled entry by entry, where Captum subtracts a mean over the whole batch; and
+    what comes before a layer is copied, as hooks on an activation's output, which another hook has read, would lose the
+    rule of a max-pool after it."""
     from captum.attr._core.deep_lift import nonlinear
     from torch import nn
 

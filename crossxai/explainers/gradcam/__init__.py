@@ -83,10 +83,8 @@ def nchw(values: Array) -> Any:
 
 
 def shell(forward: Callable[[Any, Any], Any] | None = None, layers: Sequence[Any] = ()) -> Any:
-    """A torch module with one parameter, which is all that the library asks of a model whose passes are already made.
-
-    forward: (the module, images) → what it gives, of the samples `module.rows`; layers: what the library finds in it.
-    """
+    """A torch module with one parameter, all that the library asks of a model whose passes are already made. forward:
+    (module, images) → what it gives of the samples `module.rows`; layers: what the library finds in it."""
     import torch
 
     class Shell(torch.nn.Module):
@@ -129,11 +127,9 @@ class _Recorded:
 
 
 def steered(cam: Any, canonical: bool) -> AbstractContextManager[None]:
-    """The library without progress bars and warnings on screen, which it has no option to turn off.
-
-    canonical: maps are resized and not rescaled, and principal components turned as Seg-Eigen-CAM turns them; as they come,
-    rounding decides their sign.
-    """
+    """The library without progress bars and warnings on screen, which it has no option to turn off. canonical: maps are
+    resized and not rescaled, and principal components turned as Seg-Eigen-CAM turns them; as they come, rounding
+    decides their sign."""
     names: dict[str, Any] = {"tqdm": SimpleNamespace(tqdm=lambda steps: steps), "print": lambda *_words: None}
     if canonical:
         components = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
-from crossxai.explainers.families import channel_sum
 from crossxai.explainers.gradcam import SmoothCam, nchw, shell
 from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.twins import TorchTwinScores
@@ -132,6 +131,5 @@ class GuidedBackprop(Method, needs="module", family="propagation", kinds=("image
             model.rows = np.array([row])
             maps.append(guided(nchw(question.values[0][row : row + 1]).to(twin.dtype), 0))
         stacked = np.stack(maps)
-        return (stacked if self.profile == "native" else channel_sum(stacked),), {
-            "twin_gap": twin.gap(np.concatenate(twin.seen))
-        }
+        stacked = stacked if self.profile == "native" else stacked.sum(axis=-1, keepdims=True)
+        return (stacked,), {"twin_gap": twin.gap(np.concatenate(twin.seen))}

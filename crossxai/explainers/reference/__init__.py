@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.explainers.families import PathMethod, bilinear, channel_max, noise, over_channels
+from crossxai.explainers.families import PathMethod, bilinear, noise, over_channels
 from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.model import Array, Inputs
 from crossxai.question import Question
@@ -28,7 +28,7 @@ class Saliency(Referee, needs="gradients", family="gradient"):
 
     def explain(self, question: Question) -> Maps:
         _, gradients = question.score_and_grad()
-        return over_channels(question, [np.abs(g) for g in gradients], channel_max), {}
+        return over_channels(question, [np.abs(g) for g in gradients], np.max), {}
 
 
 @explainer("reference.gradient_x_input", "input times gradient", "Shrikumar et al. 2016")
@@ -78,8 +78,6 @@ class SmoothGrad(Referee, copied_by="samples", least={"samples": 1, "sd": 0}, ne
 
     Parameters
     ----------
-    samples : int, default 50
-        Noisy copies of each sample.
     sd : float, default 0.15
         Of the Gaussian noise, as a share of the modality's declared range, which counts as 1 where none is declared.
     """

@@ -225,9 +225,7 @@ class KernelShap(_Groups, family="Shapley", fits=True, least={"samples": 1}):
 
 def shapley_regression(shown: Labels, weights: Numbers, scores: Numbers, empty: float, full: float) -> Numbers:
     """The phi (groups,) that minimises sum(weights · (empty + shown · phi - scores)²) with sum(phi) = full - empty.
-
-    shown: coalitions (m, groups), neither the empty nor the full one. The shortest of several such phi.
-    """
+    shown: coalitions (m, groups), neither the empty nor the full one. The shortest of several such phi."""
     even = (full - empty) / shown.shape[1]
     rest = scores - empty - shown.sum(axis=1) * even
     within = shown - shown.mean(axis=1, keepdims=True)  # what differs from `even` adds up to nothing

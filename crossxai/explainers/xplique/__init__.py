@@ -124,10 +124,8 @@ def swapped(owner: Any, **functions: Callable[..., Any]) -> AbstractContextManag
 
 @contextmanager
 def seeded(owner: Any, seed: int) -> Iterator[None]:
-    """Draws that depend on the seed alone; TensorFlow's global seed and the class `owner` (or None) are left as found.
-
-    Traced functions have a random state of their own: the static ones of `owner` run eagerly, and follow the global seed.
-    """
+    """Draws that depend on the seed alone; TensorFlow's own seed is left as found, and so is the class `owner` (or
+    None), whose traced static functions run eagerly inside, as they would have a random state of their own."""
     import tensorflow as tf
     from tensorflow.python.eager import context
 

@@ -100,8 +100,6 @@ class _Noisy(XpliqueMethod, least={"samples": 1}, positive=("sd",), needs="gradi
 
     Parameters
     ----------
-    samples : int, default 50
-        Noisy copies of each sample.
     sd : float, default 0.2
         Of the noise: absolute, in raw input units (native), or a share of the modality's declared range (canonical; of 1 without
         one).
