@@ -1,8 +1,5 @@
-"""How sure a ranking of explainers is: ranks told apart, resampled samples, fewer steps, and what the samples can show.
-
-Explainers of libraries only, by their values on the same samples of one model and metric; samples that any of them lacks are
-left out, and explainers without any value.
-"""
+"""How sure a ranking of explainers of libraries is: ranks told apart, resampled samples, fewer steps, and what the samples can
+show. Samples that any of them lacks are left out, and explainers without any value."""
 
 from __future__ import annotations
 
@@ -20,7 +17,6 @@ from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.evaluation.curves import estimates
 from crossxai.evaluation.curves.steps import area
-from crossxai.files import Result
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
 from crossxai.report.run import RunRecord
@@ -270,6 +266,6 @@ def auto(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if isinstance(options, Mapping) else {}
 
 
-def without_curve(explanations: Sequence[Result], metric: str) -> bool:
+def without_curve(run: RunRecord, metric: str) -> bool:
     """Whether a metric's areas are estimates, so that there are no curves to draw."""
-    return any(auto(e.scores[metric].params) for e in explanations if metric in e.scores)
+    return any(auto(e.scores[metric].params) for e in run.explanations if metric in e.scores)

@@ -1,8 +1,4 @@
-"""Contents: everything a report says, worked out once, and the same numbers for machines: scores.csv, summary.csv, report.json.
-
-Findings are sorted by weight: what failed, what beats random, what beats simpler controls, agreement, and then notes; a finding
-that many maps are unusable moves up with their share.
-"""
+"""Contents: everything a report says, worked out once, and the same for machines: scores.csv, summary.csv, report.json."""
 
 from __future__ import annotations
 
@@ -44,10 +40,8 @@ ROW = ("model", "framework", "label", "explainer", "library", "profile", "status
 
 @dataclass(frozen=True)
 class Contents:
-    """A run, its table, its maps compared, where they lie, what it says in words, and how sure the rankings are.
-
-    verdict: the sentence that the page begins with, as a headline without details.
-    """
+    """A run, its table, its maps compared, where they lie, what it says in words, and how sure the rankings are. verdict: the
+    sentence that the page begins with, as a headline without details."""
 
     run: RunRecord
     rows: tuple[Row, ...]
@@ -85,10 +79,9 @@ def write_exports(contents: Contents) -> None:
     """Write scores.csv, summary.csv and report.json in the run's directory."""
     directory = contents.run.directory
     write_text(directory / "scores.csv", _csv(SCORES, score_rows(contents)))
-    lines = summary_rows(contents)
-    write_text(
-        directory / "summary.csv", _csv(list(dict.fromkeys(key for line in lines for key in line)) or ROW, lines)
-    )
+    lines = [_line(row, contents.run.metrics) for row in contents.rows]
+    header = list(dict.fromkeys(key for line in lines for key in line)) or ROW
+    write_text(directory / "summary.csv", _csv(header, lines))
     write_text(directory / "report.json", json.dumps(_plain(document(contents)), indent=1, allow_nan=False) + "\n")
 
 
@@ -108,12 +101,8 @@ def score_rows(contents: Contents) -> list[dict[str, Any]]:
     return lines
 
 
-def summary_rows(contents: Contents) -> list[dict[str, Any]]:
-    """One line per model and explainer; for each metric mean, interval, n and the comparison with random."""
-    return [_line(row, contents.run.metrics) for row in contents.rows]
-
-
 def _line(row: Row, metrics: Sequence[str]) -> dict[str, Any]:
+    """An explainer on a model; for each metric mean, interval, n and the comparison with random."""
     line = {key: getattr(row, key) for key in ROW}
     line |= {"degenerate": sum(row.degenerate.values()), "tie_rate": row.tie_rate, "seconds": row.seconds}
     for metric in metrics:

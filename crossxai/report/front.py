@@ -27,10 +27,8 @@ MOST_BARS = 4  # of a table, per map
 
 @dataclass(frozen=True)
 class Point:
-    """One explainer on one model by one metric, its places in percent of the axis' width.
-
-    shape: the number of its model. verdict: better, worse, or same. text: the same in words.
-    """
+    """One explainer on one model by one metric, its places in percent of the axis' width. shape: the number of its model.
+    verdict: better, worse, or same. text: the same in words."""
 
     model: str
     shape: int
@@ -65,10 +63,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Forest:
-    """All explainers by their difference to the random control, best first, controls last.
-
-    lacks: why it shows something else, such as means where no random control has scores; "" if it lacks nothing.
-    """
+    """All explainers by their difference to the random control, best first, controls last. lacks: why it shows something else,
+    such as means where no random control has scores; "" if it lacks nothing."""
 
     axes: tuple[Axis, ...]
     lines: tuple[Line, ...]
@@ -117,7 +113,7 @@ def forest(contents: Contents) -> Forest:
         if not any(points):
             reasons = [f"{words.capital(r.status)}: {r.reason}" for r in own if r.status != "ok"]
             missing = words.shortened(reasons[0]) if reasons else "no scores"
-        sort = tuple(float(np.mean([p.dot for p in found])) if found else math.nan for found in points)
+        sort = tuple(float(np.mean([p.dot for p in own_points])) if own_points else math.nan for own_points in points)
         lines.append(Line(label, own[0].library, own[0].control, points, sort, missing))
     higher = not axes or axes[0].better.startswith("higher")
     return Forest(tuple(axes), tuple(sorted(lines, key=lambda x: _order(x, higher))), run.models, lacks)

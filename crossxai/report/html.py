@@ -111,13 +111,12 @@ def _settings(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def _certainty(contents: Contents) -> list[dict[str, Any]]:
     """Per metric, how sure its rankings are: sentences, and the rankings themselves."""
-    groups = []
-    for metric in certainty.metrics(contents.run):
-        rankings = [r for r in contents.rankings if r.metric == metric]
-        if rankings:
-            sentences = certainty.sentences(contents.run, metric, rankings)
-            groups.append({"metric": words.metric(metric), "sentences": sentences, "rankings": rankings})
-    return groups
+    of_metric = {m: [r for r in contents.rankings if r.metric == m] for m in certainty.metrics(contents.run)}
+    return [
+        {"metric": words.metric(m), "sentences": certainty.sentences(contents.run, m, rankings), "rankings": rankings}
+        for m, rankings in of_metric.items()
+        if rankings
+    ]
 
 
 def _pictures(contents: Contents) -> dict[str, Any]:
@@ -129,9 +128,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "most_bars": front.MOST_BARS,
         "libraries": [x for x in dict.fromkeys(r.library for r in contents.rows) if x != CONTROLS],
         "curve_groups": _curve_groups(contents),
-        "curveless": [
-            words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run.explanations, m)
-        ],
+        "curveless": [words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run, m)],
         "matrices": _matrices(contents),
         "mean_map": _mean_map,
         "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],

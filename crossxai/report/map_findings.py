@@ -151,8 +151,7 @@ def _weights(run: RunRecord, first: str, second: str) -> str:
 
 
 def _broken(run: RunRecord, rows: Sequence[Row]) -> tuple[Broken, ...]:
-    broken = [r for r in rows if r.degenerate]
-    broken.sort(key=lambda r: -sum(r.degenerate.values()))
+    broken = sorted((r for r in rows if r.degenerate), key=lambda r: -sum(r.degenerate.values()))
     return tuple(Broken(r.label, r.model, r.degenerate, r.maps, _classes(run, r)) for r in broken)
 
 

@@ -163,10 +163,8 @@ def tile(height: int, width: int, number: int) -> npt.NDArray[np.bool_]:
 
 
 def shares(run: RunRecord, explanation: Result, modality: str) -> Numbers:
-    """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite.
-
-    Absolute, because where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
-    """
+    """Each sample's absolute relevance as shares (n, y, x) that sum to 1; NaN where it is all zero, or not finite."""
+    # Absolute: where nothing, such as black, is no neutral baseline, evidence can come with the other sign.
     sizes = np.abs(relevance(run, explanation, modality))
     top = sizes.max(axis=(1, 2), keepdims=True)
     scaled = sizes / np.where(top > 0, top, np.nan)  # sums of huge values stay finite

@@ -30,10 +30,8 @@ CURVES = ("deletion", "insertion")
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: samples, each model's predictions, every explanation. models: in the manifest's order.
-
-    stopped: of a run that is not finished, how far it came, in words, and `lacking` what is missing, a line each.
-    """
+    """One run: samples, each model's predictions, every explanation. models: in the manifest's order. stopped: of a run that is
+    not finished, how far it came, in words, and `lacking` what is missing, a line each."""
 
     directory: Path
     manifest: Mapping[str, Any]

@@ -55,10 +55,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words.
-
-    slices: of volumes, which slice is shown, by modality.
-    """
+    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words. slices: of volumes,
+    which slice is shown, by modality."""
 
     number: int
     id: str

@@ -116,8 +116,8 @@ def _tables(
     """The tables of one axis: parts of like width where it has many metrics."""
     titles = _titles(run, labels, scores)
     tables: list[Table] = []
-    named = "Plausibility" if axis == "localisation" else axis.capitalize()
-    for title, part in split(labels, named, len(labels)):
+    heading = "Plausibility" if axis == "localisation" else axis.capitalize()
+    for title, part in split(labels, heading, len(labels)):
         columns = [_column(scores[x], x, titles[x]) for x in part]
         best = {c.label: _best(rows, c) for c in columns}
         reasons: dict[str, None] = {}

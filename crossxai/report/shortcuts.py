@@ -35,10 +35,8 @@ MOVES = 0.05
 
 @dataclass(frozen=True)
 class Suspect:
-    """A tile that most explainers of a model point at in most samples of a group.
-
-    agreeing: the places that do; explainers: those of all explainers.
-    """
+    """A tile that most explainers of a model point at in most samples of a group. agreeing: the places that do; explainers: those
+    of all explainers."""
 
     model: str
     group: Group

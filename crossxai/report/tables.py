@@ -1,7 +1,4 @@
-"""Tables of scores: which metrics share one, their columns, what they mean, and each difference to random as a mark on a line.
-
-A small run has one table, a larger one a table per axis of quality, with what the axis asks in words.
-"""
+"""Tables of scores: their columns and what they mean. A small run has one table, a larger one a table per axis of quality."""
 
 from __future__ import annotations
 
@@ -24,10 +21,8 @@ WIDEST = 6  # columns of means and of differences side by side that a page of or
 
 @dataclass(frozen=True)
 class Column:
-    """One metric in the table, by its label; kind: its own name.
-
-    compared: whether it has a column for the difference to random. limits: what it can be.
-    """
+    """One metric in the table, by its label; kind: its own name. compared: whether it has a column for the difference to random.
+    limits: what it can be."""
 
     metric: str
     kind: str
@@ -42,10 +37,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one table. title: its axis, "" where one table has all; axis: the one that it is the first table of.
-
-    maps: it has the maps' own columns.
-    """
+    """Columns of one table. title: its axis, "" where one table has all; axis: the one that it is the first table of. maps: it
+    has the maps' own columns."""
 
     title: str
     axis: str
@@ -79,20 +72,18 @@ def columns(contents: Contents) -> list[Column]:
         tests = [c.versus for c in cells if c.versus is not None]
         ends = [abs(x) for t in tests for x in (t.low, t.high, t.difference) if math.isfinite(x)]
         areas = [c.area for c in cells if math.isfinite(c.area)]
-        shares = bool(areas)
-        name = region(contents.run, metric) if shares else words.metric(metric)
-        name = name.removeprefix("the ")
+        name = region(contents.run, metric).removeprefix("the ") if areas else ""
         title = words.capital(words.metric(metric)) + (" area" if metric in CURVES else "")
         listed.append(
             Column(
                 metric,
                 contents.run.kinds[metric],
                 f"{title}{of_modality(contents.run, metric)}",
-                f"{name}, area {words.percent(areas[0])}" if shares else "",
+                f"{name}, area {words.percent(areas[0])}" if areas else "",
                 "higher is better" if cells[0].higher_is_better else "lower is better",
-                bool(tests) and not shares,
+                bool(tests) and not areas,
                 max(ends, default=1.0) or 1.0,
-                0 if shares else 3,
+                0 if areas else 3,
                 _limits(*ranges.get(contents.run.kinds[metric], (None, None))),
             )
         )

@@ -195,9 +195,7 @@ def on(context: Context, models: Sequence[str]) -> str:
 @pass_context
 def per_model(context: Context, items: Mapping[str, Any], macro: Macro, rest: str = "") -> str:
     """What a macro says of each model's item, once where it says the same: `9 of 12 beat random on pytorch, 8 of 12 on keras`.
-
-    rest: what follows the first text only.
-    """
+    rest: what follows the first text only."""
     every, groups = context["f"].models, dict[str, list[str]]()
     for model, item in items.items():
         groups.setdefault(macro(item), []).append(model)

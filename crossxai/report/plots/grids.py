@@ -167,11 +167,8 @@ def gallery(
     for axes, name in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(name, fontsize=9, color=style.INK)
     drawing.bar(figure, list(grid[-len(mapped) :].ravel()), top, aspect=18 * len(mapped), pad=0.01, shrink=1)
-    lines = []
-    if any(m.any() for p in panels for m in p.truth.values()):
-        lines.append("turquoise line: the planted truth")
-    if regions:
-        lines.append("dashed yellow line: the predicted region")
+    lines = drawing.truth_line([mask for p in panels for mask in p.truth.values()])
+    lines += ["dashed yellow line: the predicted region"] if regions else []
     style.caption(figure, title, lines)
     return figure
 

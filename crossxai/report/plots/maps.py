@@ -1,8 +1,5 @@
 """Maps over their images: one map, one image beside its map, several images on one scale, and a map's two signs apart.
-
-Arrays in, `matplotlib.figure.Figure` out; nothing touches pyplot. Colour bars say what their ends are; a map is the more opaque
-the further from zero, and its bar is drawn on a grey image's grey, so that colours can be read off.
-"""
+Nothing touches pyplot."""
 
 from __future__ import annotations
 
@@ -201,7 +198,7 @@ def overlay(
     style.heading(left, name)
     style.heading(right, "attribution")
     bar(figure, [right], top)
-    style.caption(figure, title, _truth_line([truth]))
+    style.caption(figure, title, truth_line([truth]))
     return figure
 
 
@@ -231,7 +228,7 @@ def pair(
         style.heading(grid[1, column], f"attribution of {name}")
     # Taken from both rows, so that the panels of a column stay one below the other; it stands beside the lower one.
     bar(figure, list(grid.ravel()), top, "attribution, one scale for all", shrink=0.42, anchor=(0, 0))
-    style.caption(figure, title, _truth_line([known.get(name) for name in shown]))
+    style.caption(figure, title, truth_line([known.get(name) for name in shown]))
     return figure
 
 
@@ -253,9 +250,10 @@ def decomposition(
         outline(axes, truth)
         style.heading(axes, f"{name}\nsum {style.number(float(part.sum()))}")
     bar(figure, list(row), top)
-    style.caption(figure, title, _truth_line([truth]))
+    style.caption(figure, title, truth_line([truth]))
     return figure
 
 
-def _truth_line(masks: Sequence[Mask | None]) -> list[str]:
+def truth_line(masks: Sequence[Mask | None]) -> list[str]:
+    """What a caption says of the line around the truth; nothing where no truth is drawn."""
     return ["turquoise line: the planted truth"] if any(m is not None and m.any() for m in masks) else []
