@@ -14,7 +14,7 @@ from crossxai import Attribution, Question, Target
 from crossxai.evaluation.curves import evaluate, presets
 from crossxai.explainers import get
 from crossxai.model import Array
-from crossxai.studies.networks import keras_networks, torch_networks
+from crossxai.studies.networks import keras_networks, torch_networks, weight_files
 
 pytestmark = pytest.mark.deep
 N = 20
@@ -77,7 +77,8 @@ def test_xplique_deletion_and_insertion(name: str, trained: Trained, maps: Calla
     values = maps(name)
     ours = tuple(replace(m, fill={"dataset_mean": trained.mean}) for m in presets.get("xplique"))
     found = evaluate(trained.keras, [values], ours)[0]
-    net, labels = keras_networks.load_resnet18(trained.embedded), np.float32(trained.keras.target.weights)
+    net = keras_networks.load(trained.embedded, weight_files.read(trained.embedded))
+    labels = np.float32(trained.keras.target.weights)
     for metric, scores, theirs in zip(ours, found, (metrics.Deletion, metrics.Insertion), strict=True):
         expected = theirs(net, trained.standard, labels, activation="softmax").evaluate(values.values[0])
         np.testing.assert_allclose(metric.total(scores), expected, atol=1e-5)
@@ -107,7 +108,7 @@ def test_pytorch_grad_cam_road(
     monkeypatch.setattr(torch, "randn_like", same_noise)
     metrics = presets.get("gradcam_road", mean=trained.mean, sd=trained.sd)
     found = evaluate(question, [replace(values, values=(flat[..., None],))], metrics)[0]
-    net = torch_networks.load_resnet18(trained.embedded)
+    net = torch_networks.load(trained.embedded, weight_files.read(trained.embedded))
     x = torch.from_numpy(np.moveaxis(trained.standard, -1, 1).copy())
     targets = [ClassifierOutputSoftmaxTarget(int(c)) for c in trained.labels]
     both = []
@@ -127,7 +128,7 @@ def test_quantus_pixel_flipping(name: str, quantus: Any, trained: Trained, maps:
     scores = metric(trained.torch, values)
     theirs = quantus.PixelFlipping(features_in_step=576, normalise=False, disable_warnings=True)
     curves = theirs(
-        model=torch_networks.load_resnet18(trained.embedded),
+        model=torch_networks.load(trained.embedded, weight_files.read(trained.embedded)),
         x_batch=np.moveaxis(trained.standard, -1, 1).copy(),
         y_batch=trained.labels,
         a_batch=np.moveaxis(values.values[0], -1, 1).copy(),

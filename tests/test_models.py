@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_twin_in_float32(patches: np.ndarray, saved: Path) -> None:
     model = lively()
     with torch.no_grad():
         expected = model(torch.from_numpy(patches.transpose(0, 3, 1, 2).copy())).numpy()
-    twin = keras_networks.load_resnet18(saved)
+    twin = keras_networks.load(saved, weight_files.read(saved))
     np.testing.assert_allclose(twin(patches, training=False).numpy(), expected, rtol=1e-4, atol=1e-4)
     assert np.ptp(expected) > 0.1  # the agreement is not that of constants
 
@@ -166,17 +167,19 @@ def test_weights_that_do_not_fit_are_named(saved: Path) -> None:
         keras_networks.set_weights_from(twin, {**state, "fc.weight": np.zeros((3, 512))})
     with pytest.raises(InvalidInput, match=r"no layer of 'resnet18' takes layer5\.weight"):
         keras_networks.set_weights_from(twin, {**state, "layer5.weight": np.zeros(3)})
+    held = weight_files.read(saved)
+    three = replace(held, meta={**held.meta, "n_classes": 3})
     with pytest.raises(InvalidFile, match=r"model\.npz: layer 'fc' takes"):
-        keras_networks.load_resnet18(saved, n_classes=3)
+        keras_networks.load(saved, three)
     with pytest.raises(InvalidFile, match=r"model\.npz: its weights do not fit ResNet-18 with 3 classes"):
-        torch_networks.load_resnet18(saved, n_classes=3)
+        torch_networks.load(saved, three)
 
 
 # The torch side
 
 
 def test_torch_loads_its_own_weights(patches: np.ndarray, saved: Path) -> None:
-    loaded, model = torch_networks.load_resnet18(saved), lively()
+    loaded, model = torch_networks.load(saved, weight_files.read(saved)), lively()
     x = torch.from_numpy(patches.transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         np.testing.assert_array_equal(loaded(x).numpy(), model(x).numpy())

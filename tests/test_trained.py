@@ -35,8 +35,8 @@ def twins(embedded: Path) -> tuple[Question, Question]:
     standardise = {"image": (held.mean.tolist(), held.sd.tolist())}
     images = PCam(embedded.parents[1] / "histology", "test").images(range(0, 400, 100))
     models: list[Any] = [
-        TorchModel(torch_networks.load_resnet18(embedded), (Modality.image(),), standardise=standardise),
-        KerasModel(keras_networks.load_resnet18(embedded), (Modality.image(),), standardise=standardise),
+        TorchModel(torch_networks.load(embedded, held), (Modality.image(),), standardise=standardise),
+        KerasModel(keras_networks.load(embedded, held), (Modality.image(),), standardise=standardise),
     ]
     labels = models[0].predict((images,)).argmax(axis=1)
     first, second = (Question(model, (images,), Target.classes(labels, 2)) for model in models)

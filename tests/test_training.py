@@ -53,7 +53,8 @@ def test_checkpoint_tells_where_it_comes_from(data: Path, fitted: Path, tmp_path
 def test_reported_figures_are_those_of_the_stored_weights(data: Path, fitted: Path) -> None:
     from crossxai.studies.networks import torch_networks
 
-    held, model = weight_files.read(fitted), torch_networks.load_resnet18(fitted)
+    held = weight_files.read(fitted)
+    model = torch_networks.load(fitted, held)
 
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -215,7 +216,8 @@ def test_the_default_model_is_right_and_looks_at_the_centre(embedded: Path) -> N
     from crossxai.studies.networks import torch_networks
 
     root = embedded.parents[1] / "histology"
-    held, model = weight_files.read(embedded), torch_networks.load_resnet18(embedded)
+    held = weight_files.read(embedded)
+    model = torch_networks.load(embedded, held)
     rule = json.loads((root / "about.json").read_text())["splits"]["test"]["surround_rule"]["chosen"]
     assert held.meta["metrics"]["test"]["balanced_accuracy"] >= max(0.85, rule)
 

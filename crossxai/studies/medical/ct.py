@@ -108,37 +108,20 @@ DENSITY = 880.0
 """Hounsfield units of a nodule: denser than bone here, as a calcified one is; real ones are softer (20 … 100)."""
 
 
-@dataclass(frozen=True)
-class Thorax:
-    """The slice in Hounsfield units (size, size), without nodule, and the two lobes: left and right of the image."""
-
-    hounsfield: Field
-    lobes: tuple[Mask, Mask]
-
-
-def window(hounsfield: Field) -> Field:
-    """Hounsfield units to [0, 1]."""
-    low, high = WINDOW
-    return np.clip((hounsfield - low) / (high - low), 0, 1)
-
-
 def slice_of(seed: int, number: int, size: int, planted: bool = True) -> tuple[Field, Mask]:
     """(image (size, size) in [0, 1], the nodule's pixels); without the signal the mask stays and the nodule does not."""
-    thorax = _thorax(stream(seed, "classification", number, "anatomy"), size)
-    noise = _noise(stream(seed, "classification", number, "noise"), size)
-    share, density = _nodule(stream(seed, "classification", number, "signal"), thorax, number, seed)
-    hounsfield = thorax.hounsfield
+    hounsfield, lobes = _thorax(stream(seed, "classification", number, "anatomy"), size)
+    # Quantum noise, correlated as after a reconstruction filter: 14 HU.
+    noise = blur(stream(seed, "classification", number, "noise").standard_normal((size, size)), 0.7) * 32
+    share, density = _nodule(stream(seed, "classification", number, "signal"), lobes[label_of(number)], number, seed)
     if planted:
         hounsfield = hounsfield * (1 - share) + density * share
-    return window(hounsfield + noise), share > 0
+    low, high = WINDOW
+    return np.clip((hounsfield + noise - low) / (high - low), 0, 1), share > 0
 
 
-def _noise(rng: np.random.Generator, size: int) -> Field:
-    """Quantum noise, correlated as after a reconstruction filter: 14 HU."""
-    return np.asarray(blur(rng.standard_normal((size, size)), 0.7) * 32)
-
-
-def _thorax(rng: np.random.Generator, size: int) -> Thorax:
+def _thorax(rng: np.random.Generator, size: int) -> tuple[Field, list[Mask]]:
+    """The slice in Hounsfield units (size, size), without nodule, and the two lobes: left and right of the image."""
     y, x = grid(size)
     cy, cx = 112 + rng.normal(0, 1.5), 112 + rng.normal(0, 1.5)
     height, width = 76 * rng.normal(1, 0.02), 101 * rng.normal(1, 0.02)
@@ -182,7 +165,7 @@ def _thorax(rng: np.random.Generator, size: int) -> Thorax:
     for dx in (-7, 8):  # main bronchi
         hu[ellipse(size, cy - 16, cx + dx, 3.4, 4.0) < 1] = AIR + 30
     _bones(rng, hu, depth, angle, fat, spine_y, cx, cy, height)
-    return Thorax(blur(hu, 0.75), (lobes[0], lobes[1]))
+    return blur(hu, 0.75), lobes
 
 
 def _vessels(rng: np.random.Generator, hu: Field, lobes: list[Mask], cy: float, cx: float) -> None:
@@ -245,13 +228,13 @@ def _bones(
     hu[sternum < 0.6] = SPONGE
 
 
-def _nodule(rng: np.random.Generator, thorax: Thorax, number: int, seed: int) -> tuple[Field, Field]:
+def _nodule(rng: np.random.Generator, lobe: Mask, number: int, seed: int) -> tuple[Field, Field]:
     """(share of the nodule in every pixel, its Hounsfield units): diameter, spicules and tether as the table row says."""
-    size = thorax.hounsfield.shape[0]
+    size = lobe.shape[0]
     values = dict(zip(FEATURES, row(seed, number), strict=True))
     radius = float(values["NoduleDiam_mm"]) / 2 * MAGNIFICATION / MM_PER_PIXEL
     spicules = float(values["SpiculationIdx"])
-    inner = distance_transform_edt(thorax.lobes[label_of(number)]) * UNIT / size
+    inner = distance_transform_edt(lobe) * UNIT / size
     # Deep enough for the body of the nodule; where none is, the deepest tenth of the lobe.
     roomy = inner >= min(radius + 3, float(np.quantile(inner[inner > 0], 0.9)))
     places = np.argwhere(roomy)
@@ -268,13 +251,13 @@ def _nodule(rng: np.random.Generator, thorax: Thorax, number: int, seed: int) ->
     reach = 0.97 * body + 0.8 * spicules * (radius + 5) * spikes
     share = np.clip((reach - r) / 1.4, 0, 1)
     if values["PleuraTether"]:
-        share = np.maximum(share, _tether(inner, r, angle, thorax.lobes[label_of(number)], radius))
+        share = np.maximum(share, _tether(inner, r, angle, lobe))
     texture = smooth(rng, size, 5)
     density = DENSITY + float(rng.normal(0, 20)) + 20 * texture
     return share, np.asarray(density)
 
 
-def _tether(inner: Field, r: Field, angle: Field, lobe: Mask, radius: float) -> Field:
+def _tether(inner: Field, r: Field, angle: Field, lobe: Mask) -> Field:
     """A strand from the nodule to the nearest edge of the lobe."""
     edge = (inner > 0) & (inner <= 2.0 * UNIT / inner.shape[0])
     nearest = np.argmin(np.where(edge, r, np.inf))

@@ -87,21 +87,17 @@ def encoded(image: Any, dtype: str = "float32", prefix: str = "") -> Any:
     return keras.layers.GlobalAveragePooling2D(dtype=dtype, name=f"{prefix}avgpool")(x)
 
 
-def load_resnet18(
-    path: str | os.PathLike[str], n_classes: int | None = None, size: int = 96, dtype: str = "float32"
+def load(
+    path: str | os.PathLike[str], checkpoint: weight_files.Checkpoint, size: int | None = None, dtype: str = "float32"
 ) -> Any:
-    """The keras.Model of a checkpoint; raises `InvalidFile` if the checkpoint does not fit it.
-
-    It expects standardised images: `weight_files.read(path)` gives mean and sd.
-    """
-    checkpoint = weight_files.read(path)
-    return fill(resnet18(n_classes or checkpoint.n_classes, size, dtype), checkpoint.weights, path)
-
-
-def fill(model: Any, weights: weight_files.Weights, path: str | os.PathLike[str]) -> Any:
-    """The network, with the weights of a checkpoint; raises `InvalidFile` where they do not fit it."""
+    """The network of a checkpoint, for standardised images; raises `InvalidFile` if the weights do not fit it."""
+    architecture = weight_files.known(path, checkpoint, ARCHITECTURES)
+    if architecture == "resnet18":
+        model = resnet18(checkpoint.n_classes, size or 96, dtype)
+    else:
+        model = fusion_network(architecture, size or int(checkpoint.meta.get("size", 224)), dtype)
     try:
-        set_weights_from(model, weights)
+        set_weights_from(model, checkpoint.weights)
     except InvalidInput as error:
         raise InvalidFile(f"{path}: {error}") from error
     return model

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality, Model, standardise
 from crossxai.process import require
 from crossxai.studies.networks import weight_files
@@ -37,11 +37,6 @@ class Loaded:
         return str(self.checkpoint.meta.get("task", "classification"))
 
     @property
-    def architecture(self) -> str:
-        """The network's name, such as "fusion_unet"."""
-        return str(self.checkpoint.meta["architecture"])
-
-    @property
     def trained_without(self) -> str:
         """The modality whose values were shuffled among samples in training, or ""."""
         return str(self.checkpoint.meta.get("trained_without", ""))
@@ -50,7 +45,7 @@ class Loaded:
     def metrics(self) -> dict[str, float]:
         """On the held-out test split, in this framework; {} where nobody measured it. A ResNet-18's are, in both, of
         the one that it was trained in."""
-        of_keras = self.framework == "tensorflow" and self.architecture != "resnet18"
+        of_keras = self.framework == "tensorflow" and self.checkpoint.meta["architecture"] != "resnet18"
         splits = self.checkpoint.meta.get("keras" if of_keras else "metrics", {})
         return dict(splits.get("test", {}))
 
@@ -115,13 +110,15 @@ def load(
     }
     if framework == "torch":
         from crossxai.adapters.torch import TorchModel
+        from crossxai.studies.networks import torch_networks
 
-        torch_model = TorchModel(_torch(path, checkpoint, dtype), inputs, name=name or "pytorch", **options)
-        return Loaded(torch_model, checkpoint, tables, framework)
+        module = torch_networks.load(path, checkpoint, dtype)
+        return Loaded(TorchModel(module, inputs, name=name or "pytorch", **options), checkpoint, tables, framework)
     from crossxai.adapters.tensorflow import KerasModel
+    from crossxai.studies.networks import keras_networks
 
-    keras_model = KerasModel(_keras(path, checkpoint, size, dtype), inputs, name=name or "keras", **options)
-    return Loaded(keras_model, checkpoint, tables, framework)
+    network = keras_networks.load(path, checkpoint, size, dtype)
+    return Loaded(KerasModel(network, inputs, name=name or "keras", **options), checkpoint, tables, framework)
 
 
 def modalities(checkpoint: Checkpoint) -> tuple[Modality, ...]:
@@ -133,34 +130,3 @@ def modalities(checkpoint: Checkpoint) -> tuple[Modality, ...]:
         Modality(m["name"], tuple(m["axes"]), tuple(m["features"]), m["range"] and (m["range"][0], m["range"][1]))
         for m in given
     )
-
-
-def _torch(path: str | os.PathLike[str], checkpoint: Checkpoint, dtype: str) -> Any:
-    import torch
-
-    from crossxai.studies.networks import torch_networks
-
-    architecture = checkpoint.meta["architecture"]
-    if architecture == "resnet18":
-        module = torch_networks.load_resnet18(path)
-    else:
-        _known(path, architecture, torch_networks.ARCHITECTURES)
-        module = torch_networks.fusion_network(architecture, seed=0)
-        torch_networks.fill(module, checkpoint.weights, path, architecture)
-    return module.eval().to(getattr(torch, dtype))
-
-
-def _keras(path: str | os.PathLike[str], checkpoint: Checkpoint, size: int | None, dtype: str) -> Any:
-    from crossxai.studies.networks import keras_networks
-
-    architecture = checkpoint.meta["architecture"]
-    if architecture == "resnet18":
-        return keras_networks.load_resnet18(path, size=size or 96, dtype=dtype)
-    _known(path, architecture, keras_networks.ARCHITECTURES)
-    model = keras_networks.fusion_network(architecture, size or int(checkpoint.meta.get("size", 224)), dtype)
-    return keras_networks.fill(model, checkpoint.weights, path)
-
-
-def _known(path: str | os.PathLike[str], architecture: str, known: Any) -> None:
-    if architecture not in known:
-        raise InvalidFile(f"{path}: holds architecture {architecture!r}; known are resnet18, {', '.join(known)}")

@@ -26,24 +26,18 @@ def resnet18(n_classes: int = 2, seed: int | None = None) -> nn.Module:
         return model
 
 
-def load_resnet18(path: str | os.PathLike[str], n_classes: int | None = None) -> nn.Module:
-    """The ResNet-18 of a checkpoint, in eval mode; raises `InvalidFile` if the checkpoint does not fit it.
-
-    It expects standardised images: `weight_files.read(path)` gives mean and sd.
-    """
-    checkpoint = weight_files.read(path)
-    n_classes = n_classes or checkpoint.n_classes
-    model = resnet18(n_classes, seed=0)
-    fill(model, checkpoint.weights, path, f"ResNet-18 with {n_classes} classes")
-    return model.eval()
-
-
-def fill(module: nn.Module, weights: weight_files.Weights, path: str | os.PathLike[str], network: str) -> None:
-    """Give a network the weights of a checkpoint; raises `InvalidFile` where they do not fit it."""
+def load(path: str | os.PathLike[str], checkpoint: weight_files.Checkpoint, dtype: str = "float32") -> nn.Module:
+    """The network of a checkpoint, for standardised images, in eval mode; raises `InvalidFile` if the weights do not fit it."""
+    architecture, n_classes = weight_files.known(path, checkpoint, ARCHITECTURES), checkpoint.n_classes
+    if architecture == "resnet18":
+        module, network = resnet18(n_classes, seed=0), f"ResNet-18 with {n_classes} classes"
+    else:
+        module, network = fusion_network(architecture, seed=0), architecture
     try:
-        module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in weights.items()})
+        module.load_state_dict({name: torch.from_numpy(values.copy()) for name, values in checkpoint.weights.items()})
     except RuntimeError as error:
         raise InvalidFile(f"{path}: its weights do not fit {network}: {error}") from error
+    return module.eval().to(getattr(torch, dtype))
 
 
 def fusion_network(architecture: str, seed: int | None = None) -> nn.Module:

@@ -14,7 +14,7 @@ import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +123,14 @@ def read(path: str | os.PathLike[str], architecture: str | None = "resnet18") ->
     if architecture not in (None, meta["architecture"]):
         raise InvalidFile(f"{source}: holds architecture {meta['architecture']!r}, expected {architecture!r}")
     return Checkpoint(arrays, standardise, meta, hashlib.sha256(content).hexdigest())
+
+
+def known(path: str | os.PathLike[str], checkpoint: Checkpoint, fusion: Iterable[str]) -> str:
+    """The architecture of a checkpoint; raises `InvalidFile` unless it is a ResNet-18 or one of the fusion networks."""
+    architecture = str(checkpoint.meta["architecture"])
+    if architecture not in ("resnet18", *fusion):
+        raise InvalidFile(f"{path}: holds architecture {architecture!r}; known are resnet18, {', '.join(fusion)}")
+    return architecture
 
 
 def finished(path: str | os.PathLike[str], identity: str) -> bool:
