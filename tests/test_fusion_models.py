@@ -232,7 +232,8 @@ def test_a_checkpoint_is_the_same_model_in_both(architecture: str, tmp_path: Pat
     assert relative(second, first) <= 1e-5
     loaded = found["torch"]
     assert loaded.model.modalities == MODALITIES[architecture] == found["tensorflow"].model.modalities
-    assert (loaded.checkpoint.meta["architecture"], loaded.trained_without, loaded.metrics) == (architecture, "table", {"auc": 0.9})
+    assert loaded.checkpoint.meta["architecture"] == architecture
+    assert (loaded.trained_without, loaded.metrics) == ("table", {"auc": 0.9})
     assert found["tensorflow"].metrics == {"auc": 0.8}
     raw = lively(architecture, torch.float32)
     tensors = [torch.from_numpy((v - np.float32(0.3)) / np.float32(0.5)) for v in given]

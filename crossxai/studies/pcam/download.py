@@ -20,13 +20,12 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from crossxai.data.fetching import Retries, fetch, forget, length
+from crossxai.data.fetching import BLOCK, Retries, fetch, forget, length
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.files.atomic import replacing, sweep
 from crossxai.studies.pcam.reading import ROWS, Part, Split, count_rows, file_name
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-BLOCK = 1 << 20
 URL = "https://zenodo.org/records/2546921/files/{name}?download=1"
 
 

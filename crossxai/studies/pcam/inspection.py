@@ -13,13 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from crossxai.data.fetching import length
+from crossxai.data.fetching import BLOCK, length
 from crossxai.errors import InvalidFile
 from crossxai.studies.pcam.download import RECORD, SPLITS, Archive, Record, md5
 from crossxai.studies.pcam.reading import CHUNK, ROWS, Part, Split, check_labels, count_rows, file_name
 from crossxai.studies.pcam.synthetic import NOTE
-
-BLOCK = 1 << 20
 
 
 @dataclass
