@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from crossxai.adapters import recognition
-from crossxai.adapters.checks import MeanSd
-from crossxai.adapters.recognition import Layout, Size
+from crossxai.adapters.describing import Layout
+from crossxai.adapters.recognition import wrap as wrap
 from crossxai.assumptions import checking
 from crossxai.assumptions.checking import Check
 from crossxai.attribution import Attribution
@@ -21,64 +20,11 @@ from crossxai.experiment import preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
-from crossxai.model import Modality, Model
 from crossxai.report import write_report
 
 METRICS = ("deletion", "insertion")
 Inputs = Any
 """An array or tensor, pictures, paths of pictures, a loader or data set; a tuple or dict of these for several modalities."""
-
-
-def wrap(
-    net: Any,
-    *,
-    name: str = "",
-    modalities: Sequence[Modality] | None = None,
-    range: tuple[float, float] | None = None,
-    standardise: Mapping[str, MeanSd] | MeanSd | Literal["imagenet"] | None = None,
-    size: int | Size | None = None,
-    layout: Layout = "NHWC",
-    batch_size: int | None = None,
-    **options: Any,
-) -> Model:
-    """Make a model of a network: recognise what it is, and say what it was taken for.
-
-    Parameters
-    ----------
-    net : torch module, Keras model, path, callable or adapter
-        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, the path of a
-        `.keras` or `.h5` file, a scikit-learn estimator, or a function of arrays; an adapter is returned as it is.
-    name : str
-        The name in reports and folders; the network's own if not given.
-    modalities : sequence of Modality, optional
-        The inputs in order; by default those of the network's first layer, and required where it does not determine them.
-    range : (float, float), optional
-        The smallest and largest value of images; (0, 1) unless the network scales by itself.
-    standardise : (mean, sd), "imagenet" or mapping, optional
-        What is subtracted and divided by per channel before the network, so that inputs and maps stay in plain values.
-    size : int or (height, width), optional
-        To which pictures are brought, by their shorter side and cut to the middle; the network's own where it says one.
-    layout : {"NHWC", "NCHW"}
-        How images are handed over.
-    batch_size : int, optional
-        The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
-    **options
-        Passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format.
-
-    Returns
-    -------
-    Model
-        A `TorchModel`, `KerasModel` or `FunctionModel`; `model.describe()` says what was recognised and what was assumed.
-
-    Raises
-    ------
-    InvalidInput
-        Where the inputs of the network cannot be determined, with what to write.
-    """
-    return recognition.wrap(
-        net, name=name, modalities=modalities, range=range, standardise=standardise, size=size, layout=layout,
-        batch_size=batch_size, **options,
-    )  # fmt: skip
 
 
 def check(
@@ -88,8 +34,7 @@ def check(
 
     Parameters
     ----------
-    model, inputs, samples
-        As for `explain`; a few samples are enough.
+    model, inputs, samples : as for `explain`; a few samples are enough
     target : Target or another measure, int or (n,) classes, optional
         What will be explained: says whether its scores are saturated or have no gradient on these samples.
     labels : (n,) whole numbers, optional
@@ -97,15 +42,13 @@ def check(
 
     Returns
     -------
-    Check
-        One fact per row: what was measured, how, what it breaks and what to write instead.
+    Check, with one fact per row: what was measured, how, what it breaks and what to write instead
 
     Raises
     ------
-    InvalidInput
-        If the inputs do not fit the model's modalities.
+    InvalidInput: if the inputs do not fit the model's modalities
     """
-    model = recognition.wrap(model)
+    model = wrap(model)
     batch = arrays.read(model, inputs, samples=samples, checked=False)
     given = batch.labels if labels is None else arrays.as_labels(labels)
     measure = None if target is None else preparing.question_of(model, batch, target)[0].target
@@ -133,12 +76,9 @@ def explain(
         A name as `crossxai list` shows it, with its parameters as keywords; or what other libraries call an explainer.
     target : None, int, (n,) whole numbers, Target or another measure
         The class to explain, one for all or one per sample; the class that the model predicts if None.
-    samples : int
-        At most so many samples of a loader or folder.
-    layout : {"NHWC", "NCHW"}, optional
-        How these images are handed over; as the model was wrapped if not given.
-    **params
-        The explainer's parameters, and its profile ("native" or "canonical").
+    samples : int, at most so many samples of a loader or folder
+    layout : {"NHWC", "NCHW"}, optional, how these images are handed over; as the model was wrapped if not given
+    **params : the explainer's parameters, and its profile ("native" or "canonical")
 
     Returns
     -------
@@ -147,12 +87,10 @@ def explain(
 
     Raises
     ------
-    Unsupported
-        Where the explainer cannot answer for this model, with the reason.
-    InvalidInput, UnknownName
-        Where an argument is wrong, with what to write.
+    Unsupported: where the explainer cannot answer for this model, with the reason
+    InvalidInput, UnknownName: where an argument is wrong, with what to write
     """
-    model = recognition.wrap(model)
+    model = wrap(model)
     chosen = as_explainer(explainer, **params)
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
     question, sentence = preparing.question_of(model, batch, target)
@@ -178,28 +116,22 @@ def evaluate(
 
     Parameters
     ----------
-    model, inputs, samples, layout
-        As they were explained.
-    attributions : Attribution, sequence or mapping of them
-        What `explain` returned; a mapping gives them names.
-    metrics : sequence of str, (str, dict) or metric
-        Names as `crossxai list --metrics` shows them, with parameters.
+    model, inputs, samples, layout : as they were explained
+    attributions : Attribution, sequence or mapping of them, what `explain` returned; a mapping gives them names
+    metrics : sequence of str, (str, dict) or metric, names as `crossxai list --metrics` shows them, with parameters
     target : None, int, (n,) whole numbers, Target or another measure
         What is measured; the probability of the class that was explained if None.
-    seed : int
-        Of metrics that draw.
+    seed : int, for metrics that draw
 
     Returns
     -------
-    Evaluation
-        `Scores` by explainer and metric; `.scores` and `.summary` are tables.
+    Evaluation, with `Scores` by explainer and metric; `.scores` and `.summary` are tables
 
     Raises
     ------
-    InvalidInput, UnknownName, Unsupported
-        Where an argument is wrong, or a metric cannot measure these maps, with the reason.
+    InvalidInput, UnknownName, Unsupported: where an argument is wrong, or a metric cannot measure these maps, with the reason
     """
-    model = recognition.wrap(model)
+    model = wrap(model)
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
     listed = [attributions] if isinstance(attributions, Attribution) else attributions
     maps = listed if isinstance(listed, Mapping) else preparing.labelled(listed)
@@ -235,33 +167,24 @@ def compare(
     Parameters
     ----------
     models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
-    inputs, samples, layout
-        As for `explain`; the layout is the one that the first model was wrapped with if not given.
+    inputs, samples, layout : as for `explain`; the layout is the one that the first model was wrapped with if not given
     labels : (n,) numbers, optional
         The true classes, or values of a regression; else a loader's own, else the classes that the first model predicts.
     explainers : sequence of str, (str, dict), explainer, class or function
         Names with parameters, and what other libraries call explainers.
-    metrics, seed
-        As for `evaluate`; explainers that draw have the seed, too.
-    target : {"predicted", "label"} or int
-        The class that is explained: the model's own, the true one, or one for all.
-    classes : sequence of str
-        The classes' names; their numbers if not given.
-    out : path, optional
-        The run's folder; a temporary one, named by the result, if not given.
-    title : str
-        The page's heading.
+    metrics, seed : as for `evaluate`; explainers that draw have the seed, too
+    target : {"predicted", "label"} or int, the class that is explained: the model's own, the true one, or one for all
+    classes : sequence of str, the classes' names; their numbers if not given
+    out : path, optional, the run's folder; a temporary one, named by the result, if not given
+    title : str, the page's heading
     controls : bool
         Whether controls that never look at the model are added: random maps, and for images the centre and the edges.
-    check : {"on", "off"}
-        "off" leaves out measuring that models do what explainers rely on, which page and files then say.
-    progress : bool
-        Whether to say how far the run is.
+    check : {"on", "off"}, "off" leaves out measuring that models do what explainers rely on, which page and files then say
+    progress : bool, whether to say how far the run is
 
     Returns
     -------
-    Run
-        Tables (`scores`, `summary`), `findings` in words, `maps`, figures (`plot`) and the page (`open`).
+    Run, with tables (`scores`, `summary`), `findings` in words, `maps`, figures (`plot`) and the page (`open`)
 
     Raises
     ------

@@ -22,8 +22,7 @@ class Tokens:
     grid : tuple of int
         (14, 14) for an image cut into 14 × 14 patches, (features,) for a table whose columns are tokens, () for a stream of
         learned tokens that belongs to no modality.
-    prefix : int
-        Tokens before the grid.
+    prefix : int, tokens before the grid
     """
 
     grid: tuple[int, ...]
@@ -54,16 +53,14 @@ class Streams:
     readout : (str, int, tuple of int or None)
         The stream that the output is computed from and the number of the token in it; several numbers for their mean, as in a
         distilled DeiT (0, 1); None for the mean of all.
-    joined : bool
-        Whether some layers attend within one sequence of all streams, one after another in the order of `tokens`.
+    joined : bool, whether some layers attend within one sequence of all streams, one after another in the order of `tokens`
     parallel : bool
         Whether two cross-attentions in a row, in opposite directions, both read what came before them (as in LXMERT); otherwise
         the second one reads what the first one wrote.
 
     Raises
     ------
-    InvalidInput
-        If tokens or readout are none; `UnknownName` if the readout names no stream.
+    InvalidInput: if tokens or readout are none; `UnknownName` if the readout names no stream
     """
 
     tokens: Mapping[str, Tokens]

@@ -193,8 +193,7 @@ class Largest(_Unweighted):
     ----------
     n : int, number of samples
     n_classes : int, the length of the outputs' last axis
-    probability : {"softmax", "sigmoid", "identity"}
-        How outputs become probabilities; "identity" for the largest output.
+    probability : {"softmax", "sigmoid", "identity"}, how outputs become probabilities; "identity" for the largest output
     """
 
     n: int

@@ -6,8 +6,8 @@ import html
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,11 +40,40 @@ class Description:
         return f"<table><caption>{html.escape(self.model)}</caption>{rows}</table>"
 
 
+Layout = Literal["NHWC", "NCHW"]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What `wrap` took a network for, and how it reads inputs for it.
+
+    adapter: module and class, imported when used. size: (height, width) that the network takes, None for any. layout: the order
+    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead.
+    """
+
+    taken_for: str
+    adapter: str
+    modalities: tuple[Modality, ...]
+    standardise: Mapping[str, MeanSd] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    size: Size | None = None
+    layout: Layout = "NHWC"
+    batch_size: int | None = None
+    assumed: tuple[str, ...] = ()
+
+    def lines(self) -> tuple[str, ...]:
+        """What it was taken for, and what was assumed, a sentence each."""
+        size = f"images of {self.size[0]} × {self.size[1]} pixels" if self.size else ""
+        layout = "images are handed over channels first (NCHW)" if self.layout == "NCHW" else ""
+        return tuple(line for line in (f"taken for {self.taken_for}", size, layout, *self.assumed) if line)
+
+
 class Described(ABC):
     """An adapter that describes and checks its model. framework and network say what it wraps."""
 
     framework: ClassVar[str]
-    recognised: Any = None
+    recognised: Recognised | None = None
     """What `crossxai.wrap` recognised, which says so in `lines()`; None for an adapter made by hand."""
 
     def __init__(
@@ -86,8 +115,7 @@ class Described(ABC):
 
         Returns
         -------
-        Description
-            A few lines of text.
+        Description, a few lines of text
         """
         given = inputs if isinstance(inputs, tuple) or inputs is None else (inputs,)
         constants = dict(getattr(self, "standardise", {}))

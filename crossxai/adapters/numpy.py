@@ -20,21 +20,16 @@ class FunctionModel(Described):
 
     Parameters
     ----------
-    function : callable
-        Called with one array (n, *axes) per modality, copies that it may keep; it gives no gradients.
-    modalities : tuple of Modality
-        The inputs in the order of the function's arguments.
-    output_axes : tuple of str
-        The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class").
+    function : callable, called with one array (n, *axes) per modality, copies that it may keep; it gives no gradients
+    modalities : tuple of Modality, the inputs in the order of the function's arguments
+    output_axes : tuple of str, the axes of the outputs after the sample axis, ("class",) or ("y", "x", "class")
     outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
         What the outputs are; measured if not given.
-    name : str
-        The name in messages, files and reports.
+    name : str, the name in messages, files and reports
 
     Raises
     ------
-    InvalidInput
-        If the function cannot be called, or a declaration does not fit.
+    InvalidInput: if the function cannot be called, or a declaration does not fit
     """
 
     framework = "a function of NumPy arrays"
@@ -73,3 +68,18 @@ class FunctionModel(Described):
                 f"model {self.name!r} returned {outputs.dtype} of shape {outputs.shape} for {len(inputs[0])} samples"
             )
         return outputs if np.issubdtype(outputs.dtype, np.floating) else outputs.astype(np.float64)
+
+
+def table_function(net: Any) -> Callable[[Any], Any]:
+    """An estimator's function of a table, whose columns bear the names it was fitted with."""
+    names = getattr(net, "feature_names_in_", None)
+
+    def predict(table: Any) -> Any:
+        if names is not None:
+            import pandas as pd
+
+            table = pd.DataFrame(table, columns=names)
+        outputs = net.predict_proba(table) if hasattr(net, "predict_proba") else net.predict(table)
+        return np.asarray(outputs).reshape(len(table), -1)
+
+    return predict

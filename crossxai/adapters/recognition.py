@@ -6,48 +6,21 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from crossxai.adapters.checks import MeanSd
+from crossxai.adapters.describing import Layout, Recognised, Size
+from crossxai.adapters.numpy import table_function
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency
 from crossxai.model import Modality, Model
 from crossxai.process import foreign
 
-Layout = Literal["NHWC", "NCHW"]
-Size = tuple[int, int]
 IMAGENET: MeanSd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KERAS_FILES = (".keras", ".h5", ".hdf5")
 UNSTATED = "mean and sd: none (assumed; write standardise=(mean, sd) or 'imagenet' if the training subtracted one)"
 MODALITIES = "modalities=(xai.Modality.image(),) or (xai.Modality.table(('age', 'dose')),), one per input in order"
-
-
-@dataclass(frozen=True)
-class Recognised:
-    """What `wrap` took a network for, and how it reads inputs for it.
-
-    adapter: module and class, imported when used. size: (height, width) that the network takes, None for any. layout: the order
-    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead.
-    """
-
-    taken_for: str
-    adapter: str
-    modalities: tuple[Modality, ...]
-    standardise: Mapping[str, MeanSd] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    size: Size | None = None
-    layout: Layout = "NHWC"
-    batch_size: int | None = None
-    assumed: tuple[str, ...] = ()
-
-    def lines(self) -> tuple[str, ...]:
-        """What it was taken for, and what was assumed, a sentence each."""
-        size = f"images of {self.size[0]} × {self.size[1]} pixels" if self.size else ""
-        layout = "images are handed over channels first (NCHW)" if self.layout == "NCHW" else ""
-        return tuple(line for line in (f"taken for {self.taken_for}", size, layout, *self.assumed) if line)
 
 
 def is_adapter(net: Any) -> bool:
@@ -72,7 +45,34 @@ def wrap(
     batch_size: int | None = None,
     **options: Any,
 ) -> Model:
-    """The adapter of a network; documented where users find it, at `crossxai.wrap`."""
+    """Make a model of a network: recognise what it is, and say what it was taken for.
+
+    Parameters
+    ----------
+    net : torch module, Keras model, path, callable or adapter
+        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, the path of a
+        `.keras` or `.h5` file, a scikit-learn estimator, or a function of arrays; an adapter is returned as it is.
+    name : str, the name in reports and folders; the network's own if not given
+    modalities : sequence of Modality, optional
+        The inputs in order; by default those of the network's first layer, and required where it does not determine them.
+    range : (float, float), optional, the smallest and largest value of images; (0, 1) unless the network scales by itself
+    standardise : (mean, sd), "imagenet" or mapping, optional
+        What is subtracted and divided by per channel before the network, so that inputs and maps stay in plain values.
+    size : int or (height, width), optional
+        To which pictures are brought, by their shorter side and cut to the middle; the network's own where it says one.
+    layout : {"NHWC", "NCHW"}, how images are handed over
+    batch_size : int, optional
+        The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
+    **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format
+
+    Returns
+    -------
+    Model, whose `describe()` says what was recognised and what was assumed: a `TorchModel`, `KerasModel` or `FunctionModel`
+
+    Raises
+    ------
+    InvalidInput: where the inputs of the network cannot be determined, with what to write
+    """
     if is_adapter(net) and not is_a(net, "keras", "Model"):
         given = {"modalities": modalities, "range": range, "standardise": standardise, **options}
         if wrong := [key for key, value in given.items() if value is not None]:
@@ -156,7 +156,13 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
         own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
         text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
         name = re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
-    adapted: Any = make(_callable(net), found.modalities, **given, **found.options, name=name)
+    adapted: Any = make(
+        table_function(net) if hasattr(net, "n_features_in_") else net,
+        found.modalities,
+        **given,
+        **found.options,
+        name=name,
+    )
     adapted.recognised = found
     return adapted  # type: ignore[no-any-return]
 
@@ -298,23 +304,6 @@ def _estimator(net: Any, declared: tuple[Modality, ...] | None) -> Recognised:
     words = f"an estimator, {type(net).__name__}, of {n} columns, without gradients"
     options = {"outputs": "probabilities" if classifies else "values"}
     return Recognised(words, "crossxai.adapters.numpy:FunctionModel", declared or (columns,), {}, options)
-
-
-def _callable(net: Any) -> Any:
-    """An estimator's function of a table, whose columns bear the names it was fitted with; everything else as it is."""
-    if not hasattr(net, "n_features_in_"):
-        return net
-    names = getattr(net, "feature_names_in_", None)
-
-    def predict(table: Any) -> Any:
-        if names is not None:
-            import pandas as pd
-
-            table = pd.DataFrame(table, columns=names)
-        outputs = net.predict_proba(table) if hasattr(net, "predict_proba") else net.predict(table)
-        return np.asarray(outputs).reshape(len(table), -1)
-
-    return predict
 
 
 def _listed(modalities: tuple[Modality, ...]) -> str:
