@@ -127,9 +127,7 @@ class Streams:
         """These streams; raises `InvalidInput` unless their grids fit the modalities of the model."""
         known = {m.name: m for m in modalities}
         if not set(known) & set(self.tokens):
-            raise InvalidInput(
-                f"streams: name a modality of the model ({', '.join(known)}), got {', '.join(self.tokens)}"
-            )
+            raise InvalidInput(f"streams: name one of the modalities {', '.join(known)}, got {', '.join(self.tokens)}")
         for name, tokens in self.tokens.items():
             axes = known[name].axes if name in known else ()
             expected = max(1, len(axes) - 1) if axes else 0

@@ -86,9 +86,7 @@ class _Unweighted:
     @property
     def weights(self) -> npt.NDArray[Any]:
         """None: raises `Unsupported`."""
-        raise Unsupported(
-            f"{self.described} is no weighted sum of outputs, which is asked for here: ask about a Target"
-        )
+        raise Unsupported(f"{self.described} is no weighted sum of outputs, which is needed here: ask about a Target")
 
     @property
     def out(self) -> tuple[int, ...]:

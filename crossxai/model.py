@@ -48,7 +48,7 @@ class Modality:
             raise InvalidInput(f"modality {self.name!r}: name the {self.axes[-1]}s, one per entry of the last axis")
         if not isinstance(self.features, tuple):
             raise InvalidInput(
-                f"modality {self.name!r}: names are a tuple, such as ('age', 'dose'), got {self.features!r}"
+                f"modality {self.name!r}: names are a tuple, like ('age', 'dose'), got {self.features!r}"
             )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise InvalidInput(f"modality {self.name!r}: range is (smallest, largest), got {self.range}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -215,14 +216,21 @@ def _of_ending(model: Model, few: Inputs) -> Kind | None:
     return Kind(ENDINGS[last], "its last layer has no activation" if last == "linear" else f"it ends in a {last}")
 
 
-def _of_extremes(model: Model, few: Inputs) -> Kind:
-    """By outputs on shuffled and extreme inputs: a sigmoid keeps all in [0, 1] and goes near its ends, logits leave it."""
-    rng = np.random.default_rng([0, 2])
-    inputs = tuple(_extreme(m, v, rng) for m, v in zip(model.modalities, few, strict=True))
+def _outputs_on(model: Model, few: Inputs, moved: Callable[..., Array], seed: int) -> Array | None:
+    """The outputs on inputs that a function moves away from these; None where the model does not take them."""
+    rng = np.random.default_rng([0, seed])
+    inputs = tuple(moved(m, v, rng) for m, v in zip(model.modalities, few, strict=True))
     try:
         with np.errstate(all="ignore"):  # a sigmoid written in NumPy overflows there
-            outputs = np.asarray(model.predict(inputs))
+            return np.asarray(model.predict(inputs))
     except _failures():
+        return None
+
+
+def _of_extremes(model: Model, few: Inputs) -> Kind:
+    """By outputs on shuffled and extreme inputs: a sigmoid keeps all in [0, 1] and goes near its ends, logits leave it."""
+    outputs = _outputs_on(model, few, _extreme, 2)
+    if outputs is None:
         return Kind("unknown", "all outputs lie in [0, 1], and it takes no extreme inputs")
     finite = outputs[np.isfinite(outputs)]
     if finite.size and not _within(finite):
@@ -237,14 +245,8 @@ def _of_extremes(model: Model, few: Inputs) -> Kind:
 def _of_bounds(model: Model, few: Inputs) -> Kind | None:
     """Whether outputs of which none is negative stay below the same bound on extreme inputs, as probabilities in percent do; None
     where they do not, or where they are not to be had."""
-    rng = np.random.default_rng([0, 3])
-    inputs = tuple(_far(m, v, rng) for m, v in zip(model.modalities, few, strict=True))
-    try:
-        with np.errstate(all="ignore"):
-            outputs = np.asarray(model.predict(inputs))
-    except _failures():
-        return None
-    if not np.isfinite(outputs).all() or outputs.min() < 0:
+    outputs = _outputs_on(model, few, _far, 3)
+    if outputs is None or not np.isfinite(outputs).all() or outputs.min() < 0:
         return None
     near, far = (float(pair.max()) for pair in np.split(outputs.astype(np.float64), 2))
     if not 0.99 * near <= far <= 1.01 * near or not np.ptp(outputs, axis=0).max() > 1e-3 * near:

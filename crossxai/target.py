@@ -54,17 +54,13 @@ class Target:
 
     @classmethod
     def classes(cls, labels: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
-        """The output of class labels[i] for sample i.
+        """The output of class labels[i] for sample i: a target with weights (n, n_classes).
 
         Parameters
         ----------
         labels : (n,) whole numbers in 0 … n_classes - 1
         n_classes : int, the length of the outputs' class axis
         link : str, as of `Target`
-
-        Returns
-        -------
-        Target, with weights (n, n_classes)
         """
         index = class_numbers(labels, n_classes)
         # One byte per class: a target of thousands of classes is as long as its samples' outputs.
@@ -74,7 +70,7 @@ class Target:
 
     @classmethod
     def outputs(cls, index: int, n: int, n_outputs: int, link: Link = "identity") -> Target:
-        """Output number `index` (a regression value, say) for each of n samples.
+        """Output number `index` (a regression value, say) for each of n samples: a target with weights (n, n_outputs).
 
         Parameters
         ----------
@@ -82,16 +78,12 @@ class Target:
         n : int, the number of samples
         n_outputs : int, the length of the outputs' last axis
         link : str, as of `Target`
-
-        Returns
-        -------
-        Target, with weights (n, n_outputs)
         """
         return cls.classes(np.full(n, index, dtype=np.int64), n_outputs, link)
 
     @classmethod
     def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
-        """Mean output of class `label` over each sample's region.
+        """Mean output of class `label` over each sample's region: weights (n, *space, n_classes) that sum to 1 for each sample.
 
         Parameters
         ----------
@@ -99,10 +91,6 @@ class Target:
         label : int, the class, in 0 … n_classes - 1
         n_classes : int, the length of the outputs' class axis
         link : str, as of `Target`
-
-        Returns
-        -------
-        Target, with weights (n, *space, n_classes) that sum to 1 for each sample
         """
         inside = regions_of(masks, label, n_classes, "nothing to explain")
         sizes = inside.reshape(len(inside), -1).sum(axis=1)
@@ -130,7 +118,7 @@ class Target:
     def score(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
         """Scores (m,) of outputs (m, *out), where outputs[j] belongs to sample rows[j]."""
         weights = self._weights_for(outputs, rows)
-        values = weighed(apply_link(outputs, self.link), weights, self.link)
+        values = _weighed(apply_link(outputs, self.link), weights, self.link)
         return np.asarray(values.reshape(len(outputs), -1).sum(axis=1))
 
     def cotangent(self, outputs: Array, rows: npt.NDArray[np.intp]) -> Array:
@@ -147,9 +135,7 @@ def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> No
     if outputs.shape[1:] != out:
         raise InvalidInput(f"the target speaks of outputs of shape {out}, the model gives {outputs.shape[1:]}")
     if len(outputs) != len(rows):
-        raise InvalidInput(
-            f"the model gives {len(outputs)} outputs for {len(rows)} samples: it must keep the sample axis"
-        )
+        raise InvalidInput(f"the model gives {len(outputs)} outputs for {len(rows)} samples: keep the sample axis")
 
 
 def class_numbers(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.integer[Any]]:
@@ -159,7 +145,7 @@ def class_numbers(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.integ
         raise InvalidInput(f"labels must be integers of shape (n,), got {index.dtype} of shape {index.shape}")
     if index.size and (index.min() < 0 or index.max() >= n_classes):
         raise InvalidInput(
-            f"labels must lie in 0 … {n_classes - 1} for {n_classes} classes, got {index.min()} … {index.max()}"
+            f"labels of {n_classes} classes lie in 0 … {n_classes - 1}, got {index.min()} … {index.max()}"
         )
     return index
 
@@ -191,21 +177,20 @@ def as_mask(values: npt.ArrayLike, name: str = "masks") -> Masks:
     inside = given == 1
     if (inside | (given == 0)).all():
         return np.asarray(inside)
-    if not np.isfinite(given).all():
-        raise InvalidInput(
-            f"{name} are booleans, or 0 and 1, and none of them NaN or infinite: write False or True for each pixel"
-        )
-    others = np.unique(given)
-    others = others[others != 0]
+    others = np.unique(given[given != 0])
     shown = ", ".join(f"{v:g}" for v in others[:5]) + (" …" if len(others) > 5 else "")
-    if (others != np.round(others)).any():
-        raise InvalidInput(f"{name} are booleans, or 0 and 1; these hold fractions ({shown}): write mask > 0.5")
-    if len(others) == 1:
-        raise InvalidInput(f"{name} are booleans, or 0 and 1; these hold 0 and {shown}: write mask == {others[0]:g}")
-    raise InvalidInput(
-        f"{name} are booleans, or 0 and 1; these look like a label map ({shown}): write label_map == k, such as "
-        f"label_map == {others[0]:g}, for the region of label k"
-    )
+    if not np.isfinite(given).all():
+        reason = "none of them NaN or infinite: write False or True for each pixel"
+    elif (others != np.round(others)).any():
+        reason = f"these hold fractions ({shown}): write mask > 0.5"
+    elif len(others) == 1:
+        reason = f"these hold 0 and {shown}: write mask == {others[0]:g}"
+    else:
+        example = f"label_map == {others[0]:g}"
+        reason = (
+            f"these look like a label map ({shown}): write label_map == k, such as {example}, for the region of label k"
+        )
+    raise InvalidInput(f"{name} are booleans, or 0 and 1; {reason}")
 
 
 class SampleMasks:
@@ -282,12 +267,10 @@ def pull_back_link(outputs: Array, link: Link, slope: Array) -> Array:
     return np.asarray(p * (1 - p) * slope)
 
 
-def weighed(values: Array, weights: Array, link: Link) -> Array:
+def _weighed(values: Array, weights: Array, link: Link) -> Array:
     """values · weights; raises `BrokenAssumption` where the log-odds of what is weighed are infinite."""
     if link != "log_odds":
-        with np.errstate(
-            invalid="ignore"
-        ):  # infinity times 0: a score that is no number, which is said where it is used
+        with np.errstate(invalid="ignore"):  # infinity times 0 is no number, which is said where scores are used
             return values * weights
     used = np.where(weights != 0, values, 0)
     _check_unsaturated(np.isinf(used))

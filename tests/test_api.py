@@ -219,7 +219,7 @@ def test_targets() -> None:
     one = xai.explain(model, IMAGES, "captum.saliency", target=2)
     by_target = xai.explain(model, IMAGES, "captum.saliency", target=xai.Target.classes([2] * 4, 3))
     np.testing.assert_array_equal(one.values[0], by_target.values[0])
-    with pytest.raises(xai.InvalidInput, match="labels must lie in 0 … 2"):
+    with pytest.raises(xai.InvalidInput, match="labels of 3 classes lie in 0 … 2"):
         xai.explain(model, IMAGES, "captum.saliency", target=3)
     with pytest.raises(xai.UnknownName, match="saliency"):
         xai.explain(model, IMAGES, "captum.salience")

@@ -281,7 +281,7 @@ def test_readout_by_the_mean_of_all_tokens() -> None:
         (lambda: Streams({"image": Tokens((4, 4))}, "image"), InvalidInput, "readout is"),
         (lambda: Streams({"image": Tokens((4, 4))}, ("imag", 0)), UnknownName, "did you mean image"),
         (lambda: Streams({"image": Tokens((4, 4))}, ("image", 16)), InvalidInput, "token 0 … 15 of 'image'"),
-        (lambda: COLUMNS.check((toys.IMAGE,)), InvalidInput, r"name a modality of the model \(image\), got table"),
+        (lambda: COLUMNS.check((toys.IMAGE,)), InvalidInput, r"name one of the modalities image, got table"),
         (
             lambda: Streams({"image": Tokens((16,))}, ("image", 0)).check((toys.IMAGE,)),
             InvalidInput,

@@ -253,7 +253,7 @@ class OwnWay(keras.layers.MultiHeadAttention):
     [
         (lambda h: h, "model 'keras' ran no keras.layers.MultiHeadAttention layer"),
         (lambda h: h + keras.layers.Attention()([h, h]), "has attention that cannot be recorded"),
-        (lambda h: OwnWay(2, 8)(h, h), "forms its probabilities its own way"),
+        (lambda h: OwnWay(2, 8)(h, h), "forms probabilities its own way"),
         (
             lambda h: keras.layers.MultiHeadAttention(2, 8, attention_axes=(1, 2))(h[:, :, None], h[:, :, None])[
                 :, :, 0

@@ -163,7 +163,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="does not exist"):
         files.read_result(path)
     files.write_result(path, RESULT)
-    with pytest.raises(InvalidFile, match="not a CrossXAI samples file: it says format 'crossxai', kind 'explanation'"):
+    with pytest.raises(InvalidFile, match="no CrossXAI samples file: it says format 'crossxai', kind 'explanation'"):
         files.read_samples(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -202,6 +202,6 @@ def test_bad_files(tmp_path: Path) -> None:
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InvalidFile, match=r"cannot write in .*; choose another folder with --out"):
+        with pytest.raises(InvalidFile, match=r"cannot write in .*; choose another by --out"):
             files.writable_folder(place)
     assert files.writable_folder(tmp_path / "a" / "b").is_dir()

@@ -139,7 +139,7 @@ def test_metrics_that_need_a_class_refuse_measures() -> None:
         (lambda: Dice(np.ones((2, 3)), 0, 2).score(np.zeros((2, 2, 2)), ALL[:2]), "the model gives"),
         (lambda: Largest(2, 1), "softmax over one output is always 1"),
         (lambda: Accuracy([0, 1], 1), "at least two classes"),
-        (lambda: Accuracy([0, 2], 2), "labels must lie in 0 … 1"),
+        (lambda: Accuracy([0, 2], 2), "labels of 2 classes lie in 0 … 1"),
         (lambda: Accuracy([0.5], 2), "labels must be integers"),
     ],
 )

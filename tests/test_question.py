@@ -40,8 +40,8 @@ def test_regions_are_means_over_the_mask() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Target.classes([0, 2], 2), r"labels must lie in 0 … 1 for 2 classes, got 0 … 2"),
-        (lambda: Target.classes([-1, 0], 2), r"labels must lie in 0 … 1"),
+        (lambda: Target.classes([0, 2], 2), r"labels of 2 classes lie in 0 … 1, got 0 … 2"),
+        (lambda: Target.classes([-1, 0], 2), r"labels of 2 classes lie in 0 … 1"),
         (lambda: Target.classes([0.5], 2), "labels must be integers of shape"),
         (lambda: Target.classes([[0]], 2), r"got int64 of shape \(1, 1\)"),
         (lambda: Target.classes([0], 2, "logit"), "unknown link 'logit': write one of identity, softmax, sigmoid"),  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ from experiments import OWN, SMALL, crossxai, toml
         ({"data": {"source": "pcam"}}, "source = 'pcam' needs root"),
         ({"data": {"source": "pcam", "root": "nowhere"}}, "camelyonpatch_level_2_split_test_x.h5"),
         ({"datta": {}}, "datta: Extra inputs are not permitted"),
-        ({"target": {"of": 7}}, "labels must lie in 0 … 1 for 2 classes"),
+        ({"target": {"of": 7}}, "labels of 2 classes lie in 0 … 1"),
         ({"target": {"of": True}}, "target.of"),
         ({"models": [{"name": ".."}]}, "a dot neither first nor last (got '..')"),
         (

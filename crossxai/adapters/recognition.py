@@ -101,9 +101,7 @@ def _constants(
     if isinstance(given, str) and given != "imagenet":
         raise InvalidInput(f"standardise is (mean, sd), 'imagenet' or a dict by modality, got {given!r}")
     if len(images) != 1:
-        raise InvalidInput(
-            f"standardise: say whose, {{{images[0]!r}: (mean, sd)}}; the model takes {', '.join(images)}"
-        )
+        raise InvalidInput(f"standardise: say whose, {{{images[0]!r}: (mean, sd)}}; there are {', '.join(images)}")
     return {images[0]: IMAGENET if isinstance(given, str) else given}
 
 

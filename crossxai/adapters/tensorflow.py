@@ -253,9 +253,7 @@ class KerasModel(Declared):
 
         check_inputs(inputs, self.modalities, self.name)
         if any(self._passage.channels_first(self.model)):
-            raise Unsupported(
-                f"model {self.name!r} takes its channels first, which has no translation: only channels last"
-            )
+            raise Unsupported(f"model {self.name!r} takes channels first, which has no translation: only channels last")
         self._build(inputs)
         shapes = [tuple(values.shape[1:]) for values in inputs]
         with self._lock:

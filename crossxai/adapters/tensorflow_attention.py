@@ -115,9 +115,7 @@ def recording(
             "that layer would be wrong"
         )
     if ran != [name for name, _ in recorded]:
-        raise Unsupported(
-            f"an attention layer of model {model!r} ({', '.join(ran)}) forms its probabilities its own way"
-        )
+        raise Unsupported(f"an attention layer of model {model!r} ({', '.join(ran)}) forms probabilities its own way")
 
 
 _PRODUCTS = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "Einsum")

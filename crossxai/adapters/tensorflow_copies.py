@@ -137,9 +137,7 @@ def copied(model: Any, run: Any, name: str) -> Any:
             f"from_config ({str(error).partition(chr(10))[0]})"
         ) from error
     if {id(v) for v in twin.variables} & {id(v) for v in model.variables}:
-        raise Unsupported(
-            f"model {name!r} cannot be copied: its copy shares weights with it; make every layer in __init__"
-        )
+        raise Unsupported(f"model {name!r} cannot be copied: its copy shares weights; make every layer in __init__")
     if not np.allclose(np.asarray(run(twin)), np.asarray(run(model)), rtol=1e-3, atol=1e-5):
         raise Unsupported(f"model {name!r} cannot be copied: its copy with the same weights gives other outputs")
     return twin

@@ -195,9 +195,7 @@ class TorchModel(Declared):
 
         def record(output: Tensor) -> Tensor:
             if not output.is_floating_point():
-                raise Unsupported(
-                    f"layer {layer!r} of model {self.name!r} gives {output.dtype}: there is no gradient at it"
-                )
+                raise Unsupported(f"layer {layer!r} of model {self.name!r} gives {output.dtype}: no gradient at it")
             seen[:] = [output.detach().clone().requires_grad_()]
             with torch.enable_grad():  # the layer itself may run without gradients, what comes after it may not
                 return seen[0].clone()  # a later in-place ReLU then changes the copy, not what was recorded

@@ -254,9 +254,7 @@ def _maps(recording: Recording, outputs: Tensor, weights: Tensor | None, model: 
     layers = recording.layers
     reached = recording.flow.past(outputs).all if recording.flow.knows(outputs) else -1
     if recording.left:
-        raise Unsupported(
-            f"layer {recording.left!r} goes on in NumPy: attention methods would miss what is mixed there"
-        )
+        raise Unsupported(f"layer {recording.left!r} goes on in NumPy: attention methods would miss what it mixes")
     for bit, layer in recording.others.items():
         if bit & reached:
             raise Unsupported(

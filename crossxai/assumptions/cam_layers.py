@@ -58,9 +58,7 @@ class CamLayers:
             layer = next((n for n in shapes if n.replace("_", ".") == layer.replace("_", ".")), layer)
         self._check_runs(layer)
         if len(self.model.modalities) > 1 and layer not in self._reached(self.free.name):
-            raise Unsupported(
-                f"model {self.model.name!r} has no layer {layer!r} that modality {self.free.name!r} reaches"
-            )
+            raise Unsupported(f"model {self.model.name!r} has no layer {layer!r} that {self.free.name!r} reaches")
         self.layout(layer)
         return layer
 

@@ -195,9 +195,7 @@ def _trained_accuracy(values: Array, labels: npt.NDArray[np.integer[Any]]) -> It
     right, classes = int((values.argmax(axis=1) == labels).sum()), len(np.unique(labels))
     by_chance = max(np.bincount(labels).max() / len(labels), 1 / max(classes, 2))
     p = binomtest(right, len(labels), min(by_chance, 1.0), alternative="greater").pvalue
-    counted = (
-        f"{right} of {len(labels)} samples are right; the commonest class alone gives {by_chance:.0%} (p = {p:.2g})"
-    )
+    counted = f"{right} of {len(labels)} samples are right; the commonest class gives {by_chance:.0%} (p = {p:.2g})"
     yield _trained(p > 0.05 and right < len(labels), counted, "largest output against the labels")
 
 

@@ -251,9 +251,7 @@ def refusal(layer: str, model: str, shape: tuple[int, ...], measured: str) -> Un
     elif len(shape) == 2:
         write = "streams=Streams({'image': Tokens(grid=(14, 14), prefix=1)}, readout=('image', 0))"
     else:
-        return Unsupported(
-            f"layer {layer!r} of model {model!r} has an activation of shape {shape}: no space to draw a map in"
-        )
+        return Unsupported(f"layer {layer!r} of model {model!r} has an activation of shape {shape}: no space for a map")
     return Unsupported(
         f"layer {layer!r} of model {model!r} has an activation of shape {shape}, and what its axes mean is neither told by the "
         f"layer nor measurable ({measured}): if it has space, declare it at the adapter: {write}"

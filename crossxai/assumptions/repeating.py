@@ -74,9 +74,7 @@ def _measured(model: Model, pair: Inputs) -> Repeated:
     drawn = threading.active_count() == 1 and not _same(before, _generators())
     second = np.array(model.predict(pair))
     if len(first) != len(pair[0]):
-        raise InvalidInput(
-            f"the model gives {len(first)} outputs for {len(pair[0])} samples: it must keep the sample axis"
-        )
+        raise InvalidInput(f"the model gives {len(first)} outputs for {len(pair[0])} samples: keep the sample axis")
     faint = tuple(dimmed(v[:1]) for v in pair)
     alone: Array | ModelFailed
     try:

@@ -37,14 +37,11 @@ def write_samples(path: Path, samples: Samples) -> None:
         file.attrs["task"] = samples.task
         _write_strings(file, "classes", samples.classes)
         for modality in samples.modalities:
-            data = file.create_dataset(
-                f"inputs/{modality.name}", data=samples.inputs[modality.name], compression="gzip"
-            )
-            _write_modality(data, modality)
+            values = samples.inputs[modality.name]
+            _write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
-        file.attrs["masks"] = json.dumps(
-            list(samples.masks)
-        )  # HDF5 sorts by name; the first of a segmentation is its region
+        # HDF5 sorts by name, and the first mask of a segmentation is its region.
+        file.attrs["masks"] = json.dumps(list(samples.masks))
         for name, mask in samples.masks.items():
             file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
         for name, truth in samples.truth.items():
@@ -239,9 +236,7 @@ def writable_folder(path: Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise InvalidFile(
-            f"cannot write in {path}: {error.strerror or error}; choose another folder with --out"
-        ) from error
+        raise InvalidFile(f"cannot write in {path}: {error.strerror or error}; choose another by --out") from error
     return path
 
 
@@ -263,12 +258,11 @@ def _reading(path: Path, kind: str) -> Iterator[Any]:
             header = (file.attrs.get("format"), file.attrs.get("kind"))
             if header != (FORMAT, kind):
                 raise InvalidFile(
-                    f"{path} is not a CrossXAI {kind} file: it says format {header[0]!r}, kind {header[1]!r}"
+                    f"{path} is no CrossXAI {kind} file: it says format {header[0]!r}, kind {header[1]!r}"
                 )
             if file.attrs["version"] > VERSION:
-                raise InvalidFile(
-                    f"{path} has format version {file.attrs['version']}; this CrossXAI reads up to {VERSION}"
-                )
+                newer = file.attrs["version"]
+                raise InvalidFile(f"{path} has format version {newer}; this CrossXAI reads up to {VERSION}")
             yield file
     except InvalidFile:
         raise

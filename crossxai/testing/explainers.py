@@ -66,9 +66,7 @@ def _first(explainer: Method, question: Question, who: str) -> Attribution | Uns
         try:
             attribution: Attribution | Unsupported = explainer(question)
         except Unsupported as refusal:
-            require(
-                str(refusal).strip(), f"{who} raised Unsupported without a reason: say what cannot be done, and why"
-            )
+            require(str(refusal).strip(), f"{who} raised Unsupported without a reason: say what cannot be done, why")
             attribution = refusal
         after = snapshot(question.model)
     require_same(before, after, who)
@@ -101,16 +99,12 @@ def _check_metadata(explainer: Method, question: Question, attribution: Attribut
         given and given == [name for name in free if name in given],
         f"{who} answers for modalities {given}; free, and of its kinds, are {free}, in this order",
     )
-    require(
-        attribution.ids == question.ids, f"{who} answers about samples {attribution.ids}, asked about {question.ids}"
-    )
+    require(attribution.ids == question.ids, f"{who} explains samples {attribution.ids}, asked about {question.ids}")
     require(attribution.explainer == explainer.name, f"{who} signs its answer as {attribution.explainer!r}")
     require(attribution.profile == explainer.profile, f"{who} says its answer has profile {attribution.profile!r}")
     params = dataclasses.asdict(explainer)
-    require(
-        dict(attribution.params) == params,
-        f"{who} says that its parameters are {dict(attribution.params)}, not {params}",
-    )
+    stated = dict(attribution.params)
+    require(stated == params, f"{who} says that its parameters are {stated}, not {params}")
     require(attribution.seconds > 0, f"{who} took {attribution.seconds} seconds")
     for name, extra in attribution.extras.items():
         shape = np.shape(extra)

@@ -132,9 +132,7 @@ def _trial(
         else:
             question, truth = oracles.linear_question()
     if again and explainer is None:
-        raise InvalidInput(
-            f"metric {metric.name!r} has maps made again: give the explainer that made the true map, too"
-        )
+        raise InvalidInput(f"metric {metric.name!r} has maps made again: give the explainer of the true map, too")
     return _Trial(metric, question, truth, explainer or oracles.Oracle(oracles.truth))
 
 

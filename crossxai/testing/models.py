@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,9 +81,7 @@ class _Check:
     def same(self, actual: Array, expected: Array, name: str) -> None:
         require(actual.shape == expected.shape, f"{self.who}: {name}: shape {actual.shape}, not {expected.shape}")
         gap, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
-        require(
-            gap <= self.tolerance * scale, f"{self.who}: {name}: the largest difference is {gap:.2g} of {scale:.2g}"
-        )
+        require(gap <= self.tolerance * scale, f"{self.who}: {name}: the largest gap is {gap:.2g} of {scale:.2g}")
 
     def outputs(self) -> None:
         actual, n = self.expected, len(self.inputs[0])
@@ -100,9 +99,8 @@ class _Check:
         require(len(gradients) == len(self.inputs), f"{self.who}: vjp gives {len(gradients)} gradients")
         for modality, gradient, values in zip(model.modalities, gradients, self.inputs, strict=True):
             name = f"vjp's gradient at {modality.name!r}"
-            require(
-                gradient.shape == values.shape, f"{self.who}: {name} has shape {gradient.shape}, not {values.shape}"
-            )
+            same_shape = gradient.shape == values.shape
+            require(same_shape, f"{self.who}: {name} has shape {gradient.shape}, not {values.shape}")
         _, single = model.vjp(tuple(v[1:2] for v in self.inputs), lambda y: 2 * self.weights[1:2].astype(y.dtype) * y)
         for gradient, one in zip(gradients, single, strict=True):
             self.same(one, gradient[1:2], "vjp of a batch is not that of its rows")
@@ -112,11 +110,12 @@ class _Check:
             )
             return
         for i, modality in enumerate(model.modalities):
+            self._quotient(
+                partial(self._predict_with, i), self.inputs[i], gradients[i], f"vjp's gradient at {modality.name!r}"
+            )
 
-            def moved(values: Array, place: int = i) -> Array:
-                return self.predict((*self.inputs[:place], values, *self.inputs[place + 1 :]))
-
-            self._quotient(moved, self.inputs[i], gradients[i], f"vjp's gradient at {modality.name!r}")
+    def _predict_with(self, place: int, values: Array) -> Array:
+        return self.predict((*self.inputs[:place], values, *self.inputs[place + 1 :]))
 
     def _quotient(self, function: Any, values: Array, gradient: Array, name: str) -> None:
         """Along one random direction: the slope of the score against gradient · direction.
@@ -162,12 +161,7 @@ class _Check:
         require(gradient.shape == again.shape, f"{self.who}: the gradient at {name} has shape {gradient.shape}")
         self.same(replaced, self.expected, f"{name} replaced by itself changes the outputs")
         if self.exact:
-            self._quotient(
-                lambda values: model.replace(self.inputs, layer, values),
-                again,
-                gradient,
-                f"the gradient at {name}",
-            )
+            self._quotient(partial(model.replace, self.inputs, layer), again, gradient, f"the gradient at {name}")
 
     def graph(self, model: Traceable) -> None:
         try:
@@ -176,7 +170,5 @@ class _Check:
             require(str(refusal).strip(), f"{self.who}: its graph is refused without a reason")
             self.left_out.append(f"graph: {refusal}")
             return
-        require(
-            len(graph.inputs) == len(self.inputs),
-            f"{self.who}: its graph has inputs {graph.inputs} for {len(self.inputs)} modalities",
-        )
+        complete = len(graph.inputs) == len(self.inputs)
+        require(complete, f"{self.who}: its graph has inputs {graph.inputs} for {len(self.inputs)} modalities")

@@ -24,9 +24,10 @@ class Counting:
     with other weights sees counts here, too.
     """
 
+    COPIES = ("randomised", "folded")
     BOTH = ("vjp", "layer_vjp", "attention_vjp")
     FORWARD = ("read", "replace")
-    FREE = ("activations", "axes_of", "kind_of", "layer_axes", "weighted", "streams", "output_axes", "outputs")
+    FREE = ("activations", "axes_of", "graph", "kind_of", "layer_axes", "weighted", "streams", "output_axes", "outputs")
 
     def __init__(self, inner: Model, around: Counting | None = None) -> None:
         self.inner, self.around = inner, around
@@ -34,21 +35,11 @@ class Counting:
         self.name, self.modalities = inner.name, inner.modalities
         self.forward = self.backward = 0
         # Set on the object, and only where the inner model has them: a protocol is recognised by its verbs.
-        for verb in self.BOTH:
-            if hasattr(inner, verb):
-                setattr(self, verb, self._both(getattr(inner, verb)))
-        for name in self.FREE:
-            if hasattr(inner, name):
-                setattr(self, name, getattr(inner, name))
-        if hasattr(inner, "graph"):
-            self.graph = inner.graph
-        if hasattr(inner, "randomised"):
-            self.randomised = lambda *arguments: Counting(inner.randomised(*arguments), self)
-        if hasattr(inner, "folded"):  # the passes that check a folded copy happen inside, and count for nothing
-            self.folded = lambda inputs: Counting(inner.folded(inputs), self)
-        for verb in self.FORWARD:
-            if hasattr(inner, verb):
-                setattr(self, verb, self._once(getattr(inner, verb)))
+        free = {name: getattr(inner, name) for name in self.FREE if hasattr(inner, name)}
+        once = {name: self._once(getattr(inner, name)) for name in self.FORWARD if hasattr(inner, name)}
+        both = {name: self._both(getattr(inner, name)) for name in self.BOTH if hasattr(inner, name)}
+        copies = {name: self._copied(getattr(inner, name)) for name in self.COPIES if hasattr(inner, name)}
+        vars(self).update(free | once | both | copies)
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs of the inner model; one forward pass per sample."""
@@ -60,6 +51,10 @@ class Counting:
         self.backward += backward
         if self.around is not None:
             self.around._count(forward, backward)
+
+    def _copied(self, verb: Callable[..., Any]) -> Callable[..., Any]:
+        """The passes that check a copy happen inside, and count for nothing."""
+        return lambda *arguments: Counting(verb(*arguments), self)
 
     def _once(self, verb: Callable[..., Any]) -> Callable[..., Any]:
         def counted(inputs: Inputs, *arguments: Any) -> Any:
@@ -120,16 +115,9 @@ class Colours:
 def linear_question(n: int = 12, size: int = 16) -> tuple[Question, Attribution]:
     """A question about a linear model, and its true map: weight times input, positive inside a square and zero elsewhere.
 
-    Dark images (n, size, size, 3) with a bright square of size / 2 in the middle, the only place that the model looks at.
+    n dark images (size, size, 3) with a bright square of size / 2 in the middle, the only place that the model looks at.
 
-    Parameters
-    ----------
-    n : int, number of samples
-    size : int, height and width in pixels
-
-    Returns
-    -------
-    (Question, Attribution), the true map is summed over channels
+    The true map is summed over channels.
     """
     rng = np.random.default_rng(0)
     middle = slice(size // 4, size // 4 + size // 2)
@@ -162,16 +150,8 @@ def _weighed(modalities: tuple[Modality, ...], inputs: Inputs, weights: Inputs) 
 def colours_question(n: int = 12, size: int = 16) -> Question:
     """A question about a linear model of three classes, each of which looks at its own colour in a square in the middle.
 
-    Dark images (n, size, size, 3) of the classes in turn; the square is bright in the channel of the image's class.
-
-    Parameters
-    ----------
-    n : int, number of samples
-    size : int, height and width in pixels
-
-    Returns
-    -------
-    Question, whose model can be redrawn, for metrics that have maps made again
+    n dark images (size, size, 3) of the classes in turn; the square is bright in the channel of the image's class. The model can
+    be redrawn, for metrics that have maps made again.
     """
     rng = np.random.default_rng(0)
     labels, middle = np.arange(n) % 3, slice(size // 4, size // 4 + size // 2)
