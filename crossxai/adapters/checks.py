@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,6 +153,13 @@ def as_rows(shape: tuple[int, ...], n: int, axes: tuple[str, ...], model: str) -
         )
     check_outputs(shape, axes, model)
     return shape
+
+
+def needed_arguments(function: Callable[..., Any]) -> list[str]:
+    """The names of the arguments that a function has to be given by position."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    every = inspect.signature(function).parameters.values()
+    return [p.name for p in every if p.kind in kinds and p.default is p.empty]
 
 
 def original_layers(network: Any) -> Mapping[str, str]:

@@ -68,18 +68,3 @@ class FunctionModel(Described):
                 f"model {self.name!r} returned {outputs.dtype} of shape {outputs.shape} for {len(inputs[0])} samples"
             )
         return outputs if np.issubdtype(outputs.dtype, np.floating) else outputs.astype(np.float64)
-
-
-def table_function(net: Any) -> Callable[[Any], Any]:
-    """An estimator's function of a table, whose columns bear the names it was fitted with."""
-    names = getattr(net, "feature_names_in_", None)
-
-    def predict(table: Any) -> Any:
-        if names is not None:
-            import pandas as pd
-
-            table = pd.DataFrame(table, columns=names)
-        outputs = net.predict_proba(table) if hasattr(net, "predict_proba") else net.predict(table)
-        return np.asarray(outputs).reshape(len(table), -1)
-
-    return predict

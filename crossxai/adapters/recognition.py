@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from crossxai.adapters.checks import MeanSd
+import numpy as np
+
+from crossxai.adapters.checks import MeanSd, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
-from crossxai.adapters.numpy import table_function
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency
 from crossxai.model import Modality, Model
 from crossxai.process import foreign
@@ -155,7 +155,7 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
         text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
         name = re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
     adapted: Any = make(
-        table_function(net) if hasattr(net, "n_features_in_") else net,
+        _table_function(net) if hasattr(net, "n_features_in_") else net,
         found.modalities,
         **given,
         **found.options,
@@ -186,9 +186,8 @@ def _assumed(modalities: tuple[Modality, ...], limits: tuple[float, float] | Non
     low, high = next((m.range or (0, 1) for m in modalities if m.spatial), (None, None))
     if low is None or limits is not None:
         return []
-    return [
-        f"values of images from {low:g} to {high:g} ({known or 'assumed; write range=(0, 255), say, if it takes others'})"
-    ]
+    assumed = "assumed; write range=(0, 255), say, if it takes others"
+    return [f"values of images from {low:g} to {high:g} ({known or assumed})"]
 
 
 def _torch(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
@@ -227,15 +226,9 @@ def _declared_size(net: Any, config: Any) -> Size | None:
 
 def _first_of_torch(net: Any, limits: tuple[float, float] | None) -> tuple[Modality, ...]:
     """The modality that a module's first layer with weights takes; asked for where it takes several inputs, or none is plain."""
-    needed = [
-        p.name
-        for p in inspect.signature(net.forward).parameters.values()
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    name, needed = type(net).__name__, needed_arguments(net.forward)
     if len(needed) > 1:
-        raise InvalidInput(
-            f"{type(net).__name__}.forward takes {len(needed)} inputs ({', '.join(needed)}): write {MODALITIES}"
-        )
+        raise InvalidInput(f"{name}.forward takes {len(needed)} inputs ({', '.join(needed)}): write {MODALITIES}")
     flat = False
     for layer in (layer for layer in net.modules() if next(layer.children(), None) is None):
         kind = type(layer).__name__
@@ -245,10 +238,8 @@ def _first_of_torch(net: Any, limits: tuple[float, float] | None) -> tuple[Modal
         if kind == "Linear" and not flat:
             return (_modality_of("table", layer.in_features, limits),)
         if next(layer.parameters(), None) is not None and kind not in ("BatchNorm1d", "LayerNorm"):
-            raise InvalidInput(
-                f"{type(net).__name__} begins with {kind}, which does not tell what it takes: write {MODALITIES}"
-            )
-    raise InvalidInput(f"no layer of {type(net).__name__} says what it takes: write {MODALITIES}")
+            raise InvalidInput(f"{name} begins with {kind}, which does not tell what it takes: write {MODALITIES}")
+    raise InvalidInput(f"no layer of {name} says what it takes: write {MODALITIES}")
 
 
 def _keras(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float, float] | None) -> Recognised:
@@ -302,6 +293,21 @@ def _estimator(net: Any, declared: tuple[Modality, ...] | None) -> Recognised:
     words = f"an estimator, {type(net).__name__}, of {n} columns, without gradients"
     options = {"outputs": "probabilities" if classifies else "values"}
     return Recognised(words, "crossxai.adapters.numpy:FunctionModel", declared or (columns,), {}, options)
+
+
+def _table_function(net: Any) -> Callable[[Any], Any]:
+    """An estimator's function of a table, whose columns bear the names it was fitted with."""
+    names = getattr(net, "feature_names_in_", None)
+
+    def predict(table: Any) -> Any:
+        if names is not None:
+            import pandas as pd
+
+            table = pd.DataFrame(table, columns=names)
+        outputs = net.predict_proba(table) if hasattr(net, "predict_proba") else net.predict(table)
+        return np.asarray(outputs).reshape(len(table), -1)
+
+    return predict
 
 
 def _listed(modalities: tuple[Modality, ...]) -> str:

@@ -258,15 +258,9 @@ class KerasModel(Declared):
         shapes = [tuple(values.shape[1:]) for values in inputs]
         with self._lock:
             graph = graph_of(
-                self.model,
-                shapes,
-                self.modalities,
-                named(self.model),
-                self._constants,
-                self.dtype.name,
-                arrange=partial(self._passage.arranged, self.model),
-                choose=self._passage.chosen,
-            )
+                self.model, shapes, self.modalities, named(self.model), self._constants, self.dtype.name,
+                arrange=partial(self._passage.arranged, self.model), choose=self._passage.chosen,
+            )  # fmt: skip
         return replace(graph, layers=self._by_original_names(graph.layers))
 
     def attention_vjp(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,7 +9,7 @@ from typing import Any, Literal, get_args
 import keras
 import tensorflow as tf
 
-from crossxai.adapters.checks import as_rows, one_output
+from crossxai.adapters.checks import as_rows, needed_arguments, one_output
 from crossxai.adapters.tensorflow_layers import axes_along
 from crossxai.adapters.tensorflow_tracing import NeedsSamples
 from crossxai.errors import InvalidInput, Unsupported
@@ -33,11 +32,7 @@ def _subclassed(model: Any, given: Mapping[str, Any]) -> Call:
         return (dict(given),), {}
     if len(values) == 1:
         return (values[0],), {}
-    parameters = [
-        p.name
-        for p in inspect.signature(type(model).call).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
-    ][1:]
+    parameters = needed_arguments(type(model).call)[1:]
     if len(parameters) != len(values):
         return (values,), {}
     if set(parameters) == set(given):

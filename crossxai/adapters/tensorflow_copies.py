@@ -80,9 +80,8 @@ def _layer(own: Any) -> Any:
         twin._inbound_nodes, twin._outbound_nodes = [], []
         return twin
     if isinstance(own, keras.layers.Lambda):  # its function as it is, which no configuration carries
-        return keras.layers.Lambda(
-            own.function, own._output_shape, own.mask, own.arguments, name=own.name, dtype="float64"
-        )
+        given = (own.function, own._output_shape, own.mask, own.arguments)
+        return keras.layers.Lambda(*given, name=own.name, dtype="float64")
     config = _config(own.get_config())
     if type(own).__module__.startswith("keras."):  # its weights are set later: none needs to be drawn
         config |= {key: "zeros" for key, value in config.items() if key.endswith("_initializer") and value is not None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -137,15 +138,12 @@ class TorchModel(Declared):
 
     def cut(self, inputs: Inputs) -> str:
         """Where the gradient of the outputs is lost on the way to the inputs, in words, as far as layers tell."""
-        return self._guarded(
-            inputs, True, lambda: torch_layers.cut(self.module, lambda: self._run_differentiable(inputs))
-        )
+        run = partial(self._run_differentiable, inputs)
+        return self._guarded(inputs, True, lambda: torch_layers.cut(self.module, run))
 
     def fingerprint(self) -> tuple[Any, ...]:
         """Changes when layers are exchanged, or change their mode, or their dtype; not when weights take other values."""
-        return tuple(
-            (id(m), *(v for k, v in vars(m).items() if v is True or v is False)) for m in self.module.modules()
-        )
+        return tuple((id(m), *(v for v in vars(m).values() if v is True or v is False)) for m in self.module.modules())
 
     def hints(self) -> Mapping[str, Any]:
         """What the module shows of itself without a pass; see `torch_layers`."""
@@ -282,12 +280,11 @@ class TorchModel(Declared):
     def _check_mode(self) -> None:
         if "eval" in vars(self.module):  # a module of torch.export: its mode was settled when it was exported
             return
-        training = [
-            name or "the module itself" for name, m in self.module.named_modules() if torch_layers.training_matters(m)
-        ]
+        training = [name for name, m in self.module.named_modules() if torch_layers.training_matters(m)]
         if training:
+            first, others = training[0] or "the module itself", " and others" if len(training) > 1 else ""
             raise InvalidInput(
-                f"the module is in training mode ({training[0]}{' and others' if len(training) > 1 else ''}): dropout and "
+                f"the module is in training mode ({first}{others}): dropout and "
                 "batch norm would make every explanation random; write module.eval() first"
             )
 

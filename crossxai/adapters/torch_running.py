@@ -170,9 +170,8 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
         raise Unsupported(nothing)
     graph = trace()
     paths = {graph.layers[path]: path for path in leaves if path in graph.layers}
-    wanted = [
-        (paths[conv], paths[norm]) for norm, conv in foldable_norms(graph).items() if conv in paths and norm in paths
-    ]
+    pairs = foldable_norms(graph).items()
+    wanted = [(paths[conv], paths[norm]) for norm, conv in pairs if conv in paths and norm in paths]
     if not wanted:
         raise Unsupported(nothing)
     twin = _copy(module, model, "its batch norms stay")

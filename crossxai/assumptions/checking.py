@@ -12,7 +12,8 @@ import numpy.typing as npt
 from crossxai.assumptions import layer_facts, trust
 from crossxai.assumptions.facts import Fact, Verdict
 from crossxai.assumptions.inputs import target_fact, value_facts
-from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.assumptions.probes import outputs_in_batches
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Model
@@ -85,10 +86,7 @@ def _facts_or_error(name: str, measure: Callable[[], list[Fact]]) -> list[Fact]:
 
 
 def _outputs(model: Model, inputs: Inputs, labels: npt.ArrayLike | None) -> list[Fact]:
-    n = len(inputs[0])
-    outputs = np.concatenate(
-        batched(n, DEFAULT_BATCH_SIZE, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
-    )
+    outputs = outputs_in_batches(model, inputs, DEFAULT_BATCH_SIZE)
     known = kind(model, inputs, outputs)
     verdict: Verdict = "note" if known.kind == "unknown" else "holds"
     fact = Fact("outputs", verdict, f"{known.kind}: {known.how}", "a declaration, the graph, or the outputs")

@@ -109,9 +109,8 @@ class _Probe:
                     f"{alone.share:.0%} of what they move by between samples: a part of the way is rounded, compared, or picks "
                     "the largest",
                 )
-        return dead or Fact(
-            name, "holds", f"the gradient at modality {modality.name!r} is right to {compared.error:.1g}", HOW
-        )
+        right = f"the gradient at modality {modality.name!r} is right to {compared.error:.1g}"
+        return dead or Fact(name, "holds", right, HOW)
 
     def _stairs(self, moving: list[Any]) -> Stairs:
         """Steps of the score on the way to another observed value of the features that are to move."""
@@ -143,10 +142,8 @@ class _Probe:
         precision = probes.half(self.model)
         if precision is None:
             return None
-        louder = probes.gradients_in_batches(self.model, self.pair, lambda outputs: self.mixture(outputs) * LOUDER)[1][
-            at
-        ]
-        louder, own = (v.astype(np.float64) * where for v in (louder / LOUDER, self.gradients[at]))
+        _, louder_ones = probes.gradients_in_batches(self.model, self.pair, lambda y: self.mixture(y) * LOUDER)
+        louder, own = (v.astype(np.float64) * where for v in (louder_ones[at] / LOUDER, self.gradients[at]))
         if not np.isfinite(louder).all() or np.linalg.norm(louder - own) <= 0.1 * np.linalg.norm(louder):
             return None
         lost = 1 - float((own != 0).sum()) / max(float((louder != 0).sum()), 1.0)
@@ -172,9 +169,8 @@ class _Probe:
         except ModelFailed as error:
             return Fact(name, "unknown", f"{which}: no gradient, and no other value could be tried: {error}", HOW)
         table = scores.reshape(-1, 2)
-        allowed = float(np.max(probes.allowance(self.model, self.outputs))) * max(
-            1.0, float(np.linalg.norm(self.mixture.weights))
-        )
+        size = max(1.0, float(np.linalg.norm(self.mixture.weights)))
+        allowed = float(np.max(probes.allowance(self.model, self.outputs))) * size
         change = np.abs(table - table[:1]).max(axis=1)
         if not (change > allowed).any():
             if (lost := self._underflow(at, modality, dead)) is not None:
@@ -261,9 +257,8 @@ def gradient_at_layer(model: Layered, inputs: Inputs, layer: str) -> Fact:
         compared = slopes(activation, gradient, scale, score, None, unit, tied)
         if compared.right is not False:
             verdict: Verdict = "holds" if compared.right else "unknown"
-            return Fact(
-                name, verdict, f"the gradient at layer {layer!r} is right to {compared.error:.1g}", HOW_AT_LAYERS
-            )
+            right = f"the gradient at layer {layer!r} is right to {compared.error:.1g}"
+            return Fact(name, verdict, right, HOW_AT_LAYERS)
         difference = f"its gradient differs by {compared.error:.1%} from differences"
     elif not _moves(activation, scale, score, unit):
         found_none = f"the outputs of model {model.name!r} do not move with layer {layer!r} at these samples"

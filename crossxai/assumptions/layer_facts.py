@@ -129,9 +129,7 @@ def _range(model: Model, inputs: Inputs, calls: Any, normalising: dict[str, tupl
             )  # fmt: skip
     if normalising and modality.name in dict(getattr(model, "standardise", {})):
         doubled = f"{next(iter(normalising))!r} standardises what standardise= has standardised before"
-        return Fact(
-            name, "note", doubled, RECORDED, "the network sees values that were standardised twice", "one of the two"
-        )
+        return Fact(name, "note", doubled, RECORDED, "the network sees values standardised twice", "one of the two")
     if any(mean <= 1 < high / LARGE for mean, _ in normalising.values()):
         first, (mean, sd) = next(iter(normalising.items()))
         return Fact(

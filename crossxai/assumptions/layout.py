@@ -43,9 +43,8 @@ class Layout:
     def space(self, activation: Array) -> Array:
         """The activation as (n, y, x, channel), without the tokens that stand for no place."""
         if self.tokens is None:
-            return np.ascontiguousarray(
-                activation.transpose(0, *(1 + self.axes.index(a) for a in ("y", "x", "channel")))
-            )
+            order = (1 + self.axes.index(a) for a in ("y", "x", "channel"))
+            return np.ascontiguousarray(activation.transpose(0, *order))
         rows = np.moveaxis(activation, 1 + self.axes.index("token"), 1)[:, self.tokens.prefix :]
         return np.ascontiguousarray(rows.reshape(len(activation), *self.tokens.grid, -1))
 
@@ -204,10 +203,8 @@ class Responses:
                     last = prefix > 0 and _clear(profiles[:, : count - prefix], grid)[0] > clear + LATER
                     if clear > best and not last:
                         best, chosen = clear, (axis, Tokens(grid, prefix))
-                    reading = (
-                        f"axis {axis + 1} as {grid[0]} × {grid[1]} tokens {'before' if last else 'after'} {prefix}"
-                    )
-                    words.append((own, reading))
+                    side = "before" if last else "after"
+                    words.append((own, f"axis {axis + 1} as {grid[0]} × {grid[1]} tokens {side} {prefix}"))
         if chosen is None:
             nearest = max(words, default=(0.0, "no grid of tokens has the image's aspect ratio"))
             return None, f"{nearest[1]} follows rows and columns by {nearest[0]:.2f}" if words else nearest[1]

@@ -58,14 +58,11 @@ def placed(rows: Array, columns: Array, grid: int, follow: tuple[float, float], 
     dead = _dead(total.reshape(grid, grid) <= NOTHING * total.max())
     if dead:
         return Placed("wrong" if linear else "unclear", dead)
-    against = [
-        axis for axis, c, p in zip("yx", follow, (rows, columns), strict=True) if c < AGAINST and p.shape[1] >= PLACES
-    ]
+    axes = zip("yx", follow, (rows, columns), strict=True)
+    against = " and ".join(axis for axis, c, p in axes if c < AGAINST and p.shape[1] >= PLACES)
     if against:
         numbers = " and ".join(f"{c:.2f}" for c in follow if c < AGAINST)
-        return Placed(
-            "wrong", f"it runs against {' and '.join(against)} of the image (correlation {numbers}), as if mirrored"
-        )
+        return Placed("wrong", f"it runs against {against} of the image (correlation {numbers}), as if mirrored")
     if min(rows.shape[1], columns.shape[1]) < PLACES:
         return Placed("unclear")
     return _located(rows, columns, grid)

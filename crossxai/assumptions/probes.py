@@ -57,9 +57,10 @@ def small(inputs: Inputs) -> bool:
     return bool(sum(v[0].size for v in inputs) <= SMALL)
 
 
-def outputs_in_batches(model: Model, inputs: Inputs) -> Array:
-    """The model's outputs (n, *out)."""
-    parts = batched(len(inputs[0]), _size(inputs), lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
+def outputs_in_batches(model: Model, inputs: Inputs, size: int = 0) -> Array:
+    """The model's outputs (n, *out), in batches of a size; of 8, or of 64 small samples, if not given."""
+    size = size or _size(inputs)
+    parts = batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
     return np.concatenate(parts)
 
 

@@ -85,9 +85,8 @@ def _check_inputs(modality: Modality, values: Any) -> None:
     if not modality.spatial and isinstance(values, np.ndarray) and values.shape[1:] == (len(modality.features),):
         absent = [m for m in missing_values(values, modality) if np.isnan(m.value)]
         if absent:
-            raise InvalidInput(
-                f"samples: modality {modality.name!r} lacks values: " + "; ".join(m.words for m in absent[:5])
-            )
+            listed = "; ".join(m.words for m in absent[:5])
+            raise InvalidInput(f"samples: modality {modality.name!r} lacks values: {listed}")
     modality.check(values, "samples: ")
 
 

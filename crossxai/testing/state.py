@@ -66,7 +66,7 @@ def _of_torch(torch: Any) -> dict[str, Any]:
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "torch's anomaly mode": torch.is_anomaly_enabled(),
         "the hooks of all torch modules": [
-            tuple(map(id, getattr(everywhere, f"_global{kind}").values())) for kind in HOOKS
+            [*map(id, getattr(everywhere, f"_global{kind}").values())] for kind in HOOKS
         ],
         "the call of all torch modules": (id(torch.nn.Module.__call__), id(torch.nn.Module.__getattr__)),
     }
@@ -97,10 +97,9 @@ def _of_tensorflow(tf: Any) -> dict[str, Any]:
 def _networks(model: Any, seen: frozenset[int] = frozenset()) -> Iterator[tuple[str, Any]]:
     """Networks that a model holds in its attributes, by attribute; a model around a model is looked into."""
     torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+    kinds = (*((torch.nn.Module,) if torch else ()), *((keras.Model,) if keras else ()))
     for name, value in vars(model).items() if hasattr(model, "__dict__") else ():
-        if (torch is not None and isinstance(value, torch.nn.Module)) or (
-            keras is not None and isinstance(value, keras.Model)
-        ):
+        if isinstance(value, kinds):
             yield name, value
         elif hasattr(value, "predict") and hasattr(value, "modalities") and id(value) not in seen:
             yield from _networks(value, seen | {id(value)})
