@@ -140,7 +140,9 @@ def _attempt(url: str, part: Path, size: int, timeout: float, report: Callable[[
                 raise _Failed("the connection ended before the first byte")
             if not GZIP.startswith(block[:2]):
                 raise _Failed(f"what comes is no gzip file (it begins with {block[:16]!r})")
-            _begin(part, new)
+            forget(part)
+            if new:
+                write_text(_tag(part), new)
         _append(response, part, start, size, block, report)
 
 
@@ -158,13 +160,6 @@ def _append(response: Any, part: Path, start: int, size: int, block: bytes, repo
         raise InvalidFile(f"cannot write {part}: {error.strerror or error}") from error
     if done < size:
         raise _Failed(f"the connection ended after {done} of {size} bytes")
-
-
-def _begin(part: Path, tag: str) -> None:
-    """An empty file, whose bytes will be those that the validator stands for."""
-    forget(part)
-    if tag:
-        write_text(_tag(part), tag)
 
 
 def _opened(request: Request, timeout: float) -> AbstractContextManager[Any]:

@@ -8,10 +8,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
@@ -233,10 +233,6 @@ class Failures:
         reason = in_words(error) if ours else f"{in_words(error)} (traceback: {path.as_posix()})"
         self.rows.append(Failure(model, explainer, metric, reason, path.as_posix()))
         return "failed", reason
-
-    def document(self) -> list[dict[str, Any]]:
-        """For the manifest."""
-        return [asdict(failure) for failure in self.rows]
 
 
 def _ours(path: Path) -> bool:

@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +205,7 @@ def _manifest(
         "target": describe_target(experiment, samples),
         "data": data,
         "models": [*models.values()],
-        "failures": failures.document(),
+        "failures": [asdict(failure) for failure in failures.rows],
         "settings": experiment.model_dump(mode="json"),
         "seconds": time.perf_counter() - start,
     }

@@ -167,10 +167,8 @@ def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[..
 
 
 def bilinear(maps: Array, height: int, width: int) -> Array:
-    """Resize maps (n, h, w) to (n, height, width) with half-pixel centres and clamped borders.
-
-    Equal to torch `interpolate(mode="bilinear", align_corners=False)`, `tf.image.resize` and `cv2.resize`.
-    """
+    """Resize maps (n, h, w) to (n, height, width) with half-pixel centres and clamped borders. Equal to torch
+    `interpolate(mode="bilinear", align_corners=False)`, `tf.image.resize` and `cv2.resize`."""
     rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
     return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True)).astype(maps.dtype)
 

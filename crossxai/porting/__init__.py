@@ -58,14 +58,13 @@ def twin(
     samples = tuple(values[:SAMPLES] for values in inputs)
     if framework not in ("torch", "keras"):
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
-    raised: tuple[type[Exception], ...] = foreign()
     try:
         with streams_kept():  # layers draw weights when they are made, before they get the model's
             module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype)
         difference = gap(itself(model).predict, predict, samples, model.modalities)
     except CrossXAIError:
         raise
-    except raised as error:
+    except foreign() as error:
         raise Unsupported(
             f"model {model.name!r} cannot be rebuilt in {framework}: {type(error).__name__}: {first_line(error)}"
         ) from error

@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.explainers.captum import captum, joined, signed
-from crossxai.explainers.captum.rules import (
-    LRP_RULES,
-    attach_lrp_rules,
-    hookable_relus,
-    rescaling,
-    split_shared_activations,
-)
+from crossxai.explainers.captum import captum, joined, rules, signed
 from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
 from crossxai.explainers.native import quiet
 from crossxai.explainers.twins import TorchTwinScores
@@ -72,7 +65,7 @@ class _Guided(_Hooked):
     """
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
-        hookable_relus(twin, self.name)
+        rules.hookable_relus(twin, self.name)
         return getattr(library, self.original)(twin.module)
 
 
@@ -97,7 +90,7 @@ class GuidedGradCam(_Hooked, kinds=("image",), joint=False, constant_passes=(3, 
 
     def _method(self, library: Any, twin: TorchTwinScores) -> Any:
         layer = twin.layer(self.layer, self.name)
-        hookable_relus(twin, self.name)
+        rules.hookable_relus(twin, self.name)
         return library.GuidedGradCam(twin.module, layer)
 
 
@@ -128,7 +121,7 @@ class DeepLift(_Hooked, constant_passes=(3, 2)):
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
-        method = rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
+        method = rules.rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
         per_sample, scores, gaps = [], [], []
         for row in range(len(question)):
             twin.seen.clear()
@@ -185,7 +178,7 @@ class DeepLiftShap(DeepLift, family="Shapley"):
 
 
 @explainer("captum.lrp", "relevance handed back layer by layer", "Bach et al. 2015")
-class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",), constant_passes=(3, 1)):
+class Lrp(_Hooked, choices={"rule": rules.LRP_RULES}, positive=("epsilon",), constant_passes=(3, 1)):
     """Layer-wise relevance propagation (Bach et al. 2015, eq. 58).
 
     Layers other than convolutions follow the epsilon rule. What has no rule in Captum gets one: other linear steps
@@ -208,9 +201,9 @@ class Lrp(_Hooked, choices={"rule": LRP_RULES}, positive=("epsilon",), constant_
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
-        split_shared_activations(twin)
+        rules.split_shared_activations(twin)
         arrays, score = _in_pieces(
-            captum(self.name).LRP(twin.module), twin, lambda: attach_lrp_rules(twin, self.rule, self.epsilon)
+            captum(self.name).LRP(twin.module), twin, lambda: rules.attach_lrp_rules(twin, self.rule, self.epsilon)
         )
         total = np.sum([v.reshape(len(v), -1).sum(axis=1) for v in arrays], axis=0)
         extras = {"completeness_gap": np.asarray(total - score), "twin_gap": twin.gap(score)}

@@ -103,11 +103,8 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
 
         modality, values = question.one
         if modality.spatial and self.profile == "native" and not self.segmentation:
-            colour = values.shape[-1] == 3
-            lime = library.Lime
-            segment = (
-                lime._default_image_map_to_interpret_space if colour else lime._default_2dimage_map_to_interpret_space
-            )
+            shape = "image" if values.shape[-1] == 3 else "2dimage"
+            segment = getattr(library.Lime, f"_default_{shape}_map_to_interpret_space")
             return np.asarray(segment(tf.constant(to_unit_interval(values[row], modality), tf.float32)), np.int64)
         (labels,) = groups(question, row, self.segmentation or "quickshift", self.patch, self.seed)
         return labels[..., 0] if modality.spatial else labels
