@@ -13,7 +13,6 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from crossxai.evaluation import statistics
-from crossxai.files import Result
 from crossxai.files.atomic import write_text
 from crossxai.model import Array
 from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
@@ -205,12 +204,14 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
+        legend = [_legend(x, i, rows[x], metric) for i, x in enumerate(ranked)]
+        areas = [f"{entry['label']} {entry['area']}" for entry in legend]
         panels.append(
             {
                 "title": title,
                 "image": style.curves(lines, control, others, f"{share} {done}", "mean score", limits),
-                "alt": _alt(title, metric, model, ranked, rows),
-                "legend": [_legend(explanations[x], i, rows[x], metric) for i, x in enumerate(ranked)],
+                "alt": f"Mean {metric} curves of {title} on {model}; areas: {words.listing(areas)}.",
+                "legend": legend,
             }
         )
     return panels
@@ -228,16 +229,11 @@ def _line(grid: Array, curves: Array, look: tuple[str, Any], shaded: bool) -> st
     return style.Line(grid, curves.mean(axis=0), look, [b.low for b in bounds], [b.high for b in bounds])
 
 
-def _legend(explanation: Result, number: int, row: Row, metric: str) -> dict[str, str]:
+def _legend(label: str, number: int, row: Row, metric: str) -> dict[str, str]:
     shade, dash = style.line_style(number)
     pattern = "" if dash == "solid" else " ".join(str(3 * part) for part in dash[1])
     mean = words.number(row.cells[metric].summary.mean)
-    return {"label": explanation.label, "colour": shade, "dash": pattern, "area": mean}
-
-
-def _alt(title: str, metric: str, model: str, labels: Sequence[str], rows: dict[str, Row]) -> str:
-    areas = [f"{x} {words.number(rows[x].cells[metric].summary.mean)}" for x in labels]
-    return f"Mean {metric} curves of {title} on {model}; areas: {words.listing(areas)}."
+    return {"label": label, "colour": shade, "dash": pattern, "area": mean}
 
 
 MEANINGS = {

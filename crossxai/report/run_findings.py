@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -162,18 +163,16 @@ def _best(
     if not beat:
         return "", ()
     ranks: dict[str, list[float]] = {label: [] for label in beat}
-    for metric in metrics:
-        for model in run.models:
-            chosen = [r for r in analysis.scored(rows, model, metric) if r.label in ranks]
-            sign = -1 if chosen and chosen[0].cells[metric].higher_is_better else 1
-            places = rankdata([sign * r.cells[metric].summary.mean for r in chosen])
-            for row, place in zip(chosen, places, strict=True):
-                ranks[row.label].append(float(place))
+    for metric, model in product(metrics, run.models):
+        chosen = [r for r in analysis.scored(rows, model, metric) if r.label in ranks]
+        sign = -1 if chosen and chosen[0].cells[metric].higher_is_better else 1
+        places = rankdata([sign * r.cells[metric].summary.mean for r in chosen])
+        for row, place in zip(chosen, places, strict=True):
+            ranks[row.label].append(float(place))
     best = min(beat, key=lambda label: float(np.mean(ranks[label])))
     different = {
         label
-        for metric in metrics
-        for model in run.models
+        for metric, model in product(metrics, run.models)
         for label, test in analysis.against(run, model, metric, best, libraries_only=True).items()
         if test.verdict in ("better", "worse")
     }
@@ -183,14 +182,13 @@ def _best(
 def _needed(run: RunRecord, metrics: Sequence[str]) -> int:
     """How many samples the comparisons with random need before any of them can be significant; 0 if there are enough."""
     least = 0
-    for metric in metrics:
-        for model in run.models:
-            tests = analysis.against(run, model, metric, RANDOM)
-            if analysis.least_p(tests) >= ALPHA:
-                needed = next((k for k in range(2, 40) if analysis.smallest_p(k, len(tests)) < ALPHA), 0)
-                least = max(least, needed)
-            elif tests:
-                return 0
+    for metric, model in product(metrics, run.models):
+        tests = analysis.against(run, model, metric, RANDOM)
+        if analysis.least_p(tests) >= ALPHA:
+            needed = next((k for k in range(2, 40) if analysis.smallest_p(k, len(tests)) < ALPHA), 0)
+            least = max(least, needed)
+        elif tests:
+            return 0
     return least
 
 
@@ -200,8 +198,7 @@ def _control(run: RunRecord, metrics: Sequence[str]) -> str:
     for control in run.simple_controls:
         shares = [
             sum(t.verdict == "worse" for t in tests.values()) / len(tests)
-            for metric in metrics
-            for model in run.models
+            for metric, model in product(metrics, run.models)
             if (tests := analysis.against(run, model, metric, control, libraries_only=True))
         ]
         if min(shares, default=0.0) > share:

@@ -148,14 +148,11 @@ def means_of(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tupl
 def _comparisons(run: RunRecord, rows: Sequence[Row], metric: str) -> dict[str, tuple[Versus, ...]]:
     comparisons = {}
     for model in run.models:
-        control = [r.cells[metric] for r in rows if (r.model, r.label) == (model, RANDOM) and metric in r.cells]
-        cells = [(r.label, r.cells[metric]) for r in scored(rows, model, metric) if control]
+        means = {r.label: r.cells[metric].summary.mean for r in rows if r.model == model and metric in r.cells}
         versus = [
-            Versus(
-                label, c.summary.mean, control[0].summary.mean, t.difference, t.low, t.high, t.p_holm, t.n, t.verdict
-            )
-            for label, c in cells
-            if (t := c.versus)
+            Versus(r.label, means[r.label], means[RANDOM], t.difference, t.low, t.high, t.p_holm, t.n, t.verdict)
+            for r in scored(rows, model, metric)
+            if (t := r.cells[metric].versus)
         ]
         if versus:
             comparisons[model] = tuple(sorted(versus, key=lambda v: -abs(v.difference)))
