@@ -60,15 +60,12 @@ def estimate(
 ) -> Estimates:
     """Estimate the mean area of every attribution under every deletion or insertion, the mean of their full curves' areas.
 
-    metrics: `Deletion(100)` and the like; what is estimated is the curve with those steps. points: masked images per sample and
-    curve to begin with, both ends among them, 4 or more; a curve of no more points is scored whole, without error. precision:
-    the half-width of the interval to reach, in units of the score, with more points where needed, up to `max_points`
-    (None: the whole curve); without it, there is no second round. seed: of the draws, apart from the metrics' own.
+    metrics: `Deletion(100)` and the like; what is estimated is the curve with those steps. points, precision, max_points: see
+    `steps.Auto`; a curve of no more points is scored whole, without error. seed: of the draws, apart from the metrics' own.
 
     Unbiased exactly, the second round included: whether a sample gets more points is decided by the spread seen in the other
     half of the samples, never by its own draws, and only once. Fewer than 8 usable samples are scored whole if a precision is
-    requested. Samples share their offsets between curves, so errors of two explainers partly cancel: see
-    `estimates.difference`.
+    requested. Samples share their offsets between curves, so errors of two explainers partly cancel: `estimates.difference`.
     `progress` is given the number of images of each batch.
     """
     _check(metrics)

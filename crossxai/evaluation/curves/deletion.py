@@ -19,7 +19,6 @@ from crossxai.evaluation.curves.fills import FillLike, describe, imputes, resolv
 from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps
 from crossxai.evaluation.curves.options import CurveOptions
 from crossxai.evaluation.curves.ranks import BLOCK, Ranking
-from crossxai.model import Modality
 from crossxai.question import Question, Rows
 
 LONG = 10**8
@@ -110,8 +109,7 @@ def memory(question: Question, attributions: Sequence[Attribution], metrics: Seq
     3 · B · I + V · (32 + 8 · F + 16 · R) + n · (300 · R + 64 · K + 24 · P).
     Where samples have points of their own (percentiles, segments), 16 · n · K more, and for segments 2 bytes per pixel of all
     samples. Estimated curves (`steps="auto"`) are added: the same without P, 400 for 64 (K with what a precision may take), and
-    1000 · n for each. A fill of yours takes what it takes, and so do fills that read the mask.
-    `benchmarks/memory.py` measures beside it.
+    1000 · n for each. Fills of yours, and those that read the mask, take what they take.
     """
     whole, estimated, size = _curves(metrics), _curves(metrics, auto=True), 0
     if whole:
@@ -133,7 +131,6 @@ class _Line(NamedTuple):
     has, the rest repeating the last, and the fill's number, or one per point where each step fills anew."""
 
     metric: Curve
-    modality: Modality
     maps: RankedMaps
     counts: npt.NDArray[np.intp]
     lengths: npt.NDArray[np.intp]
@@ -168,7 +165,7 @@ class _Plan:
             extras["start"] = start
         fractions = line.counts / line.maps.ranked.total
         curve, values = metric.measure(curve, start, fractions, line.lengths)
-        params = metric.described(line.modality, self.question.target.link)
+        params = metric.described(line.maps.ranked.modality, self.question.target.link)
         fractions = fractions[0] if len(fractions) == 1 else fractions
         return Scores(metric.name, values, metric.higher_is_better, curve, fractions, extras, params)
 
@@ -205,7 +202,7 @@ class _Plan:
             steps = [np.unique(counts[0, : point + 1]).tolist() for point in range(counts.shape[1])]
             trails = [tuple(count for count in own if count) for own in steps]
         numbers = [self.masking.fill({modality.name: fill}, int(metric.seed), trail) for trail in trails]
-        return _Line(metric, modality, maps, counts, lengths, numbers)
+        return _Line(metric, maps, counts, lengths, numbers)
 
 
 def _counts(maps: RankedMaps, metric: Curve) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -22,12 +22,10 @@ Points = npt.NDArray[np.intp]
 class Design:
     """How inner points of curves over the same fractions (K + 1,), 0 to 1, are drawn and added up; m: points per offset.
 
-    The area of a curve s_0 … s_K is sum(w_k s_k), w the trapezoid's weights. m inner points at equal distances in cumulated
-    weight, behind one random offset (systematic sampling with probability proportional to weight, Madow 1949), are each taken
-    with probability m w_k / W, so that, counting W / m each, they add up to the sum on average. The straight line between the
-    ends is taken out first, its area being known: of what remains, which starts and ends at 0, equal distances behind a random
-    shift miss least (by m^-2 if smooth, where one draw per stratum misses by m^-1.5). Two or more offsets per curve, drawn
-    apart, show the error by their spread.
+    m inner points at equal distances in the trapezoid's cumulated weights w, behind one random offset (systematic sampling, Madow
+    1949), are each taken with probability m w_k / W, so that, counting W / m each, they add up to the area on average. The line
+    between the ends is taken out first: of what remains, equal distances miss least (by m^-2 if smooth, where one draw per
+    stratum misses by m^-1.5). Two or more offsets per curve, drawn apart, show the error by their spread.
     """
 
     fractions: Numbers
@@ -65,8 +63,7 @@ class Design:
 class Mean:
     """The mean of the areas of n curves, and how far the points left out may have moved it.
 
-    values (n,): each curve's own estimate. variances (n,): of that estimate, from the spread of its replicates; 0 where
-    the whole curve is known. low, high: t interval for the mean *of these curves*; that they are a sample of others is not in it.
+    values (n,): each curve's own estimate; variances (n,): of it, from its replicates; low, high: t interval of these curves.
     """
 
     mean: float

@@ -13,6 +13,7 @@ from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves.imputation import IMPUTING, Inpaint, NoisyLinear
 from crossxai.evaluation.parameters import choice, finite, positive
 from crossxai.model import Array, Modality
+from crossxai.question import Question
 
 Border = Literal["zero", "mirror", "reflect"]
 
@@ -217,25 +218,19 @@ _OURS = (*_NAMED.values(), KernelBlur)
 
 def resolve(fill: FillLike) -> Fill:
     """The function behind a fill given by name, by name and value, or as itself; raises `UnknownName`."""
-    if isinstance(fill, Mapping):
-        if len(fill) != 1:
-            raise InvalidInput(f"a fill is one name with one value, such as {{'blur': 3}}; got {dict(fill)!r}")
-        name, value = next(iter(fill.items()))
-        return _valued(name, value)
-    if isinstance(fill, str):
-        if fill not in _NAMED:
-            raise UnknownName("fill", fill, _NAMED)
-        if any(f.default is MISSING for f in fields(_NAMED[fill])):
-            raise InvalidInput(f"fill {fill!r} needs its values: write {{{fill!r}: …}}")
-        return cast("Fill", _NAMED[fill]())
-    if not callable(fill):
+    if callable(fill):
+        return fill
+    if not isinstance(fill, str | Mapping):
         raise InvalidInput(f"a fill is a name or a function of values (n, *axes), got {type(fill).__name__}")
-    return fill
-
-
-def _valued(name: str, value: Any) -> Fill:
+    if isinstance(fill, Mapping) and len(fill) != 1:
+        raise InvalidInput(f"a fill is one name with one value, such as {{'blur': 3}}; got {dict(fill)!r}")
+    name, value = (fill, None) if isinstance(fill, str) else next(iter(fill.items()))
     if name not in _NAMED:
         raise UnknownName("fill", str(name), _NAMED)
+    if isinstance(fill, str):
+        if any(f.default is MISSING for f in fields(_NAMED[name])):
+            raise InvalidInput(f"fill {fill!r} needs its values: write {{{fill!r}: …}}")
+        return cast("Fill", _NAMED[name]())
     if not fields(_NAMED[name]):
         raise InvalidInput(f"fill {name!r} takes no value: write fill={name!r}")
     if name == "blur" and isinstance(value, Mapping):
@@ -270,6 +265,14 @@ def by_modality(given: object, metric: str) -> dict[str, Fill]:
     return {name: resolve(fill) for name, fill in given.items()}
 
 
+def of_modalities(question: Question, fill: FillLike, fills: Mapping[str, FillLike]) -> dict[Modality, Fill]:
+    """What replaces the units of each free modality, `fill` unless it has its own; raises `UnknownName`."""
+    for name in fills:
+        if name not in question.free:
+            raise UnknownName("modality to fill", name, question.free)
+    return {m: resolve(fills.get(m.name, fill)) for m in question.modalities}
+
+
 def describe(fill: Fill) -> str | dict[str, Any]:
     """Plain data that `resolve` turns back into the fill; for a function of yours, its name."""
     if isinstance(fill, KernelBlur):
@@ -288,8 +291,7 @@ def describe(fill: Fill) -> str | dict[str, Any]:
 def filled(fill: FillLike, modality: Modality, values: Array, rows: slice = slice(None)) -> Array:
     """Values (n, *axes) of `rows` with everything removed: same shape and dtype, possibly a read-only view.
 
-    Raises `Unsupported` for a fill that needs space on a table, and `InvalidInput` for a fill of the wrong shape, not
-    finite, or (for dataset means) outside the modality's declared range.
+    Raises `Unsupported` for one that needs space on a table, `InvalidInput` for a wrong shape, range or numbers not finite.
     """
     fill, values = resolve(fill), values[rows]
     if isinstance(fill, Grey):

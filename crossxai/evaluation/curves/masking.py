@@ -316,6 +316,19 @@ def _by_unit(values: Array, units: int) -> npt.NDArray[np.void]:
     return rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
 
 
+def scores_replaced(question: Question, fills: Sequence[Mapping[Modality, FillLike]]) -> npt.NDArray[np.float64]:
+    """Scores (n, 1 + fills) of the samples, and of those with all units of some modalities replaced, one mapping a column."""
+    masking, rows = Masking(question), np.arange(len(question))
+    copies = [masking.untouched(rows)]
+    for given in fills:
+        # As functions that read no mask: where everything goes, an imputing fill gives its plain value, without noise.
+        whole = {modality.name: partial(filled, fill, modality) for modality, fill in given.items()}
+        copies.append(masking.everything(rows, masking.fill(whole)))
+    codes = np.concatenate(copies, axis=1)
+    masking.score(codes)
+    return masking.read(codes)
+
+
 def scores_without(
     question: Question,
     fills: Mapping[Modality, FillLike],

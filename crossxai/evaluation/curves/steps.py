@@ -18,10 +18,7 @@ Counts = npt.NDArray[np.intp]
 
 
 class Rule(Protocol):
-    """How many of a map's units are changed at each point, never falling; equal numbers are one image, scored once.
-
-    A class may say `reads = False`: then it goes by the number of units alone, and is called once for all maps.
-    """
+    """How many of a map's units are changed at each point, never falling; `reads = False` in a class: by their number alone."""
 
     def counts(self, relevance: Array) -> Counts:
         """Numbers (points,) for the relevance (units,) of one map."""
@@ -191,12 +188,11 @@ def resolve(steps: StepsLike, metric: str) -> Rule:
     if name not in _NAMED:
         raise UnknownName("step rule", str(name), _NAMED)
     kind = _NAMED[name]
-    known = {f.name for f in fields(kind)}
-    if isinstance(value, Mapping):
-        if not set(value) <= known:
-            raise InvalidInput(f"{metric}: step rule {name!r} has {', '.join(sorted(known))}; got {dict(value)!r}")
-        return _checked(kind(**value), metric)
-    return _checked(kind(value), metric)
+    known = [f.name for f in fields(kind)]
+    values = value if isinstance(value, Mapping) else {known[0]: value}
+    if not set(values) <= set(known):
+        raise InvalidInput(f"{metric}: step rule {name!r} has {', '.join(sorted(known))}; got {dict(values)!r}")
+    return _checked(kind(**values), metric)
 
 
 def describe(rule: Any) -> Any:
@@ -238,10 +234,8 @@ Area = Literal["fractions", "trapezoid", "mean", "over_len", "raw"]
 def area(curve: Array, fractions: Array, how: Area = "fractions") -> npt.NDArray[np.float64]:
     """Areas (n,) under curves (n, points) over fractions (points,) or (n, points), in [0, 1].
 
-    "fractions": trapezoids over the true fractions. "trapezoid": over equal intervals, summing to 1 (RISE, Xplique).
-    "mean": of the points (InterpretDL, pnpxai, ROAD). "over_len": trapezoids of width 1 / points (latec). "raw": of width 1
-    (Quantus). For n equal intervals from s0 to sn with T = "trapezoid" and M = "mean": "raw" = n·T,
-    "over_len" = n / (n + 1)·T, M - T = ((s0 + sn) / 2 - M) / n. NaN where trapezoids have fewer than two points.
+    "fractions": trapezoids over the true fractions. "trapezoid": over n equal intervals (RISE, Xplique); "raw" is n times that
+    (Quantus), "over_len" n / (n + 1) times (latec). "mean": of the points (InterpretDL, pnpxai, ROAD). NaN without two points.
     """
     points = curve.shape[1]
     if how == "mean":

@@ -6,17 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.integrate import trapezoid
 
 from crossxai.attribution import Attribution, Axis, Metric, Range, Scores
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, plain
-from crossxai.evaluation.curves.masking import Masking, Order, scores_without
+from crossxai.evaluation.curves.masking import Order, scores_replaced, scores_without
 from crossxai.evaluation.curves.steps import counts
 from crossxai.evaluation.metrics.families import Numbers, spread
 from crossxai.evaluation.parameters import Count, FromZero, Parameters, finite
@@ -71,11 +70,7 @@ class CompletenessGap(Parameters):
             usable = ranks.usable(relevance)
             total += np.where(usable, np.where(usable[:, None], relevance, 0).sum(axis=1), np.nan)
         (fill, described), names = self._fill(attribution.params), {m.name for m in maps}
-        masking, rows = Masking(question), np.arange(n)
-        empty = {m.name: partial(fills.filled, fill, m) for m in question.model.modalities if m.name in names}
-        codes = np.concatenate([masking.untouched(rows), masking.everything(rows, masking.fill(empty))], axis=1)
-        masking.score(codes)
-        scores = masking.read(codes)
+        scores = scores_replaced(question, [{m: fill for m in question.model.modalities if m.name in names}])
         difference = scores[:, 0] - scores[:, 1]
         gap = np.abs(total - difference)
         if self.relative:
@@ -178,10 +173,7 @@ class Joint(Parameters):
 
     def _fills(self, question: Question) -> dict[Modality, Fill]:
         """What replaces the units of each free modality."""
-        for name in self.fills:
-            if name not in question.free:
-                raise UnknownName("modality to fill", name, question.free)
-        return {m: plain(self.fills.get(m.name, self.fill)) for m in question.modalities}
+        return {m: plain(fill) for m, fill in fills.of_modalities(question, self.fill, self.fills).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,18 +208,16 @@ def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Att
 
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:
     """|completeness gap| as a share of the score's change (n,), the maps' sum less the gap; raises `Unsupported`, see `Joint`."""
-    names = [m.name for m in question.modalities]
-    lacking = [name for name in names if name not in [m.name for m in attribution.modalities]]
-    if lacking:
+    names, held = ([m.name for m in modalities] for modalities in (question.modalities, attribution.modalities))
+    if lacking := [name for name in names if name not in held]:
         raise Unsupported(
             f"{metric} ranks {', '.join(names)} together; {attribution.explainer} has no map of {', '.join(lacking)}"
         )
     if "completeness_gap" in attribution.extras:
-        if len(attribution.modalities) > len(names):
+        if len(held) > len(names):
             raise Unsupported(
-                f"{metric}: the maps of {attribution.explainer} add up over "
-                f"{', '.join(m.name for m in attribution.modalities)} together, the question asks about "
-                f"{', '.join(names)} alone"
+                f"{metric}: the maps of {attribution.explainer} add up over {', '.join(held)} together, the question asks "
+                f"about {', '.join(names)} alone"
             )
         groups = {"completeness_gap": names}
     else:

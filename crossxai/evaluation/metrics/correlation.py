@@ -282,15 +282,12 @@ class Infidelity(_Predicting):
             )
         if self.perturbation != "noise":
             return super()._measure(question, modality, relevance, rows)
-        predicted: dict[int, Numbers] = {}
-        each = np.repeat(rows, 1 + self.samples)
-        held: dict[int, Numbers] = {}
+        predicted, held = dict[int, Numbers](), dict[int, Numbers]()
+        each, numbers = np.repeat(rows, 1 + self.samples), np.tile(np.arange(1 + self.samples), len(rows))
 
         def make(part: Rows) -> Inputs:
             copies = question.values[0][each[part]]
-            for copy, row, number in zip(
-                copies, each[part].tolist(), (part % (1 + self.samples)).tolist(), strict=True
-            ):
+            for copy, row, number in zip(copies, each[part].tolist(), numbers[part].tolist(), strict=True):
                 if row not in held:
                     held.clear()  # so that two samples' noise never exists at once
                     held[row] = self.noise(question, row)

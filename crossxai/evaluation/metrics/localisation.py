@@ -22,8 +22,7 @@ Masks = npt.NDArray[np.bool_]
 def relevance_mass(relevance: Array, masks: Masks) -> Numbers:
     """Share of positive relevance (n, *space) inside masks (n, *space), (n,) in [0, 1]; negative relevance counts as 0.
 
-    Relevance Mass Accuracy, Arras et al. 2022 (Information Fusion 81). NaN where there is no positive relevance, the mask
-    is empty, or the map is not finite.
+    NaN where there is no positive relevance, the mask is empty, or the map is not finite.
     """
     flat, inside = flattened(relevance, masks)
     positive = np.where(defined(flat, inside)[:, None], np.maximum(flat, 0), 0)
@@ -35,8 +34,7 @@ def relevance_mass(relevance: Array, masks: Masks) -> Numbers:
 def pointing(relevance: Array, masks: Masks) -> Numbers:
     """Whether the largest relevance (n, *space) is inside masks (n, *space), 1 or 0; of tied maxima, the fraction inside.
 
-    Pointing game, Zhang et al. 2018 (IJCV 126), without their tolerance margin. NaN where the mask is empty or the map
-    is not finite.
+    Without the tolerance of Zhang et al. 2018. NaN where the mask is empty or the map is not finite.
     """
     flat, inside = flattened(relevance, masks)
     highest = flat == flat.max(axis=1, keepdims=True)

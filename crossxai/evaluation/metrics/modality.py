@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import ClassVar, Literal, get_args
 
 import numpy as np
@@ -15,8 +14,8 @@ import numpy.typing as npt
 from crossxai.attribution import Attribution, Axis, Needs, Range, Reduction, Scores
 from crossxai.errors import UnknownName, Unsupported
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.fills import Fill, FillLike, by_modality, describe, filled, resolve
-from crossxai.evaluation.curves.masking import Masking
+from crossxai.evaluation.curves.fills import Fill, FillLike, by_modality, describe, filled, of_modalities
+from crossxai.evaluation.curves.masking import scores_replaced
 from crossxai.evaluation.parameters import Parameters, choice
 from crossxai.model import Array, Modality
 from crossxai.question import Question
@@ -185,11 +184,8 @@ class ModalityAgreement(_OfModalities):
 
     def check(self, question: Question) -> None:
         super().check(question)
-        for name in self.fills:
-            if name not in question.free:
-                raise UnknownName("modality to fill", name, question.free)
-        for modality, values in zip(question.modalities, question.values, strict=True):
-            filled(self._fill(modality), modality, values[:1])
+        for (modality, fill), values in zip(self._fills(question).items(), question.values, strict=True):
+            filled(fill, modality, values[:1])
 
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """Agreement (n,) in [0, 1], from modalities + 1 forward passes per sample."""
@@ -202,7 +198,7 @@ class ModalityAgreement(_OfModalities):
         params = {
             "of": self.of,
             "reduction": self.reduction,
-            "fills": {m.name: describe(self._fill(m)) for m in question.modalities},
+            "fills": {m.name: describe(fill) for m, fill in self._fills(question).items()},
             "link": question.target.link,
         }
         return Scores(self.name, agreement(mine, ablated), self.higher_is_better, extras=extras, params=params)
@@ -213,18 +209,11 @@ class ModalityAgreement(_OfModalities):
 
     def drops(self, question: Question) -> Numbers:
         """How much the score falls when each modality alone is replaced, (n, modalities)."""
-        masking, rows = Masking(question), np.arange(len(question))
-        copies = [masking.untouched(rows)]
-        for modality in question.modalities:
-            fill = masking.fill({modality.name: partial(filled, self._fill(modality), modality)})
-            copies.append(masking.everything(rows, fill))
-        codes = np.concatenate(copies, axis=1)
-        masking.score(codes)
-        scores = masking.read(codes)
+        scores = scores_replaced(question, [{m: fill} for m, fill in self._fills(question).items()])
         return np.asarray(scores[:, :1] - scores[:, 1:])
 
-    def _fill(self, modality: Modality) -> Fill:
-        return resolve(self.fills.get(modality.name, self.fill))
+    def _fills(self, question: Question) -> dict[Modality, Fill]:
+        return of_modalities(question, self.fill, self.fills)
 
 
 def _normalised(parts: Numbers, usable: npt.NDArray[np.bool_]) -> Numbers:

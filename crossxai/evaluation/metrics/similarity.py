@@ -30,11 +30,9 @@ def pearson(a: Array, b: Array) -> Numbers:
 
 
 def per_sample(maps: Sequence[Array], share: float = 0.1) -> dict[str, Numbers]:
-    """Every measure between every two of E maps (n, *space): name in `MEASURES` → (n, E, E).
+    """Every measure between every two of E maps (n, *space): name → (n, E, E), NaN where one is constant or not finite.
 
-    NaN where either map is constant or not finite: there the measures are undefined, or say nothing.
-    top_k: units tied at the k-th value share the remaining places equally, as fractions of a place, and the overlap of
-    two such sets is sum(min) / k; so a map overlaps itself fully, whatever its ties, and no unit is favoured.
+    top_k: units tied at the k-th value share the places left, and two such sets overlap by sum(min) / k: a map fully with itself.
     """
     flat = _checked(maps, share)
     n, size = flat[0].shape if flat else (0, 0)
@@ -110,10 +108,9 @@ def check_space(measure: Similarity, modality: Modality, metric: str) -> None:
 def between(original: Array, other: Array, measure: Similarity) -> Numbers:
     """Similarity (n,) of maps (n, *space) with other maps of the same samples, from -1 to 1; 1 is the same map.
 
-    "pearson" and "spearman": correlation of values, of ranks. "ssim": structural similarity (Wang et al. 2004), after each map
-    is put to [0, 1] by its smallest and largest value (Adebayo et al. 2018), with a uniform window of 7 or the largest odd
-    width that fits. NaN where either map is not finite or the original is constant: there was nothing to keep. 0 where only
-    the other map is constant: of the original's order nothing is left.
+    "pearson", "spearman": correlation of values, of ranks. "ssim" (Wang et al. 2004): of maps put to [0, 1] by their smallest and
+    largest value (Adebayo et al. 2018), with a uniform window of 7 or the largest odd width that fits. NaN where a map is not
+    finite or the original is constant: there was nothing to keep. 0 where only the other is: nothing is left.
     """
     finite = ranks.usable(original) & ranks.usable(other)
     kept = finite & ~np.asarray(ranks.degenerate(original), dtype=bool)

@@ -130,10 +130,8 @@ class NoiseCorrelation(_Noisy):
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         own = self.units_of(question, attribution, modality)
-        alike = [
-            similarity.between(own, self.units_of(other, explainer(other), modality), self.similarity)
-            for other in self.noisy(question, modality)
-        ]
+        moved = (self.units_of(other, explainer(other), modality) for other in self.noisy(question, modality))
+        alike = [similarity.between(own, maps, self.similarity) for maps in moved]
         return self.scores(np.mean(alike, axis=0), lowest=np.min(alike, axis=0))
 
 
@@ -161,12 +159,8 @@ class _Sensitivity(_Noisy):
     takes: ClassVar[str] = "largest"
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
-        moved = np.stack(
-            [
-                self.distance(question, other, attribution, explainer(other), modality)
-                for other in self.noisy(question, modality)
-            ]
-        )
+        others = self.noisy(question, modality)
+        moved = np.stack([self.distance(question, o, attribution, explainer(o), modality) for o in others])
         extras = {"largest": moved.max(axis=0), "mean": moved.mean(axis=0)}
         return self.scores(extras[self.takes], **extras)
 
@@ -174,7 +168,8 @@ class _Sensitivity(_Noisy):
         self, question: Question, other: Question, attribution: Attribution, moved: Attribution, modality: Modality
     ) -> Numbers:
         """How far the maps (n,) are from each other."""
-        own, new = _flat(attribution, modality), _flat(moved, modality)
+        values: list[Array] = [maps.of(modality.name) for maps in (attribution, moved)]
+        own, new = (v.reshape(len(v), -1).astype(np.float64) for v in values)
         usable = np.asarray(np.isfinite(own).all(axis=1) & np.isfinite(new).all(axis=1))
         own, new = (np.where(usable[:, None], maps, 0) for maps in (own, new))  # before infinities meet
         far = np.where(usable, _norm(new - own), np.nan)
@@ -282,11 +277,6 @@ def _seed(explainer: Explainer) -> int | None:
     if not dataclasses.is_dataclass(explainer) or "seed" not in {f.name for f in dataclasses.fields(explainer)}:
         return None
     return int(explainer.seed or 0)  # None draws anew each time: any seeds are others
-
-
-def _flat(attribution: Attribution, modality: Modality) -> Numbers:
-    values: Array = attribution.of(modality.name)
-    return values.reshape(len(values), -1).astype(np.float64)
 
 
 def _norm(rows: Numbers) -> Numbers:
