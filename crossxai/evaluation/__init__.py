@@ -52,16 +52,11 @@ def _problem(cls: Any) -> str:
 
 def discover() -> tuple[Entry, ...]:
     """Every metric of these folders and of installed plug-ins, by name."""
-    return tuple(
-        Entry(
-            name,
-            cls.higher_is_better,
-            getattr(cls, "needs", "scores"),
-            (inspect.getdoc(cls) or "").partition("\n")[0],
-            cls,
-        )
-        for name, cls in _catalogue()[0].items()
-    )
+    entries = []
+    for name, cls in _catalogue()[0].items():
+        purpose = (inspect.getdoc(cls) or "").partition("\n")[0]
+        entries.append(Entry(name, cls.higher_is_better, getattr(cls, "needs", "scores"), purpose, cls))
+    return tuple(entries)
 
 
 def broken() -> tuple[plugins.Broken, ...]:

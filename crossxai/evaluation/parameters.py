@@ -21,7 +21,7 @@ SHARED = {
     "seed": "int\n    Of every draw, together with the sample's name.",
     "fill": "str, mapping or callable\n    What replaces a removed unit, in raw input units; see `fills`.",
     "fills": "mapping, default {}\n    The fill of single modalities, by name.",
-    "similarity": '{"pearson", "spearman", "ssim"}\n    See `similarity.between`.',
+    "similarity": '{"pearson", "spearman", "ssim"}\n    See `similarity.between`; a map turned upside down is not like itself.',
     "size": "int\n    Side of the central square, in pixels.",
 }
 """What parameters of many metrics mean, where a class documents nothing else."""
@@ -63,9 +63,8 @@ def not_negative(value: Any, what: str) -> Any:
 
 def _share(value: Any, what: str, most: bool = False) -> float:
     if not finite(value) or not 0 < value <= 1 or (value == 1 and not most):
-        raise InvalidInput(
-            f"{what} must be a share {'above 0, at most 1' if most else 'between 0 and 1'}, got {value!r}"
-        )
+        span = "above 0, at most 1" if most else "between 0 and 1"
+        raise InvalidInput(f"{what} must be a share {span}, got {value!r}")
     return float(value)
 
 

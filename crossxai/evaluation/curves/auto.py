@@ -42,8 +42,7 @@ class _Line:
     counts: npt.NDArray[np.intp]
     design: Design
     rows: Rows
-    factor: npt.NDArray[np.intp]
-    """(n,): how many times the design's points each sample takes; 0: none, -1: the whole curve."""
+    factor: npt.NDArray[np.intp]  # (n,): how many times the design's points a sample takes; -1: the whole curve
 
 
 def estimate(

@@ -172,13 +172,11 @@ class _Plan:
     def _codes(self, line: _Line, rows: Rows) -> Codes:
         """Codes (m, points) of samples, and behind them, for scores relative to it, that of the untouched sample."""
         counts = line.counts if len(line.counts) == 1 else line.counts[rows]
+        order = line.maps.order
         if len(line.fills) == 1:
-            parts = [self.masking.codes(rows, line.maps.order, line.fills[0], counts, line.metric.inserts)]
+            parts = [self.masking.codes(rows, order, line.fills[0], counts, line.metric.inserts)]
         else:
-            parts = [
-                self.masking.codes(rows, line.maps.order, fill, counts[:, [point]])
-                for point, fill in enumerate(line.fills)
-            ]
+            parts = [self.masking.codes(rows, order, fill, counts[:, [i]]) for i, fill in enumerate(line.fills)]
         if line.metric.score != "score":
             parts.append(self.masking.untouched(rows))
         return np.concatenate(parts, axis=1)

@@ -31,11 +31,6 @@ class Design:
     fractions: Numbers
     m: int
 
-    @property
-    def inner(self) -> int:
-        """Points between the ends."""
-        return len(self.fractions) - 2
-
     @cached_property
     def weights(self) -> Numbers:
         """The trapezoid's weights of the inner points (K - 1,)."""
@@ -50,7 +45,7 @@ class Design:
         """Numbers of inner points (..., m · factor), 1 … K - 1, for offsets (...) in [0, 1); those of factor 1 among them."""
         m = self.m * factor
         places = ((offsets * factor % 1)[..., None] + np.arange(m)) / m * self.cumulated[-1]
-        return np.asarray(np.minimum(np.searchsorted(self.cumulated, places, side="right"), self.inner - 1) + 1)
+        return np.asarray(np.minimum(np.searchsorted(self.cumulated, places, side="right"), len(self.weights) - 1) + 1)
 
     def areas(self, ends: Numbers, points: Points, scores: Numbers) -> Numbers:
         """Unbiased areas (...) from the scores at both ends (..., 2) and the scores (..., any) at drawn points."""
@@ -126,11 +121,9 @@ def factor_needed(pilot: Numbers, n: int, half_width: float, confidence: float =
 class Estimate(Mean):
     """The mean area of one attribution and metric over n samples; n_missing have a map, or a score, that is not finite.
 
-    Its interval holds the error of leaving out points, not that of having few samples; for that, give `values` (n,), unbiased
-    for each sample's own area, to `statistics.summarise` or `statistics.compare`. points (n,): masked images used,
-    both ends included; `passes` is their sum, shared or not, `full_passes` what the full curves take. whole (n,): the full curve
-    was scored. reached: whether the interval is as narrow as requested. replicates (n, 2): independent estimates behind
-    `values`. extras: tie rates and degenerate maps (n,).
+    Its interval holds the error of leaving out points, not that of having few samples: for that, give `values` (n,), unbiased, to
+    `statistics.summarise` or `statistics.compare`. points (n,): masked images used; `passes` is their sum, shared or not. whole
+    (n,): the full curve was scored. reached: the interval is as narrow as requested. replicates (n, 2): what `values` are of.
     """
 
     explainer: str

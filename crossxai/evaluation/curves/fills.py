@@ -128,9 +128,8 @@ class Minimum:
 class KernelBlur:
     """Blur of each channel by a Gaussian cut to size × size pixels, sigma in pixels; images only.
 
-    border: "zero" outside the image, "mirror" (without repeating the edge) or "reflect" (with). folded: the kernel is a Gaussian
-    filter of one bright pixel in the middle of size × size, what is cut off being folded back, as RISE makes it; else the
-    samples of a Gaussian divided by their sum, as torchvision's GaussianBlur.
+    border: "zero" outside the image, "mirror" (without repeating the edge) or "reflect" (with). folded: what the cut leaves out
+    is folded back into the kernel, as in RISE; else a Gaussian's samples over their sum, as in torchvision's GaussianBlur.
     """
 
     size: int

@@ -20,8 +20,7 @@ from crossxai.model import Array
 class NoisyLinear:
     """Weighted mean of the eight neighbours plus normal noise, absolute, in the units it works in; 2-D images only.
 
-    Rong et al. 2022 (ROAD, arXiv:2202.00449), section 4: a hidden mask must not tell its shape to the model, which a constant
-    colour does.
+    Rong et al. 2022 (ROAD, arXiv:2202.00449), section 4: a constant colour tells the model the shape of the hidden mask.
     """
 
     noise: float = 0.01
@@ -75,7 +74,6 @@ class Inpaint:
 IMPUTING = (NoisyLinear, Inpaint)
 """The fills of this file, which read the mask."""
 
-
 WEIGHTS = {(0, 1): 1 / 6, (0, -1): 1 / 6, (1, 0): 1 / 6, (-1, 0): 1 / 6}
 WEIGHTS |= {(1, 1): 1 / 12, (1, -1): 1 / 12, (-1, 1): 1 / 12, (-1, -1): 1 / 12}
 
@@ -86,8 +84,7 @@ Entries = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 class Imputation:
     """The sparse linear system of one mask (height, width), true where pixels are removed; some pixel must be left.
 
-    Every removed pixel equals the mean of its neighbours by `WEIGHTS`, rescaled at the image's edge, removed ones included. It is
-    the same system for every channel and every image.
+    Every removed pixel equals the mean of its neighbours by `WEIGHTS`, rescaled at the image's edge, for every channel and image.
     """
 
     def __init__(self, removed: npt.NDArray[np.bool_]) -> None:

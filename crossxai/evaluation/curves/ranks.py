@@ -67,9 +67,8 @@ def units(
     # A map with NaN or opposite infinities is the caller's to count, not worth a warning.
     with np.errstate(invalid="ignore", over="ignore"):
         values = attribution.of(modality.name)[rows]
-        values = values.astype(
-            np.result_type(values, np.float32), copy=False
-        )  # a map of booleans or integers ranks too
+        # A map of booleans or integers ranks too.
+        values = values.astype(np.result_type(values, np.float32), copy=False)
         reduced = reduce_channels(values, reduction) if modality.spatial else values
     shape = (len(reduced), *space_of(question, modality))
     if any(have not in (1, want) for have, want in zip(reduced.shape[1:], shape[1:], strict=True)):
@@ -199,17 +198,11 @@ class Ranked:
     """The maps (n, *space) of one attribution as positions (pixels, columns or elements) in order of removal, per sample.
 
     Patches and segments rank by the mean relevance of their pixels, and each comes and goes whole; the positions within one
-    keep raster order. Elements are numbered channels first, as libraries that rank them do, which decides their ties.
-    labels: segments so far, shared by the rankings of one modality and size.
+    keep raster order. Elements are numbered channels first, as in libraries, for their ties. labels: shared with other rankings.
     """
 
     def __init__(
-        self,
-        question: Question,
-        attribution: Attribution,
-        modality: Modality,
-        key: Ranking,
-        labels: dict[int, Labels] | None = None,
+        self, question: Question, attribution: Attribution, modality: Modality, key: Ranking, labels: dict[int, Labels]
     ) -> None:
         self.question, self.key = question, key
         self.attribution, self.modality = attribution, modality
@@ -219,7 +212,7 @@ class Ranked:
         first = self._relevance(slice(0, 1))
         self.space, self.total = first.shape[1:], int(np.prod(first.shape[1:]))
         self._blocks = Blocks(self._relevance, self.values)
-        self._labels: dict[int, Labels] = {} if labels is None else labels
+        self._labels = labels
 
     def quality(self) -> tuple[npt.NDArray[np.bool_], dict[str, Array], list[bytes]]:
         """Whether each map is finite, (n,), its "tie_rate" and "degenerate", and a digest by which equal maps are known."""

@@ -49,10 +49,7 @@ class Fractions:
 
 @dataclass(frozen=True)
 class Pixels:
-    """A fixed number of units a step, the last step taking what is left (RISE, Quantus, latec).
-
-    most: at most so many intervals, by larger steps; 0 for as many as it takes.
-    """
+    """A fixed number of units a step, the last one the rest (RISE, Quantus, latec); most: of intervals, by larger steps."""
 
     units: int
     most: int = 0
@@ -102,11 +99,8 @@ class Floor:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Whatever lies at or above (strict: above) each percentile of the map, falling from 100: a map of ties makes large jumps.
-
-    A point is a share of *values*, not of units (ROAD in pytorch-grad-cam, InterpretDL); nothing and everything are added to
-    the ends, for the end points.
-    """
+    """What lies at or above (strict: above) percentiles of the map's *values* (ROAD in pytorch-grad-cam, InterpretDL), falling
+    from 100; nothing and everything are added as end points. A map of ties makes large jumps."""
 
     levels: tuple[float, ...]
     strict: bool = False
@@ -130,8 +124,7 @@ class Auto:
     """The area under `of` equal steps, estimated without bias from few of its points (see `auto.estimate`); no curve is kept.
 
     points: masked images per sample and curve to begin with, both ends among them, 4 or more. precision: the half-width of the
-    95 % interval to reach, in units of the score, with more points where needed, up to max_points (None: the whole
-    curve); without it, there is no second round.
+    95 % interval to reach, in the score's units, by a second round of up to max_points (None: the whole curve).
     """
 
     of: int = 100

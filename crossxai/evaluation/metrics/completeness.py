@@ -139,9 +139,8 @@ class Joint(Parameters):
         """Per-sample curves (n, points) over the fraction of all units, and their areas (n,)."""
         gaps = completeness(question, attribution, self.name, self.tolerance)
         own = self._fills(question)
-        relevance = np.concatenate(
-            [ranks.units(question, attribution, m).reshape(len(question), -1) for m in own], axis=1
-        )
+        maps = [ranks.units(question, attribution, m).reshape(len(question), -1) for m in own]
+        relevance = np.concatenate(maps, axis=1)
         rows = np.flatnonzero(ranks.usable(relevance))
         units = relevance.shape[1]
         points = counts(units, self.steps)

@@ -108,10 +108,8 @@ class GridPointing(ReexplainingMetric):
     def mosaics(self, question: Question, modality: Modality, plan: np.typing.NDArray[np.intp]) -> Array:
         """The mosaics (m, height, width, channels) of a plan (m, 4)."""
         values = ranks.values_of(question, modality)
-        rows = []
-        for left, right in ((0, 1), (2, 3)):
-            rows.append(np.concatenate([self._cell(values[plan[:, left]]), self._cell(values[plan[:, right]])], axis=2))
-        return np.concatenate(rows, axis=1)
+        cells = [self._cell(values[plan[:, cell]]) for cell in range(4)]
+        return np.concatenate([np.concatenate(cells[:2], axis=2), np.concatenate(cells[2:], axis=2)], axis=1)
 
     def _cell(self, images: Array) -> Array:
         if self.mosaic == "double":
@@ -122,8 +120,7 @@ class GridPointing(ReexplainingMetric):
 
 
 def _of_shapes() -> tuple[type[Exception], ...]:
-    """What torch and Keras raise for a wrong shape, and TensorFlow out of its graphs, which libraries put round a model; some of
-    ours are among them."""
+    """What torch and Keras raise for a wrong shape, TensorFlow out of its graphs, and some of ours."""
     tensorflow = sys.modules.get("tensorflow")
     errors = (CrossXAIError, RuntimeError, ValueError)
     return errors if tensorflow is None else (*errors, tensorflow.errors.OpError)

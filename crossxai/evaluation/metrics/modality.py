@@ -23,8 +23,7 @@ from crossxai.question import Question
 Numbers = npt.NDArray[np.float64]
 Of = Literal["mean", "sum"]
 DROP = "modality_drop"
-"""The extra (n, modalities) of an explainer that replaces whole modalities: what the model does. Its maps hold one number per
-modality, which orders no pixels."""
+"""The extra (n, modalities) of an explainer that replaces whole modalities; its maps hold one number per modality."""
 
 
 def shares(units: Sequence[Array], of: Of) -> Numbers:
@@ -40,8 +39,7 @@ def shares(units: Sequence[Array], of: Of) -> Numbers:
 
 
 def drop_shares(drops: npt.ArrayLike) -> Numbers:
-    """Each modality's share of the absolute drops (n, modalities) when it alone is replaced; NaN where all are 0 or one is not
-    finite."""
+    """Each modality's share of the absolute drops (n, modalities); NaN where all are 0 or one is not finite."""
     given = np.asarray(drops, dtype=np.float64)
     usable = np.asarray(np.isfinite(given).all(axis=1))
     return _normalised(np.abs(np.where(usable[:, None], given, 0)), usable)

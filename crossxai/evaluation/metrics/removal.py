@@ -101,9 +101,8 @@ class MorfLerf(UnitMetric):
     def __call__(self, question: Question, attribution: Attribution) -> Scores:
         """One number per sample (n,); the two curves share their ends and one stream."""
         given: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        ((morf, lerf),) = deletion.evaluate(
-            question, [attribution], [deletion.Deletion(**given), deletion.Insertion(**given)]
-        )
+        curves = [deletion.Deletion(**given), deletion.Insertion(**given)]
+        ((morf, lerf),) = deletion.evaluate(question, [attribution], curves)
         extras = {**morf.extras, "morf": morf.value, "lerf": lerf.value}
         params = self._params(question, self.modality_of(question))
         return Scores(self.name, lerf.value - morf.value, self.higher_is_better, extras=extras, params=params)

@@ -24,13 +24,7 @@ from crossxai.question import Question
 
 @dataclass(frozen=True, kw_only=True)
 class _Compared(ReexplainingMetric):
-    """A metric of how similar a map is to another one.
-
-    Parameters
-    ----------
-    similarity : {"spearman", "pearson", "ssim"}
-        See `similarity.between`; signed: a map turned upside down is not similar to itself.
-    """
+    """A metric of how similar a map is to another one."""
 
     similarity: Similarity = "spearman"
 
@@ -179,11 +173,10 @@ class Shifted:
         self.inner, self.shift = inner, shift
         self.name = inner.name
         self.place = [m.name for m in inner.modalities].index(modality)
-        moved = [
+        self.modalities = tuple(
             replace(m, range=(m.range[0] + shift, m.range[1] + shift)) if m.name == modality and m.range else m
             for m in inner.modalities
-        ]
-        self.modalities = tuple(moved)
+        )
         # Set on the object, and only where the inner model has them: a protocol is recognised by its verbs.
         for verb in self.VERBS:
             if hasattr(inner, verb):

@@ -94,8 +94,6 @@ def places(rows: Numbers, k: int) -> Numbers:
 
 Similarity = Literal["pearson", "spearman", "ssim"]
 
-WINDOW = 7
-
 
 def check_space(measure: Similarity, modality: Modality, metric: str) -> None:
     """Raise `Unsupported` where the measure needs space and the modality has none."""
@@ -128,7 +126,7 @@ def between(original: Array, other: Array, measure: Similarity) -> Numbers:
 def _ssim(one: Array, other: Array) -> float:
     from skimage.metrics import structural_similarity
 
-    window = min(WINDOW, *(size - (size + 1) % 2 for size in one.shape))
+    window = min(7, *(size - (size + 1) % 2 for size in one.shape))
     if window < 3:
         return float(pearson(one.reshape(1, -1), other.reshape(1, -1))[0])
     return float(structural_similarity(_unit(one), _unit(other), win_size=window, data_range=1.0))
