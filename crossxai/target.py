@@ -251,7 +251,9 @@ def apply_link(outputs: Array, link: Link) -> Array:
             )
         return np.asarray(softmax(outputs, axis=-1))
     if link == "log_odds":
-        return _log_odds(outputs)
+        p, rest, _ = _odds(outputs)
+        with np.errstate(divide="ignore"):  # infinite where p is 0 or 1
+            return np.asarray(np.log(p) - np.log(rest), outputs.dtype)
     return np.asarray(expit(outputs)) if link == "sigmoid" else outputs
 
 
@@ -275,13 +277,6 @@ def _weighed(values: Array, weights: Array, link: Link) -> Array:
     used = np.where(weights != 0, values, 0)
     _check_unsaturated(np.isinf(used))
     return np.asarray(used * weights)
-
-
-def _log_odds(outputs: Array) -> Array:
-    """log(p / (1 - p)) of probabilities, or of what log-probabilities stand for; infinite where p is 0 or 1."""
-    p, rest, _ = _odds(outputs)
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(p) - np.log(rest), outputs.dtype)
 
 
 def _through_log_odds(outputs: Array, slope: Array) -> Array:

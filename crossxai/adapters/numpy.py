@@ -23,8 +23,7 @@ class FunctionModel(Described):
     function : callable, called with one array (n, *axes) per modality, copies that it may keep; it gives no gradients
     modalities : tuple of Modality, the inputs in the order of the function's arguments
     output_axes : tuple of str, the axes of the outputs after the sample axis, ("class",) or ("y", "x", "class")
-    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
-        What the outputs are; measured if not given.
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional, what they are; measured if not given
     name : str, the name in messages, files and reports
 
     Raises

@@ -42,18 +42,15 @@ class KerasModel(Declared):
     model : keras.Model, on the TensorFlow backend
     modalities : tuple of Modality
         Several go to the inputs of their names, or into a list (a subclassed model's arguments) in order.
-    standardise : mapping of str to (mean, sd), optional
-        By modality name, one number per channel: subtracted and divided by before the model, so that maps stay in raw values.
+    standardise : mapping of str to (mean, sd), optional, by modality: subtracted and divided by, so that maps stay in raw values
     output_axes : tuple of str, the axes of the outputs after the sample axis, ("class",) or ("y", "x", "class")
     output : str or int, optional
         Name or position of the tensor that counts, where the model returns several; the only one with these axes if not given.
-    data_format : {"channels_last", "channels_first"}, optional
-        How the model takes images; taken from its inputs and layers if not given.
+    data_format : {"channels_last", "channels_first"}, optional, how it takes images; told by its inputs and layers if not given
     layer_axes : mapping of str to tuple of str, optional
         Meaning of the axes of layers' outputs after the sample axis, where a layer cannot tell.
     streams : Streams, optional, a transformer's tokens
-    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
-        What the outputs are; measured if not given.
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional, what they are; measured if not given
     name : str, the name in messages, files and reports
 
     Raises

@@ -49,15 +49,13 @@ class TorchModel(Declared):
     modalities : tuple of Modality
         The inputs in the order of the module's arguments. Arrays are channels last; the adapter gives torch its own order.
     device : str or torch.device, where the module runs; the CPU by default
-    standardise : mapping of str to (mean, sd), optional
-        By modality name, one number per channel: subtracted and divided by before the module, so that maps stay in raw values.
+    standardise : mapping of str to (mean, sd), optional, by modality: subtracted and divided by, so that maps stay in raw values
     output_axes : tuple of str
         The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class"); the class axis is torch's axis 1.
     streams : Streams, optional, a transformer's tokens
     output : str or int, optional
         Key or position of the tensor that counts, where the module returns several; the only one with these axes if not given.
-    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional
-        What the outputs are; measured if not given.
+    outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional, what they are; measured if not given
     layer_axes : mapping of str to tuple of str, optional
         Meaning of the axes of layers' outputs after the sample axis, in torch's own order, such as
         {"features.7": ("y", "x", "channel")}, where neither the layer nor a measurement tells.
