@@ -73,6 +73,10 @@ PAPERS = {
 """Where papers appeared, by the short names that classes give as `reference` or `source`."""
 
 
+ONE_LINE = re.compile(r"((?:\{[^}]*\}|[^,{])+), (.+)")
+"""A parameter that one line explains: its type, and the words, which `complete` puts below it."""
+
+
 def sections(doc: str) -> dict[str, str]:
     """A numpydoc docstring by its headings; what comes before the first is under ""."""
     first, *rest = SECTION.split(doc)
@@ -115,6 +119,8 @@ def complete(kind: type, shared: Mapping[str, str] = MappingProxyType({})) -> No
     lines = []
     for name, entry in given.items():
         declared, _, words = entry.partition("\n")
+        if not words and (one_line := ONE_LINE.fullmatch(declared)):
+            declared, words = one_line[1], f"    {one_line[2][0].upper()}{one_line[2][1:]}."
         if hasattr(kind, name) and not isinstance(getattr(kind, name), dataclasses.Field):
             declared = f"{declared.partition(', default ')[0]}, default {getattr(kind, name)!r}"
         lines.append(f"{name} : {declared}\n{words}".rstrip())
