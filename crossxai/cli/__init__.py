@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="crossxai",
     cls=commands.Commands,
-    help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and judge "
+    help="Ask Captum, pytorch-grad-cam, LIME and Xplique the same question about a PyTorch or TensorFlow model, and measure "
     "every answer by the same rule.",
     no_args_is_help=True,
     add_completion=False,
@@ -81,14 +81,14 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
     preset: Annotated[
         str,
-        typer.Option("--preset", "-p", help="Conventions to judge its maps by, with commas; see docs/evaluation.md."),
+        typer.Option("--preset", "-p", help="Conventions to measure its maps by, with commas; see docs/evaluation.md."),
     ] = "ours,rise,xplique,torchcam,interpretdl,pnpxai",
     limit: Annotated[
         int,
         typer.Option("--limit", min=0, help="At most so many steps where a library's own take more; 0 for its own."),
     ] = 32,
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Only this model; may be repeated.")] = None,
-    modality: Annotated[str, typer.Option("--modality", help="Whose maps to judge; the model's first.")] = "",
+    modality: Annotated[str, typer.Option("--modality", help="Whose maps to measure; the model's first.")] = "",
     experiment: Annotated[
         Path | None,
         typer.Option("--experiment", help="The run's experiment file, if it names files or code beside it."),

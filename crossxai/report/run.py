@@ -74,7 +74,7 @@ class RunRecord:
         return tuple(sorted((x for x in self.kinds if self.kinds[x] in CURVES), key=lambda x: (self.kinds[x], x)))
 
     def modality(self, metric: str) -> str:
-        """The modality that a metric judges; "" where its scores do not say."""
+        """The modality that a metric measures; "" where its scores do not say."""
         names = (e.scores[metric].params.get("modality") for e in self.explanations if metric in e.scores)
         return next((str(name) for name in names if name), "")
 

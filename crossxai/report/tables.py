@@ -100,7 +100,7 @@ def _limits(low: float | None, high: float | None) -> str:
 
 
 def of_modality(run: RunRecord, metric: str) -> str:
-    """Whose maps a metric judges, where there are several modalities: ` of image`; else nothing."""
+    """Whose maps a metric measures, where there are several modalities: ` of image`; else nothing."""
     name = run.modality(metric)
     # A label that the experiment gives says what there is to say.
     return f" of {name}" if name and run.kinds[metric] == metric and len(run.samples.modalities) > 1 else ""

@@ -178,7 +178,7 @@ def fit_fusion(
     standardise = {m.name: statistics(inputs[m.name][rows["train"]], m) for m in modalities}
     targets = task.targets(data)
     if task.name == "classification" and any(len(np.unique(targets[rows[part]])) < 2 for part in ("train", "valid")):
-        raise InvalidInput("all labels of the training or validation rows are the same: nothing to learn or judge by")
+        raise InvalidInput("all labels of the training or validation rows are the same: nothing to learn or measure by")
     architecture = task.architecture + ("_resnet18" if chosen.encoder == "resnet18" else "")
     state = path.with_suffix(".training.pt")
     state.parent.mkdir(parents=True, exist_ok=True)
