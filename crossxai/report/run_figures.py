@@ -93,7 +93,7 @@ def figures(run: RunRecord, explainer: str | None = None, model: str | None = No
 
 
 def choose_explainer(run: RunRecord, model: str) -> str:
-    """The explainer worth showing: the best by the pointing game, over all modalities that it measures, else by what else locates,
+    """The explainer worth showing: the best by the pointing game, over all modalities it measures, else by what else locates,
     else by insertion, else the first one; it has maps of as many modalities as any. "" if no library gave a map."""
     usable = {x: e for x, e in run.of(model).items() if ok(e) and e.maps and not is_control(e) and ordering(e)}
     if not usable:
