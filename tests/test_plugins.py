@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from crossxai import Modality, Question
+from crossxai import Modality, Question, explainers, plugins
 from crossxai.data import sources
 from crossxai.errors import InvalidInput
 from crossxai.experiment import loading, specification
@@ -189,7 +189,7 @@ def test_broken_plugins_are_named_and_break_nothing_else(
         r"'taken' of package zz-broken: 'example.contrast' is a name that crossxai_example uses already",
         r"'thief' of package zz-broken: 'captum.saliency' is a name that CrossXAI uses already: choose another",
         r"'deletion' of package zz-broken: 'deletion' is a name that CrossXAI uses already: choose another",
-        r"'mute' of package zz-broken: is <class 'zz_broken.Mute'>, not a dataclass with a name, higher_is_better and",
+        r"'mute' of package zz-broken: Mute lacks __call__",
     ]
     assert len(said) == len(wanted), said
     for line, words in zip(said, wanted, strict=True):
@@ -292,3 +292,19 @@ def test_a_source_may_return_samples_alone(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_source_s_mistake_is_named(given: object, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidInput, match=re.escape("source 'mine'") + ".*" + re.escape(words)):
         drawn(given, monkeypatch)
+
+
+def test_the_code_of_somebody_else_s_explainer_decides_its_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who edits a plug-in without a new version does not get the maps of before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "zz_edited.py"
+    module.write_text("class Edited: ...\n", encoding="utf-8")
+    import zz_edited  # type: ignore[import-not-found]
+
+    before = plugins.code_of(zz_edited.Edited())
+    module.write_text("class Edited: ...  # otherwise\n", encoding="utf-8")
+    assert before
+    assert plugins.code_of(zz_edited.Edited()) != before
+    assert plugins.code_of(explainers.get("captum.saliency")) == ""

@@ -48,7 +48,7 @@ from experiments import OWN, SMALL, crossxai, toml
         ),
         ({"models": [{"name": "x", "checkpoint": "nowhere.npz"}]}, "no such file"),
         ({"models": [{"name": "x", "factory": "nowhere:f"}]}, "factory 'nowhere:f' cannot be imported"),
-        ({"data": {"n": 100000}}, "data.n = 100000 samples asked for, the split holds 400"),
+        ({"data": {"n": 100000}}, "data.n = 100000 samples asked for, the data hold 400"),
         ({"data": {"n": 0}}, "data.n: Input should be greater than or equal to 1 (got 0)"),
         ({"data": {"source": "pcam"}}, "source = 'pcam' needs root"),
         ({"data": {"source": "pcam", "root": "nowhere"}}, "camelyonpatch_level_2_split_test_x.h5"),

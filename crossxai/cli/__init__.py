@@ -150,6 +150,8 @@ def list_(
     if not metrics:
         _list_explainers(console)
     _list_metrics(console)
+    if not metrics:
+        console.print(f"Data sources: {', '.join(sorted(sources.discover()[0]))}.", highlight=False)
     others = () if metrics else (*explainers.broken(), *sources.discover()[1], *readers()[1], *commands.broken())
     for plugin in (*others, *evaluation.broken()):
         console.print(f"[bold red]Left out:[/] {escaped(plugin)}", highlight=False, soft_wrap=True)

@@ -29,7 +29,7 @@ def get(name: str) -> Any:
 def balanced(labels: Any, n: int, seed: int) -> Any:
     """n rows, as near to half of each class as the data allow, in random but reproducible order."""
     if n > len(labels):
-        raise InvalidInput(f"data.n = {n} samples asked for, the split holds {len(labels)}")
+        raise InvalidInput(f"data.n = {n} samples asked for, the data hold {len(labels)}")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     positive, negative = order[labels[order] == 1], order[labels[order] != 1]

@@ -45,9 +45,12 @@ def _catalogue() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
 
 
 def _problem(cls: Any) -> str:
-    if not _is_metric(cls) or not any("__call__" in vars(base) for base in cls.__mro__):
-        return f"is {cls!r}, not a dataclass with a name, higher_is_better and __call__(question, attribution)"
-    return ""
+    if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
+        return f"is {cls!r}, not a dataclass: write @dataclass(frozen=True) above the class"
+    lacking = [f"{what}: ClassVar" for what in ("name", "higher_is_better") if not hasattr(cls, what)]
+    if not any("__call__" in vars(base) for base in cls.__mro__):
+        lacking.append("__call__(question, attribution)")
+    return f"{cls.__name__} lacks {', '.join(lacking)}" if lacking else ""
 
 
 def discover() -> tuple[Entry, ...]:

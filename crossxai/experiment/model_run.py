@@ -31,6 +31,7 @@ from crossxai.experiment.questions import (
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
 from crossxai.files.tasks import content, digest, fingerprint, version
+from crossxai.plugins import code_of
 from crossxai.question import Question
 from crossxai.version import __version__
 
@@ -110,7 +111,7 @@ class ModelRun:
     def metrics(self, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Each metric's label, and the hash of what decides its scores."""
         link = self.measured.target.link
-        return {spec.shown: digest({"metric": content(metric), "link": link}) for spec, metric in metrics}
+        return {spec.shown: _digest(metric, {"metric": content(metric), "link": link}) for spec, metric in metrics}
 
     def evaluate(
         self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
@@ -226,7 +227,8 @@ class ModelRun:
         params = repr(explainer)
         # No file tells the code of a user's own object: another process makes its maps again.
         params += SESSION if ADDRESS.search(params) else ""
-        return digest({"on": self.identity, "name": spec.name, "params": params, "version": version(library)})
+        decides = {"on": self.identity, "name": spec.name, "params": params, "version": version(library)}
+        return _digest(explainer, decides)
 
     def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
         path = self._path(spec.shown)
@@ -305,6 +307,12 @@ def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric],
     """Metrics of the measured question, which share a stream, and those of the explained one, by their labels."""
     others = {label: m for label, m in metrics.items() if getattr(m, "asks", "")}
     return {label: m for label, m in metrics.items() if label not in others}, others
+
+
+def _digest(used: Explainer | Metric, decides: dict[str, Any]) -> str:
+    """The hash of what decides maps or scores; of somebody else's explainer or metric, with its code."""
+    code = code_of(used)
+    return digest({**decides, "code": code} if code else decides)
 
 
 def _hash(values: Any) -> str:

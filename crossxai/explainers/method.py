@@ -111,6 +111,11 @@ class Method:
             if fact not in known:
                 raise UnknownName(f"class attribute of {cls.__name__}", fact, known)
             setattr(cls, fact, value)
+        if (needs := vars(cls).get("needs")) is not None and needs not in get_args(Needs):
+            raise UnknownName(f"need of {cls.__name__}", needs, get_args(Needs))
+        for kind in vars(cls).get("kinds", ()):
+            if kind not in Method.kinds:
+                raise UnknownName(f"kind of modality of {cls.__name__}", kind, Method.kinds)
         _describe(cls)
 
     def __post_init__(self) -> None:
@@ -169,7 +174,9 @@ class Method:
 
     def explain(self, question: Question) -> Maps:
         """Maps of a few samples; called with all free modalities if `joint`, else with one."""
-        raise NotImplementedError
+        raise InvalidInput(
+            f"{self.name} does not explain: write def explain(self, question), which returns (maps,), {{}}"
+        )
 
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""

@@ -210,7 +210,8 @@ def _check_order(trial: _Trial, best: Scores, who: str) -> None:
         require(
             means[better] > means[worse],
             f"{who} gives {better} {sign * means[better]:.4g} and {worse} {sign * means[worse]:.4g}, "
-            f"with higher_is_better = {metric.higher_is_better}: the direction or the metric is wrong",
+            f"with higher_is_better = {metric.higher_is_better}: the direction or the metric is wrong, or it "
+            "ranks other maps: check_metric(metric, question, truth) takes a question and the map that is best of it",
         )
 
 
