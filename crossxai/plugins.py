@@ -93,10 +93,10 @@ def name_and_params(given: Any, example: str) -> tuple[Any, dict[str, Any]]:
     return given, {}
 
 
-def code_of(used: object) -> str:
-    """The hash of the file that holds the class of an explainer or metric of somebody else's, "" of our own: who edits it without
-    a new version has other maps and scores. Code that no file holds has none."""
-    kind = type(used)
+@cache
+def code_of(kind: type[Any]) -> str:
+    """The hash of the file that holds somebody else's explainer or metric class, as it was when first asked for; "" of our own,
+    and of code that no file holds. Who edits it without a new version has other maps and scores."""
     if kind.__module__.partition(".")[0] == "crossxai":
         return ""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
@@ -151,6 +152,12 @@ class Mute:
     name: ClassVar = "mute"
     higher_is_better: ClassVar = True
 
+@dataclass(frozen=True)
+class Wordy:
+    name: ClassVar = "wordy"
+    higher_is_better: ClassVar = "yes"
+    def __call__(self, question, attribution): ...
+
 """
 
 
@@ -168,7 +175,7 @@ def test_broken_plugins_are_named_and_break_nothing_else(
         'taken = "zz_broken:Twin"',
         'thief = "zz_broken:Thief"',
     ]
-    metrics = ['deletion = "zz_broken:Deletion"', 'mute = "zz_broken:Mute"']
+    metrics = ['deletion = "zz_broken:Deletion"', 'mute = "zz_broken:Mute"', 'wordy = "zz_broken:Wordy"']
     text = PACKAGE.format(
         name="zz-broken", module="zz_broken", explainers="\n".join(explainers), metrics="\n".join(metrics)
     )
@@ -190,6 +197,7 @@ def test_broken_plugins_are_named_and_break_nothing_else(
         r"'thief' of package zz-broken: 'captum.saliency' is a name that CrossXAI uses already: choose another",
         r"'deletion' of package zz-broken: 'deletion' is a name that CrossXAI uses already: choose another",
         r"'mute' of package zz-broken: Mute lacks __call__",
+        r"'wordy' of package zz-broken: Wordy lacks higher_is_better: bool",
     ]
     assert len(said) == len(wanted), said
     for line, words in zip(said, wanted, strict=True):
@@ -303,8 +311,11 @@ def test_the_code_of_somebody_else_s_explainer_decides_its_maps(
     module.write_text("class Edited: ...\n", encoding="utf-8")
     import zz_edited  # type: ignore[import-not-found]
 
-    before = plugins.code_of(zz_edited.Edited())
+    old = zz_edited.Edited
+    before = plugins.code_of(old)
     module.write_text("class Edited: ...  # otherwise\n", encoding="utf-8")
+    importlib.reload(zz_edited)
     assert before
-    assert plugins.code_of(zz_edited.Edited()) != before
-    assert plugins.code_of(explainers.get("captum.saliency")) == ""
+    assert plugins.code_of(zz_edited.Edited) != before
+    assert plugins.code_of(old) == before  # what runs is the code that was loaded
+    assert plugins.code_of(type(explainers.get("captum.saliency"))) == ""

@@ -47,7 +47,7 @@ def _catalogue() -> tuple[dict[str, type[Any]], tuple[plugins.Broken, ...]]:
 def _problem(cls: Any) -> str:
     if not (inspect.isclass(cls) and dataclasses.is_dataclass(cls)):
         return f"is {cls!r}, not a dataclass: write @dataclass(frozen=True) above the class"
-    lacking = [f"{what}: ClassVar" for what in ("name", "higher_is_better") if not hasattr(cls, what)]
+    lacking = _lacking(cls)
     if not any("__call__" in vars(base) for base in cls.__mro__):
         lacking.append("__call__(question, attribution)")
     return f"{cls.__name__} lacks {', '.join(lacking)}" if lacking else ""
@@ -88,9 +88,10 @@ def get(name: str, **params: Any) -> Metric:
 
 
 def _is_metric(cls: Any) -> bool:
-    return (
-        isinstance(cls, type)
-        and dataclasses.is_dataclass(cls)
-        and isinstance(getattr(cls, "name", None), str)
-        and isinstance(getattr(cls, "higher_is_better", None), bool)
-    )
+    return isinstance(cls, type) and dataclasses.is_dataclass(cls) and not _lacking(cls)
+
+
+def _lacking(cls: Any) -> list[str]:
+    """What every metric says of itself and this class does not."""
+    facts = {"name": str, "higher_is_better": bool}
+    return [f"{fact}: {t.__name__}" for fact, t in facts.items() if not isinstance(getattr(cls, fact, None), t)]

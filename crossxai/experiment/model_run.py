@@ -311,7 +311,7 @@ def split_by_question(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric],
 
 def _digest(used: Explainer | Metric, decides: dict[str, Any]) -> str:
     """The hash of what decides maps or scores; of somebody else's explainer or metric, with its code."""
-    code = code_of(used)
+    code = code_of(type(used))
     return digest({**decides, "code": code} if code else decides)
 
 
