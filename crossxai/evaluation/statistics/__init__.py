@@ -17,26 +17,29 @@ from crossxai.evaluation.statistics.certainty import (
 from crossxai.evaluation.statistics.comparison import (
     Comparison,
     Friedman,
-    Summary,
     Test,
     compare,
     friedman,
     holm,
-    summarise,
 )
+from crossxai.evaluation.statistics.intervals import FEWEST_GROUPS, Groups, Summary, bands, effective, summarise
 
 __all__ = [
+    "FEWEST_GROUPS",
     "Comparison",
     "Flips",
     "Friedman",
+    "Groups",
     "Power",
     "Resampled",
     "Settings",
     "Summary",
     "Test",
     "across",
+    "bands",
     "compare",
     "detectable",
+    "effective",
     "flips",
     "friedman",
     "holm",

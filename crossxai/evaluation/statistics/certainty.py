@@ -15,7 +15,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import kendalltau, rankdata
 
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.statistics.comparison import chunked, table, vector
+from crossxai.evaluation.statistics.comparison import table
+from crossxai.evaluation.statistics.intervals import Groups, count, grouped, redrawn, totals, vector
 
 Numbers = npt.NDArray[np.float64]
 
@@ -27,6 +28,7 @@ class Resampled:
     means (k,): over the samples as they are. flips (k, k): share of draws in which two explainers stand the other way round; a
     tie on either side counts half; 0 on the diagonal. best (k,): share of draws in which each is best; ties share, it adds
     up to 1. same_order: share of draws with exactly the order of `means`. n_missing samples had a NaN and were left out.
+    n_groups: whole groups were drawn, so many; 0 for samples.
     """
 
     means: Numbers
@@ -35,6 +37,7 @@ class Resampled:
     same_order: float
     n: int
     n_missing: int
+    n_groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,33 +56,36 @@ class Settings:
     best: Numbers
 
 
-def resample(scores: npt.ArrayLike, higher_is_better: bool, *, resamples: int = 2000, seed: int = 0) -> Resampled:
-    """Draw the samples of scores (n, k) again `resamples` times, all explainers on the same draw, and rank the means.
+def resample(
+    scores: npt.ArrayLike,
+    higher_is_better: bool,
+    *,
+    groups: Groups | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Resampled:
+    """Draw the samples of scores (n, k) again `resamples` times, all explainers on the same draw, and rank the means; with groups
+    (n,), the group of each sample, whole groups are drawn.
 
     A bootstrap of ranks (Hall and Miller 2009). `best` is how often each explainer wins, not a p-value: with two equal
     explainers it is anywhere. No complete sample: NaN.
     """
     if resamples < 1:
         raise InvalidInput(f"resamples must be at least 1, got {resamples}")
-    given, kept = table(scores)
+    given, kept, numbers = table(scores, groups)
     n, k = kept.shape
     means = kept.mean(axis=0) if n else np.full(k, np.nan)
     if n == 0:
         nan = np.full((k, k), np.nan)
         return Resampled(means, nan, nan[0].copy(), float("nan"), 0, len(given))
     good = kept if higher_is_better else -kept
-    rng = np.random.default_rng(seed)
-
-    def draw(size: int) -> Numbers:
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=size)
-        return _tidy(counts @ good / n, good)
-
-    drawn = chunked(resamples, n + k, draw)
+    sums = redrawn(totals(np.hstack([good, np.ones((n, 1))]), numbers), resamples, seed)
+    drawn = _tidy(sums[:, :k] / sums[:, k:], good)
     whole = _signs(_tidy(good.mean(axis=0)[None], good))[0]
     signs = _signs(drawn)
     flips = np.where(np.eye(k, dtype=bool), 0.0, np.abs(signs - whole).mean(axis=0) / 2)
     same = (signs == whole).all(axis=(1, 2)).mean()
-    return Resampled(means, flips, _best(drawn).mean(axis=0), float(same), n, len(given) - n)
+    return Resampled(means, flips, _best(drawn).mean(axis=0), float(same), n, len(given) - n, count(numbers))
 
 
 def across(settings: Sequence[npt.ArrayLike], higher_is_better: bool | Sequence[bool]) -> Settings:
@@ -178,13 +184,20 @@ class Power:
     power: float
 
 
-def spread(values: npt.ArrayLike, control: npt.ArrayLike) -> float:
-    """Standard deviation (n - 1) of the differences of two score vectors (n,), NaN left out; NaN for fewer than two."""
+def spread(values: npt.ArrayLike, control: npt.ArrayLike, *, groups: Groups | None = None) -> float:
+    """Standard deviation (n - 1) of the differences of two score vectors (n,), NaN left out; NaN for fewer than two.
+
+    groups (n,): of the groups' mean differences instead; the n of `samples_needed`, `power_of` and `detectable` then counts
+    groups.
+    """
     one, other = vector(values, "values"), vector(control, "control")
     if len(one) != len(other):
         raise InvalidInput(f"a paired comparison needs the same samples on both sides, got {len(one)} and {len(other)}")
     d = one - other
-    d = d[~np.isnan(d)]
+    present = ~np.isnan(d)
+    d, numbers = d[present], grouped(groups, present)
+    if numbers is not None:
+        d = totals(d[:, None], numbers)[:, 0] / np.bincount(numbers)
     return float(d.std(ddof=1)) if len(d) > 1 else float("nan")
 
 

@@ -1,34 +1,20 @@
-"""Means with their uncertainty, paired comparison with a control, and Friedman's test of several explainers."""
+"""Paired comparison with a control over samples or groups of them, and Friedman's test of several explainers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
-from scipy.special import ndtr, ndtri
 
 from crossxai.errors import InvalidInput
+from crossxai.evaluation.statistics.intervals import Groups, Labels, chunked, count, grouped, interval, totals, vector
 
 Numbers = npt.NDArray[np.float64]
 
 Test = Literal["sign_flip", "wilcoxon"]
-
-_CHUNK = 1_000_000  # random numbers held at once
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean over n samples with its confidence interval [low, high]; n_missing samples were NaN and left out."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    n_missing: int
 
 
 @dataclass(frozen=True)
@@ -36,6 +22,7 @@ class Comparison:
     """Mean paired difference (values - control) over n pairs, its confidence interval, and the two-sided p-value.
 
     better: the difference is on the good side and p < 0.05, uncorrected; for many comparisons pass the p to `holm`.
+    n_groups: how many groups the pairs belong to; 0 where every pair stands for itself.
     """
 
     difference: float
@@ -44,19 +31,7 @@ class Comparison:
     p: float
     n: int
     better: bool
-
-
-def summarise(values: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Summary:
-    """Mean of per-sample values (n,) with a seeded BCa bootstrap interval (Efron 1987), NaN left out.
-
-    One value leaves the interval NaN (nothing is known of the spread); equal values make it that value; none at all
-    makes mean and interval NaN. Infinite values raise `InvalidInput`.
-    """
-    given = vector(values, "values")
-    kept = given[~np.isnan(given)]
-    low, high = _interval(kept, confidence, resamples, seed)
-    mean = float(kept.mean()) if len(kept) else float("nan")
-    return Summary(mean, low, high, len(kept), len(given) - len(kept))
+    n_groups: int = 0
 
 
 def compare(
@@ -64,6 +39,7 @@ def compare(
     control: npt.ArrayLike,
     higher_is_better: bool,
     *,
+    groups: Groups | None = None,
     test: Test = "sign_flip",
     confidence: float = 0.95,
     resamples: int = 9999,
@@ -76,6 +52,7 @@ def compare(
     test="wilcoxon": signed-rank test (Wilcoxon 1945), zero differences ranked and then dropped (Pratt 1959); exact without ties
     and zeros up to 50 pairs, else normal. It tests whether most pairs differ the same way and is deaf to a few huge
     differences; `better` then needs mean and ranks to agree.
+    groups (n,): the group of each sample. Differences of one group then flip their signs together, in both tests.
     No pair gives NaN; one pair, or only zero differences, gives p = 1.
     """
     if test not in get_args(Test):
@@ -86,12 +63,16 @@ def compare(
     d = one - other
     # Values that are equal on paper differ in rounding, often all the same way: that is no difference.
     d[np.abs(d) <= 1e-12 * np.maximum(np.abs(one), np.abs(other))] = 0
-    d = d[~np.isnan(d)]
-    low, high = _interval(d, confidence, resamples, seed)
+    present = ~np.isnan(d)
+    d, numbers = d[present], grouped(groups, present)
+    low, high = interval(d, numbers, confidence, resamples, seed)
     difference = float(d.mean()) if len(d) else float("nan")
-    p, up = (_sign_flip(d, resamples, seed), difference > 0) if test == "sign_flip" else _wilcoxon(d)
+    if test == "sign_flip":
+        p, up = _sign_flip(totals(d[:, None], numbers)[:, 0], resamples, seed), difference > 0
+    else:
+        p, up = _wilcoxon(d, numbers, resamples, seed)
     better = p < 0.05 and (difference > 0) == up == higher_is_better
-    return Comparison(difference, low, high, p, len(d), better)
+    return Comparison(difference, low, high, p, len(d), better, count(numbers))
 
 
 def holm(p_values: npt.ArrayLike) -> Numbers:
@@ -104,36 +85,6 @@ def holm(p_values: npt.ArrayLike) -> Numbers:
     adjusted = p.copy()
     adjusted[ranked] = np.minimum(1.0, np.maximum.accumulate(p[ranked] * np.arange(len(ranked), 0, -1)))
     return adjusted
-
-
-def vector(values: npt.ArrayLike, what: str) -> Numbers:
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1:
-        raise InvalidInput(f"{what} must have shape (n,), one number per sample, got {numbers.shape}")
-    if np.isinf(numbers).any():
-        raise InvalidInput(f"{what} hold infinity; a missing value is NaN")
-    return numbers
-
-
-def _interval(x: Numbers, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
-    """BCa bootstrap interval of the mean; for the mean, the acceleration has a closed form (no jackknife loop)."""
-    if not 0 < confidence < 1:
-        raise InvalidInput(f"confidence must lie between 0 and 1, got {confidence}")
-    if resamples < 1:
-        raise InvalidInput(f"resamples must be at least 1, got {resamples}")
-    if len(x) < 2:
-        return float("nan"), float("nan")
-    if (x == x[0]).all():
-        return float(x[0]), float(x[0])
-    rng, n = np.random.default_rng(seed), len(x)
-    means = chunked(resamples, n, lambda size: x[rng.integers(0, n, size=(size, n))].mean(axis=1))
-    d = (x - x.mean()) / np.abs(x - x.mean()).max()
-    acceleration = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
-    below = ((means < x.mean()).mean() + (means <= x.mean()).mean()) / 2
-    bias = ndtri(np.clip(below, 0.5 / resamples, 1 - 0.5 / resamples))
-    z = bias + ndtri(np.array([(1 - confidence) / 2, (1 + confidence) / 2]))
-    low, high = np.quantile(means, ndtr(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
 
 
 def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
@@ -154,31 +105,31 @@ def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
     return float((1 + (np.abs(sums) >= reached).sum()) / (1 + resamples))
 
 
-def _wilcoxon(d: Numbers) -> tuple[float, bool]:
-    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more."""
+def _wilcoxon(d: Numbers, numbers: Labels | None, resamples: int, seed: int) -> tuple[float, bool]:
+    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more. Groups flip their sums of signed
+    ranks."""
     if not d.any():
         return (1.0 if len(d) else float("nan")), False
     d = np.round(d / np.abs(d).max(), 12)  # differences that are equal on paper tie
     ranks = stats.rankdata(np.abs(d))
+    up = bool(ranks[d > 0].sum() > ranks[d < 0].sum())
+    if numbers is not None:
+        return _sign_flip(totals((np.sign(d) * ranks)[:, None], numbers)[:, 0], resamples, seed), up
     exact = len(d) <= 50 and bool(d.all()) and len(np.unique(np.abs(d))) == len(d)
     p = stats.wilcoxon(d, zero_method="pratt", method="exact" if exact else "asymptotic").pvalue
-    return float(p), bool(ranks[d > 0].sum() > ranks[d < 0].sum())
+    return float(p), up
 
 
-def table(scores: npt.ArrayLike) -> tuple[Numbers, Numbers]:
-    """Scores (n, k) of k explainers on the same n samples as floats, and its rows without NaN; raises `InvalidInput`."""
+def table(scores: npt.ArrayLike, groups: Groups | None = None) -> tuple[Numbers, Numbers, Labels | None]:
+    """Scores (n, k) of k explainers on the same n samples as floats, its rows without NaN, and their groups' numbers; raises
+    `InvalidInput`."""
     given = np.asarray(scores, dtype=np.float64)
     if given.ndim != 2 or given.shape[1] < 2:
         raise InvalidInput(f"scores have shape (samples, explainers) with two or more explainers, got {given.shape}")
     if np.isinf(given).any():
         raise InvalidInput("scores hold infinity; a missing value is NaN")
-    return given, given[~np.isnan(given).any(axis=1)]
-
-
-def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
-    """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
-    most = max(1, _CHUNK // width)
-    return np.concatenate([draw(min(most, total - start)) for start in range(0, total, most)])
+    complete: npt.NDArray[np.bool_] = np.asarray(~np.isnan(given).any(axis=1))
+    return given, given[complete], grouped(groups, complete)
 
 
 @dataclass(frozen=True)
@@ -188,7 +139,8 @@ class Friedman:
     ranks (k,): mean rank of each, 1 is best, ties share theirs. statistic, p: chi-square with k - 1 degrees of freedom,
     corrected for ties. statistic_f, p_f: Iman and Davenport's F form, less cautious for few samples. critical_difference: mean
     ranks further apart than this differ at level `alpha`, all pairs taken together. p_pairs (k, k): Nemenyi's p of each
-    pair, 1 on the diagonal. n_missing samples had a NaN and were left out.
+    pair, 1 on the diagonal. n_missing samples had a NaN and were left out. n_groups: groups that were ranked in
+    place of samples, 0 for none.
     """
 
     ranks: Numbers
@@ -201,6 +153,7 @@ class Friedman:
     alpha: float
     n: int
     n_missing: int
+    n_groups: int = 0
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -218,8 +171,12 @@ class Friedman:
         return tuple(groups)
 
 
-def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.05) -> Friedman:
+def friedman(
+    scores: npt.ArrayLike, higher_is_better: bool, *, groups: Groups | None = None, alpha: float = 0.05
+) -> Friedman:
     """Compare k explainers by their scores (n, k) on the same n samples; samples with a NaN are left out.
+
+    groups (n,): the group of each sample; the groups' mean scores are then ranked, each group counting once.
 
     Friedman 1937 with the correction for ties; Iman and Davenport 1980 for the F form; Nemenyi 1963 as in Demšar 2006 (JMLR 7,
     1-30), equations 3.2: CD = q sqrt(k (k + 1) / 6n), q the studentised range over sqrt(2). No complete sample: NaN all
@@ -227,21 +184,24 @@ def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.
     """
     if not 0 < alpha < 1:
         raise InvalidInput(f"alpha must lie between 0 and 1, got {alpha}")
-    given, kept = table(scores)
+    given, kept, numbers = table(scores, groups)
     n, k = kept.shape
     if n == 0:
         nan = float("nan")
         return Friedman(np.full(k, nan), nan, nan, nan, nan, nan, np.full((k, k), nan), alpha, 0, len(given))
+    if numbers is not None:
+        kept = totals(kept, numbers) / np.bincount(numbers)[:, None]
+    blocks = len(kept)
     # Scores that are equal on paper differ in rounding: they tie.
     tidy = np.round(kept / (np.abs(kept).max() or 1.0), 12)
     ranked = stats.rankdata(-tidy if higher_is_better else tidy, axis=1)
     ranks = ranked.mean(axis=0)
     # The spread of the ranks themselves instead of k (k + 1) / 12 is the correction for ties.
-    spread = ((ranked - (k + 1) / 2) ** 2).sum() / (n * (k - 1))
-    statistic = float(n * ((ranks - (k + 1) / 2) ** 2).sum() / spread) if spread > 0 else 0.0
+    spread = ((ranked - (k + 1) / 2) ** 2).sum() / (blocks * (k - 1))
+    statistic = float(blocks * ((ranks - (k + 1) / 2) ** 2).sum() / spread) if spread > 0 else 0.0
     p = float(stats.chi2.sf(statistic, k - 1))
-    statistic_f, p_f = _iman_davenport(statistic, n, k)
-    scale = np.sqrt(k * (k + 1) / (12 * n))
+    statistic_f, p_f = _iman_davenport(statistic, blocks, k)
+    scale = np.sqrt(k * (k + 1) / (12 * blocks))
     critical = float(stats.studentized_range.ppf(1 - alpha, k, np.inf) * scale)
     pairs = np.ones((k, k))
     for i in range(k):
@@ -249,7 +209,8 @@ def friedman(scores: npt.ArrayLike, higher_is_better: bool, *, alpha: float = 0.
             # scipy integrates numerically, and can end a hair outside [0, 1].
             far = stats.studentized_range.sf(abs(ranks[i] - ranks[j]) / scale, k, np.inf)
             pairs[i, j] = pairs[j, i] = min(max(float(far), 0.0), 1.0)
-    return Friedman(ranks, statistic, p, statistic_f, p_f, critical, pairs, alpha, n, len(given) - n)
+    missing = len(given) - n
+    return Friedman(ranks, statistic, p, statistic_f, p_f, critical, pairs, alpha, n, missing, count(numbers))
 
 
 def _iman_davenport(statistic: float, n: int, k: int) -> tuple[float, float]:
