@@ -16,7 +16,7 @@ from scipy.stats import kendalltau, rankdata
 
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.statistics.comparison import table
-from crossxai.evaluation.statistics.intervals import Groups, count, grouped, redrawn, totals, vector
+from crossxai.evaluation.statistics.intervals import Groups, averages, count, grouped, redrawn, totals, vector
 
 Numbers = npt.NDArray[np.float64]
 
@@ -196,8 +196,7 @@ def spread(values: npt.ArrayLike, control: npt.ArrayLike, *, groups: Groups | No
     d = one - other
     present = ~np.isnan(d)
     d, numbers = d[present], grouped(groups, present)
-    if numbers is not None:
-        d = totals(d[:, None], numbers)[:, 0] / np.bincount(numbers)
+    d = averages(d, numbers)
     return float(d.std(ddof=1)) if len(d) > 1 else float("nan")
 
 

@@ -10,7 +10,17 @@ import numpy.typing as npt
 from scipy import stats
 
 from crossxai.errors import InvalidInput
-from crossxai.evaluation.statistics.intervals import Groups, Labels, chunked, count, grouped, interval, totals, vector
+from crossxai.evaluation.statistics.intervals import (
+    Groups,
+    Labels,
+    averages,
+    chunked,
+    count,
+    grouped,
+    interval,
+    totals,
+    vector,
+)
 
 Numbers = npt.NDArray[np.float64]
 
@@ -52,7 +62,7 @@ def compare(
     test="wilcoxon": signed-rank test (Wilcoxon 1945), zero differences ranked and then dropped (Pratt 1959); exact without ties
     and zeros up to 50 pairs, else normal. It tests whether most pairs differ the same way and is deaf to a few huge
     differences; `better` then needs mean and ranks to agree.
-    groups (n,): the group of each sample. Differences of one group then flip their signs together, in both tests.
+    groups (n,): the group of each sample. Differences of a group flip their signs together; groups' mean differences are ranked.
     No pair gives NaN; one pair, or only zero differences, gives p = 1.
     """
     if test not in get_args(Test):
@@ -68,9 +78,9 @@ def compare(
     low, high = interval(d, numbers, confidence, resamples, seed)
     difference = float(d.mean()) if len(d) else float("nan")
     if test == "sign_flip":
-        p, up = _sign_flip(totals(d[:, None], numbers)[:, 0], resamples, seed), difference > 0
+        p, up = _sign_flip(totals(d, numbers), resamples, seed), difference > 0
     else:
-        p, up = _wilcoxon(d, numbers, resamples, seed)
+        p, up = _wilcoxon(averages(d, numbers))
     better = p < 0.05 and (difference > 0) == up == higher_is_better
     return Comparison(difference, low, high, p, len(d), better, count(numbers))
 
@@ -105,19 +115,15 @@ def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
     return float((1 + (np.abs(sums) >= reached).sum()) / (1 + resamples))
 
 
-def _wilcoxon(d: Numbers, numbers: Labels | None, resamples: int, seed: int) -> tuple[float, bool]:
-    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more. Groups flip their sums of signed
-    ranks."""
+def _wilcoxon(d: Numbers) -> tuple[float, bool]:
+    """Two-sided p of the signed-rank test, and whether the positive ranks weigh more."""
     if not d.any():
         return (1.0 if len(d) else float("nan")), False
     d = np.round(d / np.abs(d).max(), 12)  # differences that are equal on paper tie
     ranks = stats.rankdata(np.abs(d))
-    up = bool(ranks[d > 0].sum() > ranks[d < 0].sum())
-    if numbers is not None:
-        return _sign_flip(totals((np.sign(d) * ranks)[:, None], numbers)[:, 0], resamples, seed), up
     exact = len(d) <= 50 and bool(d.all()) and len(np.unique(np.abs(d))) == len(d)
     p = stats.wilcoxon(d, zero_method="pratt", method="exact" if exact else "asymptotic").pvalue
-    return float(p), up
+    return float(p), bool(ranks[d > 0].sum() > ranks[d < 0].sum())
 
 
 def table(scores: npt.ArrayLike, groups: Groups | None = None) -> tuple[Numbers, Numbers, Labels | None]:
@@ -189,8 +195,7 @@ def friedman(
     if n == 0:
         nan = float("nan")
         return Friedman(np.full(k, nan), nan, nan, nan, nan, nan, np.full((k, k), nan), alpha, 0, len(given))
-    if numbers is not None:
-        kept = totals(kept, numbers) / np.bincount(numbers)[:, None]
+    kept = averages(kept, numbers)
     blocks = len(kept)
     # Scores that are equal on paper differ in rounding: they tie.
     tidy = np.round(kept / (np.abs(kept).max() or 1.0), 12)

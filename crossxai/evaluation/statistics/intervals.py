@@ -152,7 +152,7 @@ def _share(x: Numbers, numbers: Labels | None, confidence: float, resamples: int
 def _worth(residuals: Numbers, numbers: Labels, sizes: Numbers, variance: float, level: float) -> float:
     """How many independent samples grouped hits are worth; where all are alike, as many as there are groups."""
     n, least = float(len(residuals)), effective(sizes)
-    error = _error(totals(residuals[:, None], numbers), sizes)[0]
+    error = float(_error(totals(residuals[:, None], numbers), sizes)[0])
     if variance <= 0 or error == 0:
         return least
     wider = stdtrit(n - 1, level) / stdtrit(freedom(sizes), level)
@@ -179,12 +179,17 @@ def count(numbers: Labels | None) -> int:
 
 
 def totals(rows: Numbers, numbers: Labels | None) -> Numbers:
-    """Sums by group (g, k) of rows (n, k); the rows themselves without groups."""
+    """Sums by group (g, …) of rows (n, …); the rows themselves without groups."""
     if numbers is None:
         return rows
-    sums = np.zeros((count(numbers), rows.shape[1]))
+    sums = np.zeros((count(numbers), *rows.shape[1:]))
     np.add.at(sums, numbers, rows)
     return sums
+
+
+def averages(rows: Numbers, numbers: Labels | None) -> Numbers:
+    """Means by group (g, …) of rows (n, …); the rows themselves without groups."""
+    return totals(rows, numbers) / totals(np.ones((len(rows), *[1] * (rows.ndim - 1))), numbers)
 
 
 def vector(values: npt.ArrayLike, what: str) -> Numbers:

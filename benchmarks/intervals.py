@@ -1,6 +1,6 @@
 """How often intervals of means hold the true mean: simulated scores of known distributions, the product's own `summarise`.
 
-    python benchmarks/coverage.py [--repeats 2000] [--seed 0]
+    python benchmarks/intervals.py [--repeats 2000] [--seed 0]
 
 Prints the tables of docs/statistics.md. A coverage from 2000 repeats is known to one percentage point. Scores are normal
 variables put through quantile functions; those of a group have half of the variance before that in common.
@@ -23,6 +23,7 @@ from crossxai.evaluation.statistics.intervals import redrawn
 Numbers = npt.NDArray[np.float64]
 Quantile = Callable[[Numbers], Any]
 SIZES = (5, 10, 12, 20, 30, 60)
+KINDS = ("equal", "1 to 9", "1 to 40")
 GROUPS = (5, 8, 10, 12, 20, 30)
 
 
@@ -212,6 +213,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["samples", "groups", "others"], nargs="+", default=["samples", "groups", "others"]
     )
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS, help="how many samples groups have")
     options = parser.parse_args()
     common = {"repeats": options.repeats, "seed": options.seed}
     if "samples" in options.only:
@@ -228,7 +230,7 @@ def main() -> None:
         name = {s: s.name if s in MEANS else f"paired: {s.name}" for s in results}
         table(heads, [[name[s], *(f"{100 * share:.1f}" for share in r.values())] for s, r in results.items()])
     if "groups" in options.only:
-        for kind in ("equal", "1 to 9", "1 to 40"):
+        for kind in options.kinds:
             results = {s: [covered_in_groups(s, g, kind, **common) for g in GROUPS] for s in GROUPED}
             worth = [f"{g} ({r[2]:.0f})" for g, r in zip(GROUPS, results[GROUPED[0]], strict=True)]
             heads = [f"groups of {'5' if kind == 'equal' else kind} samples", *worth, "30, groups not named"]
