@@ -18,7 +18,7 @@ help:
 	@echo "make test-process   whole programs: the demo, notebooks, commands of the documentation, killed runs"
 	@echo "make test-all  both, and the slow, deep checks"
 	@echo "make check     ruff and mypy"
-	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (half an hour)"
+	@echo "make bench     the harness beside the bare models, a plain loop, Xplique and Quantus; memory; estimates (three quarters of an hour)"
 	@echo "make install   the environment alone"
 
 # Xplique's metadata asks for TensorFlow's CUDA wheels (4 GB that a CPU never loads): the extra xplique-cpu brings what it
@@ -91,6 +91,7 @@ bench: install
 	$(BIN)/python benchmarks/harness.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/auto_steps.py
+	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/pcam_study.py
 	$(BIN)/python benchmarks/reading.py
 

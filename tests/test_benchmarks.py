@@ -67,3 +67,10 @@ def test_structure() -> None:
     table = run("structure.py")
     assert "| files that one Deletion(24) calls |" in table
     assert "crossxai.evaluation" not in table
+
+
+def test_intervals() -> None:
+    """One table of means, one of differences, one of other methods, one of groups."""
+    found = run("intervals.py", "--repeats", "3", "--kinds", "1 to 9")
+    assert found.count("| --- |") == 4
+    assert "nan" not in found
