@@ -71,6 +71,6 @@ def test_structure() -> None:
 
 def test_intervals() -> None:
     """One table of means, one of differences, one of other methods, one of groups."""
-    found = run("intervals.py", "--repeats", "3", "--kinds", "1 to 9")
+    found = run("intervals.py", "--repeats", "20", "--kinds", "1 to 9")
     assert found.count("| --- |") == 4
     assert "nan" not in found
