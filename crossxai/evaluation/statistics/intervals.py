@@ -7,7 +7,7 @@ samples hide that they are (docs/statistics.md has the measured coverage).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -224,8 +224,5 @@ def _drawn(rng: np.random.Generator, n: int, size: int) -> Numbers:
 
 def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
     """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
-    return np.concatenate([draw(size) for size in _sizes(total, max(1, _CHUNK // width))])
-
-
-def _sizes(total: int, most: int) -> Iterator[int]:
-    return (min(most, total - start) for start in range(0, total, most))
+    most = max(1, _CHUNK // width)
+    return np.concatenate([draw(min(most, total - start)) for start in range(0, total, most)])
