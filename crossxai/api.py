@@ -151,6 +151,7 @@ def compare(
     metrics: Sequence[Any] = METRICS,
     target: Literal["predicted", "label"] | int = "predicted",
     classes: Sequence[str] = (),
+    groups: Sequence[Any] = (),
     out: str | Path | None = None,
     title: str = "Comparison of explanations",
     samples: int = arrays.SAMPLES,
@@ -175,6 +176,8 @@ def compare(
     metrics, seed : as for `evaluate`; explainers that draw have the seed, too
     target : {"predicted", "label"} or int, the class that is explained: the model's own, the true one, or one for all
     classes : sequence of str, the classes' names; their numbers if not given
+    groups : sequence of (n,) labels
+        The group of each sample where they belong together, as patches of one patient do: intervals and tests go by group.
     out : path, optional, the run's folder; a temporary one, named by the result, if not given
     title : str, the page's heading
     controls : bool
@@ -196,8 +199,8 @@ def compare(
     batch = arrays.read(next(iter(wrapped.values())), inputs, samples=samples, layout=layout)
     batch = batch if labels is None else replace(batch, labels=arrays.as_labels(labels))
     experiment, prepared = preparing.prepare(
-        wrapped, batch, explainers, metrics, target=target, classes=classes, title=title, controls=controls, check=check,
-        seed=seed,
+        wrapped, batch, explainers, metrics, target=target, classes=classes, groups=groups, title=title, controls=controls,
+        check=check, seed=seed,
     )  # fmt: skip
     folder = Path(out or tempfile.mkdtemp(prefix="crossxai-"))
     runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared)

@@ -57,6 +57,7 @@ def test_every_fact_has_a_template_and_every_template_a_fact() -> None:
 VERDICT = Verdict(
     models=("pytorch", "keras"),
     n=12,
+    counts="sample",
     maps=60,
     stopped=False,
     failed=0,

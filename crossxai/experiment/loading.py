@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -60,8 +61,31 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
             f"{who} must return crossxai.files.Samples, alone or with a dict of what the run says of them; got "
             f"{type(given).__name__}"
         )
+    if data.groups is not None:
+        samples = dataclasses.replace(samples, groups=_groups(experiment.folder / data.groups, samples.ids))
     known = {"source": data.factory or data.source, "split": "", "n": len(samples.ids), "description": data.description}
     return samples, {**known, **about, "fingerprint": fingerprint(samples)}
+
+
+def _groups(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
+    """The group of each sample by a CSV file with the columns `id` and `group`."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(
+            f"data.groups: {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    if not all(row.get("id") is not None and row.get("group") for row in rows):
+        raise InvalidInput(
+            f"data.groups: {path} has two columns with the heads id and group, and a value of each in every row"
+        )
+    by_id = {row["id"]: row["group"] for row in rows}
+    lacking = [x for x in ids if x not in by_id]
+    if lacking:
+        some = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        raise InvalidInput(f"data.groups: {path} names no group for {len(lacking)} of {len(ids)} samples: {some}")
+    return tuple(by_id[x] for x in ids)
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:

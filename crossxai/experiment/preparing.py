@@ -118,6 +118,7 @@ def prepare(
     *,
     target: Any,
     classes: Sequence[str],
+    groups: Sequence[Any],
     **settings: Any,
 ) -> tuple[Experiment, Prepared]:
     """The experiment that a program describes, and its parts ready-made; settings: title, seed, controls, check."""
@@ -150,6 +151,7 @@ def prepare(
         labels,
         names,
         task=task,
+        groups=tuple(groups),
     )
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)

@@ -126,7 +126,7 @@ def evaluate(
                 reasons = {name: _refusal(question, maps[0], metrics) for name, metrics in chosen.items()}
                 refused |= {(spec.name, name): reason for name, reason in reasons.items() if reason}
                 measuring = [(name, m) for name, metrics in chosen.items() if not reasons[name] for m in metrics]
-                rows += _rows(spec.name, question, maps, measuring, progress)
+                rows += _rows(spec.name, question, maps, measuring, samples.groups or None, progress)
             except Exception as error:  # one failure is one row; what the run's user can mend is raised
                 if isinstance(error, CrossXAIError) and not isinstance(error, ModelFailed | BrokenAssumption):
                     raise
@@ -145,6 +145,7 @@ def _rows(
     question: Question,
     maps: list[Attribution],
     measuring: list[tuple[str, curves.Curve]],
+    groups: statistics.Groups | None,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """A row per map and metric of a preset, all measured in one stream."""
@@ -157,7 +158,7 @@ def _rows(
         means = [metric.total(own) for own in column]
         ranks = statistics.ranks(means, metric.higher_is_better)
         by_label = {one.explainer: own for one, own in zip(maps, column, strict=True)}
-        tests = compared(by_label, RANDOM)
+        tests = compared(by_label, RANDOM, groups)
         for (label, own), mean, rank in zip(by_label.items(), means, ranks, strict=True):
             row: dict[str, Any] = {"model": model, "label": label, "preset": preset, "metric": metric.name}
             row["kind"] = "deletion" if metric.inserts == (metric.order == "lerf") else "insertion"

@@ -135,7 +135,7 @@ class Run:
         panels = {
             metric: {label: e.scores[metric] for label, e in own.items() if metric in e.scores} for metric in run.curves
         }
-        return (plots.plot_curves if kind == "curves" else plots.plot_ranking)(panels, title=model)
+        return (plots.plot_curves if kind == "curves" else plots.plot_ranking)(panels, title=model, groups=run.groups)
 
     def open(self) -> Path:
         """Show the page in the browser; returns its path."""

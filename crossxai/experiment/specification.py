@@ -61,6 +61,7 @@ class Data(_Part):
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
     n: how many samples, half of each class where there are classes, drawn by the experiment's seed.
+    groups: a CSV file with the columns `id` and `group`, such as each sample's patient, where samples belong together.
     """
 
     source: str = "embedded"
@@ -70,6 +71,7 @@ class Data(_Part):
     n: int = Field(default=12, ge=1)
     factory: str = ""
     description: str = ""
+    groups: Path | None = None
 
     @model_validator(mode="after")
     def _of_source(self) -> Data:

@@ -36,6 +36,8 @@ def write_samples(path: Path, samples: Samples) -> None:
         file["labels"] = samples.labels
         file.attrs["task"] = samples.task
         _write_strings(file, "classes", samples.classes)
+        if samples.groups:
+            _write_strings(file, "groups", samples.groups)
         for modality in samples.modalities:
             values = samples.inputs[modality.name]
             _write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
@@ -60,6 +62,7 @@ def read_samples(path: Path) -> Samples:
             "masks": {name: file[f"masks/{name}"][()] for name in _mask_names(file)},
             "truth": {name: data[()] for name, data in file.get("truth", {}).items()},
             "task": file.attrs.get("task", "classification"),
+            "groups": _strings(file, "groups") if "groups" in file else (),
         }
     try:
         return Samples(modalities=tuple(modalities), **contents)

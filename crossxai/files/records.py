@@ -27,6 +27,8 @@ class Samples:
     region.
     truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
     empty for a sample of which it is not. `controls.oracle` is made of it.
+    groups: the label of each sample's group (n), such as its patient, where samples belong together; () where each stands for
+    itself. Intervals and tests go by group.
     Raises `InvalidInput` for inputs that are not as their modalities declare (axes, range, NaN), for labels that are no numbers
     of `classes`, and for masks that hold anything but booleans, or 0 and 1.
     """
@@ -39,12 +41,15 @@ class Samples:
     masks: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     truth: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     task: Task = "classification"
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("ids", "modalities", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "groups", _labels_of_groups(self.groups))
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
+        columns |= {"groups": self.groups} if self.groups else {}
         columns |= {f"truth of {name}": values for name, values in self.truth.items()}
         for name, values in columns.items():
             if len(values) != n:
@@ -77,6 +82,14 @@ class Samples:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
         return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
+
+
+def _labels_of_groups(given: Any) -> tuple[str, ...]:
+    """Labels of groups as text; raises `InvalidInput` where one is missing."""
+    labels = tuple(given)
+    if any(label is None or label != label or str(label) == "" for label in labels):  # NaN differs from itself
+        raise InvalidInput("samples: a sample has no group: give it a label of its own")
+    return tuple(map(str, labels))
 
 
 def _check_inputs(modality: Modality, values: Any) -> None:

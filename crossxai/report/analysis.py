@@ -19,6 +19,7 @@ from crossxai.report.run import ORACLE, RANDOM, RunRecord, is_control, ok
 
 Verdict = Literal["better", "worse", "not told apart", "no test"]
 ALPHA = 0.05
+HITS = "pointing"  # a metric of ones and zeros
 SMALL = 0.2  # of the larger end: the ends of the curves are alike
 FAR = 1.0  # widths of the scores of whole inputs, outside them: the model extrapolates
 
@@ -34,6 +35,7 @@ class Test:
     p_holm: float
     n: int
     verdict: Verdict
+    n_groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,13 +96,13 @@ def table(run: RunRecord) -> tuple[Row, ...]:
     for model in run.models:
         explanations = run.of(model)
         tests = {metric: against(run, model, metric, RANDOM) for metric in run.metrics}
-        chance = {metric: _against_area(explanations, metric) for metric in run.metrics}
+        chance = {metric: _against_area(explanations, metric, run.groups) for metric in run.metrics}
         for label, explanation in explanations.items():
             cells = {}
             for name in (m for m in run.metrics if m in explanation.scores):
                 scores, versus, of_area = explanation.scores[name], tests[name].get(label), chance[name].get(label)
-                summary, area = statistics.summarise(scores.value), area_share(scores)
-                cells[name] = Cell(summary, scores.higher_is_better, versus, area, of_area)
+                summary = statistics.summarise(scores.value, groups=run.groups, hits=scores.metric == HITS)
+                cells[name] = Cell(summary, scores.higher_is_better, versus, area_share(scores), of_area)
             rows.append(_row(explanation, cells))
     return tuple(rows)
 
@@ -143,31 +145,32 @@ def against(run: RunRecord, model: str, metric: str, control: str, libraries_onl
         for label, e in run.of(model).items()
         if metric in e.scores and (label == control or not (libraries_only and is_control(e)))
     }
-    return compared(scores, control)
+    return compared(scores, control, run.groups)
 
 
-def compared(scores: Mapping[str, Scores], control: str) -> dict[str, Test]:
+def compared(scores: Mapping[str, Scores], control: str, groups: statistics.Groups | None = None) -> dict[str, Test]:
     """Every explainer's scores of one metric against the control's, on the same samples; nothing where it has none."""
     if control not in scores:
         return {}
     baseline = scores[control]
     others = {label: s for label, s in scores.items() if label != control}
-    comparisons = [statistics.compare(s.value, baseline.value, baseline.higher_is_better) for s in others.values()]
-    return _family(list(others), comparisons, baseline.higher_is_better)
+    higher = baseline.higher_is_better
+    comparisons = [statistics.compare(s.value, baseline.value, higher, groups=groups) for s in others.values()]
+    return _family(list(others), comparisons, higher)
 
 
-def _against_area(explanations: Mapping[str, Result], metric: str) -> dict[str, Test]:
+def _against_area(explanations: Mapping[str, Result], metric: str, groups: statistics.Groups | None) -> dict[str, Test]:
     """Every explainer's share of a region against the region's share of the area."""
     scores = {x: e.scores[metric] for x, e in explanations.items() if metric in e.scores}
     shares = {x: s for x, s in scores.items() if "area_share" in s.extras}
-    tests = [statistics.compare(s.value, s.extras["area_share"], True) for s in shares.values()]
+    tests = [statistics.compare(s.value, s.extras["area_share"], True, groups=groups) for s in shares.values()]
     return _family(list(shares), tests, True)
 
 
 def _family(labels: Sequence[str], comparisons: Sequence[Comparison], higher: bool) -> dict[str, Test]:
     corrected = statistics.holm([c.p for c in comparisons]) if comparisons else np.empty(0)
     return {
-        label: Test(c.difference, c.low, c.high, c.p, p, c.n, _verdict(c.difference, p, higher))
+        label: Test(c.difference, c.low, c.high, c.p, p, c.n, _verdict(c.difference, p, higher), c.n_groups)
         for label, c, p in zip(labels, comparisons, corrected.tolist(), strict=True)
     }
 
@@ -181,14 +184,20 @@ def _verdict(difference: float, p: float, higher: bool) -> Verdict:
 
 
 def smallest_p(n: int, family: int) -> float:
-    """The smallest Holm-corrected p that `family` sign-flip tests on n samples can reach for their strongest member."""
+    """The smallest Holm-corrected p that `family` sign-flip tests on n samples or groups can reach for their strongest member."""
     exact = 2.0 ** (1 - n)
     return min(1.0, max(exact, 1e-4) * family)
 
 
+def counted(tests: Mapping[str, Test]) -> dict[str, Any]:
+    """How many samples (n), or groups of them, these tests have, and which of the two (counts)."""
+    groups = max(t.n_groups for t in tests.values())
+    return {"n": groups or max(t.n for t in tests.values()), "counts": "group" if groups else "sample"}
+
+
 def least_p(tests: Mapping[str, Test]) -> float:
-    """The smallest corrected p that any of these tests can have, with so many samples; NaN without tests."""
-    return smallest_p(max(t.n for t in tests.values()), len(tests)) if tests else math.nan
+    """The smallest corrected p that any of these tests can have, with so many samples or groups; NaN without tests."""
+    return smallest_p(max(t.n_groups or t.n for t in tests.values()), len(tests)) if tests else math.nan
 
 
 def mean_curve(explanation: Result, metric: str, points: int = 49) -> tuple[Array, Array] | None:

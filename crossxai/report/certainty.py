@@ -67,17 +67,18 @@ class Estimated:
 class Ranking:
     """Explainers of a model by a metric, best mean first, and how firm that is.
 
-    n samples with a value of every explainer; left_out have not, and `without`, explainers without any. statistic, p: Friedman's
-    test; critical_difference: of mean ranks, Nemenyi's at 5 %. same_order: share of resamples with exactly this order.
-    typical: the mean difference that n samples show with a chance of 80 % between two explainers (of the median spread),
-    infinite if none. runner: the first explainer whose mean is not the best one's; seen: the difference of the two; needed:
-    samples that one as small needs, 0 if there is none.
+    n samples with a value of every explainer, of n_groups groups, 0 if each stands for itself; left_out have not, and `without`,
+    explainers without any. statistic, p: Friedman's test; critical_difference: of mean ranks, Nemenyi's at 5 %. same_order:
+    share of resamples with exactly this order. typical: the mean difference that so many show with a chance of 80 % between two
+    explainers (of the median spread), infinite if none. runner: the first explainer whose mean is not the best one's; seen: the
+    difference of the two; needed: samples, or groups, that one as small needs, 0 if there is none.
     """
 
     model: str
     metric: str
     places: tuple[Place, ...]
     n: int
+    n_groups: int
     left_out: int
     without: tuple[str, ...]
     statistic: float
@@ -91,6 +92,16 @@ class Ranking:
     seen: float
     needed: int
     estimated: Estimated | None
+
+    @property
+    def units(self) -> int:
+        """How many say something of their own."""
+        return self.n_groups or self.n
+
+    @property
+    def unit(self) -> str:
+        """What they are."""
+        return "group" if self.n_groups else "sample"
 
     @property
     def first(self) -> tuple[str, ...]:
@@ -162,17 +173,20 @@ def _ranking(run: RunRecord, rows: Sequence[Row], model: str, metric: str) -> Ra
     means = values.mean(axis=0)
     order = np.argsort(-means if higher else means, kind="stable")
     labels, values = [chosen[i].label for i in order], values[:, order]
-    tested, drawn = statistics.friedman(values, higher), statistics.resample(values, higher)
+    groups = None if run.groups is None else np.array(run.groups)[complete].tolist()
+    tested = statistics.friedman(values, higher, groups=groups)
+    drawn = statistics.resample(values, higher, groups=groups)
     versus = [test.verdict if (test := chosen[i].cells[metric].versus) else "" for i in order]
     numbers = zip(drawn.means.tolist(), tested.ranks.tolist(), drawn.best.tolist(), strict=True)
     letters = _letters(tested.groups, len(labels))
     steps, fewer = _fewer([scores[x] for x in labels], labels, complete, higher)
-    typical, runner, seen, needed = _power(values)
+    typical, runner, seen, needed = _power(values, groups)
     return Ranking(
         model=model,
         metric=metric,
         places=tuple(Place(x, *own, *rest) for x, own, *rest in zip(labels, numbers, letters, versus, strict=True)),
         n=len(values),
+        n_groups=drawn.n_groups,
         left_out=len(complete) - len(values),
         without=tuple(x for x in every if x not in labels),
         statistic=tested.statistic,
@@ -195,19 +209,19 @@ def _letters(groups: Sequence[Sequence[int]], k: int) -> list[str]:
     return ["".join(name for name, group in zip(names, groups, strict=True) if i in group) for i in range(k)]
 
 
-def _power(values: Array) -> tuple[float, int, float, int]:
-    """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples
-    that this needs."""
+def _power(values: Array, groups: Sequence[str] | None) -> tuple[float, int, float, int]:
+    """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples,
+    or groups, that this needs."""
     pairs = combinations(range(values.shape[1]), 2)
-    spreads = [statistics.spread(values[:, i], values[:, j]) for i, j in pairs]
-    n, sd = len(values), float(np.median(spreads))
+    spreads = [statistics.spread(values[:, i], values[:, j], groups=groups) for i, j in pairs]
+    n, sd = len(values) if groups is None else len(set(groups)), float(np.median(spreads))
     typical = statistics.detectable(n, sd).difference if math.isfinite(sd) else math.inf
     gaps = np.abs(values.mean(axis=0) - values[:, 0].mean())
     different = np.flatnonzero(gaps > 1e-8 * np.abs(values).max())
     if n < 2 or not different.size:
         return typical, 0, 0.0, 0
     runner = int(different[0])
-    seen, own = float(gaps[runner]), statistics.spread(values[:, 0], values[:, runner])
+    seen, own = float(gaps[runner]), statistics.spread(values[:, 0], values[:, runner], groups=groups)
     return typical, runner, seen, statistics.samples_needed(seen, own).n
 
 

@@ -120,7 +120,7 @@ def compare(run: RunRecord) -> Maps:
                 place = np.ix_(np.arange(run.n), np.array(members), np.array(members))
                 cubes[name][place] = np.where(pairs, cube, cubes[name][place])
     means = {name: np.ma.masked_invalid(cube).mean(axis=0).filled(np.nan) for name, cube in cubes.items()}
-    libraries = _library_pairs(usable, index, cubes["spearman"])
+    libraries = _library_pairs(run, usable, index, cubes["spearman"])
     return Maps(index, means, cubes["spearman"], libraries, _model_pairs(run, usable, index, cubes["spearman"]))
 
 
@@ -150,7 +150,9 @@ def is_stochastic(explanation: Result) -> bool:
     return any("seed" in str(key) for key in explanation.attribution.params)
 
 
-def _library_pairs(explanations: Mapping[Key, Result], index: Mapping[Key, int], cube: Cube) -> tuple[LibraryPair, ...]:
+def _library_pairs(
+    run: RunRecord, explanations: Mapping[Key, Result], index: Mapping[Key, int], cube: Cube
+) -> tuple[LibraryPair, ...]:
     pairs = []
     for (one, a), (two, b) in combinations(explanations.items(), 2):
         profile = a.attribution.profile
@@ -158,7 +160,7 @@ def _library_pairs(explanations: Mapping[Key, Result], index: Mapping[Key, int],
         alike = a.model == b.model and profile == b.attribution.profile and method(names[0]) == method(names[1])
         if not alike or a.library == b.library or is_control(a) or is_control(b):
             continue
-        spearman = statistics.summarise(cube[:, index[one], index[two]])
+        spearman = statistics.summarise(cube[:, index[one], index[two]], groups=run.groups)
         stochastic = is_stochastic(a) or is_stochastic(b)
         name = names[0].split(".", 1)[-1]
         pairs.append(LibraryPair(a.model, name, a.label, b.label, profile, spearman, _differences(a, b), stochastic))
@@ -198,8 +200,8 @@ def _model_pairs(
             gap = np.linalg.norm(here - there, axis=1)
             usable = np.isfinite(gap) & (size > 0)
             errors = np.where(usable, gap / np.where(usable, size, 1), np.nan)
-            alike = (statistics.summarise(ranks), -_largest(-ranks))
-            apart = (statistics.summarise(errors), _largest(errors))
+            alike = (statistics.summarise(ranks, groups=run.groups), -_largest(-ranks))
+            apart = (statistics.summarise(errors, groups=run.groups), _largest(errors))
             e = explanations[one]
             pairs.append(ModelPair(label, is_control(e), first, second, *alike, *apart, is_stochastic(e)))
     return tuple(pairs)

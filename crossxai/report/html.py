@@ -12,6 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from crossxai.attribution import Scores
 from crossxai.evaluation import statistics
 from crossxai.files.atomic import write_text
 from crossxai.model import Array
@@ -192,14 +193,15 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
     explanations = run.of(model)
     rows = {r.label: r for r in contents.rows if r.model == model}
     curves = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
-    control = [_line(*curves[RANDOM], style.CONTROL, shaded=True)] if RANDOM in curves else []
+    groups = {label: _groups(run, explanations[label].scores[metric]) for label in curves}
+    control = [_line(*curves[RANDOM], style.CONTROL, True, groups[RANDOM])] if RANDOM in curves else []
     panels = []
     for library in dict.fromkeys(explanations[label].library for label in curves):
         ranked = _by_area([x for x in curves if explanations[x].library == library and x != RANDOM], rows, metric)
         if not ranked:
             continue
         faint = [x for x in curves if explanations[x].library not in (library, CONTROLS)]
-        lines = [_line(*curves[x], style.line_style(i), shaded=i == 0) for i, x in enumerate(ranked)]
+        lines = [_line(*curves[x], style.line_style(i), i == 0, groups[x]) for i, x in enumerate(ranked)]
         others = [_line(*curves[x], (style.FAINT, "solid"), shaded=False) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
@@ -224,9 +226,17 @@ def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[s
     return sorted(labels, key=lambda x: means[x] if math.isfinite(means[x]) else math.inf)
 
 
-def _line(grid: Array, curves: Array, look: tuple[str, Any], shaded: bool) -> style.Line:
-    bounds = [statistics.summarise(x, resamples=RESAMPLES) for x in curves.T] if shaded and len(curves) > 1 else []
-    return style.Line(grid, curves.mean(axis=0), look, [b.low for b in bounds], [b.high for b in bounds])
+def _line(grid: Array, curves: Array, look: tuple[str, Any], shaded: bool, groups: Array | None = None) -> style.Line:
+    bands = statistics.bands(curves, groups=groups, resamples=RESAMPLES) if shaded else ()
+    low, high = [band.tolist() for band in bands] or ([], [])
+    return style.Line(grid, curves.mean(axis=0), look, low, high)
+
+
+def _groups(run: RunRecord, scores: Scores) -> Array | None:
+    """The groups of the samples whose curve is finite, which `mean_curve` keeps."""
+    if run.groups is None or scores.curve is None:
+        return None
+    return np.array(run.groups)[np.isfinite(scores.curve).all(axis=1)]
 
 
 def _legend(label: str, number: int, row: Row, metric: str) -> dict[str, str]:

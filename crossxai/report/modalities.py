@@ -130,21 +130,25 @@ def _row(run: RunRecord, explanation: Result) -> Row:
     about = (explanation.label, explanation.library, is_control(explanation))
     drops = explanation.attribution.extras.get(DROP)
     if drops is not None and np.shape(drops) == (run.n, len(names)):
-        return Row(*about, {"ablation": _shares(names, modality.drop_shares(drops))})
+        return Row(*about, {"ablation": _shares(names, modality.drop_shares(drops), groups=run.groups)})
     lacking = [name for name in names if name not in explanation.maps]
     if lacking:
         return Row(*about, {}, f"no map of {words.listing(lacking)}")
     maps = units(run, explanation)
     complete = any(key.partition(".")[0] == "completeness_gap" for key in explanation.attribution.extras)
     parts = modality.net(maps) if complete else None
-    mean, total = (_shares(names, modality.shares(maps, convention), parts) for convention in ("mean", "sum"))
+    mean, total = (
+        _shares(names, modality.shares(maps, convention), parts, run.groups) for convention in ("mean", "sum")
+    )
     return Row(*about, {"mean": mean, "sum": total})
 
 
-def _shares(names: Sequence[str], shares: Numbers, parts: Numbers | None = None) -> Shares:
+def _shares(
+    names: Sequence[str], shares: Numbers, parts: Numbers | None = None, groups: statistics.Groups | None = None
+) -> Shares:
     def summaries(columns: Numbers) -> dict[str, Summary]:
         finite = np.where(np.isfinite(columns), columns, np.nan)
-        return {name: statistics.summarise(finite[:, i]) for i, name in enumerate(names)}
+        return {name: statistics.summarise(finite[:, i], groups=groups) for i, name in enumerate(names)}
 
     return Shares(summaries(shares), shares, {} if parts is None else summaries(parts))
 

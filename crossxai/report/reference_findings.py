@@ -48,9 +48,11 @@ class AgainstControl:
 
 @dataclass(frozen=True)
 class SimpleControls(Fact):
-    """Explainers against maps that ignore the model and are no noise either. able: whether n samples can show any difference."""
+    """Explainers against maps that ignore the model and are no noise either. able: whether n samples
+    or groups, can show any difference."""
 
     n: int
+    counts: str
     able: bool
     comparisons: tuple[AgainstControl, ...]
 
@@ -160,7 +162,9 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
     if controls:
         least = [analysis.least_p(_tests(run, m, c.metric, c.control)) for c in controls for m in c.models]
         able = min(least) < analysis.ALPHA
-        collected.append(SimpleControls(models=run.models, n=run.n, able=able, comparisons=controls))
+        collected.append(
+            SimpleControls(models=run.models, n=run.units, counts=run.unit, able=able, comparisons=controls)
+        )
     if truth := _known_truth(run, rows):
         collected.append(KnownTruth(models=run.models, control=ORACLE, scores=truth))
     return [*collected, *_regions(run, rows)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossxai.errors import InvalidFile
+from crossxai.evaluation import statistics
 from crossxai.files import (
     Predictions,
     Result,
@@ -46,6 +47,37 @@ class RunRecord:
     def n(self) -> int:
         """The number of samples."""
         return len(self.samples.ids)
+
+    @property
+    def groups(self) -> tuple[str, ...] | None:
+        """The group of each sample, None where each stands for itself."""
+        return self.samples.groups or None
+
+    @property
+    def n_groups(self) -> int:
+        """The number of groups, 0 where each sample stands for itself."""
+        return len(set(self.samples.groups))
+
+    @property
+    def units(self) -> int:
+        """How many groups, or else samples, there are: so many say something of their own."""
+        return self.n_groups or self.n
+
+    @property
+    def unit(self) -> str:
+        """What they are."""
+        return "group" if self.n_groups else "sample"
+
+    @property
+    def few(self) -> bool:
+        """Whether these are too few for intervals to hold the mean as often as they say, where scores are skewed."""
+        return self.units < statistics.FEWEST
+
+    @property
+    def counted(self) -> str:
+        """How many samples there are, and of how many groups, in words."""
+        samples = words.count(self.n, "sample")
+        return f"{samples} of {words.count(self.n_groups, 'group')}" if self.n_groups else samples
 
     @property
     def labels(self) -> tuple[str, ...]:

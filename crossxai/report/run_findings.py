@@ -100,15 +100,16 @@ class Notes(Fact):
 class Verdict(Fact):
     """What a run shows. All labels are of explainers of libraries, compared with a random map by `metrics` on every model.
 
-    n: samples. maps: of all explainers. failed: rows without a map or scores because something raised; lost: models that failed
-    as a whole. beat: explainers that are better than random in every comparison, `partly` in some, `by_metric` on every model by
-    that metric; compared: all that were. best: the best of `beat` by its mean rank over metrics and models, and level: those that
-    no comparison tells apart from it.
-    needed: the samples from which on a comparison can be significant at all, 0 if there are enough. control: one that never looks
-    at the model and is better than most explainers by every metric on every model.
+    n: samples, or groups (`counts`). maps: of all explainers. failed: rows without a map or scores because something
+    raised; lost: models that failed as a whole. beat: explainers that are better than random in every comparison, `partly` in
+    some, `by_metric` on every model by that metric; compared: all that were. best: the best of `beat` by its mean rank over
+    metrics and models, and level: those that no comparison tells apart from it. needed: the samples from which on a comparison
+    can be significant at all, 0 if there are enough. control: one that never looks at the model and is better than most
+    explainers by every metric on every model.
     """
 
     n: int
+    counts: str
     maps: int
     stopped: bool
     failed: int
@@ -139,7 +140,8 @@ def verdict(run: RunRecord, rows: Sequence[Row]) -> Verdict:
     best, level = _best(run, rows, metrics, beat)
     return Verdict(
         models=run.models,
-        n=run.n,
+        n=run.units,
+        counts=run.unit,
         maps=sum(r.maps for r in rows),
         stopped=bool(run.stopped),
         failed=len(run.manifest.get("failures", [])),

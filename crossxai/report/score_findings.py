@@ -38,9 +38,9 @@ class Versus:
 class BeatsRandom(Fact):
     """Whether explainers beat a random map by a curve. comparisons: by model, the largest difference first.
 
-    family, n, smallest_p: the comparisons that are corrected together, their samples, and the smallest p that one of them can
-    have; NaN if it can be significant. alike_ends, off_scale: models whose curves say little, see `analysis`. units: what is
-    ranked, and changed, what happens to it.
+    family, n, counts, smallest_p: the comparisons that are corrected together, their samples or groups, and the smallest p
+    that one of them can have; NaN if it can be significant. alike_ends, off_scale: models whose curves say little, see
+    `analysis`. units: what is ranked, and changed, what happens to it.
     """
 
     alpha: ClassVar[float] = analysis.ALPHA
@@ -49,6 +49,7 @@ class BeatsRandom(Fact):
     comparisons: Mapping[str, tuple[Versus, ...]]
     family: int
     n: int
+    counts: str
     smallest_p: float
     units: str
     changed: str
@@ -165,8 +166,8 @@ def _family(run: RunRecord, metric: str) -> dict[str, Any]:
         tests = analysis.against(run, model, metric, RANDOM)
         smallest = analysis.least_p(tests)
         if smallest >= analysis.ALPHA:
-            return {"family": len(tests), "n": max(t.n for t in tests.values()), "smallest_p": smallest}
-    return {"family": 0, "n": 0, "smallest_p": math.nan}
+            return {"family": len(tests), **analysis.counted(tests), "smallest_p": smallest}
+    return {"family": 0, "n": 0, "counts": "sample", "smallest_p": math.nan}
 
 
 def _leaders(run: RunRecord, rows: Sequence[Row]) -> dict[str, dict[str, Leader]]:

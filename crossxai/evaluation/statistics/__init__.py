@@ -22,10 +22,10 @@ from crossxai.evaluation.statistics.comparison import (
     friedman,
     holm,
 )
-from crossxai.evaluation.statistics.intervals import FEWEST_GROUPS, Groups, Summary, bands, effective, summarise
+from crossxai.evaluation.statistics.intervals import FEWEST, Groups, Summary, bands, effective, summarise
 
 __all__ = [
-    "FEWEST_GROUPS",
+    "FEWEST",
     "Comparison",
     "Flips",
     "Friedman",

@@ -22,10 +22,10 @@ Labels = npt.NDArray[np.intp]
 Groups = Sequence[Hashable] | npt.NDArray[np.generic]
 """The group of each sample, any label; the same label, the same group."""
 
-FEWEST_GROUPS = 10
-"""Effective groups (`effective`) below which simulated intervals of group means covered the truth less often than they say."""
+FEWEST = 10
+"""Samples, or groups, below which simulated intervals held the mean less often than they say."""
 
-_FEWEST = 3  # samples or groups: Student's interval of two is 25 standard errors wide
+_LEAST = 3  # samples or groups: Student's interval of two is 25 standard errors wide
 _CHUNK = 1_000_000  # random numbers held at once
 _FLOOR = 0.3  # of the standard error: a draw of one value many times has no spread, and its t would be infinite
 
@@ -73,31 +73,36 @@ def summarise(
 
 def interval(x: Numbers, numbers: Labels | None, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
     """The interval of the mean of x (n,) without NaN; numbers (n,): the group of each sample, or None."""
-    low, high = bands(x[:, None], numbers, confidence=confidence, resamples=resamples, seed=seed)
+    low, high = _bands(x[:, None], numbers, confidence, resamples, seed)
     return float(low[0]), float(high[0])
 
 
 def bands(
     table: npt.ArrayLike,
-    numbers: Labels | None = None,
     *,
+    groups: Groups | None = None,
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Numbers, Numbers]:
-    """Intervals (low, high) of the means of the columns of a table (n, k) without NaN; numbers (n,) as of `grouped`."""
+    """Intervals (low, high), (k,) each, of the means of a table's columns (n, k); rows that are not finite are left out."""
+    rows = np.asarray(table, dtype=np.float64)
+    finite: npt.NDArray[np.bool_] = np.asarray(np.isfinite(rows).all(axis=1))
+    return _bands(rows[finite], grouped(groups, finite), confidence, resamples, seed)
+
+
+def _bands(x: Numbers, numbers: Labels | None, confidence: float, resamples: int, seed: int) -> tuple[Numbers, Numbers]:
     if not 0 < confidence < 1:
         raise InvalidInput(f"confidence must lie between 0 and 1, got {confidence}")
     if resamples < 1:
         raise InvalidInput(f"resamples must be at least 1, got {resamples}")
-    x = np.asarray(table, dtype=np.float64)
     sizes = np.ones(len(x)) if numbers is None else np.bincount(numbers).astype(np.float64)
     g, k = len(sizes), x.shape[1]
     if g < 2:
         return np.full(k, np.nan), np.full(k, np.nan)
     equal = (x == x[0]).all(axis=0)
     mean = np.where(equal, x[0], x.mean(axis=0))
-    if g < _FEWEST:
+    if g < _LEAST:
         known = np.where(equal, mean, np.nan)
         return known, known
     scale = np.abs(x - mean).max(axis=0)

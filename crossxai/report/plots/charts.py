@@ -9,10 +9,10 @@ from typing import Any, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
 from crossxai.attribution import Scores
 from crossxai.errors import InvalidInput
+from crossxai.evaluation import statistics
 from crossxai.evaluation.statistics import Summary
 from crossxai.model import Array, Modality
 from crossxai.report import words
@@ -28,7 +28,9 @@ CONTROLS = "controls."
 MOST_BARS = 24  # of a table in one panel; more cannot be read
 
 
-def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units") -> Figure:
+def plot_curves(
+    scores: Panels, *, title: str = "", x: str = "fraction of units", groups: statistics.Groups | None = None
+) -> Figure:
     """Mean curves over samples with the 95% interval of the mean as a band: a panel per metric, a line per explainer.
 
     Parameters
@@ -40,12 +42,14 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
         Above the figure.
     x
         What the horizontal axis counts.
+    groups
+        The group of each sample, where they belong together.
 
     Returns
     -------
     Figure
         Controls, whose names start with `controls.`, are grey. Samples whose curve is not finite are left out. The band is
-        Student's t interval of the mean at each point, and needs two samples.
+        the interval of the mean at each point (`statistics.bands`), and needs three samples, or groups.
 
     Raises
     ------
@@ -67,9 +71,8 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
             number += not control
             place = one.fractions if one.fractions.ndim == 1 else np.nanmean(one.fractions, axis=0)
             mean = usable.mean(axis=0)
-            if len(usable) > 1:
-                reach = stats.t.ppf(0.975, len(usable) - 1) * usable.std(axis=0, ddof=1) / math.sqrt(len(usable))
-                axes.fill_between(place, mean - reach, mean + reach, color=shade, alpha=0.13, linewidth=0)
+            band = statistics.bands(one.curve, groups=groups)
+            axes.fill_between(place, *band, color=shade, alpha=0.13, linewidth=0)
             legend = f"{label}  {words.number(float(np.nanmean(one.value)), 2)}"
             axes.plot(place, mean, color=shade, linestyle=dash, linewidth=1.7, label=legend)
         style.dress(axes, x)
@@ -81,7 +84,13 @@ def plot_curves(scores: Panels, *, title: str = "", x: str = "fraction of units"
     return figure
 
 
-def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str = "") -> Figure:
+def plot_ranking(
+    scores: Panels,
+    control: str = "controls.random",
+    *,
+    title: str = "",
+    groups: statistics.Groups | None = None,
+) -> Figure:
     """A forest plot: each explainer's mean difference to a control on the same samples, with its 95% interval.
 
     Parameters
@@ -93,6 +102,8 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
         What the others are compared with.
     title
         Above the figure.
+    groups
+        The group of each sample, where they belong together.
 
     Returns
     -------
@@ -110,7 +121,7 @@ def plot_ranking(scores: Panels, control: str = "controls.random", *, title: str
     for name, lines in panels.items():
         if control not in lines:
             raise InvalidInput(f"{name}: no scores of {control!r} to compare with; there are {', '.join(lines)}")
-        tests[name] = compared(lines, control)
+        tests[name] = compared(lines, control, groups)
     directions = {name: next(iter(lines.values())).higher_is_better for name, lines in panels.items()}
     labels = _ranked(tests, directions)
     if not labels:
