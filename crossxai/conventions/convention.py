@@ -1,0 +1,219 @@
+"""The conventions: each choice that libraries make differently, its options, and where it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Option = str | float | int
+Setting = Mapping[str, Option]
+"""Convention name -> option: everything that decides a map."""
+Stage = Literal["model", "method", "map"]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One choice.
+
+    Parameters
+    ----------
+    name : str
+        Such as "channels".
+    stage : {"model", "method", "map"}
+        Whether it acts on what the model is given and asked for, on how the method works, or on the finished array.
+    about : str
+        What is chosen, as half a sentence: "how a map is reduced over channels".
+    options : mapping
+        Option -> what it does, as a clause. Empty for a number, which speaks for itself.
+    candidates : tuple of numbers
+        Of a number: the values that a search tries.
+    resized : tuple
+        Options that mean something only for methods that enlarge a map.
+    """
+
+    name: str
+    stage: Stage
+    about: str
+    options: Mapping[Option, str]
+    candidates: tuple[Option, ...] = ()
+    resized: tuple[Option, ...] = ()
+
+    def choices(self, setting: Setting) -> tuple[Option, ...]:
+        """What a search may set it to, in a setting of one method."""
+        return tuple(
+            option
+            for option in self.candidates or self.options
+            if "resize" in setting or option not in self.resized
+        )
+
+    def words(self, option: Option) -> str:
+        """An option as a clause."""
+        return self.options.get(option, f"{self.name.replace('_', ' ')} {option:g}" if option != "" else "")  # type: ignore[str-format]
+
+
+CONVENTIONS: dict[str, Convention] = {
+    c.name: c
+    for c in (
+        Convention(
+            "score",
+            "model",
+            "which score is explained",
+            {
+                "logit": "the logit",
+                "probability": "the probability",
+                "log_probability": "the logarithm of the probability",
+                "doubled_softmax": "a softmax of the probabilities, one softmax too many",
+            },
+        ),
+        Convention(
+            "target",
+            "model",
+            "which class is explained",
+            {
+                "given": "the class that was asked for",
+                "next": "the class after the one that was asked for, an index off by one",
+                "previous": "the class before the one that was asked for, an index off by one",
+                "predicted": "the predicted class",
+            },
+        ),
+        Convention(
+            "channel_order",
+            "model",
+            "the order of an image's colours",
+            {"rgb": "red, green, blue", "bgr": "blue, green, red"},
+        ),
+        Convention(
+            "input_scale",
+            "model",
+            "the range of the values that the model is given",
+            {"declared": "the declared range", "255": "values 255 times as large"},
+        ),
+        Convention(
+            "quadrature",
+            "method",
+            "the rule that integrates along the path",
+            {
+                "trapezoid": "the trapezoid rule, whose weights sum to 1",
+                "riemann_trapezoid": "Captum's riemann_trapezoid, whose weights sum to (n - 1)/n",
+                "gausslegendre": "Gauss-Legendre",
+                "riemann_left": "the left ends of n intervals",
+                "riemann_right": "the right ends of n intervals",
+                "riemann_middle": "the middles of n intervals",
+            },
+        ),
+        Convention("steps", "method", "how many points the path has", {}, (10, 20, 25, 32, 50, 64, 100)),
+        Convention("baseline", "method", "what hidden entries are filled with", {}, (0.0, 0.5, 1.0)),
+        Convention(
+            "multiplied",
+            "method",
+            "whether the gradient is multiplied by the input",
+            {"yes": "multiplied by the input", "no": "the gradient alone"},
+        ),
+        Convention(
+            "noisy",
+            "method",
+            "what is averaged under noise",
+            {"signed": "signed gradients", "absolute": "absolute gradients", "squared": "squared gradients"},
+        ),
+        Convention(
+            "draws",
+            "method",
+            "where random numbers come from",
+            {"shared": "the draws that all libraries share", "torch": "torch's generator"},
+        ),
+        Convention("samples", "method", "how many random copies there are", {}, (5, 10, 20, 25, 50, 100)),
+        Convention("sd", "method", "the standard deviation of the noise", {}, (0.05, 0.1, 0.15, 0.2, 0.5, 1.0)),
+        Convention(
+            "space",
+            "method",
+            "how Grad-CAM++ adds up over places",
+            {"sum": "sums over space", "mean": "means over space"},
+        ),
+        Convention("epsilon", "method", "what is added to a denominator", {}, (0.0, 1e-6)),
+        Convention(
+            "overlap",
+            "method",
+            "what happens where windows overlap",
+            {"averaged": "overlapping windows averaged", "summed": "overlapping windows summed"},
+        ),
+        Convention(
+            "border",
+            "method",
+            "what happens at the border",
+            {"covered": "a clipped window at the border", "left": "whole windows alone, an uncovered border left at 0"},
+        ),
+        Convention(
+            "magnitude",
+            "map",
+            "whether the sign counts",
+            {"signed": "signed values", "absolute": "absolute values"},
+        ),
+        Convention(
+            "channels",
+            "map",
+            "how a map is reduced over channels",
+            {
+                "each": "one value per channel",
+                "sum": "summed over channels",
+                "mean": "mean over channels",
+                "largest": "the largest over channels",
+            },
+        ),
+        Convention(
+            "relu",
+            "map",
+            "whether negative values are cut off",
+            {"none": "negative values stay", "before": "negative values cut off before the resize",
+             "after": "negative values cut off after the resize"},
+        ),
+        Convention(
+            "resize",
+            "map",
+            "how a small map is enlarged",
+            {
+                "none": "the layer's own grid",
+                "nearest": "nearest neighbour",
+                "bilinear": "bilinear with half-pixel centres",
+                "corners": "bilinear with aligned corners",
+                "bicubic": "TensorFlow's bicubic (a = -0.5)",
+                "bicubic_torch": "torch's bicubic (a = -0.75)",
+            },
+        ),
+        Convention(
+            "rescale",
+            "map",
+            "whether a map is put to [0, 1]",
+            {
+                "none": "no rescale",
+                "once": "rescaled to [0, 1] once",
+                "twice": "rescaled to [0, 1] before and after the resize",
+            },
+            resized=("twice",),
+        ),
+        Convention("sign", "map", "whether the map is turned round", {"kept": "as it is", "negated": "negated"}),
+    )
+}  # fmt: skip
+"""Every convention, by name."""
+
+
+MODEL = {"score": "logit", "target": "given", "channel_order": "rgb", "input_scale": "declared"}
+"""What every method shares."""
+PLAIN = {"sign": "kept", "rescale": "none"}
+GRADIENT = {**MODEL, **PLAIN, "magnitude": "signed", "channels": "sum"}
+CAM = {**MODEL, **PLAIN, "relu": "before", "resize": "bilinear"}
+
+CANONICAL: dict[str, Setting] = {
+    "saliency": {**GRADIENT, "magnitude": "absolute", "channels": "largest", "multiplied": "no"},
+    "gradient_x_input": {**GRADIENT, "multiplied": "yes"},
+    "integrated_gradients": {
+        **GRADIENT, "quadrature": "trapezoid", "steps": 50, "baseline": 0.0, "multiplied": "yes",
+    },
+    "smooth_grad": {**GRADIENT, "noisy": "signed", "draws": "shared", "samples": 50, "sd": 0.15, "multiplied": "no"},
+    "gradcam": CAM,
+    "gradcam_plus_plus": {**CAM, "space": "sum", "epsilon": 0.0},
+    "occlusion": {
+        **MODEL, **PLAIN, "patch": 16, "stride": 8, "baseline": 0.0, "overlap": "averaged", "border": "covered",
+    },
+}  # fmt: skip
+"""Method -> the setting on which libraries meet; its keys are the conventions that the method has."""

@@ -1,0 +1,132 @@
+"""Whether two models are one function: scores and gradients; and where not, which convention or which layer parts them."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from crossxai.conventions.agreement import distance
+from crossxai.conventions.convention import CONVENTIONS, MODEL, Option
+from crossxai.conventions.search import Switch
+from crossxai.conventions.situation import situated
+from crossxai.errors import Unsupported
+from crossxai.model import Array, Differentiable, Layered
+from crossxai.porting.certificate import difference, probe_inputs
+from crossxai.question import Question
+
+SAMPLES = 4
+"""How many samples models are compared on, each with its pixels shuffled and with noise."""
+OUTPUTS = 1e-4
+"""Largest difference of outputs, as a share of how far they vary, at which models in float32 are equal."""
+GRADIENTS = 5e-3
+"""Largest relative L2 of gradients: above it a difference is no rounding (one ReLU that flips moves the third digit)."""
+
+
+@dataclass(frozen=True)
+class ModelParity:
+    """Two models side by side.
+
+    outputs: the largest difference of outputs as a share of how far they vary. gradients: the largest relative L2 of a sample's
+    input gradients; NaN where a model gives none. causes: the sets of conventions that make the first model's outputs those of
+    the second. layers: of each model, the first layer whose activation differs; empty where none was compared.
+    """
+
+    outputs: float
+    gradients: float
+    causes: tuple[tuple[Switch, ...], ...] = ()
+    layers: tuple[str, str] = ("", "")
+
+    @property
+    def equal(self) -> bool:
+        """Whether the models are one function, as far as measured."""
+        return self.outputs <= OUTPUTS and not self.gradients > GRADIENTS
+
+
+def compare_models(one: Question, other: Question) -> ModelParity:
+    """Both questions' models on the same samples; raises what makes a model untrustworthy, in words."""
+    few = slice(0, min(SAMPLES, len(one)))
+    one, other = one[few], other[few]
+    one.trusted()
+    other.trusted()
+    probes = probe_inputs(one.inputs, one.model.modalities)
+    given = tuple(np.concatenate(column) for column in zip(*probes, strict=True))
+    outputs = difference(one.model.predict(given), other.model.predict(given))
+    gradients = float("nan")
+    if isinstance(one.model, Differentiable) and isinstance(other.model, Differentiable):
+        ours, theirs = one.score_and_grad()[1], other.score_and_grad()[1]
+        gradients = max(distance(a, b) for a, b in zip(ours, theirs, strict=True))
+    parity = ModelParity(outputs, gradients)
+    if parity.equal:
+        return parity
+    causes = _causes(one, other, given)
+    return replace(parity, causes=causes, layers=("", "") if causes else first_difference(one, other))
+
+
+def _causes(one: Question, other: Question, given: tuple[Array, ...]) -> tuple[tuple[Switch, ...], ...]:
+    """The smallest sets of conventions of stage "model" under which the first model gives what the second does."""
+    if len(one.free) > 1:
+        return ()
+    wanted = other.model.predict(given)
+    choices: list[tuple[str, Option]] = [
+        (name, option)
+        for name, usual in MODEL.items()
+        for option in CONVENTIONS[name].choices({})
+        if option != usual and option != "predicted"
+    ]
+    for size in (1, 2, 3):
+        closing = []
+        for some in itertools.combinations(choices, size):
+            setting = {**MODEL, **dict(some)}
+            if len(dict(some)) == size and _outputs_differ(one, setting, given, wanted) <= OUTPUTS:
+                closing.append(tuple(Switch(*pair) for pair in some))
+        if closing:
+            return tuple(closing)
+    return ()
+
+
+def _outputs_differ(one: Question, setting: dict[str, Option], given: tuple[Array, ...], wanted: Array) -> float:
+    try:
+        model = situated(one, {**setting, "target": "given"}).model
+    except Unsupported:
+        return float("inf")
+    places = {"given": 0, "next": -1, "previous": 1}[str(setting["target"])]
+    return difference(np.roll(model.predict(given), places, axis=-1), wanted)
+
+
+def first_difference(one: Question, other: Question) -> tuple[str, str]:
+    """The first layer of each model, in order of execution, whose activations part; ("", "") where they cannot be compared.
+
+    Layers are paired in order by equal activations, whatever their names; channels first and last are one.
+    """
+    if not isinstance(one.model, Layered) or not isinstance(other.model, Layered):
+        return "", ""
+    ours, theirs = (list(_activations(q).items()) for q in (one, other))
+    after = ours_after = 0
+    for place, (_, activation) in enumerate(ours):
+        for other_place in range(after, len(theirs)):
+            if _same(activation, theirs[other_place][1]):
+                after, ours_after = other_place + 1, place + 1
+                break
+    for name, activation in ours[ours_after:]:
+        for other_name, candidate in theirs[after:]:
+            if activation.shape == candidate.shape:
+                return name, other_name
+    return "", ""
+
+
+def _activations(question: Question) -> dict[str, Array]:
+    model = question.model
+    assert isinstance(model, Layered)
+    found = model.activations(question.inputs)
+    first = getattr(model, "axes_of", lambda _layer: None)
+    axes = {name: first(name) for name in found}
+    return {
+        name: np.moveaxis(v, 1, -1) if v.ndim == 4 and axes[name] and axes[name][0] == "channel" else v
+        for name, v in found.items()
+    }
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and distance(a, b) <= OUTPUTS
