@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, commands
+from crossxai.cli import checking, commands, parity
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(checking.check)
+app.command()(parity.parity)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 

@@ -28,8 +28,8 @@ class Agreement:
     """Measures between two sets of maps, one number per sample, all arrays (n,).
 
     largest: largest |difference|. distance: relative L2, the norm of the difference over the larger of both norms. scaled: the
-    same after the best factor. cosine; spearman; overlap: intersection over union of the largest tenth of entries; ssim: structural
-    similarity of the maps put to [0, 1], NaN for tables.
+    same after the best factor. cosine; spearman; overlap: intersection over union of the largest tenth of entries; ssim:
+    structural similarity of the maps put to [0, 1], NaN for tables.
     """
 
     largest: Array
@@ -81,7 +81,9 @@ def agreement(one: Array, other: Array) -> Agreement:
 def aligned(one: Array, other: Array) -> tuple[Array, Array]:
     """Both maps on the larger of both grids and with as many channels; raises `InvalidInput` if they cannot be laid together."""
     if one.ndim != other.ndim or len(one) != len(other):
-        raise InvalidInput(f"maps of shapes {one.shape} and {other.shape} cannot be compared: write (n, y, x, channels) for both")
+        raise InvalidInput(
+            f"maps of shapes {one.shape} and {other.shape} cannot be compared: write (n, y, x, channels) for both"
+        )
     for axis in range(1, one.ndim):
         a, b = one.shape[axis], other.shape[axis]
         if a != b and axis == one.ndim - 1 and 1 not in (a, b):

@@ -42,14 +42,14 @@ class Convention:
     def choices(self, setting: Setting) -> tuple[Option, ...]:
         """What a search may set it to, in a setting of one method."""
         return tuple(
-            option
-            for option in self.candidates or self.options
-            if "resize" in setting or option not in self.resized
+            option for option in self.candidates or self.options if "resize" in setting or option not in self.resized
         )
 
     def words(self, option: Option) -> str:
         """An option as a clause."""
-        return self.options.get(option, f"{self.name.replace('_', ' ')} {option:g}" if option != "" else "")  # type: ignore[str-format]
+        if option in self.options:
+            return self.options[option]
+        return f"{self.name} = {option:g}" if isinstance(option, int | float) else f"{self.name} = {option}"
 
 
 CONVENTIONS: dict[str, Convention] = {

@@ -26,9 +26,7 @@ USAGES: dict[str, Usage] = {
     "captum.saliency": Usage("saliency", {"channels": "each"}, "captum/attr/_core/saliency.py"),
     "xplique.saliency": Usage("saliency", {}, "xplique/attributions/saliency.py"),
     "reference.saliency": Usage("saliency", {}, ""),
-    "captum.input_x_gradient": Usage(
-        "gradient_x_input", {"channels": "each"}, "captum/attr/_core/input_x_gradient.py"
-    ),
+    "captum.input_x_gradient": Usage("gradient_x_input", {"channels": "each"}, "captum/attr/_core/input_x_gradient.py"),
     "xplique.gradient_input": Usage("gradient_x_input", {"channels": "mean"}, "xplique/attributions/gradient_input.py"),
     "reference.gradient_x_input": Usage("gradient_x_input", {}, ""),
     "captum.integrated_gradients": Usage(

@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
-
 from crossxai.attribution import Explainer, Profile
 from crossxai.conventions.agreement import RUNGS, Agreement, Rung, agreement
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import Floor, floor
-from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
+from crossxai.conventions.libraries import explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, compare_models
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.search import Finding, between, blind
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName
-from crossxai.explainers import get
+from crossxai.explainers import discover, get
 from crossxai.model import Array
 from crossxai.question import Question
 
+DEVIATION_BUDGET = 60
+"""How many settings are asked of the model when a library does not do what is documented of it."""
 PROFILES: tuple[Profile, ...] = ("native", "canonical")
 
 
@@ -29,8 +29,8 @@ PROFILES: tuple[Profile, ...] = ("native", "canonical")
 class Entry:
     """One library's answer on one model.
 
-    maps: (n, y, x, channels), None where there is none; refusal: why. floor: of the library with itself. finding: what the library
-    does other than its documented setting, as the search has it; explained by () where it does what is documented.
+    maps: (n, y, x, channels), None where there is none; refusal: why. floor: of the library with itself. finding: what the
+    library does other than its documented setting, as the search has it; explained by () where it does what is documented.
     """
 
     explainer: str
@@ -115,17 +115,16 @@ def parity(questions: Mapping[str, Question], method: str, params: Mapping[str, 
         raise UnknownName("method with known conventions", method, list(CANONICAL))
     if not questions:
         raise InvalidInput("parity needs at least one model")
-    models = {
-        (a, b): compare_models(questions[a], questions[b]) for a, b in itertools.combinations(questions, 2)
-    }
+    models = {(a, b): compare_models(questions[a], questions[b]) for a, b in itertools.combinations(questions, 2)}
     same = _same_models(list(questions), models)
     renderers = {name: Renderer(questions[name], method, seed=int((params or {}).get("seed", 0))) for name in same}
+    kinds = discover()
     entries = tuple(
         _entry(name, explainer, profile, questions[name], params or {}, renderers[name])
         for profile in PROFILES
         for explainer in explainers_of(method)
         for name in same
-        if profile in USAGES_PROFILES(explainer)
+        if profile in kinds[explainer].profiles
     )
     given = [entry for entry in entries if entry.maps is not None]
     pairs = tuple(
@@ -134,12 +133,6 @@ def parity(questions: Mapping[str, Question], method: str, params: Mapping[str, 
         if one.profile == other.profile
     )
     return Parity(method, models, entries, pairs)
-
-
-def USAGES_PROFILES(explainer: str) -> tuple[Profile, ...]:
-    from crossxai.explainers import discover
-
-    return discover()[explainer].profiles
 
 
 def _same_models(names: Sequence[str], models: Mapping[tuple[str, str], ModelParity]) -> list[str]:
@@ -160,8 +153,15 @@ def _entry(
     noise = floor(own, question, maps)
     documented = between(render, setting, setting, maps, noise.tolerance)
     if not documented.explained:
-        documented = blind(render, setting, maps, noise.tolerance)
+        documented = _deviation(render, setting, maps, noise.tolerance)
     return Entry(name, model, profile, maps, setting, noise, documented)
+
+
+def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float) -> Finding:
+    """What a library does other than its documented setting; searched on the sample that is farthest from it."""
+    row = int(agreement(render(setting), maps).distance.argmax())
+    alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
+    return blind(alone, setting, maps[[row]], tolerance, budget=DEVIATION_BUDGET)
 
 
 def _explainer(name: str, profile: Profile, params: Mapping[str, Any]) -> Explainer:
@@ -170,7 +170,10 @@ def _explainer(name: str, profile: Profile, params: Mapping[str, Any]) -> Explai
 
 
 def _pair(one: Entry, other: Entry, render: Renderer) -> Pair:
-    assert one.maps is not None and other.maps is not None and one.floor and other.floor
+    assert one.maps is not None
+    assert other.maps is not None
+    assert one.floor is not None
+    assert other.floor is not None
     tolerance = max(one.floor.tolerance, other.floor.tolerance)
     measured = agreement(one.maps, other.maps)
     alike = one.maps.shape == other.maps.shape

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crossxai.conventions.convention import CONVENTIONS, Setting
+from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.conventions.finishing import finish
 from crossxai.conventions.situation import situated
 from crossxai.explainers.families import noise
-from crossxai.model import Array
-from crossxai.question import Question
+from crossxai.model import Array, Inputs
+from crossxai.question import Question, Rows
 
 Recipe = Callable[[Question, Setting], Array]
 """(question with one free image, setting) -> raw map (n, y, x, channels), or (n, h, w, 1) on a layer's grid."""
@@ -37,19 +37,28 @@ class Renderer:
 
     def __init__(self, question: Question, method: str, layer: str = "", seed: int = 0) -> None:
         self.question, self.method, self.layer, self.seed = question, method, layer, seed
-        self._raw: dict[tuple[object, ...], Array] = {}
+        self._raw: dict[tuple[tuple[str, Option], ...], Array] = {}
 
     def raw(self, setting: Setting) -> Array:
         """The method's own array, before the conventions of finished maps."""
-        key = tuple(sorted((n, o) for n, o in setting.items() if n not in CONVENTIONS or CONVENTIONS[n].stage != "map"))
+        key = _before_finishing(setting)
         if key not in self._raw:
             extra = {"layer": self.layer, "seed": self.seed}
             self._raw[key] = RECIPES[self.method](situated(self.question, setting), {**setting, **extra})
         return self._raw[key]
 
+    def known(self, setting: Setting) -> bool:
+        """Whether the map of a setting needs no pass through the model."""
+        return _before_finishing(setting) in self._raw
+
     def __call__(self, setting: Setting) -> Array:
         """The finished map (n, y, x, 1 or channels) of a setting."""
         return finish(self.raw(setting), setting, self.question.values[0].shape[1:3])
+
+
+def _before_finishing(setting: Setting) -> tuple[tuple[str, Option], ...]:
+    """What decides the raw array."""
+    return tuple(sorted((n, o) for n, o in setting.items() if n not in CONVENTIONS or CONVENTIONS[n].stage != "map"))
 
 
 def _gradient(question: Question, setting: Setting) -> Array:
@@ -137,16 +146,21 @@ def _occlusion(question: Question, setting: Setting) -> Array:
     patch, stride = int(setting["patch"]), int(setting["stride"])
     sides = values.shape[1:3]
     covered = setting["border"] == "covered"
-    counts = [
-        (math.ceil(max(size - patch, 0) / stride) if covered else (size - patch) // stride) + 1 for size in sides
-    ]
+    counts = [(math.ceil(max(size - patch, 0) / stride) if covered else (size - patch) // stride) + 1 for size in sides]
     corners = [(y * stride, x * stride) for y in range(counts[0]) for x in range(counts[1])]
-    untouched = question.score()
+    n = len(values)
+    rows = np.tile(np.arange(n), len(corners))
+
+    def hidden(part: Rows) -> Inputs:
+        copies = values[rows[part]]
+        for copy, position in zip(copies, part, strict=True):
+            y, x = corners[position // n]
+            copy[y : y + patch, x : x + patch] = setting["baseline"]
+        return (copies,)
+
+    drops = question.score() - question.score_stream(rows, hidden).reshape(len(corners), n)
     total, overlap = np.zeros((*values.shape[:3], 1)), np.zeros((*sides, 1))
-    for y, x in corners:
-        hidden = values.copy()
-        hidden[:, y : y + patch, x : x + patch] = setting["baseline"]
-        drop = untouched - question.score((hidden,), np.arange(len(values)))
+    for (y, x), drop in zip(corners, drops, strict=True):
         total[:, y : y + patch, x : x + patch] += drop.reshape(-1, 1, 1, 1)
         overlap[y : y + patch, x : x + patch] += 1
     maps = total / np.maximum(overlap, 1) if setting["overlap"] == "averaged" else total

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -14,9 +15,20 @@ from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.errors import Unsupported
 from crossxai.model import Array
 
-Render = Callable[[Setting], Array]
 MOST = 3
 """How many conventions a blind search switches at once."""
+BUDGET = 2000
+"""How many settings that need passes through the model a blind search looks at."""
+
+
+class Render(Protocol):
+    """Makes the map of a setting; see `crossxai.conventions.recipes.Renderer`."""
+
+    def __call__(self, setting: Setting) -> Array: ...
+
+    def known(self, setting: Setting) -> bool:
+        """Whether the map needs no pass through the model."""
+        ...
 
 
 @dataclass(frozen=True, order=True)
@@ -36,7 +48,8 @@ class Finding:
 
     closing: the smallest sets of switches that close it, the closest first; several where the maps cannot tell them apart; ((),)
     where there is no gap, () where none was found: the difference is unexplained. gap: the distance before. left: the distance
-    that the first set leaves. shares: of each switch of the first set, its Shapley share of the gap. tried: settings compared.
+    that the first set leaves. shares: of each switch of the first set, its Shapley share of the gap. tried: settings compared;
+    skipped: settings left out since they would have cost more passes through the model than allowed.
     """
 
     closing: tuple[tuple[Switch, ...], ...]
@@ -44,6 +57,7 @@ class Finding:
     left: float
     shares: dict[str, float]
     tried: int
+    skipped: int = 0
 
     @property
     def explained(self) -> bool:
@@ -67,30 +81,44 @@ def between(render: Render, start: Setting, end: Setting, wanted: Array, toleran
     return _search(render, start, [Switch(k, end[k]) for k in start if start[k] != end[k]], wanted, tolerance, None)
 
 
-def blind(render: Render, start: Setting, wanted: Array, tolerance: float = ROUNDING, most: int = MOST) -> Finding:
+def blind(
+    render: Render, start: Setting, wanted: Array, tolerance: float = ROUNDING, most: int = MOST, budget: int = BUDGET
+) -> Finding:
     """Which conventions, of all that the method has, turn the map of `start` into `wanted`."""
-    return _search(render, start, switches(start), wanted, tolerance, most)
+    return _search(render, start, switches(start), wanted, tolerance, most, budget)
 
 
 def _search(
-    render: Render, start: Setting, every: Sequence[Switch], wanted: Array, tolerance: float, most: int | None
+    render: Render,
+    start: Setting,
+    every: Sequence[Switch],
+    wanted: Array,
+    tolerance: float,
+    most: int | None,
+    budget: int = BUDGET,
 ) -> Finding:
-    gap, tried = _distance(render, start, wanted), 1
+    gap, tried, skipped = _distance(render, start, wanted), 1, 0
     if gap <= tolerance:
         return Finding(((),), gap, gap, {}, tried)
     for size in range(1, min(len(every), most or len(every)) + 1):
         closing: list[tuple[float, tuple[Switch, ...]]] = []
         for some in _sets(every, size):
+            setting = switched(start, some)
+            if not render.known(setting):
+                if not budget:
+                    skipped += 1
+                    continue
+                budget -= 1
             tried += 1
-            left = _distance(render, switched(start, some), wanted)
+            left = _distance(render, setting, wanted)
             if left <= tolerance:
                 closing.append((left, some))
         if closing:
             closing.sort()
             closest = max(10 * closing[0][0], 1e-7)
             sets = tuple(some for left, some in closing if left <= closest)
-            return Finding(sets, gap, closing[0][0], shares(render, start, sets[0], wanted), tried)
-    return Finding((), gap, gap, {}, tried)
+            return Finding(sets, gap, closing[0][0], shares(render, start, sets[0], wanted), tried, skipped)
+    return Finding((), gap, gap, {}, tried, skipped)
 
 
 def _sets(every: Sequence[Switch], size: int) -> Iterator[tuple[Switch, ...]]:

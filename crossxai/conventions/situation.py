@@ -31,7 +31,13 @@ def situated(question: Question, setting: Setting) -> Question:
     if chosen["channel_order"] == "bgr" and values.shape[-1] != 3:
         raise Unsupported("colours have an order only where an image has three channels")
     flipped, factor = chosen["channel_order"] == "bgr", 255.0 if chosen["input_scale"] == "255" else 1.0
-    kind = Reframed if isinstance(model, Layered) else ReframedGradients if isinstance(model, Differentiable) else ReframedScores
+    kind = (
+        Reframed
+        if isinstance(model, Layered)
+        else ReframedGradients
+        if isinstance(model, Differentiable)
+        else ReframedScores
+    )
     asked = kind(model, score, question.free[0], flipped, factor)
     return replace(question, model=asked, target=_target(question, str(chosen["target"])), check="off")
 

@@ -1,0 +1,213 @@
+"""The page of a parity: which libraries agree on a method, what parts the others, and what that looks like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.conventions.agreement import distance
+from crossxai.conventions.convention import CONVENTIONS
+from crossxai.conventions.libraries import USAGES
+from crossxai.conventions.parity import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.recipes import Renderer
+from crossxai.conventions.search import Finding, switched
+from crossxai.files.atomic import write_text
+from crossxai.question import Question
+from crossxai.report.html import environment
+from crossxai.report.plots import maps as plots
+from crossxai.report.plots import style
+
+METHODS = {
+    "saliency": "saliency",
+    "gradient_x_input": "gradient × input",
+    "integrated_gradients": "integrated gradients",
+    "smooth_grad": "SmoothGrad",
+    "gradcam": "Grad-CAM",
+    "gradcam_plus_plus": "Grad-CAM++",
+    "occlusion": "occlusion",
+}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One convention of a difference: what each side does, and its share of the gap."""
+
+    convention: str
+    about: str
+    one: str
+    other: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two libraries that part on a method, the same in all `models`. factor: where one is a multiple of the other, else 0."""
+
+    one: str
+    other: str
+    profile: str
+    models: tuple[str, ...]
+    rung: str
+    distance: float
+    spearman: float
+    overlap: float
+    factor: float
+    explained: bool
+    left: float
+    causes: tuple[Cause, ...]
+    picture: str = ""
+
+
+def write_parity(folder: Path, results: Sequence[Parity], questions: Mapping[str, Question], title: str) -> Path:
+    """Write parity.html and parity.json into a folder; return the path of the page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    methods = [_method(result, questions) for result in results]
+    facts = {"title": title, "models": _models(results), "methods": methods}
+    write_text(folder / "parity.json", json.dumps(_plain(facts), indent=1))
+    page = folder / "parity.html"
+    write_text(page, environment(True).get_template("parity.html.j2").render(facts))
+    return page
+
+
+def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
+    models = results[0].models if results else {}
+    return [
+        {
+            "one": one, "other": other, "equal": parity.equal, "outputs": parity.outputs, "gradients": parity.gradients,
+            "causes": [[CONVENTIONS[s.convention].words(s.option) for s in some] for some in parity.causes],
+            "layers": parity.layers,
+        }
+        for (one, other), parity in models.items()
+    ]  # fmt: skip
+
+
+def _method(result: Parity, questions: Mapping[str, Question]) -> dict[str, Any]:
+    return {
+        "name": METHODS.get(result.method, result.method),
+        "key": result.method,
+        "worst": {profile: result.worst(profile) for profile in PROFILES},
+        "largest": {
+            profile: max(
+                (float(p.agreement.distance.max()) for p in result.pairs if p.one.profile == profile), default=0.0
+            )
+            for profile in PROFILES
+        },
+        "matrices": {profile: _matrix(result, profile) for profile in PROFILES},
+        "differences": [d for profile in PROFILES for d in _differences(result, profile, questions)],
+        "deviations": [_deviation(e) for e in result.entries if e.finding is not None and e.finding.closing != ((),)],
+        "refusals": [(e.label, e.profile, e.refusal) for e in result.entries if e.refusal],
+        "floors": [
+            (e.label, e.profile, e.floor.seed, e.floor.batch, e.floor.rounding)
+            for e in result.entries
+            if e.floor is not None
+        ],
+    }
+
+
+def _matrix(result: Parity, profile: str) -> dict[str, Any]:
+    """Labels, and for every two of them (rung, distance)."""
+    labels = [e.label for e in result.entries if e.profile == profile and e.maps is not None]
+    cells = {
+        (p.one.label, p.other.label): (p.rung, float(p.agreement.distance.max()))
+        for p in result.pairs
+        if p.one.profile == profile
+    }
+    return {
+        "labels": labels,
+        "rows": [[cells.get((a, b)) or cells.get((b, a)) for b in labels] for a in labels],
+    }
+
+
+def _differences(result: Parity, profile: str, questions: Mapping[str, Question]) -> list[Difference]:
+    """The differences of libraries, those that are the same on several models joined."""
+    joined: dict[tuple[str, str], list[Pair]] = {}
+    for pair in result.pairs:
+        if pair.one.profile == profile and pair.finding is not None:
+            joined.setdefault((pair.one.explainer, pair.other.explainer), []).append(pair)
+    return [_difference(pairs, result.method, questions) for pairs in joined.values()]
+
+
+def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question]) -> Difference:
+    pair = max(pairs, key=lambda p: (p.finding is not None and not p.finding.explained, p.agreement.distance.max()))
+    finding = pair.finding
+    assert finding is not None
+    some = finding.closing[0] if finding.closing else ()
+    causes = [
+        Cause(
+            s.convention,
+            CONVENTIONS[s.convention].about,
+            CONVENTIONS[s.convention].words(pair.one.setting[s.convention]),
+            CONVENTIONS[s.convention].words(s.option),
+            finding.shares.get(str(s), 1.0),
+        )
+        for s in some
+    ]
+    causes.sort(key=lambda c: -c.share)
+    models = tuple(dict.fromkeys(m for p in pairs for m in (p.one.model, p.other.model)))
+    return Difference(
+        pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
+        float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
+        finding.left, tuple(causes), _picture(pair, finding, method, questions[pair.one.model]),
+    )  # fmt: skip
+
+
+def _factor(pair: Pair) -> float:
+    if pair.rung != "equal up to a scale":
+        return 0.0
+    assert pair.one.maps is not None
+    assert pair.other.maps is not None
+    a, b = pair.one.maps.ravel().astype(float), pair.other.maps.ravel().astype(float)
+    return float(a @ b / (b @ b))
+
+
+def _deviation(entry: Entry) -> dict[str, Any]:
+    """What a library does other than what is documented of it."""
+    assert entry.finding is not None
+    return {
+        "label": entry.label,
+        "profile": entry.profile,
+        "source": USAGES[entry.explainer].source,
+        "gap": entry.finding.gap,
+        "sets": [[CONVENTIONS[s.convention].words(s.option) for s in some] for some in entry.finding.closing],
+    }
+
+
+def _picture(pair: Pair, finding: Finding, method: str, question: Question) -> str:
+    """Both maps of the sample that is farthest apart, and the first map as convention after convention is switched."""
+    from matplotlib.figure import Figure
+
+    assert pair.one.maps is not None
+    assert pair.other.maps is not None
+    row = int(pair.agreement.distance.argmax())
+    render = Renderer(question[[row]], method)
+    some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
+    panels = [(pair.one.explainer, pair.one.maps[row]), (pair.other.explainer, pair.other.maps[row])]
+    for count in range(1, len(some) + 1):
+        maps = render(switched(pair.one.setting, some[:count]))[0]
+        panels.append((f"+ {some[count - 1]}", maps))
+    image = question.inputs[[m.name for m in question.model.modalities].index(question.free[0])][row]
+    figure = Figure(figsize=(2.3 * len(panels) + 0.2, 3.1), layout=style.layout())
+    for axes, (name, maps) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        plots.draw_map(axes, maps, image if maps.shape[0] == image.shape[0] else None, question.modalities[0])
+        apart = distance(maps[None], pair.other.maps[[row]])
+        words = name.replace(".", ".\n").replace(" = ", " =\n")
+        style.heading(axes, f"{words}\n{'' if name == pair.other.explainer else f'{apart:.2g} away'}", 9)
+    return style.png_uri(figure, 90)
+
+
+def _plain(value: Any) -> Any:
+    """Facts as JSON takes them, without pictures."""
+    if isinstance(value, Difference):
+        return _plain({key: item for key, item in asdict(value).items() if key != "picture"})
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value
