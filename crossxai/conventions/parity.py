@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from crossxai.attribution import Explainer, Profile
-from crossxai.conventions.agreement import RUNGS, Agreement, Rung, agreement
+from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import Floor, floor
-from crossxai.conventions.libraries import explainers_of, setting_of
+from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, compare_models
 from crossxai.conventions.recipes import Renderer
-from crossxai.conventions.search import Finding, between, blind
+from crossxai.conventions.result import Entry, Pair, Parity
+from crossxai.conventions.search import Finding, between, blind, switched
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName
 from crossxai.explainers import discover, get
 from crossxai.model import Array
@@ -26,71 +29,28 @@ PROFILES: tuple[Profile, ...] = ("native", "canonical")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One library's answer on one model.
+class Outside:
+    """Maps that somebody else made.
 
-    maps: (n, y, x, channels), None where there is none; refusal: why. floor: of the library with itself. finding: what the
-    library does other than its documented setting, as the search has it; explained by () where it does what is documented.
-    """
-
-    explainer: str
-    model: str
-    profile: Profile
-    maps: Array | None = None
-    setting: Setting = field(default_factory=dict)
-    floor: Floor | None = None
-    finding: Finding | None = None
-    refusal: str = ""
-
-    @property
-    def label(self) -> str:
-        """Explainer and model."""
-        return f"{self.explainer} on {self.model}"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two answers beside each other: their agreement, its rung, and what explains the difference; None where there is none."""
-
-    one: Entry
-    other: Entry
-    agreement: Agreement
-    rung: Rung
-    finding: Finding | None
-
-
-@dataclass(frozen=True)
-class Parity:
-    """The result of `parity`.
-
-    Attributes
+    Parameters
     ----------
-    method : str
-        The method that was compared.
-    models : mapping
-        (one, other) -> `ModelParity` for every two models.
-    entries : tuple of Entry
-        Every library on every model, in both profiles.
-    pairs : tuple of Pair
-        Every two answers of one profile.
+    values : array (n, y, x, channels or 1)
+        One map per sample, in their order.
+    said : str or mapping
+        What they are said to be: an explainer's name ("captum.saliency") for its native conventions, or a setting; the canonical
+        one by default.
     """
 
-    method: str
-    models: Mapping[tuple[str, str], ModelParity]
-    entries: tuple[Entry, ...]
-    pairs: tuple[Pair, ...]
-
-    def worst(self, profile: Profile) -> Rung:
-        """The farthest rung of any pair in a profile; "identical" where there is one answer only."""
-        return max((pair.rung for pair in self.pairs if pair.one.profile == profile), key=RUNGS.index, default=RUNGS[0])
-
-    @property
-    def unexplained(self) -> tuple[Pair, ...]:
-        """The pairs that differ and no set of conventions makes equal."""
-        return tuple(pair for pair in self.pairs if pair.finding is not None and not pair.finding.explained)
+    values: Array
+    said: str | Setting = ""
 
 
-def parity(questions: Mapping[str, Question], method: str, params: Mapping[str, Any] | None = None) -> Parity:
+def parity(
+    questions: Mapping[str, Question],
+    method: str,
+    params: Mapping[str, Any] | None = None,
+    maps: Mapping[str, Outside] | None = None,
+) -> Parity:
     """One method over all libraries that have it, on one or more models.
 
     Parameters
@@ -101,6 +61,8 @@ def parity(questions: Mapping[str, Question], method: str, params: Mapping[str, 
         A key of `CANONICAL`, such as "integrated_gradients".
     params : mapping, optional
         Parameters given to every explainer that has them, such as {"steps": 20}.
+    maps : mapping, optional
+        Maps from outside by a name, of the first model; they are compared with the libraries' own defaults.
 
     Returns
     -------
@@ -125,6 +87,10 @@ def parity(questions: Mapping[str, Question], method: str, params: Mapping[str, 
         for explainer in explainers_of(method)
         for name in same
         if profile in kinds[explainer].profiles
+    )
+    first = next(iter(same))
+    entries += tuple(
+        _outside(first, name, outside, method, params or {}, renderers[first]) for name, outside in (maps or {}).items()
     )
     given = [entry for entry in entries if entry.maps is not None]
     pairs = tuple(
@@ -164,9 +130,42 @@ def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float
     return blind(alone, setting, maps[[row]], tolerance, budget=DEVIATION_BUDGET)
 
 
+def _outside(
+    model: str, name: str, outside: Outside, method: str, params: Mapping[str, Any], render: Renderer
+) -> Entry:
+    """Maps from outside: which conventions make them."""
+    values = np.asarray(outside.values)
+    (own,) = render.question.values
+    if values.ndim != 4 or values.shape[:1] != own.shape[:1] or not np.isfinite(values).all():
+        raise InvalidInput(
+            f"maps {name!r} have shape {values.shape}: "
+            f"write finite values of shape (n, y, x, channels or 1) for {len(own)} samples"
+        )
+    said = outside.said
+    if isinstance(said, str) and said:
+        setting = setting_of(_explainer(said, "native", params))
+    else:
+        known = {key: value for key, value in params.items() if key in CANONICAL[method]}
+        setting = {**CANONICAL[method], **known, **(said if isinstance(said, Mapping) else {})}
+    row = int(agreement(render(setting), values).distance.argmax())
+    alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
+    finding = blind(alone, setting, values[[row]], ROUNDING)
+    closing = tuple(some for some in finding.closing if _all_close(render(switched(setting, some)), values))
+    return Entry(
+        name, model, "native", values, setting, Floor(0, 0, 0), replace(finding, closing=closing), outside=True
+    )
+
+
+def _all_close(maps: Array, values: Array) -> bool:
+    return maps.shape == values.shape and distance(maps, values) <= ROUNDING
+
+
 def _explainer(name: str, profile: Profile, params: Mapping[str, Any]) -> Explainer:
+    """An explainer with the parameters that it has; a canonical one with the numbers of the definition."""
     known = {f.name for f in fields(get(name))}  # type: ignore[arg-type]
-    return get(name, profile=profile, **{key: value for key, value in params.items() if key in known})
+    numbers = CANONICAL[USAGES[name].method] if profile == "canonical" else {}
+    chosen = {**numbers, **params}
+    return get(name, profile=profile, **{key: value for key, value in chosen.items() if key in known})
 
 
 def _pair(one: Entry, other: Entry, render: Renderer) -> Pair:
@@ -180,4 +179,4 @@ def _pair(one: Entry, other: Entry, render: Renderer) -> Pair:
     rung = measured.rung(tolerance)
     if alike and RUNGS.index(rung) <= 1:
         return Pair(one, other, measured, rung, None)
-    return Pair(one, other, measured, rung, between(render, one.setting, other.setting, other.maps, tolerance))
+    return Pair(one, other, measured, rung, between(render, one.found, other.found, other.maps, tolerance))

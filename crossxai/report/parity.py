@@ -13,8 +13,9 @@ import numpy as np
 from crossxai.conventions.agreement import distance
 from crossxai.conventions.convention import CONVENTIONS
 from crossxai.conventions.libraries import USAGES
-from crossxai.conventions.parity import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.parity import PROFILES
 from crossxai.conventions.recipes import Renderer
+from crossxai.conventions.result import Entry, Pair, Parity
 from crossxai.conventions.search import Finding, switched
 from crossxai.files.atomic import write_text
 from crossxai.question import Question
@@ -141,7 +142,7 @@ def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question
         Cause(
             s.convention,
             CONVENTIONS[s.convention].about,
-            CONVENTIONS[s.convention].words(pair.one.setting[s.convention]),
+            CONVENTIONS[s.convention].words(pair.one.found[s.convention]),
             CONVENTIONS[s.convention].words(s.option),
             finding.shares.get(str(s), 1.0),
         )
@@ -171,7 +172,8 @@ def _deviation(entry: Entry) -> dict[str, Any]:
     return {
         "label": entry.label,
         "profile": entry.profile,
-        "source": USAGES[entry.explainer].source,
+        "source": "" if entry.outside else USAGES[entry.explainer].source,
+        "outside": entry.outside,
         "gap": entry.finding.gap,
         "sets": [[CONVENTIONS[s.convention].words(s.option) for s in some] for some in entry.finding.closing],
     }
@@ -188,7 +190,7 @@ def _picture(pair: Pair, finding: Finding, method: str, question: Question) -> s
     some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
     panels = [(pair.one.explainer, pair.one.maps[row]), (pair.other.explainer, pair.other.maps[row])]
     for count in range(1, len(some) + 1):
-        maps = render(switched(pair.one.setting, some[:count]))[0]
+        maps = render(switched(pair.one.found, some[:count]))[0]
         panels.append((f"+ {some[count - 1]}", maps))
     image = question.inputs[[m.name for m in question.model.modalities].index(question.free[0])][row]
     figure = Figure(figsize=(2.3 * len(panels) + 0.2, 3.1), layout=style.layout())

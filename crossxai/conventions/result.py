@@ -1,0 +1,102 @@
+"""The result of a parity: every answer, every pair of them, and what parts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crossxai.attribution import Profile
+from crossxai.conventions.agreement import RUNGS, Agreement, Rung
+from crossxai.conventions.convention import Setting
+from crossxai.conventions.floor import Floor
+from crossxai.conventions.models import ModelParity
+from crossxai.conventions.search import Finding, switched
+from crossxai.errors import UnknownName
+from crossxai.model import Array
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One library's answer on one model.
+
+    explainer: its name, or the name that the user gave a map from outside. profile: "native" for maps from outside. maps: (n, y,
+    x, channels), None where there is none; refusal: why. setting: what is documented of it, or said. floor: of the library with
+    itself. finding: what it does other than its setting, as the search has it; closed by () where it does what is documented.
+    """
+
+    explainer: str
+    model: str
+    profile: Profile
+    maps: Array | None = None
+    setting: Setting = field(default_factory=dict)
+    floor: Floor | None = None
+    finding: Finding | None = None
+    refusal: str = ""
+    outside: bool = False
+
+    @property
+    def found(self) -> Setting:
+        """The setting that gives these maps: the documented one, with what the search found switched."""
+        closing = self.finding.closing if self.finding is not None else ()
+        return switched(self.setting, closing[0]) if closing else self.setting
+
+    @property
+    def label(self) -> str:
+        """Explainer and model."""
+        return f"{self.explainer} on {self.model}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers beside each other: their agreement, its rung, and what explains the difference; None where there is none."""
+
+    one: Entry
+    other: Entry
+    agreement: Agreement
+    rung: Rung
+    finding: Finding | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The result of `parity`.
+
+    Attributes
+    ----------
+    method : str
+        The method that was compared.
+    models : mapping
+        (one, other) -> `ModelParity` for every two models.
+    entries : tuple of Entry
+        Every library on every model, in both profiles.
+    pairs : tuple of Pair
+        Every two answers of one profile.
+    """
+
+    method: str
+    models: Mapping[tuple[str, str], ModelParity]
+    entries: tuple[Entry, ...]
+    pairs: tuple[Pair, ...]
+
+    def worst(self, profile: Profile) -> Rung:
+        """The farthest rung of any pair in a profile; "identical" where there is one answer only."""
+        return max((pair.rung for pair in self.pairs if pair.one.profile == profile), key=RUNGS.index, default=RUNGS[0])
+
+    def meets(self, rung: str, profile: Profile = "canonical") -> bool:
+        """Whether all answers of a profile agree at least as closely as a rung says, and all models are one function."""
+        if rung not in RUNGS:
+            raise UnknownName("rung", rung, RUNGS)
+        return all(m.equal for m in self.models.values()) and RUNGS.index(self.worst(profile)) <= RUNGS.index(rung)
+
+    def __repr__(self) -> str:
+        parted = sum(not m.equal for m in self.models.values())
+        others = f", {parted} pairs of models differ" if parted else ""
+        return (
+            f"Parity({self.method}: native {self.worst('native')}, canonical {self.worst('canonical')}, "
+            f"{len(self.unexplained)} unexplained{others})"
+        )
+
+    @property
+    def unexplained(self) -> tuple[Pair, ...]:
+        """The pairs that differ and no set of conventions makes equal."""
+        return tuple(pair for pair in self.pairs if pair.finding is not None and not pair.finding.explained)
