@@ -1,7 +1,7 @@
 """CrossXAI: the same question to different explainability libraries, on PyTorch and TensorFlow, measured by one harness.
 
-`import crossxai as xai` gives the verbs `wrap`, `check`, `explain`, `evaluate` and `compare`, and the classes of what they take
-and return. Importing this package loads neither torch nor TensorFlow; each name is imported when it is first used.
+`import crossxai as xai` gives the verbs `wrap`, `check`, `explain`, `evaluate`, `compare` and `parity`, and the classes of what
+they take and return. Importing this package loads neither torch nor TensorFlow; each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from crossxai.process import guard
 from crossxai.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from crossxai.api import check, compare, evaluate, explain, wrap
+    from crossxai.api import check, compare, evaluate, explain, parity, wrap
     from crossxai.assumptions.checking import Check
     from crossxai.attribution import Attribution, Scores
+    from crossxai.conventions.result import Parity
     from crossxai.errors import (
         BrokenAssumption,
         CrossXAIError,
@@ -49,6 +50,7 @@ __all__ = [
     "MissingDependency",
     "Modality",
     "ModelFailed",
+    "Parity",
     "Question",
     "Run",
     "Samples",
@@ -60,13 +62,15 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "parity",
     "wrap",
 ]
 
 _PLACES = {
-    "api": ("check", "compare", "evaluate", "explain", "wrap"),
+    "api": ("check", "compare", "evaluate", "explain", "parity", "wrap"),
     "assumptions.checking": ("Check",),
     "attribution": ("Attribution", "Scores"),
+    "conventions.result": ("Parity",),
     "experiment.results": ("Evaluation", "Run"),
     "files": ("Samples",),
     "measures": ("Accuracy", "Dice", "Largest"),

@@ -1,4 +1,4 @@
-"""The verbs of `import crossxai as xai`: wrap, check, explain, evaluate, compare."""
+"""The verbs of `import crossxai as xai`: wrap, check, explain, evaluate, compare, parity."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from crossxai.adapters.recognition import wrap as wrap
 from crossxai.assumptions import checking
 from crossxai.assumptions.checking import Check
 from crossxai.attribution import Attribution
+from crossxai.conventions.parity import Outside
+from crossxai.conventions.parity import parity as _parity
+from crossxai.conventions.result import Parity
 from crossxai.data import arrays
 from crossxai.experiment import preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
+from crossxai.report.parity import write_parity
 
 METRICS = ("deletion", "insertion")
 Inputs = Any
@@ -206,3 +210,63 @@ def compare(
     runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared)
     write_report(folder)
     return Run(folder)
+
+
+def parity(
+    models: Any,
+    inputs: Inputs,
+    method: str,
+    target: Any = None,
+    *,
+    maps: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    samples: int = 4,
+    layout: Layout | None = None,
+    **params: Any,
+) -> Parity:
+    """Compare the libraries' maps of one method, and name the conventions that part them.
+
+    Parameters
+    ----------
+    models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
+        Of one free image. Models are compared first; one that is another function than the first is left out.
+    inputs : array, tensor, pictures, paths or loader
+    method : str
+        Such as "integrated_gradients"; the keys of `crossxai.conventions.convention.CANONICAL`.
+    target : None, int, (n,) whole numbers or Target
+        The class to explain; the class that the first model predicts if None.
+    maps : mapping of str to array or (array, str or mapping), optional
+        Maps (n, y, x, channels or 1) of the first model that were made elsewhere, by name; with what they are said to be: an
+        explainer whose defaults they have, or options by convention.
+    out : path, optional
+        A folder for the page and its numbers.
+    samples : int
+        At most so many samples.
+    layout : {"NHWC", "NCHW"}, optional
+        How these images are handed over; as the first model was wrapped if not given.
+    **params
+        Given to every library that has the parameter, such as steps=20.
+
+    Returns
+    -------
+    Parity
+        `.pairs` with agreement, rung and cause of every two maps, `.models`, `.entries`, `.unexplained`, `.meets(rung)`.
+
+    Raises
+    ------
+    InvalidInput, UnknownName, BrokenAssumption
+        Where an argument is wrong, or a model does not do what explainers rely on.
+    """
+    listed = models if isinstance(models, Mapping | list | tuple) else [models]
+    wrapped = preparing.wrapped(listed)
+    first = next(iter(wrapped.values()))
+    batch = arrays.read(first, inputs, samples=samples, layout=layout)
+    question, _ = preparing.question_of(first, batch, target)
+    questions = {name: replace(question, model=model) for name, model in wrapped.items()}
+    outside = {
+        name: Outside(*given) if isinstance(given, tuple) else Outside(given) for name, given in (maps or {}).items()
+    }
+    result = _parity(questions, method, params, outside)
+    if out is not None:
+        write_parity(Path(out), [result], questions, f"Do the libraries agree on {method}?")
+    return result

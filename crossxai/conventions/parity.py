@@ -163,8 +163,8 @@ def _all_close(maps: Array, values: Array) -> bool:
 def _explainer(name: str, profile: Profile, params: Mapping[str, Any]) -> Explainer:
     """An explainer with the parameters that it has; a canonical one with the numbers of the definition."""
     known = {f.name for f in fields(get(name))}  # type: ignore[arg-type]
-    numbers = CANONICAL[USAGES[name].method] if profile == "canonical" else {}
-    chosen = {**numbers, **params}
+    definition = CANONICAL[USAGES[name].method] if profile == "canonical" else {}
+    chosen = {**{key: value for key, value in definition.items() if not isinstance(value, str)}, **params}
     return get(name, profile=profile, **{key: value for key, value in chosen.items() if key in known})
 
 

@@ -59,7 +59,8 @@ def difference(one: Array, two: Array) -> float:
     spread = np.abs(one - one.mean(axis=0)).reshape(classes).max(axis=0)
     size = np.abs(one).reshape(classes).max(axis=0)
     beyond = np.abs(one - two).reshape(classes).max(axis=0) - 2 * eps * size - eps**2 * size.max()
-    shares = np.maximum(beyond, 0) / np.maximum(spread, np.finfo(np.float64).tiny)  # NaN stays NaN
+    with np.errstate(over="ignore"):  # of a class that never varies
+        shares = np.maximum(beyond, 0) / np.maximum(spread, np.finfo(np.float64).tiny)  # NaN stays NaN
     return float(shares.max())
 
 

@@ -7,5 +7,14 @@ from crossxai.testing.explainers import check_explainer
 from crossxai.testing.metrics import check_metric
 from crossxai.testing.models import check_model
 from crossxai.testing.oracles import Counting, colours_question, linear_question
+from crossxai.testing.parity import assert_parity
 
-__all__ = ["Counting", "check_explainer", "check_metric", "check_model", "colours_question", "linear_question"]
+__all__ = [
+    "Counting",
+    "assert_parity",
+    "check_explainer",
+    "check_metric",
+    "check_model",
+    "colours_question",
+    "linear_question",
+]

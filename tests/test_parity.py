@@ -1,0 +1,185 @@
+"""Parity: what parts libraries, frameworks, models and maps from outside is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import crossxai as xai
+from crossxai.adapters.tensorflow import KerasModel
+from crossxai.adapters.torch import TorchModel
+from crossxai.conventions.models import compare_models
+from crossxai.conventions.search import Switch
+from crossxai.model import Array
+from crossxai.testing import assert_parity
+
+IMAGES = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
+LABELS = [0, 1, 2, 3]
+PLACES = ((0, 1), (3, 4))
+"""Convolutions and batch norms of the network, by their place."""
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for before, after in ((3, 8), (8, 12)):
+        layers += [nn.Conv2d(before, after, 3, padding=1, stride=2), nn.BatchNorm2d(after), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4)).eval()
+    for _, place in PLACES:
+        net[place].running_mean.normal_(0, 0.3)
+        net[place].running_var.uniform_(0.005, 0.05)
+    return net
+
+
+def port(
+    net: Any, epsilon: float = 1e-5, padding: str = "as torch", ending: str = "", turned: int = 0, **first: Any
+) -> Any:
+    """The network in Keras, with a port's usual mistakes. first: flipped, scaled."""
+    import keras
+
+    inputs = x = keras.Input((16, 16, 3))
+    if first.get("scaled"):
+        x = keras.layers.Rescaling(255.0)(x)
+    if first.get("flipped"):
+        x = x[..., ::-1]
+    for conv, norm in PLACES:
+        if padding == "as torch":
+            x = keras.layers.ZeroPadding2D(1)(x)
+        options = {"strides": 2, "padding": "same" if padding == "same" else "valid", "name": f"conv{conv}"}
+        x = keras.layers.Conv2D(net[conv].out_channels, 3, **options)(x)
+        x = keras.layers.BatchNormalization(epsilon=epsilon, name=f"norm{norm}")(x)
+        x = keras.layers.ReLU()(x)
+    x = keras.layers.Dense(4, name="dense")(keras.layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, keras.layers.Softmax()(x) if ending == "softmax" else x)
+    arrays = {name: value.detach().numpy() for name, value in net.state_dict().items()}
+    for conv, norm in PLACES:
+        kernel = arrays[f"{conv}.weight"].transpose(2, 3, 1, 0)
+        model.get_layer(f"conv{conv}").set_weights([kernel, arrays[f"{conv}.bias"]])
+        names = ("weight", "bias", "running_mean", "running_var")
+        model.get_layer(f"norm{norm}").set_weights([arrays[f"{norm}.{name}"] for name in names])
+    dense = [np.roll(arrays["8.weight"].T, turned, axis=1), np.roll(arrays["8.bias"], turned)]
+    model.get_layer("dense").set_weights(dense)
+    return model
+
+
+def questions(net: Any, model: Any) -> tuple[xai.Question, xai.Question]:
+    target = xai.Target.classes(LABELS, 4)
+    sides = TorchModel(net, (xai.Modality.image(),)), KerasModel(model, (xai.Modality.image(),))
+    one, other = (xai.Question(side, (IMAGES,), target) for side in sides)
+    return one, other
+
+
+BUGS: dict[str, tuple[dict[str, Any], list[Switch]]] = {
+    "softmax": ({"ending": "softmax"}, [Switch("score", "probability")]),
+    "colours": ({"flipped": True}, [Switch("channel_order", "bgr")]),
+    "0 to 255": ({"scaled": True}, [Switch("input_scale", "255")]),
+    "off by one": ({"turned": 1}, [Switch("target", "previous")]),
+    "two": ({"flipped": True, "ending": "softmax"}, [Switch("score", "probability"), Switch("channel_order", "bgr")]),
+}
+LAYERS: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    "epsilon": ({"epsilon": 1e-3}, ("1", "norm1")),
+    "same padding": ({"padding": "same"}, ("0", "conv0")),
+}
+
+
+def test_a_right_port_is_one_function(network: Any) -> None:
+    result = compare_models(*questions(network, port(network)))
+    assert result.equal
+    assert not result.causes
+    assert result.layers == ("", "")
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_the_convention_that_parts_two_models_is_named(network: Any, bug: str) -> None:
+    mistake, causes = BUGS[bug]
+    result = compare_models(*questions(network, port(network, **mistake)))
+    assert not result.equal
+    assert [set(some) for some in result.causes] == [set(causes)]
+
+
+@pytest.mark.parametrize("bug", LAYERS)
+def test_the_first_layer_that_differs_is_named(network: Any, bug: str) -> None:
+    mistake, layers = LAYERS[bug]
+    result = compare_models(*questions(network, port(network, **mistake)))
+    assert not result.equal
+    assert not result.causes
+    assert result.layers == layers
+
+
+@pytest.fixture(scope="module")
+def both(network: Any) -> dict[str, Any]:
+    return {"torch": network, "keras": port(network)}
+
+
+@pytest.mark.parametrize(
+    ("method", "params"), [("saliency", {}), ("integrated_gradients", {"steps": 10}), ("gradcam", {})]
+)
+def test_libraries_meet_on_one_definition_and_what_parts_them_is_named(
+    both: dict[str, Any], method: str, params: dict[str, Any], tmp_path: Path
+) -> None:
+    result = xai.parity(both, IMAGES, method, LABELS, out=tmp_path, **params)
+    assert result.meets("equal to rounding")
+    assert not result.unexplained
+    assert not result.meets("same ranking", "native")
+    numbers = json.loads((tmp_path / "parity.json").read_text())
+    assert numbers["methods"][0]["worst"]["canonical"] in ("identical", "equal to rounding")
+    assert numbers["models"][0]["equal"]
+    assert "http" not in (tmp_path / "parity.html").read_text().replace("http-equiv", "")
+    assert repr(result).startswith(f"Parity({method}: native ")
+
+
+def test_a_model_that_is_another_function_is_left_out(network: Any) -> None:
+    result = xai.parity({"torch": network, "keras": port(network, epsilon=1e-3)}, IMAGES, "saliency", LABELS)
+    assert {entry.model for entry in result.entries} == {"torch"}
+    assert not result.meets("different")
+
+
+def gradients(net: Any) -> Array:
+    """Plain gradients by the framework's own hand, channels last."""
+    import torch
+
+    images = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    net(images)[torch.arange(4), torch.tensor(LABELS)].sum().backward()
+    assert images.grad is not None
+    return np.ascontiguousarray(images.grad.numpy().transpose(0, 2, 3, 1))
+
+
+def test_what_a_map_from_outside_is(network: Any) -> None:
+    maps = gradients(network)
+    outside = {
+        "mine": (np.abs(maps).mean(axis=-1, keepdims=True), "captum.saliency"),
+        "signed": maps,
+        "right": (np.abs(maps), "captum.saliency"),
+        "stranger": np.abs(maps).max(axis=-1, keepdims=True)[:, ::-1],
+    }
+    result = xai.parity(network, IMAGES, "saliency", LABELS, maps=outside)
+    found = {e.explainer: [set(some) for some in e.finding.closing] for e in result.entries if e.outside and e.finding}
+    assert found["mine"] == [{Switch("channels", "mean")}]
+    assert {Switch("magnitude", "signed"), Switch("channels", "each")} in found["signed"]
+    assert found["right"] == [set()]
+    assert found["stranger"] == []
+    apart = {frozenset((p.one.explainer, p.other.explainer)): p for p in result.pairs if p.one.profile == "native"}
+    pair = apart[frozenset(("captum.saliency", "mine"))]
+    assert pair.finding is not None
+    assert pair.finding.closing == ((Switch("channels", "mean"),),)
+
+
+def test_parity_as_an_assertion(network: Any, both: dict[str, Any]) -> None:
+    assert_parity(both, IMAGES, "saliency", target=LABELS)
+    with pytest.raises(AssertionError, match="torch and keras are not one function"):
+        assert_parity({"torch": network, "keras": port(network, padding="same")}, IMAGES, "saliency", target=LABELS)
+
+
+def test_wrong_arguments(network: Any) -> None:
+    with pytest.raises(xai.UnknownName, match="integrated_gradients"):
+        xai.parity(network, IMAGES, "integrated_gradient")
+    with pytest.raises(xai.InvalidInput, match=r"\(n, y, x, channels or 1\)"):
+        xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": np.zeros((3, 16, 16))})
