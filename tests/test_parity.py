@@ -183,3 +183,19 @@ def test_wrong_arguments(network: Any) -> None:
         xai.parity(network, IMAGES, "integrated_gradient")
     with pytest.raises(xai.InvalidInput, match=r"\(n, y, x, channels or 1\)"):
         xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": np.zeros((3, 16, 16))})
+
+
+@pytest.mark.parametrize("seeds", [3, pytest.param(100, marks=pytest.mark.deep)])
+def test_two_seeds_are_no_difference_of_libraries(network: Any, seeds: int) -> None:
+    """Of a hundred maps of other seeds at most five are reported."""
+    few, numbers = IMAGES[:2], {"samples": 8, "sd": 0.2}
+    maps = {
+        f"seed {seed}": xai.explain(network, few, "xplique.smooth_grad", LABELS[:2], seed=seed, **numbers).values[0]
+        for seed in range(1, seeds + 1)
+    }
+    said = {name: (values, "xplique.smooth_grad") for name, values in maps.items()}
+    result = xai.parity(network, few, "smooth_grad", LABELS[:2], maps=said, **numbers)
+    strangers = [e.label for e in result.entries if e.outside and not e.within_noise]
+    assert len(strangers) <= 0.05 * seeds
+    ours = {p.other.explainer for p in result.unexplained if p.one.explainer == "xplique.smooth_grad"}
+    assert len(ours) <= 0.05 * seeds

@@ -31,8 +31,10 @@ def finish(raw: Array, setting: Setting, space: tuple[int, ...]) -> Array:
 def _reduced(maps: Array, how: str) -> Array:
     if how == "each":
         return maps
-    reduce = {"sum": np.sum, "mean": np.mean, "largest": np.max}[how]
-    return np.asarray(reduce(maps, axis=-1, keepdims=True))
+    if how == "largest":
+        return np.asarray(maps.max(axis=-1, keepdims=True))
+    total = maps.sum(axis=-1, keepdims=True)
+    return np.asarray(total if how == "sum" else total / maps.dtype.type(maps.shape[-1]))
 
 
 def rescaled(maps: Array) -> Array:
@@ -51,7 +53,7 @@ def resized(maps: Array, how: str, space: tuple[int, ...]) -> Array:
         large = bilinear(planes, *space).reshape(len(maps), maps.shape[-1], *space)
         return np.ascontiguousarray(np.moveaxis(large, 1, -1))
     rows, columns = (_weights(how, old, new) for old, new in zip(maps.shape[1:3], space, strict=True))
-    return np.einsum("ah,nhwc,bw->nabc", rows, maps, columns, optimize=True).astype(maps.dtype)
+    return np.asarray(np.einsum("ah,nhwc,bw->nabc", rows, maps, columns, optimize=True), maps.dtype)
 
 
 def _weights(how: str, old: int, new: int) -> Array:

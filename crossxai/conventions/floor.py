@@ -31,6 +31,11 @@ class Floor:
     rounding: float
 
     @property
+    def seeds(self) -> float:
+        """The distance up to which two maps differ by no more than two seeds do, with a tenth to spare."""
+        return 1.1 * self.seed
+
+    @property
     def tolerance(self) -> float:
         """The distance up to which two maps count as equal."""
         return max(ROUNDING, 3 * self.batch, 3 * self.rounding)

@@ -120,12 +120,9 @@ def _activations(question: Question) -> dict[str, Array]:
     model = question.model
     assert isinstance(model, Layered)
     found = model.activations(question.inputs)
-    first = getattr(model, "axes_of", lambda _layer: None)
-    axes = {name: first(name) for name in found}
-    return {
-        name: np.moveaxis(v, 1, -1) if v.ndim == 4 and axes[name] and axes[name][0] == "channel" else v
-        for name, v in found.items()
-    }
+    axes_of = getattr(model, "axes_of", lambda _layer: None)
+    first = {name: (axes_of(name) or ("",))[0] for name in found}
+    return {name: np.moveaxis(v, 1, -1) if v.ndim == 4 and first[name] == "channel" else v for name, v in found.items()}
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from crossxai.attribution import Explainer, Profile
 from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.convention import CANONICAL, Setting
-from crossxai.conventions.floor import Floor, floor
+from crossxai.conventions.floor import SEEDS, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, compare_models
 from crossxai.conventions.recipes import Renderer
@@ -147,13 +147,24 @@ def _outside(
     else:
         known = {key: value for key, value in params.items() if key in CANONICAL[method]}
         setting = {**CANONICAL[method], **known, **(said if isinstance(said, Mapping) else {})}
-    row = int(agreement(render(setting), values).distance.argmax())
+    apart = agreement(render(setting), values).distance
+    noise = Floor(_seed_floor(render, setting), 0, 0)
+    if ROUNDING < apart.max() <= noise.seeds:  # another seed: nothing to look for
+        finding = Finding((), float(apart.max()), float(apart.max()), {}, 1)
+        return Entry(name, model, "native", values, setting, noise, finding, outside=True)
+    row = int(apart.argmax())
     alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
     finding = blind(alone, setting, values[[row]], ROUNDING)
     closing = tuple(some for some in finding.closing if _all_close(render(switched(setting, some)), values))
-    return Entry(
-        name, model, "native", values, setting, Floor(0, 0, 0), replace(finding, closing=closing), outside=True
-    )
+    return Entry(name, model, "native", values, setting, noise, replace(finding, closing=closing), outside=True)
+
+
+def _seed_floor(render: Renderer, setting: Setting) -> float:
+    """How far two seeds are apart in a setting, the largest of all pairs; 0 for a method that draws nothing."""
+    if "draws" not in setting:
+        return 0.0
+    drawn = [Renderer(render.question, render.method, render.layer, 1000 + seed)(setting) for seed in range(SEEDS)]
+    return max(distance(a, b) for a, b in itertools.combinations(drawn, 2))
 
 
 def _all_close(maps: Array, values: Array) -> bool:

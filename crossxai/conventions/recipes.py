@@ -43,7 +43,7 @@ class Renderer:
         """The method's own array, before the conventions of finished maps."""
         key = _before_finishing(setting)
         if key not in self._raw:
-            extra = {"layer": self.layer, "seed": self.seed}
+            extra: dict[str, Option] = {"layer": self.layer, "seed": self.seed}
             self._raw[key] = RECIPES[self.method](situated(self.question, setting), {**setting, **extra})
         return self._raw[key]
 
@@ -125,7 +125,7 @@ def _cam(question: Question, setting: Setting) -> Array:
     layer = question.cam_layer(str(setting["layer"]))
     _, activation, gradient = question.layer_score_and_grad(layer)
     weights = gradient.mean(axis=(1, 2))
-    return np.einsum("nyxc,nc->nyx", activation, weights)[..., None]
+    return np.asarray(np.einsum("nyxc,nc->nyx", activation, weights)[..., None])
 
 
 def _plus_plus(question: Question, setting: Setting) -> Array:
@@ -138,7 +138,7 @@ def _plus_plus(question: Question, setting: Setting) -> Array:
     safe = np.where(denominator == 0, 1, denominator)
     alphas = np.where(denominator == 0, 0, gradient**2 / safe)
     weights = over_space(alphas * np.maximum(gradient, 0), axis=(1, 2))
-    return np.einsum("nyxc,nc->nyx", activation, weights)[..., None]
+    return np.asarray(np.einsum("nyxc,nc->nyx", activation, weights)[..., None])
 
 
 def _occlusion(question: Question, setting: Setting) -> Array:

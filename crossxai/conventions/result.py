@@ -41,6 +41,11 @@ class Entry:
         return switched(self.setting, closing[0]) if closing else self.setting
 
     @property
+    def within_noise(self) -> bool:
+        """Whether the maps are no farther from what they should be than two seeds are apart."""
+        return self.finding is not None and self.floor is not None and self.finding.gap <= self.floor.seeds
+
+    @property
     def label(self) -> str:
         """Explainer and model."""
         return f"{self.explainer} on {self.model}"
@@ -55,6 +60,12 @@ class Pair:
     agreement: Agreement
     rung: Rung
     finding: Finding | None
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the maps differ by no more than two seeds of one library do."""
+        seeds = max((e.floor.seeds for e in (self.one, self.other) if e.floor is not None), default=0.0)
+        return float(self.agreement.distance.max()) <= seeds
 
 
 @dataclass(frozen=True)
@@ -98,5 +109,9 @@ class Parity:
 
     @property
     def unexplained(self) -> tuple[Pair, ...]:
-        """The pairs that differ and no set of conventions makes equal."""
-        return tuple(pair for pair in self.pairs if pair.finding is not None and not pair.finding.explained)
+        """The pairs that differ by more than seeds do, and that no set of conventions makes equal."""
+        return tuple(
+            pair
+            for pair in self.pairs
+            if pair.finding is not None and not pair.finding.explained and not pair.within_noise
+        )

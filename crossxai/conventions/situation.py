@@ -25,25 +25,22 @@ def situated(question: Question, setting: Setting) -> Question:
         return question
     model: Model = question.model
     _, values = question.one
-    score = str(chosen["score"])
-    if score != "logit" and (question.target.link != "identity" or question.target.out[-1] < 2):
+    score, target = str(chosen["score"]), question.target
+    if not isinstance(target, Target):
+        raise Unsupported(f"a {type(target).__name__} has no other score or class")
+    if score != "logit" and (target.link != "identity" or target.out[-1] < 2):
         raise Unsupported("the score is a logit only where the target's link is identity and there are classes")
     if chosen["channel_order"] == "bgr" and values.shape[-1] != 3:
         raise Unsupported("colours have an order only where an image has three channels")
     flipped, factor = chosen["channel_order"] == "bgr", 255.0 if chosen["input_scale"] == "255" else 1.0
-    kind = (
-        Reframed
-        if isinstance(model, Layered)
-        else ReframedGradients
-        if isinstance(model, Differentiable)
-        else ReframedScores
-    )
-    asked = kind(model, score, question.free[0], flipped, factor)
-    return replace(question, model=asked, target=_target(question, str(chosen["target"])), check="off")
+    reframed: type[ReframedScores] = ReframedScores
+    if isinstance(model, Differentiable):
+        reframed = Reframed if isinstance(model, Layered) else ReframedGradients
+    asked = reframed(model, score, question.free[0], flipped, factor)
+    return replace(question, model=asked, target=_target(question, target, str(chosen["target"])), check="off")
 
 
-def _target(question: Question, which: str) -> Target:
-    target = question.target
+def _target(question: Question, target: Target, which: str) -> Target:
     if which == "given":
         return target
     count = target.out[-1]

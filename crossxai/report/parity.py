@@ -59,6 +59,7 @@ class Difference:
     overlap: float
     factor: float
     explained: bool
+    within_noise: bool
     left: float
     causes: tuple[Cause, ...]
     picture: str = ""
@@ -100,7 +101,7 @@ def _method(result: Parity, questions: Mapping[str, Question]) -> dict[str, Any]
         },
         "matrices": {profile: _matrix(result, profile) for profile in PROFILES},
         "differences": [d for profile in PROFILES for d in _differences(result, profile, questions)],
-        "deviations": [_deviation(e) for e in result.entries if e.finding is not None and e.finding.closing != ((),)],
+        "deviations": [_deviation(e) for e in result.entries if _deviates(e)],
         "refusals": [(e.label, e.profile, e.refusal) for e in result.entries if e.refusal],
         "floors": [
             (e.label, e.profile, e.floor.seed, e.floor.batch, e.floor.rounding)
@@ -153,6 +154,7 @@ def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question
     return Difference(
         pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
         float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
+        pair.within_noise,
         finding.left, tuple(causes), _picture(pair, finding, method, questions[pair.one.model]),
     )  # fmt: skip
 
@@ -164,6 +166,10 @@ def _factor(pair: Pair) -> float:
     assert pair.other.maps is not None
     a, b = pair.one.maps.ravel().astype(float), pair.other.maps.ravel().astype(float)
     return float(a @ b / (b @ b))
+
+
+def _deviates(entry: Entry) -> bool:
+    return entry.finding is not None and entry.finding.closing != ((),) and not entry.within_noise
 
 
 def _deviation(entry: Entry) -> dict[str, Any]:
