@@ -120,7 +120,13 @@ CONVENTIONS: dict[str, Convention] = {
             "draws",
             "method",
             "where random numbers come from",
-            {"shared": "the draws that all libraries share", "torch": "torch's generator"},
+            {
+                "shared": "the draws that all libraries share",
+                "torch": "torch's generator",
+                "captum": "Captum's draws",
+                "lime": "lime's draws",
+                "xplique": "Xplique's draws",
+            },
         ),
         Convention("samples", "method", "how many random copies there are", {}, (5, 10, 20, 25, 50, 100)),
         Convention("sd", "method", "the standard deviation of the noise", {}, (0.05, 0.1, 0.15, 0.2, 0.5, 1.0)),
@@ -142,6 +148,59 @@ CONVENTIONS: dict[str, Convention] = {
             "method",
             "what happens at the border",
             {"covered": "a clipped window at the border", "left": "whole windows alone, an uncovered border left at 0"},
+        ),
+        Convention(
+            "fill",
+            "method",
+            "what hidden groups are filled with",
+            {"value": "one value", "segment_mean": "the group's own mean"},
+        ),
+        Convention(
+            "distance",
+            "method",
+            "how far a copy counts as away",
+            {
+                "binary_cosine": "cosine distance of the binary samples",
+                "input_cosine": "cosine distance of the inputs",
+                "euclidean": "Euclidean distance of the inputs",
+            },
+        ),
+        Convention(
+            "kernel",
+            "method",
+            "how distance becomes a weight",
+            {"half": "exp(-d² / 2w²)", "whole": "exp(-d² / w²)"},
+        ),
+        Convention("width", "method", "the width of the kernel", {}, (0.25, 1.0, 45.0)),
+        Convention(
+            "regressor",
+            "method",
+            "what is fitted to the scores",
+            {"ridge": "ridge regression", "lasso": "the lasso"},
+        ),
+        Convention("penalty", "method", "how strongly the fit is regularised", {}, (0.01, 1.0, 2.0)),
+        Convention(
+            "ends",
+            "method",
+            "how the values are tied to the scores of everything and of nothing",
+            {
+                "constraints": "both hold exactly",
+                "heavy": "both weigh 1e6",
+                "free": "neither is scored",
+            },
+        ),
+        Convention("keep", "method", "how likely a cell of a mask is shown", {}, (0.3, 0.5, 0.7)),
+        Convention(
+            "crop",
+            "method",
+            "how masks are placed",
+            {"each": "every mask at a place of its own", "batch": "one place for every 32 masks"},
+        ),
+        Convention(
+            "normaliser",
+            "method",
+            "what the sum of masks is divided by",
+            {"expected": "the number of masks times their mean", "masks": "the sum of the masks at each pixel"},
         ),
         Convention(
             "magnitude",
@@ -214,6 +273,19 @@ CANONICAL: dict[str, Setting] = {
     "gradcam_plus_plus": {**CAM, "space": "sum", "epsilon": 0.0},
     "occlusion": {
         **MODEL, **PLAIN, "patch": 16, "stride": 8, "baseline": 0.0, "overlap": "averaged", "border": "covered",
+    },
+    "rise": {
+        **MODEL, **PLAIN, "samples": 300, "grid": 7, "keep": 0.5, "baseline": 0.0, "draws": "shared", "crop": "each",
+        "normaliser": "expected",
+    },
+    "guided_backprop": GRADIENT,
+    "lime": {
+        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
+        "fill": "value", "distance": "binary_cosine", "kernel": "half", "width": 0.25, "regressor": "ridge", "penalty": 1.0,
+    },
+    "kernel_shap": {
+        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
+        "fill": "value", "ends": "constraints",
     },
 }  # fmt: skip
 """Method -> the setting on which libraries meet; its keys are the conventions that the method has."""

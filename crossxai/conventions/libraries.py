@@ -62,6 +62,42 @@ USAGES: dict[str, Usage] = {
         "occlusion", {"overlap": "summed", "border": "left"}, "xplique/attributions/occlusion.py"
     ),
     "reference.occlusion": Usage("occlusion", {}, ""),
+    "xplique.rise": Usage(
+        "rise", {"draws": "xplique", "crop": "batch", "normaliser": "masks"}, "xplique/attributions/rise.py"
+    ),
+    "reference.rise": Usage("rise", {}, ""),
+    "captum.guided_backprop": Usage(
+        "guided_backprop", {"channels": "each"}, "captum/attr/_core/guided_backprop_deconvnet.py"
+    ),
+    "xplique.guided_backprop": Usage(
+        "guided_backprop", {"channels": "mean"}, "xplique/attributions/guided_backpropagation.py"
+    ),
+    "captum.lime": Usage(
+        "lime",
+        {"draws": "captum", "distance": "input_cosine", "width": 1.0, "regressor": "lasso", "penalty": 0.01},
+        "captum/attr/_core/lime.py",
+    ),
+    "xplique.lime": Usage(
+        "lime",
+        {
+            "draws": "xplique",
+            "baseline": 0.5,
+            "distance": "euclidean",
+            "kernel": "whole",
+            "width": 45.0,
+            "penalty": 2.0,
+        },
+        "xplique/attributions/lime.py",
+    ),
+    "lime.image": Usage("lime", {"draws": "lime", "fill": "segment_mean"}, "lime/lime_image.py, lime/lime_base.py"),
+    "reference.lime": Usage("lime", {}, ""),
+    "captum.kernel_shap": Usage(
+        "kernel_shap", {"draws": "captum", "ends": "heavy"}, "captum/attr/_core/kernel_shap.py"
+    ),
+    "xplique.kernel_shap": Usage(
+        "kernel_shap", {"draws": "xplique", "baseline": 0.5, "ends": "free"}, "xplique/attributions/kernel_shap.py"
+    ),
+    "reference.kernel_shap": Usage("kernel_shap", {}, ""),
 }
 """Explainer -> what it does."""
 
@@ -77,6 +113,9 @@ def setting_of(explainer: Explainer) -> Setting:
     usage = USAGES[explainer.name]
     canonical = dict(CANONICAL[usage.method])
     own: dict[str, Any] = {f.name: getattr(explainer, f.name) for f in fields(explainer)}  # type: ignore[arg-type]
+    if own.get("fill") is not None:  # what lime and Xplique call the one value of hidden groups
+        own["baseline"], own["fill"] = own["fill"], "value"
+    own = {name: value for name, value in own.items() if value != ""}
     numbers = {name: own[name] for name in canonical if own.get(name) is not None}
     options = usage.options if explainer.profile == "native" else {}
     return {**canonical, **options, **numbers}

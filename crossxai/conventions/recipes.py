@@ -6,17 +6,18 @@ settings is what the library gives is held by tests against the libraries themse
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
+from crossxai.conventions import group_recipes, mask_recipes
 from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.conventions.finishing import finish
 from crossxai.conventions.situation import situated
+from crossxai.explainers import get
 from crossxai.explainers.families import noise
-from crossxai.model import Array, Inputs
-from crossxai.question import Question, Rows
+from crossxai.model import Array
+from crossxai.question import Question
 
 Recipe = Callable[[Question, Setting], Array]
 """(question with one free image, setting) -> raw map (n, y, x, channels), or (n, h, w, 1) on a layer's grid."""
@@ -115,8 +116,6 @@ def _smoothed(question: Question, setting: Setting) -> Array:
 
 def _torch_draws(question: Question, row: int, samples: int, sd: float, seed: int) -> Array:
     """What Captum's NoiseTunnel draws for one sample under our seed."""
-    from crossxai.explainers import get
-
     tunnel = get("captum.smooth_grad", samples=samples, sd=sd, seed=seed)
     return np.asarray(tunnel._noise(question[[row]])[0][0].numpy())  # type: ignore[attr-defined]
 
@@ -141,30 +140,9 @@ def _plus_plus(question: Question, setting: Setting) -> Array:
     return np.asarray(np.einsum("nyxc,nc->nyx", activation, weights)[..., None])
 
 
-def _occlusion(question: Question, setting: Setting) -> Array:
-    (values,) = question.values
-    patch, stride = int(setting["patch"]), int(setting["stride"])
-    sides = values.shape[1:3]
-    covered = setting["border"] == "covered"
-    counts = [(math.ceil(max(size - patch, 0) / stride) if covered else (size - patch) // stride) + 1 for size in sides]
-    corners = [(y * stride, x * stride) for y in range(counts[0]) for x in range(counts[1])]
-    n = len(values)
-    rows = np.tile(np.arange(n), len(corners))
-
-    def hidden(part: Rows) -> Inputs:
-        copies = values[rows[part]]
-        for copy, position in zip(copies, part, strict=True):
-            y, x = corners[position // n]
-            copy[y : y + patch, x : x + patch] = setting["baseline"]
-        return (copies,)
-
-    drops = question.score() - question.score_stream(rows, hidden).reshape(len(corners), n)
-    total, overlap = np.zeros((*values.shape[:3], 1)), np.zeros((*sides, 1))
-    for (y, x), drop in zip(corners, drops, strict=True):
-        total[:, y : y + patch, x : x + patch] += drop.reshape(-1, 1, 1, 1)
-        overlap[y : y + patch, x : x + patch] += 1
-    maps = total / np.maximum(overlap, 1) if setting["overlap"] == "averaged" else total
-    return np.asarray(maps.astype(values.dtype))
+def _guided(question: Question, setting: Setting) -> Array:
+    """Springenberg et al. 2014, by Captum's hooks on a twin of the network."""
+    return np.asarray(get("captum.guided_backprop")(question).values[0])
 
 
 RECIPES: dict[str, Recipe] = {
@@ -174,6 +152,10 @@ RECIPES: dict[str, Recipe] = {
     "smooth_grad": _smoothed,
     "gradcam": _cam,
     "gradcam_plus_plus": _plus_plus,
-    "occlusion": _occlusion,
+    "occlusion": mask_recipes.occlusion,
+    "rise": mask_recipes.rise,
+    "guided_backprop": _guided,
+    "lime": group_recipes.lime,
+    "kernel_shap": group_recipes.kernel_shap,
 }
 """Method -> its recipe."""
