@@ -22,6 +22,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 12, "baseline": 0.2},
     "smooth_grad": {"samples": 6, "sd": 0.2, "seed": 3},
     "occlusion": {"patch": 8, "stride": 4, "baseline": 0.3},
+    "rise": {"samples": 70, "grid": 5, "seed": 3},
+    "lime": {"samples": 60, "segmentation": "grid", "patch": 8, "seed": 3},
+    "kernel_shap": {"samples": 60, "segmentation": "grid", "patch": 8, "seed": 3},
 }
 UNEVEN = {"patch": 8, "stride": 5, "baseline": 0.3}
 """Windows that leave a border: Xplique's canonical profile refuses them."""
@@ -65,8 +68,15 @@ def test_all_that_is_said_of_libraries_is_a_known_convention() -> None:
 
 def start(method: str) -> dict[str, Any]:
     """A setting that is quick to compute."""
-    few = {"steps": 20} if method == "integrated_gradients" else {"samples": 10} if method == "smooth_grad" else {}
-    return {**CANONICAL[method], **few, **({"patch": 8, "stride": 5} if method == "occlusion" else {})}
+    few: dict[str, dict[str, Any]] = {
+        "integrated_gradients": {"steps": 20},
+        "smooth_grad": {"samples": 10},
+        "occlusion": {"patch": 8, "stride": 5},
+        "rise": {"samples": 20, "grid": 4},
+        "lime": {"samples": 50, "patch": 8},
+        "kernel_shap": {"samples": 50, "patch": 8},
+    }
+    return {**CANONICAL[method], **few.get(method, {})}
 
 
 def planted(render: Renderer, setting: dict[str, Any], rng: np.random.Generator) -> tuple[set[Any], Array]:

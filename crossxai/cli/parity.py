@@ -10,7 +10,13 @@ from rich.console import Console
 
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
-PARAMS = {"occlusion": {"patch": 16, "stride": 8}}
+GRID = {"segmentation": "grid", "patch": 16, "samples": 200}
+PARAMS: dict[str, dict[str, object]] = {
+    "occlusion": {"patch": 16, "stride": 8},
+    "rise": {"samples": 300},
+    "lime": GRID,
+    "kernel_shap": GRID,
+}
 """Parameters that a method needs to mean the same in every library."""
 EQUAL = ("identical", "equal to rounding")
 

@@ -64,7 +64,7 @@ def _shapley_values(question: Question, row: int, setting: Setting, labels: npt.
     copies = _copies(question.values[0][row], shown, labels, setting)
     scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
     if setting["ends"] == "constraints":
-        return constrained_values(shown.astype(np.float64), scores)
+        return np.asarray(constrained_values(shown.astype(np.float64), scores), np.float64)
     weight = np.ones(len(shown))
     if setting["ends"] == "heavy":
         weight[[0, 1]] = HEAVY

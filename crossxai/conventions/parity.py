@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.attribution import Explainer, Profile
+from crossxai.attribution import Attribution, Explainer, Profile
 from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import SEEDS, Floor, floor
@@ -19,12 +19,16 @@ from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import Entry, Pair, Parity
 from crossxai.conventions.search import Finding, between, blind, switched
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName
+from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import discover, get
 from crossxai.model import Array
+from crossxai.outputs import kind
 from crossxai.question import Question
+from crossxai.target import Link, Target
 
 DEVIATION_BUDGET = 60
 """How many settings are asked of the model when a library does not do what is documented of it."""
+DELETION_STEPS = 8
 PROFILES: tuple[Profile, ...] = ("native", "canonical")
 
 
@@ -112,15 +116,25 @@ def _entry(
 ) -> Entry:
     own = _explainer(name, profile, params)
     try:
-        maps = own(question).values[0]
+        attribution = own(question)
     except CrossXAIError as error:
         return Entry(name, model, profile, refusal=str(error))
+    (maps,) = attribution.values
     setting = setting_of(own)
     noise = floor(own, question, maps)
     documented = between(render, setting, setting, maps, noise.tolerance)
     if not documented.explained:
         documented = _deviation(render, setting, maps, noise.tolerance)
-    return Entry(name, model, profile, maps, setting, noise, documented)
+    return Entry(name, model, profile, maps, setting, noise, documented, deletion=_deletion(question, attribution))
+
+
+def _deletion(question: Question, attribution: Attribution) -> Array:
+    """The area under each sample's deletion curve, of the probability of the class where outputs are logits of classes."""
+    target = question.target
+    if isinstance(target, Target) and target.link == "identity" and len(target.out) == 1 and target.out[0] > 1:
+        link: Link = "softmax" if kind(question.model, question.inputs).kind == "logits" else "identity"
+        question = replace(question, target=replace(target, link=link))
+    return Deletion(steps=DELETION_STEPS)(question, attribution).value
 
 
 def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float) -> Finding:
@@ -156,7 +170,10 @@ def _outside(
     alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
     finding = blind(alone, setting, values[[row]], ROUNDING)
     closing = tuple(some for some in finding.closing if _all_close(render(switched(setting, some)), values))
-    return Entry(name, model, "native", values, setting, noise, replace(finding, closing=closing), outside=True)
+    drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
+    areas = _deletion(render.question, drawn)
+    finding = replace(finding, closing=closing)
+    return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
 
 
 def _seed_floor(render: Renderer, setting: Setting) -> float:

@@ -22,6 +22,7 @@ class Entry:
     explainer: its name, or the name that the user gave a map from outside. profile: "native" for maps from outside. maps: (n, y,
     x, channels), None where there is none; refusal: why. setting: what is documented of it, or said. floor: of the library with
     itself. finding: what it does other than its setting, as the search has it; closed by () where it does what is documented.
+    deletion: the area under each sample's deletion curve (n,), lower being better; None where it was not measured.
     """
 
     explainer: str
@@ -33,6 +34,7 @@ class Entry:
     finding: Finding | None = None
     refusal: str = ""
     outside: bool = False
+    deletion: Array | None = None
 
     @property
     def found(self) -> Setting:

@@ -17,6 +17,7 @@ from crossxai.conventions.parity import PROFILES
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import Entry, Pair, Parity
 from crossxai.conventions.search import Finding, switched
+from crossxai.evaluation.statistics import compare
 from crossxai.files.atomic import write_text
 from crossxai.question import Question
 from crossxai.report.html import environment
@@ -31,6 +32,10 @@ METHODS = {
     "gradcam": "Grad-CAM",
     "gradcam_plus_plus": "Grad-CAM++",
     "occlusion": "occlusion",
+    "rise": "RISE",
+    "guided_backprop": "guided backpropagation",
+    "lime": "LIME",
+    "kernel_shap": "Kernel SHAP",
 }
 
 
@@ -61,6 +66,8 @@ class Difference:
     explained: bool
     within_noise: bool
     left: float
+    areas: tuple[float, float]
+    p: float
     causes: tuple[Cause, ...]
     picture: str = ""
 
@@ -155,8 +162,16 @@ def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question
         pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
         float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
         pair.within_noise,
-        finding.left, tuple(causes), _picture(pair, finding, method, questions[pair.one.model]),
+        finding.left, *_areas(pair), tuple(causes), _picture(pair, finding, method, questions[pair.one.model]),
     )  # fmt: skip
+
+
+def _areas(pair: Pair) -> tuple[tuple[float, float], float]:
+    """Both mean areas under the deletion curve, and the p of their paired difference."""
+    one, other = pair.one.deletion, pair.other.deletion
+    if one is None or other is None:
+        return (float("nan"), float("nan")), float("nan")
+    return (float(one.mean()), float(other.mean())), compare(one, other, higher_is_better=False).p
 
 
 def _factor(pair: Pair) -> float:
