@@ -24,7 +24,6 @@ from crossxai.experiment import run as runs
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
-from crossxai.report.parity import write_parity
 
 METRICS = ("deletion", "insertion")
 Inputs = Any
@@ -268,5 +267,7 @@ def parity(
     }
     result = _parity(questions, method, params, outside)
     if out is not None:
-        write_parity(Path(out), [result], questions, f"Do the libraries agree on {method}?")
+        from crossxai.report.parity import write_parity  # draws, with matplotlib
+
+        write_parity(Path(out), [result], f"Do the libraries agree on {method}?")
     return result

@@ -207,9 +207,12 @@ MAY: dict[str, set[str]] = {
     "assumptions": CORE | {"assumptions", "porting"},
     "porting": CORE | {"porting"},
     "evaluation": CORE | {"evaluation"},
-    "testing": CORE | {"testing", "explainers.method"},
+    "conventions": CORE | {"conventions", "explainers", "evaluation", "porting"},
+    "testing": CORE | {"testing", "explainers.method", "api", "conventions"},
     "files": CORE | {"files"},
-    "report": CORE | {"files", "report", "evaluation"},
+    "report": CORE
+    | {"files", "report", "evaluation"}
+    | {f"conventions.{name}" for name in ("agreement", "convention", "libraries", "result")},
     "data": CORE | {"files", "data"},
     "experiment": CORE
     | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},

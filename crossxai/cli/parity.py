@@ -39,8 +39,8 @@ def parity(
     from importlib.resources import files
 
     from crossxai.conventions.convention import CANONICAL
-    from crossxai.conventions.parity import PROFILES
     from crossxai.conventions.parity import parity as compare
+    from crossxai.conventions.result import PROFILES
     from crossxai.experiment import loading
     from crossxai.experiment.questions import questions
     from crossxai.experiment.specification import load
@@ -61,7 +61,7 @@ def parity(
             rungs = ", ".join(f"{profile}: {results[-1].worst(profile)}" for profile in PROFILES)
             console.print(f"{escaped(name)}: {rungs}", highlight=False)
         title = f"Do the libraries agree on {', '.join(asked)}?"
-        page = write_parity(out, results, asked, title)
+        page = write_parity(out, results, title)
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)
         broken = any(not m.equal for r in results for m in r.models.values()) or any(r.unexplained for r in results)
         if broken:

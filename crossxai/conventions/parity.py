@@ -16,7 +16,7 @@ from crossxai.conventions.floor import SEEDS, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, compare_models
 from crossxai.conventions.recipes import Renderer
-from crossxai.conventions.result import Entry, Pair, Parity
+from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
 from crossxai.conventions.search import Finding, between, blind, switched
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName
 from crossxai.evaluation.curves import Deletion
@@ -29,7 +29,6 @@ from crossxai.target import Link, Target
 DEVIATION_BUDGET = 60
 """How many settings are asked of the model when a library does not do what is documented of it."""
 DELETION_STEPS = 8
-PROFILES: tuple[Profile, ...] = ("native", "canonical")
 
 
 @dataclass(frozen=True)
@@ -207,4 +206,10 @@ def _pair(one: Entry, other: Entry, render: Renderer) -> Pair:
     rung = measured.rung(tolerance)
     if alike and RUNGS.index(rung) <= 1:
         return Pair(one, other, measured, rung, None)
-    return Pair(one, other, measured, rung, between(render, one.found, other.found, other.maps, tolerance))
+    finding = between(render, one.found, other.found, other.maps, tolerance)
+    row = int(measured.distance.argmax())
+    some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
+    steps = tuple(
+        (str(switch), render(switched(one.found, some[: place + 1]))[row]) for place, switch in enumerate(some)
+    )
+    return Pair(one, other, measured, rung, finding, row, render.question.values[0][row], steps)

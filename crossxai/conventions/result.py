@@ -14,6 +14,8 @@ from crossxai.conventions.search import Finding, switched
 from crossxai.errors import UnknownName
 from crossxai.model import Array
 
+PROFILES: tuple[Profile, ...] = ("native", "canonical")
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -55,13 +57,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers beside each other: their agreement, its rung, and what explains the difference; None where there is none."""
+    """Two answers beside each other: their agreement, its rung, and what explains the difference; None where there is none.
+
+    row: the sample that is farthest apart. image: its input. steps: its map of the first, as one convention after the other is
+    switched: what was switched, and the map (y, x, channels).
+    """
 
     one: Entry
     other: Entry
     agreement: Agreement
     rung: Rung
     finding: Finding | None
+    row: int = 0
+    image: Array | None = None
+    steps: tuple[tuple[str, Array], ...] = ()
 
     @property
     def within_noise(self) -> bool:

@@ -13,13 +13,9 @@ import numpy as np
 from crossxai.conventions.agreement import distance
 from crossxai.conventions.convention import CONVENTIONS
 from crossxai.conventions.libraries import USAGES
-from crossxai.conventions.parity import PROFILES
-from crossxai.conventions.recipes import Renderer
-from crossxai.conventions.result import Entry, Pair, Parity
-from crossxai.conventions.search import Finding, switched
+from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
 from crossxai.evaluation.statistics import compare
 from crossxai.files.atomic import write_text
-from crossxai.question import Question
 from crossxai.report.html import environment
 from crossxai.report.plots import maps as plots
 from crossxai.report.plots import style
@@ -72,10 +68,10 @@ class Difference:
     picture: str = ""
 
 
-def write_parity(folder: Path, results: Sequence[Parity], questions: Mapping[str, Question], title: str) -> Path:
+def write_parity(folder: Path, results: Sequence[Parity], title: str) -> Path:
     """Write parity.html and parity.json into a folder; return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    methods = [_method(result, questions) for result in results]
+    methods = [_method(result) for result in results]
     facts = {"title": title, "models": _models(results), "methods": methods}
     write_text(folder / "parity.json", json.dumps(_plain(facts), indent=1))
     page = folder / "parity.html"
@@ -95,7 +91,7 @@ def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _method(result: Parity, questions: Mapping[str, Question]) -> dict[str, Any]:
+def _method(result: Parity) -> dict[str, Any]:
     return {
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
@@ -107,7 +103,7 @@ def _method(result: Parity, questions: Mapping[str, Question]) -> dict[str, Any]
             for profile in PROFILES
         },
         "matrices": {profile: _matrix(result, profile) for profile in PROFILES},
-        "differences": [d for profile in PROFILES for d in _differences(result, profile, questions)],
+        "differences": [d for profile in PROFILES for d in _differences(result, profile)],
         "deviations": [_deviation(e) for e in result.entries if _deviates(e)],
         "refusals": [(e.label, e.profile, e.refusal) for e in result.entries if e.refusal],
         "floors": [
@@ -132,16 +128,16 @@ def _matrix(result: Parity, profile: str) -> dict[str, Any]:
     }
 
 
-def _differences(result: Parity, profile: str, questions: Mapping[str, Question]) -> list[Difference]:
+def _differences(result: Parity, profile: str) -> list[Difference]:
     """The differences of libraries, those that are the same on several models joined."""
     joined: dict[tuple[str, str], list[Pair]] = {}
     for pair in result.pairs:
         if pair.one.profile == profile and pair.finding is not None:
             joined.setdefault((pair.one.explainer, pair.other.explainer), []).append(pair)
-    return [_difference(pairs, result.method, questions) for pairs in joined.values()]
+    return [_difference(pairs) for pairs in joined.values()]
 
 
-def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question]) -> Difference:
+def _difference(pairs: list[Pair]) -> Difference:
     pair = max(pairs, key=lambda p: (p.finding is not None and not p.finding.explained, p.agreement.distance.max()))
     finding = pair.finding
     assert finding is not None
@@ -162,7 +158,7 @@ def _difference(pairs: list[Pair], method: str, questions: Mapping[str, Question
         pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
         float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
         pair.within_noise,
-        finding.left, *_areas(pair), tuple(causes), _picture(pair, finding, method, questions[pair.one.model]),
+        finding.left, *_areas(pair), tuple(causes), _picture(pair),
     )  # fmt: skip
 
 
@@ -200,26 +196,22 @@ def _deviation(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _picture(pair: Pair, finding: Finding, method: str, question: Question) -> str:
+def _picture(pair: Pair) -> str:
     """Both maps of the sample that is farthest apart, and the first map as convention after convention is switched."""
     from matplotlib.figure import Figure
 
     assert pair.one.maps is not None
     assert pair.other.maps is not None
-    row = int(pair.agreement.distance.argmax())
-    render = Renderer(question[[row]], method)
-    some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
-    panels = [(pair.one.explainer, pair.one.maps[row]), (pair.other.explainer, pair.other.maps[row])]
-    for count in range(1, len(some) + 1):
-        maps = render(switched(pair.one.found, some[:count]))[0]
-        panels.append((f"+ {some[count - 1]}", maps))
-    image = question.inputs[[m.name for m in question.model.modalities].index(question.free[0])][row]
+    other = pair.other.maps[pair.row]
+    switched = ((f"+ {switch}", maps) for switch, maps in pair.steps)
+    panels = [(pair.one.explainer, pair.one.maps[pair.row]), (pair.other.explainer, other), *switched]
     figure = Figure(figsize=(2.3 * len(panels) + 0.2, 3.1), layout=style.layout())
     for axes, (name, maps) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
-        plots.draw_map(axes, maps, image if maps.shape[0] == image.shape[0] else None, question.modalities[0])
-        apart = distance(maps[None], pair.other.maps[[row]])
+        same_grid = pair.image is not None and maps.shape[0] == pair.image.shape[0]
+        plots.draw_map(axes, maps, pair.image if same_grid else None, None)
         words = name.replace(".", ".\n").replace(" = ", " =\n")
-        style.heading(axes, f"{words}\n{'' if name == pair.other.explainer else f'{apart:.2g} away'}", 9)
+        apart = "" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
+        style.heading(axes, f"{words}\n{apart}", 9)
     return style.png_uri(figure, 90)
 
 
