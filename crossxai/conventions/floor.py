@@ -45,14 +45,14 @@ def floor(explainer: Explainer, question: Question, maps: np.ndarray, seeds: boo
     """The floor of an explainer whose maps of a question are known; seeds: whether to draw a sampled method anew."""
     other = replace(question, batch_size=max(1, question.batch_size // 2 - 1))
     batch = distance(explainer(other).values[0], maps)
-    nudged = (distance(explainer(_nudged(question, draw)).values[0], maps) for draw in range(NUDGES))
-    rounding = max(nudged)
+    apart = (distance(explainer(nudged(question, draw)).values[0], maps) for draw in range(NUDGES))
+    rounding = max(apart)
     drawn = [maps, *(e(question).values[0] for e in _reseeded(explainer))] if seeds else [maps]
     pairs = [distance(a, b) for place, a in enumerate(drawn) for b in drawn[:place]]
     return Floor(max(pairs, default=0.0), batch, rounding)
 
 
-def _nudged(question: Question, draw: int) -> Question:
+def nudged(question: Question, draw: int) -> Question:
     """The question with every input value moved to a neighbouring number, up or down, or left."""
     rng = np.random.default_rng(draw)
     inputs = tuple(np.nextafter(v, v + rng.integers(-1, 2, v.shape).astype(v.dtype)) for v in question.inputs)
