@@ -10,10 +10,10 @@ from rich.console import Console
 
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
-GRID = {"segmentation": "grid", "patch": 16, "samples": 200}
+GRID = {"segmentation": "grid", "patch": 16, "samples": 100}
 PARAMS: dict[str, dict[str, object]] = {
     "occlusion": {"patch": 16, "stride": 8},
-    "rise": {"samples": 300},
+    "rise": {"samples": 200},
     "lime": GRID,
     "kernel_shap": GRID,
 }

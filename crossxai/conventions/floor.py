@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 
 import numpy as np
 
 from crossxai.attribution import Explainer
 from crossxai.conventions.agreement import ROUNDING, distance
+from crossxai.model import Array
 from crossxai.question import Question
 
-SEEDS = 8
-"""How many seeds a sampled method is drawn with; 28 pairs."""
+SEEDS = 4
+"""How many seeds a sampled method is drawn with beside its own; 10 pairs."""
 NUDGES = 2
 """How many times the inputs' last bits are drawn."""
+SUSPECT = 0.05
+"""A relative L2 that rounding alone may reach; the floor is measured for differences below it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Floor:
     """What a library's maps differ by from themselves, as the largest relative L2 of a sample.
 
-    seed: between seeds, the largest of all pairs; 0 for a method that draws nothing. batch: in another batch size. rounding:
-    where the inputs' last bits are drawn anew, which flips a ReLU or the tie of a max-pool here and there.
+    Each is measured when it is first looked at, since it costs as much as the maps themselves: a difference that is far above
+    rounding needs no floor.
+
+    question, maps: the maps (n, y, x, channels) and what they are of. draw: makes maps of a question again, with a seed so many
+    places on. sampled: whether the method draws. like: the floor of the same explainer on a model that is the same function;
+    its seeds stand for this one's.
     """
 
-    seed: float
-    batch: float
-    rounding: float
+    question: Question
+    maps: Array
+    draw: Callable[[Question, int], Array]
+    sampled: bool
+    like: Floor | None = field(default=None, repr=False)
+
+    @cached_property
+    def seed(self) -> float:
+        """Between seeds, the largest of all pairs; 0 for a method that draws nothing."""
+        if self.like is not None:
+            return self.like.seed
+        if not self.sampled:
+            return 0.0
+        drawn = [self.maps, *(self.draw(self.question, 1000 + step) for step in range(1, SEEDS + 1))]
+        return max(distance(a, b) for a, b in itertools.combinations(drawn, 2))
+
+    @cached_property
+    def batch(self) -> float:
+        """In another batch size."""
+        smaller = replace(self.question, batch_size=max(1, self.question.batch_size // 2 - 1))
+        return distance(self.draw(smaller, 0), self.maps)
+
+    @cached_property
+    def rounding(self) -> float:
+        """Where the inputs' last bits are drawn anew, which flips a ReLU or the tie of a max-pool here and there."""
+        return max(distance(self.draw(nudged(self.question, nudge), 0), self.maps) for nudge in range(NUDGES))
 
     @property
     def seeds(self) -> float:
@@ -40,16 +71,29 @@ class Floor:
         """The distance up to which two maps count as equal."""
         return max(ROUNDING, 3 * self.batch, 3 * self.rounding)
 
+    def tolerance_for(self, gap: float) -> float:
+        """The distance up to which maps count as equal, measured only as far as a gap between them makes it necessary."""
+        if gap <= ROUNDING:
+            return ROUNDING
+        known = self.like.tolerance_for(gap) if self.like is not None else 0.0
+        return known if gap <= known else self.tolerance
 
-def floor(explainer: Explainer, question: Question, maps: np.ndarray, seeds: bool = True) -> Floor:
-    """The floor of an explainer whose maps of a question are known; seeds: whether to draw a sampled method anew."""
-    other = replace(question, batch_size=max(1, question.batch_size // 2 - 1))
-    batch = distance(explainer(other).values[0], maps)
-    apart = (distance(explainer(nudged(question, draw)).values[0], maps) for draw in range(NUDGES))
-    rounding = max(apart)
-    drawn = [maps, *(e(question).values[0] for e in _reseeded(explainer))] if seeds else [maps]
-    pairs = [distance(a, b) for place, a in enumerate(drawn) for b in drawn[:place]]
-    return Floor(max(pairs, default=0.0), batch, rounding)
+    @property
+    def measured(self) -> Mapping[str, float]:
+        """What was looked at: "seed", "batch" and "rounding", as far as they are known."""
+        known = vars(self)
+        return {name: known[name] for name in ("seed", "batch", "rounding") if name in known}
+
+
+def floor(explainer: Explainer, question: Question, maps: Array, like: Floor | None = None) -> Floor:
+    """The floor of an explainer whose maps of a question are known."""
+    sampled = "seed" in {f.name for f in fields(explainer)}  # type: ignore[arg-type]
+
+    def draw(asked: Question, step: int) -> Array:
+        again = replace(explainer, seed=explainer.seed + step) if sampled else explainer  # type: ignore[attr-defined, type-var]
+        return again(asked).values[0]
+
+    return Floor(question, maps, draw, sampled, like)
 
 
 def nudged(question: Question, draw: int) -> Question:
@@ -61,12 +105,3 @@ def nudged(question: Question, draw: int) -> Question:
         for v, m in zip(inputs, question.model.modalities, strict=True)
     )
     return replace(question, inputs=bounded)
-
-
-def _reseeded(explainer: Explainer) -> Iterator[Any]:
-    names = {field.name for field in fields(explainer)}  # type: ignore[arg-type]
-    if "seed" not in names:
-        return
-    seed = int(getattr(explainer, "seed"))  # noqa: B009
-    for step in range(1, SEEDS):
-        yield replace(explainer, seed=seed + 1000 + step)  # type: ignore[type-var]

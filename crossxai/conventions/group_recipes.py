@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.conventions.convention import Setting
+from crossxai.conventions.recipe import Recipe
 from crossxai.explainers import get
 from crossxai.explainers.groups import constrained_values, groups, lime_samples, shap_coalitions
 from crossxai.model import Array
@@ -20,57 +22,94 @@ HEAVY = 1e6
 """What Captum weighs everything and nothing by."""
 
 
-def lime(question: Question, setting: Setting) -> Array:
-    """Ribeiro et al. 2016, eq. 1 and 2."""
-    return _per_sample(question, setting, _lime_weights)
+@dataclass(frozen=True)
+class Scored:
+    """One sample's groups.
+
+    labels (y, x). shown: which groups each copy shows (copies, groups). scores: of the copies (copies,). distances: by what is
+    measured, how far each copy is from the image (copies,).
+    """
+
+    labels: npt.NDArray[np.int64]
+    shown: Shown
+    scores: Numbers
+    distances: dict[str, Numbers]
 
 
-def kernel_shap(question: Question, setting: Setting) -> Array:
-    """Lundberg & Lee 2017, theorem 2."""
-    return _per_sample(question, setting, _shapley_values)
-
-
-def _per_sample(
-    question: Question, setting: Setting, weigh: Callable[[Question, int, Setting, npt.NDArray[np.int64]], Numbers]
-) -> Array:
-    """Each group's weight painted on its pixels, sample by sample."""
-    (values,) = question.values
-    maps = np.zeros((*values.shape[:3], 1))
-    for row in range(len(values)):
+def _scored(question: Question, setting: Setting, method: str) -> list[Scored]:
+    """Every sample's groups and scores."""
+    every = []
+    for row in range(len(question)):
         (labels,) = groups(question, row, str(setting["segmentation"]), int(setting["patch"]), int(setting["seed"]))
-        maps[row, ..., 0] = weigh(question, row, setting, labels[..., 0])[labels[..., 0]]
-    return maps.astype(values.dtype)
+        plane = labels[..., 0]
+        shown = _drawn(question, row, setting, plane, method)
+        if method == "kernel_shap" and setting["draws"] != "captum":  # whose begin with everything and nothing
+            number = shown.shape[1]
+            shown = np.concatenate([np.ones((1, number), np.int64), np.zeros((1, number), np.int64), shown])
+        image = question.values[0][row]
+        copies = _copies(image, shown, plane, setting)
+        scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
+        every.append(Scored(plane, shown, scores, _distances(image, copies, shown)))
+    return every
 
 
-def _lime_weights(question: Question, row: int, setting: Setting, labels: npt.NDArray[np.int64]) -> Numbers:
+def _painted(question: Question, each: Iterable[tuple[Scored, Numbers]]) -> Array:
+    """Each group's weight on its pixels (n, y, x, 1)."""
+    return np.stack([weights[scored.labels][..., None] for scored, weights in each]).astype(question.values[0].dtype)
+
+
+def _lime(question: Question, setting: Setting, every: list[Scored]) -> Array:
+    return _painted(question, ((s, _lime_weights(setting, s)) for s in every))
+
+
+def _lime_weights(setting: Setting, scored: Scored) -> Numbers:
     from sklearn.linear_model import Lasso, Ridge
 
-    shown = _drawn(question, row, setting, labels, "lime")
-    copies = _copies(question.values[0][row], shown, labels, setting)
-    scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
-    distance = _distance(question.values[0][row], copies, shown, str(setting["distance"]))
-    squared = (distance / float(setting["width"])) ** 2
+    squared = (scored.distances[str(setting["distance"])] / float(setting["width"])) ** 2
     weight = np.exp(-squared / 2 if setting["kernel"] == "half" else -squared)
+    if not weight.sum() > np.finfo(np.float32).tiny:  # the kernel is too narrow: the penalty alone is left
+        return np.zeros(scored.shown.shape[1])
     model = (Lasso if setting["regressor"] == "lasso" else Ridge)(alpha=float(setting["penalty"]))
-    return np.asarray(model.fit(shown, scores, sample_weight=weight).coef_, np.float64)
+    return np.asarray(model.fit(scored.shown, scored.scores, sample_weight=weight).coef_, np.float64)
 
 
-def _shapley_values(question: Question, row: int, setting: Setting, labels: npt.NDArray[np.int64]) -> Numbers:
-    shown = _drawn(question, row, setting, labels, "kernel_shap")
-    number = shown.shape[1]
-    ends = np.stack([np.ones(number, np.int64), np.zeros(number, np.int64)])
-    if setting["ends"] != "free" and setting["draws"] != "captum":  # Captum's begin with both
-        shown = np.concatenate([ends, shown])
-    copies = _copies(question.values[0][row], shown, labels, setting)
-    scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
+LIME = Recipe(
+    lambda question, setting: _scored(question, setting, "lime"),
+    _lime,
+    ("distance", "kernel", "width", "regressor", "penalty"),
+    ("captum", "lime", "xplique"),
+)
+"""Ribeiro et al. 2016, eq. 1 and 2."""
+
+
+def _kernel_shap(question: Question, setting: Setting, every: list[Scored]) -> Array:
+    return _painted(question, ((s, _shapley_values(setting, s)) for s in every))
+
+
+def _shapley_values(setting: Setting, scored: Scored) -> Numbers:
     if setting["ends"] == "constraints":
-        return np.asarray(constrained_values(shown.astype(np.float64), scores), np.float64)
-    weight = np.ones(len(shown))
+        return np.asarray(constrained_values(scored.shown.astype(np.float64), scored.scores), np.float64)
+    shown, scores = scored.shown, scored.scores
+    if setting["ends"] == "free" and setting["draws"] != "captum":
+        shown, scores = shown[2:], scores[2:]
+    weight = np.ones(len(shown), np.float32)
     if setting["ends"] == "heavy":
-        weight[[0, 1]] = HEAVY
-    design = np.column_stack([shown, np.ones(len(shown))])
-    root = np.sqrt(weight)[:, None]
-    return np.asarray(np.linalg.lstsq(root * design, root[:, 0] * scores, rcond=None)[0][:-1])
+        weight[:2] = HEAVY
+        # in float32, as Captum solves it: weights so far apart cost it the fourth digit
+        return _solved(shown.astype(np.float32), scores.astype(np.float32), weight)
+    return _solved(shown.astype(np.float64), scores, weight)
+
+
+def _solved(shown: Array, scores: Array, weight: Array) -> Numbers:
+    from sklearn.linear_model import LinearRegression
+
+    return np.asarray(LinearRegression().fit(shown, scores, sample_weight=weight).coef_, np.float64)
+
+
+KERNEL_SHAP = Recipe(
+    lambda question, setting: _scored(question, setting, "kernel_shap"), _kernel_shap, ("ends",), ("captum", "xplique")
+)
+"""Lundberg & Lee 2017, theorem 2."""
 
 
 def _copies(image: Array, shown: Shown, labels: npt.NDArray[np.int64], setting: Setting) -> Array:
@@ -82,15 +121,19 @@ def _copies(image: Array, shown: Shown, labels: npt.NDArray[np.int64], setting: 
     return np.where((shown[:, labels] == 1)[..., None], image, fill)
 
 
-def _distance(image: Array, copies: Array, shown: Shown, how: str) -> Numbers:
-    """How far each copy is from the image, or its binary sample from the one that shows everything (m,)."""
+def _distances(image: Array, copies: Array, shown: Shown) -> dict[str, Numbers]:
+    """How far copies are from the image, and their binary samples from the one that shows everything."""
     flat, whole = copies.reshape(len(copies), -1).astype(np.float64), image.reshape(-1).astype(np.float64)
-    if how == "euclidean":
-        return np.asarray(np.linalg.norm(flat - whole, axis=1))
-    if how == "binary_cosine":
-        flat, whole = shown.astype(np.float64), np.ones(shown.shape[1])
-    length = np.linalg.norm(flat, axis=1) * np.linalg.norm(whole)
-    return np.asarray(1 - flat @ whole / np.where(length > 0, length, 1))
+    return {
+        "binary_cosine": _cosine(shown.astype(np.float64), np.ones(shown.shape[1])),
+        "input_cosine": _cosine(flat, whole),
+        "euclidean": np.linalg.norm(flat - whole, axis=1),
+    }
+
+
+def _cosine(rows: Numbers, one: Numbers) -> Numbers:
+    length = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
+    return np.asarray(1 - rows @ one / np.where(length > 0, length, 1))
 
 
 def _drawn(

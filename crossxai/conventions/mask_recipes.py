@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from crossxai.conventions.convention import Setting
+from crossxai.conventions.recipe import Recipe
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.model import Array, Inputs
@@ -16,15 +17,21 @@ CROPPED = 32
 """How many of Xplique's masks share one crop."""
 
 
-def occlusion(question: Question, setting: Setting) -> Array:
-    """Zeiler & Fergus 2014."""
-    (values,) = question.values
+def _corners(question: Question, setting: Setting) -> list[tuple[int, int]]:
+    """The upper left corners of all windows."""
     patch, stride = int(setting["patch"]), int(setting["stride"])
-    sides = values.shape[1:3]
     covered = setting["border"] == "covered"
-    counts = [(math.ceil(max(size - patch, 0) / stride) if covered else (size - patch) // stride) + 1 for size in sides]
-    corners = [(y * stride, x * stride) for y in range(counts[0]) for x in range(counts[1])]
-    n = len(values)
+    counts = [
+        (math.ceil(max(size - patch, 0) / stride) if covered else (size - patch) // stride) + 1
+        for size in question.values[0].shape[1:3]
+    ]
+    return [(y * stride, x * stride) for y in range(counts[0]) for x in range(counts[1])]
+
+
+def _drops(question: Question, setting: Setting) -> Array:
+    """How far the score drops where a window hides the image (windows, n)."""
+    (values,) = question.values
+    corners, patch, n = _corners(question, setting), int(setting["patch"]), len(values)
     rows = np.tile(np.arange(n), len(corners))
 
     def hidden(part: Rows) -> Inputs:
@@ -34,29 +41,48 @@ def occlusion(question: Question, setting: Setting) -> Array:
             copy[y : y + patch, x : x + patch] = setting["baseline"]
         return (copies,)
 
-    drops = question.score() - question.score_stream(rows, hidden).reshape(len(corners), n)
-    total, overlap = np.zeros((*values.shape[:3], 1)), np.zeros((*sides, 1))
-    for (y, x), drop in zip(corners, drops, strict=True):
+    return np.asarray(question.score() - question.score_stream(rows, hidden).reshape(len(corners), n))
+
+
+def _occluded(question: Question, setting: Setting, drops: Array) -> Array:
+    (values,) = question.values
+    patch = int(setting["patch"])
+    total, overlap = np.zeros((*values.shape[:3], 1)), np.zeros((*values.shape[1:3], 1))
+    for (y, x), drop in zip(_corners(question, setting), drops, strict=True):
         total[:, y : y + patch, x : x + patch] += drop.reshape(-1, 1, 1, 1)
         overlap[y : y + patch, x : x + patch] += 1
     maps = total / np.maximum(overlap, 1) if setting["overlap"] == "averaged" else total
     return np.asarray(maps.astype(values.dtype))
 
 
-def rise(question: Question, setting: Setting) -> Array:
-    """Petsiuk et al. 2018, eq. 6."""
+OCCLUSION = Recipe(_drops, _occluded, ("overlap",))
+"""Zeiler & Fergus 2014."""
+
+
+def _masked_scores(question: Question, setting: Setting) -> tuple[Array, Array]:
+    """Per sample the sum of masks, each times its score, and the sum of masks, both (n, y, x)."""
     (values,) = question.values
-    baseline, maps = values.dtype.type(setting["baseline"]), np.zeros((*values.shape[:3], 1))
+    baseline = values.dtype.type(setting["baseline"])
+    totals, shares = np.zeros(values.shape[:3]), np.zeros(values.shape[:3])
     for row, image in enumerate(values):
         masks = _masks(question, row, setting)
-        total = np.zeros(image.shape[:2])
+        shares[row] = masks.sum(axis=0)
         for start in range(0, len(masks), question.batch_size):
             some = masks[start : start + question.batch_size]
             shown = some[..., None] * image + (1 - some[..., None]) * baseline
-            total += np.tensordot(question.score((shown,), np.full(len(shown), row)), some, axes=1)
-        expected = float(setting["samples"]) * float(setting["keep"])
-        maps[row, ..., 0] = total / (masks.sum(axis=0) + 1e-8 if setting["normaliser"] == "masks" else expected)
-    return maps.astype(values.dtype)
+            totals[row] += np.tensordot(question.score((shown,), np.full(len(shown), row)), some, axes=1)
+    return totals, shares
+
+
+def _normalised(question: Question, setting: Setting, sums: tuple[Array, Array]) -> Array:
+    totals, shares = sums
+    expected = float(setting["samples"]) * float(setting["keep"])
+    maps = totals / (shares + 1e-8 if setting["normaliser"] == "masks" else expected)
+    return np.asarray(maps[..., None].astype(question.values[0].dtype))
+
+
+RISE = Recipe(_masked_scores, _normalised, ("normaliser",), ("xplique",))
+"""Petsiuk et al. 2018, eq. 6."""
 
 
 def _masks(question: Question, row: int, setting: Setting) -> Array:
@@ -68,8 +94,6 @@ def _masks(question: Question, row: int, setting: Setting) -> Array:
         if setting["crop"] != "batch":
             raise Unsupported("Xplique crops its masks by the batch")
         return _of_xplique(image, samples, grid, keep, int(rng.integers(2**31)))
-    if setting["draws"] != "shared":
-        raise Unsupported(f"RISE has no draws of {setting['draws']}")
     cells = [math.ceil(size / grid) for size in image.shape[:2]]
     patterns = (rng.random((samples, grid, grid)) < keep).astype(image.dtype)
     corners = rng.integers(0, cells, (samples, 2))

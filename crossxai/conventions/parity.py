@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,13 +13,13 @@ import numpy as np
 from crossxai.attribution import Attribution, Explainer, Profile
 from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.convention import CANONICAL, Setting
-from crossxai.conventions.floor import SEEDS, Floor, floor
+from crossxai.conventions.floor import SUSPECT, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, compare_models
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
 from crossxai.conventions.search import Finding, between, blind, switched
-from crossxai.errors import CrossXAIError, InvalidInput, UnknownName
+from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import discover, get
 from crossxai.model import Array
@@ -84,24 +85,29 @@ def parity(
     same = _same_models(list(questions), models)
     renderers = {name: Renderer(questions[name], method, seed=int((params or {}).get("seed", 0))) for name in same}
     kinds = discover()
-    entries = tuple(
-        _entry(name, explainer, profile, questions[name], params or {}, renderers[name])
-        for profile in PROFILES
-        for explainer in explainers_of(method)
-        for name in same
-        if profile in kinds[explainer].profiles
-    )
+    entries: tuple[Entry, ...] = ()
+    for explainer in explainers_of(method):
+        like: Floor | None = None
+        for profile, name in itertools.product(PROFILES, same):
+            if profile in kinds[explainer].profiles:
+                entries += (_entry(name, explainer, profile, questions[name], params or {}, renderers[name], like),)
+                like = like or entries[-1].floor
+    entries = tuple(sorted(entries, key=lambda entry: PROFILES.index(entry.profile)))
     first = next(iter(same))
     entries += tuple(
         _outside(first, name, outside, method, params or {}, renderers[first]) for name, outside in (maps or {}).items()
     )
     given = [entry for entry in entries if entry.maps is not None]
-    pairs = tuple(
-        _pair(one, other, renderers[one.model])
-        for one, other in itertools.combinations(given, 2)
-        if one.profile == other.profile
-    )
-    return Parity(method, models, entries, pairs)
+    pairs: list[Pair] = []
+    causes: dict[tuple[str, str, Profile], Finding] = {}
+    for one, other in itertools.combinations(given, 2):
+        if one.profile == other.profile:
+            key = (one.explainer, other.explainer, one.profile)
+            pairs.append(_pair(one, other, renderers[one.model], causes.get(key)))
+            finding = pairs[-1].finding
+            if finding is not None and finding.explained:
+                causes.setdefault(key, finding)
+    return Parity(method, models, entries, tuple(pairs))
 
 
 def _same_models(names: Sequence[str], models: Mapping[tuple[str, str], ModelParity]) -> list[str]:
@@ -111,7 +117,13 @@ def _same_models(names: Sequence[str], models: Mapping[tuple[str, str], ModelPar
 
 
 def _entry(
-    model: str, name: str, profile: Profile, question: Question, params: Mapping[str, Any], render: Renderer
+    model: str,
+    name: str,
+    profile: Profile,
+    question: Question,
+    params: Mapping[str, Any],
+    render: Renderer,
+    like: Floor | None,
 ) -> Entry:
     own = _explainer(name, profile, params)
     try:
@@ -119,9 +131,9 @@ def _entry(
     except CrossXAIError as error:
         return Entry(name, model, profile, refusal=str(error))
     (maps,) = attribution.values
-    setting = setting_of(own)
-    noise = floor(own, question, maps)
-    documented = between(render, setting, setting, maps, noise.tolerance)
+    setting, noise = setting_of(own), floor(own, question, maps, like)
+    tolerance = noise.tolerance_for(agreement(render(setting), maps).distance.max())
+    documented = between(render, setting, setting, maps, tolerance)
     if not documented.explained:
         documented = _deviation(render, setting, maps, noise.tolerance)
     return Entry(name, model, profile, maps, setting, noise, documented, deletion=_deletion(question, attribution))
@@ -160,8 +172,13 @@ def _outside(
     else:
         known = {key: value for key, value in params.items() if key in CANONICAL[method]}
         setting = {**CANONICAL[method], **known, **(said if isinstance(said, Mapping) else {})}
-    apart = agreement(render(setting), values).distance
-    noise = Floor(_seed_floor(render, setting), 0, 0)
+    said_maps = render(setting)
+    apart = agreement(said_maps, values).distance
+
+    def draw(question: Question, step: int) -> Array:
+        return Renderer(question, method, render.layer, render.seed + step)(setting)
+
+    noise = Floor(render.question, said_maps, draw, "draws" in setting)
     if ROUNDING < apart.max() <= noise.seeds:  # another seed: nothing to look for
         finding = Finding((), float(apart.max()), float(apart.max()), {}, 1)
         return Entry(name, model, "native", values, setting, noise, finding, outside=True)
@@ -173,14 +190,6 @@ def _outside(
     areas = _deletion(render.question, drawn)
     finding = replace(finding, closing=closing)
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
-
-
-def _seed_floor(render: Renderer, setting: Setting) -> float:
-    """How far two seeds are apart in a setting, the largest of all pairs; 0 for a method that draws nothing."""
-    if "draws" not in setting:
-        return 0.0
-    drawn = [Renderer(render.question, render.method, render.layer, 1000 + seed)(setting) for seed in range(SEEDS)]
-    return max(distance(a, b) for a, b in itertools.combinations(drawn, 2))
 
 
 def _all_close(maps: Array, values: Array) -> bool:
@@ -195,21 +204,43 @@ def _explainer(name: str, profile: Profile, params: Mapping[str, Any]) -> Explai
     return get(name, profile=profile, **{key: value for key, value in chosen.items() if key in known})
 
 
-def _pair(one: Entry, other: Entry, render: Renderer) -> Pair:
+def _pair(one: Entry, other: Entry, render: Renderer, known: Finding | None) -> Pair:
+    """Two answers compared; known: what explains the difference of the same libraries on another model, tried first."""
     assert one.maps is not None
     assert other.maps is not None
+    measured = agreement(one.maps, other.maps)
+    tolerance = _tolerance(one, other, measured.distance.max())
+    rung = measured.rung(tolerance)
+    if one.maps.shape == other.maps.shape and RUNGS.index(rung) <= 1:
+        return Pair(one, other, measured, rung, None)
+    row = int(measured.distance.argmax())
+    if known is not None:
+        left = agreement(render(switched(one.found, known.closing[0])), other.maps).distance.max()
+        if left <= _tolerance(one, other, left):
+            return Pair(one, other, measured, rung, replace(known, left=float(left)), row)
+    finding = between(render, one.found, other.found, other.maps, tolerance)
+    if not finding.explained:
+        left = agreement(render(other.found), other.maps).distance.max()
+        finding = between(render, one.found, other.found, other.maps, _tolerance(one, other, left))
+    steps = _steps(render, one.found, finding, row)
+    return Pair(one, other, measured, rung, finding, row, render.question.values[0][row], steps)
+
+
+def _steps(render: Renderer, start: Setting, finding: Finding, row: int) -> tuple[tuple[str, Array], ...]:
+    """A sample's map as one convention after the other is switched, the largest share first; those that can be rendered."""
+    some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
+    steps: list[tuple[str, Array]] = []
+    for place, switch in enumerate(some):
+        with contextlib.suppress(Unsupported):
+            steps.append((str(switch), render(switched(start, some[: place + 1]))[row]))
+    return tuple(steps)
+
+
+def _tolerance(one: Entry, other: Entry, gap: float) -> float:
+    """The distance up to which both count as equal: both floors are measured only for a gap that rounding may make."""
+    if gap > SUSPECT:
+        return ROUNDING
     assert one.floor is not None
     assert other.floor is not None
-    tolerance = max(one.floor.tolerance, other.floor.tolerance)
-    measured = agreement(one.maps, other.maps)
-    alike = one.maps.shape == other.maps.shape
-    rung = measured.rung(tolerance)
-    if alike and RUNGS.index(rung) <= 1:
-        return Pair(one, other, measured, rung, None)
-    finding = between(render, one.found, other.found, other.maps, tolerance)
-    row = int(measured.distance.argmax())
-    some = sorted(finding.closing[0], key=lambda s: -finding.shares.get(str(s), 1.0)) if finding.closing else []
-    steps = tuple(
-        (str(switch), render(switched(one.found, some[: place + 1]))[row]) for place, switch in enumerate(some)
-    )
-    return Pair(one, other, measured, rung, finding, row, render.question.values[0][row], steps)
+    known = one.floor.tolerance_for(gap)
+    return known if gap <= known else max(known, other.floor.tolerance_for(gap))

@@ -1,26 +1,28 @@
 """Each method as one definition with its conventions as settings: what a library would give if it chose them.
 
-A recipe makes the raw array of a method; `render` adds the conventions of the finished map. That a recipe with a library's
+A recipe makes the raw array of a method; `finishing` adds the conventions of the finished map. That a recipe with a library's
 settings is what the library gives is held by tests against the libraries themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import numpy as np
 
 from crossxai.conventions import group_recipes, mask_recipes
 from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.conventions.finishing import finish
+from crossxai.conventions.recipe import Recipe
 from crossxai.conventions.situation import situated
+from crossxai.errors import Unsupported
 from crossxai.explainers import get
 from crossxai.explainers.families import noise
 from crossxai.model import Array
 from crossxai.question import Question
 
-Recipe = Callable[[Question, Setting], Array]
-"""(question with one free image, setting) -> raw map (n, y, x, channels), or (n, h, w, 1) on a layer's grid."""
+Key = tuple[tuple[str, Option], ...]
 
 
 class Renderer:
@@ -38,36 +40,55 @@ class Renderer:
 
     def __init__(self, question: Question, method: str, layer: str = "", seed: int = 0) -> None:
         self.question, self.method, self.layer, self.seed = question, method, layer, seed
-        self._raw: dict[tuple[tuple[str, Option], ...], Array] = {}
+        self.recipe = RECIPES[method]
+        self._passes: dict[Key, Any] = {}
+        self._raw: dict[Key, Array] = {}
 
     def raw(self, setting: Setting) -> Array:
         """The method's own array, before the conventions of finished maps."""
-        key = _before_finishing(setting)
+        key = _deciding(setting)
         if key not in self._raw:
-            extra: dict[str, Option] = {"layer": self.layer, "seed": self.seed}
-            self._raw[key] = RECIPES[self.method](situated(self.question, setting), {**setting, **extra})
+            if setting.get("draws", "shared") not in ("shared", *self.recipe.draws):
+                raise Unsupported(f"{self.method} has no draws of {setting['draws']}")
+            whole = {**setting, "layer": self.layer, "seed": self.seed}
+            asked, question = _deciding(setting, self.recipe.later), situated(self.question, setting)
+            if asked not in self._passes:
+                self._passes[asked] = self.recipe.passes(question, whole)
+            self._raw[key] = self.recipe.combine(question, whole, self._passes[asked])
         return self._raw[key]
 
     def known(self, setting: Setting) -> bool:
         """Whether the map of a setting needs no pass through the model."""
-        return _before_finishing(setting) in self._raw
+        return _deciding(setting, self.recipe.later) in self._passes
 
     def __call__(self, setting: Setting) -> Array:
         """The finished map (n, y, x, 1 or channels) of a setting."""
         return finish(self.raw(setting), setting, self.question.values[0].shape[1:3])
 
 
-def _before_finishing(setting: Setting) -> tuple[tuple[str, Option], ...]:
-    """What decides the raw array."""
-    return tuple(sorted((n, o) for n, o in setting.items() if n not in CONVENTIONS or CONVENTIONS[n].stage != "map"))
+def _deciding(setting: Setting, later: Collection[str] = ()) -> Key:
+    """What decides the raw array; without what is looked at later, what decides the passes through the model."""
+    return tuple(
+        sorted(
+            (name, option)
+            for name, option in setting.items()
+            if name not in later and (name not in CONVENTIONS or CONVENTIONS[name].stage != "map")
+        )
+    )
 
 
-def _gradient(question: Question, setting: Setting) -> Array:
+def _gradients(question: Question, _setting: Setting) -> Array:
     _, (gradient,) = question.score_and_grad()
-    return gradient * question.values[0] if setting["multiplied"] == "yes" else gradient
+    return gradient
 
 
-def _integrated(question: Question, setting: Setting) -> Array:
+def _multiplied(question: Question, setting: Setting, gradient: Array) -> Array:
+    (values,) = question.values
+    return np.asarray((gradient * values if setting["multiplied"] == "yes" else gradient).astype(values.dtype))
+
+
+def _path_gradients(question: Question, setting: Setting) -> Array:
+    """The integral of gradients (n, y, x, channels), float64, over the path's points."""
     (values,) = question.values
     baseline = values.dtype.type(setting["baseline"])
     points, weights = quadrature(str(setting["quadrature"]), int(setting["steps"]))
@@ -81,7 +102,13 @@ def _integrated(question: Question, setting: Setting) -> Array:
         )
         gradients = gradients.reshape(path.shape)
         total += np.tensordot(weights[start : start + at_once], gradients.astype(np.float64), axes=1)
-    return np.asarray((total * (values - baseline) if setting["multiplied"] == "yes" else total).astype(values.dtype))
+    return total
+
+
+def _integrated(question: Question, setting: Setting, total: Array) -> Array:
+    (values,) = question.values
+    way = values - values.dtype.type(setting["baseline"])
+    return np.asarray((total * way if setting["multiplied"] == "yes" else total).astype(values.dtype))
 
 
 def quadrature(rule: str, n: int) -> tuple[Array, Array]:
@@ -97,21 +124,26 @@ def quadrature(rule: str, n: int) -> tuple[Array, Array]:
     return np.linspace(0, 1, n), weights
 
 
-def _smoothed(question: Question, setting: Setting) -> Array:
+def _noisy_gradients(question: Question, setting: Setting) -> dict[str, Array]:
+    """What is averaged under noise -> its mean (n, y, x, channels)."""
     modality, values = question.one
     samples, sd = int(setting["samples"]), float(setting["sd"])
     width = 1.0 if modality.range is None else modality.range[1] - modality.range[0]
-    maps = []
+    means: dict[str, list[Array]] = {"signed": [], "absolute": [], "squared": []}
     for row, image in enumerate(values):
         if setting["draws"] == "torch":
             draws = _torch_draws(question, row, samples, sd, int(setting["seed"]))
         else:
             draws = noise(question, row, samples, int(setting["seed"]))[0] * values.dtype.type(sd * width)
         _, (gradients,) = question.score_and_grad((image + draws,), np.full(samples, row))
-        each = {"signed": gradients, "absolute": np.abs(gradients), "squared": gradients**2}[str(setting["noisy"])]
-        maps.append(each.mean(axis=0))
-    smooth = np.stack(maps)
-    return smooth * values if setting["multiplied"] == "yes" else smooth
+        means["signed"].append(gradients.mean(axis=0))
+        means["absolute"].append(np.abs(gradients).mean(axis=0))
+        means["squared"].append((gradients**2).mean(axis=0))
+    return {name: np.stack(maps) for name, maps in means.items()}
+
+
+def _smoothed(question: Question, setting: Setting, means: dict[str, Array]) -> Array:
+    return _multiplied(question, setting, means[str(setting["noisy"])])
 
 
 def _torch_draws(question: Question, row: int, samples: int, sd: float, seed: int) -> Array:
@@ -120,17 +152,21 @@ def _torch_draws(question: Question, row: int, samples: int, sd: float, seed: in
     return np.asarray(tunnel._noise(question[[row]])[0][0].numpy())  # type: ignore[attr-defined]
 
 
-def _cam(question: Question, setting: Setting) -> Array:
-    layer = question.cam_layer(str(setting["layer"]))
-    _, activation, gradient = question.layer_score_and_grad(layer)
-    weights = gradient.mean(axis=(1, 2))
-    return np.asarray(np.einsum("nyxc,nc->nyx", activation, weights)[..., None])
+def _layer(question: Question, setting: Setting) -> tuple[Array, Array]:
+    """A layer's (activation, gradient)."""
+    _, activation, gradient = question.layer_score_and_grad(question.cam_layer(str(setting["layer"])))
+    return activation, gradient
 
 
-def _plus_plus(question: Question, setting: Setting) -> Array:
+def _cam(_question: Question, _setting: Setting, layer: tuple[Array, Array]) -> Array:
+    """Selvaraju et al. 2017, eq. 1 and 2."""
+    activation, gradient = layer
+    return np.asarray(np.einsum("nyxc,nc->nyx", activation, gradient.mean(axis=(1, 2)))[..., None])
+
+
+def _plus_plus(_question: Question, setting: Setting, layer: tuple[Array, Array]) -> Array:
     """Chattopadhyay et al. 2018, eq. 19."""
-    layer = question.cam_layer(str(setting["layer"]))
-    _, activation, gradient = question.layer_score_and_grad(layer)
+    activation, gradient = layer
     over_space: Callable[..., Array] = np.sum if setting["space"] == "sum" else np.mean
     total = over_space(activation, axis=(1, 2), keepdims=True)
     denominator = 2 * gradient**2 + total * gradient**3 + gradient.dtype.type(float(setting["epsilon"]))
@@ -140,22 +176,22 @@ def _plus_plus(question: Question, setting: Setting) -> Array:
     return np.asarray(np.einsum("nyxc,nc->nyx", activation, weights)[..., None])
 
 
-def _guided(question: Question, setting: Setting) -> Array:
+def _guided(question: Question, _setting: Setting) -> Array:
     """Springenberg et al. 2014, by Captum's hooks on a twin of the network."""
     return np.asarray(get("captum.guided_backprop")(question).values[0])
 
 
 RECIPES: dict[str, Recipe] = {
-    "saliency": _gradient,
-    "gradient_x_input": _gradient,
-    "integrated_gradients": _integrated,
-    "smooth_grad": _smoothed,
-    "gradcam": _cam,
-    "gradcam_plus_plus": _plus_plus,
-    "occlusion": mask_recipes.occlusion,
-    "rise": mask_recipes.rise,
-    "guided_backprop": _guided,
-    "lime": group_recipes.lime,
-    "kernel_shap": group_recipes.kernel_shap,
+    "saliency": Recipe(_gradients, _multiplied, ("multiplied",)),
+    "gradient_x_input": Recipe(_gradients, _multiplied, ("multiplied",)),
+    "integrated_gradients": Recipe(_path_gradients, _integrated, ("multiplied",)),
+    "smooth_grad": Recipe(_noisy_gradients, _smoothed, ("noisy", "multiplied"), ("torch",)),
+    "gradcam": Recipe(_layer, _cam),
+    "gradcam_plus_plus": Recipe(_layer, _plus_plus, ("space", "epsilon")),
+    "occlusion": mask_recipes.OCCLUSION,
+    "rise": mask_recipes.RISE,
+    "guided_backprop": Recipe(_guided, lambda _question, _setting, maps: maps),
+    "lime": group_recipes.LIME,
+    "kernel_shap": group_recipes.KERNEL_SHAP,
 }
 """Method -> its recipe."""

@@ -73,10 +73,17 @@ class Pair:
     steps: tuple[tuple[str, Array], ...] = ()
 
     @property
+    def seeds(self) -> float:
+        """How far two seeds of one of the libraries lie apart, at most; 0 where both use the same draws."""
+        one, other = self.one, self.other
+        if not one.outside and not other.outside and one.found.get("draws") == other.found.get("draws"):
+            return 0.0
+        return max((e.floor.seeds for e in (one, other) if e.floor is not None), default=0.0)
+
+    @property
     def within_noise(self) -> bool:
         """Whether the maps differ by no more than two seeds of one library do."""
-        seeds = max((e.floor.seeds for e in (self.one, self.other) if e.floor is not None), default=0.0)
-        return float(self.agreement.distance.max()) <= seeds
+        return float(self.agreement.distance.max()) <= self.seeds
 
 
 @dataclass(frozen=True)

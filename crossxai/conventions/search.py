@@ -137,7 +137,7 @@ def shares(render: Render, start: Setting, some: Sequence[Switch], wanted: Array
     """Each switch's Shapley share of the gap that all of them close together; the shares add up to 1.
 
     The worth of a set is the gap without it less the gap with it (Shapley 1953), since conventions interact: a mean over channels
-    and absolute values do not act apart.
+    and absolute values do not act apart. A set that no library can be asked for closes nothing.
     """
     count = len(some)
     left = {
@@ -145,6 +145,7 @@ def shares(render: Render, start: Setting, some: Sequence[Switch], wanted: Array
         for size in range(count + 1)
         for members in itertools.combinations(range(count), size)
     }
+    left = {members: value if np.isfinite(value) else left[()] for members, value in left.items()}
     whole = left[()] - left[tuple(range(count))]
     worth = dict.fromkeys((str(switch) for switch in some), 0.0)
     for place, switch in enumerate(some):

@@ -48,7 +48,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two libraries that part on a method, the same in all `models`. factor: where one is a multiple of the other, else 0."""
+    """Two libraries that part on a method, the same in all `models`.
+
+    factor: where one is a multiple of the other, else 0. seeds: how far two seeds lie apart, where draws are a cause, else 0.
+    """
 
     one: str
     other: str
@@ -61,6 +64,7 @@ class Difference:
     factor: float
     explained: bool
     within_noise: bool
+    seeds: float
     left: float
     areas: tuple[float, float]
     p: float
@@ -107,9 +111,9 @@ def _method(result: Parity) -> dict[str, Any]:
         "deviations": [_deviation(e) for e in result.entries if _deviates(e)],
         "refusals": [(e.label, e.profile, e.refusal) for e in result.entries if e.refusal],
         "floors": [
-            (e.label, e.profile, e.floor.seed, e.floor.batch, e.floor.rounding)
+            {"label": e.label, "profile": e.profile, "measured": dict(e.floor.measured)}
             for e in result.entries
-            if e.floor is not None
+            if e.floor is not None and any(e.floor.measured.values())
         ],
     }
 
@@ -138,7 +142,10 @@ def _differences(result: Parity, profile: str) -> list[Difference]:
 
 
 def _difference(pairs: list[Pair]) -> Difference:
-    pair = max(pairs, key=lambda p: (p.finding is not None and not p.finding.explained, p.agreement.distance.max()))
+    pair = max(
+        pairs,
+        key=lambda p: (p.finding is not None and not p.finding.explained, bool(p.steps), p.agreement.distance.max()),
+    )
     finding = pair.finding
     assert finding is not None
     some = finding.closing[0] if finding.closing else ()
@@ -157,8 +164,8 @@ def _difference(pairs: list[Pair]) -> Difference:
     return Difference(
         pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
         float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
-        pair.within_noise,
-        finding.left, *_areas(pair), tuple(causes), _picture(pair),
+        pair.within_noise, pair.seeds if any(c.convention == "draws" for c in causes) else 0.0, finding.left, *_areas(pair),
+        tuple(causes), _picture(pair),
     )  # fmt: skip
 
 
