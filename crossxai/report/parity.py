@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.conventions.agreement import distance
+from crossxai.conventions.agreement import REGION, aligned, distance
 from crossxai.conventions.convention import CONVENTIONS
 from crossxai.conventions.libraries import USAGES
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
@@ -20,6 +20,8 @@ from crossxai.report.html import environment
 from crossxai.report.plots import maps as plots
 from crossxai.report.plots import style
 
+LEVEL = 0.05
+"""At which two areas under the deletion curve count as different."""
 METHODS = {
     "saliency": "saliency",
     "gradient_x_input": "gradient × input",
@@ -96,7 +98,13 @@ def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
 
 
 def _method(result: Parity) -> dict[str, Any]:
+    """A method's facts; its differences are those of libraries, each the same on several models."""
+    differences = [d for profile in PROFILES for d in _differences(result, profile)]
+    native = [d for d in differences if d.profile == "native"]
+    causes = {c.convention: c for d in native for c in sorted(d.causes, key=lambda c: c.share)}
     return {
+        "causes": [c.about for c in sorted(causes.values(), key=lambda c: -c.share)],
+        "matters": _matters(native),
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
         "worst": {profile: result.worst(profile) for profile in PROFILES},
@@ -107,7 +115,7 @@ def _method(result: Parity) -> dict[str, Any]:
             for profile in PROFILES
         },
         "matrices": {profile: _matrix(result, profile) for profile in PROFILES},
-        "differences": [d for profile in PROFILES for d in _differences(result, profile)],
+        "differences": differences,
         "deviations": [_deviation(e) for e in result.entries if _deviates(e)],
         "refusals": [(e.label, e.profile, e.refusal) for e in result.entries if e.refusal],
         "floors": [
@@ -116,6 +124,15 @@ def _method(result: Parity) -> dict[str, Any]:
             if e.floor is not None and any(e.floor.measured.values())
         ],
     }
+
+
+def _matters(differences: Sequence[Difference]) -> list[str]:
+    """Which of what readers look at is another one in some two libraries: "region" of the largest tenth, or "deletion"."""
+    every = {
+        "region": any(d.overlap < REGION for d in differences),
+        "deletion": any(d.p < LEVEL for d in differences),
+    }
+    return [name for name, other in every.items() if other]
 
 
 def _matrix(result: Parity, profile: str) -> dict[str, Any]:
@@ -204,21 +221,31 @@ def _deviation(entry: Entry) -> dict[str, Any]:
 
 
 def _picture(pair: Pair) -> str:
-    """Both maps of the sample that is farthest apart, and the first map as convention after convention is switched."""
+    """The sample that is farthest apart: both maps, the first as convention after convention is switched, and under each what
+    parts it from the second."""
     from matplotlib.figure import Figure
 
     assert pair.one.maps is not None
     assert pair.other.maps is not None
     other = pair.other.maps[pair.row]
-    switched = ((f"+ {switch}", maps) for switch, maps in pair.steps)
-    panels = [(pair.one.explainer, pair.one.maps[pair.row]), (pair.other.explainer, other), *switched]
-    figure = Figure(figsize=(2.3 * len(panels) + 0.2, 3.1), layout=style.layout())
-    for axes, (name, maps) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    panels = [
+        (pair.other.explainer, other),
+        (pair.one.explainer, pair.one.maps[pair.row]),
+        *((f"+ {switch}", maps) for switch, maps in pair.steps),
+    ]
+    signed = any(style.is_signed(style.channels_summed(maps)) for _, maps in panels)
+    end = plots.scale_of([style.channels_summed(other)])
+    figure = Figure(figsize=(2.1 * len(panels), 5.1), layout=style.layout())
+    above, below = figure.subplots(2, len(panels))
+    for upper, lower, (name, maps) in zip(above, below, panels, strict=True):
         same_grid = pair.image is not None and maps.shape[0] == pair.image.shape[0]
-        plots.draw_map(axes, maps, pair.image if same_grid else None, None)
-        words = name.replace(".", ".\n").replace(" = ", " =\n")
-        apart = "" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
-        style.heading(axes, f"{words}\n{apart}", 9)
+        plots.draw_map(upper, maps, pair.image if same_grid else None, None, signed)
+        style.heading(upper, name.replace(".", ".\n").replace(" = ", " =\n"), 9)
+        gap = np.subtract(*(v[0] for v in aligned(maps[None], other[None]))).sum(axis=-1)
+        lower.imshow(gap, cmap=style.SIGNED, vmin=-end, vmax=end, interpolation="nearest")
+        style.bare(lower)
+        apart = "compared with" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
+        style.heading(lower, apart, 9)
     return style.png_uri(figure, 90)
 
 
