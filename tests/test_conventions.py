@@ -12,6 +12,7 @@ from networks import zoo
 from crossxai import InvalidInput, Question, Unsupported
 from crossxai.conventions.agreement import agreement, distance
 from crossxai.conventions.convention import CANONICAL, CONVENTIONS
+from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES, setting_of
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.search import Finding, blind, switched, switches
@@ -148,6 +149,20 @@ def test_rungs() -> None:
         "different": rng.normal(size=maps.shape),
     }
     assert {rung: agreement(maps, other).rung() for rung, other in cases.items()} == {rung: rung for rung in cases}
+
+
+def test_six_measures_of_disagreement() -> None:
+    """Worked by hand from the definitions of Krishna et al. 2022."""
+    one, other = np.array([[4.0, -3, 2, 1, 0.5, 0]]), np.array([[5.0, 2, -4, 0, 1, 0.5]])
+    measured = disagreement(one, other, top=0.5)  # tops: 0, 1, 2 and 0, 2, 1
+    assert measured.features == 1
+    assert measured.ranks == pytest.approx(1 / 3)
+    assert measured.signs == pytest.approx(1 / 3)
+    assert measured.signed_ranks == pytest.approx(1 / 3)
+    assert measured.rank_correlation == pytest.approx(0.5)
+    assert measured.pairwise_ranks == pytest.approx(2 / 3)
+    itself = vars(disagreement(one, one, top=0.5))
+    assert all(values == 1 for values in itself.values())
 
 
 def test_maps_that_cannot_be_laid_together() -> None:

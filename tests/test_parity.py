@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import attentive
 
 import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.conventions.models import compare_models
+from crossxai.conventions.parity import parity
 from crossxai.conventions.search import Switch
 from crossxai.model import Array
 from crossxai.testing import assert_parity
@@ -134,6 +136,27 @@ def test_libraries_meet_on_one_definition_and_what_parts_them_is_named(
     assert numbers["models"][0]["equal"]
     assert "http" not in (tmp_path / "parity.html").read_text().replace("http-equiv", "")
     assert repr(result).startswith(f"Parity({method}: native ")
+
+
+TRANSFORMER: dict[str, dict[str, Any]] = {
+    "saliency": {},
+    "gradient_x_input": {},
+    "integrated_gradients": {"steps": 10},
+    "smooth_grad": {"samples": 5},
+    "gradcam": {},
+    "occlusion": {"patch": 8, "stride": 8},
+    "rise": {"samples": 20},
+    "lime": {"samples": 60, "segmentation": "grid", "patch": 8},
+    "kernel_shap": {"samples": 60, "segmentation": "grid", "patch": 8},
+}
+
+
+@pytest.mark.parametrize("method", TRANSFORMER)
+def test_libraries_meet_on_a_transformer(method: str) -> None:
+    asked = {name: attentive.ask(model) for name, model in attentive.vits().items()}
+    result = parity(asked, method, TRANSFORMER[method])
+    assert result.meets("equal to rounding")
+    assert not result.unexplained
 
 
 def test_a_model_that_is_another_function_is_left_out(network: Any) -> None:

@@ -203,6 +203,15 @@ CONVENTIONS: dict[str, Convention] = {
             {"expected": "the number of masks times their mean", "masks": "the sum of the masks at each pixel"},
         ),
         Convention(
+            "pools",
+            "method",
+            "how max-pools and a softmax pass contributions on",
+            {
+                "mended": "so that contributions add up",
+                "captum": "as Captum has it: the plain gradient directly after an activation, one of overlapping windows",
+            },
+        ),
+        Convention(
             "magnitude",
             "map",
             "whether the sign counts",
@@ -279,6 +288,7 @@ CANONICAL: dict[str, Setting] = {
         "normaliser": "expected",
     },
     "guided_backprop": GRADIENT,
+    "deep_lift": {**GRADIENT, "baseline": 0.0, "pools": "mended"},
     "lime": {
         **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
         "fill": "value", "distance": "binary_cosine", "kernel": "half", "width": 0.25, "regressor": "ridge", "penalty": 1.0,

@@ -72,6 +72,7 @@ USAGES: dict[str, Usage] = {
     "xplique.guided_backprop": Usage(
         "guided_backprop", {"channels": "mean"}, "xplique/attributions/guided_backpropagation.py"
     ),
+    "captum.deep_lift": Usage("deep_lift", {"channels": "each", "pools": "captum"}, "captum/attr/_core/deep_lift.py"),
     "captum.lime": Usage(
         "lime",
         {"draws": "captum", "distance": "input_cosine", "width": 1.0, "regressor": "lasso", "penalty": 0.01},

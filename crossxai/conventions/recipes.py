@@ -181,6 +181,17 @@ def _guided(question: Question, _setting: Setting) -> Array:
     return np.asarray(get("captum.guided_backprop")(question).values[0])
 
 
+def _deep_lift(question: Question, setting: Setting) -> Array:
+    """Shrikumar et al. 2017, section 3.5.1, by Captum's hooks on a twin of the network."""
+    own: Any = get("captum.deep_lift", baseline=float(setting["baseline"]))
+    (maps,), _ = own.contributions(question, setting["pools"] == "mended")
+    return np.asarray(maps)
+
+
+def _as_it_is(_question: Question, _setting: Setting, maps: Array) -> Array:
+    return maps
+
+
 RECIPES: dict[str, Recipe] = {
     "saliency": Recipe(_gradients, _multiplied, ("multiplied",)),
     "gradient_x_input": Recipe(_gradients, _multiplied, ("multiplied",)),
@@ -190,7 +201,8 @@ RECIPES: dict[str, Recipe] = {
     "gradcam_plus_plus": Recipe(_layer, _plus_plus, ("space", "epsilon")),
     "occlusion": mask_recipes.OCCLUSION,
     "rise": mask_recipes.RISE,
-    "guided_backprop": Recipe(_guided, lambda _question, _setting, maps: maps),
+    "guided_backprop": Recipe(_guided, _as_it_is),
+    "deep_lift": Recipe(_deep_lift, _as_it_is),
     "lime": group_recipes.LIME,
     "kernel_shap": group_recipes.KERNEL_SHAP,
 }

@@ -12,9 +12,10 @@ import numpy as np
 
 from crossxai.conventions.agreement import REGION, aligned, distance
 from crossxai.conventions.convention import CONVENTIONS
+from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
-from crossxai.evaluation.statistics import compare
+from crossxai.evaluation.statistics import Summary, compare, summarise
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
 from crossxai.report.plots import maps as plots
@@ -32,6 +33,7 @@ METHODS = {
     "occlusion": "occlusion",
     "rise": "RISE",
     "guided_backprop": "guided backpropagation",
+    "deep_lift": "DeepLIFT",
     "lime": "LIME",
     "kernel_shap": "Kernel SHAP",
 }
@@ -52,7 +54,8 @@ class Cause:
 class Difference:
     """Two libraries that part on a method, the same in all `models`.
 
-    factor: where one is a multiple of the other, else 0. seeds: how far two seeds lie apart, where draws are a cause, else 0.
+    factor: where one is a multiple of the other, else 0. krishna: the means of
+    Krishna et al.'s six measures. seeds: how far two seeds lie apart, where draws are a cause, else 0.
     """
 
     one: str
@@ -62,7 +65,8 @@ class Difference:
     rung: str
     distance: float
     spearman: float
-    overlap: float
+    overlap: Summary
+    krishna: Mapping[str, float]
     factor: float
     explained: bool
     within_noise: bool
@@ -129,7 +133,7 @@ def _method(result: Parity) -> dict[str, Any]:
 def _matters(differences: Sequence[Difference]) -> list[str]:
     """Which of what readers look at is another one in some two libraries: "region" of the largest tenth, or "deletion"."""
     every = {
-        "region": any(d.overlap < REGION for d in differences),
+        "region": any(d.overlap.mean < REGION for d in differences),
         "deletion": any(d.p < LEVEL for d in differences),
     }
     return [name for name, other in every.items() if other]
@@ -178,20 +182,41 @@ def _difference(pairs: list[Pair]) -> Difference:
     ]
     causes.sort(key=lambda c: -c.share)
     models = tuple(dict.fromkeys(m for p in pairs for m in (p.one.model, p.other.model)))
+    assert pair.one.maps is not None
+    assert pair.other.maps is not None
+    krishna = {name: float(np.mean(v)) for name, v in vars(disagreement(pair.one.maps, pair.other.maps)).items()}
     return Difference(
-        pair.one.explainer, pair.other.explainer, pair.one.profile, models, pair.rung, float(pair.agreement.distance.max()),
-        float(np.median(pair.agreement.spearman)), float(np.mean(pair.agreement.overlap)), _factor(pair), finding.explained,
-        pair.within_noise, pair.seeds if any(c.convention == "draws" for c in causes) else 0.0, finding.left, *_areas(pair),
-        tuple(causes), _picture(pair),
-    )  # fmt: skip
+        one=pair.one.explainer,
+        other=pair.other.explainer,
+        profile=pair.one.profile,
+        models=models,
+        rung=pair.rung,
+        distance=float(pair.agreement.distance.max()),
+        spearman=float(np.median(pair.agreement.spearman)),
+        overlap=summarise(pair.agreement.overlap),
+        krishna=krishna,
+        factor=_factor(pair),
+        explained=finding.explained,
+        within_noise=pair.within_noise,
+        seeds=pair.seeds if any(c.convention == "draws" for c in causes) else 0.0,
+        left=finding.left,
+        areas=_areas(pair),
+        p=_p(pair),
+        causes=tuple(causes),
+        picture=_picture(pair),
+    )
 
 
-def _areas(pair: Pair) -> tuple[tuple[float, float], float]:
-    """Both mean areas under the deletion curve, and the p of their paired difference."""
+def _areas(pair: Pair) -> tuple[float, float]:
+    """Both mean areas under the deletion curve."""
+    one, other = (float("nan") if e.deletion is None else float(e.deletion.mean()) for e in (pair.one, pair.other))
+    return one, other
+
+
+def _p(pair: Pair) -> float:
+    """Of the paired difference of both areas."""
     one, other = pair.one.deletion, pair.other.deletion
-    if one is None or other is None:
-        return (float("nan"), float("nan")), float("nan")
-    return (float(one.mean()), float(other.mean())), compare(one, other, higher_is_better=False).p
+    return float("nan") if one is None or other is None else compare(one, other, higher_is_better=False).p
 
 
 def _factor(pair: Pair) -> float:

@@ -120,8 +120,13 @@ class DeepLift(_Hooked, constant_passes=(3, 2)):
     baseline: float = 0.0
 
     def explain(self, question: Question) -> Maps:
+        maps, extras = self.contributions(question, self.profile == "canonical")
+        return signed(self, question, maps), extras
+
+    def contributions(self, question: Question, mended: bool) -> tuple[list[Array], dict[str, Array]]:
+        """The contributions per channel and the extras; mended: whether Captum's rules are, so that they add up."""
         twin = TorchTwinScores(question)
-        method = rules.rescaling(getattr(captum(self.name), type(self).__name__), twin, self.profile == "canonical")
+        method = rules.rescaling(getattr(captum(self.name), type(self).__name__), twin, mended)
         per_sample, scores, gaps = [], [], []
         for row in range(len(question)):
             twin.seen.clear()
@@ -132,7 +137,7 @@ class DeepLift(_Hooked, constant_passes=(3, 2)):
             scores.append(ours[0])
             gaps.append(sum(float(v.sum()) for v in maps) - float((ours - theirs).mean()))
         extras = {"completeness_gap": np.array(gaps), "twin_gap": twin.gap(np.array(scores))}
-        return signed(self, question, joined(per_sample)), extras
+        return joined(per_sample), extras
 
     def _baselines(self, question: Question) -> list[Array]:
         """One array per free modality: (baselines, *shape)."""
