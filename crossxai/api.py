@@ -214,14 +214,13 @@ def compare(
 def parity(
     models: Any,
     inputs: Inputs,
-    method: str,
+    method: str | tuple[str, Mapping[str, Any]],
     target: Any = None,
     *,
     maps: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     samples: int = 4,
     layout: Layout | None = None,
-    **params: Any,
 ) -> Parity:
     """Compare the libraries' maps of one method, and name the conventions that part them.
 
@@ -230,8 +229,9 @@ def parity(
     models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
         Of one free image. Models are compared first; one that is another function than the first is left out.
     inputs : array, tensor, pictures, paths or loader
-    method : str
-        Such as "integrated_gradients"; the keys of `crossxai.conventions.convention.CANONICAL`.
+    method : str or (str, mapping)
+        Such as "integrated_gradients", or ("integrated_gradients", {"steps": 20}) with parameters, given to every library that
+        has them; the keys of `crossxai.conventions.convention.CANONICAL`.
     target : None, int, (n,) whole numbers or Target
         The class to explain; the class that the first model predicts if None.
     maps : mapping of str to array or (array, str or mapping), optional
@@ -240,11 +240,9 @@ def parity(
     out : path, optional
         A folder for the page and its numbers.
     samples : int
-        At most so many samples.
+        At most so many of the inputs.
     layout : {"NHWC", "NCHW"}, optional
         How these images are handed over; as the first model was wrapped if not given.
-    **params
-        Given to every library that has the parameter, such as steps=20.
 
     Returns
     -------
@@ -265,9 +263,10 @@ def parity(
     outside = {
         name: Outside(*given) if isinstance(given, tuple) else Outside(given) for name, given in (maps or {}).items()
     }
-    result = _parity(questions, method, params, outside)
+    name, params = (method, {}) if isinstance(method, str) else method
+    result = _parity(questions, name, params, outside)
     if out is not None:
         from crossxai.report.parity import write_parity  # draws, with matplotlib
 
-        write_parity(Path(out), [result], f"Do the libraries agree on {method}?")
+        write_parity(Path(out), [result], f"Do the libraries agree on {name}?")
     return result

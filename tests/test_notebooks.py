@@ -18,6 +18,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FUSION = ROOT / "notebooks" / "01_multimodal_fusion.ipynb"
 PATCHES = ROOT / "notebooks" / "02_patchcamelyon.ipynb"
 
+CHECKS = ROOT / "notebooks" / "03_cross_library_checks.ipynb"
+
 FUSION_RESULTS = """
 import json, crossxai
 print(json.dumps({
@@ -41,6 +43,23 @@ print(json.dumps({
     "curves": {m: {label: s.curve.shape for label, s in found.items()} for m, found in scores["pytorch"].items()},
     "artefacts": artefacts.to_dict(),
     "answers": answers,
+    "page": page.is_file(),
+}))
+"""
+
+CHECKS_RESULTS = """
+import json, crossxai
+print(json.dumps({
+    "package": crossxai.__file__,
+    "apart": float(apart),
+    "equal": bool(compared.equal),
+    "cause": str(cause),
+    "gap": float(gap),
+    "left": float(left),
+    "adds_up": float(abs(sums["definition"] - sums["change of the score"]).max()),
+    "canonical": sorted(set(rungs.canonical)),
+    "causes": dict(zip(native.method, native.causes)),
+    "named": named,
     "page": page.is_file(),
 }))
 """
@@ -72,6 +91,32 @@ def fusion(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def patches(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Any:
     return executed(PATCHES, PATCHES_RESULTS, tmp_path_factory.mktemp("patches"))
+
+
+@pytest.fixture(scope="module")
+def checks(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return executed(CHECKS, CHECKS_RESULTS, tmp_path_factory.mktemp("checks"))
+
+
+@pytest.mark.process
+def test_the_notebook_on_libraries_solves_its_puzzle(checks: Any) -> None:
+    found = json.loads(checks.cells[-1].outputs[-1].text)
+    assert Path(found["package"]).is_relative_to(ROOT)
+    assert found["apart"] < 1e-14
+    assert found["equal"]
+    assert found["cause"] == "activations = gradient"
+    assert found["gap"] > 0.5
+    assert found["left"] < 1e-10
+    assert found["adds_up"] < 1e-10
+    assert set(found["canonical"]) <= {"identical", "equal to rounding"}
+    assert found["causes"]["saliency"] == "channels: largest (100%)"
+    assert "unexplained" not in found["causes"].values()
+    assert found["named"] == {
+        "blue first": [["channel_order = bgr"]],
+        "a softmax": [["score = probability"]],
+        "both": [["score = probability", "channel_order = bgr"]],
+    }
+    assert found["page"]
 
 
 @pytest.mark.process
@@ -109,7 +154,7 @@ def test_the_notebook_on_patches_runs_and_finds_what_it_tells_of(patches: Any) -
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9)])
+@pytest.mark.parametrize(("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9), ("checks", 1, 4)])
 def test_the_notebooks_show_figures_and_tables(
     name: str, figures: int, tables: int, request: pytest.FixtureRequest
 ) -> None:

@@ -127,7 +127,7 @@ def both(network: Any) -> dict[str, Any]:
 def test_libraries_meet_on_one_definition_and_what_parts_them_is_named(
     both: dict[str, Any], method: str, params: dict[str, Any], tmp_path: Path
 ) -> None:
-    result = xai.parity(both, IMAGES, method, LABELS, out=tmp_path, **params)
+    result = xai.parity(both, IMAGES, (method, params), LABELS, out=tmp_path)
     assert result.meets("equal to rounding")
     assert not result.unexplained
     assert not result.meets("same ranking", "native")
@@ -175,6 +175,66 @@ def gradients(net: Any) -> Array:
     return np.ascontiguousarray(images.grad.numpy().transpose(0, 2, 3, 1))
 
 
+@pytest.fixture(scope="module")
+def made_in_forward() -> dict[str, Any]:
+    """A network that makes its ReLUs in the forward pass, and its port, which has them inside its convolutions (captum#1082)."""
+    import keras
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 8, 5, padding=2), nn.Linear(8, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(nn.ReLU()(self.first(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    inputs = keras.Input((16, 16, 3))
+    conv, dense = keras.layers.Conv2D(8, 5, padding="same", activation="relu"), keras.layers.Dense(4)
+    model = keras.Model(inputs, dense(keras.layers.GlobalAveragePooling2D()(conv(inputs))))
+    arrays = {name: value.detach().numpy() for name, value in net.state_dict().items()}
+    conv.set_weights([arrays["first.weight"].transpose(2, 3, 1, 0), arrays["first.bias"]])
+    dense.set_weights([arrays["last.weight"].T, arrays["last.bias"]])
+    return {"torch": net, "keras": model}
+
+
+def test_deep_lift_that_reached_no_activation_is_named(made_in_forward: dict[str, Any]) -> None:
+    import torch
+    from captum.attr import DeepLift
+
+    images = torch.from_numpy(IMAGES.transpose(0, 3, 1, 2).copy()).requires_grad_()
+    with pytest.warns(UserWarning, match="hooks"):
+        maps = DeepLift(made_in_forward["torch"]).attribute(
+            images, torch.zeros_like(images), target=torch.tensor(LABELS)
+        )
+    by_hand = np.ascontiguousarray(maps.detach().numpy().transpose(0, 2, 3, 1))
+    result = xai.parity(made_in_forward, IMAGES, "deep_lift", LABELS, maps={"by hand": (by_hand, "captum.deep_lift")})
+    assert result.meets("equal to rounding")
+    (entry,) = (e for e in result.entries if e.outside)
+    assert entry.finding is not None
+    assert entry.finding.closing == ((Switch("activations", "gradient"),),)
+    assert entry.finding.gap > 0.1
+    summary = result.summary
+    causes = summary[(summary.one == "captum.deep_lift on torch") & (summary.other == "by hand on torch")].causes
+    assert causes.tolist() == ["activations: gradient (100%)"]
+
+
+def test_activation_maps_of_other_layers_are_not_compared(
+    made_in_forward: dict[str, Any], both: dict[str, Any]
+) -> None:
+    result = xai.parity(made_in_forward, IMAGES, "gradcam", LABELS)
+    assert result.layers == {"torch": "first"}
+    refusals = {e.model: e.refusal for e in result.entries if e.refusal}
+    assert set(refusals) == {"keras"}
+    assert "no layer of keras gives the activation of layer 'first' of torch" in refusals["keras"]
+    layers = xai.parity(both, IMAGES, "gradcam", LABELS).layers
+    assert layers["torch"] == "5"
+    assert layers["keras"] == both["keras"].layers[-3].name
+
+
 def test_what_a_map_from_outside_is(network: Any) -> None:
     maps = gradients(network)
     outside = {
@@ -217,7 +277,7 @@ def test_two_seeds_are_no_difference_of_libraries(network: Any, seeds: int) -> N
         for seed in range(1, seeds + 1)
     }
     said = {name: (values, "xplique.smooth_grad") for name, values in maps.items()}
-    result = xai.parity(network, few, "smooth_grad", LABELS[:2], maps=said, **numbers)
+    result = xai.parity(network, few, ("smooth_grad", numbers), LABELS[:2], maps=said)
     strangers = [e.label for e in result.entries if e.outside and not e.within_noise]
     assert len(strangers) <= 0.05 * seeds
     ours = {p.other.explainer for p in result.unexplained if p.one.explainer == "xplique.smooth_grad"}

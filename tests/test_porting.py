@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -97,6 +97,24 @@ def test_functional_in_place_and_reused_activations(framework: str, size: int) -
     assert "relu" not in made.layers  # it runs twice, so it names no one activation
     if framework == "torch":
         assert not any(getattr(m, "inplace", False) for m in made.module.modules())
+
+
+class Made(nn.Module):
+    """Makes modules without weights in its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.MaxPool2d(2)(nn.ReLU()(self.first(x)))
+        return cast("torch.Tensor", self.last(nn.Flatten()(nn.AdaptiveAvgPool2d(1)(x))))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_modules_that_the_forward_pass_makes(framework: str) -> None:
+    made = check_same(TorchModel(to_port.lively(Made()), (toys.IMAGE,)), (images(16),), framework)
+    assert "relu" in [node.op for node in made.graph.nodes]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

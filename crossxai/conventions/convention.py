@@ -203,6 +203,15 @@ CONVENTIONS: dict[str, Convention] = {
             {"expected": "the number of masks times their mean", "masks": "the sum of the masks at each pixel"},
         ),
         Convention(
+            "activations",
+            "method",
+            "how activations pass contributions on",
+            {
+                "rescale": "by the Rescale rule",
+                "gradient": "by the plain gradient, as where no hook reaches an activation: the map is input × gradient",
+            },
+        ),
+        Convention(
             "pools",
             "method",
             "how max-pools and a softmax pass contributions on",
@@ -288,7 +297,7 @@ CANONICAL: dict[str, Setting] = {
         "normaliser": "expected",
     },
     "guided_backprop": GRADIENT,
-    "deep_lift": {**GRADIENT, "baseline": 0.0, "pools": "mended"},
+    "deep_lift": {**GRADIENT, "baseline": 0.0, "activations": "rescale", "pools": "mended"},
     "lime": {
         **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
         "fill": "value", "distance": "binary_cosine", "kernel": "half", "width": 0.25, "regressor": "ridge", "penalty": 1.0,

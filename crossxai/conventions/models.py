@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,6 +123,35 @@ def first_difference(one: Question, other: Question) -> tuple[str, str]:
             if activation.shape == candidate.shape:
                 return name, other_name
     return "", ""
+
+
+def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
+    """Per model, the layer to draw activation maps at: one that gives the same activation in all.
+
+    Their own choices where these are the same, else the last layer of the first model that the others have, too. A model without
+    it is left out. Empty where the first model's layers cannot be drawn at.
+    """
+    few = {name: question[: min(SAMPLES, len(question))] for name, question in questions.items()}
+    first, *rest = few
+    try:
+        candidates = list(dict.fromkeys([few[first].cam_layer(), *reversed(few[first].cam_layers())]))
+        drawable = {name: [few[name].cam_layer(), *reversed(few[name].cam_layers())] for name in rest}
+    except Unsupported:
+        return {}
+    every = {name: _activations(question) for name, question in few.items()}
+    best: dict[str, str] = {}
+    for layer in candidates:
+        own = every[first][layer]
+        matched = {first: layer}
+        for name in rest:
+            match = next((other for other in drawable[name] if _same(own, every[name][other])), None)
+            if match is not None:
+                matched[name] = match
+        if len(matched) > len(best):
+            best = matched
+        if len(best) == len(few):
+            break
+    return best
 
 
 def _activations(question: Question) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import SUSPECT, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
-from crossxai.conventions.models import ModelParity, compare_models
+from crossxai.conventions.models import ModelParity, common_layers, compare_models
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
 from crossxai.conventions.search import Finding, between, blind, switched
@@ -83,31 +83,53 @@ def parity(
         raise InvalidInput("parity needs at least one model")
     models = {(a, b): compare_models(questions[a], questions[b]) for a, b in itertools.combinations(questions, 2)}
     same = _same_models(list(questions), models)
-    renderers = {name: Renderer(questions[name], method, seed=int((params or {}).get("seed", 0))) for name in same}
+    given = dict(params or {})
+    layers: dict[str, str] = {}
+    if "resize" in CANONICAL[method] and "layer" not in given and len(same) > 1:
+        layers = common_layers({name: questions[name] for name in same})
+    renderers = {
+        name: Renderer(
+            questions[name], method, layers.get(name, str(given.get("layer", ""))), int(given.get("seed", 0))
+        )
+        for name in same
+    }
     kinds = discover()
     entries: tuple[Entry, ...] = ()
     for explainer in explainers_of(method):
         like: Floor | None = None
         for profile, name in itertools.product(PROFILES, same):
-            if profile in kinds[explainer].profiles:
-                entries += (_entry(name, explainer, profile, questions[name], params or {}, renderers[name], like),)
-                like = like or entries[-1].floor
+            if profile not in kinds[explainer].profiles:
+                continue
+            if layers and name not in layers:
+                entries += (Entry(explainer, name, profile, refusal=_no_common_layer(name, layers)),)
+                continue
+            own = {**given, "layer": layers[name]} if layers else given
+            entries += (_entry(name, explainer, profile, questions[name], own, renderers[name], like),)
+            like = like or entries[-1].floor
     entries = tuple(sorted(entries, key=lambda entry: PROFILES.index(entry.profile)))
     first = next(iter(same))
     entries += tuple(
-        _outside(first, name, outside, method, params or {}, renderers[first]) for name, outside in (maps or {}).items()
+        _outside(first, name, outside, method, given, renderers[first]) for name, outside in (maps or {}).items()
     )
-    given = [entry for entry in entries if entry.maps is not None]
+    answered = [entry for entry in entries if entry.maps is not None]
     pairs: list[Pair] = []
     causes: dict[tuple[str, str, Profile], Finding] = {}
-    for one, other in itertools.combinations(given, 2):
+    for one, other in itertools.combinations(answered, 2):
         if one.profile == other.profile:
             key = (one.explainer, other.explainer, one.profile)
             pairs.append(_pair(one, other, renderers[one.model], causes.get(key)))
             finding = pairs[-1].finding
             if finding is not None and finding.explained:
                 causes.setdefault(key, finding)
-    return Parity(method, models, entries, tuple(pairs))
+    return Parity(method, models, entries, tuple(pairs), layers)
+
+
+def _no_common_layer(name: str, layers: Mapping[str, str]) -> str:
+    (first, layer), *_ = layers.items()
+    return (
+        f"no layer of {name} gives the activation of layer {layer!r} of {first}, nor of one before it: maps of other layers "
+        "would differ by the layer, not by the library"
+    )
 
 
 def _same_models(names: Sequence[str], models: Mapping[tuple[str, str], ModelParity]) -> list[str]:
@@ -172,7 +194,12 @@ def _outside(
     else:
         known = {key: value for key, value in params.items() if key in CANONICAL[method]}
         setting = {**CANONICAL[method], **known, **(said if isinstance(said, Mapping) else {})}
-    said_maps = render(setting)
+    try:
+        said_maps = render(setting)
+    except Unsupported as error:
+        return Entry(
+            name, model, "native", refusal=f"what it is said to be cannot be computed here: {error}", outside=True
+        )
     apart = agreement(said_maps, values).distance
 
     def draw(question: Question, step: int) -> Array:

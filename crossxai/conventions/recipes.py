@@ -183,6 +183,9 @@ def _guided(question: Question, _setting: Setting) -> Array:
 
 def _deep_lift(question: Question, setting: Setting) -> Array:
     """Shrikumar et al. 2017, section 3.5.1, by Captum's hooks on a twin of the network."""
+    if setting["activations"] == "gradient":
+        (values,) = question.values
+        return _gradients(question, setting) * (values - values.dtype.type(setting["baseline"]))
     own: Any = get("captum.deep_lift", baseline=float(setting["baseline"]))
     (maps,), _ = own.contributions(question, setting["pools"] == "mended")
     return np.asarray(maps)

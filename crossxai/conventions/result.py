@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import RUNGS, Agreement, Rung
@@ -13,6 +14,9 @@ from crossxai.conventions.models import ModelParity
 from crossxai.conventions.search import Finding, switched
 from crossxai.errors import UnknownName
 from crossxai.model import Array
+
+if TYPE_CHECKING:
+    import pandas
 
 PROFILES: tuple[Profile, ...] = ("native", "canonical")
 
@@ -73,6 +77,17 @@ class Pair:
     steps: tuple[tuple[str, Array], ...] = ()
 
     @property
+    def causes(self) -> str:
+        """The conventions that make both equal, in a line; "" where they are, "unexplained" where none does."""
+        if self.finding is None:
+            return ""
+        if not self.finding.explained:
+            return "two seeds" if self.within_noise else "unexplained"
+        some, shares = self.finding.closing[0], self.finding.shares
+        each = sorted(some, key=lambda switch: -shares.get(str(switch), 1.0))
+        return ", ".join(f"{s.convention}: {s.option} ({shares.get(str(s), 1.0):.0%})" for s in each)
+
+    @property
     def seeds(self) -> float:
         """How far two seeds of one of the libraries lie apart, at most; 0 where both use the same draws."""
         one, other = self.one, self.other
@@ -100,12 +115,36 @@ class Parity:
         Every library on every model, in both profiles.
     pairs : tuple of Pair
         Every two answers of one profile.
+    layers : mapping
+        Model -> the layer that activation maps are drawn at, one whose activation all have; empty for other methods and for one
+        model, which is drawn at where it is by default.
     """
 
     method: str
     models: Mapping[tuple[str, str], ModelParity]
     entries: tuple[Entry, ...]
     pairs: tuple[Pair, ...]
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> pandas.DataFrame:
+        """One row per two answers: who on which model, how far apart, and the conventions that make them equal.
+
+        Columns: profile, one, other, rung, distance (the largest relative L2 of a sample), causes (each convention, the option of
+        the other and its share of the gap; "" where there is no gap, "unexplained" where none closes it) and left (the distance
+        with them switched).
+        """
+        import pandas  # heavy, and not needed for a report
+
+        rows = [
+            {
+                "profile": pair.one.profile, "one": pair.one.label, "other": pair.other.label, "rung": pair.rung,
+                "distance": float(pair.agreement.distance.max()), "causes": pair.causes,
+                "left": float("nan") if pair.finding is None else pair.finding.left,
+            }
+            for pair in self.pairs
+        ]  # fmt: skip
+        return pandas.DataFrame(rows, columns=["profile", "one", "other", "rung", "distance", "causes", "left"])
 
     def worst(self, profile: Profile) -> Rung:
         """The farthest rung of any pair in a profile; "identical" where there is one answer only."""

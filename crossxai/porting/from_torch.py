@@ -95,6 +95,10 @@ class _Tracer(fx.Tracer):
     def _untraced(self) -> bool:
         return self.running or threading.get_ident() != self.thread
 
+    def _made_in_forward(self, m: nn.Module) -> bool:
+        """Whether a module without weights, nn.ReLU()(x), is made anew in every pass: its own code is read."""
+        return not any(m is one for one in self.root.modules()) and not m.state_dict()
+
     def path_of_module(self, mod: nn.Module) -> str:
         # The first name of a module that has several, as everything else that walks `named_modules` calls it.
         path = next((name for name, module in self.root.named_modules() if module is mod), None)
@@ -103,7 +107,7 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if self._untraced():
+        if self._untraced() or self._made_in_forward(m):
             return forward(*args, **kwargs)
         output = super().call_module(m, forward, args, kwargs)
         self.reader.returned(self.path_of_module(m), output.node if isinstance(output, fx.Proxy) else None)

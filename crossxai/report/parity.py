@@ -109,6 +109,7 @@ def _method(result: Parity) -> dict[str, Any]:
     return {
         "causes": [c.about for c in sorted(causes.values(), key=lambda c: -c.share)],
         "matters": _matters(native),
+        "layers": result.layers,
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
         "worst": {profile: result.worst(profile) for profile in PROFILES},

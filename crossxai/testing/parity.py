@@ -7,7 +7,7 @@ from typing import Any
 from crossxai.conventions.result import Parity
 
 
-def assert_parity(models: Any, inputs: Any, method: str, expect: str = "equal to rounding", **options: Any) -> Parity:
+def assert_parity(models: Any, inputs: Any, method: Any, expect: str = "equal to rounding", **options: Any) -> Parity:
     """Raise `AssertionError`, with what parts them, unless all libraries agree on a method's definition on all models.
 
     Parameters
@@ -28,5 +28,5 @@ def assert_parity(models: Any, inputs: Any, method: str, expect: str = "equal to
     if not result.meets(expect):
         parted = [f"{one} and {other} are not one function" for (one, other), m in result.models.items() if not m.equal]
         apart = [f"{p.one.label} and {p.other.label}: {p.rung}" for p in result.pairs if p.one.profile == "canonical"]
-        raise AssertionError(f"{method}: expected {expect}; {'; '.join(parted or apart)}")
+        raise AssertionError(f"{result.method}: expected {expect}; {'; '.join(parted or apart)}")
     return result
