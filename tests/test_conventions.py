@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,25 @@ def test_what_is_in_no_convention_blames_none(questions: dict[str, Question], me
     render, setting = Renderer(questions["torch"], method), start(method)
     for what, maps in strangers(render(setting)).items():
         assert not blind(render, setting, maps).explained, what
+
+
+@pytest.mark.deep
+def test_a_hundred_strangers(questions: dict[str, Question]) -> None:
+    """Of maps with an ordinary fault that is no convention, none is put down to one."""
+    one, two = questions["torch"], questions["keras"]
+    network = np.random.default_rng(5)
+    trials = 0
+    for question in (one, two):
+        stale = replace(question, target=replace(question.target, weights=question.target.weights[::-1].copy()))
+        other = replace(question, inputs=tuple(network.permuted(v, axis=1) for v in question.inputs))
+        for method in CANONICAL:
+            render, setting = Renderer(question, method), start(method)
+            faults = strangers(render(setting))
+            faults |= {name: Renderer(q, method)(setting) for name, q in (("stale target", stale), ("image", other))}
+            for what, maps in faults.items():
+                trials += 1
+                assert not blind(render, setting, maps).explained, (method, what)
+    assert trials >= 100
 
 
 def test_rungs() -> None:

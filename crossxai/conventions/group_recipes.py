@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,7 @@ def _lime(question: Question, setting: Setting, every: list[Scored]) -> Array:
 
 
 def _lime_weights(setting: Setting, scored: Scored) -> Numbers:
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import Lasso, Ridge
 
     squared = (scored.distances[str(setting["distance"])] / float(setting["width"])) ** 2
@@ -70,7 +72,9 @@ def _lime_weights(setting: Setting, scored: Scored) -> Numbers:
     if not weight.sum() > np.finfo(np.float32).tiny:  # the kernel is too narrow: the penalty alone is left
         return np.zeros(scored.shown.shape[1])
     model = (Lasso if setting["regressor"] == "lasso" else Ridge)(alpha=float(setting["penalty"]))
-    return np.asarray(model.fit(scored.shown, scored.scores, sample_weight=weight).coef_, np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of kernels that a search tries and no library has
+        return np.asarray(model.fit(scored.shown, scored.scores, sample_weight=weight).coef_, np.float64)
 
 
 LIME = Recipe(
