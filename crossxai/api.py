@@ -219,6 +219,7 @@ def parity(
     *,
     maps: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
+    modality: str = "",
     samples: int = 4,
     layout: Layout | None = None,
 ) -> Parity:
@@ -227,7 +228,7 @@ def parity(
     Parameters
     ----------
     models : Model or anything that `wrap` takes, or a sequence or mapping (name → model) of them
-        Of one free image. Models are compared first; one that is another function than the first is left out.
+        Models are compared first; one that is another function than the first is left out.
     inputs : array, tensor, pictures, paths or loader
     method : str or (str, mapping)
         Such as "integrated_gradients", or ("integrated_gradients", {"steps": 20}) with parameters, given to every library that
@@ -239,6 +240,8 @@ def parity(
         explainer whose defaults they have, or options by convention.
     out : path, optional
         A folder for the page and its numbers.
+    modality : str, optional
+        Of models with several inputs: the one whose maps are compared; the others stay as they are.
     samples : int
         At most so many of the inputs.
     layout : {"NHWC", "NCHW"}, optional
@@ -259,6 +262,8 @@ def parity(
     first = next(iter(wrapped.values()))
     batch = arrays.read(first, inputs, samples=samples, layout=layout)
     question, _ = preparing.question_of(first, batch, target)
+    if modality:
+        question = question.only(modality)
     questions = {name: replace(question, model=model) for name, model in wrapped.items()}
     outside = {
         name: Outside(*given) if isinstance(given, tuple) else Outside(given) for name, given in (maps or {}).items()

@@ -266,6 +266,43 @@ def test_wrong_arguments(network: Any) -> None:
         xai.parity(network, IMAGES, "integrated_gradient")
     with pytest.raises(xai.InvalidInput, match=r"\(n, y, x, channels or 1\)"):
         xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": np.zeros((3, 16, 16))})
+    with pytest.raises(xai.UnknownName, match="did you mean steps"):
+        xai.parity(network, IMAGES, ("integrated_gradients", {"step": 3}), LABELS)
+    maps = np.zeros((4, 16, 16, 1))
+    for said, error in (
+        ({"channel": "sum"}, "did you mean channels"),
+        ({"channels": "summ"}, "did you mean sum"),
+        ("captum.occlusion", "captum.occlusion is no saliency"),
+        ("captum.salience", "did you mean captum.saliency"),
+    ):
+        with pytest.raises((xai.UnknownName, xai.InvalidInput), match=error):
+            xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": (maps, said)})
+
+
+def test_one_input_of_several(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    class Fusion(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Linear(4 + 5, 3)
+
+        def forward(self, x: Any, table: Any) -> Any:
+            return self.last(torch.cat([nn.functional.relu(self.conv(x)).mean((2, 3)), table], 1))
+
+    torch.manual_seed(0)
+    inputs = (IMAGES, np.random.default_rng(1).random((4, 5), np.float32))
+    model = xai.wrap(Fusion().eval(), modalities=(xai.Modality.image(), xai.Modality.table(tuple("abcde"))))
+    with pytest.raises(xai.InvalidInput, match="image and table are free"):
+        xai.parity(model, inputs, "saliency")
+    method = ("integrated_gradients", {"steps": 10})
+    for modality in ("image", "table"):
+        result = xai.parity(model, inputs, method, modality=modality, out=tmp_path / modality)
+        assert result.meets("equal to rounding")
+        assert (tmp_path / modality / "parity.html").is_file()
+    with pytest.raises(xai.Unsupported, match="images alone; table is none"):
+        xai.parity(model, inputs, "kernel_shap", modality="table")
 
 
 @pytest.mark.parametrize("seeds", [3, pytest.param(100, marks=pytest.mark.deep)])

@@ -29,6 +29,9 @@ def parity(
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Only this method; may be repeated.")
     ] = None,
+    modality: Annotated[
+        str, typer.Option("--modality", help="Of models with several inputs: the one whose maps are compared.")
+    ] = "",
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="At most so many samples.")] = 4,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and its numbers.")] = Path("out/parity"),
 ) -> None:
@@ -55,6 +58,8 @@ def parity(
             spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained[:samples]
             for spec in chosen.models
         }
+        if modality:
+            asked = {name: question.only(modality) for name, question in asked.items()}
         results = []
         for name in method or list(CANONICAL):
             results.append(compare(asked, name, PARAMS.get(name)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Explainer, Profile
 from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
-from crossxai.conventions.convention import CANONICAL, Setting
+from crossxai.conventions.convention import CANONICAL, CONVENTIONS, Setting
 from crossxai.conventions.floor import SUSPECT, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, common_layers, compare_models
@@ -60,7 +60,7 @@ def parity(
     Parameters
     ----------
     questions : mapping of str to Question
-        By the model's name; the same samples and targets, one free image each.
+        By the model's name; the same samples and targets, one free modality each.
     method : str
         A key of `CANONICAL`, such as "integrated_gradients".
     params : mapping, optional
@@ -75,12 +75,27 @@ def parity(
     Raises
     ------
     UnknownName
-        For a method that is not among those whose conventions are known.
+        For a method that is not among those whose conventions are known, or a parameter that no library has.
+    InvalidInput
+        Where several modalities are free.
+    Unsupported
+        Where the method's conventions are known on images alone and the modality is none.
     """
     if method not in CANONICAL:
         raise UnknownName("method with known conventions", method, list(CANONICAL))
     if not questions:
         raise InvalidInput("parity needs at least one model")
+    free = next(iter(questions.values())).free
+    if len(free) > 1:
+        raise InvalidInput(
+            f"parity compares the maps of one input, {' and '.join(free)} are free: name one as modality"
+        )
+    if "channels" not in CANONICAL[method] and next(iter(questions.values())).values[0].ndim != 4:
+        raise Unsupported(f"parity knows the conventions of {method} on images alone; {free[0]} is none")
+    named = {f.name for name in explainers_of(method) for f in fields(get(name))} - {"profile"}  # type: ignore[arg-type]
+    for name in params or {}:
+        if name not in named:
+            raise UnknownName(f"parameter of {method}", name, sorted(named))
     models = {(a, b): compare_models(questions[a], questions[b]) for a, b in itertools.combinations(questions, 2)}
     same = _same_models(list(questions), models)
     given = dict(params or {})
@@ -188,12 +203,7 @@ def _outside(
             f"maps {name!r} have shape {values.shape}: "
             f"write finite values of shape (n, y, x, channels or 1) for {len(own)} samples"
         )
-    said = outside.said
-    if isinstance(said, str) and said:
-        setting = setting_of(_explainer(said, "native", params))
-    else:
-        known = {key: value for key, value in params.items() if key in CANONICAL[method]}
-        setting = {**CANONICAL[method], **known, **(said if isinstance(said, Mapping) else {})}
+    setting = _said(outside.said, method, params)
     try:
         said_maps = render(setting)
     except Unsupported as error:
@@ -217,6 +227,24 @@ def _outside(
     areas = _deletion(render.question, drawn)
     finding = replace(finding, closing=closing)
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
+
+
+def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Setting:
+    """The setting that a map from outside is said to have."""
+    if isinstance(said, str) and said:
+        if get(said).name not in explainers_of(method):
+            raise InvalidInput(
+                f"{said} is no {method}: write one of {', '.join(explainers_of(method))}, or conventions"
+            )
+        return setting_of(_explainer(said, "native", params))
+    options = said if isinstance(said, Mapping) else {}
+    for name, option in options.items():
+        if name not in CANONICAL[method]:
+            raise UnknownName(f"convention of {method}", name, list(CANONICAL[method]))
+        if name in CONVENTIONS and CONVENTIONS[name].options and option not in CONVENTIONS[name].options:
+            raise UnknownName(f"option of {name}", str(option), [str(o) for o in CONVENTIONS[name].options])
+    known = {key: value for key, value in params.items() if key in CANONICAL[method]}
+    return {**CANONICAL[method], **known, **options}
 
 
 def _all_close(maps: Array, values: Array) -> bool:

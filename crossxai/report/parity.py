@@ -20,6 +20,7 @@ from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
 from crossxai.report.plots import maps as plots
 from crossxai.report.plots import style
+from crossxai.report.plots.charts import draw_bars
 
 LEVEL = 0.05
 """At which two areas under the deletion curve count as different."""
@@ -259,17 +260,22 @@ def _picture(pair: Pair) -> str:
         (pair.one.explainer, pair.one.maps[pair.row]),
         *((f"+ {switch}", maps) for switch, maps in pair.steps),
     ]
-    signed = any(style.is_signed(style.channels_summed(maps)) for _, maps in panels)
-    end = plots.scale_of([style.channels_summed(other)])
-    figure = Figure(figsize=(2.1 * len(panels), 5.1), layout=style.layout())
+    table = other.ndim == 1
+    figure = Figure(figsize=((3.0 if table else 2.1) * len(panels), 5.1), layout=style.layout())
     above, below = figure.subplots(2, len(panels))
+    signed = not table and any(style.is_signed(style.channels_summed(maps)) for _, maps in panels)
     for upper, lower, (name, maps) in zip(above, below, panels, strict=True):
-        same_grid = pair.image is not None and maps.shape[0] == pair.image.shape[0]
-        plots.draw_map(upper, maps, pair.image if same_grid else None, None, signed)
+        gap = np.subtract(*(v[0] for v in aligned(maps[None], other[None])))
+        if table:
+            draw_bars(upper, maps, None, None)
+            draw_bars(lower, gap, None, None)
+        else:
+            same_grid = pair.image is not None and maps.shape[0] == pair.image.shape[0]
+            plots.draw_map(upper, maps, pair.image if same_grid else None, None, signed)
+            end = plots.scale_of([style.channels_summed(other)])
+            lower.imshow(gap.sum(axis=-1), cmap=style.SIGNED, vmin=-end, vmax=end, interpolation="nearest")
+            style.bare(lower)
         style.heading(upper, name.replace(".", ".\n").replace(" = ", " =\n"), 9)
-        gap = np.subtract(*(v[0] for v in aligned(maps[None], other[None]))).sum(axis=-1)
-        lower.imshow(gap, cmap=style.SIGNED, vmin=-end, vmax=end, interpolation="nearest")
-        style.bare(lower)
         apart = "compared with" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
         style.heading(lower, apart, 9)
     return style.png_uri(figure, 90)
