@@ -271,7 +271,7 @@ def parity(
     name, params = (method, {}) if isinstance(method, str) else method
     result = _parity(questions, name, params, outside)
     if out is not None:
-        from crossxai.report.parity import write_parity  # draws, with matplotlib
+        from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib
 
-        write_parity(Path(out), [result], f"Do the libraries agree on {name}?")
+        write_parity(Path(out), [result], f"Do the libraries agree on {METHODS[name]}?")
     return result

@@ -300,6 +300,7 @@ def test_one_input_of_several(tmp_path: Path) -> None:
     for modality in ("image", "table"):
         result = xai.parity(model, inputs, method, modality=modality, out=tmp_path / modality)
         assert result.meets("equal to rounding")
+        assert all(e.finding is not None and e.finding.closing == ((),) for e in result.entries)
         assert (tmp_path / modality / "parity.html").is_file()
     with pytest.raises(xai.Unsupported, match="images alone; table is none"):
         xai.parity(model, inputs, "kernel_shap", modality="table")

@@ -10,7 +10,7 @@ from crossxai.model import Array
 
 
 def finish(raw: Array, setting: Setting, space: tuple[int, ...]) -> Array:
-    """A raw array (n, y, x, channels) finished as a setting has it.
+    """A raw array (n, y, x, channels), or (n, features) of a table, finished as a setting has it.
 
     space: (height, width) of the image, for a map on a smaller grid.
     """
@@ -29,7 +29,7 @@ def finish(raw: Array, setting: Setting, space: tuple[int, ...]) -> Array:
 
 
 def _reduced(maps: Array, how: str) -> Array:
-    if how == "each":
+    if how == "each" or maps.ndim == 2:  # a table has no channels
         return maps
     if how == "largest":
         return np.asarray(maps.max(axis=-1, keepdims=True))

@@ -24,6 +24,8 @@ from crossxai.report.plots.charts import draw_bars
 
 LEVEL = 0.05
 """At which two areas under the deletion curve count as different."""
+FEWEST = 6
+"""Samples below which no paired test that flips signs reaches that level."""
 METHODS = {
     "saliency": "saliency",
     "gradient_x_input": "gradient × input",
@@ -110,6 +112,8 @@ def _method(result: Parity) -> dict[str, Any]:
     return {
         "causes": [c.about for c in sorted(causes.values(), key=lambda c: -c.share)],
         "matters": _matters(native),
+        "few": max((len(e.maps) for e in result.entries if e.maps is not None), default=0) < FEWEST,
+        "units": "columns" if any(e.maps is not None and e.maps.ndim == 2 for e in result.entries) else "pixels",
         "layers": result.layers,
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
