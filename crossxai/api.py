@@ -19,6 +19,7 @@ from crossxai.conventions.parity import Outside
 from crossxai.conventions.parity import parity as _parity
 from crossxai.conventions.result import Parity
 from crossxai.data import arrays
+from crossxai.errors import InvalidInput
 from crossxai.experiment import preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.results import Evaluation, Run
@@ -220,6 +221,7 @@ def parity(
     maps: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     modality: str = "",
+    sanity: bool = False,
     samples: int = 4,
     layout: Layout | None = None,
 ) -> Parity:
@@ -242,8 +244,10 @@ def parity(
         A folder for the page and its numbers.
     modality : str, optional
         Of models with several inputs: the one whose maps are compared; the others stay as they are.
+    sanity : bool
+        Whether to draw each model's weights anew, too, and measure how much of a map is left (Adebayo et al. 2018).
     samples : int
-        At most so many of the inputs.
+        At most so many samples of a loader or folder.
     layout : {"NHWC", "NCHW"}, optional
         How these images are handed over; as the first model was wrapped if not given.
 
@@ -265,11 +269,20 @@ def parity(
     if modality:
         question = question.only(modality)
     questions = {name: replace(question, model=model) for name, model in wrapped.items()}
+    if not isinstance(maps or {}, Mapping):
+        raise InvalidInput(
+            'maps are a mapping of names, such as {"mine": array} or {"mine": (array, "captum.saliency")}'
+        )
     outside = {
-        name: Outside(*given) if isinstance(given, tuple) else Outside(given) for name, given in (maps or {}).items()
+        name: Outside(*given[:2]) if isinstance(given, tuple) else Outside(given)
+        for name, given in (maps or {}).items()
     }
+    if not isinstance(method, str) and not (isinstance(method, tuple) and len(method) == 2):
+        raise InvalidInput(
+            f'a method is a name, or (name, parameters) as ("integrated_gradients", {{"steps": 20}}), got {method!r}'
+        )
     name, params = (method, {}) if isinstance(method, str) else method
-    result = _parity(questions, name, params, outside)
+    result = _parity(questions, name, params, outside, sanity)
     if out is not None:
         from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib
 

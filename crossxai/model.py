@@ -186,9 +186,9 @@ class Randomisable(Model, Protocol):
         """The layers that have weights and run, the one nearest to the output first; found out on the first sample."""
         ...
 
-    def randomised(self, inputs: Inputs, depth: int, seed: int) -> Model:
-        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.adapters.checks`); this model stays as
-        it is.
+    def randomised(self, inputs: Inputs, depth: int, seed: int, alone: bool = False) -> Model:
+        """A copy whose first `depth` layers of `weighted` are drawn anew (see `crossxai.adapters.checks`), or the last of them
+        alone; this model stays as it is.
 
         Running statistics are kept. Raises `Unsupported` if the network cannot be copied.
         """

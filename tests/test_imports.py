@@ -212,7 +212,7 @@ MAY: dict[str, set[str]] = {
     "files": CORE | {"files"},
     "report": CORE
     | {"files", "report", "evaluation"}
-    | {f"conventions.{name}" for name in ("agreement", "convention", "disagreement", "libraries", "result")},
+    | {f"conventions.{name}" for name in ("agreement", "convention", "disagreement", "libraries", "result", "sanity")},
     "data": CORE | {"files", "data"},
     "experiment": CORE
     | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},

@@ -16,6 +16,8 @@ from crossxai.adapters.torch import TorchModel
 from crossxai.conventions.models import compare_models
 from crossxai.conventions.parity import parity
 from crossxai.conventions.search import Switch
+from crossxai.evaluation.metrics.sanity import ModelRandomisation
+from crossxai.explainers import get
 from crossxai.model import Array
 from crossxai.testing import assert_parity
 
@@ -212,8 +214,9 @@ def test_deep_lift_that_reached_no_activation_is_named(made_in_forward: dict[str
         )
     by_hand = np.ascontiguousarray(maps.detach().numpy().transpose(0, 2, 3, 1))
     result = xai.parity(made_in_forward, IMAGES, "deep_lift", LABELS, maps={"by hand": (by_hand, "captum.deep_lift")})
-    assert result.meets("equal to rounding")
-    (entry,) = (e for e in result.entries if e.outside)
+    assert result.worst("canonical") in ("identical", "equal to rounding")
+    assert not result.meets("equal to rounding")  # for the maps by hand
+    (entry,) = result.strangers
     assert entry.finding is not None
     assert entry.finding.closing == ((Switch("activations", "gradient"),),)
     assert entry.finding.gap > 0.1
@@ -233,6 +236,62 @@ def test_activation_maps_of_other_layers_are_not_compared(
     layers = xai.parity(both, IMAGES, "gradcam", LABELS).layers
     assert layers["torch"] == "5"
     assert layers["keras"] == both["keras"].layers[-3].name
+
+
+def test_a_cause_holds_for_every_sample(network: Any) -> None:
+    """A sample that one convention explains says nothing of the others."""
+    maps = gradients(network)
+    mixed = np.concatenate(
+        [np.abs(maps[:2]).max(axis=-1, keepdims=True), -np.abs(maps[2:]).max(axis=-1, keepdims=True)]
+    )
+    result = xai.parity(network, IMAGES, "saliency", LABELS, maps={"mixed": mixed})
+    (entry,) = result.strangers
+    assert entry.finding is not None
+    assert entry.finding.closing == ()
+    assert entry.finding.left == entry.finding.gap
+    assert result.unexplained
+
+
+def test_a_pipeline_of_0_to_255(network: Any) -> None:
+    """Who feeds values 255 times as large multiplies the gradient by those."""
+    import torch
+
+    images = torch.from_numpy(255 * IMAGES.transpose(0, 3, 1, 2)).requires_grad_()
+    network(images)[torch.arange(4), torch.tensor(LABELS)].sum().backward()
+    maps = (images.grad * images).detach().numpy().transpose(0, 2, 3, 1)  # type: ignore[operator]
+    result = xai.parity(network, IMAGES, "gradient_x_input", LABELS, maps={"mine": (maps, "captum.input_x_gradient")})
+    (entry,) = result.strangers
+    assert entry.finding is not None
+    assert entry.finding.closing == ((Switch("input_scale", "255"),),)
+
+
+@pytest.mark.parametrize("bug", ["softmax", "0 to 255"])
+def test_the_first_model_may_be_the_wrong_one(network: Any, bug: str) -> None:
+    mistake, causes = BUGS[bug]
+    right, wrong = questions(network, port(network, **mistake))
+    result = compare_models(wrong, right)
+    assert result.turned
+    assert [set(some) for some in result.causes] == [set(causes)]
+
+
+def test_models_of_other_outputs_are_left_out(network: Any) -> None:
+    import torch
+
+    other = torch.nn.Sequential(*list(network)[:-1], torch.nn.Linear(12, 5)).eval()
+    result = xai.parity({"one": network, "other": other}, IMAGES, "saliency", LABELS)
+    assert {entry.model for entry in result.entries} == {"one"}
+    ((_, compared),) = result.models.items()
+    assert compared.outputs == float("inf")
+
+
+def test_parameters_that_are_no_conventions_part_libraries_too(network: Any, tmp_path: Path) -> None:
+    images = IMAGES[:2].repeat(3, axis=1).repeat(3, axis=2)
+    result = xai.parity(network, images, ("lime", {"samples": 30}), LABELS[:2], out=tmp_path)
+    named = {
+        switch.convention for p in result.pairs if p.finding and p.finding.closing for switch in p.finding.closing[0]
+    }
+    assert "segmentation" in named
+    assert (tmp_path / "parity.html").is_file()
 
 
 def test_what_a_map_from_outside_is(network: Any) -> None:
@@ -257,6 +316,14 @@ def test_what_a_map_from_outside_is(network: Any) -> None:
 
 def test_parity_as_an_assertion(network: Any, both: dict[str, Any]) -> None:
     assert_parity(both, IMAGES, "saliency", target=LABELS)
+    noise = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
+    for method, options, reason in (
+        ("saliency", {"maps": {"mine": (noise, "captum.saliency")}}, "mine on Sequential is not what it is said to be"),
+        ("deep_lift", {}, "nothing was compared"),
+        (("occlusion", {"patch": 20}), {}, "nothing was compared; .*patch"),
+    ):
+        with pytest.raises(AssertionError, match=reason):
+            assert_parity(network, IMAGES, method, target=LABELS, **options)
     with pytest.raises(AssertionError, match="torch and keras are not one function"):
         assert_parity({"torch": network, "keras": port(network, padding="same")}, IMAGES, "saliency", target=LABELS)
 
@@ -264,7 +331,7 @@ def test_parity_as_an_assertion(network: Any, both: dict[str, Any]) -> None:
 def test_wrong_arguments(network: Any) -> None:
     with pytest.raises(xai.UnknownName, match="integrated_gradients"):
         xai.parity(network, IMAGES, "integrated_gradient")
-    with pytest.raises(xai.InvalidInput, match=r"\(n, y, x, channels or 1\)"):
+    with pytest.raises(xai.InvalidInput, match=r"\(4, y, x, 3 or 1\), channels last"):
         xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": np.zeros((3, 16, 16))})
     with pytest.raises(xai.UnknownName, match="did you mean steps"):
         xai.parity(network, IMAGES, ("integrated_gradients", {"step": 3}), LABELS)
@@ -274,9 +341,58 @@ def test_wrong_arguments(network: Any) -> None:
         ({"channels": "summ"}, "did you mean sum"),
         ("captum.occlusion", "captum.occlusion is no saliency"),
         ("captum.salience", "did you mean captum.saliency"),
+        (5, "an explainer's name or a mapping"),
     ):
         with pytest.raises((xai.UnknownName, xai.InvalidInput), match=error):
             xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": (maps, said)})
+    for steps in ("many", 0, 1, True):
+        with pytest.raises(xai.InvalidInput, match="steps must be a number of at least 2"):
+            xai.parity(network, IMAGES, "integrated_gradients", LABELS, maps={"mine": (maps, {"steps": steps})})
+    for given in (
+        np.zeros((4, 3, 16, 16)),
+        np.zeros((4, 16, 16, 2)),
+        np.full((4, 16, 16, 1), np.nan),
+        np.array([None] * 4),
+    ):
+        with pytest.raises(
+            xai.InvalidInput, match=r"maps 'mine' are .* write finite numbers of shape \(4, y, x, 3 or 1\)"
+        ):
+            xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": given})
+    with pytest.raises(xai.InvalidInput, match="like explainers"):
+        xai.parity(network, IMAGES, "saliency", LABELS, maps={"captum.saliency": maps})
+    with pytest.raises(xai.InvalidInput, match="maps are a mapping"):
+        xai.parity(network, IMAGES, "saliency", LABELS, maps=[maps])  # type: ignore[arg-type]
+    with pytest.raises(xai.InvalidInput, match=r"a method is a name, or \(name, parameters\)"):
+        xai.parity(network, IMAGES, ("saliency",), LABELS)  # type: ignore[arg-type]
+
+
+def test_what_maps_have_to_do_with_the_weights(both: dict[str, Any], tmp_path: Path) -> None:
+    result = xai.parity(both, IMAGES, "saliency", LABELS, sanity=True, out=tmp_path)
+    assert set(result.sanity) == {"torch", "keras"}
+    for model, check in result.sanity.items():
+        assert check.explainer == "reference.saliency"
+        assert check.cascading is not None
+        assert check.alone is not None
+        assert check.edges is not None
+        assert set(check.cascading) == set(check.alone) == set(check.edges) == {"spearman", "ssim", "hog"}
+        assert len(check.layers) == len(check.cascading["spearman"]) == 5
+        assert check.cascading["spearman"][-1] < 0.9, model
+        np.testing.assert_array_equal(check.cascading["ssim"][0], check.alone["ssim"][0])  # the top layer, both times
+    question = xai.Question(
+        TorchModel(both["torch"], (xai.Modality.image(),)), (IMAGES,), xai.Target.classes(LABELS, 4)
+    )
+    explainer = get("reference.saliency")
+    scores = ModelRandomisation(stages=5).measure(question, explainer(question), question.one[0], explainer)
+    assert scores.curve is not None
+    cascading = result.sanity["torch"].cascading
+    assert cascading is not None
+    np.testing.assert_allclose(cascading["spearman"], scores.curve[:, 1:].mean(axis=0), atol=1e-6)
+    numbers = json.loads((tmp_path / "parity.json").read_text())["methods"][0]["sanity"]["torch"]
+    assert numbers["cascading"]["spearman"] == cascading["spearman"].tolist()
+    assert "What do the maps have to do with the weights?" in (tmp_path / "parity.html").read_text()
+    function = xai.wrap(lambda x: x.mean((1, 2)), modalities=(xai.Modality.image(),))
+    (check,) = xai.parity(function, IMAGES, ("occlusion", {"patch": 8, "stride": 8}), sanity=True).sanity.values()
+    assert "no weights that can be drawn anew" in check.refusal
 
 
 def test_one_input_of_several(tmp_path: Path) -> None:

@@ -48,6 +48,14 @@ def test_copies_are_redrawn_and_the_network_is_not(model):
         assert same == ["conv1", "conv2", "fc"][: 3 - depth]  # what lies below a redrawn layer is as it was
     np.testing.assert_array_equal(model.randomised(images, 2, 0).predict(images), copies[2].predict(images))
     assert not np.allclose(model.randomised(images, 2, 1).predict(images), copies[2].predict(images))
+    alone = [model.randomised(images, depth, seed=0, alone=True) for depth in range(4)]
+    np.testing.assert_allclose(alone[0].predict(images), outputs, atol=1e-6)
+    np.testing.assert_array_equal(alone[1].predict(images), copies[1].predict(images))  # the top layer, both times
+    assert np.allclose(alone[2].activations(images)["conv1"], own["conv1"], atol=1e-5)
+    assert not np.allclose(alone[2].activations(images)["conv2"], own["conv2"], atol=1e-2)
+    assert not np.allclose(
+        alone[2].predict(images), copies[2].predict(images), atol=1e-2
+    )  # whose top layer is another, too
     after = snapshot(model)
     assert all(after[name] == value for name, value in before.items())
     np.testing.assert_array_equal(model.predict(images), outputs)
@@ -206,7 +214,7 @@ def test_correlations_are_xpliques_and_ssim_is_its_formula():
     np.testing.assert_allclose(between(a, a, "ssim"), 1)
 
 
-@pytest.mark.parametrize("measure", ["pearson", "spearman", "ssim"])
+@pytest.mark.parametrize("measure", ["pearson", "spearman", "ssim", "hog"])
 def test_undefined_similarities(measure):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 4, 8, 8))
@@ -222,7 +230,7 @@ def test_refusals():
     question = colours_question(3)
     with pytest.raises(InvalidInput, match="stages must be"):
         ModelRandomisation(stages=0)
-    with pytest.raises(InvalidInput, match="unknown similarity 'cosine': write pearson or spearman or ssim"):
+    with pytest.raises(InvalidInput, match="unknown similarity 'cosine': write pearson, spearman, ssim, hog"):
         RandomLogit(similarity="cosine")
     plain = replace(
         question, model=type("Plain", (), {"name": "p", "modalities": question.model.modalities, "predict": 0})()

@@ -183,15 +183,15 @@ class Declared(Described):
         """The layers that have trainable weights and run, frozen ones too, the one nearest to the output first."""
         return tuple(self._weights(inputs))
 
-    def _first_weights(self, inputs: Inputs, depth: int) -> dict[str, Any]:
-        """The first `depth` of `weighted`; raises `InvalidInput` unless there are so many."""
+    def _first_weights(self, inputs: Inputs, depth: int, alone: bool) -> dict[str, Any]:
+        """The first `depth` of `weighted`, or the last of these alone; raises `InvalidInput` unless there are so many."""
         weights = self._weights(inputs)
         if isinstance(depth, bool) or not isinstance(depth, int | np.integer) or not 0 <= depth <= len(weights):
             raise InvalidInput(
                 f"model {self.name!r} has {len(weights)} layers with weights: depth is a whole number from 0 to {len(weights)}, "
                 f"got {depth!r}"
             )
-        return {name: weights[name] for name in list(weights)[:depth]}
+        return {name: weights[name] for name in list(weights)[max(depth - 1, 0) if alone else 0 : depth]}
 
     def _by_original_names(self, layers: Mapping[str, T]) -> dict[str, T]:
         """What is known by layer; of a twin (`crossxai.porting`) by the layers of the network that it was made from."""

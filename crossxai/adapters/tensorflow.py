@@ -271,9 +271,12 @@ class KerasModel(Declared):
         outputs, names, values, gradients = self._with(cotangent, kind, both, inputs, nudges)
         return to_array(outputs), tensorflow_attention.maps(names, values, gradients, len(inputs[0]), self.name)
 
-    def randomised(self, inputs: Inputs, depth: int, seed: int) -> KerasModel:
-        """A copy with the weights of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
-        chosen = self._first_weights(inputs, depth)
+    def randomised(self, inputs: Inputs, depth: int, seed: int, alone: bool = False) -> KerasModel:
+        """A copy with the weights of the first `depth` layers of `weighted` drawn anew, or of the last of them alone.
+
+        Running statistics are kept.
+        """
+        chosen = self._first_weights(inputs, depth, alone)
         one = self._tensors(tuple(v[:1] for v in inputs))
         with self._guarded(inputs):
             twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)

@@ -242,9 +242,12 @@ class TorchModel(Declared):
 
         return self._guarded(inputs, weigh is not None, run)
 
-    def randomised(self, inputs: Inputs, depth: int, seed: int) -> TorchModel:
-        """A copy with the parameters of the first `depth` layers of `weighted` drawn anew; running statistics are kept."""
-        chosen = self._first_weights(inputs, depth)
+    def randomised(self, inputs: Inputs, depth: int, seed: int, alone: bool = False) -> TorchModel:
+        """A copy with the parameters of the first `depth` layers of `weighted` drawn anew, or of the last of them alone.
+
+        Running statistics are kept.
+        """
+        chosen = self._first_weights(inputs, depth, alone)
         with self._lock, torch.inference_mode(False):
             module = torch_running.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)

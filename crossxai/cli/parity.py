@@ -32,6 +32,9 @@ def parity(
     modality: Annotated[
         str, typer.Option("--modality", help="Of models with several inputs: the one whose maps are compared.")
     ] = "",
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Draw the weights anew, too, and see what is left of each map.")
+    ] = False,
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="At most so many samples.")] = 4,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and its numbers.")] = Path("out/parity"),
 ) -> None:
@@ -44,6 +47,7 @@ def parity(
     from crossxai.conventions.convention import CANONICAL
     from crossxai.conventions.parity import parity as compare
     from crossxai.conventions.result import PROFILES
+    from crossxai.errors import Unsupported
     from crossxai.experiment import loading
     from crossxai.experiment.questions import questions
     from crossxai.experiment.specification import load
@@ -62,9 +66,18 @@ def parity(
             asked = {name: question.only(modality) for name, question in asked.items()}
         results = []
         for name in method or list(CANONICAL):
-            results.append(compare(asked, name, PARAMS.get(name)))
-            rungs = ", ".join(f"{profile}: {results[-1].worst(profile)}" for profile in PROFILES)
+            try:
+                results.append(compare(asked, name, PARAMS.get(name), sanity=sanity))
+            except Unsupported as error:  # the other methods go on
+                console.print(f"{escaped(name)}: {escaped(str(error))}", highlight=False)
+                continue
+            rungs = ", ".join(
+                f"{profile}: {results[-1].worst(profile) if results[-1].compared(profile) else 'nothing compared'}"
+                for profile in PROFILES
+            )
             console.print(f"{escaped(name)}: {rungs}", highlight=False)
+        if not results:
+            raise Unsupported("no method could be compared")
         title = f"Do the libraries agree on {', '.join(asked)}?"
         page = write_parity(out, results, title)
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)

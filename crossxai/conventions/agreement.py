@@ -70,7 +70,7 @@ def agreement(one: Array, other: Array) -> Agreement:
     return Agreement(
         np.abs(a - b).max(axis=1),
         np.where(larger > 0, gap / np.where(larger > 0, larger, 1), 0.0),
-        np.where(dot > 0, sine, 1.0),
+        np.where(larger == 0, 0.0, np.where(dot > 0, sine, 1.0)),
         np.clip(cosine, -1, 1),
         np.array([_spearman(x, y) for x, y in zip(a, b, strict=True)]),
         np.array([_overlap(x, y) for x, y in zip(a, b, strict=True)]),

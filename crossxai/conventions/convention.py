@@ -274,6 +274,11 @@ CONVENTIONS: dict[str, Convention] = {
 """Every convention, by name."""
 
 
+def convention(name: str) -> Convention:
+    """A convention by name; a plain parameter, such as a patch's size, speaks for itself."""
+    return CONVENTIONS.get(name) or Convention(name, "method", f"the {name}", {})
+
+
 MODEL = {"score": "logit", "target": "given", "channel_order": "rgb", "input_scale": "declared"}
 """What every method shares."""
 PLAIN = {"sign": "kept", "rescale": "none"}

@@ -30,16 +30,18 @@ GRADIENTS = 5e-3
 class ModelParity:
     """Two models side by side.
 
-    outputs: the largest difference of outputs as a share of how far they vary. gradients: the largest relative L2 of a sample's
-    input gradients; NaN where a model gives none. rounding: that of the first model's own gradients where the inputs' last bits
-    are drawn anew; measured where gradients differ. causes: the sets of conventions that make the first model's outputs those of
-    the second. layers: of each model, the first layer whose activation differs; empty where none was compared.
+    outputs: the largest difference of outputs as a share of how far they vary; infinite where their shapes differ. gradients: the
+    largest relative L2 of a sample's input gradients; NaN where a model gives none. rounding: that of the first model's own
+    gradients where the inputs' last bits are drawn anew; measured where gradients differ. causes: the sets of conventions that
+    make the first model's outputs those of the second or, if turned, the second's those of the first. layers: of each model, the
+    first layer whose activation differs; empty where none was compared.
     """
 
     outputs: float
     gradients: float
     rounding: float = 0.0
     causes: tuple[tuple[Switch, ...], ...] = ()
+    turned: bool = False
     layers: tuple[str, str] = ("", "")
 
     @property
@@ -52,6 +54,8 @@ def compare_models(one: Question, other: Question) -> ModelParity:
     """Both questions' models on the same samples; raises what makes a model untrustworthy, in words."""
     few = slice(0, min(SAMPLES, len(one)))
     one, other = one[few], other[few]
+    if one.model.predict(one.inputs).shape != other.model.predict(other.inputs).shape:
+        return ModelParity(float("inf"), float("nan"))
     one.trusted()
     other.trusted()
     probes = probe_inputs(one.inputs, one.model.modalities)
@@ -69,8 +73,11 @@ def compare_models(one: Question, other: Question) -> ModelParity:
     parity = ModelParity(outputs, gradients, rounding)
     if parity.equal:
         return parity
-    causes = _causes(one, other, given)
-    return replace(parity, causes=causes, layers=("", "") if causes else first_difference(one, other))
+    if causes := _causes(one, other, given):
+        return replace(parity, causes=causes)
+    if causes := _causes(other, one, given):
+        return replace(parity, causes=causes, turned=True)
+    return replace(parity, layers=first_difference(one, other))
 
 
 def _causes(one: Question, other: Question, given: tuple[Array, ...]) -> tuple[tuple[Switch, ...], ...]:
@@ -138,6 +145,8 @@ def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
         drawable = {name: [few[name].cam_layer(), *reversed(few[name].cam_layers())] for name in rest}
     except Unsupported:
         return {}
+    if not rest:
+        return {first: candidates[0]}
     every = {name: _activations(question) for name, question in few.items()}
     best: dict[str, str] = {}
     for layer in candidates:

@@ -18,6 +18,7 @@ from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.models import ModelParity, common_layers, compare_models
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.sanity import Sanity, sanity_of
 from crossxai.conventions.search import Finding, between, blind, switched
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import Deletion
@@ -54,6 +55,7 @@ def parity(
     method: str,
     params: Mapping[str, Any] | None = None,
     maps: Mapping[str, Outside] | None = None,
+    sanity: bool = False,
 ) -> Parity:
     """One method over all libraries that have it, on one or more models.
 
@@ -67,6 +69,8 @@ def parity(
         Parameters given to every explainer that has them, such as {"steps": 20}.
     maps : mapping, optional
         Maps from outside by a name, of the first model; they are compared with the libraries' own defaults.
+    sanity : bool
+        Whether to draw each model's weights anew as well, and see what the maps have to do with them.
 
     Returns
     -------
@@ -85,6 +89,10 @@ def parity(
         raise UnknownName("method with known conventions", method, list(CANONICAL))
     if not questions:
         raise InvalidInput("parity needs at least one model")
+    if taken := set(maps or {}) & set(discover()):
+        raise InvalidInput(
+            f"maps from outside are called {', '.join(sorted(taken))} like explainers: write names of their own"
+        )
     free = next(iter(questions.values())).free
     if len(free) > 1:
         raise InvalidInput(
@@ -100,7 +108,7 @@ def parity(
     same = _same_models(list(questions), models)
     given = dict(params or {})
     layers: dict[str, str] = {}
-    if "resize" in CANONICAL[method] and "layer" not in given and len(same) > 1:
+    if "resize" in CANONICAL[method] and "layer" not in given:
         layers = common_layers({name: questions[name] for name in same})
     renderers = {
         name: Renderer(
@@ -113,6 +121,7 @@ def parity(
     for explainer in explainers_of(method):
         like: Floor | None = None
         for profile, name in itertools.product(PROFILES, same):
+            like = like if name != same[0] else None
             if profile not in kinds[explainer].profiles:
                 continue
             if layers and name not in layers:
@@ -136,7 +145,13 @@ def parity(
             finding = pairs[-1].finding
             if finding is not None and finding.explained:
                 causes.setdefault(key, finding)
-    return Parity(method, models, entries, tuple(pairs), layers)
+    checks: dict[str, Sanity] = {}
+    if sanity:  # of the definition, on which the libraries agree: the referee where there is one
+        stands_for_all = [n for n in explainers_of(method) if "canonical" in kinds[n].profiles][-1]
+        for name in same:
+            own = {**given, "layer": layers[name]} if name in layers else given
+            checks[name] = sanity_of(_explainer(stands_for_all, "canonical", own), questions[name])
+    return Parity(method, models, entries, tuple(pairs), layers, checks)
 
 
 def _no_common_layer(name: str, layers: Mapping[str, str]) -> str:
@@ -196,13 +211,8 @@ def _outside(
     model: str, name: str, outside: Outside, method: str, params: Mapping[str, Any], render: Renderer
 ) -> Entry:
     """Maps from outside: which conventions make them."""
-    values = np.asarray(outside.values)
     (own,) = render.question.values
-    if values.ndim != 4 or values.shape[:1] != own.shape[:1] or not np.isfinite(values).all():
-        raise InvalidInput(
-            f"maps {name!r} have shape {values.shape}: "
-            f"write finite values of shape (n, y, x, channels or 1) for {len(own)} samples"
-        )
+    values = _laid_out(name, np.asarray(outside.values), own)
     setting = _said(outside.said, method, params)
     try:
         said_maps = render(setting)
@@ -216,17 +226,34 @@ def _outside(
         return Renderer(question, method, render.layer, render.seed + step)(setting)
 
     noise = Floor(render.question, said_maps, draw, "draws" in setting)
+    drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
+    areas = _deletion(render.question, drawn) if values.shape[1:-1] == own.shape[1:-1] else None
     if ROUNDING < apart.max() <= noise.seeds:  # another seed: nothing to look for
         finding = Finding((), float(apart.max()), float(apart.max()), {}, 1)
-        return Entry(name, model, "native", values, setting, noise, finding, outside=True)
+        return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
     row = int(apart.argmax())
     alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
-    finding = blind(alone, setting, values[[row]], ROUNDING)
-    closing = tuple(some for some in finding.closing if _all_close(render(switched(setting, some)), values))
-    drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
-    areas = _deletion(render.question, drawn)
-    finding = replace(finding, closing=closing)
+    finding = blind(alone, setting, values[[row]], ROUNDING, holds=lambda some: _all_close(render(some), values))
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
+
+
+def _laid_out(name: str, values: Array, own: Array) -> Array:
+    """Maps from outside as ours lie: (n, y, x, channels or 1), on a grid as fine as the input's or coarser, or (n, features)."""
+    if own.ndim == 4 and values.ndim == 3:
+        values = values[..., None]
+    fits = values.ndim == own.ndim and len(values) == len(own) and values.dtype.kind in "fiu"
+    if fits and own.ndim == 4:
+        fits = values.shape[-1] in (1, own.shape[-1]) and all(
+            a <= b for a, b in zip(values.shape, own.shape, strict=True)
+        )
+    elif fits:
+        fits = values.shape == own.shape
+    if not fits or not np.isfinite(values).all():
+        wanted = f"({len(own)}, y, x, {own.shape[-1]} or 1), channels last" if own.ndim == 4 else str(own.shape)
+        raise InvalidInput(
+            f"maps {name!r} are {values.dtype} of shape {values.shape}: write finite numbers of shape {wanted}"
+        )
+    return values.astype(own.dtype)
 
 
 def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Setting:
@@ -237,12 +264,21 @@ def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Settin
                 f"{said} is no {method}: write one of {', '.join(explainers_of(method))}, or conventions"
             )
         return setting_of(_explainer(said, "native", params))
+    if not isinstance(said, str | Mapping):
+        raise InvalidInput(f"what maps are said to be is an explainer's name or a mapping of conventions, got {said!r}")
     options = said if isinstance(said, Mapping) else {}
     for name, option in options.items():
         if name not in CANONICAL[method]:
             raise UnknownName(f"convention of {method}", name, list(CANONICAL[method]))
         if name in CONVENTIONS and CONVENTIONS[name].options and option not in CONVENTIONS[name].options:
             raise UnknownName(f"option of {name}", str(option), [str(o) for o in CONVENTIONS[name].options])
+        usual = CANONICAL[method][name]
+        if not isinstance(usual, str):
+            least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1}.get(name, -np.inf)
+            if isinstance(option, bool) or not isinstance(option, int | float) or not option >= least:
+                raise InvalidInput(
+                    f"{name} must be a number{f' of at least {least}' if least > 0 else ''}, got {option!r}"
+                )
     known = {key: value for key, value in params.items() if key in CANONICAL[method]}
     return {**CANONICAL[method], **known, **options}
 

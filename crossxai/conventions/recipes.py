@@ -83,8 +83,13 @@ def _gradients(question: Question, _setting: Setting) -> Array:
 
 
 def _multiplied(question: Question, setting: Setting, gradient: Array) -> Array:
-    (values,) = question.values
+    values = question.values[0] * _factor(question, setting)
     return np.asarray((gradient * values if setting["multiplied"] == "yes" else gradient).astype(values.dtype))
+
+
+def _factor(question: Question, setting: Setting) -> Array:
+    """What inputs are multiplied by before a model sees them: a gradient is multiplied by what the model has seen."""
+    return np.asarray(255 if setting["input_scale"] == "255" else 1, question.values[0].dtype)
 
 
 def _path_gradients(question: Question, setting: Setting) -> Array:
@@ -107,7 +112,7 @@ def _path_gradients(question: Question, setting: Setting) -> Array:
 
 def _integrated(question: Question, setting: Setting, total: Array) -> Array:
     (values,) = question.values
-    way = values - values.dtype.type(setting["baseline"])
+    way = (values - values.dtype.type(setting["baseline"])) * _factor(question, setting)
     return np.asarray((total * way if setting["multiplied"] == "yes" else total).astype(values.dtype))
 
 
@@ -185,7 +190,11 @@ def _deep_lift(question: Question, setting: Setting) -> Array:
     """Shrikumar et al. 2017, section 3.5.1, by Captum's hooks on a twin of the network."""
     if setting["activations"] == "gradient":
         (values,) = question.values
-        return _gradients(question, setting) * (values - values.dtype.type(setting["baseline"]))
+        return (
+            _gradients(question, setting)
+            * _factor(question, setting)
+            * (values - values.dtype.type(setting["baseline"]))
+        )
     own: Any = get("captum.deep_lift", baseline=float(setting["baseline"]))
     (maps,), _ = own.contributions(question, setting["pools"] == "mended")
     return np.asarray(maps)

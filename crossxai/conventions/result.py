@@ -11,6 +11,7 @@ from crossxai.conventions.agreement import RUNGS, Agreement, Rung
 from crossxai.conventions.convention import Setting
 from crossxai.conventions.floor import Floor
 from crossxai.conventions.models import ModelParity
+from crossxai.conventions.sanity import Sanity
 from crossxai.conventions.search import Finding, switched
 from crossxai.errors import UnknownName
 from crossxai.model import Array
@@ -82,7 +83,7 @@ class Pair:
         if self.finding is None:
             return ""
         if not self.finding.explained:
-            return "two seeds" if self.within_noise else "unexplained"
+            return f"two seeds ({self.seeds:.2g} apart)" if self.within_noise else "unexplained"
         some, shares = self.finding.closing[0], self.finding.shares
         each = sorted(some, key=lambda switch: -shares.get(str(switch), 1.0))
         return ", ".join(f"{s.convention}: {s.option} ({shares.get(str(s), 1.0):.0%})" for s in each)
@@ -118,6 +119,8 @@ class Parity:
     layers : mapping
         Model -> the layer that activation maps are drawn at, one whose activation all have; empty for other methods and for one
         model, which is drawn at where it is by default.
+    sanity : mapping
+        Model -> `Sanity`, the randomisation tests, where they were asked for.
     """
 
     method: str
@@ -125,6 +128,7 @@ class Parity:
     entries: tuple[Entry, ...]
     pairs: tuple[Pair, ...]
     layers: Mapping[str, str] = field(default_factory=dict)
+    sanity: Mapping[str, Sanity] = field(default_factory=dict)
 
     @property
     def summary(self) -> pandas.DataFrame:
@@ -150,11 +154,28 @@ class Parity:
         """The farthest rung of any pair in a profile; "identical" where there is one answer only."""
         return max((pair.rung for pair in self.pairs if pair.one.profile == profile), key=RUNGS.index, default=RUNGS[0])
 
+    def compared(self, profile: Profile) -> int:
+        """How many pairs of answers of a profile there are; 0 where fewer than two libraries or models answered."""
+        return sum(pair.one.profile == profile for pair in self.pairs)
+
     def meets(self, rung: str, profile: Profile = "canonical") -> bool:
-        """Whether all answers of a profile agree at least as closely as a rung says, and all models are one function."""
+        """Whether all answers of a profile agree at least as closely as a rung says, and all models are one function.
+
+        False where nothing was compared, or where maps from outside are not what they are said to be.
+        """
         if rung not in RUNGS:
             raise UnknownName("rung", rung, RUNGS)
-        return all(m.equal for m in self.models.values()) and RUNGS.index(self.worst(profile)) <= RUNGS.index(rung)
+        equal = all(m.equal for m in self.models.values()) and not self.strangers
+        return equal and self.compared(profile) > 0 and RUNGS.index(self.worst(profile)) <= RUNGS.index(rung)
+
+    @property
+    def strangers(self) -> tuple[Entry, ...]:
+        """Maps from outside that are not what they are said to be, by more than seeds differ."""
+        return tuple(
+            e
+            for e in self.entries
+            if e.outside and (e.finding is None or e.finding.closing[:1] != ((),)) and not e.within_noise
+        )
 
     def __repr__(self) -> str:
         parted = sum(not m.equal for m in self.models.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,10 +82,19 @@ def between(render: Render, start: Setting, end: Setting, wanted: Array, toleran
 
 
 def blind(
-    render: Render, start: Setting, wanted: Array, tolerance: float = ROUNDING, most: int = MOST, budget: int = BUDGET
+    render: Render,
+    start: Setting,
+    wanted: Array,
+    tolerance: float = ROUNDING,
+    most: int = MOST,
+    budget: int = BUDGET,
+    holds: Callable[[Setting], bool] = lambda _setting: True,
 ) -> Finding:
-    """Which conventions, of all that the method has, turn the map of `start` into `wanted`."""
-    return _search(render, start, switches(start), wanted, tolerance, most, budget)
+    """Which conventions, of all that the method has, turn the map of `start` into `wanted`.
+
+    holds: whether a setting that does so does it for all samples, where `wanted` has some of them.
+    """
+    return _search(render, start, switches(start), wanted, tolerance, most, budget, holds)
 
 
 def _search(
@@ -96,6 +105,7 @@ def _search(
     tolerance: float,
     most: int | None,
     budget: int = BUDGET,
+    holds: Callable[[Setting], bool] = lambda _setting: True,
 ) -> Finding:
     gap, tried, skipped = _distance(render, start, wanted), 1, 0
     if gap <= tolerance:
@@ -111,7 +121,7 @@ def _search(
                 budget -= 1
             tried += 1
             left = _distance(render, setting, wanted)
-            if left <= tolerance:
+            if left <= tolerance and holds(setting):
                 closing.append((left, some))
         if closing:
             closing.sort()

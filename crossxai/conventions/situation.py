@@ -37,10 +37,10 @@ def situated(question: Question, setting: Setting) -> Question:
     if isinstance(model, Differentiable):
         reframed = Reframed if isinstance(model, Layered) else ReframedGradients
     asked = reframed(model, score, question.free[0], flipped, factor)
-    return replace(question, model=asked, target=_target(question, target, str(chosen["target"])), check="off")
+    return replace(question, model=asked, target=_target(question, asked, target, str(chosen["target"])), check="off")
 
 
-def _target(question: Question, target: Target, which: str) -> Target:
+def _target(question: Question, asked: Model, target: Target, which: str) -> Target:
     if which == "given":
         return target
     count = target.out[-1]
@@ -48,7 +48,7 @@ def _target(question: Question, target: Target, which: str) -> Target:
         raise Unsupported("another class needs a classification of at least two classes")
     if which in ("next", "previous"):
         return replace(target, weights=np.roll(target.weights, 1 if which == "next" else -1, axis=-1))
-    return replace(target, weights=np.eye(count)[question.model.predict(question.inputs).argmax(axis=-1)])
+    return replace(target, weights=np.eye(count)[asked.predict(question.inputs).argmax(axis=-1)])
 
 
 class ReframedScores:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from crossxai.conventions.agreement import REGION, aligned, distance
-from crossxai.conventions.convention import CONVENTIONS
+from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.sanity import Sanity
 from crossxai.evaluation.statistics import Summary, compare, summarise
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
@@ -73,6 +74,7 @@ class Difference:
     factor: float
     explained: bool
     within_noise: bool
+    outside: bool
     seeds: float
     left: float
     areas: tuple[float, float]
@@ -97,8 +99,8 @@ def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
     return [
         {
             "one": one, "other": other, "equal": parity.equal, "outputs": parity.outputs, "gradients": parity.gradients,
-            "causes": [[CONVENTIONS[s.convention].words(s.option) for s in some] for some in parity.causes],
-            "layers": parity.layers,
+            "causes": [[convention(s.convention).words(s.option) for s in some] for some in parity.causes],
+            "layers": parity.layers, "turned": parity.turned,
         }
         for (one, other), parity in models.items()
     ]  # fmt: skip
@@ -115,8 +117,11 @@ def _method(result: Parity) -> dict[str, Any]:
         "few": max((len(e.maps) for e in result.entries if e.maps is not None), default=0) < FEWEST,
         "units": "columns" if any(e.maps is not None and e.maps.ndim == 2 for e in result.entries) else "pixels",
         "layers": result.layers,
+        "sanity": result.sanity,
+        "sanity_picture": _sanity_picture(result.sanity),
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
+        "compared": {profile: result.compared(profile) for profile in PROFILES},
         "worst": {profile: result.worst(profile) for profile in PROFILES},
         "largest": {
             profile: max(
@@ -179,9 +184,9 @@ def _difference(pairs: list[Pair]) -> Difference:
     causes = [
         Cause(
             s.convention,
-            CONVENTIONS[s.convention].about,
-            CONVENTIONS[s.convention].words(pair.one.found[s.convention]),
-            CONVENTIONS[s.convention].words(s.option),
+            convention(s.convention).about,
+            convention(s.convention).words(pair.one.found[s.convention]),
+            convention(s.convention).words(s.option),
             finding.shares.get(str(s), 1.0),
         )
         for s in some
@@ -204,7 +209,8 @@ def _difference(pairs: list[Pair]) -> Difference:
         factor=_factor(pair),
         explained=finding.explained,
         within_noise=pair.within_noise,
-        seeds=pair.seeds if any(c.convention == "draws" for c in causes) else 0.0,
+        outside=pair.one.outside or pair.other.outside,
+        seeds=pair.seeds if pair.within_noise or any(c.convention == "draws" for c in causes) else 0.0,
         left=finding.left,
         areas=_areas(pair),
         p=_p(pair),
@@ -226,12 +232,15 @@ def _p(pair: Pair) -> float:
 
 
 def _factor(pair: Pair) -> float:
+    """The one factor between all samples' maps, 0 where there is none."""
     if pair.rung != "equal up to a scale":
         return 0.0
     assert pair.one.maps is not None
     assert pair.other.maps is not None
-    a, b = pair.one.maps.ravel().astype(float), pair.other.maps.ravel().astype(float)
-    return float(a @ b / (b @ b))
+    one, other = (v.reshape(len(v), -1).astype(float) for v in aligned(pair.one.maps, pair.other.maps))
+    norms = (other**2).sum(axis=1)
+    factors = ((one * other).sum(axis=1) / np.where(norms > 0, norms, 1))[norms > 0]
+    return float(factors.mean()) if np.ptp(factors) <= 1e-3 * np.abs(factors).max() else 0.0
 
 
 def _deviates(entry: Entry) -> bool:
@@ -247,7 +256,7 @@ def _deviation(entry: Entry) -> dict[str, Any]:
         "source": "" if entry.outside else USAGES[entry.explainer].source,
         "outside": entry.outside,
         "gap": entry.finding.gap,
-        "sets": [[CONVENTIONS[s.convention].words(s.option) for s in some] for some in entry.finding.closing],
+        "sets": [[convention(s.convention).words(s.option) for s in some] for some in entry.finding.closing],
     }
 
 
@@ -285,12 +294,41 @@ def _picture(pair: Pair) -> str:
     return style.png_uri(figure, 90)
 
 
+def _sanity_picture(every: Mapping[str, Sanity]) -> str:
+    """Likeness to the own map as layers are drawn anew one after the other, and alone, against that of edges."""
+    from matplotlib.figure import Figure
+
+    measured = {name: s for name, s in every.items() if s.cascading is not None and s.alone is not None}
+    if not measured:
+        return ""
+    figure = Figure(figsize=(9.6, 2.9), layout=style.layout())
+    left, right = figure.subplots(1, 2, sharey=True)
+    for number, (name, one) in enumerate(measured.items()):
+        colour, dash = style.line_style(number)
+        for axes, likeness in ((left, one.cascading), (right, one.alone)):
+            assert likeness is not None
+            stages = np.arange(1, len(one.layers) + 1)
+            axes.plot(stages, likeness["spearman"], color=colour, linestyle=dash, marker="o", markersize=4, label=name)
+            axes.set_xticks(stages)
+    edges = np.mean([s.edges["spearman"] for s in measured.values() if s.edges is not None])
+    for axes, title in ((left, "down to this stage"), (right, "this stage's layer alone")):
+        if np.isfinite(edges):
+            axes.axhline(edges, color=style.GREY, linestyle="dashed", linewidth=1.2, label="an edge detector")
+        style.dress(axes, "stage, from the output", "rank correlation" if axes is left else "", title)
+    left.legend(fontsize=8, frameon=False)
+    return style.png_uri(figure, 90)
+
+
 def _plain(value: Any) -> Any:
     """Facts as JSON takes them, without pictures."""
     if isinstance(value, Difference):
         return _plain({key: item for key, item in asdict(value).items() if key != "picture"})
+    if isinstance(value, Sanity):
+        return _plain(vars(value))
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items() if key != "sanity_picture"}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):

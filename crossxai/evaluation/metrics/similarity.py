@@ -92,14 +92,14 @@ def places(rows: Numbers, k: int) -> Numbers:
     return np.asarray(above + at * (k - above.sum(axis=1, keepdims=True)) / at.sum(axis=1, keepdims=True))
 
 
-Similarity = Literal["pearson", "spearman", "ssim"]
+Similarity = Literal["pearson", "spearman", "ssim", "hog"]
 
 
 def check_space(measure: Similarity, modality: Modality, metric: str) -> None:
     """Raise `Unsupported` where the measure needs space and the modality has none."""
-    if measure == "ssim" and not modality.spatial:
+    if measure in ("ssim", "hog") and not modality.spatial:
         raise Unsupported(
-            f"{metric}: ssim needs an image, modality {modality.name!r} is a table: write similarity='spearman'"
+            f"{metric}: {measure} needs an image, modality {modality.name!r} is a table: write similarity='spearman'"
         )
 
 
@@ -107,8 +107,9 @@ def between(original: Array, other: Array, measure: Similarity) -> Numbers:
     """Similarity (n,) of maps (n, *space) with other maps of the same samples, from -1 to 1; 1 is the same map.
 
     "pearson", "spearman": correlation of values, of ranks. "ssim" (Wang et al. 2004): of maps put to [0, 1] by their smallest and
-    largest value (Adebayo et al. 2018), with a uniform window of 7 or the largest odd width that fits. NaN where a map is not
-    finite or the original is constant: there was nothing to keep. 0 where only the other is: nothing is left.
+    largest value (Adebayo et al. 2018), with a uniform window of 7 or the largest odd width that fits. "hog" (Dalal & Triggs
+    2005): correlation of histograms of oriented gradients, of cells of 16 pixels or a quarter of the smaller side. NaN where a
+    map is not finite or the original is constant: there was nothing to keep. 0 where only the other is: nothing is left.
     """
     finite = ranks.usable(original) & ranks.usable(other)
     kept = finite & ~np.asarray(ranks.degenerate(original), dtype=bool)
@@ -116,8 +117,9 @@ def between(original: Array, other: Array, measure: Similarity) -> Numbers:
         kept[:] = False
     result = np.where(kept, 0.0, np.nan)
     rows = np.flatnonzero(kept & (ranks.degenerate(other) == 0))
-    if measure == "ssim":
-        result[rows] = [_ssim(original[i], other[i]) for i in rows.tolist()]
+    if measure in ("ssim", "hog"):
+        alike = _ssim if measure == "ssim" else _hog
+        result[rows] = [alike(original[i], other[i]) for i in rows.tolist()]
     elif rows.size:
         result[rows] = per_sample([original[rows], other[rows]])[measure][:, 0, 1]
     return result
@@ -130,6 +132,14 @@ def _ssim(one: Array, other: Array) -> float:
     if window < 3:
         return float(pearson(one.reshape(1, -1), other.reshape(1, -1))[0])
     return float(structural_similarity(_unit(one), _unit(other), win_size=window, data_range=1.0))
+
+
+def _hog(one: Array, other: Array) -> float:
+    from skimage.feature import hog
+
+    side = max(1, min(16, min(one.shape) // 4))
+    cells = {"pixels_per_cell": (side, side), "cells_per_block": (1, 1)}
+    return float(pearson(*(hog(_unit(v), **cells)[None] for v in (one, other)))[0])
 
 
 def _unit(values: Array) -> Numbers:
