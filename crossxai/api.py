@@ -15,7 +15,7 @@ from crossxai.adapters.recognition import wrap as wrap
 from crossxai.assumptions import checking
 from crossxai.assumptions.checking import Check
 from crossxai.attribution import Attribution
-from crossxai.conventions.parity import Outside
+from crossxai.conventions.answers import Outside
 from crossxai.conventions.parity import parity as _parity
 from crossxai.conventions.result import Parity
 from crossxai.data import arrays

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.conventions.agreement import REGION, aligned, distance
+from crossxai.conventions.agreement import REGION, aligned
 from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
@@ -19,9 +19,7 @@ from crossxai.conventions.sanity import Sanity
 from crossxai.evaluation.statistics import Summary, compare, summarise
 from crossxai.files.atomic import write_text
 from crossxai.report.html import environment
-from crossxai.report.plots import maps as plots
-from crossxai.report.plots import style
-from crossxai.report.plots.charts import draw_bars
+from crossxai.report.plots.parity import maps_picture, sanity_picture
 
 LEVEL = 0.05
 """At which two areas under the deletion curve count as different."""
@@ -118,7 +116,7 @@ def _method(result: Parity) -> dict[str, Any]:
         "units": "columns" if any(e.maps is not None and e.maps.ndim == 2 for e in result.entries) else "pixels",
         "layers": result.layers,
         "sanity": result.sanity,
-        "sanity_picture": _sanity_picture(result.sanity),
+        "sanity_picture": sanity_picture(result.sanity),
         "name": METHODS.get(result.method, result.method),
         "key": result.method,
         "compared": {profile: result.compared(profile) for profile in PROFILES},
@@ -215,7 +213,7 @@ def _difference(pairs: list[Pair]) -> Difference:
         areas=_areas(pair),
         p=_p(pair),
         causes=tuple(causes),
-        picture=_picture(pair),
+        picture=maps_picture(pair),
     )
 
 
@@ -258,65 +256,6 @@ def _deviation(entry: Entry) -> dict[str, Any]:
         "gap": entry.finding.gap,
         "sets": [[convention(s.convention).words(s.option) for s in some] for some in entry.finding.closing],
     }
-
-
-def _picture(pair: Pair) -> str:
-    """The sample that is farthest apart: both maps, the first as convention after convention is switched, and under each what
-    parts it from the second."""
-    from matplotlib.figure import Figure
-
-    assert pair.one.maps is not None
-    assert pair.other.maps is not None
-    other = pair.other.maps[pair.row]
-    panels = [
-        (pair.other.explainer, other),
-        (pair.one.explainer, pair.one.maps[pair.row]),
-        *((f"+ {switch}", maps) for switch, maps in pair.steps),
-    ]
-    table = other.ndim == 1
-    figure = Figure(figsize=((3.0 if table else 2.1) * len(panels), 5.1), layout=style.layout())
-    above, below = figure.subplots(2, len(panels))
-    signed = not table and any(style.is_signed(style.channels_summed(maps)) for _, maps in panels)
-    for upper, lower, (name, maps) in zip(above, below, panels, strict=True):
-        gap = np.subtract(*(v[0] for v in aligned(maps[None], other[None])))
-        if table:
-            draw_bars(upper, maps, None, None)
-            draw_bars(lower, gap, None, None)
-        else:
-            same_grid = pair.image is not None and maps.shape[0] == pair.image.shape[0]
-            plots.draw_map(upper, maps, pair.image if same_grid else None, None, signed)
-            end = plots.scale_of([style.channels_summed(other)])
-            lower.imshow(gap.sum(axis=-1), cmap=style.SIGNED, vmin=-end, vmax=end, interpolation="nearest")
-            style.bare(lower)
-        style.heading(upper, name.replace(".", ".\n").replace(" = ", " =\n"), 9)
-        apart = "compared with" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
-        style.heading(lower, apart, 9)
-    return style.png_uri(figure, 90)
-
-
-def _sanity_picture(every: Mapping[str, Sanity]) -> str:
-    """Likeness to the own map as layers are drawn anew one after the other, and alone, against that of edges."""
-    from matplotlib.figure import Figure
-
-    measured = {name: s for name, s in every.items() if s.cascading is not None and s.alone is not None}
-    if not measured:
-        return ""
-    figure = Figure(figsize=(9.6, 2.9), layout=style.layout())
-    left, right = figure.subplots(1, 2, sharey=True)
-    for number, (name, one) in enumerate(measured.items()):
-        colour, dash = style.line_style(number)
-        for axes, likeness in ((left, one.cascading), (right, one.alone)):
-            assert likeness is not None
-            stages = np.arange(1, len(one.layers) + 1)
-            axes.plot(stages, likeness["spearman"], color=colour, linestyle=dash, marker="o", markersize=4, label=name)
-            axes.set_xticks(stages)
-    edges = np.mean([s.edges["spearman"] for s in measured.values() if s.edges is not None])
-    for axes, title in ((left, "down to this stage"), (right, "this stage's layer alone")):
-        if np.isfinite(edges):
-            axes.axhline(edges, color=style.GREY, linestyle="dashed", linewidth=1.2, label="an edge detector")
-        style.dress(axes, "stage, from the output", "rank correlation" if axes is left else "", title)
-    left.legend(fontsize=8, frameon=False)
-    return style.png_uri(figure, 90)
 
 
 def _plain(value: Any) -> Any:
