@@ -138,6 +138,9 @@ def test_libraries_meet_on_one_definition_and_what_parts_them_is_named(
     assert numbers["models"][0]["equal"]
     assert "http" not in (tmp_path / "parity.html").read_text().replace("http-equiv", "")
     assert repr(result).startswith(f"Parity({method}: native ")
+    for part in (result, *result.entries, *result.pairs, *(e.floor for e in result.entries)):
+        assert len(repr(part)) < 200
+        assert "\n" not in repr(part)
 
 
 TRANSFORMER: dict[str, dict[str, Any]] = {

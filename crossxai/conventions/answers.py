@@ -45,6 +45,9 @@ class Outside:
     values: Array
     said: str | Setting = ""
 
+    def __repr__(self) -> str:
+        return f"Outside(maps {np.shape(self.values)}, said to be {self.said or 'canonical'})"
+
 
 def entry_of(
     model: str,

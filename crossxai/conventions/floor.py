@@ -40,6 +40,9 @@ class Floor:
     sampled: bool
     like: Floor | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Floor({', '.join(f'{name} {value:.2g}' for name, value in self.measured.items())})"
+
     @cached_property
     def seed(self) -> float:
         """Between seeds, the largest of all pairs; 0 for a method that draws nothing."""

@@ -59,6 +59,10 @@ class Entry:
         """Explainer and model."""
         return f"{self.explainer} on {self.model}"
 
+    def __repr__(self) -> str:
+        given = self.refusal or ("no map" if self.maps is None else f"maps {self.maps.shape}")
+        return f"Entry({self.label}, {self.profile}: {given})"
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -76,6 +80,10 @@ class Pair:
     row: int = 0
     image: Array | None = None
     steps: tuple[tuple[str, Array], ...] = ()
+
+    def __repr__(self) -> str:
+        causes = f"; {self.causes}" if self.causes else ""
+        return f"Pair({self.one.label} | {self.other.label}, {self.one.profile}: {self.rung}{causes})"
 
     @property
     def causes(self) -> str:

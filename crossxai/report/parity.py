@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +193,7 @@ def _difference(pairs: list[Pair]) -> Difference:
     models = tuple(dict.fromkeys(m for p in pairs for m in (p.one.model, p.other.model)))
     assert pair.one.maps is not None
     assert pair.other.maps is not None
+    overlap = summarise(pair.agreement.overlap)
     krishna = {name: float(np.mean(v)) for name, v in vars(disagreement(pair.one.maps, pair.other.maps)).items()}
     return Difference(
         one=pair.one.explainer,
@@ -202,7 +203,7 @@ def _difference(pairs: list[Pair]) -> Difference:
         rung=pair.rung,
         distance=float(pair.agreement.distance.max()),
         spearman=float(np.median(pair.agreement.spearman)),
-        overlap=summarise(pair.agreement.overlap),
+        overlap=replace(overlap, low=max(overlap.low, 0.0), high=min(overlap.high, 1.0)),
         krishna=krishna,
         factor=_factor(pair),
         explained=finding.explained,
