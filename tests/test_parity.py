@@ -13,6 +13,7 @@ from networks import attentive
 import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
+from crossxai.conventions import models
 from crossxai.conventions.models import compare_models
 from crossxai.conventions.parity import parity
 from crossxai.conventions.search import Switch
@@ -99,6 +100,19 @@ def test_a_right_port_is_one_function(network: Any) -> None:
     assert result.equal
     assert not result.causes
     assert result.layers == ("", "")
+
+
+def test_float64_tells_a_flipped_relu_from_another_function(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "GRADIENTS", 0.0)  # as if one had flipped
+    result = compare_models(*questions(network, port(network)))
+    assert result.equal
+    assert result.gradients > 0
+    assert result.exact < 1e-10
+    assert not compare_models(*questions(network, port(network, epsilon=1.1e-5))).equal
+    monkeypatch.setattr(TorchModel, "exact", lambda _self: None)
+    result = compare_models(*questions(network, port(network)))
+    assert np.isnan(result.exact)
+    assert result.rounding > 0
 
 
 @pytest.mark.parametrize("bug", BUGS)

@@ -13,7 +13,7 @@ from crossxai.conventions.convention import CONVENTIONS, MODEL, Option
 from crossxai.conventions.floor import NUDGES, nudged
 from crossxai.conventions.search import Switch
 from crossxai.conventions.situation import situated
-from crossxai.errors import Unsupported
+from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.certificate import difference, probe_inputs
 from crossxai.question import Question
@@ -31,14 +31,16 @@ class ModelParity:
     """Two models side by side.
 
     outputs: the largest difference of outputs as a share of how far they vary; infinite where their shapes differ. gradients: the
-    largest relative L2 of a sample's input gradients; NaN where a model gives none. rounding: that of the first model's own
-    gradients where the inputs' last bits are drawn anew; measured where gradients differ. causes: the sets of conventions that
-    make the first model's outputs those of the second or, if turned, the second's those of the first. layers: of each model, the
-    first layer whose activation differs; empty where none was compared.
+    largest relative L2 of a sample's input gradients; NaN where a model gives none. exact: the same of the models' copies in
+    float64, where no ReLU flips by rounding; measured where gradients differ, NaN where a model has no such copy. rounding: that
+    of the first model's own gradients where the inputs' last bits are drawn anew; measured where there is no exact one.
+    causes: the sets of conventions that make the first model's outputs those of the second or, if turned, the second's those of
+    the first. layers: of each model, the first layer whose activation differs; empty where none was compared.
     """
 
     outputs: float
     gradients: float
+    exact: float = float("nan")
     rounding: float = 0.0
     causes: tuple[tuple[Switch, ...], ...] = ()
     turned: bool = False
@@ -47,6 +49,8 @@ class ModelParity:
     @property
     def equal(self) -> bool:
         """Whether the models are one function, as far as measured."""
+        if np.isfinite(self.exact):
+            return self.outputs <= OUTPUTS and self.exact <= OUTPUTS
         return self.outputs <= OUTPUTS and not self.gradients > max(GRADIENTS, 3 * self.rounding)
 
 
@@ -66,11 +70,13 @@ def compare_models(one: Question, other: Question) -> ModelParity:
     if isinstance(one.model, Differentiable) and isinstance(other.model, Differentiable):
         ours, theirs = one.score_and_grad()[1], other.score_and_grad()[1]
         gradients = max(distance(a, b) for a, b in zip(ours, theirs, strict=True))
-    rounding = 0.0
-    if gradients > GRADIENTS:  # a ReLU that flips, or a wrong gradient: rounding itself tells them apart
-        again = [nudged(one, draw).score_and_grad()[1] for draw in range(NUDGES)]
-        rounding = max(distance(a, b) for drawn in again for a, b in zip(ours, drawn, strict=True))
-    parity = ModelParity(outputs, gradients, rounding)
+    exact, rounding = float("nan"), 0.0
+    if gradients > GRADIENTS:  # a ReLU that flips, or a wrong gradient: float64 tells them apart, else rounding itself
+        exact = _exact_gradients(one, other)
+        if np.isnan(exact):
+            again = [nudged(one, draw).score_and_grad()[1] for draw in range(NUDGES)]
+            rounding = max(distance(a, b) for drawn in again for a, b in zip(ours, drawn, strict=True))
+    parity = ModelParity(outputs, gradients, exact, rounding)
     if parity.equal:
         return parity
     if causes := _causes(one, other, given):
@@ -78,6 +84,22 @@ def compare_models(one: Question, other: Question) -> ModelParity:
     if causes := _causes(other, one, given):
         return replace(parity, causes=causes, turned=True)
     return replace(parity, layers=first_difference(one, other))
+
+
+def _exact_gradients(one: Question, other: Question) -> float:
+    """How far the gradients of both models' copies in float64 are apart; NaN where one has none."""
+    sides = []
+    for question in (one, other):
+        copy = question.model.exact() if hasattr(question.model, "exact") else None
+        if copy is None:
+            return float("nan")
+        inputs = tuple(v.astype(np.float64) for v in question.inputs)
+        sides.append(replace(question, model=copy, inputs=inputs, check="off"))
+    try:
+        ours, theirs = (side.score_and_grad()[1] for side in sides)
+    except (CrossXAIError, MemoryError):  # its code may know float32 alone
+        return float("nan")
+    return max(distance(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def _causes(one: Question, other: Question, given: tuple[Array, ...]) -> tuple[tuple[Switch, ...], ...]:

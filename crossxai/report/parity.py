@@ -99,6 +99,7 @@ def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
             "one": one, "other": other, "equal": parity.equal, "outputs": parity.outputs, "gradients": parity.gradients,
             "causes": [[convention(s.convention).words(s.option) for s in some] for some in parity.causes],
             "layers": parity.layers, "turned": parity.turned,
+            "exact": parity.exact,
         }
         for (one, other), parity in models.items()
     ]  # fmt: skip
