@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from crossxai import plugins
 from crossxai.adapters.describing import Layout
 from crossxai.adapters.recognition import wrap as wrap
 from crossxai.assumptions import checking
@@ -277,11 +278,7 @@ def parity(
         name: Outside(*given[:2]) if isinstance(given, tuple) else Outside(given)
         for name, given in (maps or {}).items()
     }
-    if not isinstance(method, str) and not (isinstance(method, tuple) and len(method) == 2):
-        raise InvalidInput(
-            f'a method is a name, or (name, parameters) as ("integrated_gradients", {{"steps": 20}}), got {method!r}'
-        )
-    name, params = (method, {}) if isinstance(method, str) else method
+    name, params = plugins.name_and_params(method, "integrated_gradients")
     result = _parity(questions, name, params, outside, sanity)
     if out is not None:
         from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib

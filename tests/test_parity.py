@@ -379,7 +379,7 @@ def test_wrong_arguments(network: Any) -> None:
         xai.parity(network, IMAGES, "saliency", LABELS, maps={"captum.saliency": maps})
     with pytest.raises(xai.InvalidInput, match="maps are a mapping"):
         xai.parity(network, IMAGES, "saliency", LABELS, maps=[maps])  # type: ignore[arg-type]
-    with pytest.raises(xai.InvalidInput, match=r"a method is a name, or \(name, parameters\)"):
+    with pytest.raises(xai.InvalidInput, match=r'write "integrated_gradients", \("integrated_gradients", {"parameter"'):
         xai.parity(network, IMAGES, ("saliency",), LABELS)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,6 @@ PARAMS: dict[str, dict[str, object]] = {
     "kernel_shap": GRID,
 }
 """Parameters that a method needs to mean the same in every library."""
-EQUAL = ("identical", "equal to rounding")
 
 
 def parity(

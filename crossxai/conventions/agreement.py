@@ -58,7 +58,7 @@ def agreement(one: Array, other: Array) -> Agreement:
     one, other = aligned(one, other)
     a, b = (v.reshape(len(v), -1).astype(np.float64) for v in (one, other))
     norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    gap, larger = np.linalg.norm(a - b, axis=1), np.maximum(*norms)
+    larger = np.maximum(*norms)
     dot = (a * b).sum(axis=1)
     product = norms[0] * norms[1]
     cosine = np.where(product > 0, dot / np.where(product > 0, product, 1), (larger == 0).astype(float))
@@ -69,7 +69,7 @@ def agreement(one: Array, other: Array) -> Agreement:
     )
     return Agreement(
         np.abs(a - b).max(axis=1),
-        np.where(larger > 0, gap / np.where(larger > 0, larger, 1), 0.0),
+        distances(one, other),
         np.where(larger == 0, 0.0, np.where(dot > 0, sine, 1.0)),
         np.clip(cosine, -1, 1),
         np.array([_spearman(x, y) for x, y in zip(a, b, strict=True)]),
@@ -99,12 +99,17 @@ def _stretched(values: Array, axis: int, size: int) -> Array:
 
 def distance(one: Array, other: Array) -> float:
     """The largest relative L2 of any sample."""
+    return float(distances(one, other).max())
+
+
+def distances(one: Array, other: Array) -> Array:
+    """The relative L2 of each sample (n,), the norm of the difference over the larger of both norms."""
     if one.shape != other.shape:
         one, other = aligned(one, other)
     a, b = one.reshape(len(one), -1).astype(np.float64), other.reshape(len(other), -1).astype(np.float64)
     larger = np.maximum(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
     gap = np.linalg.norm(a - b, axis=1)
-    return float(np.where(larger > 0, gap / np.where(larger > 0, larger, 1), 0.0).max())
+    return np.asarray(np.where(larger > 0, gap / np.where(larger > 0, larger, 1), 0.0))
 
 
 def _spearman(a: Array, b: Array) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Attribution, Explainer, Profile
-from crossxai.conventions.agreement import ROUNDING, agreement, distance
+from crossxai.conventions.agreement import ROUNDING, distance, distances
 from crossxai.conventions.convention import CANONICAL, CONVENTIONS, Setting
 from crossxai.conventions.floor import Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
@@ -66,7 +66,7 @@ def entry_of(
         return Entry(name, model, profile, refusal=str(error))
     (maps,) = attribution.values
     setting, noise = setting_of(own), floor(own, question, maps, like)
-    tolerance = noise.tolerance_for(agreement(render(setting), maps).distance.max())
+    tolerance = noise.tolerance_for(distance(render(setting), maps))
     documented = between(render, setting, setting, maps, tolerance)
     if not documented.explained:
         documented = _deviation(render, setting, maps, noise.tolerance)
@@ -84,7 +84,7 @@ def _deletion(question: Question, attribution: Attribution) -> Array:
 
 def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float) -> Finding:
     """What a library does other than its documented setting; searched on the sample that is farthest from it."""
-    row = int(agreement(render(setting), maps).distance.argmax())
+    row = int(distances(render(setting), maps).argmax())
     alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
 
     def holds(some: Setting) -> bool:
@@ -106,7 +106,7 @@ def entry_of_outside(
         return Entry(
             name, model, "native", refusal=f"what it is said to be cannot be computed here: {error}", outside=True
         )
-    apart = agreement(said_maps, values).distance
+    apart = distances(said_maps, values)
 
     def draw(question: Question, step: int) -> Array:
         return Renderer(question, method, render.layer, render.seed + step)(setting)

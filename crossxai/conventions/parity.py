@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from crossxai.attribution import Profile
-from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement
+from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.answers import Outside, entry_of, entry_of_outside, explainer_of
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import SUSPECT, Floor
@@ -61,7 +61,7 @@ def parity(
         Where the method's conventions are known on images alone and the modality is none.
     """
     if method not in CANONICAL:
-        raise UnknownName("method with known conventions", method, list(CANONICAL))
+        raise UnknownName("method with known conventions", str(method), list(CANONICAL))
     if not questions:
         raise InvalidInput("parity needs at least one model")
     if taken := set(maps or {}) & set(discover()):
@@ -155,12 +155,12 @@ def _pair(one: Entry, other: Entry, render: Renderer, known: Finding | None) -> 
         return Pair(one, other, measured, rung, None)
     row = int(measured.distance.argmax())
     if known is not None:
-        left = agreement(render(switched(one.found, known.closing[0])), other.maps).distance.max()
+        left = distance(render(switched(one.found, known.closing[0])), other.maps)
         if left <= _tolerance(one, other, left):
-            return Pair(one, other, measured, rung, replace(known, left=float(left)), row)
+            return Pair(one, other, measured, rung, replace(known, left=left), row)
     finding = between(render, one.found, other.found, other.maps, tolerance)
     if not finding.explained:
-        left = agreement(render(other.found), other.maps).distance.max()
+        left = distance(render(other.found), other.maps)
         finding = between(render, one.found, other.found, other.maps, _tolerance(one, other, left))
     steps = _steps(render, one.found, finding, row)
     return Pair(one, other, measured, rung, finding, row, render.question.values[0][row], steps)

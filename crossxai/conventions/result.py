@@ -125,8 +125,8 @@ class Parity:
     pairs : tuple of Pair
         Every two answers of one profile.
     layers : mapping
-        Model -> the layer that activation maps are drawn at, one whose activation all have; empty for other methods and for one
-        model, which is drawn at where it is by default.
+        Model -> the layer that activation maps are drawn at, one whose activation all have; empty for other methods, and where
+        the layer was given.
     sanity : mapping
         Model -> `Sanity`, the randomisation tests, where they were asked for.
     """

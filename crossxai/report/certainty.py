@@ -19,7 +19,7 @@ from crossxai.evaluation.curves import estimates
 from crossxai.evaluation.curves.steps import area
 from crossxai.model import Array
 from crossxai.report.analysis import Row, scored
-from crossxai.report.run import RunRecord
+from crossxai.report.run import Counted, RunRecord
 from crossxai.report.words import Fact, write
 
 FIRM = 0.95
@@ -64,7 +64,7 @@ class Estimated:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class Ranking(Counted):
     """Explainers of a model by a metric, best mean first, and how firm that is.
 
     n samples with a value of every explainer, of n_groups groups, 0 if each stands for itself; left_out have not, and `without`,
@@ -92,16 +92,6 @@ class Ranking:
     seen: float
     needed: int
     estimated: Estimated | None
-
-    @property
-    def units(self) -> int:
-        """How many say something of their own."""
-        return self.n_groups or self.n
-
-    @property
-    def unit(self) -> str:
-        """What they are."""
-        return "group" if self.n_groups else "sample"
 
     @property
     def first(self) -> tuple[str, ...]:

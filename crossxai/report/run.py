@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from crossxai.errors import InvalidFile
 from crossxai.evaluation import statistics
@@ -29,8 +29,32 @@ CONTROLS = "controls"
 CURVES = ("deletion", "insertion")
 
 
+class _Counts(Protocol):
+    """n samples, of n_groups groups; 0 where each sample stands for itself."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def n_groups(self) -> int: ...
+
+
+class Counted:
+    """What is said of samples, or of the groups they belong to."""
+
+    @property
+    def units(self: _Counts) -> int:
+        """How many groups, or else samples, there are: so many say something of their own."""
+        return self.n_groups or self.n
+
+    @property
+    def unit(self: _Counts) -> str:
+        """What they are."""
+        return "group" if self.n_groups else "sample"
+
+
 @dataclass(frozen=True)
-class RunRecord:
+class RunRecord(Counted):
     """One run: samples, each model's predictions, every explanation. models: in the manifest's order. stopped: of a run that is
     not finished, how far it came, in words, and `lacking` what is missing, a line each."""
 
@@ -57,16 +81,6 @@ class RunRecord:
     def n_groups(self) -> int:
         """The number of groups, 0 where each sample stands for itself."""
         return len(set(self.samples.groups))
-
-    @property
-    def units(self) -> int:
-        """How many groups, or else samples, there are: so many say something of their own."""
-        return self.n_groups or self.n
-
-    @property
-    def unit(self) -> str:
-        """What they are."""
-        return "group" if self.n_groups else "sample"
 
     @property
     def few(self) -> bool:
