@@ -215,7 +215,8 @@ MAY: dict[str, set[str]] = {
     | {f"conventions.{name}" for name in ("agreement", "convention", "disagreement", "libraries", "result", "sanity")},
     "data": CORE | {"files", "data"},
     "experiment": CORE
-    | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"},
+    | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"}
+    | {f"conventions.{name}" for name in ("agreement", "convention")},
 }
 
 

@@ -23,63 +23,85 @@ PARAMS: dict[str, dict[str, object]] = {
 def parity(
     experiment: Annotated[
         Path | None,
-        typer.Argument(help="An experiment file, for its data, target and models; the demo's if not given."),
+        typer.Argument(help="An experiment file, for its data, target, models and [parity]; the demo's if not given."),
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Only this method; may be repeated.")
     ] = None,
     modality: Annotated[
-        str, typer.Option("--modality", help="Of models with several inputs: the one whose maps are compared.")
-    ] = "",
+        str | None, typer.Option("--modality", help="Of models with several inputs: the one whose maps are compared.")
+    ] = None,
     sanity: Annotated[
-        bool, typer.Option("--sanity", help="Draw the weights anew, too, and see what is left of each map.")
-    ] = False,
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="At most so many samples.")] = 4,
+        bool | None,
+        typer.Option("--sanity/--no-sanity", help="Draw the weights anew, too, and see what is left of each map."),
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", "-n", min=1, help="At most so many samples; 4 if nothing says.")
+    ] = None,
+    expect: Annotated[
+        str | None, typer.Option("--expect", help='The rung that all answers must reach, such as "same ranking".')
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", help="Whose answers must reach it: canonical, which is the default, or native."),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and its numbers.")] = Path("out/parity"),
 ) -> None:
     """Compare the libraries' maps of the same method, and name the conventions that part them.
 
-    Exit status 1: the models differ, or a difference is in no known convention.
+    Options override [parity] of the experiment file. Exit status 1: what was expected is not met; where nothing was
+    expected, the models differ or a difference is in no known convention.
     """
     from importlib.resources import files
 
     from crossxai.conventions.convention import CANONICAL
     from crossxai.conventions.parity import parity as compare
-    from crossxai.conventions.result import PROFILES
     from crossxai.errors import Unsupported
     from crossxai.experiment import loading
     from crossxai.experiment.questions import questions
-    from crossxai.experiment.specification import load
+    from crossxai.experiment.specification import load, with_parity
     from crossxai.report.parity import write_parity
 
     with clear_errors():
         quiet()
         console = Console()
-        chosen = load(experiment or Path(str(files("crossxai") / "demo.toml")))
+        chosen = with_parity(
+            load(experiment or Path(str(files("crossxai") / "demo.toml"))),
+            methods=method, modality=modality, sanity=sanity, samples=samples, expect=expect, profile=profile,
+        )  # fmt: skip
+        wanted = chosen.parity
         every, _ = loading.samples(chosen)
         asked = {
-            spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained[:samples]
+            spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained[
+                : wanted.samples
+            ]
             for spec in chosen.models
         }
-        if modality:
-            asked = {name: question.only(modality) for name, question in asked.items()}
-        results = []
-        for name in method or list(CANONICAL):
+        if wanted.modality:
+            asked = {name: question.only(wanted.modality) for name, question in asked.items()}
+        results, reasons = [], []
+        for name in wanted.methods or CANONICAL:
             try:
-                results.append(compare(asked, name, PARAMS.get(name), sanity=sanity))
+                result = compare(
+                    asked, name, {**PARAMS.get(name, {}), **wanted.params.get(name, {})}, sanity=wanted.sanity
+                )
             except Unsupported as error:  # the other methods go on
-                console.print(f"{escaped(name)}: {escaped(str(error))}", highlight=False)
+                reasons.append(f"{name}: {error}")
+                console.print(escaped(reasons[-1]), highlight=False)
                 continue
-            rungs = ", ".join(
-                f"{profile}: {results[-1].worst(profile) if results[-1].compared(profile) else 'nothing compared'}"
-                for profile in PROFILES
-            )
-            console.print(f"{escaped(name)}: {rungs}", highlight=False)
+            results.append(result)
+            console.print(f"{escaped(name)}: {result.rungs}", highlight=False)
+            if wanted.expect:
+                reasons += result.shortfalls(wanted.expect, wanted.profile)
         if not results:
             raise Unsupported("no method could be compared")
         title = f"Do the libraries agree on {', '.join(asked)}?"
-        page = write_parity(out, results, title)
+        page = write_parity(out, results, title, wanted.expect, wanted.profile)
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)
-        broken = any(not m.equal for r in results for m in r.models.values()) or any(r.unexplained for r in results)
-        if broken:
+        if wanted.expect and reasons:
+            console.print(f"Expected: {wanted.expect}. Not met:", highlight=False)
+            for reason in reasons:
+                console.print(escaped(reason), highlight=False, soft_wrap=True)
+        parted = any(not m.equal for r in results for m in r.models.values()) or any(r.unexplained for r in results)
+        if reasons if wanted.expect else parted:
             raise typer.Exit(1)

@@ -166,15 +166,36 @@ class Parity:
         """How many pairs of answers of a profile there are; 0 where fewer than two libraries or models answered."""
         return sum(pair.one.profile == profile for pair in self.pairs)
 
+    @property
+    def rungs(self) -> str:
+        """The worst rung of each profile, in a line."""
+        return ", ".join(f"{p} {self.worst(p) if self.compared(p) else 'nothing compared'}" for p in PROFILES)
+
     def meets(self, rung: str, profile: Profile = "canonical") -> bool:
         """Whether all answers of a profile agree at least as closely as a rung says, and all models are one function.
 
         False where nothing was compared, or where maps from outside are not what they are said to be.
         """
+        return not self.shortfalls(rung, profile)
+
+    def shortfalls(self, rung: str, profile: Profile = "canonical") -> tuple[str, ...]:
+        """Why a rung is not met, a sentence per reason; of two libraries that part on several models, the pair that is worst."""
         if rung not in RUNGS:
             raise UnknownName("rung", rung, RUNGS)
-        equal = all(m.equal for m in self.models.values()) and not self.strangers
-        return equal and self.compared(profile) > 0 and RUNGS.index(self.worst(profile)) <= RUNGS.index(rung)
+        below = [p for p in self.pairs if p.one.profile == profile and RUNGS.index(p.rung) > RUNGS.index(rung)]
+        worst: dict[tuple[str, str], Pair] = {}
+        for pair in sorted(below, key=lambda p: (-RUNGS.index(p.rung), -p.agreement.distance.max())):
+            worst.setdefault((pair.one.explainer, pair.other.explainer), pair)
+        reasons = [f"{one} and {other} are not one function" for (one, other), m in self.models.items() if not m.equal]
+        reasons += [f"{entry.label} is not what it is said to be" for entry in self.strangers]
+        reasons += [
+            f'{p.one.label} and {p.other.label} reach "{p.rung}", expected "{rung}"; what parts them: {p.causes or "rounding"}'
+            for p in worst.values()
+        ]
+        if not self.compared(profile):
+            refusals = dict.fromkeys(e.refusal for e in self.entries if e.refusal)
+            reasons.append("; ".join(["nothing was compared", *refusals]))
+        return tuple(f"{self.method} ({profile}): {reason}" for reason in reasons)
 
     @property
     def strangers(self) -> tuple[Entry, ...]:
@@ -188,10 +209,7 @@ class Parity:
     def __repr__(self) -> str:
         parted = sum(not m.equal for m in self.models.values())
         others = f", {parted} pairs of models differ" if parted else ""
-        return (
-            f"Parity({self.method}: native {self.worst('native')}, canonical {self.worst('canonical')}, "
-            f"{len(self.unexplained)} unexplained{others})"
-        )
+        return f"Parity({self.method}: {self.rungs}, {len(self.unexplained)} unexplained{others})"
 
     @property
     def unexplained(self) -> tuple[Pair, ...]:

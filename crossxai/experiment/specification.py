@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from crossxai.attribution import Profile
+from crossxai.conventions.agreement import Rung
+from crossxai.conventions.convention import CANONICAL
 from crossxai.data import sources
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.outputs import Outputs
@@ -169,8 +171,34 @@ class MetricSpec(_Part):
         return self.label or self.name
 
 
+class ParitySpec(_Part):
+    """What `crossxai parity` compares, and what it expects; a run of `crossxai compare` takes no notice of it.
+
+    methods: keys of `crossxai.conventions.convention.CANONICAL`, all if empty. params: of a method, given to every library that
+    has them. expect: the rung that all answers of `profile` must reach, if any. samples: at most so many.
+    modality: of models with several inputs, the one whose maps are compared. sanity: whether weights are drawn anew, too.
+    """
+
+    methods: tuple[str, ...] = ()
+    params: dict[str, dict[str, Any]] = {}
+    expect: Rung | None = None
+    profile: Profile = "canonical"
+    samples: int = Field(default=4, ge=1)
+    modality: str = ""
+    sanity: StrictBool = False
+
+    @model_validator(mode="after")
+    def _known(self) -> ParitySpec:
+        for method in (*self.methods, *self.params):
+            if method not in CANONICAL:
+                raise ValueError(str(UnknownName("method with known conventions", method, CANONICAL)))
+        return self
+
+
 class Experiment(_Part):
     """Everything that decides a run's numbers. folder: what relative paths and factories are relative to.
+
+    parity: what decides none of them; it is of `crossxai parity` alone.
 
     controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
     data know the truth.
@@ -187,6 +215,7 @@ class Experiment(_Part):
     models: tuple[ModelSpec, ...] = Field(min_length=1)
     explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)
     metrics: tuple[MetricSpec, ...] = Field(min_length=1)
+    parity: ParitySpec = Field(default=ParitySpec(), exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 
     @model_validator(mode="after")
@@ -223,6 +252,15 @@ def load(path: Path) -> Experiment:
     except tomllib.TOMLDecodeError as error:
         raise InvalidFile(f"{path} is not TOML: {error}") from error
     return check({**content, "folder": path.resolve().parent}, str(path))
+
+
+def with_parity(experiment: Experiment, **options: Any) -> Experiment:
+    """The experiment with parts of its [parity] replaced by options that are not None; raises `InvalidInput`, as `check` does."""
+    given = {name: value for name, value in options.items() if value is not None}
+    content = {name: getattr(experiment, name) for name in Experiment.model_fields}
+    return check(
+        {**content, "parity": {**experiment.parity.model_dump(), **given}}, "the experiment with these options"
+    )
 
 
 def check(content: dict[str, Any], where: str = "experiment") -> Experiment:

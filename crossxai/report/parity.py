@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.attribution import Profile
 from crossxai.conventions.agreement import REGION, aligned
 from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
@@ -81,15 +82,24 @@ class Difference:
     picture: str = ""
 
 
-def write_parity(folder: Path, results: Sequence[Parity], title: str) -> Path:
-    """Write parity.html and parity.json into a folder; return the path of the page."""
+def write_parity(
+    folder: Path, results: Sequence[Parity], title: str, expect: str | None = None, profile: Profile = "canonical"
+) -> Path:
+    """Write parity.html and parity.json into a folder; return the path of the page.
+
+    expect: the rung that all answers of `profile` should reach, if any.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    methods = [_method(result) for result in results]
+    methods = [_method(result) | {"expected": _expected(result, expect, profile)} for result in results]
     facts = {"title": title, "models": _models(results), "methods": methods}
     write_text(folder / "parity.json", json.dumps(_plain(facts), indent=1))
     page = folder / "parity.html"
     write_text(page, environment(True).get_template("parity.html.j2").render(facts))
     return page
+
+
+def _expected(result: Parity, rung: str | None, profile: Profile) -> dict[str, Any] | None:
+    return {"rung": rung, "profile": profile, "shortfalls": result.shortfalls(rung, profile)} if rung else None
 
 
 def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:

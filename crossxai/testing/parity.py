@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from crossxai.conventions.agreement import RUNGS
 from crossxai.conventions.result import Parity
 
 
@@ -27,17 +26,6 @@ def assert_parity(models: Any, inputs: Any, method: Any, expect: str = "equal to
     from crossxai.api import parity
 
     result = parity(models, inputs, method, **options)
-    if not result.meets(expect):
-        reasons = [
-            f"{one} and {other} are not one function" for (one, other), m in result.models.items() if not m.equal
-        ]
-        reasons += [f"{entry.label} is not what it is said to be" for entry in result.strangers]
-        reasons += [
-            f"{pair.one.label} and {pair.other.label}: {pair.rung} ({pair.causes})"
-            for pair in result.pairs
-            if pair.one.profile == "canonical" and RUNGS.index(pair.rung) > RUNGS.index(expect)
-        ]
-        if not result.compared("canonical"):
-            reasons += ["nothing was compared", *dict.fromkeys(e.refusal for e in result.entries if e.refusal)]
-        raise AssertionError(f"{result.method}: expected {expect}; {'; '.join(reasons)}")
+    if reasons := result.shortfalls(expect):
+        raise AssertionError("\n".join(reasons))
     return result
