@@ -113,6 +113,7 @@ def evaluate(
     metrics: Sequence[Any] = METRICS,
     target: Any = None,
     *,
+    groups: Sequence[Any] = (),
     samples: int = arrays.SAMPLES,
     layout: Layout | None = None,
     seed: int = 0,
@@ -126,6 +127,8 @@ def evaluate(
     metrics : sequence of str, (str, dict) or metric, names as `crossxai list --metrics` shows them, with parameters
     target : None, int, (n,) whole numbers, Target or another measure
         What is measured; the probability of the class that was explained if None.
+    groups : sequence of (n,) labels
+        The group of each sample where they belong together, as patches of one patient do: intervals go by group.
     seed : int, for metrics that draw
 
     Returns
@@ -143,8 +146,9 @@ def evaluate(
     explained = next((a.target for a in maps.values() if a.target is not None), None)
     question, _ = preparing.question_of(model, batch, explained if target is None else target)
     question = replace(question, ids=next(iter(maps.values())).ids)
+    labels = arrays.as_groups(groups, len(batch))
     scores, sentence = preparing.measure(question, maps, metrics, seed)
-    return Evaluation(question.ids, scores, (sentence, *batch.notes))
+    return Evaluation(question.ids, scores, (sentence, *batch.notes), labels)
 
 
 def compare(

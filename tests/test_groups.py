@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from experiments import crossxai, toml
 from test_report import page, write_run
 
 import crossxai as xai
-from crossxai import InvalidInput, Modality
+from crossxai import InvalidInput, Modality, Scores
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.evaluation import statistics
 from crossxai.files import read_result, read_samples, write_samples
@@ -78,7 +79,7 @@ def test_without_groups_a_page_speaks_of_samples(tmp_path: Path) -> None:
     assert read_samples(tmp_path / "samples.h5").groups == ()
 
 
-def test_compare_takes_groups(tmp_path: Path) -> None:
+def test_compare_and_evaluate_take_groups(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((12, 12, 12, 3), np.float32)
     model = FunctionModel(lambda x: x.mean(axis=(1, 2))[:, :2] * 50, (Modality.image(),))
     about = {"explainers": ["controls.centre"], "metrics": ["deletion"], "progress": False}
@@ -89,9 +90,37 @@ def test_compare_takes_groups(tmp_path: Path) -> None:
     row = run.summary.set_index("label").loc["controls.centre"]
     assert row["high"] == statistics.summarise(value, groups=patients).high
     assert len(run.plot("curves").axes) == 1
-    for wrong, message in ((patients[:-1], "groups holds 11 rows for 12 ids"), (["a", None] * 6, "label of its own")):
+    maps = xai.explain(model, images, "controls.centre")
+    measured = xai.evaluate(model, images, maps, ["deletion"], groups=torch.tensor(patients))
+    assert measured.groups == tuple(map(str, patients))
+    (mean,) = measured.summary.to_dict("records")
+    want = statistics.summarise(measured["controls.centre"]["deletion"].value, groups=patients)
+    assert (mean["low"], mean["high"], mean["n"]) == (want.low, want.high, 12)
+    assert "12 samples of 6 groups" in repr(measured)
+    alone = xai.evaluate(model, images, maps, ["deletion"])
+    assert alone.summary["high"][0] != want.high
+    band, other = (e.plot().axes[0].collections[0].get_paths()[0].vertices for e in (measured, alone))
+    assert not np.allclose(band, other)
+    wrongs: tuple[tuple[Any, str], ...] = (
+        (patients[:-1], "got 11 for 12 samples"),
+        (["a", None] * 6, "label of its own"),
+        (["a"] * 12, "all 12 samples are of one group, 'a'"),
+        ("patients.csv", "groups are one label per sample"),
+        (patients[:, None], "groups are one label per sample"),
+    )
+    for wrong, message in wrongs:
         with pytest.raises(InvalidInput, match=message):
             xai.compare(model, images, groups=wrong, out=tmp_path / "wrong", **about)
+        with pytest.raises(InvalidInput, match=message):
+            xai.evaluate(model, images, maps, ["deletion"], groups=wrong)
+
+
+def test_hits_have_the_interval_of_a_share_in_a_notebook_too() -> None:
+    hits = Scores("pointing", np.array([1.0] * 10 + [0.0]), True)
+    measured = xai.Evaluation(tuple(map(str, range(11))), {"a map": {"pointing": hits}})
+    want = statistics.summarise(hits.value, hits=True)
+    assert measured.summary["high"][0] == want.high <= 1
+    assert f"to {want.high:.3f}" in hits._repr_html_()
 
 
 OWN = """
@@ -137,6 +166,7 @@ def test_an_experiment_file_s_factory_or_table_brings_groups(tmp_path: Path) -> 
     for wrong, message in (
         ("id,group\n0,x\n1,y\n", "6 of 8 samples: 2, 3, 4, …"),
         ("name,group\n0,x\n", "heads id and group"),
+        ("id,group\n" + "".join(f"{i},x\n" for i in range(8)), "all 8 samples are of one group, 'x'"),
     ):
         table.write_text(wrong, encoding="utf-8")
         done = compare()

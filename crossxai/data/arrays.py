@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.files.records import labels_of_groups
 from crossxai.model import Array, Inputs, Modality, Model
 
 SAMPLES = 16
@@ -73,6 +75,27 @@ def as_labels(given: Any) -> npt.NDArray[Any]:
         labels = labels[:, 0]
     if labels.ndim != 1:
         raise InvalidInput(f"labels have shape (n,), got {labels.shape}: of one-hot rows write labels.argmax(axis=1)")
+    return labels
+
+
+def as_groups(given: Any, n: int) -> tuple[str, ...]:
+    """The group of each of n samples as text, () if none is given; raises `InvalidInput` where there is not one label each, or
+    one for all."""
+    if given is None or len(given) == 0:
+        return ()
+    given = as_numpy(given)
+    if isinstance(given, str | Mapping) or getattr(given, "ndim", 1) != 1:
+        raise InvalidInput(
+            f'groups are one label per sample, such as ["patient 1", "patient 1", "patient 2"]; got {reprlib.repr(given)}'
+        )
+    if len(given) != n:
+        raise InvalidInput(f"groups name the group of each sample: got {len(given)} for {n} samples")
+    labels = labels_of_groups(given)
+    if n > 1 and len(set(labels)) == 1:
+        raise InvalidInput(
+            f"all {n} samples are of one group, {labels[0]!r}, which says nothing of other groups: take samples of several, or "
+            "leave groups out"
+        )
     return labels
 
 

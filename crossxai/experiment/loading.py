@@ -17,7 +17,7 @@ from crossxai import evaluation, explainers, plugins
 from crossxai.adapters import recognition
 from crossxai.attribution import Explainer, Metric
 from crossxai.data import sources
-from crossxai.data.arrays import as_numpy
+from crossxai.data.arrays import as_groups, as_numpy
 from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.experiment.specification import HANDED_OVER, Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
@@ -85,7 +85,7 @@ def _groups(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
     if lacking:
         some = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
         raise InvalidInput(f"data.groups: {path} names no group for {len(lacking)} of {len(ids)} samples: {some}")
-    return tuple(by_id[x] for x in ids)
+    return as_groups([by_id[x] for x in ids], len(ids))
 
 
 def with_controls(experiment: Experiment, samples: Samples) -> Experiment:

@@ -13,7 +13,7 @@ from crossxai import explainers, plugins
 from crossxai.adapters import recognition
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE
-from crossxai.data.arrays import Batch
+from crossxai.data.arrays import Batch, as_groups
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
@@ -151,7 +151,7 @@ def prepare(
         labels,
         names,
         task=task,
-        groups=tuple(groups),
+        groups=as_groups(groups, len(batch)),
     )
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)

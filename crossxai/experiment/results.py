@@ -15,8 +15,8 @@ import pandas as pd
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
-from crossxai.evaluation import statistics
 from crossxai.model import Modality
+from crossxai.report.analysis import summarised
 from crossxai.report.contents import SCORES, Contents, gather, score_rows
 from crossxai.report.run import RunRecord
 
@@ -198,11 +198,14 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
         Explainer → metric → `Scores`.
     notes : tuple of str
         What was measured, and what was changed in the inputs.
+    groups : tuple of str
+        The group of each sample, by which intervals go; () where each stands for itself.
     """
 
     ids: tuple[str, ...]
     entries: Mapping[str, Mapping[str, Scores]]
     notes: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __getitem__(self, explainer: str) -> Mapping[str, Scores]:
         if explainer not in self.entries:
@@ -225,7 +228,7 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
         """One row per explainer and metric: the mean with its 95 % interval, and of how many samples."""
 
         def means(own: Scores) -> list[dict[str, Any]]:
-            summary = statistics.summarise(own.value)
+            summary = summarised(own, self.groups or None)
             return [{key: getattr(summary, key) for key in ("mean", "low", "high", "n")}]
 
         return self._frame(means)
@@ -249,11 +252,12 @@ class Evaluation(Mapping[str, Mapping[str, Scores]]):
             for metric, scores in by_metric.items():
                 if scores.curve is not None:
                     panels.setdefault(metric, {})[name] = scores
-        return plots.plot_curves(panels)
+        return plots.plot_curves(panels, groups=self.groups or None)
 
     def __repr__(self) -> str:
         metrics = list(dict.fromkeys(m for by_metric in self.entries.values() for m in by_metric))
-        return f"Evaluation({', '.join(self.entries)}: {', '.join(metrics)} of {len(self.ids)} samples)"
+        groups = f" of {len(set(self.groups))} groups" if self.groups else ""
+        return f"Evaluation({', '.join(self.entries)}: {', '.join(metrics)} of {len(self.ids)} samples{groups})"
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self))}</p>{_table(self.summary)}"
@@ -293,7 +297,7 @@ def attribution_html(attribution: Attribution) -> str:
 
 def scores_html(scores: Scores) -> str:
     """The mean with its interval."""
-    own = statistics.summarise(scores.value)
+    own = summarised(scores)
     interval = f"{own.mean:.3f} ({own.low:.3f} to {own.high:.3f}), {own.n} samples"
     better = "higher is better" if scores.higher_is_better else "lower is better"
     return f"<p><b>{html.escape(scores.metric)}</b> ({better}): {interval}</p>"

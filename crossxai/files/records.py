@@ -46,7 +46,7 @@ class Samples:
     def __post_init__(self) -> None:
         for name in ("ids", "modalities", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "groups", _labels_of_groups(self.groups))
+        object.__setattr__(self, "groups", labels_of_groups(self.groups))
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
         columns |= {"groups": self.groups} if self.groups else {}
@@ -84,7 +84,7 @@ class Samples:
         return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
 
 
-def _labels_of_groups(given: Any) -> tuple[str, ...]:
+def labels_of_groups(given: Any) -> tuple[str, ...]:
     """Labels of groups as text; raises `InvalidInput` where one is missing."""
     labels = tuple(given)
     if any(label is None or label != label or str(label) == "" for label in labels):  # NaN differs from itself

@@ -101,7 +101,7 @@ def table(run: RunRecord) -> tuple[Row, ...]:
             cells = {}
             for name in (m for m in run.metrics if m in explanation.scores):
                 scores, versus, of_area = explanation.scores[name], tests[name].get(label), chance[name].get(label)
-                summary = statistics.summarise(scores.value, groups=run.groups, hits=scores.metric == HITS)
+                summary = summarised(scores, run.groups)
                 cells[name] = Cell(summary, scores.higher_is_better, versus, area_share(scores), of_area)
             rows.append(_row(explanation, cells))
     return tuple(rows)
@@ -146,6 +146,11 @@ def against(run: RunRecord, model: str, metric: str, control: str, libraries_onl
         if metric in e.scores and (label == control or not (libraries_only and is_control(e)))
     }
     return compared(scores, control, run.groups)
+
+
+def summarised(scores: Scores, groups: statistics.Groups | None = None) -> Summary:
+    """The mean of scores with its interval; of hits, the interval of a share."""
+    return statistics.summarise(scores.value, groups=groups, hits=scores.metric == HITS)
 
 
 def compared(scores: Mapping[str, Scores], control: str, groups: statistics.Groups | None = None) -> dict[str, Test]:
