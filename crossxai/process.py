@@ -88,6 +88,19 @@ def differentiating() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch computes with so many threads inside, in the whole process."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def foreign() -> tuple[type[Exception], ...]:
     """What the code of models and libraries raises, TensorFlow's own errors among it once TensorFlow is loaded.
     `CrossXAIError`s are often one of these, too: let them pass first."""

@@ -30,7 +30,7 @@ from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidInput, Unkno
 from crossxai.model import Array, Cotangent, Inputs, Modality
 from crossxai.outputs import Outputs
 from crossxai.porting.certificate import require_same_outputs
-from crossxai.process import foreign
+from crossxai.process import foreign, torch_threads
 
 if TYPE_CHECKING:
     from crossxai.porting.graph import Graph
@@ -133,6 +133,10 @@ class TorchModel(Declared):
         with self._lock, torch.inference_mode(False):
             module = torch_running.float64_copy(self.module)
         return None if module is None else self._around(module)
+
+    def other_threads(self) -> AbstractContextManager[None]:
+        """The model computes in another number of threads inside, one or else two, which moves its answers by rounding alone."""
+        return torch_threads(1 if torch.get_num_threads() > 1 else 2)
 
     def cut(self, inputs: Inputs) -> str:
         """Where the gradient of the outputs is lost on the way to the inputs, in words, as far as layers tell."""

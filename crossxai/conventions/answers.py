@@ -11,7 +11,7 @@ import numpy as np
 from crossxai.attribution import Attribution, Explainer, Profile
 from crossxai.conventions.agreement import ROUNDING, distance, distances
 from crossxai.conventions.convention import CANONICAL, CONVENTIONS, Setting
-from crossxai.conventions.floor import Floor, floor
+from crossxai.conventions.floor import SUSPECT, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import Entry
@@ -114,12 +114,15 @@ def entry_of_outside(
     noise = Floor(render.question, said_maps, draw, "draws" in setting)
     drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
     areas = _deletion(render.question, drawn) if values.shape[1:-1] == own.shape[1:-1] else None
-    if ROUNDING < apart.max() <= noise.seeds:  # another seed: nothing to look for
+    tolerance = noise.tolerance_for(apart.max()) if apart.max() <= SUSPECT else ROUNDING
+    if tolerance < apart.max() <= noise.seeds:  # another seed: nothing to look for
         finding = Finding((), float(apart.max()), float(apart.max()), {}, 1)
         return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
     row = int(apart.argmax())
     alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
-    finding = blind(alone, setting, values[[row]], ROUNDING, holds=lambda some: all_close(render(some), values))
+    finding = blind(
+        alone, setting, values[[row]], tolerance, holds=lambda some: all_close(render(some), values, tolerance)
+    )
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
 
 
@@ -169,7 +172,7 @@ def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Settin
     return {**CANONICAL[method], **known, **options}
 
 
-def all_close(maps: Array, values: Array, tolerance: float = ROUNDING) -> bool:
+def all_close(maps: Array, values: Array, tolerance: float) -> bool:
     """Whether maps of one shape are equal in every sample."""
     return maps.shape == values.shape and distance(maps, values) <= tolerance
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from crossxai.attribution import Explainer
 from crossxai.conventions.agreement import ROUNDING, distance
+from crossxai.errors import CrossXAIError
 from crossxai.model import Array
 from crossxai.question import Question
 
@@ -18,6 +19,9 @@ SEEDS = 4
 """How many seeds a sampled method is drawn with beside its own; 10 pairs."""
 NUDGES = 2
 """How many times the inputs' last bits are drawn."""
+MARGINS = {"rounding": 3, "batch": 3, "threads": 3, "precision": 2}
+"""How many times each may two maps differ and count as equal: of the first three few are drawn; of two maps in float32, each may
+be so far from the exact one."""
 SUSPECT = 0.05
 """A relative L2 that rounding alone may reach; the floor is measured for differences below it."""
 
@@ -64,6 +68,28 @@ class Floor:
         """Where the inputs' last bits are drawn anew, which flips a ReLU or the tie of a max-pool here and there."""
         return max(distance(self.draw(nudged(self.question, nudge), 0), self.maps) for nudge in range(NUDGES))
 
+    @cached_property
+    def threads(self) -> float:
+        """In another number of threads; NaN where the model's framework cannot change it once it runs, as TensorFlow."""
+        if not hasattr(self.question.model, "other_threads"):
+            return float("nan")
+        with self.question.model.other_threads():
+            return distance(self.draw(self.question, 0), self.maps)
+
+    @cached_property
+    def precision(self) -> float:
+        """On a copy of the model in float64: what it costs to compute in float32, or less.
+
+        NaN where there is no such copy, or the library does not take it, and for a method that draws, which draws others there.
+        """
+        exact = None if self.sampled else in_float64(self.question)
+        if exact is None:
+            return float("nan")
+        try:
+            return distance(self.draw(exact, 0), self.maps)
+        except (CrossXAIError, MemoryError):  # its code may know float32 alone
+            return float("nan")
+
     @property
     def seeds(self) -> float:
         """The distance up to which two maps differ by no more than two seeds do, with a tenth to spare."""
@@ -72,20 +98,29 @@ class Floor:
     @property
     def tolerance(self) -> float:
         """The distance up to which two maps count as equal."""
-        return max(ROUNDING, 3 * self.batch, 3 * self.rounding)
+        return self._covering(np.inf)
 
     def tolerance_for(self, gap: float) -> float:
         """The distance up to which maps count as equal, measured only as far as a gap between them makes it necessary."""
         if gap <= ROUNDING:
             return ROUNDING
         known = self.like.tolerance_for(gap) if self.like is not None else 0.0
-        return known if gap <= known else self.tolerance
+        return known if gap <= known else self._covering(gap)
+
+    def _covering(self, gap: float) -> float:
+        """The largest of all that is measured with its margin, until a gap is covered."""
+        known = ROUNDING
+        for name, margin in MARGINS.items():
+            if gap <= known:
+                break
+            known = max(known, np.nan_to_num(margin * getattr(self, name)))
+        return float(known)
 
     @property
     def measured(self) -> Mapping[str, float]:
-        """What was looked at: "seed", "batch" and "rounding", as far as they are known."""
+        """What was looked at, as far as it is known: "seed" and the names of `MARGINS`; NaN where it cannot be measured."""
         known = vars(self)
-        return {name: known[name] for name in ("seed", "batch", "rounding") if name in known}
+        return {name: known[name] for name in ("seed", *MARGINS) if name in known}
 
 
 def floor(explainer: Explainer, question: Question, maps: Array, like: Floor | None = None) -> Floor:
@@ -108,3 +143,11 @@ def nudged(question: Question, draw: int) -> Question:
         for v, m in zip(inputs, question.model.modalities, strict=True)
     )
     return replace(question, inputs=bounded)
+
+
+def in_float64(question: Question) -> Question | None:
+    """The question to its model's copy in float64, unchecked, as the copy is no other model; None where there is none."""
+    copy = question.model.exact() if hasattr(question.model, "exact") else None
+    if copy is None:
+        return None
+    return replace(question, model=copy, inputs=tuple(v.astype(np.float64) for v in question.inputs), check="off")

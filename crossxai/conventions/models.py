@@ -10,7 +10,7 @@ import numpy as np
 
 from crossxai.conventions.agreement import distance
 from crossxai.conventions.convention import CONVENTIONS, MODEL, Option
-from crossxai.conventions.floor import NUDGES, nudged
+from crossxai.conventions.floor import NUDGES, in_float64, nudged
 from crossxai.conventions.search import Switch
 from crossxai.conventions.situation import situated
 from crossxai.errors import CrossXAIError, Unsupported
@@ -88,15 +88,11 @@ def compare_models(one: Question, other: Question) -> ModelParity:
 
 def _exact_gradients(one: Question, other: Question) -> float:
     """How far the gradients of both models' copies in float64 are apart; NaN where one has none."""
-    sides = []
-    for question in (one, other):
-        copy = question.model.exact() if hasattr(question.model, "exact") else None
-        if copy is None:
-            return float("nan")
-        inputs = tuple(v.astype(np.float64) for v in question.inputs)
-        sides.append(replace(question, model=copy, inputs=inputs, check="off"))
+    exact, exact_other = in_float64(one), in_float64(other)
+    if exact is None or exact_other is None:
+        return float("nan")
     try:
-        ours, theirs = (side.score_and_grad()[1] for side in sides)
+        ours, theirs = exact.score_and_grad()[1], exact_other.score_and_grad()[1]
     except (CrossXAIError, MemoryError):  # its code may know float32 alone
         return float("nan")
     return max(distance(a, b) for a, b in zip(ours, theirs, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.conventions.agreement import REGION, aligned
+from crossxai.conventions.agreement import REGION, ROUNDING, aligned
 from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
@@ -145,7 +145,12 @@ def _method(result: Parity) -> dict[str, Any]:
         "floors": [
             {"label": e.label, "profile": e.profile, "measured": dict(e.floor.measured)}
             for e in result.entries
-            if e.floor is not None and any(e.floor.measured.values())
+            if e.floor is not None and any(value > 0 for value in e.floor.measured.values())
+        ],
+        "imprecise": [
+            {"label": e.label, "profile": e.profile, "distance": e.floor.measured["precision"]}
+            for e in result.entries
+            if e.floor is not None and e.floor.measured.get("precision", 0.0) > ROUNDING
         ],
     }
 

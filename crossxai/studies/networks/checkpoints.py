@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import ModelSpec
-from crossxai.process import require
+from crossxai.process import require, torch_threads
 from crossxai.studies.networks import loading
 
 
@@ -47,17 +46,5 @@ def embedded_checkpoint(progress: bool = True) -> Path:
     root = histology.build(cache_folder() / "histology")
     torch = all(importlib.util.find_spec(package) for package in ("torch", "torchvision"))
     settings = TrainSettings(framework="torch" if torch else "tensorflow")
-    with _threads_of_torch(THREADS) if torch else nullcontext():
+    with torch_threads(THREADS) if torch else nullcontext():
         return fit(root, settings, cache_folder() / "models", progress)
-
-
-@contextmanager
-def _threads_of_torch(count: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
