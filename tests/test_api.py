@@ -131,7 +131,7 @@ def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(xai.InvalidFile, match="Keras cannot read"):
         xai.wrap(tmp_path / "net.keras")
     (tmp_path / "weights.pt").write_text("")
-    with pytest.raises(xai.InvalidInput, match="make the module, load them into it"):
+    with pytest.raises(xai.InvalidFile, match="torch cannot read"):
         xai.wrap(str(tmp_path / "weights.pt"))
 
 

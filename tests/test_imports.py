@@ -201,7 +201,7 @@ SHARED = {
 """What explainers share: the files of their folder that name no explainer themselves. A library's folder is its own."""
 MAY: dict[str, set[str]] = {
     "adapters": CORE
-    | {"porting", "adapters.describing", "assumptions.checking", "assumptions.layer_facts"}
+    | {"porting", "loaders", "adapters.describing", "assumptions.checking", "assumptions.layer_facts"}
     | {f"adapters.{path.stem}" for path in (PACKAGE / "adapters").glob("*.py") if "_" in path.stem},
     "explainers": CORE | {"porting"} | SHARED,
     "assumptions": CORE | {"assumptions", "porting"},
@@ -214,6 +214,7 @@ MAY: dict[str, set[str]] = {
     | {"files", "report", "evaluation"}
     | {f"conventions.{name}" for name in ("agreement", "convention", "disagreement", "libraries", "result", "sanity")},
     "data": CORE | {"files", "data"},
+    "loaders": CORE | {"loaders"},
     "experiment": CORE
     | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"}
     | {f"conventions.{name}" for name in ("agreement", "convention")},

@@ -17,6 +17,7 @@ from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
 from crossxai.attention import Attentive, Streams
 from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.loaders.loaded import Resize
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
 from crossxai.outputs import Outputs, check_declared, kind
@@ -49,7 +50,9 @@ class Recognised:
     """What `wrap` took a network for, and how it reads inputs for it.
 
     adapter: module and class, imported when used. size: (height, width) that the network takes, None for any. layout: the order
-    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead.
+    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead. Of a network
+    by name or file: told, where its weights and preprocessing come from, a sentence each; resize, how pictures are brought to it;
+    classes, the names of its outputs; random, whether nobody trained its weights.
     """
 
     taken_for: str
@@ -61,12 +64,18 @@ class Recognised:
     layout: Layout = "NHWC"
     batch_size: int | None = None
     assumed: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    resize: Resize | None = None
+    classes: tuple[str, ...] = ()
+    random: bool = False
 
     def lines(self) -> tuple[str, ...]:
-        """What it was taken for, and what was assumed, a sentence each."""
+        """What it was taken for, what came with it, and what was assumed, a sentence each."""
         size = f"images of {self.size[0]} × {self.size[1]} pixels" if self.size else ""
+        resize = str(self.resize or "")
         layout = "images are handed over channels first (NCHW)" if self.layout == "NCHW" else ""
-        return tuple(line for line in (f"taken for {self.taken_for}", size, layout, *self.assumed) if line)
+        lines = (f"taken for {self.taken_for}", *self.told, resize or size, layout, *self.assumed)
+        return tuple(line for line in lines if line)
 
 
 class Described(ABC):

@@ -13,12 +13,12 @@ import numpy as np
 
 from crossxai.adapters.checks import MeanSd, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
-from crossxai.errors import InvalidFile, InvalidInput, MissingDependency
+from crossxai.errors import InvalidInput
+from crossxai.loaders import by_name
+from crossxai.loaders.loaded import Loaded
 from crossxai.model import Modality, Model
-from crossxai.process import foreign
 
 IMAGENET: MeanSd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-KERAS_FILES = (".keras", ".h5", ".hdf5")
 UNSTATED = "mean and sd: none (assumed; write standardise=(mean, sd) or 'imagenet' if the training subtracted one)"
 MODALITIES = "modalities=(xai.Modality.image(),) or (xai.Modality.table(('age', 'dose')),), one per input in order"
 
@@ -43,15 +43,17 @@ def wrap(
     size: int | Size | None = None,
     layout: Layout = "NHWC",
     batch_size: int | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> Model:
     """Make a model of a network: recognise what it is, and say what it was taken for.
 
     Parameters
     ----------
-    net : torch module, Keras model, path, callable or adapter
-        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, the path of a
-        `.keras` or `.h5` file, a scikit-learn estimator, or a function of arrays; an adapter is returned as it is.
+    net : torch module, Keras model, name, path, callable or adapter
+        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, a scikit-learn
+        estimator, or a function of arrays; an adapter is returned as it is. Or text: a name such as
+        "torchvision:resnet18@weights.pt", the path of a model's file, or "package.module:function"; see docs/models.md.
     name : str, the name in reports and folders; the network's own if not given
     modalities : sequence of Modality, optional
         The inputs in order; by default those of the network's first layer, and required where it does not determine them.
@@ -63,6 +65,7 @@ def wrap(
     layout : {"NHWC", "NCHW"}, how images are handed over
     batch_size : int, optional
         The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
+    trust : bool, whether a file may run code of its own when it is read, as pickles and Lambda layers do
     **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format
 
     Returns
@@ -72,23 +75,40 @@ def wrap(
     Raises
     ------
     InvalidInput: where the inputs of the network cannot be determined, with what to write
+    InvalidFile, UnknownName, MissingDependency: where a name or a file does not give a network, with what to write
     """
+    if isinstance(net, str | Path):
+        net = by_name.load(net, trust=trust)
+    loaded = net if isinstance(net, Loaded) else Loaded(net, "")
+    net, name = loaded.net, name or loaded.name
     if is_adapter(net) and not is_a(net, "keras", "Model"):
         given = {"modalities": modalities, "range": range, "standardise": standardise, **options}
         if wrong := [key for key, value in given.items() if value is not None]:
             raise InvalidInput(f"{type(net).__name__} is an adapter already: declare {', '.join(wrong)} there")
         return net  # type: ignore[no-any-return]
-    if isinstance(net, str | Path):
-        net = load_file(Path(net))
-    found = recognise(net, modalities, range)
+    low, high = range or (0.0, 1.0)
+    limits = range or ((low, high) if loaded.standardise else None)
+    if modalities is None and loaded.modalities is not None:
+        shown = tuple(replace(m, range=limits or m.range) if m.spatial else m for m in loaded.modalities)
+        found = recognise(net, shown, limits)
+        found = replace(found, assumed=(*_assumed(shown, limits), *found.assumed))
+    else:
+        found = recognise(net, modalities, limits)
+    if standardise is None and loaded.standardise is not None:  # in the units of images from 0 to 1
+        mean, sd = (np.asarray(part) * (high - low) for part in loaded.standardise)
+        standardise = (low + mean).tolist(), sd.tolist()
     if standardise is not None:
         constants = _constants(standardise, found.modalities)
         assumed = tuple(line for line in found.assumed if not line.startswith("mean"))
         found = replace(found, standardise=constants, assumed=assumed)
     if isinstance(size, int):
         size = (size, size)
-    found = replace(found, size=size or found.size, layout=layout, batch_size=batch_size)
-    return adapt(net, replace(found, options={**found.options, **options}), name)
+    resize = None if size else loaded.resize
+    found = replace(
+        found, size=size or (resize.cut if resize else loaded.size) or found.size, layout=layout, batch_size=batch_size,
+        told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random,
+    )  # fmt: skip
+    return adapt(net, replace(found, options={**found.options, **loaded.options, **options}), name)
 
 
 def _constants(
@@ -116,33 +136,12 @@ def recognise(net: Any, modalities: Sequence[Modality] | None, limits: tuple[flo
         return _estimator(net, declared)
     if not callable(net):
         raise InvalidInput(
-            f"wrap takes a torch module, a Keras model, a path to a .keras or .h5 file, an adapter or a function of arrays; got "
+            f"wrap takes a torch module, a Keras model, a name or a path of a model, an adapter or a function of arrays; got "
             f"{type(net).__name__}"
         )
     if declared is None:
         raise InvalidInput(f"a function does not say what it takes: write {MODALITIES}")
     return Recognised("a function of arrays, without gradients", "crossxai.adapters.numpy:FunctionModel", declared)
-
-
-def load_file(path: Path) -> Any:
-    """The Keras model of a file, read in Keras' safe mode; raises `InvalidFile` or `InvalidInput`."""
-    if not path.exists():
-        raise InvalidFile(f"{path} does not exist")
-    if path.suffix.lower() not in KERAS_FILES:
-        raise InvalidInput(
-            f"{path.name}: a model's file ends with {', '.join(KERAS_FILES)}; of weights alone, such as a state_dict, make the "
-            "module, load them into it, and wrap the module"
-        )
-    try:
-        keras = importlib.import_module("keras")
-    except ImportError as error:
-        raise MissingDependency("keras", "tensorflow", f"reading {path.name}") from error
-    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except raised as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidFile(f"Keras cannot read {path}: {type(error).__name__}: {reason}") from error
 
 
 def adapt(net: Any, found: Recognised, name: str) -> Model:

@@ -11,24 +11,25 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.data import files
+from crossxai.errors import InvalidInput
 from crossxai.files.records import labels_of_groups
 from crossxai.model import Array, Inputs, Modality, Model
 
 SAMPLES = 16
 """How many samples of a loader, a data set or a folder are taken, unless the user says so."""
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """inputs: one array per modality; labels: of a loader that gives them; ids: the files' names, "" where there are none; notes:
-    what was changed on the way, a sentence each."""
+    """inputs: one array per modality; labels: of a loader or file that gives them; label_names: of files that name them; ids: the
+    files' names, () where there are none; notes: what was changed on the way, a sentence each."""
 
     inputs: Inputs
     labels: npt.NDArray[Any] | None = None
     ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -44,10 +45,10 @@ def read(
 ) -> Batch:
     """Inputs for a model.
 
-    given: an array or tensor, a picture (PIL), the path of one or of a folder, or a list of these; a tuple or a dict of them for
-    several modalities; or a loader or data set of inputs or (inputs, label), of which the first `samples` are taken. layout:
-    "NCHW" if images are channels first; as the model was wrapped, unless given here. checked: whether values outside of the
-    declared range, NaN and infinity are refused.
+    given: an array or tensor, a picture (PIL), the path of one, or a list of these; a tuple or a dict of them for several
+    modalities; what `crossxai.data.files` reads, or a loader or data set of inputs or (inputs, label), of which the first
+    `samples` are taken. layout: "NCHW" if images are channels first; as the model was wrapped, unless given here. checked:
+    whether values outside of the declared range, NaN and infinity are refused.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
     if samples < 1:
@@ -55,8 +56,14 @@ def read(
     reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples)
     loaded = _from_loader(given, samples, reader)
     values, labels = (given, None) if loaded is None else loaded
-    if isinstance(values, str | Path) and Path(values).is_dir():
-        values = reader.folder(Path(values))
+    names: tuple[str, ...] = ()
+    if isinstance(values, str | Path) and files.is_files(Path(values)):
+        listed = files.listed(Path(values), samples, model.modalities)
+        reader.notes.extend(listed.notes)
+        values, labels = listed.values, listed.labels
+        if isinstance(labels, list):
+            names, labels = tuple(labels), None
+        labels = None if labels is None else as_labels(labels)
     inputs = reader.inputs(values)
     sizes = [len(v) for v in inputs]
     if len(set(sizes)) > 1:
@@ -65,7 +72,7 @@ def read(
         raise InvalidInput("there is no sample: the inputs are empty")
     for modality, array in zip(model.modalities, inputs, strict=True) if checked else ():
         modality.check(array)
-    return Batch(inputs, labels, reader.ids, tuple(dict.fromkeys(reader.notes)))
+    return Batch(inputs, labels, reader.ids, tuple(dict.fromkeys(reader.notes)), names)
 
 
 def as_labels(given: Any) -> npt.NDArray[Any]:
@@ -111,6 +118,7 @@ class _Reader:
             raise InvalidInput(f'layout is "NHWC" or "NCHW", got {layout!r}')
         self.modalities, self.layout, self.samples = model.modalities, layout, samples
         self.size: tuple[int, int] | None = getattr(_recognised(model), "size", None)
+        self.resize: Any = getattr(_recognised(model), "resize", None)
         self.ids: tuple[str, ...] = ()
         self.notes: list[str] = []
 
@@ -136,7 +144,8 @@ class _Reader:
             given = [given]
         if isinstance(given, list | np.ndarray) and len(given) and _is_picture_or_path(given[0]):
             return self.pictures(list(given), modality)
-        if isinstance(given, list) and self.size is not None and all(_eight_bit(item) for item in given):
+        known = self.size is not None or self.resize is not None
+        if isinstance(given, list) and known and all(_eight_bit(item) for item in given):
             from PIL import Image
 
             return self.pictures([Image.fromarray(item) for item in given], modality)
@@ -208,13 +217,16 @@ class _Reader:
             raise InvalidInput(
                 f"{modality.name!r} takes {len(modality.features)} {modality.axes[-1]}s, which no picture has: give arrays"
             )
-        opened, names = [], []
+        opened, paths = [], []
         for item in given:
             if isinstance(item, str | Path):
-                names.append(Path(item).stem)
-                item = _open(Path(item))
+                paths.append(Path(item))
+                item = files.open_picture(Path(item))
             opened.append(item.convert(modes[len(modality.features)]))
-        if self.size is not None and any(p.size != self.size[::-1] for p in opened):
+        if self.resize is not None:
+            self.notes.append(str(self.resize))
+            opened = [self.resize(p) for p in opened]
+        elif self.size is not None and any(p.size != self.size[::-1] for p in opened):
             self.notes.append(
                 f"pictures were resized, the shorter side to the network's, and cut to the middle {self.size[0]} × {self.size[1]}"
             )
@@ -224,21 +236,12 @@ class _Reader:
                 f"the pictures have different sizes ({opened[0].size}, {opened[-1].size}, …), and nothing says which the network "
                 "takes: write size=(224, 224), say, in wrap"
             )
-        if len(set(names)) == len(given):
-            self.ids = tuple(names)
+        for names in ([p.stem for p in paths], [f"{p.parent.name}/{p.stem}" for p in paths]):
+            if len(set(names)) == len(given):
+                self.ids = tuple(names)
+                break
         arrays = np.stack([np.asarray(p) for p in opened])
         return self.scaled(arrays[..., None] if arrays.ndim == 3 else arrays, modality)
-
-    def folder(self, path: Path) -> list[Path]:
-        """The first pictures of a folder, by name."""
-        pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-        if not pictures:
-            raise InvalidInput(f"{path} holds no picture ({', '.join(PICTURES)})")
-        if len(pictures) > self.samples:
-            self.notes.append(
-                f"the first {self.samples} of {len(pictures)} pictures of {path.name} (samples={self.samples})"
-            )
-        return pictures[: self.samples]
 
 
 def as_numpy(value: Any) -> Any:
@@ -262,18 +265,6 @@ def _is_picture(value: Any) -> bool:
 
 def _is_picture_or_path(value: Any) -> bool:
     return _is_picture(value) or isinstance(value, str | Path)
-
-
-def _open(path: Path) -> Any:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture)
-    except UnidentifiedImageError as error:
-        raise InvalidFile(f"{path} is no picture that Pillow can read") from error
-    except OSError as error:
-        raise InvalidFile(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _from_loader(given: Any, samples: int, reader: _Reader) -> tuple[Any, npt.NDArray[Any] | None] | None:

@@ -1,0 +1,69 @@
+"""From a name or a path to a network: which library or format it is of."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from pathlib import Path
+
+from crossxai import plugins
+from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, ModelFailed, UnknownName
+from crossxai.loaders import keras_files, torch_files
+from crossxai.loaders.loaded import Loaded
+
+LIBRARIES = ("torchvision",)
+"""Libraries whose networks are written `library:name` or `library:name@weights`; each has a file here."""
+WRITE = "write library:name such as torchvision:resnet18, a file of a model, or package.module:function"
+
+
+def load(given: str | Path, folder: Path = Path(), trust: bool = False) -> Loaded:
+    """The network of a name or a path.
+
+    given: `library:name`, `library:name@weights` (a file, or names that the library has), the path of a model, or
+    `package.module:function`. folder: what paths are relative to. trust: whether files may run code of their own.
+    Raises `InvalidFile`, `InvalidInput`, `UnknownName`, `ModelFailed` or `MissingDependency`, with what to write.
+    """
+    text = str(given)
+    library, colon, rest = text.partition(":")
+    if colon and library in LIBRARIES:
+        name, _, weights = rest.partition("@")
+        loaded: Loaded = importlib.import_module(f"crossxai.loaders.{library}").load(name, weights, folder, trust)
+        return loaded
+    path = folder / Path(text).expanduser()
+    if path.exists():
+        return _of_file(path, trust)
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
+        return _of_function(text, folder)
+    raise _unknown(text, path)
+
+
+def _of_file(path: Path, trust: bool) -> Loaded:
+    suffix = path.suffix.lower()
+    if suffix in keras_files.SUFFIXES:
+        return keras_files.load(path, trust)
+    if suffix in torch_files.SUFFIXES:
+        return torch_files.load(path, trust)
+    if suffix == ".npz":
+        raise InvalidInput(
+            f"{path.name} is no network that wrap reads; a checkpoint of `crossxai train` goes into an experiment file"
+        )
+    known = ", ".join((*keras_files.SUFFIXES, *torch_files.SUFFIXES))
+    raise InvalidInput(f"{path.name}: a model's file ends with {known}; {WRITE}")
+
+
+def _of_function(name: str, folder: Path) -> Loaded:
+    """What a function of the user's returns."""
+    module = name.partition(":")[0]
+    if near := difflib.get_close_matches(module, LIBRARIES, n=1, cutoff=0.75):
+        raise UnknownName("library of networks", module, LIBRARIES, [f"write {near[0]}:{name.partition(':')[2]}"])
+    net = plugins.call_factory(name, folder, ModelFailed)
+    return Loaded(net, name.partition(":")[2])
+
+
+def _unknown(text: str, path: Path) -> CrossXAIError:
+    if path.suffix or "/" in text or "\\" in text:
+        there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, there, n=3)
+        return InvalidFile(f"{path} does not exist{f'; did you mean {chr(32).join(near)}?' if near else ''}")
+    return InvalidInput(f"no model is called {text!r}, and there is no such file: {WRITE}")

@@ -1,0 +1,70 @@
+"""Keras models from `.keras`, `.h5` and SavedModel: architectures and weights are read, code is not run."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from crossxai.errors import LONGEST, InvalidFile, InvalidInput, in_words
+from crossxai.loaders.loaded import TRUST, Loaded
+from crossxai.process import foreign, require
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def load(path: Path, trust: bool) -> Loaded:
+    """The model of a file, in Keras' safe mode without trust; raises `InvalidFile` or `InvalidInput`."""
+    keras = require("keras", "tensorflow", f"reading {path.name}")
+    if not trust and (code := list(_layers_of_code(_config(path)))):
+        raise InvalidInput(
+            f"{path} holds code, the layer {', '.join(map(repr, code))} of class Lambda, which loading would run. If you trust "
+            f"who made the file: {TRUST}"
+        )
+    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
+    try:
+        net = keras.saving.load_model(path, compile=False, safe_mode=not trust)
+    except raised as error:
+        innermost = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
+        reason = f"{type(error).__name__}: {innermost[:LONGEST]}"
+        raise InvalidFile(
+            f"Keras cannot read {path}: {reason}; of layers of your own write a function that returns the model, "
+            "package.module:function"
+        ) from error
+    return Loaded(net, net.name, (f"from {path.name}; layers inside scale its inputs, if any do",))
+
+
+def _config(path: Path) -> Any:
+    """The architecture of a file; None where there is none to be read."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        with h5py.File(path) as file:
+            return json.loads(file.attrs["model_config"])
+    except KeyError as error:
+        if path.suffix.lower() != ".keras" and not zipfile.is_zipfile(path):
+            raise InvalidFile(
+                f"{path} holds no model (weights alone, perhaps): write keras:NAME@{path.name} for a network of Keras, or a "
+                "function that makes the model and loads them, package.module:function"
+            ) from error
+        raise InvalidFile(f"{path} holds no Keras model") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InvalidFile(f"Keras cannot read {path}, which is no file of it, or damaged: {in_words(error)}") from error
+
+
+def _layers_of_code(config: Any) -> Iterator[str]:
+    """The names of the Lambda layers of an architecture."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "Lambda":
+            inner = config.get("config")
+            yield str((inner if isinstance(inner, dict) else config).get("name", "?"))
+        for value in config.values():
+            yield from _layers_of_code(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _layers_of_code(value)

@@ -1,0 +1,246 @@
+"""Networks by name and by file: the same numbers as the library's own, its preprocessing, and no code run from a file."""
+
+from __future__ import annotations
+
+import urllib.error
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+import crossxai as xai
+from crossxai.loaders import torchvision as of_torchvision
+
+IMAGES = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
+NAME = "squeezenet1_1"
+TRUST = "trust=True in Python, trust = true in an experiment file, --trust on the command line"
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    return nn.Sequential(*layers).eval()
+
+
+def own_answers(net: nn.Module, images: np.ndarray, preset: Any) -> np.ndarray:
+    """What torch's own module gives for images that torchvision's own constants standardise."""
+    x = torchvision.transforms.functional.normalize(torch.tensor(images).movedim(-1, 1), preset.mean, preset.std)
+    with torch.no_grad():
+        return net(x).numpy()
+
+
+def lines(model: Any) -> str:
+    return str(model.describe())
+
+
+class Evil:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.path, "run")
+
+
+# torchvision
+
+
+def test_a_network_of_torchvision_with_weights_of_a_file_gives_torch_s_own_numbers(tmp_path: Path) -> None:
+    net = torchvision.models.get_model(NAME, weights=None, num_classes=5).eval()
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}, tmp_path / "own.pt")
+    model = xai.wrap(f"torchvision:{NAME}@{tmp_path / 'own.pt'}")
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    preset = torchvision.models.get_model_weights(NAME).DEFAULT.transforms()
+    np.testing.assert_allclose(model.predict((images,)), own_answers(net, images, preset), rtol=1e-5, atol=1e-6)
+    assert model.name == NAME
+    assert "weights: own.pt, of 5 classes" in lines(model)
+    assert model.recognised.classes == ()  # type: ignore[attr-defined]
+    scaled = xai.wrap(f"torchvision:{NAME}@{tmp_path / 'own.pt'}", range=(0, 255))
+    np.testing.assert_allclose(scaled.predict((images * 255,)), model.predict((images,)), rtol=1e-3, atol=1e-5)
+
+
+def test_safetensors_hold_the_same_weights(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    net = torchvision.models.get_model(NAME, weights=None)
+    save_file(net.state_dict(), tmp_path / "own.safetensors")
+    model: Any = xai.wrap(f"torchvision:{NAME}@{tmp_path / 'own.safetensors'}")
+    assert all(torch.equal(v, model.module.state_dict()[k]) for k, v in net.state_dict().items())
+    assert model.recognised.classes[:2] == ("tench", "goldfish")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "own.safetensors").read_bytes()[:1000])
+    with pytest.raises(xai.InvalidFile, match="safetensors cannot read"):
+        xai.wrap(f"torchvision:{NAME}@{tmp_path / 'cut.safetensors'}")
+
+
+@pytest.mark.parametrize("name", [NAME, "efficientnet_b0", "vit_b_16"])
+@pytest.mark.parametrize("size", [(300, 451), (451, 300), (97, 64), (256, 256)])
+def test_pictures_are_brought_to_a_network_as_torchvision_brings_them(name: str, size: tuple[int, int]) -> None:
+    preset = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    values = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    picture = Image.fromarray(values)
+    theirs = preset(picture).movedim(0, -1).numpy() * np.array(preset.std) + np.array(preset.mean)
+    resize = of_torchvision.resize(preset)
+    np.testing.assert_allclose(np.asarray(resize(picture)) / 255, theirs, atol=1e-6)
+
+
+def test_random_weights_are_said_and_drawn_by_a_seed_of_their_own() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    one, two = (xai.wrap(f"torchvision:{NAME}@random") for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    np.testing.assert_array_equal(one.predict((images,)), two.predict((images,)))
+    assert "random weights (seed 0): nobody trained this network" in lines(one)
+    assert "the middle 224 × 224 cut out" in lines(one)
+    assert "images of 64 × 64 pixels" in lines(xai.wrap(f"torchvision:{NAME}@random", size=64))
+
+
+def test_torchvision_s_own_weights_come_from_its_cache_or_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", nowhere)
+    for written in (f"torchvision:{NAME}", f"torchvision:{NAME}@IMAGENET1K_V1"):
+        with pytest.raises(xai.InvalidFile, match=rf"write torchvision:{NAME}@FILE .* torchvision:{NAME}@random"):
+            xai.wrap(written)
+    net = torchvision.models.get_model(NAME, weights=None)
+    file = torchvision.models.get_model_weights(NAME).DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "checkpoints").mkdir(exist_ok=True)
+    torch.save(net.state_dict(), tmp_path / "checkpoints" / file)
+    model: Any = xai.wrap(f"torchvision:{NAME}")
+    assert all(torch.equal(v, model.module.state_dict()[k]) for k, v in net.state_dict().items())
+    assert "weights: IMAGENET1K_V1 of torchvision" in lines(model)
+    torch.save(Evil(tmp_path / "run"), tmp_path / "checkpoints" / file)  # whoever can write the cache
+    with pytest.raises(xai.CrossXAIError):
+        xai.wrap(f"torchvision:{NAME}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_torchvision_for_segmentation_is_wrapped(tmp_path: Path) -> None:
+    model = xai.wrap("torchvision:lraspp_mobilenet_v3_large@random", size=32)
+    assert model.predict((np.zeros((1, 32, 32, 3), np.float32),)).shape == (1, 32, 32, 21)
+
+
+# files
+
+
+def test_a_pickle_is_not_run_until_it_is_trusted(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    torch.save(Evil(mark), tmp_path / "evil.pt")
+    for written in (str(tmp_path / "evil.pt"), f"torchvision:{NAME}@{tmp_path / 'evil.pt'}"):
+        with pytest.raises(xai.InvalidInput, match="reading it would run code from the file") as caught:
+            xai.wrap(written)
+        assert TRUST in str(caught.value)
+        assert not mark.exists()
+    with pytest.raises(xai.InvalidFile):
+        xai.wrap(str(tmp_path / "evil.pt"), trust=True)
+    assert mark.exists()  # so it would have been run
+
+
+def test_whole_networks_of_torch_need_trust(tmp_path: Path) -> None:
+    x, net = torch.rand(2, 3, 16, 16), small()
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(net, x), tmp_path / "script.pt")
+        torch.export.save(torch.export.export(net, (x,), dynamic_shapes=({0: batch},)), tmp_path / "exported.pt2")
+        torch.export.save(torch.export.export(net, (x,)), tmp_path / "fixed.pt2")
+    torch.save(net.train(), tmp_path / "pickled.pt")
+    expected = xai.wrap(net.eval())
+    own = xai.explain(expected, IMAGES, "captum.saliency").of("image")
+    for name, reason in (
+        ("script.pt", "a program whose operators can read and write files"),
+        ("exported.pt2", "whose tensors and constants torch reads by unpickling"),
+        ("pickled.pt", "run code from the file"),
+    ):
+        with pytest.raises(xai.InvalidInput, match=reason) as caught:
+            xai.wrap(tmp_path / name)
+        assert TRUST in str(caught.value)
+        model = xai.wrap(tmp_path / name, trust=True)
+        np.testing.assert_allclose(model.predict((IMAGES,)), expected.predict((IMAGES,)), atol=1e-6)
+        np.testing.assert_allclose(xai.explain(model, IMAGES, "captum.saliency").of("image"), own, atol=1e-6)
+        assert "trusted" in lines(model)
+        assert "values of images from 0 to 1 (assumed" in lines(model)
+    with pytest.raises(xai.InvalidInput, match=r"batches of exactly 2: export it with dynamic_shapes"):
+        xai.wrap(tmp_path / "fixed.pt2", trust=True)
+
+
+def test_weights_alone_ask_for_their_network(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "own.pth")
+    with pytest.raises(xai.InvalidInput, match=r"holds weights alone: say of which network, torchvision:NAME@own\.pth"):
+        xai.wrap(tmp_path / "own.pth")
+    with pytest.raises(xai.InvalidFile, match=rf"are not those of torchvision's {NAME}: 52 missing .*; 4 unknown"):
+        xai.wrap(f"torchvision:{NAME}@{tmp_path / 'own.pth'}")
+    torch.save({"epoch": 3}, tmp_path / "log.pth")
+    with pytest.raises(xai.InvalidFile, match="holds no weights by name"):
+        xai.wrap(f"torchvision:{NAME}@{tmp_path / 'log.pth'}")
+
+
+def test_code_in_a_keras_file_is_not_run_until_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mark, start = tmp_path / "mark", keras.Input((16, 16, 3))
+    marked = keras.layers.Lambda(lambda x: (open("mark", "w").close(), x)[1], (16, 16, 3), name="marks")
+    net = keras.Model(start, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(marked(start))))
+    for name in ("net.keras", "net.h5"):
+        net.save(tmp_path / name)
+        mark.unlink(missing_ok=True)
+        with pytest.raises(xai.InvalidInput, match="holds code, the layer 'marks' of class Lambda") as caught:
+            xai.wrap(tmp_path / name)
+        assert TRUST in str(caught.value)
+        assert not mark.exists()
+    model = xai.wrap(tmp_path / "net.keras", trust=True)
+    np.testing.assert_allclose(model.predict((IMAGES,)), net(IMAGES), atol=1e-6)
+    assert mark.exists()
+    net.save_weights(tmp_path / "net.weights.h5")
+    with pytest.raises(xai.InvalidFile, match="holds no model"):
+        xai.wrap(tmp_path / "net.weights.h5")
+
+
+# names
+
+
+def test_a_function_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loaders_own.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())"
+        ".eval()\ndef broken():\n    return 1 / 0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    model = xai.wrap("loaders_own:net", size=16)
+    assert (model.name, model.predict((IMAGES,)).shape) == ("net", (4, 2))
+    with pytest.raises(xai.CrossXAIError, match=r"factory 'loaders_own:broken' raises ZeroDivisionError"):
+        xai.wrap("loaders_own:broken")
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("torchvision:resnet81", "no network of torchvision is called 'resnet81'; did you mean resnet18"),
+        ("torchvison:resnet18", "no library of networks is called 'torchvison'; did you mean torchvision"),
+        ("torchvision:resnet18@IMAGENET1K_V3", "did you mean IMAGENET1K_V1"),
+        ("torchvision:resnet18@nowhere.pt", "no file of weights at nowhere.pt"),
+        ("torchvision:inception_v3@nowhere.pt", "scales its inputs or not (transform_input)"),
+        ("resnet18", "write library:name such as torchvision:resnet18"),
+        ("nowhere:net", "factory 'nowhere:net' cannot be imported"),
+        ("nowhere.keras", "does not exist; did you mean nowhere.h5"),
+        ("nowhere.onnxx", "does not exist"),
+        ("notes.txt", "a model's file ends with .keras"),
+    ],
+)
+def test_wrong_names(written: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("nowhere.h5", "notes.txt"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(xai.CrossXAIError) as caught:
+        xai.wrap(written)
+    assert words in str(caught.value)
