@@ -52,7 +52,7 @@ def test_a_library_does_what_is_documented_of_it(
         known = {f.name for f in fields(get(name))}  # type: ignore[arg-type]
         own = get(name, profile=profile, **{k: v for k, v in given.items() if k in known})
         maps = own(questions[framework]).values[0]
-        recipe = Renderer(questions[framework], USAGES[name].method, seed=int(given.get("seed", 0)))(setting_of(own))
+        recipe = Renderer(questions[framework], USAGES[name].method)(setting_of(own))
         assert recipe.shape == maps.shape
         assert distance(recipe, maps) <= 1e-5
 

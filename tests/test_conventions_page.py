@@ -1,4 +1,4 @@
-"""docs/conventions.md says what the data say: what each library chooses, method by method.
+"""docs/conventions.md says what the data say: what each library chooses, method by method, and what can be chosen.
 
 `python tests/test_conventions_page.py` writes that part of the page anew.
 """
@@ -39,8 +39,19 @@ def tables() -> Iterator[str]:
         yield from (f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
+def choices() -> Iterator[str]:
+    """One table of all conventions with their options, the slips that no library makes among them."""
+    yield "\n### Every convention and its options\n"
+    yield "| | options |\n| --- | --- |"
+    for c in CONVENTIONS.values():
+        options = (
+            "; ".join(c.options.values()) or f"a number; a search tries {', '.join(f'{o:g}' for o in c.candidates)}"
+        )
+        yield f"| `{c.name}`: {c.about} | {options}{' and one more or less' if c.near else ''} |"
+
+
 def generated() -> str:
-    return BEGIN + "\n".join(tables()) + "\n\n" + END
+    return BEGIN + "\n".join((*tables(), *choices())) + "\n\n" + END
 
 
 def test_the_page_says_what_the_data_say() -> None:

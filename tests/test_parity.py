@@ -47,7 +47,7 @@ def network() -> Any:
 def port(
     net: Any, epsilon: float = 1e-5, padding: str = "as torch", ending: str = "", turned: int = 0, **first: Any
 ) -> Any:
-    """The network in Keras, with a port's usual mistakes. first: flipped, scaled."""
+    """The network in Keras, with a port's usual mistakes. first: flipped, scaled, swapped, reshaped."""
     import keras
 
     inputs = x = keras.Input((16, 16, 3))
@@ -55,6 +55,10 @@ def port(
         x = keras.layers.Rescaling(255.0)(x)
     if first.get("flipped"):
         x = x[..., ::-1]
+    if first.get("swapped"):
+        x = keras.layers.Permute((2, 1, 3))(x)
+    if first.get("reshaped"):
+        x = keras.layers.Permute((2, 3, 1))(keras.layers.Reshape((3, 16, 16))(x))
     for conv, norm in PLACES:
         if padding == "as torch":
             x = keras.layers.ZeroPadding2D(1)(x)
@@ -86,6 +90,8 @@ BUGS: dict[str, tuple[dict[str, Any], list[Switch]]] = {
     "softmax": ({"ending": "softmax"}, [Switch("score", "probability")]),
     "colours": ({"flipped": True}, [Switch("channel_order", "bgr")]),
     "0 to 255": ({"scaled": True}, [Switch("input_scale", "255")]),
+    "height and width": ({"swapped": True}, [Switch("layout", "swapped")]),
+    "reshape for transpose": ({"reshaped": True}, [Switch("layout", "reshaped")]),
     "off by one": ({"turned": 1}, [Switch("target", "previous")]),
     "two": ({"flipped": True, "ending": "softmax"}, [Switch("score", "probability"), Switch("channel_order", "bgr")]),
 }

@@ -15,7 +15,7 @@ from crossxai.conventions.floor import SUSPECT, Floor, floor
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import Entry
-from crossxai.conventions.search import Finding, between, blind
+from crossxai.conventions.search import MOST, Finding, between, blind
 from crossxai.errors import CrossXAIError, InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation.curves import Deletion
 from crossxai.explainers import get
@@ -85,7 +85,7 @@ def _deletion(question: Question, attribution: Attribution) -> Array:
 def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float) -> Finding:
     """What a library does other than its documented setting; searched on the sample that is farthest from it."""
     row = int(distances(render(setting), maps).argmax())
-    alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
+    alone = Renderer(render.question[[row]], render.method, render.layer)
 
     def holds(some: Setting) -> bool:
         return all_close(render(some), maps, tolerance)
@@ -109,19 +109,18 @@ def entry_of_outside(
     apart = distances(said_maps, values)
 
     def draw(question: Question, step: int) -> Array:
-        return Renderer(question, method, render.layer, render.seed + step)(setting)
+        moved = {"seed": int(setting["seed"]) + step} if "seed" in setting else {}
+        return Renderer(question, method, render.layer)({**setting, **moved})
 
     noise = Floor(render.question, said_maps, draw, "draws" in setting)
     drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
     areas = _deletion(render.question, drawn) if values.shape[1:-1] == own.shape[1:-1] else None
     tolerance = noise.tolerance_for(apart.max()) if apart.max() <= SUSPECT else ROUNDING
-    if tolerance < apart.max() <= noise.seeds:  # another seed: nothing to look for
-        finding = Finding((), float(apart.max()), float(apart.max()), {}, 1)
-        return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
     row = int(apart.argmax())
-    alone = Renderer(render.question[[row]], render.method, render.layer, render.seed)
+    alone = Renderer(render.question[[row]], render.method, render.layer)
+    most = 1 if tolerance < apart.max() <= noise.seeds else MOST  # as far as another seed of another generator may be
     finding = blind(
-        alone, setting, values[[row]], tolerance, holds=lambda some: all_close(render(some), values, tolerance)
+        alone, setting, values[[row]], tolerance, most, holds=lambda some: all_close(render(some), values, tolerance)
     )
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
 
@@ -163,7 +162,9 @@ def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Settin
             raise UnknownName(f"option of {name}", str(option), [str(o) for o in CONVENTIONS[name].options])
         usual = CANONICAL[method][name]
         if not isinstance(usual, str):
-            least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1}.get(name, -np.inf)
+            if isinstance(usual, int) and not isinstance(option, int):
+                raise InvalidInput(f"{name} must be a whole number, got {option!r}")
+            least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "seed": 0}.get(name, -np.inf)
             if isinstance(option, bool) or not isinstance(option, int | float) or not option >= least:
                 raise InvalidInput(
                     f"{name} must be a number{f' of at least {least}' if least > 0 else ''}, got {option!r}"

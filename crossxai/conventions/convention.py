@@ -30,6 +30,8 @@ class Convention:
         Of a number: the values that a search tries.
     resized : tuple
         Options that mean something only for methods that enlarge a map.
+    near : bool
+        Of a count: whether a search tries one more and one less, too, since points and intervals are counted differently.
     """
 
     name: str
@@ -38,12 +40,14 @@ class Convention:
     options: Mapping[Option, str]
     candidates: tuple[Option, ...] = ()
     resized: tuple[Option, ...] = ()
+    near: bool = False
 
     def choices(self, setting: Setting) -> tuple[Option, ...]:
         """What a search may set it to, in a setting of one method."""
-        return tuple(
-            option for option in self.candidates or self.options if "resize" in setting or option not in self.resized
-        )
+        own = setting.get(self.name)
+        beside = (own - 1, own + 1) if self.near and isinstance(own, int) and own > 2 else ()
+        every = dict.fromkeys((*(self.candidates or self.options), *beside))
+        return tuple(option for option in every if "resize" in setting or option not in self.resized)
 
     def words(self, option: Option) -> str:
         """An option as a clause."""
@@ -90,6 +94,27 @@ CONVENTIONS: dict[str, Convention] = {
             {"declared": "the declared range", "255": "values 255 times as large"},
         ),
         Convention(
+            "layout",
+            "model",
+            "how an image lies in the array that the model is given",
+            {
+                "declared": "as declared",
+                "reshaped": "channels last reshaped to channels first, without moving an axis",
+                "unshaped": "channels first reshaped to channels last, without moving an axis",
+                "swapped": "height and width swapped",
+            },
+        ),
+        Convention(
+            "dtype",
+            "model",
+            "what the inputs were rounded to on the way",
+            {
+                "float32": "no rounding",
+                "float16": "half precision",
+                "uint8": "256 steps, cut off to whole ones",
+            },
+        ),
+        Convention(
             "quadrature",
             "method",
             "the rule that integrates along the path",
@@ -102,8 +127,14 @@ CONVENTIONS: dict[str, Convention] = {
                 "riemann_middle": "the middles of n intervals",
             },
         ),
-        Convention("steps", "method", "how many points the path has", {}, (10, 20, 25, 32, 50, 64, 100)),
+        Convention("steps", "method", "how many points the path has", {}, (10, 20, 25, 32, 50, 64, 100, 200), near=True),
         Convention("baseline", "method", "what hidden entries are filled with", {}, (0.0, 0.5, 1.0)),
+        Convention(
+            "baseline_units",
+            "method",
+            "the units of the value that hidden entries are filled with",
+            {"raw": "units of the raw input", "standardised": "units of the standardised input, whose 0 is the mean"},
+        ),
         Convention(
             "multiplied",
             "method",
@@ -128,8 +159,15 @@ CONVENTIONS: dict[str, Convention] = {
                 "xplique": "Xplique's draws",
             },
         ),
+        Convention("seed", "method", "the seed of the draws", {}, (0, 1, 2, 42)),
         Convention("samples", "method", "how many random copies there are", {}, (5, 10, 20, 25, 50, 100)),
         Convention("sd", "method", "the standard deviation of the noise", {}, (0.05, 0.1, 0.15, 0.2, 0.5, 1.0)),
+        Convention(
+            "spread",
+            "method",
+            "what the standard deviation of the noise is a share of",
+            {"declared": "the declared range", "image": "the range of each image's own values"},
+        ),
         Convention(
             "space",
             "method",
@@ -235,6 +273,7 @@ CONVENTIONS: dict[str, Convention] = {
                 "sum": "summed over channels",
                 "mean": "mean over channels",
                 "largest": "the largest over channels",
+                "norm": "the L2 norm over channels",
             },
         ),
         Convention(
@@ -260,14 +299,16 @@ CONVENTIONS: dict[str, Convention] = {
         Convention(
             "rescale",
             "map",
-            "whether a map is put to [0, 1]",
+            "how a map is scaled",
             {
                 "none": "no rescale",
                 "once": "rescaled to [0, 1] once",
                 "twice": "rescaled to [0, 1] before and after the resize",
+                "largest": "divided by its largest absolute value",
             },
             resized=("twice",),
         ),
+        Convention("rescale_epsilon", "map", "what is added to the range that a map is divided by", {}, (0.0, 1e-7)),
         Convention("sign", "map", "whether the map is turned round", {"kept": "as it is", "negated": "negated"}),
     )
 }  # fmt: skip
@@ -279,36 +320,43 @@ def convention(name: str) -> Convention:
     return CONVENTIONS.get(name) or Convention(name, "method", f"the {name}", {})
 
 
-MODEL = {"score": "logit", "target": "given", "channel_order": "rgb", "input_scale": "declared"}
+MODEL = {
+    "score": "logit", "target": "given", "channel_order": "rgb", "input_scale": "declared", "layout": "declared",
+    "dtype": "float32",
+}  # fmt: skip
 """What every method shares."""
-PLAIN = {"sign": "kept", "rescale": "none"}
-GRADIENT = {**MODEL, **PLAIN, "magnitude": "signed", "channels": "sum"}
-CAM = {**MODEL, **PLAIN, "relu": "before", "resize": "bilinear"}
+PLAIN: Setting = {"sign": "kept", "rescale": "none", "rescale_epsilon": 1e-7}
+FILLED: Setting = {"baseline": 0.0, "baseline_units": "raw"}
+GRADIENT: Setting = {**MODEL, **PLAIN, "magnitude": "signed", "channels": "sum"}
+CAM: Setting = {**MODEL, **PLAIN, "relu": "before", "resize": "bilinear"}
 
 CANONICAL: dict[str, Setting] = {
     "saliency": {**GRADIENT, "magnitude": "absolute", "channels": "largest", "multiplied": "no"},
     "gradient_x_input": {**GRADIENT, "multiplied": "yes"},
     "integrated_gradients": {
-        **GRADIENT, "quadrature": "trapezoid", "steps": 50, "baseline": 0.0, "multiplied": "yes",
+        **GRADIENT, "quadrature": "trapezoid", "steps": 50, **FILLED, "multiplied": "yes",
     },
-    "smooth_grad": {**GRADIENT, "noisy": "signed", "draws": "shared", "samples": 50, "sd": 0.15, "multiplied": "no"},
+    "smooth_grad": {
+        **GRADIENT, "noisy": "signed", "draws": "shared", "seed": 0, "samples": 50, "sd": 0.15, "spread": "declared",
+        "multiplied": "no",
+    },
     "gradcam": CAM,
     "gradcam_plus_plus": {**CAM, "space": "sum", "epsilon": 0.0},
     "occlusion": {
-        **MODEL, **PLAIN, "patch": 16, "stride": 8, "baseline": 0.0, "overlap": "averaged", "border": "covered",
+        **MODEL, **PLAIN, "patch": 16, "stride": 8, **FILLED, "overlap": "averaged", "border": "covered",
     },
     "rise": {
-        **MODEL, **PLAIN, "samples": 300, "grid": 7, "keep": 0.5, "baseline": 0.0, "draws": "shared", "crop": "each",
-        "normaliser": "expected",
+        **MODEL, **PLAIN, "samples": 300, "grid": 7, "keep": 0.5, **FILLED, "draws": "shared", "seed": 0,
+        "crop": "each", "normaliser": "expected",
     },
     "guided_backprop": GRADIENT,
-    "deep_lift": {**GRADIENT, "baseline": 0.0, "activations": "rescale", "pools": "mended"},
+    "deep_lift": {**GRADIENT, **FILLED, "activations": "rescale", "pools": "mended"},
     "lime": {
-        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
+        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "seed": 0, **FILLED,
         "fill": "value", "distance": "binary_cosine", "kernel": "half", "width": 0.25, "regressor": "ridge", "penalty": 1.0,
     },
     "kernel_shap": {
-        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "baseline": 0.0,
+        **MODEL, **PLAIN, "segmentation": "grid", "patch": 16, "samples": 200, "draws": "shared", "seed": 0, **FILLED,
         "fill": "value", "ends": "constraints",
     },
 }  # fmt: skip

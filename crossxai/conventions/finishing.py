@@ -18,13 +18,16 @@ def finish(raw: Array, setting: Setting, space: tuple[int, ...]) -> Array:
     maps = _reduced(maps, str(setting.get("channels", "each")))
     if setting.get("relu") == "before":
         maps = np.maximum(maps, 0)
+    epsilon = float(setting["rescale_epsilon"])
     if setting["rescale"] == "twice":
-        maps = rescaled(maps)
+        maps = rescaled(maps, epsilon)
     maps = resized(maps, str(setting.get("resize", "none")), space)
     if setting.get("relu") == "after":
         maps = np.maximum(maps, 0)
-    if setting["rescale"] != "none":
-        maps = rescaled(maps)
+    if setting["rescale"] == "largest":
+        maps = _divided(maps, np.abs(maps).max(axis=tuple(range(1, maps.ndim)), keepdims=True))
+    elif setting["rescale"] != "none":
+        maps = rescaled(maps, epsilon)
     return -maps if setting["sign"] == "negated" else maps
 
 
@@ -33,15 +36,22 @@ def _reduced(maps: Array, how: str) -> Array:
         return maps
     if how == "largest":
         return np.asarray(maps.max(axis=-1, keepdims=True))
+    if how == "norm":
+        return np.asarray(np.linalg.norm(maps, axis=-1, keepdims=True))
     total = maps.sum(axis=-1, keepdims=True)
     return np.asarray(total if how == "sum" else total / maps.dtype.type(maps.shape[-1]))
 
 
-def rescaled(maps: Array) -> Array:
-    """Each sample put to [0, 1], as pytorch-grad-cam does it, with 1e-7 in the denominator."""
+def rescaled(maps: Array, epsilon: float = 1e-7) -> Array:
+    """Each sample put to [0, 1], as pytorch-grad-cam does it, with its 1e-7 in the denominator."""
     axes = tuple(range(1, maps.ndim))
     maps = maps - maps.min(axis=axes, keepdims=True)
-    return np.asarray(maps / (maps.dtype.type(1e-7) + maps.max(axis=axes, keepdims=True)))
+    return _divided(maps, maps.dtype.type(epsilon) + maps.max(axis=axes, keepdims=True))
+
+
+def _divided(maps: Array, by: Array) -> Array:
+    """A map that is 0 everywhere stays so."""
+    return np.asarray(maps / np.where(by == 0, maps.dtype.type(1), by))
 
 
 def resized(maps: Array, how: str, space: tuple[int, ...]) -> Array:

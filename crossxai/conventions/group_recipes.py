@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from crossxai.conventions.convention import Setting
 from crossxai.conventions.recipe import Recipe
+from crossxai.conventions.situation import baseline_of
 from crossxai.explainers import get
 from crossxai.explainers.groups import constrained_values, groups, lime_samples, shap_coalitions
 from crossxai.model import Array
@@ -48,7 +49,7 @@ def _scored(question: Question, setting: Setting, method: str) -> list[Scored]:
             number = shown.shape[1]
             shown = np.concatenate([np.ones((1, number), np.int64), np.zeros((1, number), np.int64), shown])
         image = question.values[0][row]
-        copies = _copies(image, shown, plane, setting)
+        copies = _copies(image, shown, plane, str(setting["fill"]), baseline_of(question, setting))
         scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
         every.append(Scored(plane, shown, scores, _distances(image, copies, shown)))
     return every
@@ -116,10 +117,10 @@ KERNEL_SHAP = Recipe(
 """Lundberg & Lee 2017, theorem 2."""
 
 
-def _copies(image: Array, shown: Shown, labels: npt.NDArray[np.int64], setting: Setting) -> Array:
+def _copies(image: Array, shown: Shown, labels: npt.NDArray[np.int64], how: str, baseline: Array) -> Array:
     """The image with the groups of each row of `shown` and the others filled (m, y, x, channels)."""
-    fill = np.full(image.shape, setting["baseline"], image.dtype)
-    if setting["fill"] == "segment_mean":
+    fill = np.full_like(image, baseline)
+    if how == "segment_mean":
         for number in np.unique(labels):
             fill[labels == number] = image[labels == number].mean(axis=0)
     return np.where((shown[:, labels] == 1)[..., None], image, fill)

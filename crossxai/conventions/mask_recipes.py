@@ -8,6 +8,7 @@ import numpy as np
 
 from crossxai.conventions.convention import Setting
 from crossxai.conventions.recipe import Recipe
+from crossxai.conventions.situation import baseline_of
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.model import Array, Inputs
@@ -32,13 +33,14 @@ def _drops(question: Question, setting: Setting) -> Array:
     """How far the score drops where a window hides the image (windows, n)."""
     (values,) = question.values
     corners, patch, n = _corners(question, setting), int(setting["patch"]), len(values)
+    baseline = baseline_of(question, setting)
     rows = np.tile(np.arange(n), len(corners))
 
     def hidden(part: Rows) -> Inputs:
         copies = values[rows[part]]
         for copy, position in zip(copies, part, strict=True):
             y, x = corners[position // n]
-            copy[y : y + patch, x : x + patch] = setting["baseline"]
+            copy[y : y + patch, x : x + patch] = baseline
         return (copies,)
 
     return np.asarray(question.score() - question.score_stream(rows, hidden).reshape(len(corners), n))
@@ -62,7 +64,7 @@ OCCLUSION = Recipe(_drops, _occluded, ("overlap",))
 def _masked_scores(question: Question, setting: Setting) -> tuple[Array, Array]:
     """Per sample the sum of masks, each times its score, and the sum of masks, both (n, y, x)."""
     (values,) = question.values
-    baseline = values.dtype.type(setting["baseline"])
+    baseline = baseline_of(question, setting)
     totals, shares = np.zeros(values.shape[:3]), np.zeros(values.shape[:3])
     for row, image in enumerate(values):
         masks = _masks(question, row, setting)

@@ -12,7 +12,7 @@ from crossxai.conventions.agreement import distance
 from crossxai.conventions.convention import CONVENTIONS, MODEL, Option
 from crossxai.conventions.floor import NUDGES, in_float64, nudged
 from crossxai.conventions.search import Switch
-from crossxai.conventions.situation import situated
+from crossxai.conventions.situation import rounded, situated
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.certificate import difference, probe_inputs
@@ -123,6 +123,9 @@ def _causes(one: Question, other: Question, given: tuple[Array, ...]) -> tuple[t
 def _outputs_differ(one: Question, setting: dict[str, Option], given: tuple[Array, ...], wanted: Array) -> float:
     try:
         model = situated(one, {**setting, "target": "given"}).model
+        modality = one.modalities[0]
+        place, how = one.model.modalities.index(modality), str(setting["dtype"])
+        given = (*given[:place], rounded(given[place], modality, how), *given[place + 1 :])
     except Unsupported:
         return float("inf")
     places = {"given": 0, "next": -1, "previous": 1}[str(setting["target"])]

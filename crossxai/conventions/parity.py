@@ -86,10 +86,7 @@ def parity(
     if "resize" in CANONICAL[method] and "layer" not in given:
         layers = common_layers({name: questions[name] for name in same})
     renderers = {
-        name: Renderer(
-            questions[name], method, layers.get(name, str(given.get("layer", ""))), int(given.get("seed", 0))
-        )
-        for name in same
+        name: Renderer(questions[name], method, layers.get(name, str(given.get("layer", "")))) for name in same
     }
     kinds = discover()
     entries: tuple[Entry, ...] = ()

@@ -15,7 +15,7 @@ from crossxai.conventions import group_recipes, mask_recipes
 from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.conventions.finishing import finish
 from crossxai.conventions.recipe import Recipe
-from crossxai.conventions.situation import situated
+from crossxai.conventions.situation import baseline_of, situated
 from crossxai.errors import Unsupported
 from crossxai.explainers import get
 from crossxai.explainers.families import noise
@@ -38,8 +38,8 @@ class Renderer:
         Of activation maps; "" takes the last one with space.
     """
 
-    def __init__(self, question: Question, method: str, layer: str = "", seed: int = 0) -> None:
-        self.question, self.method, self.layer, self.seed = question, method, layer, seed
+    def __init__(self, question: Question, method: str, layer: str = "") -> None:
+        self.question, self.method, self.layer = question, method, layer
         self.recipe = RECIPES[method]
         self._passes: dict[Key, Any] = {}
         self._raw: dict[Key, Array] = {}
@@ -50,7 +50,7 @@ class Renderer:
         if key not in self._raw:
             if setting.get("draws", "shared") not in ("shared", *self.recipe.draws):
                 raise Unsupported(f"{self.method} has no draws of {setting['draws']}")
-            whole = {**setting, "layer": self.layer, "seed": self.seed}
+            whole = {**setting, "layer": self.layer}
             asked, question = _deciding(setting, self.recipe.later), situated(self.question, setting)
             if asked not in self._passes:
                 self._passes[asked] = self.recipe.passes(question, whole)
@@ -95,7 +95,7 @@ def _factor(question: Question, setting: Setting) -> Array:
 def _path_gradients(question: Question, setting: Setting) -> Array:
     """The integral of gradients (n, y, x, channels), float64, over the path's points."""
     (values,) = question.values
-    baseline = values.dtype.type(setting["baseline"])
+    baseline = baseline_of(question, setting)
     points, weights = quadrature(str(setting["quadrature"]), int(setting["steps"]))
     total = np.zeros(values.shape, np.float64)
     at_once = max(1, 4 * question.batch_size // len(values))
@@ -112,7 +112,7 @@ def _path_gradients(question: Question, setting: Setting) -> Array:
 
 def _integrated(question: Question, setting: Setting, total: Array) -> Array:
     (values,) = question.values
-    way = (values - values.dtype.type(setting["baseline"])) * _factor(question, setting)
+    way = (values - baseline_of(question, setting)) * _factor(question, setting)
     return np.asarray((total * way if setting["multiplied"] == "yes" else total).astype(values.dtype))
 
 
@@ -133,10 +133,13 @@ def _noisy_gradients(question: Question, setting: Setting) -> dict[str, Array]:
     """What is averaged under noise -> its mean (n, y, x, channels)."""
     modality, values = question.one
     samples, sd = int(setting["samples"]), float(setting["sd"])
-    width = 1.0 if modality.range is None else modality.range[1] - modality.range[0]
+    declared = 1.0 if modality.range is None else modality.range[1] - modality.range[0]
     means: dict[str, list[Array]] = {"signed": [], "absolute": [], "squared": []}
     for row, image in enumerate(values):
+        width = np.ptp(image) if setting["spread"] == "image" else declared
         if setting["draws"] == "torch":
+            if setting["spread"] == "image":
+                raise Unsupported("Captum takes a standard deviation, no share of an image's range")
             draws = _torch_draws(question, row, samples, sd, int(setting["seed"]))
         else:
             draws = noise(question, row, samples, int(setting["seed"]))[0] * values.dtype.type(sd * width)
@@ -188,15 +191,13 @@ def _guided(question: Question, _setting: Setting) -> Array:
 
 def _deep_lift(question: Question, setting: Setting) -> Array:
     """Shrikumar et al. 2017, section 3.5.1, by Captum's hooks on a twin of the network."""
+    baseline = baseline_of(question, setting)
     if setting["activations"] == "gradient":
-        (values,) = question.values
-        return (
-            _gradients(question, setting)
-            * _factor(question, setting)
-            * (values - values.dtype.type(setting["baseline"]))
-        )
-    own: Any = get("captum.deep_lift", baseline=float(setting["baseline"]))
-    (maps,), _ = own.contributions(question, setting["pools"] == "mended")
+        return _gradients(question, setting) * _factor(question, setting) * (question.values[0] - baseline)
+    own: Any = get("captum.deep_lift")
+    (maps,), _ = own.contributions(
+        question, setting["pools"] == "mended", [np.full_like(question.values[0][:1], baseline)]
+    )
     return np.asarray(maps)
 
 

@@ -1,8 +1,8 @@
-"""The same model asked in another way: another score or class, colours in another order, values on another scale."""
+"""The same model asked in another way: another score or class, inputs laid out, scaled or rounded otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +23,11 @@ def situated(question: Question, setting: Setting) -> Question:
     chosen = {name: setting.get(name, usual) for name, usual in MODEL.items()}
     if chosen == MODEL:
         return question
+    if chosen["dtype"] != MODEL["dtype"]:
+        place, how = question.model.modalities.index(question.modalities[0]), str(chosen["dtype"])
+        inputs = list(question.inputs)
+        inputs[place] = rounded(inputs[place], question.one[0], how)
+        return situated(replace(question, inputs=tuple(inputs)), {**chosen, "dtype": MODEL["dtype"]})
     model: Model = question.model
     _, values = question.one
     score, target = str(chosen["score"]), question.target
@@ -32,11 +37,15 @@ def situated(question: Question, setting: Setting) -> Question:
         raise Unsupported("the score is a logit only where the target's link is identity and there are classes")
     if chosen["channel_order"] == "bgr" and values.shape[-1] != 3:
         raise Unsupported("colours have an order only where an image has three channels")
+    if chosen["layout"] != "declared" and values.ndim != 4:
+        raise Unsupported("only an image can be laid out in another way")
+    if chosen["layout"] == "swapped" and values.shape[1] != values.shape[2]:
+        raise Unsupported("height and width can be swapped only where both are equal")
     flipped, factor = chosen["channel_order"] == "bgr", 255.0 if chosen["input_scale"] == "255" else 1.0
     reframed: type[ReframedScores] = ReframedScores
     if isinstance(model, Differentiable):
         reframed = Reframed if isinstance(model, Layered) else ReframedGradients
-    asked = reframed(model, score, question.free[0], flipped, factor)
+    asked = reframed(model, score, question.free[0], flipped, factor, str(chosen["layout"]))
     return replace(question, model=asked, target=_target(question, asked, target, str(chosen["target"])), check="off")
 
 
@@ -51,14 +60,52 @@ def _target(question: Question, asked: Model, target: Target, which: str) -> Tar
     return replace(target, weights=np.eye(count)[asked.predict(question.inputs).argmax(axis=-1)])
 
 
+def rounded(values: Array, modality: Modality, how: str) -> Array:
+    """Values as an option of "dtype" has them."""
+    if how == "float32":
+        return values
+    if how == "float16":
+        return np.asarray(values.astype(np.float16).astype(values.dtype))
+    if modality.range is None:
+        raise Unsupported("256 steps need a declared range")
+    low, high = modality.range
+    step = values.dtype.type((high - low) / 255)
+    return np.asarray(np.floor((values - values.dtype.type(low)) / step) * step + values.dtype.type(low))
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "declared": lambda v: v,
+    "reshaped": lambda v: np.moveaxis(v.reshape(len(v), v.shape[3], *v.shape[1:3]), 1, -1),
+    "unshaped": lambda v: np.ascontiguousarray(np.moveaxis(v, -1, 1)).reshape(v.shape),
+    "swapped": lambda v: np.swapaxes(v, 1, 2),
+}
+"""Option of "layout" -> what the model sees (n, y, x, channels) of an image."""
+BACK = {"declared": "declared", "reshaped": "unshaped", "unshaped": "reshaped", "swapped": "swapped"}
+"""The layout that undoes another."""
+
+
+def baseline_of(question: Question, setting: Setting) -> Array:
+    """What hidden entries are filled with, per channel, in raw units."""
+    modality, values = question.one
+    value = np.full(values.shape[-1], setting["baseline"], values.dtype)
+    if setting["baseline_units"] == "raw":
+        return value
+    model = question.model.model if isinstance(question.model, ReframedScores) else question.model
+    pair = getattr(model, "standardise", {}).get(modality.name)
+    if pair is None:
+        raise Unsupported(f"model {model.name!r} declares no mean and sd that it standardises {modality.name} with")
+    mean, sd = (np.asarray(v, values.dtype) for v in pair)
+    return np.asarray(mean + value * sd)
+
+
 class ReframedScores:
     """A model with another function of its outputs, and other inputs.
 
-    modality: whose colours are flipped and whose values are multiplied by factor before the model sees them.
+    modality: whose values are flipped, multiplied by factor and laid out before the model sees them.
     """
 
-    def __init__(self, model: Model, score: str, modality: str, flipped: bool, factor: float) -> None:
-        self.model, self.score, self.flipped, self.factor = model, score, flipped, factor
+    def __init__(self, model: Model, score: str, modality: str, flipped: bool, factor: float, layout: str) -> None:
+        self.model, self.score, self.flipped, self.factor, self.layout = model, score, flipped, factor, layout
         self.place = [m.name for m in model.modalities].index(modality)
         self.name = model.name
 
@@ -72,6 +119,7 @@ class ReframedScores:
     def _given(self, inputs: Inputs) -> Inputs:
         values = inputs[self.place]
         values = (values[..., ::-1] if self.flipped else values) * values.dtype.type(self.factor)
+        values = LAYOUTS[self.layout](values)
         return (*inputs[: self.place], np.ascontiguousarray(values), *inputs[self.place + 1 :])
 
     def _scored(self, outputs: Array) -> Array:
@@ -106,7 +154,7 @@ class ReframedGradients(ReframedScores):
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         outputs, gradients = self.model.vjp(self._given(inputs), lambda y: self._through(y, cotangent))
-        own = gradients[self.place]
+        own = LAYOUTS[BACK[self.layout]](gradients[self.place])
         own = own[..., ::-1] if self.flipped else own
         return self._scored(outputs), (*gradients[: self.place], own, *gradients[self.place + 1 :])
 

@@ -123,14 +123,19 @@ class DeepLift(_Hooked, constant_passes=(3, 2)):
         maps, extras = self.contributions(question, self.profile == "canonical")
         return signed(self, question, maps), extras
 
-    def contributions(self, question: Question, mended: bool) -> tuple[list[Array], dict[str, Array]]:
-        """The contributions per channel and the extras; mended: whether Captum's rules are, so that they add up."""
+    def contributions(
+        self, question: Question, mended: bool, start: list[Array] | None = None
+    ) -> tuple[list[Array], dict[str, Array]]:
+        """The contributions per channel and the extras.
+
+        mended: whether Captum's rules are, so that they add up. start: baselines (baselines, *shape) by free modality.
+        """
         twin = TorchTwinScores(question)
         method = rules.rescaling(getattr(captum(self.name), type(self).__name__), twin, mended)
         per_sample, scores, gaps = [], [], []
         for row in range(len(question)):
             twin.seen.clear()
-            baselines = tuple(twin.tensor(b) for b in self._baselines(question))
+            baselines = tuple(twin.tensor(b) for b in start or self._baselines(question))
             maps = twin.arrays(_attribute(method, twin, np.array([row]), baselines=baselines))
             ours, theirs = np.split(twin.seen[0], 2)  # the sample beside each of its baselines
             per_sample.append(maps)
