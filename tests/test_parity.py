@@ -369,7 +369,7 @@ def test_wrong_arguments(network: Any) -> None:
         with pytest.raises((xai.UnknownName, xai.InvalidInput), match=error):
             xai.parity(network, IMAGES, "saliency", LABELS, maps={"mine": (maps, said)})
     for steps in ("many", 0, 1, True):
-        with pytest.raises(xai.InvalidInput, match="steps must be a number of at least 2"):
+        with pytest.raises(xai.InvalidInput, match="steps must be a whole number of at least 2"):
             xai.parity(network, IMAGES, "integrated_gradients", LABELS, maps={"mine": (maps, {"steps": steps})})
     for given in (
         np.zeros((4, 3, 16, 16)),

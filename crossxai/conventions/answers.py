@@ -162,12 +162,12 @@ def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Settin
             raise UnknownName(f"option of {name}", str(option), [str(o) for o in CONVENTIONS[name].options])
         usual = CANONICAL[method][name]
         if not isinstance(usual, str):
-            if isinstance(usual, int) and not isinstance(option, int):
-                raise InvalidInput(f"{name} must be a whole number, got {option!r}")
             least = {"steps": 2, "samples": 1, "patch": 1, "stride": 1, "grid": 1, "seed": 0}.get(name, -np.inf)
-            if isinstance(option, bool) or not isinstance(option, int | float) or not option >= least:
+            fits = int if isinstance(usual, int) else int | float
+            if isinstance(option, bool) or not isinstance(option, fits) or not option >= least:
+                kind = "whole number" if fits is int else "number"
                 raise InvalidInput(
-                    f"{name} must be a number{f' of at least {least}' if least > 0 else ''}, got {option!r}"
+                    f"{name} must be a {kind}{f' of at least {least}' if least >= 0 else ''}, got {option!r}"
                 )
     known = {key: value for key, value in params.items() if key in CANONICAL[method]}
     return {**CANONICAL[method], **known, **options}
