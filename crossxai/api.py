@@ -227,6 +227,7 @@ def parity(
     out: str | Path | None = None,
     modality: str = "",
     sanity: bool = False,
+    axioms: bool = False,
     samples: int = 4,
     layout: Layout | None = None,
 ) -> Parity:
@@ -251,6 +252,8 @@ def parity(
         Of models with several inputs: the one whose maps are compared; the others stay as they are.
     sanity : bool
         Whether to draw each model's weights anew, too, and measure how much of a map is left (Adebayo et al. 2018).
+    axioms : bool
+        Whether to measure, too, those axioms that cost explanations: who keeps what the method promises. On the first model.
     samples : int
         At most so many samples of a loader or folder.
     layout : {"NHWC", "NCHW"}, optional
@@ -259,7 +262,8 @@ def parity(
     Returns
     -------
     Parity
-        `.pairs` with agreement, rung and cause of every two maps, `.models`, `.entries`, `.unexplained`, `.meets(rung)`.
+        `.pairs` with agreement, rung and cause of every two maps, `.models`, `.entries`, `.axioms`, `.unexplained`,
+        `.meets(rung)`.
 
     Raises
     ------
@@ -283,7 +287,7 @@ def parity(
         for name, given in (maps or {}).items()
     }
     name, params = plugins.name_and_params(method, "integrated_gradients")
-    result = _parity(questions, name, params, outside, sanity)
+    result = _parity(questions, name, params, outside, sanity, axioms)
     if out is not None:
         from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib
 

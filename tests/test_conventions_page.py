@@ -1,6 +1,7 @@
-"""docs/conventions.md says what the data say: what each library chooses, method by method, and what can be chosen.
+"""docs/conventions.md and docs/parity.md say what the data say: what each library chooses, what there is to choose, and what each
+method promises.
 
-`python tests/test_conventions_page.py` writes that part of the page anew.
+`python tests/test_conventions_page.py` writes those parts of the pages anew.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from crossxai.conventions.axioms import AXIOMS, PROMISES
 from crossxai.conventions.convention import CANONICAL, CONVENTIONS, Option, Setting
 from crossxai.conventions.libraries import USAGES, explainers_of, setting_of
 from crossxai.explainers import get
 from crossxai.report.parity import METHODS
 
-PAGE = Path(__file__).parents[1] / "docs" / "conventions.md"
+DOCS = Path(__file__).parents[1] / "docs"
 BEGIN, END = "<!-- from the data, by tests/test_conventions_page.py -->\n", "<!-- until here -->\n"
 
 
@@ -50,15 +54,29 @@ def choices() -> Iterator[str]:
         yield f"| `{c.name}`: {c.about} | {options}{' and one more or less' if c.near else ''} |"
 
 
-def generated() -> str:
-    return BEGIN + "\n".join((*tables(), *choices())) + "\n\n" + END
+def promises() -> Iterator[str]:
+    """The axioms, and which method promises them."""
+    says = [[name, axiom.about, axiom.measured] for name, axiom in AXIOMS.items()]
+    kept = [[METHODS[method], *("yes" if name in some else "" for name in AXIOMS)] for method, some in PROMISES.items()]
+    for header, rows in ((["axiom", "says", "measured"], says), (["", *AXIOMS], kept)):
+        yield ""
+        yield from (f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
-def test_the_page_says_what_the_data_say() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert generated() in page, "docs/conventions.md is out of date: python tests/test_conventions_page.py"
+PAGES = {"conventions.md": lambda: (*tables(), *choices()), "parity.md": promises}
+
+
+def generated(page: str) -> str:
+    return BEGIN + "\n".join(PAGES[page]()) + "\n\n" + END
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_says_what_the_data_say(page: str) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert generated(page) in text, f"docs/{page} is out of date: python tests/test_conventions_page.py"
 
 
 if __name__ == "__main__":
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(before + generated() + rest.partition(END)[2], encoding="utf-8")
+    for name in PAGES:
+        before, _, rest = (DOCS / name).read_text(encoding="utf-8").partition(BEGIN)
+        (DOCS / name).write_text(before + generated(name) + rest.partition(END)[2], encoding="utf-8")

@@ -212,7 +212,10 @@ MAY: dict[str, set[str]] = {
     "files": CORE | {"files"},
     "report": CORE
     | {"files", "report", "evaluation"}
-    | {f"conventions.{name}" for name in ("agreement", "convention", "disagreement", "libraries", "result", "sanity")},
+    | {
+        f"conventions.{name}"
+        for name in ("agreement", "axioms", "convention", "disagreement", "libraries", "result", "sanity")
+    },
     "data": CORE | {"files", "data"},
     "loaders": CORE | {"loaders"},
     "experiment": CORE

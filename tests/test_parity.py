@@ -14,6 +14,7 @@ import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.conventions import models
+from crossxai.conventions.axioms import PROMISES
 from crossxai.conventions.models import compare_models
 from crossxai.conventions.parity import parity
 from crossxai.conventions.search import Switch
@@ -153,6 +154,9 @@ def test_libraries_meet_on_one_definition_and_what_parts_them_is_named(
     assert result.meets("equal to rounding")
     assert not result.unexplained
     assert not result.meets("same ranking", "native")
+    between = [c for e in result.entries for c in e.axioms if c.axiom == "implementation invariance"]
+    assert all(c.kept and c.beside == "keras" for c in between)
+    assert bool(between) == ("implementation invariance" in PROMISES[method])
     numbers = json.loads((tmp_path / "parity.json").read_text())
     assert numbers["methods"][0]["worst"]["canonical"] in ("identical", "equal to rounding")
     assert numbers["models"][0]["equal"]

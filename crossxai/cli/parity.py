@@ -35,6 +35,10 @@ def parity(
         bool | None,
         typer.Option("--sanity/--no-sanity", help="Draw the weights anew, too, and see what is left of each map."),
     ] = None,
+    axioms: Annotated[
+        bool | None,
+        typer.Option("--axioms/--no-axioms", help="Measure all axioms: which library keeps what a method promises?"),
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", "-n", min=1, help="At most so many samples; 4 if nothing says.")
     ] = None,
@@ -67,7 +71,7 @@ def parity(
         console = Console()
         chosen = with_parity(
             load(experiment or Path(str(files("crossxai") / "demo.toml"))),
-            methods=method, modality=modality, sanity=sanity, samples=samples, expect=expect, profile=profile,
+            methods=method, modality=modality, sanity=sanity, axioms=axioms, samples=samples, expect=expect, profile=profile,
         )  # fmt: skip
         wanted = chosen.parity
         every, _ = loading.samples(chosen)
@@ -82,9 +86,8 @@ def parity(
         results, reasons = [], []
         for name in wanted.methods or CANONICAL:
             try:
-                result = compare(
-                    asked, name, {**PARAMS.get(name, {}), **wanted.params.get(name, {})}, sanity=wanted.sanity
-                )
+                params = {**PARAMS.get(name, {}), **wanted.params.get(name, {})}
+                result = compare(asked, name, params, sanity=wanted.sanity, axioms=wanted.axioms)
             except Unsupported as error:  # the other methods go on
                 reasons.append(f"{name}: {error}")
                 console.print(escaped(reasons[-1]), highlight=False)

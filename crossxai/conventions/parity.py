@@ -11,6 +11,7 @@ from typing import Any
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import ROUNDING, RUNGS, agreement, distance
 from crossxai.conventions.answers import Outside, entry_of, entry_of_outside, explainer_of
+from crossxai.conventions.axiom_checks import with_checks
 from crossxai.conventions.convention import CANONICAL, Setting
 from crossxai.conventions.floor import SUSPECT, Floor
 from crossxai.conventions.libraries import explainers_of
@@ -31,6 +32,7 @@ def parity(
     params: Mapping[str, Any] | None = None,
     maps: Mapping[str, Outside] | None = None,
     sanity: bool = False,
+    axioms: bool = False,
 ) -> Parity:
     """One method over all libraries that have it, on one or more models.
 
@@ -46,6 +48,9 @@ def parity(
         Maps from outside by a name, of the first model; they are compared with the libraries' own defaults.
     sanity : bool
         Whether to draw each model's weights anew as well, and see what the maps have to do with them.
+    axioms : bool
+        Whether to measure those axioms, too, that cost explanations, on two samples of the first model; without it completeness
+        and, of several models, implementation invariance.
 
     Returns
     -------
@@ -108,6 +113,8 @@ def parity(
         entry_of_outside(first, name, outside, method, given, renderers[first])
         for name, outside in (maps or {}).items()
     )
+    again = ({**given, "layer": layers[first]} if layers else given) if axioms else None
+    entries = with_checks(entries, renderers[first], first, again)
     answered = [entry for entry in entries if entry.maps is not None]
     pairs: list[Pair] = []
     causes: dict[tuple[str, str, Profile], Finding] = {}

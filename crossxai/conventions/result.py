@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import RUNGS, Agreement, Rung
+from crossxai.conventions.axioms import AxiomCheck
 from crossxai.conventions.convention import Setting
 from crossxai.conventions.floor import Floor
 from crossxai.conventions.models import ModelParity
@@ -29,7 +30,8 @@ class Entry:
     explainer: its name, or the name that the user gave a map from outside. profile: "native" for maps from outside. maps: (n, y,
     x, channels), None where there is none; refusal: why. setting: what is documented of it, or said. floor: of the library with
     itself. finding: what it does other than its setting, as the search has it; closed by () where it does what is documented.
-    deletion: the area under each sample's deletion curve (n,), lower being better; None where it was not measured.
+    deletion: the area under each sample's deletion curve (n,), lower being better; None where it was not measured. axioms: which
+    of those that the method promises it keeps, measured on the first model.
     """
 
     explainer: str
@@ -42,6 +44,7 @@ class Entry:
     refusal: str = ""
     outside: bool = False
     deletion: Array | None = None
+    axioms: tuple[AxiomCheck, ...] = ()
 
     @property
     def found(self) -> Setting:
@@ -157,6 +160,24 @@ class Parity:
             for pair in self.pairs
         ]  # fmt: skip
         return pandas.DataFrame(rows, columns=["profile", "one", "other", "rung", "distance", "causes", "left"])
+
+    @property
+    def axioms(self) -> pandas.DataFrame:
+        """One row per answer and axiom that its method promises: whether it keeps it, and by how much it misses.
+
+        Columns: profile, explainer, axiom, beside (of implementation invariance, the other network), kept (None where it was not
+        asked), error (of the worst sample; a share, of what `crossxai.conventions.axioms.AXIOMS` says), tolerance (up to which it
+        counts as kept) and refusal (why it was not asked).
+        """
+        import pandas  # heavy, and not needed for a report
+
+        columns = ["profile", "explainer", "axiom", "beside", "kept", "error", "tolerance", "refusal"]
+        rows = [
+            (e.profile, e.explainer, c.axiom, c.beside, c.kept, c.error, c.tolerance, c.refusal)
+            for e in self.entries
+            for c in e.axioms
+        ]
+        return pandas.DataFrame(rows, columns=columns)
 
     def worst(self, profile: Profile) -> Rung:
         """The farthest rung of any pair in a profile; "identical" where there is one answer only."""

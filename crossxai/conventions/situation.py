@@ -42,10 +42,17 @@ def situated(question: Question, setting: Setting) -> Question:
     if chosen["layout"] == "swapped" and values.shape[1] != values.shape[2]:
         raise Unsupported("height and width can be swapped only where both are equal")
     flipped, factor = chosen["channel_order"] == "bgr", 255.0 if chosen["input_scale"] == "255" else 1.0
-    reframed: type[ReframedScores] = ReframedScores
-    if isinstance(model, Differentiable):
-        reframed = Reframed if isinstance(model, Layered) else ReframedGradients
-    asked = reframed(model, score, question.free[0], flipped, factor, str(chosen["layout"]))
+    layout = str(chosen["layout"])
+
+    def given(v: Array) -> Array:
+        return np.ascontiguousarray(LAYOUTS[layout]((v[..., ::-1] if flipped else v) * v.dtype.type(factor)))
+
+    def back(gradient: Array) -> Array:
+        """At what the model was given: a pipeline that works on values 255 times as large sees no other."""
+        own = LAYOUTS[BACK[layout]](gradient)
+        return own[..., ::-1] if flipped else own
+
+    asked = reframed(model, question.free[0], given, back, score)
     return replace(question, model=asked, target=_target(question, asked, target, str(chosen["target"])), check="off")
 
 
@@ -98,14 +105,32 @@ def baseline_of(question: Question, setting: Setting) -> Array:
     return np.asarray(mean + value * sd)
 
 
-class ReframedScores:
-    """A model with another function of its outputs, and other inputs.
+def reframed(
+    model: Model, modality: str, given: Callable[[Array], Array], back: Callable[[Array], Array], score: str = "logit"
+) -> Model:
+    """The model behind other values of one modality, with the verbs that it has of scores, gradients and layers.
 
-    modality: whose values are flipped, multiplied by factor and laid out before the model sees them.
+    given: what the model sees of values (n, *axes). back: the gradient at those values, from the one at what the model sees.
+    score: what is made of the outputs, an option of the convention "score".
     """
+    if isinstance(model, Layered):
+        return Reframed(model, modality, given, back, score)
+    kind = ReframedGradients if isinstance(model, Differentiable) else ReframedScores
+    return kind(model, modality, given, back, score)
 
-    def __init__(self, model: Model, score: str, modality: str, flipped: bool, factor: float, layout: str) -> None:
-        self.model, self.score, self.flipped, self.factor, self.layout = model, score, flipped, factor, layout
+
+class ReframedScores:
+    """See `reframed`."""
+
+    def __init__(
+        self,
+        model: Model,
+        modality: str,
+        given: Callable[[Array], Array],
+        back: Callable[[Array], Array],
+        score: str,
+    ) -> None:
+        self.model, self.given, self.back, self.score = model, given, back, score
         self.place = [m.name for m in model.modalities].index(modality)
         self.name = model.name
 
@@ -117,10 +142,7 @@ class ReframedScores:
         return self._scored(self.model.predict(self._given(inputs)))
 
     def _given(self, inputs: Inputs) -> Inputs:
-        values = inputs[self.place]
-        values = (values[..., ::-1] if self.flipped else values) * values.dtype.type(self.factor)
-        values = LAYOUTS[self.layout](values)
-        return (*inputs[: self.place], np.ascontiguousarray(values), *inputs[self.place + 1 :])
+        return (*inputs[: self.place], self.given(inputs[self.place]), *inputs[self.place + 1 :])
 
     def _scored(self, outputs: Array) -> Array:
         if self.score == "logit":
@@ -148,14 +170,13 @@ def _softmax_slope(p: Array, upstream: Array) -> Array:
 
 
 class ReframedGradients(ReframedScores):
-    """The same with gradients, at what the model was given: a pipeline that works on other values sees no other."""
+    """The same with gradients."""
 
     model: Differentiable
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         outputs, gradients = self.model.vjp(self._given(inputs), lambda y: self._through(y, cotangent))
-        own = LAYOUTS[BACK[self.layout]](gradients[self.place])
-        own = own[..., ::-1] if self.flipped else own
+        own = self.back(gradients[self.place])
         return self._scored(outputs), (*gradients[: self.place], own, *gradients[self.place + 1 :])
 
 

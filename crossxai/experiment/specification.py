@@ -177,6 +177,7 @@ class ParitySpec(_Part):
     methods: keys of `crossxai.conventions.convention.CANONICAL`, all if empty. params: of a method, given to every library that
     has them. expect: the rung that all answers of `profile` must reach, if any. samples: at most so many.
     modality: of models with several inputs, the one whose maps are compared. sanity: whether weights are drawn anew, too.
+    axioms: whether all axioms are measured, those that cost explanations, too.
     """
 
     methods: tuple[str, ...] = ()
@@ -186,6 +187,7 @@ class ParitySpec(_Part):
     samples: int = Field(default=4, ge=1)
     modality: str = ""
     sanity: StrictBool = False
+    axioms: StrictBool = False
 
     @model_validator(mode="after")
     def _known(self) -> ParitySpec:

@@ -12,6 +12,7 @@ import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import REGION, ROUNDING, aligned
+from crossxai.conventions.axioms import PROMISES
 from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
@@ -19,6 +20,7 @@ from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
 from crossxai.conventions.sanity import Sanity
 from crossxai.evaluation.statistics import Summary, compare, summarise
 from crossxai.files.atomic import write_text
+from crossxai.report.axioms import AxiomFacts, axiom_facts
 from crossxai.report.html import environment
 from crossxai.report.plots.parity import maps_picture, sanity_picture
 
@@ -126,6 +128,8 @@ def _method(result: Parity) -> dict[str, Any]:
         "few": max((len(e.maps) for e in result.entries if e.maps is not None), default=0) < FEWEST,
         "units": "columns" if any(e.maps is not None and e.maps.ndim == 2 for e in result.entries) else "pixels",
         "layers": result.layers,
+        "axioms": (facts := axiom_facts(result)),
+        "unmeasured": [name for name in PROMISES[result.method] if name not in {a.name for a in facts}],
         "sanity": result.sanity,
         "sanity_picture": sanity_picture(result.sanity),
         "name": METHODS.get(result.method, result.method),
@@ -279,6 +283,8 @@ def _plain(value: Any) -> Any:
     """Facts as JSON takes them, without pictures."""
     if isinstance(value, Difference):
         return _plain({key: item for key, item in asdict(value).items() if key != "picture"})
+    if isinstance(value, AxiomFacts):
+        return _plain(asdict(value))
     if isinstance(value, Sanity):
         return _plain(vars(value))
     if isinstance(value, np.ndarray):

@@ -1,0 +1,278 @@
+"""Measuring axioms: how far an answer is from what its method promises."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from crossxai.attribution import Explainer
+from crossxai.conventions.agreement import ROUNDING, distances
+from crossxai.conventions.answers import explainer_of
+from crossxai.conventions.axioms import PROMISES, AxiomCheck, AxiomName
+from crossxai.conventions.convention import CANONICAL, Option, Setting, convention
+from crossxai.conventions.floor import SUSPECT
+from crossxai.conventions.libraries import setting_of
+from crossxai.conventions.models import GRADIENTS
+from crossxai.conventions.recipes import Renderer
+from crossxai.conventions.result import Entry
+from crossxai.conventions.situation import baseline_of, reframed
+from crossxai.errors import CrossXAIError, Unsupported
+from crossxai.evaluation.metrics.sanity import Shifted
+from crossxai.explainers.groups import groups
+from crossxai.model import Array, Foldable
+from crossxai.question import Question
+from crossxai.target import Target
+
+SAMPLES = 2
+"""How many samples are explained again."""
+WEIGHTS = 2.0, -1.0
+"""Of the two scores whose sum is explained; of either sign, since absolute values and a ReLU are linear where all is positive."""
+Measure = Callable[[Explainer, Question, Array], Array]
+"""Errors (n,) of an explainer whose maps of a question are known; raises `Unsupported` where it cannot be asked."""
+
+
+def with_checks(
+    entries: Sequence[Entry], render: Renderer, model: str, params: Mapping[str, Any] | None
+) -> tuple[Entry, ...]:
+    """The answers, those on one model with the axioms that their method promises.
+
+    render: of the method on that model. params: to ask the explainers again with; None measures only what costs no explanation.
+    """
+    checks, checked = _Checks(render, params), []
+    for entry in entries:
+        if entry.model == model and entry.maps is not None:
+            others = [e for e in entries if e.model != model and e.explainer == entry.explainer]
+            entry = replace(entry, axioms=tuple(checks.of(entry, [e for e in others if e.profile == entry.profile])))
+        checked.append(entry)
+    return tuple(checked)
+
+
+class _Checks:
+    """The checks of answers to one question; what they share is computed once."""
+
+    def __init__(self, render: Renderer, params: Mapping[str, Any] | None) -> None:
+        self.render, self.params, self.promised = render, params, PROMISES[render.method]
+        self.few = render.question[:SAMPLES]
+        self._changes: dict[tuple[Option, ...], Array] = {}
+
+    def of(self, entry: Entry, others: Sequence[Entry]) -> Iterator[AxiomCheck]:
+        """The checks of one answer; others: the same library's on models that are the same function."""
+        assert entry.maps is not None
+        if "completeness" in self.promised:
+            yield self._complete(entry)
+        if "implementation invariance" in self.promised:
+            for other in others:
+                if other.maps is not None:
+                    yield _judged("implementation invariance", distances(entry.maps, other.maps), entry, other.model)
+        if self.params is None or entry.outside:
+            return
+        explainer = explainer_of(entry.explainer, entry.profile, self.params)
+        for axiom, measure in MEASURES.items():
+            if axiom in self.promised:
+                yield self._asked(axiom, entry, partial(measure, explainer, self.few))
+        if "implementation invariance" in self.promised:
+            measure_folded = partial(self._beside_folded, explainer)
+            yield self._asked(
+                "implementation invariance", entry, measure_folded, "the same with its batch norms folded"
+            )
+
+    def _asked(self, axiom: AxiomName, entry: Entry, measure: Callable[[Array], Array], beside: str = "") -> AxiomCheck:
+        assert entry.maps is not None
+        try:
+            return _judged(axiom, measure(entry.maps[:SAMPLES]), entry, beside)
+        except CrossXAIError as error:
+            return AxiomCheck(axiom, beside=beside, refusal=str(error))
+
+    def _beside_folded(self, explainer: Explainer, maps: Array) -> Array:
+        """How far the maps of the network with its batch norms folded are from those of the network itself."""
+        return distances(maps, explainer(self._folded).values[0])
+
+    @cached_property
+    def _folded(self) -> Question:
+        model = self.few.model
+        if not isinstance(model, Foldable):
+            raise Unsupported(f"model {model.name!r} cannot be written as another network")
+        return replace(self.few, model=model.folded(self.few.inputs), check="off")
+
+    def _complete(self, entry: Entry) -> AxiomCheck:
+        """Completeness, held against what the definition itself misses with the same steps and baseline."""
+        assert entry.maps is not None
+        definition = {
+            name: option
+            if name == "segmentation" or not isinstance(option, str)
+            else CANONICAL[self.render.method][name]
+            for name, option in entry.setting.items()
+        }
+        try:
+            check = AxiomCheck("completeness", self._missing(entry.maps, entry.setting), ROUNDING)
+            if check.kept:
+                return check
+            own = AxiomCheck("completeness", self._missing(self.render(definition), entry.setting))
+            check = replace(check, tolerance=max(ROUNDING, 2 * own.error))
+            return check if check.kept else replace(check, cause=self._cause(entry, definition, check.tolerance))
+        except Unsupported as error:
+            return AxiomCheck("completeness", refusal=str(error))
+
+    def _missing(self, maps: Array, setting: Setting) -> Array:
+        """What each map misses (n,), as a share of the mean change of the score."""
+        key = tuple(setting[name] for name in ("baseline", "baseline_units"))
+        if key not in self._changes:
+            self._changes[key] = change(self.render.question, baseline_of(self.render.question, setting))
+        expected = self._changes[key]
+        whole = float(np.abs(expected).mean())
+        if not whole > 0:
+            raise Unsupported("the score of every input is that of the baseline")
+        return np.asarray(np.abs(total(self.render.question, maps, setting) - expected) / whole)
+
+    def _cause(self, entry: Entry, definition: Setting, tolerance: float) -> str:
+        """The one convention without which the answer would be complete, in words; "" if there is none."""
+        for name, option in definition.items():
+            if entry.found[name] != option:
+                with contextlib.suppress(Unsupported):
+                    maps = self.render({**entry.found, name: option})
+                    if self._missing(maps, entry.setting).mean() <= tolerance:
+                        return f"{convention(name).about} ({convention(name).words(entry.found[name])})"
+        return ""
+
+
+def _judged(axiom: AxiomName, errors: Array, entry: Entry, beside: str = "") -> AxiomCheck:
+    """The check with its tolerance: the answer's noise floor, measured only for an error that rounding may make."""
+    if not np.isfinite(errors).all():
+        return AxiomCheck(axiom, beside=beside, refusal="a map holds NaN or infinity")
+    again = axiom in ("implementation invariance", "shift invariance")  # where rounding may flip a ReLU
+    tolerance, error = GRADIENTS if again else ROUNDING, float(errors.max())
+    if tolerance < error <= SUSPECT and entry.floor is not None:
+        tolerance = max(tolerance, entry.floor.tolerance_for(error))
+    return AxiomCheck(axiom, errors, tolerance, beside)
+
+
+def change(question: Question, baseline: Array) -> Array:
+    """The score of each input less that of the baseline, one value per channel (channels,); two forward passes."""
+    start = tuple(np.broadcast_to(baseline.astype(v.dtype), v.shape) for v in question.values)
+    return np.asarray(question.score().astype(np.float64) - question.score(start, np.arange(len(question))))
+
+
+def total(question: Question, maps: Array, setting: Setting) -> Array:
+    """What each map adds up to (n,); of a method that hides groups, each group once."""
+    if "segmentation" not in setting:
+        return np.asarray(maps.reshape(len(maps), -1).sum(axis=1, dtype=np.float64))
+    sums = np.zeros(len(maps))
+    for row, values in enumerate(maps):
+        (labels,) = groups(question, row, str(setting["segmentation"]), int(setting["patch"]), int(setting["seed"]))
+        if labels.shape[:-1] != values.shape[:-1]:
+            raise Unsupported(f"a map of {values.shape[:-1]} has no groups of an image of {labels.shape[:-1]}")
+        plane = values.sum(axis=-1).ravel().astype(np.float64)
+        number = labels.ravel()
+        sums[row] = (np.bincount(number, plane) / np.bincount(number)).sum()
+    return sums
+
+
+def _axis(question: Question) -> int:
+    """The axis that is halved and mirrored: the last one of space, or a table's columns."""
+    return -2 if question.one[0].spatial else -1
+
+
+def dummy(explainer: Explainer, question: Question, _maps: Array) -> Array:
+    """The share of each map's norm on the half that the model does not read."""
+    modality, values = question.one
+    axis = _axis(question)
+    size = values.shape[axis]
+    unread = np.arange(size) < size // 2
+    across = unread[:, None] if axis == -2 else unread
+    fill = 0.0 if modality.range is None else modality.range[0]
+    model = reframed(
+        question.model,
+        modality.name,
+        lambda v: np.where(across, v.dtype.type(fill), v),
+        lambda gradient: np.where(across, gradient.dtype.type(0), gradient),
+    )
+    sure = size // 2
+    if modality.spatial and hasattr(explainer, "stride"):  # a window over an unread entry may reach what is read
+        sure -= int(explainer.patch) - 1  # type: ignore[attr-defined]
+    if sure < 1:
+        raise Unsupported("its window is wider than half of the image: every window reaches what the model reads")
+    maps = explainer(replace(question, model=model, check="off")).values[0]
+    return _shares(_norms(np.take(maps, np.arange(sure), axis=axis)), _norms(maps))
+
+
+def linearity(explainer: Explainer, question: Question, maps: Array) -> Array:
+    """How far the map of a weighted sum of two scores is from that sum of their maps, over the norms of what is added, or that of
+    the sum's map if it is larger."""
+    target = question.target
+    if not isinstance(target, Target):
+        raise Unsupported(f"a {type(target).__name__} is no sum of scores")
+    own, (a, b) = target.weights.astype(np.float64), WEIGHTS
+
+    def explained(weights: Array) -> Array:
+        return np.asarray(explainer(replace(question, target=replace(target, weights=weights))).values[0], np.float64)
+
+    if target.out[-1] == 1:
+        parts, whole = [-a * maps], explained(-a * own)
+    else:
+        other = np.roll(own, 1, axis=-1)
+        parts, whole = [a * maps, b * explained(other)], explained(a * own + b * other)
+    size = np.maximum(np.sum([_norms(part) for part in parts], axis=0), _norms(whole))
+    return _shares(_norms(whole - np.sum(parts, axis=0)), size)
+
+
+def symmetry(explainer: Explainer, question: Question, _maps: Array) -> Array:
+    """How far the map of a mirror-symmetric input, on a model that cannot tell left from right, is from its mirror image."""
+    modality, values = question.one
+    axis = _axis(question)
+    if modality.spatial and hasattr(explainer, "stride"):
+        left_over = (values.shape[axis] - int(explainer.patch)) % int(explainer.stride)  # type: ignore[attr-defined]
+        if left_over:
+            raise Unsupported(f"its windows do not lie symmetrically: the last one would end {left_over} pixels early")
+
+    def mean(v: Array) -> Array:
+        return np.asarray((v + np.flip(v, axis)) * v.dtype.type(0.5))
+
+    model = reframed(question.model, modality.name, mean, mean)
+    inputs = tuple(
+        mean(v) if m.name == modality.name else v
+        for m, v in zip(question.model.modalities, question.inputs, strict=True)
+    )
+    maps = explainer(replace(question, model=model, inputs=inputs, check="off")).values[0]
+    return distances(maps, np.flip(maps, axis))
+
+
+def shift(explainer: Explainer, question: Question, maps: Array) -> Array:
+    """How far the map moves with a constant that is added to the inputs and taken off by the model; a baseline moves along."""
+    modality, values = question.one
+    low, high = modality.range or (float(values.min()), float(values.max()))
+    by = high - low or 1.0
+    model = Shifted(question.model, modality.name, by)
+    moved = replace(question, model=model, inputs=model.moved(question.inputs), check="off")
+    return distances(maps, _moved(explainer, by)(moved).values[0])
+
+
+def _moved(explainer: Explainer, by: float) -> Explainer:
+    """The explainer with what it hides inputs with moved along; the mean of a group moves by itself."""
+    known, setting = {f.name for f in fields(explainer)}, setting_of(explainer)  # type: ignore[arg-type]
+    name = next((name for name in ("baseline", "fill") if name in known), "")
+    if not name or "baseline" not in setting or setting.get("fill", "value") != "value":
+        return explainer
+    return replace(explainer, **{name: float(setting["baseline"]) + by})  # type: ignore[type-var]
+
+
+def _shares(parts: Array, wholes: Array) -> Array:
+    """parts / wholes, 0 where there is nothing."""
+    return np.asarray(np.where(wholes > 0, parts / np.where(wholes > 0, wholes, 1), 0))
+
+
+def _norms(maps: Array) -> Array:
+    return np.asarray(np.linalg.norm(maps.reshape(len(maps), -1).astype(np.float64), axis=1))
+
+
+MEASURES: dict[AxiomName, Measure] = {
+    "dummy": dummy,
+    "linearity": linearity,
+    "symmetry": symmetry,
+    "shift invariance": shift,
+}
+"""What costs explanations, beside another network's."""
