@@ -245,7 +245,8 @@ def parity(
         The class to explain; the class that the first model predicts if None.
     maps : mapping of str to array or (array, str or mapping), optional
         Maps (n, y, x, channels or 1) of the first model that were made elsewhere, by name; with what they are said to be: an
-        explainer whose defaults they have, or options by convention.
+        explainer whose defaults they have ("captum.saliency", or "captum.saliency@canonical" for that profile), or options by
+        convention, such as {"layer": "layer3"}.
     out : path, optional
         A folder for the page and its numbers.
     modality : str, optional

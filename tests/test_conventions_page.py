@@ -48,8 +48,9 @@ def choices() -> Iterator[str]:
     yield "\n### Every convention and its options\n"
     yield "| | options |\n| --- | --- |"
     for c in CONVENTIONS.values():
-        options = (
-            "; ".join(c.options.values()) or f"a number; a search tries {', '.join(f'{o:g}' for o in c.candidates)}"
+        numbers = f"a number; a search tries {', '.join(f'{o:g}' for o in c.candidates)}"
+        options = "; ".join(c.options.values()) or (
+            numbers if c.candidates else "a name; a search tries all of the model"
         )
         yield f"| `{c.name}`: {c.about} | {options}{' and one more or less' if c.near else ''} |"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,8 +38,8 @@ class Outside:
     values : array (n, y, x, channels or 1)
         One map per sample, in their order.
     said : str or mapping
-        What they are said to be: an explainer's name ("captum.saliency") for its native conventions, or a setting; the canonical
-        one by default.
+        What they are said to be: an explainer's name ("captum.saliency") for its native conventions, with "@canonical" after it
+        for those of its canonical profile; or a setting. The canonical one by default.
     """
 
     values: Array
@@ -65,7 +65,7 @@ def entry_of(
     except CrossXAIError as error:
         return Entry(name, model, profile, refusal=str(error))
     (maps,) = attribution.values
-    setting, noise = setting_of(own), floor(own, question, maps, like)
+    setting, noise = render.named(setting_of(own)), floor(own, question, maps, like)
     tolerance = noise.tolerance_for(distance(render(setting), maps))
     documented = between(render, setting, setting, maps, tolerance)
     if not documented.explained:
@@ -85,7 +85,7 @@ def _deletion(question: Question, attribution: Attribution) -> Array:
 def _deviation(render: Renderer, setting: Setting, maps: Array, tolerance: float) -> Finding:
     """What a library does other than its documented setting; searched on the sample that is farthest from it."""
     row = int(distances(render(setting), maps).argmax())
-    alone = Renderer(render.question[[row]], render.method, render.layer)
+    alone = render.of(render.question[[row]])
 
     def holds(some: Setting) -> bool:
         return all_close(render(some), maps, tolerance)
@@ -99,7 +99,7 @@ def entry_of_outside(
     """Maps from outside: which conventions make them."""
     (own,) = render.question.values
     values = _laid_out(name, np.asarray(outside.values), own)
-    setting = _said(outside.said, method, params)
+    setting = render.named(_said(outside.said, method, params))
     try:
         said_maps = render(setting)
     except Unsupported as error:
@@ -110,18 +110,22 @@ def entry_of_outside(
 
     def draw(question: Question, step: int) -> Array:
         moved = {"seed": int(setting["seed"]) + step} if "seed" in setting else {}
-        return Renderer(question, method, render.layer)({**setting, **moved})
+        return render.of(question)({**setting, **moved})
 
     noise = Floor(render.question, said_maps, draw, "draws" in setting)
     drawn = Attribution((values,), render.question.modalities, render.question.ids, name)
     areas = _deletion(render.question, drawn) if values.shape[1:-1] == own.shape[1:-1] else None
     tolerance = noise.tolerance_for(apart.max()) if apart.max() <= SUSPECT else ROUNDING
     row = int(apart.argmax())
-    alone = Renderer(render.question[[row]], render.method, render.layer)
+    alone, shown = render.of(render.question[[row]]), values[[row]]
     most = 1 if tolerance < apart.max() <= noise.seeds else MOST  # as far as another seed of another generator may be
-    finding = blind(
-        alone, setting, values[[row]], tolerance, most, holds=lambda some: all_close(render(some), values, tolerance)
-    )
+    searched = "layer" in setting and apart.max() > tolerance and shown.any()  # an empty map is one of any layer
+    layers = alone.layers(setting, shown.shape[1:3]) if searched else ()
+
+    def holds(some: Setting) -> bool:
+        return all_close(render(some), values, tolerance)
+
+    finding = blind(alone, setting, shown, tolerance, most, holds=holds, layers=layers)
     return Entry(name, model, "native", values, setting, noise, finding, outside=True, deletion=areas)
 
 
@@ -147,11 +151,12 @@ def _laid_out(name: str, values: Array, own: Array) -> Array:
 def _said(said: str | Setting, method: str, params: Mapping[str, Any]) -> Setting:
     """The setting that a map from outside is said to have."""
     if isinstance(said, str) and said:
-        if get(said).name not in explainers_of(method):
+        name, _, profile = said.partition("@")
+        if get(name).name not in explainers_of(method):
             raise InvalidInput(
-                f"{said} is no {method}: write one of {', '.join(explainers_of(method))}, or conventions"
+                f"{name} is no {method}: write one of {', '.join(explainers_of(method))}, or conventions"
             )
-        return setting_of(explainer_of(said, "native", params))
+        return setting_of(explainer_of(name, cast(Profile, profile or "native"), params))
     if not isinstance(said, str | Mapping):
         raise InvalidInput(f"what maps are said to be is an explainer's name or a mapping of conventions, got {said!r}")
     options = said if isinstance(said, Mapping) else {}

@@ -32,6 +32,8 @@ class Convention:
         Options that mean something only for methods that enlarge a map.
     near : bool
         Of a count: whether a search tries one more and one less, too, since points and intervals are counted differently.
+    clause : str
+        How an option that is not listed reads, with {} for it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Convention:
     candidates: tuple[Option, ...] = ()
     resized: tuple[Option, ...] = ()
     near: bool = False
+    clause: str = ""
 
     def choices(self, setting: Setting) -> tuple[Option, ...]:
         """What a search may set it to, in a setting of one method."""
@@ -53,7 +56,8 @@ class Convention:
         """An option as a clause."""
         if option in self.options:
             return self.options[option]
-        return f"{self.name} = {option:g}" if isinstance(option, int | float) else f"{self.name} = {option}"
+        shown = f"{option:g}" if isinstance(option, int | float) else option
+        return self.clause.format(shown) if self.clause else f"{self.name} = {shown}"
 
 
 CONVENTIONS: dict[str, Convention] = {
@@ -162,6 +166,7 @@ CONVENTIONS: dict[str, Convention] = {
         Convention("seed", "method", "the seed of the draws", {}, (0, 1, 2, 42)),
         Convention("samples", "method", "how many random copies there are", {}, (5, 10, 20, 25, 50, 100)),
         Convention("sd", "method", "the standard deviation of the noise", {}, (0.05, 0.1, 0.15, 0.2, 0.5, 1.0)),
+        Convention("layer", "method", "which layer the map is drawn at", {}, clause="a map drawn at `{}`"),
         Convention(
             "spread",
             "method",
@@ -328,7 +333,8 @@ MODEL = {
 PLAIN: Setting = {"sign": "kept", "rescale": "none", "rescale_epsilon": 1e-7}
 FILLED: Setting = {"baseline": 0.0, "baseline_units": "raw"}
 GRADIENT: Setting = {**MODEL, **PLAIN, "magnitude": "signed", "channels": "sum"}
-CAM: Setting = {**MODEL, **PLAIN, "relu": "before", "resize": "bilinear"}
+CAM: Setting = {**MODEL, **PLAIN, "layer": "", "relu": "before", "resize": "bilinear"}
+"""layer: "" is the one that a comparison draws at, the last with space if it names none; a search tries the model's others."""
 
 CANONICAL: dict[str, Setting] = {
     "saliency": {**GRADIENT, "magnitude": "absolute", "channels": "largest", "multiplied": "no"},

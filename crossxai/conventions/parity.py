@@ -90,15 +90,17 @@ def parity(
     layers: dict[str, str] = {}
     if "resize" in CANONICAL[method] and "layer" not in given:
         layers = common_layers({name: questions[name] for name in same})
+    first = same[0]
+    layer = str(given.get("layer", ""))
     renderers = {
-        name: Renderer(questions[name], method, layers.get(name, str(given.get("layer", "")))) for name in same
+        name: Renderer(questions[name], method, layers.get(name, layer), layers.get(first, "")) for name in same
     }
     kinds = discover()
     entries: tuple[Entry, ...] = ()
     for explainer in explainers_of(method):
         like: Floor | None = None
         for profile, name in itertools.product(PROFILES, same):
-            like = like if name != same[0] else None
+            like = like if name != first else None
             if profile not in kinds[explainer].profiles:
                 continue
             if layers and name not in layers:
@@ -108,7 +110,6 @@ def parity(
             entries += (entry_of(name, explainer, profile, questions[name], own, renderers[name], like),)
             like = like or entries[-1].floor
     entries = tuple(sorted(entries, key=lambda entry: PROFILES.index(entry.profile)))
-    first = next(iter(same))
     entries += tuple(
         entry_of_outside(first, name, outside, method, given, renderers[first])
         for name, outside in (maps or {}).items()
@@ -121,7 +122,9 @@ def parity(
     for one, other in itertools.combinations(answered, 2):
         if one.profile == other.profile:
             key = (one.explainer, other.explainer, one.profile)
-            pairs.append(_pair(one, other, renderers[one.model], causes.get(key)))
+            # the layers of maps from outside are the first model's
+            render = renderers[other.model if other.outside else one.model]
+            pairs.append(_pair(one, other, render, causes.get(key)))
             finding = pairs[-1].finding
             if finding is not None and finding.explained:
                 causes.setdefault(key, finding)

@@ -6,17 +6,19 @@ settings is what the library gives is held by tests against the libraries themse
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
 from crossxai.conventions import group_recipes, mask_recipes
+from crossxai.conventions.agreement import ROUNDING, distance
 from crossxai.conventions.convention import CONVENTIONS, Option, Setting
 from crossxai.conventions.finishing import finish
 from crossxai.conventions.recipe import Recipe
 from crossxai.conventions.situation import baseline_of, situated
-from crossxai.errors import Unsupported
+from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
 from crossxai.explainers.families import noise
 from crossxai.model import Array
@@ -36,22 +38,29 @@ class Renderer:
         A key of `CANONICAL`.
     layer : str
         Of activation maps; "" takes the last one with space.
+    shared : str
+        What settings call that layer, where models that are compared call it differently; its own name if not given.
     """
 
-    def __init__(self, question: Question, method: str, layer: str = "") -> None:
+    def __init__(self, question: Question, method: str, layer: str = "", shared: str = "") -> None:
         self.question, self.method, self.layer = question, method, layer
+        self.shared = shared or layer
         self.recipe = RECIPES[method]
         self._passes: dict[Key, Any] = {}
         self._raw: dict[Key, Array] = {}
 
+    def of(self, question: Question) -> Renderer:
+        """The same for another question."""
+        return Renderer(question, self.method, self.layer, self.shared)
+
     def raw(self, setting: Setting) -> Array:
         """The method's own array, before the conventions of finished maps."""
-        key = _deciding(setting)
+        whole = self._whole(setting)
+        key = _deciding(whole)
         if key not in self._raw:
             if setting.get("draws", "shared") not in ("shared", *self.recipe.draws):
                 raise Unsupported(f"{self.method} has no draws of {setting['draws']}")
-            whole = {**setting, "layer": self.layer}
-            asked, question = _deciding(setting, self.recipe.later), situated(self.question, setting)
+            asked, question = _deciding(whole, self.recipe.later), situated(self.question, setting)
             if asked not in self._passes:
                 self._passes[asked] = self.recipe.passes(question, whole)
             self._raw[key] = self.recipe.combine(question, whole, self._passes[asked])
@@ -59,11 +68,40 @@ class Renderer:
 
     def known(self, setting: Setting) -> bool:
         """Whether the map of a setting needs no pass through the model."""
-        return _deciding(setting, self.recipe.later) in self._passes
+        return _deciding(self._whole(setting), self.recipe.later) in self._passes
+
+    def named(self, setting: Setting) -> Setting:
+        """The setting with its layer by the name that the settings of all models share."""
+        return {**setting, "layer": self.shared} if setting.get("layer") in ("", self.layer) else setting
+
+    def _whole(self, setting: Setting) -> Setting:
+        """The setting with the model's own name of its layer."""
+        layer = str(setting.get("layer", ""))
+        return {**setting, "layer": self.layer if layer in ("", self.shared) else layer}
+
+    def layers(self, setting: Setting, grid: tuple[int, ...]) -> tuple[str, ...]:
+        """The other layers that a map on a grid (y, x) may be drawn at, by one pass through the model each.
+
+        Of several that give the same map, the shortest name, and none where the setting's own layer gives it. Layers on any grid
+        where the map's is the image's own; else those on the map's grid.
+        """
+        enlarged = tuple(grid) == self.question.values[0].shape[1:3]
+        own, different = self.raw(setting), dict[str, Array]()
+        for name, size in sorted(self.question.cam_layers().items(), key=lambda item: len(item[0])):
+            if enlarged or size[:2] == tuple(grid):
+                with contextlib.suppress(CrossXAIError):  # where no gradient arrives, say
+                    maps = self.raw({**setting, "layer": name})
+                    if not any(_same(maps, other) for other in (own, *different.values())):
+                        different[name] = maps
+        return tuple(different)
 
     def __call__(self, setting: Setting) -> Array:
         """The finished map (n, y, x, 1 or channels) of a setting."""
         return finish(self.raw(setting), setting, self.question.values[0].shape[1:3])
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and distance(one, other) <= ROUNDING
 
 
 def _deciding(setting: Setting, later: Collection[str] = ()) -> Key:

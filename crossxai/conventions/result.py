@@ -93,11 +93,9 @@ class Pair:
         """The conventions that make both equal, in a line; "" where they are, "unexplained" where none does."""
         if self.finding is None:
             return ""
-        if not self.finding.explained:
-            return f"two seeds ({self.seeds:.2g} apart)" if self.within_noise else "unexplained"
-        some, shares = self.finding.closing[0], self.finding.shares
-        each = sorted(some, key=lambda switch: -shares.get(str(switch), 1.0))
-        return ", ".join(f"{s.convention}: {s.option} ({shares.get(str(s), 1.0):.0%})" for s in each)
+        if not self.finding.explained and self.within_noise:
+            return f"two seeds ({self.seeds:.2g} apart)"
+        return self.finding.causes
 
     @property
     def seeds(self) -> float:
@@ -208,7 +206,10 @@ class Parity:
         for pair in sorted(below, key=lambda p: (-RUNGS.index(p.rung), -p.agreement.distance.max())):
             worst.setdefault((pair.one.explainer, pair.other.explainer), pair)
         reasons = [f"{one} and {other} are not one function" for (one, other), m in self.models.items() if not m.equal]
-        reasons += [f"{entry.label} is not what it is said to be" for entry in self.strangers]
+        reasons += [
+            f"{e.label} is not what it is said to be: {e.refusal if e.finding is None else e.finding.causes}"
+            for e in self.strangers
+        ]
         reasons += [
             f'{p.one.label} and {p.other.label} reach "{p.rung}", expected "{rung}"; what parts them: {p.causes or "rounding"}'
             for p in worst.values()

@@ -64,16 +64,24 @@ class Finding:
         """Whether a set closes the gap."""
         return bool(self.closing)
 
+    @property
+    def causes(self) -> str:
+        """The switches of the closest set with their shares, the largest first; "unexplained" where no set closes the gap."""
+        if not self.explained:
+            return "unexplained"
+        share = {switch: self.shares.get(str(switch), 1.0) for switch in self.closing[0]}
+        return ", ".join(f"{s.convention}: {s.option} ({share[s]:.0%})" for s in sorted(share, key=lambda s: -share[s]))
 
-def switches(setting: Setting) -> list[Switch]:
-    """Every single change of a setting."""
+
+def switches(setting: Setting, layers: Sequence[str] = ()) -> list[Switch]:
+    """Every single change of a setting; layers: the others that the map may be drawn at."""
     return [
         Switch(name, option)
         for name, current in setting.items()
         if name in CONVENTIONS
         for option in CONVENTIONS[name].choices(setting)
         if option != current
-    ]
+    ] + [Switch("layer", layer) for layer in layers if layer != setting["layer"]]
 
 
 def between(render: Render, start: Setting, end: Setting, wanted: Array, tolerance: float = ROUNDING) -> Finding:
@@ -89,12 +97,14 @@ def blind(
     most: int = MOST,
     budget: int = BUDGET,
     holds: Callable[[Setting], bool] = lambda _setting: True,
+    layers: Sequence[str] = (),
 ) -> Finding:
     """Which conventions, of all that the method has, turn the map of `start` into `wanted`.
 
-    holds: whether a setting that does so does it for all samples, where `wanted` has some of them.
+    holds: whether a setting that does so does it for all samples, where `wanted` has some of them. layers: the others that the
+    map may be drawn at, tried with conventions that need no second pass through the model.
     """
-    return _search(render, start, switches(start), wanted, tolerance, most, budget, holds)
+    return _search(render, start, switches(start, layers), wanted, tolerance, most, budget, holds)
 
 
 def _search(
@@ -115,6 +125,8 @@ def _search(
         for some in _sets(every, size):
             setting = switched(start, some)
             if not render.known(setting):
+                if size > 1 and any(switch.convention == "layer" for switch in some):
+                    continue
                 if not budget:
                     skipped += 1
                     continue

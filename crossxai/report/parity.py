@@ -276,6 +276,10 @@ def _deviation(entry: Entry) -> dict[str, Any]:
         "outside": entry.outside,
         "gap": entry.finding.gap,
         "sets": [[convention(s.convention).words(s.option) for s in some] for some in entry.finding.closing],
+        "said": [
+            [convention(s.convention).words(entry.setting[s.convention]) for s in some]
+            for some in entry.finding.closing
+        ],
     }
 
 
