@@ -1,10 +1,12 @@
-"""One default training per test run, in a cache of its own: the model that `crossxai demo` explains."""
+"""The model that `crossxai demo` explains, in a cache of its own: trained once per test run, or as its training begins."""
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +24,48 @@ import crossxai  # noqa: F401 - before any framework: makes their import order s
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # until all is imported: none of a million objects goes
     # The Keras side loads what NumPy 2.4 deprecates; one warning of a library must not end a run.
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")
 
 
-@pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The checkpoint of the embedded set, trained here; commands run by the tests find it in XDG_CACHE_HOME."""
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what the imports made stays, and looking through it takes half a second each time
+    gc.enable()
+
+
+@contextmanager
+def embedded_in(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Iterator[Path]:
+    """The checkpoint of the embedded set, made once for all workers; commands run inside find it in XDG_CACHE_HOME."""
     from crossxai.studies.networks.checkpoints import embedded_checkpoint
 
     own = tmp_path_factory.getbasetemp()
-    # The first worker trains, the others wait for it.
+    # The first worker makes it, the others wait for it.
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    with pytest.MonkeyPatch.context() as patch, (shared / "training.lock").open("w") as lock:
-        patch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
+    with pytest.MonkeyPatch.context() as patch, (shared / f"{cache}.lock").open("w") as lock:
+        patch.setenv("XDG_CACHE_HOME", str(shared / cache))
         fcntl.flock(lock, fcntl.LOCK_EX)
         checkpoint = embedded_checkpoint(progress=False)
         fcntl.flock(lock, fcntl.LOCK_UN)
         yield checkpoint
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The checkpoint of the embedded set, trained here: a minute and a half, so not for the quick tests."""
+    with embedded_in(tmp_path_factory, "cache") as checkpoint:
+        yield checkpoint
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The checkpoint of the embedded set as its training begins, for tests that take any network."""
+    from crossxai.studies.training import patch_loop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patch_loop, "train", lambda learner, *_: (learner.weights(), patch_loop.Status()))
+        with embedded_in(tmp_path_factory, "untrained") as checkpoint:
+            yield checkpoint
 
 
 @pytest.fixture

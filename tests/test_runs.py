@@ -18,7 +18,7 @@ from crossxai.experiment import run as runs
 from crossxai.experiment.specification import check, load
 
 
-def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_goes_on(tmp_path: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is on disk is not computed again; what is damaged or of another task is; what is no longer named goes away."""
     asked: list[str] = []
     original = job.write_result
@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on(tmp_path: Path, embedded: Path, monkeypatch: pyte
     assert len(asked) == 6  # other samples: everything is computed again
 
 
-def test_only_what_changed_is_judged_again(tmp_path: Path, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_changed_is_judged_again(tmp_path: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A further metric costs its own passes only; other masks or seeds are another metric."""
     passes: list[int] = []
     original = curves.evaluate
@@ -91,7 +91,7 @@ def test_only_what_changed_is_judged_again(tmp_path: Path, embedded: Path, monke
     assert passes[-1] == passes[0]
 
 
-def test_what_cannot_be_done_is_said_and_the_rest_goes_on(tmp_path: Path, embedded: Path) -> None:
+def test_what_cannot_be_done_is_said_and_the_rest_goes_on(tmp_path: Path, untrained: Path) -> None:
     """A layer that does not exist, a window larger than the image, a centre larger than the image: rows and lines."""
     experiment = {
         **SMALL,
@@ -191,7 +191,7 @@ def test_a_fill_that_a_table_has_not_leaves_out_its_metric_only(tmp_path: Path) 
     assert set(explanation.scores) == {"deletion"}
 
 
-def test_files_of_others_are_left_alone(tmp_path: Path, embedded: Path) -> None:
+def test_files_of_others_are_left_alone(tmp_path: Path, untrained: Path) -> None:
     precious = [tmp_path / "predictions" / "mine.h5", tmp_path / "explanations" / "mine" / "thesis.h5"]
     for path in precious:
         path.parent.mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path, embedded: Path) -> None:
     assert (other / "samples.h5").read_text() == "precious"
 
 
-def test_unsupported_is_a_row_with_its_reason(tmp_path: Path, embedded: Path) -> None:
+def test_unsupported_is_a_row_with_its_reason(tmp_path: Path, untrained: Path) -> None:
     """A model without gradients: the perturbation explainers answer, the others say why not."""
     (tmp_path / "mine.py").write_text(
         "from crossxai.adapters.numpy import FunctionModel\n"
@@ -235,9 +235,9 @@ def test_unsupported_is_a_row_with_its_reason(tmp_path: Path, embedded: Path) ->
     assert frame.loc["captum.occlusion", "deletion_mean"] < frame.loc["controls.random", "deletion_mean"]
 
 
-def test_pcam_files_of_ones_own(tmp_path: Path, embedded: Path) -> None:
+def test_pcam_files_of_ones_own(tmp_path: Path, untrained: Path) -> None:
     """PatchCamelyon's own layout through the experiment file, with a relative root; a truncated file is named."""
-    source = embedded.parents[1] / "histology"
+    source = untrained.parents[1] / "histology"
     (tmp_path / "pcam").symlink_to(source)
     content = {**SMALL, "data": {"source": "pcam", "root": "pcam", "split": "valid", "n": 2}}
     (tmp_path / "e.toml").write_text(toml(content))

@@ -209,9 +209,18 @@ def test_figures_do_not_depend_on_the_batch_and_the_shape_is_checked(data: Path)
         figures(lambda images: predict(images)[:, :1], part)
 
 
+def test_a_short_training_learns(tmp_path: Path) -> None:
+    root = histology.build(
+        tmp_path / "data", histology.Recipe(stride=4, train_per_class=64, valid_per_class=20, test_per_class=40)
+    )
+    path = fit(root, TrainSettings(epochs=2, batch_size=8), tmp_path, progress=False)
+    assert weight_files.read(path).meta["metrics"]["test"]["balanced_accuracy"] >= 0.8
+
+
 # The default settings on the default data
 
 
+@pytest.mark.process
 def test_the_default_model_is_right_and_looks_at_the_centre(embedded: Path) -> None:
     from crossxai.studies.networks import torch_networks
 

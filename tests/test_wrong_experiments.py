@@ -93,7 +93,7 @@ from experiments import OWN, SMALL, crossxai, toml
         ({"models": [{"name": "x", "factory": "own:np"}]}, "not a function"),
     ],
 )
-def test_wrong_experiments(tmp_path: Path, embedded: Path, change: Any, message: str) -> None:
+def test_wrong_experiments(tmp_path: Path, untrained: Path, change: Any, message: str) -> None:
     """Each from the command line: exit code 2, one message, no traceback."""
     (tmp_path / "own.py").write_text(OWN)
     content = {**SMALL, **change}
