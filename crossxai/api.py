@@ -19,6 +19,7 @@ from crossxai.attribution import Attribution
 from crossxai.conventions.answers import Outside
 from crossxai.conventions.parity import parity as _parity
 from crossxai.conventions.result import Parity
+from crossxai.conventions.retraining import SAMPLES, Retrained, retrain
 from crossxai.data import arrays
 from crossxai.errors import InvalidInput
 from crossxai.experiment import preparing
@@ -227,6 +228,7 @@ def parity(
     out: str | Path | None = None,
     modality: str = "",
     sanity: bool = False,
+    training: Any = None,
     axioms: bool = False,
     samples: int = 4,
     layout: Layout | None = None,
@@ -252,7 +254,11 @@ def parity(
     modality : str, optional
         Of models with several inputs: the one whose maps are compared; the others stay as they are.
     sanity : bool
-        Whether to draw each model's weights anew, too, and measure how much of a map is left (Adebayo et al. 2018).
+        Whether to draw each model's weights anew, too, train copies on shuffled labels, and measure how much of a map is left
+        (Adebayo et al. 2018).
+    training : (inputs, labels) or loader, optional
+        The samples that `sanity` trains copies on, at most 64, and their labels: classes, or the values of a regression. The
+        explained samples, with what each model itself predicts of them, if not given.
     axioms : bool
         Whether to measure, too, those axioms that cost explanations: who keeps what the method promises. On the first model.
     samples : int
@@ -288,7 +294,12 @@ def parity(
         for name, given in (maps or {}).items()
     }
     name, params = plugins.name_and_params(method, "integrated_gradients")
-    result = _parity(questions, name, params, outside, sanity, axioms)
+    known = preparing.labelled_batch(first, training, batch, SAMPLES, layout) if sanity else batch
+
+    def retrained(name: str) -> Retrained:
+        return retrain(wrapped[name], known.inputs, known.labels, len(batch) if training is None else 0)
+
+    result = _parity(questions, name, params, outside, sanity, axioms, retrained)
     if out is not None:
         from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib
 

@@ -201,7 +201,8 @@ SHARED = {
 """What explainers share: the files of their folder that name no explainer themselves. A library's folder is its own."""
 MAY: dict[str, set[str]] = {
     "adapters": CORE
-    | {"porting", "loaders", "adapters.describing", "assumptions.checking", "assumptions.layer_facts"}
+    | {"porting", "loaders", "assumptions.checking", "assumptions.layer_facts"}
+    | {"adapters.describing", "adapters.retraining"}
     | {f"adapters.{path.stem}" for path in (PACKAGE / "adapters").glob("*.py") if "_" in path.stem},
     "explainers": CORE | {"porting"} | SHARED,
     "assumptions": CORE | {"assumptions", "porting"},
@@ -214,7 +215,7 @@ MAY: dict[str, set[str]] = {
     | {"files", "report", "evaluation"}
     | {
         f"conventions.{name}"
-        for name in ("agreement", "axioms", "convention", "disagreement", "libraries", "result", "sanity")
+        for name in ("agreement", "axioms", "convention", "disagreement", "libraries", "result", "retraining", "sanity")
     },
     "data": CORE | {"files", "data"},
     "loaders": CORE | {"loaders"},

@@ -405,6 +405,9 @@ def test_what_maps_have_to_do_with_the_weights(both: dict[str, Any], tmp_path: P
         assert len(check.layers) == len(check.cascading["spearman"]) == 5
         assert check.cascading["spearman"][-1] < 0.9, model
         np.testing.assert_array_equal(check.cascading["ssim"][0], check.alone["ssim"][0])  # the top layer, both times
+        assert check.training is not None
+        assert (check.training.n, check.training.source) == (4, "model")  # which predicts one class alone
+        assert "shuffling the labels changes only 0% of 4" in check.training.refusal
     question = xai.Question(
         TorchModel(both["torch"], (xai.Modality.image(),)), (IMAGES,), xai.Target.classes(LABELS, 4)
     )
@@ -416,10 +419,34 @@ def test_what_maps_have_to_do_with_the_weights(both: dict[str, Any], tmp_path: P
     np.testing.assert_allclose(cascading["spearman"], scores.curve[:, 1:].mean(axis=0), atol=1e-6)
     numbers = json.loads((tmp_path / "parity.json").read_text())["methods"][0]["sanity"]["torch"]
     assert numbers["cascading"]["spearman"] == cascading["spearman"].tolist()
-    assert "What do the maps have to do with the weights?" in (tmp_path / "parity.html").read_text()
+    page = (tmp_path / "parity.html").read_text()
+    assert "What do the maps have to do with the weights?" in page
+    assert "not measured: shuffling the labels changes only" in page
     function = xai.wrap(lambda x: x.mean((1, 2)), modalities=(xai.Modality.image(),))
     (check,) = xai.parity(function, IMAGES, ("occlusion", {"patch": 8, "stride": 8}), sanity=True).sanity.values()
     assert "no weights that can be drawn anew" in check.refusal
+
+
+def test_what_maps_have_to_do_with_the_labels(both: dict[str, Any], tmp_path: Path) -> None:
+    images = np.random.default_rng(1).random((12, 16, 16, 3), np.float32)
+    training = (np.concatenate([IMAGES, images]), np.arange(16) % 4)
+    result = xai.parity(both, IMAGES, "saliency", LABELS, sanity=True, training=training, out=tmp_path)
+    numbers = json.loads((tmp_path / "parity.json").read_text())["methods"][0]["sanity"]
+    for model, check in result.sanity.items():
+        assert check.training is not None
+        assert (check.training.n, check.training.source, check.training.learned, check.training.memorised) == (
+            16, "data", 1, 1,
+        )  # fmt: skip
+        assert -1 <= check.labels["labels and shuffled"]["spearman"] < 0.9
+        assert numbers[model]["training"]["memorised"] == 1
+        assert numbers[model]["labels"]["own and labels"]["ssim"] == check.labels["own and labels"]["ssim"]
+    page = (tmp_path / "parity.html").read_text()
+    assert "What do the maps have to do with the labels?" in page
+    assert "were trained on 16 samples, one on their labels, one on the same shuffled" in page
+    assert "They give 100% and 100% of these labels back" in page
+    for given, reason in (((images, [0, 1]), "12 samples and 2 labels"), ((images,) * 3, "a tuple of 3")):
+        with pytest.raises(xai.InvalidInput, match=reason):
+            xai.parity(both, IMAGES, "saliency", LABELS, sanity=True, training=given)
 
 
 def test_one_input_of_several(tmp_path: Path) -> None:

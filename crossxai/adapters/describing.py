@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.adapters.checks import MeanSd, check_modalities, constants, original_layers
+from crossxai.adapters.retraining import CALIBRATED, Step, lesson_of, teach
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
 from crossxai.attention import Attentive, Streams
-from crossxai.errors import CrossXAIError, InvalidInput
+from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.loaders.loaded import Resize
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Layered, Modality
@@ -201,6 +202,30 @@ class Declared(Described):
                 f"got {depth!r}"
             )
         return {name: weights[name] for name in list(weights)[max(depth - 1, 0) if alone else 0 : depth]}
+
+    @abstractmethod
+    def randomised(self, inputs: Inputs, depth: int, seed: int, alone: bool = False) -> Declared:
+        """See `crossxai.model.Randomisable`."""
+
+    def retrained(self, inputs: Inputs, labels: npt.ArrayLike, seed: int, epochs: int) -> tuple[Declared, float]:
+        """A copy whose weights are drawn anew and then trained on these samples, and what it has learned; see
+        `crossxai.model.Retrainable`."""
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+            raise InvalidInput(f"epochs must be a whole number of at least 0, got {epochs!r}")
+        lesson, depth = lesson_of(self, inputs, labels), len(self.weighted(inputs))
+        if not depth:
+            raise Unsupported(f"model {self.name!r} has no layer with weights, so it cannot be trained anew")
+        twin = self.randomised(inputs, depth, seed)
+        twin._calibrate(tuple(v[:CALIBRATED] for v in inputs))
+        return twin, teach(twin, twin._trainer(inputs), inputs, lesson, seed, epochs)
+
+    @abstractmethod
+    def _calibrate(self, inputs: Inputs) -> None:
+        """Give batch norms the statistics of these samples."""
+
+    @abstractmethod
+    def _trainer(self, inputs: Inputs) -> Step:
+        """Steps that train all weights of this model itself."""
 
     def _by_original_names(self, layers: Mapping[str, T]) -> dict[str, T]:
         """What is known by layer; of a twin (`crossxai.porting`) by the layers of the network that it was made from."""

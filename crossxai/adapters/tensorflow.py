@@ -15,6 +15,7 @@ import tensorflow as tf
 from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflow_layers
 from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, original_layers
 from crossxai.adapters.describing import Declared
+from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
@@ -282,6 +283,24 @@ class KerasModel(Declared):
             twin = tensorflow_copies.copied(self.model, lambda model: self._passage.outputs(model, *one), self.name)
             tensorflow_copies.redraw(twin, self.model, chosen, seed)
         return self._around(twin, layer_axes=self.layer_axes)
+
+    def _calibrate(self, inputs: Inputs) -> None:
+        tensors = self._tensors(inputs)
+        with self._guarded(inputs):
+            tensorflow_copies.calibrate(self._named().values(), lambda: self._run(*tensors))
+
+    def _trainer(self, inputs: Inputs) -> Step:
+        weights = [w for layer in self._weights(inputs).values() for w in tensorflow_copies.owned(layer)]
+        optimiser = keras.optimizers.Adam(rate_of(map(np.asarray, weights)))
+
+        def slopes(*tensors: Any) -> Any:
+            values = [w.value for w in weights]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                outputs = self._run(*tensors)
+            return _gradient(tape, outputs, values, self._weighing(outputs))
+
+        return lambda part, cotangent: optimiser.apply(self._with(cotangent, "train", slopes, part), weights)
 
     def folded(self, inputs: Inputs) -> KerasModel:
         """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""

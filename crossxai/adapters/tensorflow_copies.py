@@ -1,9 +1,9 @@
-"""Copies of Keras models: in float64 to measure with, and with weights drawn anew."""
+"""Copies of Keras models: in float64 to measure with, and with weights drawn anew, which may then be trained."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
-from crossxai.adapters.tensorflow_layers import hooked
+from crossxai.adapters.tensorflow_layers import hooked, wrapped_methods
 from crossxai.errors import Unsupported
 from crossxai.process import foreign, streams_kept
 
@@ -149,3 +149,20 @@ def redraw(twin: Any, model: Any, chosen: Mapping[str, Any], seed: int) -> None:
         if id(own) in names:
             for number, variable in enumerate(owned(other)):
                 variable.assign(redrawn(np.asarray(variable), names[id(own)], number, seed))
+
+
+def calibrate(layers: Iterable[Any], run: Callable[[], object]) -> None:
+    """Set the moving statistics of every batch norm to those of what reaches it in `run`, one forward pass of many samples."""
+
+    def measure(layer: Any, call: Callable[..., Any], given: Any, *args: Any, **kwargs: Any) -> Any:
+        values = keras.ops.cast(given, layer.moving_mean.dtype)
+        mean, variance = keras.ops.moments(
+            values, [axis for axis in range(values.ndim) if axis != layer.axis % values.ndim]
+        )
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+        return call(given, *args, **kwargs)
+
+    norms = {id(layer): layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)}
+    with wrapped_methods([(layer, "call", partial(measure, layer)) for layer in norms.values()]):
+        run()

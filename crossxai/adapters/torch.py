@@ -23,6 +23,7 @@ from crossxai.adapters.checks import (
     original_layers,
 )
 from crossxai.adapters.describing import Declared
+from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -255,6 +256,23 @@ class TorchModel(Declared):
         with self._lock, torch.inference_mode(False):
             module = torch_running.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)
+
+    def _calibrate(self, inputs: Inputs) -> None:
+        torch_running.calibrate(self.module, lambda: self.predict(inputs))
+
+    def _trainer(self, inputs: Inputs) -> Step:
+        weights = [w.requires_grad_() for w in self.module.parameters() if w.is_floating_point()]
+        optimiser = torch.optim.Adam(weights, rate_of(map(to_array, weights)))
+
+        def work(part: Inputs, cotangent: Cotangent) -> None:
+            raw = self._run(self._tensors(part))
+            if not raw.requires_grad:
+                raise Unsupported(f"no gradient of model {self.name!r} reaches its weights: it is not trained anew")
+            optimiser.zero_grad()
+            torch.autograd.backward(raw, self._weighing(cotangent, self._outputs(raw)).to(raw.dtype))
+            optimiser.step()
+
+        return lambda part, cotangent: self._guarded(part, True, lambda: work(part, cotangent))
 
     def folded(self, inputs: Inputs) -> TorchModel:
         """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""

@@ -1,5 +1,5 @@
 """How a torch module is run (without wrappers, when memory runs out, with every call recorded) and copied (in float64 to measure
-with, with batch norms folded to score faster, with weights drawn anew)."""
+with, with batch norms folded to score faster, with weights drawn anew, which may then be trained)."""
 
 from __future__ import annotations
 
@@ -210,3 +210,16 @@ def randomised_copy(module: nn.Module, weights: dict[str, list[str]], seed: int,
                 values = redrawn(parameters[name].detach().double().cpu().numpy(), layer, number, seed)
                 parameters[name].copy_(torch.from_numpy(values))
     return twin
+
+
+def calibrate(module: nn.Module, run: Callable[[], object]) -> None:
+    """Set the running statistics of every batch norm to those of what reaches it in `run`, one forward pass of many samples."""
+    norms = {name: m for name, m in module.named_modules() if getattr(m, "running_mean", None) is not None}
+
+    def measure(_name: str, layer: Any, given: tuple[Tensor, ...]) -> None:
+        others = [axis for axis in range(given[0].ndim) if axis != 1]
+        layer.running_mean.copy_(given[0].mean(others))
+        layer.running_var.copy_(given[0].var(others, correction=0))
+
+    with hooked(norms, before=measure):
+        run()

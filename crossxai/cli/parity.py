@@ -33,7 +33,10 @@ def parity(
     ] = None,
     sanity: Annotated[
         bool | None,
-        typer.Option("--sanity/--no-sanity", help="Draw the weights anew, too, and see what is left of each map."),
+        typer.Option(
+            "--sanity/--no-sanity",
+            help="Draw the weights anew and train on shuffled labels, too, and see what is left of each map.",
+        ),
     ] = None,
     axioms: Annotated[
         bool | None,
@@ -56,10 +59,12 @@ def parity(
     Options override [parity] of the experiment file. Exit status 1: what was expected is not met; where nothing was
     expected, the models differ or a difference is in no known convention.
     """
+    from functools import cache
     from importlib.resources import files
 
     from crossxai.conventions.convention import CANONICAL
     from crossxai.conventions.parity import parity as compare
+    from crossxai.conventions.retraining import Retrained, retrain
     from crossxai.errors import Unsupported
     from crossxai.experiment import loading
     from crossxai.experiment.questions import questions
@@ -75,19 +80,23 @@ def parity(
         )  # fmt: skip
         wanted = chosen.parity
         every, _ = loading.samples(chosen)
-        asked = {
-            spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained[
-                : wanted.samples
-            ]
+        known = {
+            spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained
             for spec in chosen.models
         }
+        asked = {name: question[: wanted.samples] for name, question in known.items()}
+
+        @cache  # trained once for all methods
+        def retrained(name: str) -> Retrained:
+            return retrain(known[name].model, known[name].inputs, every.labels, wanted.samples)
+
         if wanted.modality:
             asked = {name: question.only(wanted.modality) for name, question in asked.items()}
         results, reasons = [], []
         for name in wanted.methods or CANONICAL:
+            params = {**PARAMS.get(name, {}), **wanted.params.get(name, {})}
             try:
-                params = {**PARAMS.get(name, {}), **wanted.params.get(name, {})}
-                result = compare(asked, name, params, sanity=wanted.sanity, axioms=wanted.axioms)
+                result = compare(asked, name, params, sanity=wanted.sanity, axioms=wanted.axioms, retrained=retrained)
             except Unsupported as error:  # the other methods go on
                 reasons.append(f"{name}: {error}")
                 console.print(escaped(reasons[-1]), highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from crossxai.conventions.libraries import explainers_of
 from crossxai.conventions.models import ModelParity, common_layers, compare_models
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.retraining import Retrained
 from crossxai.conventions.sanity import Sanity, sanity_of
 from crossxai.conventions.search import Finding, between, switched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
@@ -33,6 +34,7 @@ def parity(
     maps: Mapping[str, Outside] | None = None,
     sanity: bool = False,
     axioms: bool = False,
+    retrained: Callable[[str], Retrained] | None = None,
 ) -> Parity:
     """One method over all libraries that have it, on one or more models.
 
@@ -51,6 +53,9 @@ def parity(
     axioms : bool
         Whether to measure those axioms, too, that cost explanations, on two samples of the first model; without it completeness
         and, of several models, implementation invariance.
+    retrained : function, optional
+        Gives a model's copies that were trained on labels and on shuffled ones, by its name (`crossxai.conventions.retraining`);
+        with them `sanity` says what maps have to do with labels, too.
 
     Returns
     -------
@@ -133,7 +138,9 @@ def parity(
         stands_for_all = [n for n in explainers_of(method) if "canonical" in kinds[n].profiles][-1]
         for name in same:
             own = {**given, "layer": layers[name]} if name in layers else given
-            checks[name] = sanity_of(explainer_of(stands_for_all, "canonical", own), questions[name])
+            checks[name] = sanity_of(
+                explainer_of(stands_for_all, "canonical", own), questions[name], retrained and retrained(name)
+            )
     return Parity(method, models, entries, tuple(pairs), layers, checks)
 
 

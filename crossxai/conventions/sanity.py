@@ -1,4 +1,5 @@
-"""Whether a method's maps depend on what the network has learned: the randomisation tests of Adebayo et al. 2018.
+"""Whether a method's maps depend on what the network has learned: the randomisation tests of Adebayo et al. 2018, of its weights
+and of the labels that it was trained on.
 
 One library stands for all, as they agree on one definition; every model is asked, since frameworks differ in their layers.
 """
@@ -6,12 +7,13 @@ One library stands for all, as they agree on one definition; every model is aske
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from crossxai.attribution import Explainer
-from crossxai.errors import Unsupported
+from crossxai.conventions.retraining import Retrained, Training
+from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.evaluation.metrics import similarity
 from crossxai.evaluation.metrics.similarity import Similarity
 from crossxai.explainers import get
@@ -29,6 +31,8 @@ class Sanity:
     explainer: whose maps. layers: the names at each stage, from the output down: what is drawn anew last (cascading) or alone.
     cascading, alone: measure ("spearman", "ssim", "hog") -> mean over samples by stage. edges: measure -> mean of the likeness to
     Sobel's edges of the image, which no weight can change; NaN where that is not defined. refusal: why nothing was measured.
+    training: of copies on labels and on shuffled ones, None where it was not asked for. labels: two of the model ("own") and its
+    copies -> measure -> mean likeness of their maps, such as "labels and shuffled"; empty where the training has a refusal.
     """
 
     explainer: str
@@ -37,10 +41,14 @@ class Sanity:
     alone: Mapping[Similarity, Array] | None = None
     edges: Mapping[Similarity, float] | None = None
     refusal: str = ""
+    training: Training | None = None
+    labels: Mapping[str, Mapping[Similarity, float]] = field(default_factory=dict)
 
 
-def sanity_of(explainer: Explainer, question: Question, stages: int = STAGES, seed: int = 0) -> Sanity:
-    """The randomisation tests of one explainer; at most twice `stages` explanations more."""
+def sanity_of(
+    explainer: Explainer, question: Question, retrained: Retrained | None = None, stages: int = STAGES, seed: int = 0
+) -> Sanity:
+    """The randomisation tests of one explainer; at most twice `stages` explanations more, and one of each retrained copy."""
     model = question.model
     if not isinstance(model, Randomisable):
         return Sanity(explainer.name, refusal=f"model {model.name!r} has no weights that can be drawn anew")
@@ -52,9 +60,12 @@ def sanity_of(explainer: Explainer, question: Question, stages: int = STAGES, se
             return Sanity(explainer.name, refusal=f"model {model.name!r} has no layer with weights")
         measures: tuple[Similarity, ...] = ("spearman", "ssim", "hog") if own.ndim == 3 else ("spearman",)
 
+        def units_of(copy: Model) -> Array:
+            # copies are the model with other weights: what was measured of it holds of them
+            return _units(explainer, replace(question, model=copy, check="off"))
+
         def stage_by_stage(copied: Callable[[int], Model]) -> dict[Similarity, Array]:
-            # the copies are the model with other weights: what was measured of it holds of them
-            maps = [_units(explainer, replace(question, model=copied(depth), check="off")) for depth in depths]
+            maps = [units_of(copied(depth)) for depth in depths]
             return {m: np.array([_mean(similarity.between(own, other, m)) for other in maps]) for m in measures}
 
         return Sanity(
@@ -63,9 +74,36 @@ def sanity_of(explainer: Explainer, question: Question, stages: int = STAGES, se
             stage_by_stage(lambda depth: model.randomised(question.inputs, depth, seed)),
             stage_by_stage(lambda depth: model.randomised(question.inputs, depth, seed, alone=True)),
             _edges(question, own, measures),
+            "",
+            *_labels(own, units_of, retrained, measures),
         )
     except Unsupported as error:
         return Sanity(explainer.name, refusal=str(error))
+
+
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("own", "labels"),
+    ("own", "shuffled"),
+    ("labels", "shuffled"),
+    ("start", "shuffled"),
+)
+
+
+def _labels(
+    own: Array, units_of: Callable[[Model], Array], retrained: Retrained | None, measures: tuple[Similarity, ...]
+) -> tuple[Training | None, dict[str, dict[Similarity, float]]]:
+    """The training, and how alike the maps of the model and its copies are."""
+    if retrained is None or retrained.training.refusal:
+        return None if retrained is None else retrained.training, {}
+    maps: dict[str, Array] = {"own": own}
+    try:
+        maps |= {name: units_of(copy) for name, copy in retrained.copies.items()}
+    except CrossXAIError as error:  # the other tests stand
+        return replace(retrained.training, refusal=str(error)), {}
+    return retrained.training, {
+        f"{one} and {other}": {m: _mean(similarity.between(maps[one], maps[other], m)) for m in measures}
+        for one, other in PAIRS
+    }
 
 
 def _mean(values: Array) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from crossxai import explainers, plugins
 from crossxai.adapters import recognition
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE
+from crossxai.data import arrays
 from crossxai.data.arrays import Batch, as_groups
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
@@ -56,6 +57,24 @@ def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]
     if chosen.shape != (len(batch),):
         raise InvalidInput(f"target is a class, or one for each of the {len(batch)} samples, got shape {chosen.shape}")
     return Question(model, batch.inputs, Target.classes(chosen, n), batch.ids, batch_size=batch_size), words
+
+
+def labelled_batch(
+    model: Model, given: Any, explained: Batch, samples: int, layout: Literal["NHWC", "NCHW"] | None
+) -> Batch:
+    """The samples that copies are trained on: of (inputs, labels), or the first ones of a loader; those explained if None. Raises
+    `InvalidInput`."""
+    if given is None:
+        return explained
+    by_hand = isinstance(given, tuple)
+    if by_hand and len(given) != 2:
+        raise InvalidInput(f"training is (inputs, labels) or a loader of them, got a tuple of {len(given)}")
+    batch = arrays.read(model, given[0] if by_hand else given, samples=samples, layout=layout)
+    if by_hand:
+        batch = replace(batch, labels=arrays.as_labels(given[1]))
+    if batch.labels is not None and len(batch.labels) != len(batch):
+        raise InvalidInput(f"training has {len(batch)} samples and {len(batch.labels)} labels: give each sample one")
+    return batch
 
 
 def measured_of(question: Question) -> tuple[Question, str]:

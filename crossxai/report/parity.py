@@ -17,6 +17,7 @@ from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
 from crossxai.conventions.libraries import USAGES
 from crossxai.conventions.result import PROFILES, Entry, Pair, Parity
+from crossxai.conventions.retraining import Training
 from crossxai.conventions.sanity import Sanity
 from crossxai.evaluation.statistics import Summary, compare, summarise
 from crossxai.files.atomic import write_text
@@ -289,7 +290,7 @@ def _plain(value: Any) -> Any:
         return _plain({key: item for key, item in asdict(value).items() if key != "picture"})
     if isinstance(value, AxiomFacts):
         return _plain(asdict(value))
-    if isinstance(value, Sanity):
+    if isinstance(value, Sanity | Training):
         return _plain(vars(value))
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
