@@ -137,6 +137,21 @@ def test_the_first_layer_that_differs_is_named(network: Any, bug: str) -> None:
     assert not result.equal
     assert not result.causes
     assert result.layers == layers
+    assert result.rest > 1e-3  # both blocks have the mistake
+    assert not result.rest_agrees
+    assert result.last == (str(int(layers[0]) + 3), layers[1][:-1] + str(int(layers[1][-1]) + 3))
+
+
+def test_one_mistake_is_told_from_two(network: Any, tmp_path: Path) -> None:
+    ported = port(network)
+    ported.get_layer("norm1").epsilon = 1e-3
+    result = xai.parity({"torch": network, "keras": ported}, IMAGES, "saliency", LABELS, out=tmp_path)
+    compared = result.models["torch", "keras"]
+    assert compared.layers == ("1", "norm1")
+    assert compared.rest_agrees
+    assert compared.last == ("", "")
+    page = (tmp_path / "parity.html").read_text()
+    assert "<code>norm1</code> of keras. Given the same activation there, what follows agrees." in page
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,8 @@ class ModelParity:
     of the first model's own gradients where the inputs' last bits are drawn anew; measured where there is no exact one.
     causes: the sets of conventions that make the first model's outputs those of the second or, if turned, the second's those of
     the first. layers: of each model, the first layer whose activation differs; empty where none was compared.
+    rest: the difference of outputs that is left where the second model is given the first's activation there; NaN where it cannot
+    be. last: where some is left, the layers after which, given equal activations, none is; empty where no such layers were found.
     """
 
     outputs: float
@@ -45,6 +47,8 @@ class ModelParity:
     causes: tuple[tuple[Switch, ...], ...] = ()
     turned: bool = False
     layers: tuple[str, str] = ("", "")
+    rest: float = float("nan")
+    last: tuple[str, str] = ("", "")
 
     @property
     def equal(self) -> bool:
@@ -52,6 +56,11 @@ class ModelParity:
         if np.isfinite(self.exact):
             return self.outputs <= OUTPUTS and self.exact <= OUTPUTS
         return self.outputs <= OUTPUTS and not self.gradients > max(GRADIENTS, 3 * self.rounding)
+
+    @property
+    def rest_agrees(self) -> bool:
+        """Whether what follows the first layer that differs is one function, as far as measured."""
+        return self.rest <= OUTPUTS
 
 
 def compare_models(one: Question, other: Question) -> ModelParity:
@@ -83,7 +92,9 @@ def compare_models(one: Question, other: Question) -> ModelParity:
         return replace(parity, causes=causes)
     if causes := _causes(other, one, given):
         return replace(parity, causes=causes, turned=True)
-    return replace(parity, layers=first_difference(one, other))
+    layers = first_difference(one, other)
+    rest, last = what_follows(one, other, layers) if layers[0] else (float("nan"), ("", ""))
+    return replace(parity, layers=layers, rest=rest, last=last)
 
 
 def _exact_gradients(one: Question, other: Question) -> float:
@@ -153,6 +164,38 @@ def first_difference(one: Question, other: Question) -> tuple[str, str]:
     return "", ""
 
 
+def what_follows(one: Question, other: Question, layers: tuple[str, str]) -> tuple[float, tuple[str, str]]:
+    """`rest` and `last` of `ModelParity`: whether the layers after the first that differs agree, given equal activations.
+
+    From the end of the second model, each layer is given the activation of one of the first model's that has its shape, as long
+    as outputs agree then.
+    """
+    model = other.model
+    assert isinstance(model, Layered)
+    wanted, ours, theirs = one.model.predict(one.inputs), _activations(one), _activations(other)
+
+    def left(name: str, other_name: str) -> float:
+        activation = ours[name]
+        if _channel_first(model, other_name, activation):
+            activation = np.moveaxis(activation, -1, 1)
+        try:
+            return difference(wanted, model.replace(other.inputs, other_name, activation))
+        except CrossXAIError:  # a layer that does not take another activation
+            return float("nan")
+
+    rest, last = left(*layers), ("", "")
+    if rest <= OUTPUTS:
+        return rest, last
+    later = [list(names)[list(names).index(layer) + 1 :] for names, layer in zip((ours, theirs), layers, strict=True)]
+    for other_name in reversed(later[1]):
+        fitting = (name for name in later[0] if ours[name].shape == theirs[other_name].shape)
+        name = next((name for name in fitting if left(name, other_name) <= OUTPUTS), "")
+        if not name:
+            break
+        last = (name, other_name)
+    return rest, last
+
+
 def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
     """Per model, the layer to draw activation maps at: one that gives the same activation in all.
 
@@ -188,9 +231,13 @@ def _activations(question: Question) -> dict[str, Array]:
     model = question.model
     assert isinstance(model, Layered)
     found = model.activations(question.inputs)
+    return {name: np.moveaxis(v, 1, -1) if _channel_first(model, name, v) else v for name, v in found.items()}
+
+
+def _channel_first(model: Layered, layer: str, activation: Array) -> bool:
+    """Whether a layer's own planes have their channels first."""
     axes_of = getattr(model, "axes_of", lambda _layer: None)
-    first = {name: (axes_of(name) or ("",))[0] for name in found}
-    return {name: np.moveaxis(v, 1, -1) if v.ndim == 4 and first[name] == "channel" else v for name, v in found.items()}
+    return activation.ndim == 4 and (axes_of(layer) or ("",))[0] == "channel"
 
 
 def _same(a: Array, b: Array) -> bool:

@@ -111,8 +111,8 @@ def _models(results: Sequence[Parity]) -> list[dict[str, Any]]:
         {
             "one": one, "other": other, "equal": parity.equal, "outputs": parity.outputs, "gradients": parity.gradients,
             "causes": [[convention(s.convention).words(s.option) for s in some] for some in parity.causes],
-            "layers": parity.layers, "turned": parity.turned,
-            "exact": parity.exact,
+            "layers": parity.layers, "turned": parity.turned, "rest": parity.rest, "last": parity.last,
+            "rest_agrees": parity.rest_agrees, "exact": parity.exact,
         }
         for (one, other), parity in models.items()
     ]  # fmt: skip
