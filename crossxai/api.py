@@ -24,6 +24,7 @@ from crossxai.data import arrays
 from crossxai.errors import InvalidInput
 from crossxai.experiment import preparing
 from crossxai.experiment import run as runs
+from crossxai.experiment.loading import about_network
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
@@ -303,5 +304,7 @@ def parity(
     if out is not None:
         from crossxai.report.parity import METHODS, write_parity  # draws, with matplotlib
 
-        write_parity(Path(out), [result], f"Do the libraries agree on {METHODS[name]}?")
+        about = [{"name": label, **about_network(model)} for label, model in wrapped.items()]
+        title = f"Do the libraries agree on {METHODS[name]}?"
+        write_parity(Path(out), [result], title, about=about, samples="; ".join(batch.notes))
     return result

@@ -220,7 +220,17 @@ MAY: dict[str, set[str]] = {
     "data": CORE | {"files", "data"},
     "loaders": CORE | {"loaders"},
     "experiment": CORE
-    | {"adapters.recognition", "data", "evaluation", "experiment", "explainers", "files", "report", "assumptions"}
+    | {
+        "adapters.recognition",
+        "data",
+        "evaluation",
+        "experiment",
+        "explainers",
+        "files",
+        "loaders",
+        "report",
+        "assumptions",
+    }
     | {f"conventions.{name}" for name in ("agreement", "convention")},
 }
 

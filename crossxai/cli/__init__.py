@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, commands, parity
+from crossxai.cli import checking, commands, given, parity
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -48,17 +48,45 @@ def main(
 
 @app.command()
 def compare(
-    experiment: Annotated[Path, typer.Argument(help="The experiment file (TOML); see docs/experiments.md.")],
+    experiment: Annotated[
+        Path | None, typer.Argument(help="The experiment file (TOML); see docs/experiments.md. Or --model and --data.")
+    ] = None,
+    model: given.Models = None,
+    data: given.DataFiles = "",
+    explainers: Annotated[
+        str, typer.Option("--explainers", "-e", help="Of --model: names that `crossxai list` shows, with commas.")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Of --model: names that `crossxai list` shows, with commas.")
+    ] = "deletion,insertion",
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Of --data: at most so many samples.")] = 12,
+    trust: given.Trust = False,
+    size: given.Size = None,
     out: Out = Path("out"),
 ) -> None:
-    """Run explainers × models × metrics of an experiment file and write the report; a stopped run goes on where it was.
+    """Run explainers × models × metrics and write the report; a stopped run goes on where it was.
 
     Exit status 3: the report is written, and some rows failed.
     """
+    from crossxai.errors import InvalidInput
     from crossxai.experiment.specification import load
 
     with clear_errors():
-        _run(load(experiment), out)
+        given.one_of(experiment, model)
+        if experiment is not None:
+            _run(load(experiment), out)
+            return
+        if not model:
+            raise InvalidInput("write an experiment file, or --model, --data and --explainers")
+        listed = given.names(explainers)
+        if not listed:
+            raise InvalidInput(
+                "--model needs --explainers, such as captum.saliency,gradcam.gradcam; `crossxai list` shows all"
+            )
+        chosen = given.experiment(
+            model, data, samples=samples, trust=trust, size=size, explainers=listed, metrics=given.names(metrics)
+        )
+        _run(chosen, out)
 
 
 @app.command()

@@ -8,35 +8,58 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from crossxai.cli import given
 from crossxai.cli.commands import clear_errors, escaped, quiet
+from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.assumptions.checking import Check
+    from crossxai.experiment.specification import Experiment
 
 BROKEN = 1
 """The exit status if a fact is broken."""
 FAILED = 3
 """The exit status if a model could not be made or asked, as of a run with a failed row."""
+NOISE = 64
+"""Pixels a side of images of noise, for a model that says no size."""
 STYLES = {"holds": "green", "failed": "bold red", "broken": "bold red", "note": "yellow", "unknown": "yellow"}
 
 
 def check(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment file (TOML), or a function package.module:name that returns a model.")
-    ],
+        str | None,
+        typer.Argument(
+            help="An experiment file (TOML), or a model as --model names it, on images of noise without --data."
+        ),
+    ] = None,
+    model: given.Models = None,
+    data: given.DataFiles = "",
     samples: Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples are looked at.")] = 32,
-    size: Annotated[
-        int, typer.Option("--size", min=1, help="Of a function's model: images of noise of so many pixels a side.")
-    ] = 64,
+    trust: given.Trust = False,
+    size: given.Size = None,
 ) -> None:
     """Measure what explainers rely on in each model: determinism, samples alone, gradients, outputs, weights, layers."""
+    from crossxai.experiment.specification import load
+
     with clear_errors():
         quiet()
         console = Console()
-        of_file = experiment.endswith(".toml")
-        checks, failed = (
-            _of_file(Path(experiment), samples) if of_file else ([_of_factory(experiment, size)], dict[str, str]())
-        )
+        named = list(model or ())
+        if experiment and not experiment.endswith(".toml"):
+            named.insert(0, experiment)
+        elif experiment:
+            given.one_of(experiment, model)
+        elif not named:
+            raise InvalidInput("write an experiment file, or --model with the name or the file of a model")
+        if named and not data:
+            checks, failed = [_on_noise(name, size, trust) for name in named], dict[str, str]()
+        else:
+            chosen = (
+                given.experiment(named, data, samples=samples, trust=trust, size=size)
+                if named
+                else load(Path(str(experiment)))
+            )
+            checks, failed = _of_experiment(chosen, samples)
         for each in checks:
             _show(each, console)
         for name, reason in failed.items():
@@ -49,59 +72,51 @@ def check(
         raise typer.Exit(FAILED if failed else BROKEN)
 
 
-def _of_file(path: Path, most: int) -> tuple[list[Check], dict[str, str]]:
+def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict[str, str]]:
     """The checks of an experiment's models, and the reasons of those that could not be made."""
     import numpy as np
 
     from crossxai.assumptions.checking import check as measured
-    from crossxai.errors import BrokenAssumption, CrossXAIError, ModelFailed
-    from crossxai.experiment import loading
-    from crossxai.experiment.loading import load_model
+    from crossxai.errors import CrossXAIError
+    from crossxai.experiment import reading
     from crossxai.experiment.questions import questions
-    from crossxai.experiment.specification import load
 
-    experiment = load(path)
-    samples, _ = loading.samples(experiment)
+    models, failed, samples, _ = reading.models_and_samples(experiment)
     checks: list[Check] = []
-    failed: dict[str, str] = {}
-    for spec in experiment.models:
-        try:
-            loaded = load_model(spec, experiment.folder)
-        except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, as in a run
-            failed[spec.name] = str(error)
-            continue
+    for name, loaded in models.items():
         lacking = [m.name for m in loaded.model.modalities if m.name not in samples.inputs]
         if lacking:
-            failed[spec.name] = f"it needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}"
+            failed[name] = f"it needs {', '.join(lacking)}; the data hold {', '.join(samples.inputs)}"
             continue
         target: Any = None
         inputs = tuple(samples.inputs[m.name] for m in loaded.model.modalities)
         try:
-            explained = questions(experiment, samples, loaded, spec.name).explained
+            explained = questions(experiment, samples, loaded, name).explained
             inputs, target = explained.inputs, explained.target[np.arange(min(most, len(explained)))]
         except (
             CrossXAIError
         ) as error:  # the check says what is wrong with the model, and this what is wrong with the target
-            typer.echo(f"model {spec.name!r}, its target: {error}", err=True)
+            typer.echo(f"model {name!r}, its target: {error}", err=True)
         labels = samples.labels[:most] if samples.task == "classification" else None
         checks.append(measured(loaded.model, tuple(v[:most] for v in inputs), target, labels))
     return checks, failed
 
 
-def _of_factory(name: str, size: int) -> Check:
+def _on_noise(name: str, size: int | None, trust: bool) -> Check:
+    """The check of a model on images of noise, as large as it takes them."""
     import numpy as np
 
     from crossxai.assumptions.checking import check as measured
     from crossxai.experiment.loading import load_model
-    from crossxai.experiment.specification import ModelSpec
 
-    model = load_model(ModelSpec(name="model", factory=name), Path()).model
+    model = load_model(given.specified([name], trust, size)[0], Path()).model
+    height, width = getattr(getattr(model, "recognised", None), "size", None) or (size or NOISE, size or NOISE)
     rng = np.random.default_rng(0)
     inputs = []
     for modality in model.modalities:
         low, high = modality.range or (-1.0, 1.0)
-        shape = (8, *[size] * (len(modality.axes) - 1), len(modality.features))
-        inputs.append(rng.uniform(low, high, shape).astype(np.float32))
+        sides = (height, width) if len(modality.axes) == 3 else [size or NOISE] * (len(modality.axes) - 1)
+        inputs.append(rng.uniform(low, high, (8, *sides, len(modality.features))).astype(np.float32))
     return measured(model, tuple(inputs))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from crossxai.cli import given
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 GRID = {"segmentation": "grid", "patch": 16, "samples": 100}
@@ -25,6 +26,8 @@ def parity(
         Path | None,
         typer.Argument(help="An experiment file, for its data, target, models and [parity]; the demo's if not given."),
     ] = None,
+    model: given.Models = None,
+    data: given.DataFiles = "",
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Only this method; may be repeated.")
     ] = None,
@@ -52,6 +55,8 @@ def parity(
         str | None,
         typer.Option("--profile", help="Whose answers must reach it: canonical, which is the default, or native."),
     ] = None,
+    trust: given.Trust = False,
+    size: given.Size = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and its numbers.")] = Path("out/parity"),
 ) -> None:
     """Compare the libraries' maps of the same method, and name the conventions that part them.
@@ -65,25 +70,28 @@ def parity(
     from crossxai.conventions.convention import CANONICAL
     from crossxai.conventions.parity import parity as compare
     from crossxai.conventions.retraining import Retrained, retrain
-    from crossxai.errors import Unsupported
-    from crossxai.experiment import loading
+    from crossxai.errors import ModelFailed, Unsupported
+    from crossxai.experiment.loading import about_network
     from crossxai.experiment.questions import questions
+    from crossxai.experiment.reading import models_and_samples
     from crossxai.experiment.specification import load, with_parity
     from crossxai.report.parity import write_parity
 
     with clear_errors():
         quiet()
         console = Console()
+        given.one_of(experiment, model)
         chosen = with_parity(
-            load(experiment or Path(str(files("crossxai") / "demo.toml"))),
+            given.experiment(model, data, samples=max(samples or 0, 12), trust=trust, size=size)
+            if model
+            else load(experiment or Path(str(files("crossxai") / "demo.toml"))),
             methods=method, modality=modality, sanity=sanity, axioms=axioms, samples=samples, expect=expect, profile=profile,
         )  # fmt: skip
         wanted = chosen.parity
-        every, _ = loading.samples(chosen)
-        known = {
-            spec.name: questions(chosen, every, loading.load_model(spec, chosen.folder), spec.name).explained
-            for spec in chosen.models
-        }
+        models, failed, every, entry = models_and_samples(chosen)
+        if failed:
+            raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
+        known = {name: questions(chosen, every, loaded, name).explained for name, loaded in models.items()}
         asked = {name: question[: wanted.samples] for name, question in known.items()}
 
         @cache  # trained once for all methods
@@ -108,7 +116,9 @@ def parity(
         if not results:
             raise Unsupported("no method could be compared")
         title = f"Do the libraries agree on {', '.join(asked)}?"
-        page = write_parity(out, results, title, wanted.expect, wanted.profile)
+        about = [{"name": name, **about_network(loaded.model)} for name, loaded in models.items()]
+        samples_about = str(entry.get("description", ""))
+        page = write_parity(out, results, title, wanted.expect, wanted.profile, about, samples_about)
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)
         if wanted.expect and reasons:
             console.print(f"Expected: {wanted.expect}. Not met:", highlight=False)

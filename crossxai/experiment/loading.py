@@ -22,6 +22,8 @@ from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.experiment.specification import HANDED_OVER, Data, Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Samples
 from crossxai.files.tasks import fingerprint
+from crossxai.loaders import by_name
+from crossxai.loaders.loaded import Loaded
 from crossxai.model import Array, Model
 from crossxai.outputs import Outputs
 
@@ -62,12 +64,12 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
             f"{type(given).__name__}"
         )
     if data.groups is not None:
-        samples = dataclasses.replace(samples, groups=_groups(experiment.folder / data.groups, samples.ids))
+        samples = dataclasses.replace(samples, groups=groups(experiment.folder / data.groups, samples.ids))
     known = {"source": data.factory or data.source, "split": "", "n": len(samples.ids), "description": data.description}
     return samples, {**known, **about, "fingerprint": fingerprint(samples)}
 
 
-def _groups(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
+def groups(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
     """The group of each sample by a CSV file with the columns `id` and `group`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -258,26 +260,29 @@ def load_model(spec: ModelSpec, folder: Path, progress: bool = True) -> LoadedMo
         )
     if spec.factory:
         model = plugins.call_factory(spec.factory, folder, ModelFailed)
-        if not recognition.is_adapter(model):
-            if not callable(model):
-                raise InvalidInput(
-                    f"model factory {spec.factory} must return a Model (an adapter), a torch module or a Keras model, got "
-                    f"{type(model).__name__}"
-                )
-            try:
-                model = recognition.wrap(model, name=spec.name)
-            except InvalidInput as error:
-                raise ModelFailed(f"what factory {spec.factory} returns cannot be wrapped: {error}") from error
-        return declared(model, spec.outputs, spec.name)
+        if not recognition.is_adapter(model) and not callable(model):
+            raise InvalidInput(
+                f"model factory {spec.factory} must return a Model (an adapter), a torch module or a Keras model, got "
+                f"{type(model).__name__}"
+            )
+        return _wrapped(spec, Loaded(model, spec.name), f"what factory {spec.factory} returns")
     known, _ = readers()
     for kind in known.values():
         reader = kind()
         if reader.recognises(spec.checkpoint):
             return reader.load(spec, folder, progress)
-    raise InvalidInput(
-        f"model {spec.name!r}: nothing reads the checkpoint {spec.checkpoint!r}, only files of {', '.join(known) or 'nobody'}; "
-        "name a function of yours that returns the model: factory = 'package.module:function'"
-    )
+    return _wrapped(spec, by_name.load(spec.checkpoint, folder, spec.trust), f"model {spec.name!r}")
+
+
+def _wrapped(spec: ModelSpec, loaded: Loaded, who: str) -> LoadedModel:
+    """A network as a model, with what the experiment declares about it."""
+    if recognition.is_adapter(loaded.net):
+        return declared(loaded.net, spec.outputs, spec.name)
+    try:
+        model = recognition.wrap(loaded, name=spec.name, range=spec.range, size=spec.size, standardise=spec.standardise)
+    except InvalidInput as error:
+        raise ModelFailed(f"{who} cannot be wrapped: {error}") from error
+    return declared(model, spec.outputs, spec.name)
 
 
 def declared(model: Any, outputs: Outputs | None = None, name: str = "") -> LoadedModel:
@@ -299,6 +304,12 @@ def declared(model: Any, outputs: Outputs | None = None, name: str = "") -> Load
         )
     )
     return LoadedModel(model, framework_of(model), weights_digest(model), {}, mean, sd, complete=False)
+
+
+def about_network(model: Any) -> dict[str, Any]:
+    """What files say of how a model was recognised: `recognised`, a sentence each, and `random`, whether its weights are."""
+    known = getattr(model, "recognised", None)
+    return {"recognised": [] if known is None else list(known.lines()), "random": bool(getattr(known, "random", False))}
 
 
 def framework_of(model: Any) -> str:

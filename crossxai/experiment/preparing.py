@@ -14,16 +14,16 @@ from crossxai.adapters import recognition
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import arrays
-from crossxai.data.arrays import Batch, as_groups
+from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.questions import predicted
+from crossxai.experiment.reading import samples_of
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
-from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint, plain
 from crossxai.model import Model
 from crossxai.outputs import kind, probability_link
@@ -143,35 +143,7 @@ def prepare(
     """The experiment that a program describes, and its parts ready-made; settings: title, seed, controls, check."""
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
-    labels, description = batch.labels, "; ".join(batch.notes)
-    shown = slice(None if labels is None else 1)  # one sample tells the shape
-    outputs = predicted(first, tuple(v[shown] for v in batch.inputs), _declared_batch_size(first))
-    if outputs.ndim != 2:
-        raise InvalidInput(
-            f"model {first.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
-            "write an experiment file whose data name the true regions"
-        )
-    task: Task = "classification"
-    if labels is None and outputs.shape[1] == 1:
-        raise InvalidInput(
-            "labels are needed where the model has one output: classes 0 and 1, or a regression's true values"
-        )
-    if labels is None:
-        labels = outputs.argmax(axis=1)
-        reason = f"No labels were given: the classes that {first.name} predicts take their place"
-        description = f"{reason}. {description}" if description else reason
-    elif np.issubdtype(labels.dtype, np.floating):
-        task = "regression"
-    names = tuple(classes) or tuple(map(str, range(outputs.shape[1])))
-    samples = Samples(
-        batch.ids or tuple(map(str, range(len(batch)))),
-        first.modalities,
-        {m.name: v for m, v in zip(first.modalities, batch.inputs, strict=True)},
-        labels,
-        names,
-        task=task,
-        groups=as_groups(groups, len(batch)),
-    )
+    samples, description = samples_of(first, batch, _declared_batch_size(first), classes, groups)
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)
     experiment = experiments.check(

@@ -18,7 +18,7 @@ from rich.console import Console
 from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import loading
+from crossxai.experiment import loading, reading
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
@@ -73,21 +73,23 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
     # A stopped run must not be reported with the settings of the last one.
     for name in ("manifest.json", tasks.PLAN):
         (out / name).unlink(missing_ok=True)
-    samples, data = (given.samples, dict(given.data)) if given.samples is not None else loading.samples(experiment)
+    console = console or Console(stderr=True)
+    failures = Failures(out)
+    failed: dict[str, str] = {}
+    loaded_models = dict(given.models)
+    if experiment.data.files:
+        _load_models(experiment, loaded_models, failed, failures)
+        samples, data = reading.samples(experiment, loaded_models)
+    elif given.samples is not None:
+        samples, data = given.samples, dict(given.data)
+    else:
+        samples, data = loading.samples(experiment)
     experiment = loading.with_controls(experiment, samples)
     explainers = [
         (spec, given.explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
         for spec in experiment.explainers
     ]
-    console = console or Console(stderr=True)
-    failures = Failures(out)
-    failed: dict[str, str] = {}
-    loaded_models = dict(given.models)
-    for model in (model for model in experiment.models if model.name not in given.models):
-        try:
-            loaded_models[model.name] = load_model(model, experiment.folder)
-        except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
-            _, failed[model.name] = failures.row(error, model.name)
+    _load_models(experiment, loaded_models, failed, failures)
     metrics = {
         name: [
             (m, given.metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
@@ -135,6 +137,19 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
     return out
 
 
+def _load_models(
+    experiment: Experiment, loaded: dict[str, LoadedModel], failed: dict[str, str], failures: Failures
+) -> None:
+    """Add the models that are not loaded yet, and the reasons of those that cannot be."""
+    for spec in (spec for spec in experiment.models if spec.name not in loaded.keys() | failed.keys()):
+        try:
+            loaded[spec.name] = load_model(spec, experiment.folder)
+        except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
+            _, failed[spec.name] = failures.row(error, spec.name)
+    if experiment.data.files and not loaded:
+        raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
+
+
 def failures_of(out: Path) -> list[dict[str, str]]:
     """What failed in a finished run: model, explainer, metric ("" for all of them), reason and the file of the traceback."""
     return list(json.loads((out / "manifest.json").read_text(encoding="utf-8")).get("failures", []))
@@ -149,6 +164,7 @@ def _entry(spec: ModelSpec, loaded: LoadedModel | None, failed: str) -> dict[str
         "trained_without": loaded.trained_without if loaded else "",
         "standard_units": list(loaded.standard) if loaded else [],
         "metrics": dict(loaded.metrics) if loaded else {},
+        **loading.about_network(loaded.model if loaded else None),
         "refused": {},
     }
     return {**about, "failed": failed} if failed else about

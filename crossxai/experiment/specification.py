@@ -26,6 +26,7 @@ from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.outputs import Outputs
 
 LONGEST = 100
+MeanSd = tuple[tuple[float, ...], tuple[float, ...]]
 HANDED_OVER = "handed over in Python"
 """In place of a source of data, and of a checkpoint, where samples and models came from a program and not from a file."""
 
@@ -62,7 +63,9 @@ class Data(_Part):
     "embedded", "pcam" and "medical".
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
-    n: how many samples, half of each class where there are classes, drawn by the experiment's seed.
+    files: in place of a source: a folder of pictures, or of a folder per class, one picture, a pattern, a CSV file with the
+    columns `file` and `label`, `.npy` or `.npz`; read as the first model takes them.
+    n: how many samples, half of each class where there are classes, drawn by the experiment's seed; of files at most the first n.
     groups: a CSV file with the columns `id` and `group`, such as each sample's patient, where samples belong together.
     """
 
@@ -72,6 +75,7 @@ class Data(_Part):
     split: Literal["train", "valid", "test"] = "test"
     n: int = Field(default=12, ge=1)
     factory: str = ""
+    files: str = ""
     description: str = ""
     groups: Path | None = None
 
@@ -79,7 +83,9 @@ class Data(_Part):
     def _of_source(self) -> Data:
         if self.factory and self.task:
             raise ValueError("task belongs to a source; Samples of your own name theirs")
-        if self.factory or self.source == HANDED_OVER:
+        if self.files and (self.factory or self.root or self.task or (self.source, self.split) != ("embedded", "test")):
+            raise ValueError("files stand in place of a source or factory: write one of them")
+        if self.files or self.factory or self.source == HANDED_OVER:
             return self
         try:
             problem = sources.get(self.source).problem(self)
@@ -91,10 +97,13 @@ class Data(_Part):
 
 
 class ModelSpec(_Part):
-    """A `checkpoint` (.npz) of `crossxai train` on a framework; "embedded" is the ResNet-18 trained on the embedded patches.
+    """A `checkpoint` (.npz) of `crossxai train` on a framework; "embedded" is the ResNet-18 trained on the embedded patches. Or a
+    network by name or file (`crossxai.loaders`), such as "torchvision:resnet18@weights.pt", relative to the experiment file.
 
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
+    size, standardise, range: as `crossxai.wrap` takes them, of a network by name or file or from a factory; what comes along with
+    it if not given. trust: whether its file may run code of its own, which no file of a run says for its reader.
     """
 
     name: Name
@@ -102,17 +111,31 @@ class ModelSpec(_Part):
     checkpoint: str = "embedded"
     factory: str = ""
     outputs: Outputs | None = None
+    size: int | tuple[int, int] | None = None
+    standardise: Literal["imagenet"] | MeanSd | dict[str, MeanSd] | None = None
+    range: tuple[float, float] | None = None
+    trust: StrictBool = Field(default=False, exclude=True)
 
     @model_validator(mode="after")
-    def _outputs(self) -> ModelSpec:
-        if self.outputs is not None and not self.factory and self.checkpoint != HANDED_OVER:
-            raise ValueError("outputs belongs to a factory's model; what a checkpoint of ours gives is known")
+    def _of_network(self) -> ModelSpec:
+        if self.factory or self.checkpoint == HANDED_OVER or not self._trained:
+            return self
+        for key in ("outputs", "size", "standardise", "range"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key} belongs to a factory's model, or to a network by name; what a checkpoint of ours gives is known"
+                )
         return self
+
+    @property
+    def _trained(self) -> bool:
+        """Whether the checkpoint is one of `crossxai train`, as far as its name tells."""
+        return self.checkpoint == "embedded" or self.checkpoint.endswith(".npz")
 
     @property
     def declared_framework(self) -> str:
         """The framework as far as these words tell; "" where only the model itself knows."""
-        return "" if self.factory or self.checkpoint == HANDED_OVER else self.framework
+        return self.framework if self._trained and not self.factory else ""
 
 
 class Target(_Part):

@@ -57,6 +57,7 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
         resize(asked),
         (tuple(asked.mean), tuple(asked.std)),
         () if count else tuple(entry.meta["categories"]),
+        options={"outputs": "logits"},  # of all networks of torchvision
         random=weights == RANDOM,
     )
 

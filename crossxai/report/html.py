@@ -157,6 +157,8 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         "framework": contents.run.framework(name),
         "weights": str(entry.get("weights_sha256") or ""),
         "metrics": numbers,
+        "recognised": [str(line) for line in entry.get("recognised") or ()],
+        "random": bool(entry.get("random")),
         "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
         "rows": [r for r in contents.rows if r.model == name],
     }

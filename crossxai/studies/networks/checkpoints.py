@@ -20,7 +20,7 @@ class Trained:
 
     def recognises(self, checkpoint: str) -> bool:
         """ "embedded", and files (.npz)."""
-        return checkpoint == "embedded" or Path(checkpoint).suffix in (".npz", "")
+        return checkpoint == "embedded" or Path(checkpoint).suffix == ".npz"
 
     def load(self, spec: ModelSpec, folder: Path, progress: bool) -> LoadedModel:
         """The model; trains the embedded one first if it is not in the cache."""

@@ -1,0 +1,93 @@
+"""An experiment from options of the command line: models and data by name or file, instead of an experiment file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossxai.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from crossxai.experiment.specification import Experiment, ModelSpec
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="In place of an experiment file: a network's name such as torchvision:resnet18@weights.pt, a model's file, or "
+        "package.module:function; may be repeated. See docs/models.md.",
+    ),
+]
+DataFiles = Annotated[
+    str,
+    typer.Option(
+        "--data", help="Of --model: a folder of pictures, one picture, a pattern in quotes, a CSV file, .npy or .npz."
+    ),
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Of --model: let its file run code of its own.")]
+Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
+
+
+def experiment(
+    models: Sequence[str],
+    data: str,
+    *,
+    samples: int | None,
+    trust: bool,
+    size: int | None,
+    explainers: Sequence[str] = ("controls.random",),
+    metrics: Sequence[str] = ("deletion",),
+) -> Experiment:
+    """The experiment of these options; raises `InvalidInput`. Paths are relative to the folder that the command runs in."""
+    from crossxai.experiment.specification import check
+
+    if not data:
+        raise InvalidInput("--model needs --data, on which it is explained: a folder of pictures, a CSV file, .npz …")
+    content = {
+        "data": {"files": data, **({"n": samples} if samples else {})},
+        "models": specified(models, trust, size),
+        "explainers": [{"name": name} for name in explainers],
+        "metrics": [{"name": name} for name in metrics],
+        "folder": Path.cwd(),
+    }
+    return check(content, "the command line")
+
+
+def specified(models: Sequence[str], trust: bool, size: int | None) -> list[ModelSpec]:
+    """The models of an experiment; each is called after its network or file."""
+    from crossxai.experiment.specification import ModelSpec
+
+    names = [_name(model) for model in models]
+    numbered = [
+        name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)
+    ]
+    return [
+        ModelSpec(name=name, checkpoint=model, trust=trust, size=None if _trained(model) else size)
+        for name, model in zip(numbered, models, strict=True)
+    ]
+
+
+def names(listed: str) -> list[str]:
+    """Names that are written with commas between them."""
+    return [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def one_of(path: object, models: Sequence[str] | None) -> None:
+    """Raise `InvalidInput` where an experiment file and models are both given."""
+    if path is not None and models:
+        raise InvalidInput("an experiment file names its models: write the file, or --model and --data")
+
+
+def _trained(model: str) -> bool:
+    return model == "embedded" or model.endswith(".npz")
+
+
+def _name(model: str) -> str:
+    """A name for reports: of a network without its library and weights, of a file without its folder and ending."""
+    library, colon, rest = model.partition(":")
+    plain = rest.partition("@")[0] if colon and len(library) > 1 else Path(model).stem
+    return re.sub(r"[^\w.@+-]+", "_", Path(plain).name).strip("._") or "model"
