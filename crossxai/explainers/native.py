@@ -104,7 +104,7 @@ def _standardise(model: Any) -> list[Any]:
     import torch
     from torch import nn
 
-    from crossxai.porting.to_torch import Standardise
+    from crossxai.porting.torch_layers import Standardise
 
     def layer(modality: Modality, mean: Array, sd: Array) -> Any:
         if not mean.any() and (sd == 1).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class TorchTwinScores:
         """An array of a modality, channels last, in the layout and the dtype of this module."""
         import torch
 
-        moved = values if self.channels_last or values.ndim < 4 else np.moveaxis(values, -1, 1)
+        moved = values if self.channels_last or values.ndim < 3 else np.moveaxis(values, -1, 1)
         return torch.tensor(np.ascontiguousarray(moved), dtype=self.dtype)
 
     def layer(self, wanted: str, who: str) -> Any:
@@ -47,6 +48,15 @@ class TorchTwinScores:
             model = self.question.model.name
             raise Unsupported(f"{who}: layer {name!r} has no counterpart in the torch twin of model {model!r}")
         return self.rebuilt.layers[name]
+
+    def require_rules(self, ops: Collection[str], who: str) -> None:
+        """Raise `Unsupported` unless a method has a rule for every operation of the network; a softmax over the last axis."""
+        for node in self.rebuilt.graph.nodes:
+            if node.op not in ops or (node.op == "softmax" and node.settings.get("axis", -1) != -1):
+                raise Unsupported(
+                    f"{who} has no rule for {node.op} (node {node.name!r} of model {self.question.model.name!r}): its map would "
+                    "be none of that method's; methods that take gradients or scores alone need none"
+                )
 
     def rows(self, rows: Rows) -> Any:
         """The row numbers that `module` takes, as a tensor."""
@@ -58,7 +68,7 @@ class TorchTwinScores:
         """Maps in this module's layout, as arrays with channels last."""
         first = not self.channels_last
         return tuple(
-            (t.detach().movedim(1, -1) if first and t.ndim > 3 else t.detach()).contiguous().numpy() for t in tensors
+            (t.detach().movedim(1, -1) if first and t.ndim > 2 else t.detach()).contiguous().numpy() for t in tensors
         )
 
     def note(self, scores: Array, rows: Rows) -> None:
@@ -92,7 +102,7 @@ def _module(owner: TorchTwinScores) -> Any:
     from torch import nn
 
     question, rebuilt = owner.question, owner.rebuilt
-    spatial_output = question.target.weights.ndim == 4
+    spatial_output = question.target.weights.ndim > 2
     axis = 1 if spatial_output else -1
     weights = torch.tensor(question.target.weights, dtype=owner.dtype)
     weights = weights.movedim(-1, 1) if spatial_output else weights
@@ -124,7 +134,7 @@ def _module(owner: TorchTwinScores) -> Any:
                 if modality.name in question.free:
                     value = next(given)
                     nothing += [value.flatten(1)[:, :0].sum(1)] * (modality.name in lost)
-                    every.append(value.movedim(-1, 1) if owner.channels_last and value.ndim == 4 else value)
+                    every.append(value.movedim(-1, 1) if owner.channels_last else value)
                 else:  # wants a gradient, because hooks are set on tensors that do
                     held = own[rows.numpy()]
                     held = np.moveaxis(held, -1, 1) if modality.spatial else held

@@ -14,6 +14,7 @@ from crossxai.model import Array, Inputs, Model
 from crossxai.porting.building import first_line
 from crossxai.porting.certificate import Predict, gap
 from crossxai.porting.graph import Graph, Traceable
+from crossxai.porting.rules import rule as rule
 from crossxai.process import foreign, streams_kept
 
 Framework = Literal["torch", "keras"]
@@ -48,13 +49,6 @@ def twin(
             "Keras model in KerasModel"
         )
     graph = model.graph(inputs)
-    shapes = {node.name: tuple(node.settings["shape"]) for node in graph.nodes if node.op == "input"}
-    for modality, name, values in zip(model.modalities, graph.inputs, inputs, strict=True):
-        if shapes[name] != values.shape[1:]:  # tokens, which the adapter of torch gives features first
-            raise Unsupported(
-                f"modality {modality.name!r} (axes {', '.join(modality.axes)}) enters model {model.name!r} as "
-                f"{shapes[name]}, not as {values.shape[1:]}: only images and tables have a twin"
-            )
     samples = tuple(values[:SAMPLES] for values in inputs)
     if framework not in ("torch", "keras"):
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
@@ -105,10 +99,10 @@ def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predic
     like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
 
     def predict(samples: Inputs) -> Array:
-        tensors = [torch.tensor(values, dtype=like) for values in samples]
+        tensors = [torch.tensor(values, dtype=like).movedim(-1, 1) for values in samples]
         with torch.inference_mode(False), torch.no_grad():
-            outputs = module(*(t.movedim(-1, 1) if t.ndim == 4 else t for t in tensors))
-        return (outputs.movedim(1, -1) if outputs.ndim == 4 else outputs).contiguous().numpy()  # type: ignore[no-any-return]
+            outputs = module(*tensors)
+        return (outputs.movedim(1, -1) if outputs.ndim > 2 else outputs).contiguous().numpy()  # type: ignore[no-any-return]
 
     return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, predict
 

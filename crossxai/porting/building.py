@@ -13,8 +13,12 @@ from crossxai.errors import Unsupported
 from crossxai.model import Array, Modality
 from crossxai.porting.graph import Graph, Node
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-NONE: Padding = ((0, 0), (0, 0))
+Padding = tuple[tuple[int, int], ...]
+
+
+def none(n: int) -> Padding:
+    """No padding in n dimensions of space."""
+    return ((0, 0),) * n
 
 
 class Builder:
@@ -91,9 +95,11 @@ class Builder:
 
     def _padded(self, node: Node) -> Node:
         """A convolution after zeros, or a maximum after minus infinity, pads by itself: the layer libraries know."""
-        fitting = {"conv2d": 0.0, "max_pool2d": -np.inf}.get(node.op)
+        fitting = {"conv": 0.0, "max_pool": -np.inf}.get(node.op[:-2])
         before = self.nodes[node.inputs[0]] if node.inputs else None
         if fitting is None or before is None or before.op != "pad" or before.settings["value"] != fitting:
+            return node
+        if len(before.settings["padding"]) != len(node.settings["padding"]):  # it pads the channels, too
             return node
         outer, own = before.settings["padding"], node.settings["padding"]
         if min(p for side in outer for p in side) < 0:
@@ -118,12 +124,6 @@ class Operation:
     def fail(self, why: str) -> Unsupported:
         return untranslated(self.layer, self.kind, why)
 
-    def check_whole(self, key: Any) -> None:
-        """Raise `Unsupported` unless indexing by this key keeps every value."""
-        for part in key if isinstance(key, tuple) else (key,):
-            if part is not None and part is not Ellipsis and part != slice(None):
-                raise self.fail(f"takes a part of an activation: [{part}]")
-
 
 def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
@@ -131,22 +131,32 @@ def first_line(error: Exception) -> str:
 
 def untranslated(layer: str, kind: str, why: str = "") -> Unsupported:
     """The error of a layer that no op of the graph stands for."""
-    return Unsupported(f"layer {layer!r} ({kind}) has no translation{why and f': {why}'}")
+    why = why or "add one by porting.rule (docs/porting.md), or write the layer with others"
+    return Unsupported(f"layer {layer!r} ({kind}) has no translation: {why}")
 
 
 def same_padding(
     size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
 ) -> Padding:
-    """What TensorFlow's padding="same" adds to an image of this size: the odd one at the bottom and at the right."""
+    """What TensorFlow's padding="same" adds to an image of this size: the odd one at the end of an axis."""
     sides = []
     for n, k, s, d in zip(size, kernel, strides, dilation, strict=True):
         total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
         sides.append((total // 2, total - total // 2))
-    return sides[0], sides[1]
+    return tuple(sides)
 
 
 def widened(kernel: Array, crop: Padding) -> tuple[Array, Padding]:
     """A transposed convolution whose crop is nowhere negative: zeros at the kernel's end add what only the bias reaches."""
-    (top, bottom), (left, right) = crop
-    wide = np.pad(kernel, ((0, max(-bottom, 0)), (0, max(-right, 0)), (0, 0), (0, 0)))
-    return wide, ((top, max(bottom, 0)), (left, max(right, 0)))
+    wide = np.pad(kernel, [*((0, max(-after, 0)) for _, after in crop), (0, 0), (0, 0)])
+    return wide, tuple((before, max(after, 0)) for before, after in crop)
+
+
+def read_at(length: int, places: Sequence[float]) -> Array:
+    """The matrix (places, length) that reads an axis of this length at these places, linearly between two entries."""
+    place = np.asarray(places)
+    below = np.minimum(place.astype(int), max(length - 2, 0))
+    matrix, rows = np.zeros((len(place), length)), np.arange(len(place))
+    matrix[rows, below] = 1 - (place - below)
+    matrix[rows, np.minimum(below + 1, length - 1)] += place - below
+    return matrix

@@ -14,6 +14,7 @@ import keras
 from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
+from crossxai.porting import rules
 from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_keras_layers import LAYERS, OPERATIONS
 from crossxai.porting.from_keras_ops import Call, Ref
@@ -43,7 +44,7 @@ def graph_of(
     inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]
     with _restored([model, *names.values()]):
         output = reader.opened(model, *arrange(inputs), choose)
-    if not isinstance(output, Ref) or output.open or output.turned:
+    if not isinstance(output, Ref):
         raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
     graph = builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
     coarser = {name: x.compute_dtype for name, x in names.items() if x.weights and x.compute_dtype != x.variable_dtype}
@@ -140,7 +141,8 @@ class _Reader:
             name = (
                 label if of_layer else f"{around.name}.{operation.name}" if around is not self.model else operation.name
             )
-            call = Call(self.builder, name, label, kind, tuple(node.output_tensors[0].shape))
+            shapes = [tuple(tensor.shape) for tensor in node.output_tensors]
+            call = Call(self.builder, name, label, kind, shapes[0] if len(shapes) == 1 else tuple(shapes))
             try:
                 value = handler(call, operation, *args, **kwargs)
             except TypeError as error:
@@ -149,22 +151,25 @@ class _Reader:
             value = self._inside(operation, label, args, kwargs)
         else:
             raise untranslated(label, kind)
-        for tensor in node.output_tensors:
-            values[id(tensor)] = value
+        for i, tensor in enumerate(node.output_tensors):
+            values[id(tensor)] = value[i] if isinstance(value, list) else value
         name = self.names.get(id(operation), "")
         if name:
             self.runs[name] = self.runs.get(name, 0) + 1
-            if not value.open and not value.turned:
+            if isinstance(value, Ref):
                 self.layers[name] = value.name
 
 
 def _is_open(layer: Any) -> bool:
-    """Whether what its `call` does is read: of models, of users' layers, of a layer with a method of its own."""
-    return isinstance(layer, keras.Model) or not type(layer).__module__.startswith("keras.") or bool(_changed(layer))
+    """Whether what its `call` does is read: of all layers without a translation but those that loop or draw."""
+    return isinstance(layer, keras.Model) or not isinstance(layer, keras.layers.RNN)
 
 
 def _handler(operation: Any) -> Any:
     """The translation of a layer or of one of keras.ops, unless a subclass computes something else."""
+    own = rules.reader(operation)
+    if own is not None:
+        return own
     if not isinstance(operation, keras.layers.Layer):
         return OPERATIONS.get(type(operation).__name__) if type(operation).__module__.startswith("keras.") else None
     known = _known(operation)

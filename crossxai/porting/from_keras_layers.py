@@ -1,4 +1,4 @@
-"""What Keras layers with weights, windows or constants are in a graph, and the tables of all translations."""
+"""What Keras's dense layers, norms and attention are in a graph, and the tables of all translations."""
 
 from __future__ import annotations
 
@@ -11,79 +11,47 @@ import numpy as np
 
 from crossxai.model import Array
 from crossxai.porting import from_keras_ops as ops
-from crossxai.porting.building import NONE, Padding, same_padding
+from crossxai.porting import from_keras_shapes as shapes
+from crossxai.porting import from_keras_windows as windows
+from crossxai.porting import keras_layers as ours
 from crossxai.porting.from_keras_ops import Call, Ref, array
-from crossxai.porting.to_keras import BilinearUpSampling2D, ExactLeakyReLU, Standardise
-
-
-def _padding(c: Call, layer: Any, x: Ref, size: Any, dilation: Any = (1, 1)) -> Padding:
-    if getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise c.fail("data_format='channels_first'")
-    if layer.padding == "valid":
-        return NONE
-    return same_padding(c.check(x, 4).shape[1:3], size, layer.strides, dilation)
-
-
-def _weights(layer: Any, **weights: Array) -> dict[str, Array]:
-    return weights if layer.bias is None else {**weights, "bias": array(layer.bias)}
-
-
-POINTWISE: dict[str, Any] = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": NONE}
-
-
-def _convolved(c: Call, layer: Any, x: Ref, weights: dict[str, Array], groups: int, name: str = "") -> Ref:
-    padding = _padding(c, layer, x, layer.kernel_size, layer.dilation_rate)
-    settings = {"strides": tuple(layer.strides), "dilation": tuple(layer.dilation_rate), "groups": groups}
-    return c.node("conv2d", x, name=name, weights=weights, padding=padding, **settings)
-
-
-def _grouped(kernel: Any) -> tuple[Array, int]:
-    """A depthwise kernel (y, x, in, times) as that of a convolution, and its number of groups."""
-    values = array(kernel)
-    high, wide, channels, times = values.shape
-    return values.reshape(high, wide, 1, channels * times), channels
-
-
-def conv(c: Call, layer: Any, x: Ref) -> Ref:
-    weights = _weights(layer, kernel=array(layer.kernel))
-    return c.activated(_convolved(c, layer, x, weights, layer.groups), layer.activation)
-
-
-def depthwise(c: Call, layer: Any, x: Ref) -> Ref:
-    kernel, groups = _grouped(layer.kernel)
-    return c.activated(_convolved(c, layer, x, _weights(layer, kernel=kernel), groups), layer.activation)
-
-
-def separable(c: Call, layer: Any, x: Ref) -> Ref:
-    kernel, groups = _grouped(layer.depthwise_kernel)
-    spread_out = _convolved(c, layer, x, {"kernel": kernel}, groups, f"{c.name}.depthwise")
-    weights = _weights(layer, kernel=array(layer.pointwise_kernel))
-    return c.activated(c.node("conv2d", spread_out, weights=weights, **POINTWISE), layer.activation)
-
-
-def conv_transpose(c: Call, layer: Any, x: Ref) -> Ref:
-    output_padding = getattr(layer, "output_padding", None)
-    if tuple(layer.dilation_rate) != (1, 1) or output_padding is not None or getattr(layer, "groups", 1) != 1:
-        raise c.fail(f"dilation_rate={layer.dilation_rate}, output_padding={output_padding}; only 1 and None")
-    beyond = [k - stride for k, stride in zip(layer.kernel_size, layer.strides, strict=True)]
-    crop = tuple((0, min(b, 0)) if layer.padding == "valid" else (max(b, 0) // 2, b - max(b, 0) // 2) for b in beyond)
-    weights = _weights(layer, kernel=array(layer.kernel))
-    node = c.node("conv_transpose2d", c.check(x, 4), weights=weights, strides=tuple(layer.strides), crop=crop)
-    return c.activated(node, layer.activation)
+from crossxai.porting.from_keras_windows import weighted
 
 
 def dense(c: Call, layer: Any, x: Ref) -> Ref:
     kernel = array(layer.kernel)
-    if len(c.check(x, 2, 3, 4).shape) == 4:  # on an image: a convolution of one pixel
-        weights = _weights(layer, kernel=kernel[None, None])
-        node = c.node("conv2d", x, weights=weights, **POINTWISE)
+    if c.check(x).rank == 4:  # on an image: a convolution of one pixel
+        weights = weighted(layer, kernel=kernel[None, None])
+        node = c.node("conv2d", x, weights=weights, **windows.pointwise(2))
     else:
-        node = c.node("dense", x, weights=_weights(layer, kernel=kernel))
+        node = c.node("dense", x, weights=weighted(layer, kernel=kernel))
     return c.activated(node, layer.activation)
 
 
+def einsum_dense(c: Call, layer: Any, x: Ref) -> Ref:
+    equation = layer.equation.replace(" ", "")
+    terms, out = equation.split("->")
+    left, right = terms.split(",")
+    if left.startswith("..."):
+        raise c.fail(f"{equation!r} with dots")
+    kernel = array(layer.kernel)
+    if len(right) == 2 and left[-1] == right[0] and out == left[:-1] + right[1]:
+        node = c.node("dense", x, name=f"{c.name}.kernel", weights={"kernel": kernel})
+    else:
+        name, c.name = c.name, f"{c.name}.kernel"
+        node = shapes.summed(c, [left, right], out, (x, kernel))
+        c.name = name
+    if layer.bias is not None:
+        node = ops.arithmetic("add", c, layer, node, array(layer.bias))
+    return c.activated(node, layer.activation)
+
+
+def embedding(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("embedding", x, weights={"table": array(layer.embeddings)})
+
+
 def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:
-    if layer.axis not in (-1, len(c.check(x, 2, 4).shape) - 1):
+    if layer.axis not in (-1, c.check(x).rank - 1):
         raise c.fail(f"axis={layer.axis}; only the last")
     mean, variance = array(layer.moving_mean), array(layer.moving_variance)
     gamma = array(layer.gamma) if layer.scale else np.ones_like(mean)
@@ -92,45 +60,72 @@ def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:
     return c.node("batch_norm", x, weights=weights, eps=float(layer.epsilon))
 
 
+def _last_axes(c: Call, layer: Any, x: Ref) -> int:
+    """How many axes a norm is over, which have to be the last."""
+    given = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    axes = sorted(axis % c.check(x).rank for axis in given)
+    if axes != list(range(x.rank - len(axes), x.rank)) or axes[0] == 0:
+        raise c.fail(f"axis={layer.axis}; only the last ones")
+    return len(axes)
+
+
+def layer_norm(c: Call, layer: Any, x: Ref) -> Ref:
+    weights = {"gamma": layer.gamma if layer.scale else None, "beta": layer.beta if layer.center else None}
+    if getattr(layer, "rms_scaling", False):
+        raise c.fail("rms_scaling")
+    given = {name: array(values) for name, values in weights.items() if values is not None}
+    return c.node("layer_norm", x, weights=given, axes=_last_axes(c, layer, x), eps=float(layer.epsilon))
+
+
+def rms_norm(c: Call, layer: Any, x: Ref) -> Ref:
+    weights = {"gamma": array(layer.scale)}
+    return c.node("rms_norm", x, weights=weights, axes=_last_axes(c, layer, x), eps=float(layer.epsilon))
+
+
+def group_norm(c: Call, layer: Any, x: Ref) -> Ref:
+    if layer.axis not in (-1, c.check(x).rank - 1):
+        raise c.fail(f"axis={layer.axis}; only the last")
+    weights = {"gamma": array(layer.gamma)} if layer.scale else {}
+    weights |= {"beta": array(layer.beta)} if layer.center else {}
+    groups = x.shape[-1] if layer.groups == -1 else layer.groups
+    return c.node("group_norm", x, weights=weights, groups=int(groups), eps=float(layer.epsilon))
+
+
+def unit_norm(c: Call, layer: Any, x: Ref) -> Ref:
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    if len(axes) != 1 or getattr(layer, "order", 2) != 2 or getattr(layer, "epsilon", 1e-12) not in (1e-12, None):
+        raise c.fail(f"axis={layer.axis}; only one, the Euclidean norm and epsilon=1e-12")
+    return c.node("unit_norm", x, axis=ops.axis_of(c, axes[0], c.check(x).rank))
+
+
+def attention(c: Call, layer: Any, query: Ref, value: Ref, key: Any = None, **named: Any) -> Ref:
+    extra = {k for k, v in named.items() if v not in (None, False)}
+    key = value if key is None else key
+    if extra or {c.check(r).rank for r in (query, key, value)} != {3}:
+        raise c.fail(f"with {', '.join(sorted(extra)) or 'activations of more than 3 axes'}")
+    weights: dict[str, Array] = {}
+    for name in ("query", "key", "value", "output"):
+        part = getattr(layer, f"{name}_dense")
+        kernel = array(part.kernel)
+        weights[name] = kernel.reshape(-1, kernel.shape[-1]) if name == "output" else kernel.reshape(len(kernel), -1)
+        if part.bias is not None:
+            weights[f"{name}_bias"] = array(part.bias).reshape(-1)
+    scale = ours.attention_scale(layer.key_dim, weights["query"].dtype)
+    weights |= {name: weights[name] * scale for name in ("query", "query_bias") if name in weights}
+    return c.node("multi_head_attention", query, key, value, weights=weights, heads=layer.num_heads)
+
+
 def relu(c: Call, layer: Any, x: Ref) -> Ref:
-    kinds = (layer.max_value, float(layer.negative_slope or 0), float(layer.threshold or 0))
-    if kinds == (None, 0, 0):
-        return c.node("relu", x)
-    if kinds == (6, 0, 0):
-        return c.node("relu6", x)
-    if kinds[0] is None and kinds[2] == 0:
-        return c.node("leaky_relu", x, slope=float(np.float32(kinds[1])))
-    raise c.fail(f"max_value={layer.max_value}, negative_slope={layer.negative_slope}, threshold={layer.threshold}")
+    top, slope, threshold = layer.max_value, float(layer.negative_slope or 0), float(layer.threshold or 0)
+    if threshold or (top is not None and slope):
+        raise c.fail(f"max_value={top}, negative_slope={slope}, threshold={threshold}")
+    if top is not None:
+        return c.node("relu6", x) if top == 6 else c.node("clip", x, low=0.0, high=float(np.float32(top)))
+    return c.node("leaky_relu", x, slope=float(np.float32(slope))) if slope else c.node("relu", x)
 
 
-def max_pool(c: Call, layer: Any, x: Ref) -> Ref:
-    padding = _padding(c, layer, x, layer.pool_size)
-    return c.node("max_pool2d", c.check(x, 4), size=layer.pool_size, strides=tuple(layer.strides), padding=padding)
-
-
-def avg_pool(c: Call, layer: Any, x: Ref) -> Ref:
-    if _padding(c, layer, x, layer.pool_size) != NONE:
-        raise c.fail(f"padding='same' pads {x.shape[1:3]}, and its means at the border are over fewer pixels")
-    return c.node("avg_pool2d", c.check(x, 4), size=layer.pool_size, strides=tuple(layer.strides))
-
-
-def global_pool(kind: str, c: Call, layer: Any, x: Ref) -> Ref:
-    if layer.data_format != "channels_last":
-        raise c.fail("data_format='channels_first'")
-    return c.node(f"global_{kind}_pool", c.check(x, 4), keepdims=bool(layer.keepdims))
-
-
-def zero_pad(sign: int, c: Call, layer: Any, x: Ref) -> Ref:
-    sides = getattr(layer, "padding" if sign > 0 else "cropping")
-    padding = tuple((sign * int(a), sign * int(b)) for a, b in sides)
-    return c.node("pad", c.check(x, 4), padding=padding, value=0.0)
-
-
-def upsample(c: Call, layer: Any, x: Ref) -> Ref:
-    method = "bilinear" if isinstance(layer, BilinearUpSampling2D) else layer.interpolation
-    if method not in ("nearest", "bilinear"):
-        raise c.fail(f"interpolation={method!r}; only nearest and bilinear")
-    return c.node("upsample2d", c.check(x, 4), factors=tuple(layer.size), method=method)
+def prelu(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("prelu", x, weights={"alpha": array(layer.alpha)})
 
 
 def rescaling(c: Call, layer: Any, x: Ref) -> Ref:
@@ -142,9 +137,11 @@ def rescaling(c: Call, layer: Any, x: Ref) -> Ref:
 
 
 def normalization(c: Call, layer: Any, x: Ref) -> Ref:
-    if layer.invert or layer.axis not in ((-1,), (len(x.shape) - 1,)):
+    if layer.invert or layer.axis not in ((), (-1,), (c.check(x).rank - 1,)):
         raise c.fail(f"axis={layer.axis}, invert={layer.invert}; only the last axis, not inverted")
-    mean, variance = (array(v).reshape(-1) for v in (layer.mean, layer.variance))
+    mean, variance = (
+        array(v).reshape(-1) if layer.axis else array(v).reshape(()) for v in (layer.mean, layer.variance)
+    )
     sd = np.maximum(np.sqrt(variance), keras.backend.epsilon())
     return c.standardised(x, mean, sd)
 
@@ -153,37 +150,72 @@ def standardise(c: Call, layer: Any, x: Ref) -> Ref:
     return c.standardised(x, layer.mean, layer.sd)
 
 
-Translation = Callable[..., Ref]
-_K = keras.layers
-LAYERS: dict[Any, Translation] = {
-    _K.Conv2D: conv, _K.DepthwiseConv2D: depthwise, _K.SeparableConv2D: separable, _K.Conv2DTranspose: conv_transpose,
-    _K.Dense: dense, _K.BatchNormalization: batch_norm, _K.ReLU: relu, _K.Softmax: ops.softmax,
-    _K.LeakyReLU: partial(ops.plain, "leaky_relu"), _K.ELU: partial(ops.plain, "elu"),
-    ExactLeakyReLU: lambda c, layer, x: c.node("leaky_relu", x, slope=layer.negative_slope),
-    _K.Activation: lambda c, layer, x: c.activated(c.check(x, 2, 3, 4), layer.activation),
-    _K.MaxPooling2D: max_pool, _K.AveragePooling2D: avg_pool,
-    _K.GlobalAveragePooling2D: partial(global_pool, "avg"), _K.GlobalMaxPooling2D: partial(global_pool, "max"),
-    _K.ZeroPadding2D: partial(zero_pad, 1), _K.Cropping2D: partial(zero_pad, -1),
-    _K.UpSampling2D: upsample, BilinearUpSampling2D: upsample, _K.Concatenate: ops.concatenate,
-    _K.Add: partial(ops.merge, "add"), _K.Subtract: partial(ops.merge, "subtract"),
-    _K.Multiply: partial(ops.merge, "multiply"),
-    _K.Rescaling: rescaling, _K.Normalization: normalization, Standardise: standardise,
-    _K.Permute: ops.permute, _K.Flatten: ops.reshape, _K.Reshape: ops.reshape,
-    **dict.fromkeys((_K.Identity, _K.Dropout, _K.SpatialDropout2D, _K.GaussianNoise, _K.GaussianDropout,
-                     _K.AlphaDropout, _K.ActivityRegularization), ops.identity),
-}  # fmt: skip
-"""Layers whose `call` is this one's; the rest is opened, if it is not Keras's own."""
+def constant(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("constant", x, weights={"value": array(layer.values)[0]})
 
+
+def function(c: Call, layer: Any, x: Any) -> Ref:
+    refs = [c.check(v) for v in (x if isinstance(x, list | tuple) else [x])]
+    return Ref(c.builder.add(c.name, layer.function, [r.name for r in refs], **layer.settings), c.shape)
+
+
+Translation = Callable[..., Any]
+_K = keras.layers
+_SPACE = (1, 2, 3)
+
+
+def _nd(pattern: str, rule: Translation, dimensions: tuple[int, ...] = _SPACE) -> dict[Any, Translation]:
+    return {getattr(_K, pattern.format(n)): rule for n in dimensions}
+
+
+LAYERS: dict[Any, Translation] = {
+    **_nd("Conv{}D", windows.conv), **_nd("Conv{}DTranspose", windows.conv_transpose),
+    **_nd("DepthwiseConv{}D", windows.depthwise, (1, 2)), **_nd("SeparableConv{}D", windows.separable, (1, 2)),
+    **_nd("MaxPooling{}D", windows.max_pool), **_nd("AveragePooling{}D", windows.avg_pool),
+    **_nd("AdaptiveAveragePooling{}D", partial(windows.adaptive, "avg")),
+    **_nd("AdaptiveMaxPooling{}D", partial(windows.adaptive, "max")),
+    **_nd("GlobalAveragePooling{}D", partial(windows.global_pool, "avg")),
+    **_nd("GlobalMaxPooling{}D", partial(windows.global_pool, "max")),
+    **_nd("ZeroPadding{}D", partial(windows.zero_pad, 1)), **_nd("Cropping{}D", partial(windows.zero_pad, -1)),
+    **_nd("UpSampling{}D", windows.upsample), ours.BilinearUpSampling2D: windows.upsample, _K.Resizing: windows.resizing,
+    ours.Resize: windows.own_resize, ours.Pooling3D: windows.pool_3d, ours.InnerAveragePooling: windows.inner_avg_pool,
+    ours.MinusInfinityPadding2D: lambda c, layer, x: c.node("pad", x, padding=layer.padding, value=-np.inf),
+    _K.Dense: dense, _K.EinsumDense: einsum_dense, _K.Embedding: embedding, _K.MultiHeadAttention: attention,
+    _K.BatchNormalization: batch_norm, _K.LayerNormalization: layer_norm, _K.RMSNormalization: rms_norm,
+    _K.GroupNormalization: group_norm, _K.UnitNormalization: unit_norm,
+    _K.ReLU: relu, _K.PReLU: prelu, _K.Softmax: partial(ops.softmax, "softmax"),
+    _K.LeakyReLU: partial(ops.plain, "leaky_relu"), _K.ELU: partial(ops.plain, "elu"),
+    ours.ExactLeakyReLU: lambda c, layer, x: c.node("leaky_relu", x, slope=layer.negative_slope),
+    _K.Activation: lambda c, layer, x: c.activated(c.check(x), layer.activation),
+    _K.Concatenate: ops.concatenate, _K.Average: ops.average, _K.Dot: shapes.dot,
+    **{getattr(_K, op.title()): partial(ops.merge, op) for op in ("add", "subtract", "multiply", "maximum", "minimum")},
+    _K.Rescaling: rescaling, _K.Normalization: normalization, ours.Standardise: standardise, ours.Constant: constant,
+    ours.Function: function, _K.Permute: shapes.permute, _K.RepeatVector: shapes.repeat_vector,
+    **dict.fromkeys((_K.Flatten, _K.Reshape), shapes.reshape),
+    **dict.fromkeys((_K.Identity, _K.Dropout, _K.SpatialDropout1D, _K.SpatialDropout2D, _K.SpatialDropout3D, _K.GaussianNoise,
+                     _K.GaussianDropout, _K.AlphaDropout, _K.ActivityRegularization), ops.identity),
+}  # fmt: skip
+"""Layers whose `call` is this one's; the rest is opened."""
+
+_PLAIN = {"Relu": "relu", "Relu6": "relu6", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softplus": "softplus", "Silu": "silu",
+          "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "Mish": "mish", "Selu": "selu", "Softsign": "softsign",
+          "LeakyRelu": "leaky_relu", "Elu": "elu", "Gelu": "gelu", "Exp": "exp", "Log": "log", "Sqrt": "sqrt", "Rsqrt": "rsqrt",
+          "Square": "square", "Absolute": "absolute", "Abs": "absolute", "Erf": "erf"}  # fmt: skip
+_ARITHMETIC = ("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum")
 OPERATIONS: dict[str, Translation] = {
-    "Relu": partial(ops.plain, "relu"), "Relu6": partial(ops.plain, "relu6"), "Sigmoid": partial(ops.plain, "sigmoid"),
-    "Tanh": partial(ops.plain, "tanh"), "Softplus": partial(ops.plain, "softplus"), "Silu": partial(ops.plain, "silu"),
-    "LeakyRelu": partial(ops.plain, "leaky_relu"), "Elu": partial(ops.plain, "elu"), "Gelu": partial(ops.plain, "gelu"),
-    "Softmax": ops.softmax, "Add": partial(ops.arithmetic, "add"), "Subtract": partial(ops.arithmetic, "subtract"),
-    "Multiply": partial(ops.arithmetic, "multiply"), "Divide": partial(ops.arithmetic, "divide"),
-    "TrueDivide": partial(ops.arithmetic, "divide"), "Negative": ops.negative, "Concatenate": ops.concatenate,
-    "Pad": ops.pad, "Mean": partial(ops.over_space, "avg"), "Max": partial(ops.over_space, "max"),
-    "Amax": partial(ops.over_space, "max"),
-    **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), ops.reshape), "GetItem": ops.get_item,
-    **dict.fromkeys(("Cast", "ConvertToTensor", "Identity"), ops.identity),
+    **{name: partial(ops.plain, op) for name, op in _PLAIN.items()},
+    **{name: partial(ops.arithmetic, name.lower()) for name in _ARITHMETIC},
+    "TrueDivide": partial(ops.arithmetic, "divide"), "Negative": ops.negative, "Power": ops.power, "Clip": ops.clip,
+    "Softmax": partial(ops.softmax, "softmax"), "LogSoftmax": partial(ops.softmax, "log_softmax"),
+    "Mean": partial(ops.over, "mean"), "Sum": partial(ops.over, "sum"),
+    **dict.fromkeys(("Max", "Amax"), partial(ops.over, "max")), "Normalize": unit_norm,
+    "Pad": shapes.pad, "Resize": windows.resize_op, "Concatenate": ops.concatenate, "Stack": shapes.stack,
+    "Transpose": shapes.permute, "Swapaxes": shapes.swap, "Moveaxis": shapes.move_axis, "Split": shapes.pieces,
+    "Unstack": shapes.unstack,
+    "Take": shapes.take, "Flip": shapes.flip, "Roll": shapes.roll, **dict.fromkeys(("Tile", "BroadcastTo"), shapes.broadcast),
+    "Conv": windows.conv_op,
+    "Matmul": shapes.matmul, "Einsum": shapes.einsum,
+    **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze"), shapes.reshape), "GetItem": shapes.get_item,
+    **dict.fromkeys(("Cast", "ConvertToTensor", "Identity", "StopGradient"), ops.identity),
 }  # fmt: skip
 """keras.ops by the name of their class: the classes themselves are not public."""

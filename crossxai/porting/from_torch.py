@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, fx, nn
 from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
+from crossxai.porting import layout, rules
 from crossxai.porting.building import Builder, first_line, untranslated
-from crossxai.porting.from_torch_layers import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.from_torch_ops import Call, Ref
+from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.graph import Graph
 
 # While torch.fx traces, calls of all modules of the process go through its tracer: two traces at once would leave it there.
@@ -29,7 +31,7 @@ def graph_of(
 ) -> Graph:
     """The graph of a module in evaluation mode, for tensors of these sizes (images channels first), one per modality.
     The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation."""
-    shapes = [tuple(t.movedim(1, -1).shape[1:] if t.ndim > 3 else t.shape[1:]) for t in tensors]
+    shapes = [tuple(t.movedim(1, -1).shape[1:]) for t in tensors]
     floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
     tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]))
@@ -56,9 +58,7 @@ def _example(tensor: Tensor) -> Tensor:
     Images keep the adapter's layout in memory: it decides whether a flattened activation is a view or a copy."""
     if tensor.is_contiguous():
         return tensor[[0, -1]].clone()
-    last = tensor.movedim(1, -1) if tensor.ndim == 4 else tensor
-    two = last[[0, -1]].contiguous().clone()
-    return two.movedim(-1, 1) if tensor.ndim == 4 else two
+    return tensor.movedim(1, -1)[[0, -1]].contiguous().clone().movedim(-1, 1)
 
 
 class _Tracer(fx.Tracer):
@@ -77,20 +77,32 @@ class _Tracer(fx.Tracer):
         symbols = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(len(self.reader.examples))]
         return root_fn, [self.root, *symbols]
 
-    def proxy(self, node: fx.Node) -> fx.Proxy:
+    def proxy(self, node: fx.Node) -> Any:
         self.running = True
         try:
             value = self.reader.read(node)
         finally:
             self.running = False
-        return _Sized(node, self, value) if isinstance(value, Tensor) else fx.Proxy(node, self)
+        if node not in self.reader.refs:
+            return value  # nothing that an input changes: the module's own code may go on with it
+        return _Sized(node, self, value) if isinstance(value, Tensor) else _Several(node, self, value)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
+        # Functions that their authors keep torch.fx out of (torch.fx.wrap) are read like any other code.
+        own = (
+            kind == "call_function" and isinstance(target, FunctionType) and not target.__module__.startswith("torch.")
+        )
+        if own and target not in FUNCTIONS:
+            return target(*args, **kwargs)
+        return super().create_proxy(kind, target, args, kwargs, *rest, **named)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        return attr_val if self._untraced() else super().getattr(attr, attr_val, parameter_proxy_cache)
+        return attr_val  # weights are constants
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A layer that computes its own way is not the layer that it is made from: its own code is read instead.
-        return super().is_leaf_module(m, module_qualified_name) and changed(m) is None
+        opened = type(m).__module__ == "torch.nn.modules.transformer" or changed(m) is not None
+        return super().is_leaf_module(m, module_qualified_name) and not opened
 
     def _untraced(self) -> bool:
         return self.running or threading.get_ident() != self.thread
@@ -133,6 +145,7 @@ class _Sized(fx.Proxy):
     def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Tensor) -> None:
         super().__init__(node, tracer)
         self.shape, self.dtype, self.device, self.ndim = value.shape, value.dtype, value.device, value.ndim
+        self.is_nested = self.is_cuda = self.is_sparse = self.requires_grad = False
 
     def size(self, dim: int | None = None) -> Any:
         return self.shape if dim is None else self.shape[dim]
@@ -147,6 +160,27 @@ class _Sized(fx.Proxy):
         return self.shape[0]
 
 
+class _Several(fx.Proxy):
+    """A symbol of a tuple of tensors, which knows how many they are."""
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Any) -> None:
+        super().__init__(node, tracer)
+        self.length = len(value)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Any:
+        return iter([self[i] for i in range(self.length)])  # type: ignore[index]
+
+
+SAID = frozenset({"is_floating_point", "is_complex", "is_contiguous", "get_device", "stride", "element_size"})
+"""Methods that tell of a tensor what does not depend on its values."""
+LIKE = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "new_empty"})
+LIKE_FUNCTIONS = frozenset({torch.zeros_like, torch.ones_like, torch.full_like})
+"""What depends on the sizes of a tensor alone."""
+
+
 class _Reader(fx.Interpreter):
     """Runs the traced operations one by one and writes each down."""
 
@@ -157,21 +191,22 @@ class _Reader(fx.Interpreter):
         self.examples = list(examples)
         self.extra_traceback = False  # it would be written into our errors
         # `env` keeps the values of all nodes, so that no memory is used twice and shared memory means sharing.
-        self.refs: dict[fx.Node, Ref | None] = {}  # None: overwritten since, and of another shape than what did it
+        self.refs: dict[fx.Node, Any] = {}  # None: overwritten since, and of another shape than what did it
         self.layers: dict[str, str] = {}
         self.runs: dict[str, int] = {}
 
     def read(self, n: fx.Node) -> Any:
         """The value of an operation on the examples; what it does to activations is written down."""
         if n.op == "placeholder":
-            self.env[n] = self.examples[len(self.refs)]
-            self.refs[n] = Ref(self.builder.start[len(self.refs)], self.env[n])
+            value = self.examples[len(self.refs)]
+            self.env[n] = value
+            self.refs[n] = Ref(self.builder.start[len(self.refs)], value, layout.channels_first(value.ndim))
         else:
             for i in n.all_input_nodes:
                 if i not in self.env:  # a buffer, which torch.fx makes no symbol of
                     self.env[i] = self.fetch_attr(str(i.target))
             self.env[n] = self.run_node(n)
-            if any(i in self.refs for i in n.all_input_nodes):
+            if any(i in self.refs for i in n.all_input_nodes) and n.target not in SAID | LIKE | LIKE_FUNCTIONS:
                 self._translate(n, self.env[n])
         return self.env[n]
 
@@ -179,16 +214,21 @@ class _Reader(fx.Interpreter):
         """A module, maybe a composite one, ran and gave the value of a node."""
         self.runs[path] = self.runs.get(path, 0) + 1
         ref = None if node is None else self.refs.get(node)
-        if path and ref is not None and not ref.open:
+        if (
+            path
+            and isinstance(ref, Ref)
+            and ref.order in (layout.plain(ref.value.ndim), layout.channels_first(ref.value.ndim))
+        ):
             self.layers[path] = ref.name
 
     def graph_read(self, output: Any) -> Graph:
         """What was read; layers that run more than once are left out, as the adapter leaves them out."""
         ref = self.refs.get(output) if isinstance(output, fx.Node) else None
-        if ref is None or ref.open:
+        if not isinstance(ref, Ref):
             raise Unsupported(
                 f"{type(self.root).__name__} returns no single tensor of its own that depends on the inputs"
             )
+        ref = Call(self.builder, "output", "", "output", ref.value).image(ref, ref.value.ndim)  # classes are last
         return self.builder.graph(ref.name, {p: name for p, name in self.layers.items() if self.runs[p] == 1})
 
     def _translate(self, n: fx.Node, result: Any) -> None:
@@ -197,14 +237,14 @@ class _Reader(fx.Interpreter):
         leaf: nn.Module | None = None
         if n.op == "call_module":
             leaf = self.fetch_attr(str(n.target))
-            handler = next((MODULES[t] for t in type(leaf).__mro__ if t in MODULES), None)
+            handler = rules.reader(leaf) or next((MODULES[t] for t in type(leaf).__mro__ if t in MODULES), None)
         elif n.op == "call_method":
             handler = METHODS.get(str(n.target))
         else:
-            handler = FUNCTIONS.get(n.target)
+            handler = rules.reader(n.target) or FUNCTIONS.get(n.target)
         if result is None:
             return  # an assertion
-        if handler is None or not isinstance(result, Tensor):
+        if handler is None or not isinstance(result, Tensor | tuple | list):
             own = changed(self.root.get_submodule(layer))
             raise untranslated(layer, kind, f"it is in the layer's own code, which overrides {own}" if own else "")
         call = Call(
@@ -215,7 +255,7 @@ class _Reader(fx.Interpreter):
             ref = handler(call, *(() if leaf is None else (leaf,)), *args, **kwargs)
         except TypeError as error:  # an argument that the translation does not know
             raise untranslated(layer, kind, first_line(error)) from error
-        if not call.view:
+        if isinstance(result, Tensor) and not call.view:
             self._overwrite(result, ref)
         self.refs[n] = ref
 
@@ -231,7 +271,7 @@ class _Reader(fx.Interpreter):
         """After an in-place operation every name of the memory it wrote to means the new value."""
         memory = result.untyped_storage().data_ptr()
         for node, value in self.env.items():
-            if node not in self.refs or value.untyped_storage().data_ptr() != memory:
+            if not isinstance(self.refs.get(node), Ref) or value.untyped_storage().data_ptr() != memory:
                 continue
             same = value.shape == result.shape and value.stride() == result.stride()
             self.refs[node] = ref if same and value.storage_offset() == result.storage_offset() else None

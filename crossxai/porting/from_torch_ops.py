@@ -1,4 +1,4 @@
-"""What activations, arithmetic and changes of shape are in a graph; functions bear the signatures of torch's own."""
+"""What activations, arithmetic and reductions are in a graph; functions bear the signatures of torch's own."""
 
 from __future__ import annotations
 
@@ -10,43 +10,93 @@ import torch
 from torch import Tensor
 
 from crossxai.model import Array
-from crossxai.porting.building import Operation, Padding
-
-LAST = {0: 0, 1: 3, 2: 1, 3: 2}
-"""torch's axis of an image -> the graph's."""
+from crossxai.porting import layout
+from crossxai.porting.building import Operation
+from crossxai.porting.layout import Order
 
 
 @dataclass(frozen=True, eq=False)
 class Ref:
-    """A value of the network. open: (n, c, 1) on its way between (n, c) and (n, c, 1, 1); the node is (n, c)."""
+    """A value of the network: the node that computes it, torch's tensor, and the tensor's axis that each axis of the node is."""
 
     name: str
     value: Tensor
-    open: bool = False
+    order: Order = ()
+
+    def __post_init__(self) -> None:
+        if not self.order:
+            object.__setattr__(self, "order", layout.plain(self.value.ndim))
+
+    def axis(self, axis: int) -> int:
+        """The node's axis of an axis of the tensor's."""
+        return self.order.index(axis % self.value.ndim)
 
 
 @dataclass
 class Call(Operation):
     """An operation of torch's. view: its result is its input's memory, seen in another shape."""
 
-    result: Tensor
+    result: Any
     view: bool = False
 
     def check(self, ref: Any, *ranks: int) -> Ref:
-        """The activation, which must have one of these numbers of axes."""
-        if not isinstance(ref, Ref) or ref.open or ref.value.ndim not in ranks:
+        """The activation, which must have one of these numbers of axes, any if none is given."""
+        if not isinstance(ref, Ref) or (ranks and ref.value.ndim not in ranks):
             shape = tuple(ref.value.shape) if isinstance(ref, Ref) else type(ref).__name__
-            raise self.fail(f"takes an activation with {' or '.join(map(str, ranks))} axes, here it gets {shape}")
+            wanted = " or ".join(map(str, ranks)) or "more"
+            raise self.fail(f"takes an activation with {wanted} axes, here it gets {shape}")
         return ref
 
-    def node(self, op: str, *refs: Ref, weights: dict[str, Array] | None = None, **settings: Any) -> Ref:
-        for ref in refs:
-            self.check(ref, 2, 3, 4)
-        return Ref(self.builder.add(self.name, op, [r.name for r in refs], weights, **settings), self.result)
+    def laid(self, ref: Ref, order: Order) -> Ref:
+        """The activation with the axes of its node in this order."""
+        if ref.order == order:
+            return ref
+        axes = tuple(ref.order.index(axis) for axis in order)
+        if axes[0] != 0:
+            raise self.fail("its samples are not along the first axis")
+        return Ref(self.builder.add(f"{self.name}.transpose", "transpose", (ref.name,), axes=axes), ref.value, order)
 
-    def alias(self, ref: Ref, open: bool = False) -> Ref:
+    def image(self, ref: Any, *ranks: int) -> Ref:
+        """The activation, of so many axes (4 unless told), as torch's convolutions take it."""
+        rank = self.check(ref, *ranks or (4,)).value.ndim
+        return self.laid(ref, layout.channels_first(rank))
+
+    def plain(self, ref: Any, *ranks: int) -> Ref:
+        """The activation with torch's own order of axes."""
+        return self.laid(self.check(ref, *ranks), layout.plain(ref.value.ndim))
+
+    def node(
+        self, op: str, *refs: Ref, weights: dict[str, Array] | None = None, order: Order | None = None, **settings: Any
+    ) -> Ref:
+        """A node that gives this operation's result, whose axes lie as those of the first input unless told."""
+        first = self.check(refs[0])
+        kept = first.order if first.value.ndim == self.result.ndim else layout.plain(self.result.ndim)
+        name = self.builder.add(self.name, op, [self.check(r).name for r in refs], weights, **settings)
+        return Ref(name, self.result, order or kept)
+
+    def step(self, op: str, ref: Ref, value: Tensor, order: Order | None = None, **settings: Any) -> Ref:
+        """A node on the way, with what it gives."""
+        name = self.builder.add(f"{self.name}.{op}", op, (ref.name,), **settings)
+        return Ref(name, value, order or ref.order)
+
+    def alias(self, ref: Ref, order: Order | None = None) -> Ref:
         self.view = True
-        return Ref(ref.name, self.result, open)
+        return Ref(ref.name, self.result, order or ref.order)
+
+    def constant(self, value: Any, beside: Ref) -> Ref:
+        """A tensor that no input changes, broadcast as torch does, beside an activation of as many axes."""
+        tensor = torch.as_tensor(value, dtype=beside.value.dtype).detach()
+        rank = beside.value.ndim
+        if tensor.ndim > rank:
+            raise self.fail(f"with a constant of shape {tuple(tensor.shape)} beside an activation of {rank} axes")
+        tensor = tensor.reshape((1,) * (rank - tensor.ndim) + tuple(tensor.shape)).permute(beside.order)
+        if not bool((tensor == tensor[:1]).all()):
+            raise self.fail("with a constant that differs from sample to sample")
+        name = self.builder.add(f"{self.name}.constant", "constant", (beside.name,), {"value": array(tensor[0])})
+        shape = [1] * rank
+        for place, axis in enumerate(beside.order):
+            shape[axis] = beside.value.shape[axis] if place == 0 else tensor.shape[place]
+        return Ref(name, beside.value.new_empty(shape), beside.order)
 
 
 def array(tensor: Tensor) -> Array:
@@ -54,23 +104,25 @@ def array(tensor: Tensor) -> Array:
     return tensor.detach().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32).cpu().numpy().copy()
 
 
-def pair(value: Any) -> tuple[int, int]:
-    both = tuple(value) if isinstance(value, tuple | list) else (value,)
-    return (int(both[0]), int(both[-1]))
-
-
-def both_sides(padding: Any) -> Padding:
-    """As much at either end of both axes, of one number or two."""
-    high, wide = pair(padding)
-    return (high, high), (wide, wide)
-
-
 def activation(op: str, c: Call, x: Any, inplace: bool = False) -> Ref:
+    return c.node(op, x)
+
+
+def unary(op: str, c: Call, x: Any) -> Ref:
     return c.node(op, x)
 
 
 def leaky_relu(c: Call, x: Any, negative_slope: float = 0.01, inplace: bool = False) -> Ref:
     return c.node("leaky_relu", x, slope=float(negative_slope))
+
+
+def prelu(c: Call, x: Any, weight: Any) -> Ref:
+    alpha = np.ones((1,) * (c.check(x).value.ndim - 1), array(weight).dtype)
+    first = x.order if x.value.ndim != 3 or len(weight) == 1 else layout.channels_first(3)
+    x = c.laid(x, first)  # the channels are torch's second axis, and here the last
+    if len(weight) > 1 and x.order[-1] != 1:
+        x = c.image(x, x.value.ndim)
+    return c.node("prelu", x, weights={"alpha": alpha * array(weight)})
 
 
 def elu(c: Call, x: Any, alpha: float = 1.0, inplace: bool = False) -> Ref:
@@ -81,44 +133,101 @@ def gelu(c: Call, x: Any, approximate: str = "none") -> Ref:
     return c.node("gelu", x, approximate=approximate == "tanh")
 
 
+def clip(c: Call, x: Any, min: Any = None, max: Any = None, inplace: bool = False) -> Ref:
+    if isinstance(min, Ref | Tensor) or isinstance(max, Ref | Tensor):
+        raise c.fail("with bounds that are tensors")
+    low, high = (None if bound is None else float(bound) for bound in (min, max))
+    return c.node("clip", x, low=low, high=high)
+
+
+def hardtanh(c: Call, x: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Ref:
+    return c.node("relu6", x) if (min_val, max_val) == (0, 6) else clip(c, x, min_val, max_val)
+
+
 def softplus(c: Call, x: Any, beta: float = 1, threshold: float = 20) -> Ref:
     if beta != 1:
         raise c.fail(f"beta={beta}; only 1")
     return c.node("softplus", x)
 
 
-def softmax(c: Call, x: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Ref:
-    rank = c.check(x, 2, 3, 4).value.ndim
-    if dim is None or dim % rank != (1 if rank == 4 else rank - 1):
-        raise c.fail(f"over axis {dim}; only over the channels")
-    return c.node("softmax", x)
+def softmax(op: str, c: Call, x: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Ref:
+    if dim is None:
+        raise c.fail("over an axis that is not given: write dim=")
+    if dtype not in (None, c.check(x).value.dtype):
+        raise c.fail("changes the dtype")
+    place = c.check(x).axis(dim)
+    return c.node(op, x, axis=-1 if place == x.value.ndim - 1 else place)
 
 
-def over_space(kind: str, c: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ref:
-    dims = {d % 4 for d in (dim if isinstance(dim, tuple | list) else (dim,)) if d is not None}
-    if dims != {2, 3}:
-        raise c.fail(f"over axes {dim}; only over (2, 3)")
-    return c.node(f"global_{kind}_pool", c.check(x, 4), keepdims=bool(keepdim))
+def power(c: Call, x: Any, exponent: Any) -> Ref:
+    if isinstance(exponent, Ref | Tensor) or not isinstance(x, Ref):
+        raise c.fail("with an exponent that is a tensor")
+    return c.node("square", x) if exponent == 2 else c.node("power", x, exponent=float(exponent))
+
+
+def over(op: str, c: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ref:
+    """mean, sum and amax over some axes; the first two of an image over space are pooling."""
+    rank = c.check(x).value.ndim
+    dims = dim if isinstance(dim, tuple | list) else (dim,) if dim is not None else range(rank)
+    axes = tuple(sorted(x.axis(int(d)) for d in dims))
+    if 0 in axes:
+        raise c.fail("over the samples")
+    kind = {"mean": "avg", "max": "max"}.get(op)
+    if rank > 3 and axes == tuple(range(1, rank - 1)) and x.order == layout.channels_first(rank) and kind:
+        return c.node(f"global_{kind}_pool", x, keepdims=bool(keepdim))
+    order = x.order if keepdim else layout.without(x.order, axes)
+    return c.node(op, x, order=order, axes=axes, keepdims=bool(keepdim))
+
+
+def unit_norm(c: Call, x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Ref:
+    if p != 2 or eps != 1e-12:
+        raise c.fail(f"p={p}, eps={eps}; only 2 and 1e-12")
+    return c.node("unit_norm", x, axis=c.check(x).axis(dim))
+
+
+def arithmetic(op: str, c: Call, left: Any, right: Any, alpha: Any = 1, rounding_mode: Any = None) -> Ref:
+    if rounding_mode is not None:
+        raise c.fail(f"rounding_mode={rounding_mode}")
+    if alpha != 1:
+        if isinstance(right, Ref):
+            raise c.fail(f"alpha={alpha} of an activation; only 1")
+        right = alpha * right
+    sides = [left, right]
+    if isinstance(left, Ref) and isinstance(right, Ref):
+        return c.node(op, *beside(c, [left, right]))
+    place = 0 if isinstance(left, Ref) else 1
+    x, value = sides[place], sides[1 - place]
+    if np.isscalar(value) or isinstance(value, Tensor):
+        channels = _per_channel(c, value, x)
+        if channels is not None:
+            sides = [x.name, channels] if place == 0 else [channels, x.name]
+            name = c.builder.arithmetic(c.name, op, *sides) if op in ("add", "subtract", "multiply", "divide") else None
+            if name is not None:
+                return Ref(name, c.result, x.order)
+        refs = [x, c.constant(value, x)]
+        return c.node(op, *(refs if place == 0 else refs[::-1]), order=x.order)
+    raise c.fail(f"takes an activation and a {type(value).__name__}")
+
+
+def beside(c: Call, refs: list[Ref]) -> list[Ref]:
+    """Activations whose nodes' axes lie as those of the largest one."""
+    rank = max(r.value.ndim for r in refs)
+    largest = max((r for r in refs if r.value.ndim == rank), key=lambda r: r.value.numel())
+    return [c.laid(c.check(r, rank), largest.order) for r in refs]
 
 
 def concatenate(c: Call, tensors: Any, dim: int = 0, **named: Any) -> Ref:
     dim = named.get("axis", dim)
-    rank = c.result.ndim
-    refs = [c.check(t, rank) for t in tensors]
-    if len(refs) == 1:
-        return Ref(refs[0].name, c.result)  # as the first layer of every dense block does
-    return c.node("concatenate", *refs, axis=LAST[dim % 4] if rank == 4 else dim % rank)
-
-
-def arithmetic(op: str, c: Call, left: Any, right: Any, alpha: Any = 1, rounding_mode: Any = None) -> Ref:
-    if alpha != 1 or rounding_mode is not None:
-        raise c.fail(f"alpha={alpha}, rounding_mode={rounding_mode}")
-    refs = [c.check(v, c.result.ndim) for v in (left, right) if isinstance(v, Ref)]
-    sides = [v.name if isinstance(v, Ref) else _constant(c, v, refs[0]) for v in (left, right)]
-    name = c.builder.arithmetic(c.name, op, sides[0], sides[1])
-    if name is None:
-        raise c.fail("divides by an activation or multiplies by zero")
-    return Ref(name, c.result)
+    known = [t for t in tensors if isinstance(t, Ref)]
+    refs = beside(c, known)
+    if len(tensors) == 1:
+        return Ref(refs[0].name, c.result, refs[0].order)  # as the first layer of every dense block does
+    lying = iter(refs)
+    every = [next(lying) if isinstance(t, Ref) else c.constant(t, refs[0]) for t in tensors]
+    axis = refs[0].axis(dim)
+    if axis == 0:
+        raise c.fail("puts samples beside samples")
+    return c.node("concatenate", *every, axis=axis)
 
 
 def reverse(op: str, c: Call, left: Any, right: Any) -> Ref:
@@ -129,44 +238,33 @@ def negative(c: Call, x: Any) -> Ref:
     return arithmetic("multiply", c, x, -1.0)
 
 
-def _constant(c: Call, value: Any, beside: Ref) -> Array:
-    """A number, or one number per channel, as () or (c,)."""
-    tensor = torch.as_tensor(value, dtype=beside.value.dtype)
-    rank = beside.value.ndim
-    full = tensor.reshape((1,) * (rank - tensor.ndim) + tuple(tensor.shape)) if tensor.ndim <= rank else tensor
-    channel = 1 if rank == 4 else rank - 1
-    if any(s != 1 for i, s in enumerate(full.shape) if i != channel) or c.result.shape != beside.value.shape:
-        raise c.fail(f"with a constant of shape {tuple(tensor.shape)}; only a number, or one per channel")
+def masked_fill(c: Call, x: Any, mask: Any, value: Any) -> Ref:
+    """Of a mask that no input changes: x times what is kept plus what is filled in."""
+    if not isinstance(x, Ref) or isinstance(mask, Ref) or isinstance(value, Ref):
+        raise c.fail("with a mask that depends on the inputs")
+    filled = torch.zeros_like(mask, dtype=x.value.dtype).masked_fill(mask, value)
+    if np.isfinite(float(value)):
+        kept = c.constant(~mask, x)
+        x = Ref(c.builder.add(f"{c.name}.kept", "multiply", (x.name, kept.name)), x.value, x.order)
+    return c.node("add", x, c.constant(filled, x), order=x.order)
+
+
+def _per_channel(c: Call, value: Any, x: Ref) -> Array | None:
+    """A number, or one number per entry of the node's last axis, as () or (c,); None if it is more."""
+    tensor = torch.as_tensor(value, dtype=x.value.dtype)
+    rank = x.value.ndim
+    if tensor.ndim > rank or c.result.shape != x.value.shape:
+        return None
+    full = tensor.reshape((1,) * (rank - tensor.ndim) + tuple(tensor.shape))
+    if any(size != 1 for axis, size in enumerate(full.shape) if axis != x.order[-1]):
+        return None
     return array(full.reshape(-1) if full.numel() > 1 else full.reshape(()))
-
-
-def reshape(c: Call, x: Any, *_shape: Any, **_named: Any) -> Ref:
-    """view, reshape, flatten, squeeze, unsqueeze: all keep the order of the numbers, so the two shapes say everything."""
-    if not isinstance(x, Ref):
-        raise c.fail("of a constant by an activation's size")
-    before, after = list(x.value.shape), list(c.result.shape)
-    before = before[:2] if x.open else before
-    c.view = True
-    if after == before:
-        return c.alias(x)
-    if len(before) == 2 and after in ([*before, 1], [*before, 1, 1]):
-        return c.alias(x, open=True) if len(after) == 3 else c.node("expand", Ref(x.name, x.value.reshape(before)))
-    point = before[2:] == [1, 1]
-    if len(before) > 2 and (after == [before[0], int(np.prod(before[1:]))] or (point and after == before[:3])):
-        order = "channels_first" if len(before) == 4 and not point else "channels_last"
-        return Ref(c.node("flatten", x, order=order).name, c.result, open=len(after) == 3)
-    raise c.fail(f"{tuple(x.value.shape)} to {tuple(after)}; only flattening, and (n, c) to and from (n, c, 1, 1)")
-
-
-def index(c: Call, x: Any, at: Any) -> Ref:
-    c.check_whole(at)
-    return reshape(c, x)
 
 
 def identity(c: Call, x: Any, *_args: Any, **_named: Any) -> Ref:
     if not isinstance(x, Ref) or x.value.dtype != c.result.dtype:
         raise c.fail("changes the dtype")
-    return c.alias(x, x.open)
+    return c.alias(x)
 
 
 def dropout(c: Call, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Ref:

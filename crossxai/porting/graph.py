@@ -1,29 +1,51 @@
 """A feed-forward network as data, between frameworks: channels last, weights in NumPy, every activation a node of its own.
 
-`crossxai.porting` reads a graph from one framework and writes it in either. What follows is the whole vocabulary. Images
-are (n, y, x, c), tables (n, c), tokens (n, t, c); axes count the sample axis. `padding` is ((top, bottom), (left, right)).
+`crossxai.porting` reads a graph from one framework and writes it in either. What follows is the whole vocabulary, which
+`crossxai.porting.rule` adds to. Sequences are (n, x, c), images (n, y, x, c), volumes (n, z, y, x, c), tables (n, c); axes
+count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes, strides and paddings have as many entries.
+`padding` is ((before, after), ...), of images ((top, bottom), (left, right)).
 
 | op | settings | weights |
 |---|---|---|
 | input | shape (without the sample axis) | |
+| constant: the same for every sample of its input | | value (without the sample axis) |
 | standardise | | mean, sd: (x - mean) / sd, each () or (c,); sd may be negative |
-| conv2d | strides, dilation (y, x), groups, padding (zeros) | kernel (y, x, in / groups, out), bias (out,) or absent |
-| conv_transpose2d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (y, x, out, in), bias |
-| dense | | kernel (in, out), bias or absent; on (n, c) and on (n, t, c) |
+| conv?d | strides, dilation, groups, padding (zeros) | kernel (*size, in / groups, out), bias (out,) or absent |
+| conv_transpose?d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (*size, out, in), bias |
+| dense (last axis) | | kernel (in, out), bias or absent |
+| embedding (whole numbers to vectors) | | table (number, c) |
+| multi_head_attention (query, key, value) | heads | query, key, value, output (in, out); query_bias, ..., or no biases |
+| einsum (two inputs) | equation, the sample axis included | |
 | batch_norm | eps | gamma, beta, mean, variance, each (c,) |
-| relu, relu6, sigmoid, tanh, softplus, silu | | |
+| layer_norm, rms_norm (last axes) | axes (how many), eps | gamma, beta (not of rms_norm), each of these axes, or absent |
+| group_norm | groups, eps | gamma, beta, each (c,), or absent |
+| unit_norm: divided by the Euclidean norm | axis | |
+| relu, relu6, sigmoid, tanh, softplus, silu, hard_sigmoid, hard_silu, mish, selu, softsign | | |
+| exp, log, sqrt, rsqrt, square, absolute, erf | | |
 | leaky_relu | slope | |
+| prelu | | alpha (without the sample axis, broadcasting) |
 | elu | alpha | |
 | gelu | approximate (the tanh formula) | |
-| softmax (last axis) | | |
-| max_pool2d | size, strides, padding (minus infinity) | |
-| avg_pool2d | size, strides | |
-| global_avg_pool, global_max_pool (over y, x) | keepdims | |
-| pad | padding (negative crops), value (0 or minus infinity) | |
+| clip | low, high | |
+| power | exponent | |
+| softmax, log_softmax | axis, of softmax the last if absent | |
+| max_pool?d | size, strides, padding (minus infinity) | |
+| avg_pool?d | size, strides, padding (not counted in the means) | |
+| adaptive_avg_pool?d, adaptive_max_pool?d | size (of the output) | |
+| global_avg_pool, global_max_pool (over space) | keepdims | |
+| mean, sum, max | axes, keepdims | |
+| pad | padding of all axes but the first and the last (negative crops), or but the first; value | |
 | upsample2d | factors (y, x), method: nearest or bilinear (half-pixel centres, edges repeated) | |
+| resize (over space) | size, method (nearest, linear), places: one per axis, where each output pixel reads the input | |
 | flatten | order: channels_first or channels_last, the layout in which an image is laid out in a row | |
 | expand: (n, c) to (n, 1, 1, c) | | |
-| add, multiply, subtract (broadcasting) | | |
+| reshape | shape of all axes but the first, which is what remains | |
+| transpose | axes, 0 first | |
+| slice | axis, start, stop, step | |
+| take (entries along an axis) | axis, indices | |
+| roll | axis, shift | |
+| tile | times, per axis but the first | |
+| add, multiply, subtract, divide, maximum, minimum (broadcasting) | | |
 | concatenate | axis | |
 """
 
@@ -39,14 +61,30 @@ import numpy as np
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Model
 
-ACTIVATIONS = frozenset(
-    {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"},
-)
-OPS = ACTIVATIONS | {
-    *("input", "standardise", "conv2d", "conv_transpose2d", "dense", "batch_norm", "pad", "flatten", "expand"),
-    *("max_pool2d", "avg_pool2d", "global_avg_pool", "global_max_pool", "upsample2d"),
-    *("add", "multiply", "subtract", "concatenate"),
-}
+PLAIN_ACTIVATIONS = frozenset({
+    "relu", "relu6", "sigmoid", "tanh", "softplus", "silu", "hard_sigmoid", "hard_silu", "mish", "selu", "softsign",
+})  # fmt: skip
+FUNCTIONS = frozenset({"exp", "log", "sqrt", "rsqrt", "square", "absolute", "erf"})
+ACTIVATIONS = PLAIN_ACTIVATIONS | {"leaky_relu", "elu", "softmax", "log_softmax", "gelu", "prelu", "clip"}
+BINARY = frozenset({"add", "multiply", "subtract", "divide", "maximum", "minimum"})
+WINDOWS = ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+OPS = frozenset({
+    *ACTIVATIONS, *FUNCTIONS, *BINARY, *(f"{kind}{n}d" for kind in WINDOWS for n in (1, 2, 3)),
+    "input", "constant", "standardise", "dense", "embedding", "multi_head_attention", "einsum", "power",
+    "batch_norm", "layer_norm", "rms_norm", "group_norm", "unit_norm", "global_avg_pool", "global_max_pool",
+    "mean", "sum", "max", "pad", "upsample2d", "resize", "flatten", "expand", "reshape", "transpose", "slice", "take", "roll",
+    "tile", "concatenate",
+})  # fmt: skip
+
+
+ADDED: set[str] = set()
+"""Ops that rules of others write, see `crossxai.porting.rule`."""
+LINEAR = frozenset({
+    *(f"{kind}{n}d" for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for n in (1, 2, 3)),
+    "input", "standardise", "dense", "batch_norm", "global_avg_pool", "mean", "sum", "pad", "upsample2d", "resize", "flatten",
+    "expand", "reshape", "transpose", "slice", "take", "roll", "tile", "add", "subtract", "concatenate",
+})  # fmt: skip
+"""Ops whose outputs are sums of their inputs, weighted by what no input changes, plus a constant."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +98,7 @@ class Node:
     weights: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.op not in OPS:
+        if self.op not in OPS | ADDED:
             raise UnknownName("op of a graph", self.op, OPS)
 
 

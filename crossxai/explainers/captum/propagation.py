@@ -103,7 +103,8 @@ class DeepLift(_Hooked, constant_passes=(3, 2)):
     """DeepLIFT's Rescale rule against a baseline (Shrikumar et al. 2017, section 3.5.1).
 
     Captum has rules for ReLU, ELU, leaky ReLU, sigmoid, tanh, softplus, softmax and max-pooling, and takes the plain gradient
-    of any other activation without a word; ReLU6, GELU and SiLU get its Rescale rule here. Captum's rules for softmax and
+    of any other activation without a word; other activations of one input (ReLU6, GELU, SiLU, hard sigmoid, PReLU, …) get its
+    Rescale rule here, and what has none, attention and layer norms for example, is `Unsupported`. Captum's rules for softmax and
     max-pooling mix the samples of a batch, so each sample is explained alone.
 
     The canonical profile is mended so that contributions add up: the rule for max-pooling holds directly after an activation
@@ -193,7 +194,8 @@ class Lrp(_Hooked, choices={"rule": rules.LRP_RULES}, positive=("epsilon",), con
 
     Layers other than convolutions follow the epsilon rule. What has no rule in Captum gets one: other linear steps
     (standardising, flattening, padding, concatenation, transposed convolution, …) the epsilon rule; other activations, softmax
-    and sigmoid of the target included, pass relevance unchanged; a product shares it equally between its factors. The extra
+    and sigmoid of the target included, pass relevance unchanged; a product shares it equally between its factors. Attention,
+    layer norms and what else has no rule is `Unsupported`. The extra
     `completeness_gap` (n,) is the sum of the map minus the score: what biases absorb, 0 without them. On a linear model the map
     is w · x.
 
@@ -211,6 +213,7 @@ class Lrp(_Hooked, choices={"rule": rules.LRP_RULES}, positive=("epsilon",), con
 
     def explain(self, question: Question) -> Maps:
         twin = TorchTwinScores(question)
+        twin.require_rules(rules.WITH_RULES, "LRP")
         rules.split_shared_activations(twin)
         arrays, score = _in_pieces(
             captum(self.name).LRP(twin.module), twin, lambda: rules.attach_lrp_rules(twin, self.rule, self.epsilon)

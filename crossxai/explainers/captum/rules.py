@@ -7,8 +7,14 @@ from typing import Any
 
 from crossxai.errors import Unsupported
 from crossxai.explainers.twins import TorchTwinScores
+from crossxai.porting.graph import LINEAR
 
-ACTIVATIONS = {"relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu"}
+ACTIVATIONS = {
+    "relu", "relu6", "leaky_relu", "prelu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu", "hard_sigmoid",
+    "hard_silu", "mish", "selu", "softsign",
+}  # fmt: skip
+WITH_RULES = LINEAR | ACTIVATIONS | {"max_pool2d", "global_max_pool", "multiply"}
+"""Ops that DeepLIFT and LRP have a rule for here, Captum's or ours."""
 LRP_RULES = ("epsilon", "gamma", "alpha1_beta0")
 
 
@@ -57,7 +63,9 @@ def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
     from captum.attr._core.deep_lift import nonlinear
     from torch import nn
 
-    extra = (nn.ReLU6, nn.GELU, nn.SiLU)
+    extra = (nn.ReLU6, nn.GELU, nn.SiLU, nn.PReLU, nn.Hardsigmoid, nn.Hardswish, nn.Mish, nn.SELU, nn.Softsign)
+    # The product with a constant is linear.
+    twin.require_rules(WITH_RULES | {"constant"}, "DeepLIFT")
 
     class Rescaling(kind):  # type: ignore[misc]
         def _is_non_linear(self, module: Any) -> bool:
@@ -124,7 +132,8 @@ def attach_lrp_rules(twin: TorchTwinScores, rule: str, epsilon: float) -> None:
             return super()._create_backward_hook_input(inputs / 2)
 
     captum_passes = (nn.ReLU, nn.Tanh)
-    passing = (nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softmax)
+    passing = (nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.Softmax, nn.Hardsigmoid,
+               nn.Hardswish, nn.Mish, nn.SELU, nn.Softsign)  # fmt: skip
     favouring = {"gamma": GammaRule, "alpha1_beta0": Alpha1_Beta0_Rule}.get(rule)
     for module in twin.module.modules():
         if list(module.children()) or type(module) in captum_passes:
@@ -133,7 +142,7 @@ def attach_lrp_rules(twin: TorchTwinScores, rule: str, epsilon: float) -> None:
             module.rule = IdentityRule()
         elif type(module).__name__ == "Multiply":
             module.rule = EqualShares(epsilon)
-        elif favouring is not None and isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        elif favouring is not None and isinstance(module, nn.modules.conv._ConvNd):
             module.rule = favouring()
         else:
             module.rule = EpsilonRule(epsilon)

@@ -14,7 +14,7 @@ from crossxai.explainers.gradcam import SmoothCam, nchw, shell
 from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.twins import TorchTwinScores
 from crossxai.model import Array
-from crossxai.porting.graph import Graph
+from crossxai.porting.graph import ACTIVATIONS, LINEAR, Graph
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -68,6 +68,9 @@ class FullGrad(_TwinCam):
 
     def prepare(self, library: Any, twin: TorchTwinScores) -> Any:
         graph = twin.rebuilt.graph
+        # The library collects the biases of convolutions and batch norms of images.
+        flat = {op for op in LINEAR | ACTIVATIONS if not op.endswith(("1d", "3d"))}
+        twin.require_rules(flat | {"max_pool2d", "global_max_pool", "multiply"}, self.name)
         _, values = twin.question.one
         start = graph.inputs[[m.name for m in twin.question.model.modalities].index(twin.question.free[0])]
         # In the order in which they run, which is the one in which the library pairs biases with gradients.

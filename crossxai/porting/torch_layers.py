@@ -1,0 +1,230 @@
+"""The modules of a rebuilt network that torch has as functions only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Standardise(nn.Module):
+    """(x - mean) / sd, by buffers of the shape that x needs."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, mean: Tensor, sd: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("sd", sd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.sd
+
+
+class Constant(nn.Module):
+    """The same values for every sample of x."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.values = nn.Parameter(values[None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.values.expand(len(x), *self.values.shape[1:])
+
+
+class Add(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left + right
+
+
+class Subtract(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left - right
+
+
+class Multiply(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left * right
+
+
+class Divide(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left / right
+
+
+class Maximum(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.maximum(left, right)
+
+
+class Minimum(nn.Module):
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.minimum(left, right)
+
+
+class Concatenate(nn.Module):
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, self.axis)
+
+
+class Einsum(nn.Module):
+    """A sum of products, torch.einsum: matrix products, the scores of attention and what they weigh."""
+
+    def __init__(self, equation: str) -> None:
+        super().__init__()
+        self.equation = equation
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return torch.einsum(self.equation, left, right)
+
+    def extra_repr(self) -> str:
+        return self.equation
+
+
+class Attention(nn.MultiheadAttention):
+    """Multi-head attention that returns what it attended to, unfused, so that it has second derivatives."""
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(query, key, value, need_weights=True)[0]
+
+
+class FreeAttention(nn.Module):
+    """Multi-head attention whose heads may have any width, those of the values another than those of the keys."""
+
+    def __init__(self, heads: int, query: nn.Linear, key: nn.Linear, value: nn.Linear, output: nn.Linear) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.output = query, key, value, output
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer, x in ((self.query, query), (self.key, key), (self.value, value))
+        )
+        found = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1) @ v
+        return self.output(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class FreePReLU(nn.PReLU):
+    """PReLU with a slope of any shape, where torch's own has one per channel."""
+
+    def __init__(self, slope: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(slope)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, self.weight * x)
+
+
+class Function(nn.Module):
+    """A function of torch's with these arguments after x."""
+
+    def __init__(self, function: Callable[..., Tensor], **settings: Any) -> None:
+        super().__init__()
+        self.function, self.settings = function, settings
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, **self.settings)
+
+    def extra_repr(self) -> str:
+        return ", ".join([self.function.__name__, *(f"{k}={v}" for k, v in self.settings.items())])
+
+
+class Permute(nn.Module):
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.axes)
+
+    def extra_repr(self) -> str:
+        return str(self.axes)
+
+
+class Reshape(nn.Module):
+    """All axes but the first, which is what remains."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, *self.shape)
+
+    def extra_repr(self) -> str:
+        return str(self.shape)
+
+
+class Slice(nn.Module):
+    def __init__(self, axis: int, start: int, stop: int, step: int) -> None:
+        super().__init__()
+        self.axis, self.part = axis, slice(start, stop, step)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[(slice(None),) * self.axis + (self.part,)]
+
+    def extra_repr(self) -> str:
+        return f"axis={self.axis}, {self.part.start}:{self.part.stop}:{self.part.step}"
+
+
+class Take(nn.Module):
+    indices: Tensor
+
+    def __init__(self, axis: int, indices: Sequence[int]) -> None:
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("indices", torch.tensor(indices))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.index_select(self.axis, self.indices)
+
+
+class Embed(nn.Embedding):
+    """An embedding of whole numbers that come as floating-point ones, as all inputs do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.long())
+
+
+class Interpolate(nn.Module):
+    """Linear interpolation along the axes of space, at any places: a matrix per axis."""
+
+    def __init__(self, matrices: Sequence[Tensor]) -> None:
+        super().__init__()
+        for i, matrix in enumerate(matrices):
+            self.register_buffer(f"matrix{i}", matrix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, matrix in enumerate(self.buffers()):
+            x = torch.tensordot(x, matrix, ([i + 2], [1])).movedim(-1, i + 2)
+        return x
+
+
+class AvgPool(nn.Module):
+    """Means over the pixels of each window that lie in the image: padded sums by how many they are."""
+
+    counts: Tensor
+
+    def __init__(self, pool: Callable[..., Tensor], pads: Sequence[int], ones: Tensor) -> None:
+        super().__init__()
+        self.pool, self.pads = pool, tuple(pads)
+        self.register_buffer("counts", pool(F.pad(ones, self.pads)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(F.pad(x, self.pads)) / self.counts
+
+
+class FlattenChannelsLast(nn.Module):
+    """An image in a row as channels-last frameworks lay it out, which is what the dense layer after it was trained on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1).flatten(1)
