@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from networks import attentive
+from networks import attentive, toys
 
 import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.conventions import models
 from crossxai.conventions.axioms import PROMISES
+from crossxai.conventions.convention import CANONICAL
 from crossxai.conventions.models import compare_models
 from crossxai.conventions.parity import parity
 from crossxai.conventions.search import Switch
@@ -188,6 +189,7 @@ TRANSFORMER: dict[str, dict[str, Any]] = {
     "integrated_gradients": {"steps": 10},
     "smooth_grad": {"samples": 5},
     "gradcam": {},
+    "gradcam_plus_plus": {},
     "occlusion": {"patch": 8, "stride": 8},
     "rise": {"samples": 20},
     "lime": {"samples": 60, "segmentation": "grid", "patch": 8},
@@ -195,12 +197,54 @@ TRANSFORMER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("method", TRANSFORMER)
-def test_libraries_meet_on_a_transformer(method: str) -> None:
-    asked = {name: attentive.ask(model) for name, model in attentive.vits().items()}
-    result = parity(asked, method, TRANSFORMER[method])
+QUICK = ("saliency", "integrated_gradients", "gradcam_plus_plus", "occlusion")
+
+
+@pytest.fixture(scope="module")
+def transformers() -> dict[str, dict[str, xai.Question]]:
+    """Questions on the same transformer in PyTorch and in Keras, by what its weights are, or whose its code is in PyTorch."""
+    net = attentive.trained_vit()
+    images, labels = attentive.coloured(200, seed=1)
+    right = attentive.vits(net=net)["keras"].predict((images,)).argmax(axis=1) == labels
+    assert right.mean() > 0.9
+    by_name = {"random": attentive.vits(), "trained": attentive.vits(net=net), "timm": attentive.vits(net=net)}
+    by_name["timm"]["torch"] = TorchModel(
+        attentive.timm_vit(net), (toys.IMAGE,), standardise=toys.STANDARDISE, streams=attentive.VIT
+    )
+    target = xai.Target.classes(labels[:3], 3)
+    return {
+        weights: {name: xai.Question(model, (images[:3],), target) for name, model in both.items()}
+        for weights, both in by_name.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("weights", "method"),
+    [
+        pytest.param(weights, method, marks=() if weights == "trained" and method in QUICK else pytest.mark.deep)
+        for weights in ("random", "trained", "timm")
+        for method in TRANSFORMER
+    ],
+)
+def test_libraries_meet_on_a_transformer(
+    transformers: dict[str, dict[str, xai.Question]], weights: str, method: str
+) -> None:
+    result = parity(transformers[weights], method, TRANSFORMER[method])
     assert result.meets("equal to rounding")
+    assert all(pair.agreement.distance.max() < 1e-4 for pair in result.pairs if pair.one.profile == "canonical")
     assert not result.unexplained
+
+
+@pytest.mark.parametrize("method", ["guided_backprop", "deep_lift"])
+def test_methods_that_transformers_have_no_rules_for_are_refused(
+    transformers: dict[str, dict[str, xai.Question]], method: str
+) -> None:
+    """No ReLU to guide at, no rule for attention or layer norms: a map would be another method's."""
+    result = parity(transformers["trained"], method)
+    assert set(TRANSFORMER) | {"guided_backprop", "deep_lift"} == set(CANONICAL)
+    assert len(result.entries) >= 4
+    assert all(entry.maps is None and entry.refusal for entry in result.entries)
+    assert not result.meets("different")
 
 
 def test_a_model_that_is_another_function_is_left_out(network: Any) -> None:

@@ -44,6 +44,54 @@ def vit(dtype: str = "float32", layers: int = 2, heads: int = 2) -> Any:
     return randomise(VisionTransformer(32, 8, layers, heads, WIDTH, 32, num_classes=3), dtype)
 
 
+def coloured(n: int, seed: int) -> tuple[Array, np.ndarray]:
+    """Dim smooth images, somewhere in each a square of one colour, red, green or blue, which is its class."""
+    rng = np.random.default_rng(seed)
+    images, labels = 0.5 * toys.images(n, seed), rng.integers(0, 3, n)
+    for image, label, (y, x) in zip(images, labels, rng.integers(0, 25, (n, 2)), strict=True):
+        image[y : y + 8, x : x + 8, label] = 1
+    return images, labels
+
+
+def trained_vit(steps: int = 60) -> Any:
+    """A `vit` that tells the colours of `coloured` apart."""
+    net = vit()
+    images, labels = coloured(512, seed=0)
+    inputs, classes = torch.from_numpy(standardised(images)), torch.from_numpy(labels)
+    optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+    for step in range(steps):
+        rows = slice(64 * (step % 8), 64 * (step % 8 + 1))
+        optimiser.zero_grad()
+        F.cross_entropy(net(inputs[rows]), classes[rows]).backward()
+        optimiser.step()
+    return net.requires_grad_(True)
+
+
+def timm_vit(net: Any) -> Any:
+    """timm's ViT with the weights of a `vit`."""
+    import timm
+
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": WIDTH, "mlp_ratio": 2, "depth": 2, "num_heads": 2}
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **sizes)
+    names = {
+        "class_token": "cls_token", "encoder.pos_embedding": "pos_embed", "conv_proj": "patch_embed.proj", "heads.head": "head",
+        "encoder.ln.": "norm.", "encoder.layers.encoder_layer_": "blocks.", "ln_": "norm", "self_attention.in_proj_": "attn.qkv.",
+        "self_attention.out_proj": "attn.proj", "mlp.0": "mlp.fc1", "mlp.3": "mlp.fc2",
+    }  # fmt: skip
+    weights = {}
+    for name, value in net.state_dict().items():
+        for one, other in names.items():
+            name = name.replace(one, other)
+        weights[name] = value
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def standardised(images: Array) -> Array:
+    """What an adapter that standardises makes of images, channels first."""
+    return ((images - np.float32(toys.MEAN)) / np.float32(toys.SD)).astype(np.float32).transpose(0, 3, 1, 2).copy()
+
+
 def plain_vit(net: Any, x: Tensor, deltas: dict[int, Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
     """The same network written out: (outputs, probabilities by layer); deltas are added to the probabilities of a layer."""
     n, found = len(x), []
@@ -218,9 +266,9 @@ def keras_crossed(net: Crossed, dtype: str) -> Any:
     return keras.Model([image, table], twin.dense(net.head, t[:, 0]))
 
 
-def vits(dtype: str = "float32") -> dict[str, Any]:
-    """The same ViT on both frameworks."""
-    net = vit(dtype)
+def vits(dtype: str = "float32", net: Any = None) -> dict[str, Any]:
+    """The same ViT on both frameworks, of random weights unless one is given."""
+    net = net or vit(dtype)
     return {
         "torch": TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE, streams=VIT),
         "keras": KerasModel(keras_vit(net, dtype), (toys.IMAGE,), standardise=toys.STANDARDISE, streams=VIT),
