@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import urllib.error
 import warnings
 from pathlib import Path
@@ -10,12 +12,18 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import skimage
+import timm
 import torch
 import torchvision
+import transformers
 from PIL import Image
 from torch import nn
 
 import crossxai as xai
+from crossxai.data import arrays
+from crossxai.loaders import huggingface as of_huggingface
+from crossxai.loaders import timm as of_timm
 from crossxai.loaders import torchvision as of_torchvision
 
 IMAGES = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
@@ -244,3 +252,118 @@ def test_wrong_names(written: str, words: str, tmp_path: Path, monkeypatch: pyte
     with pytest.raises(xai.CrossXAIError) as caught:
         xai.wrap(written)
     assert words in str(caught.value)
+
+
+# timm and Hugging Face
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_a_network_of_timm_gives_timm_s_own_numbers(name: str, tmp_path: Path) -> None:
+    net = timm.create_model(name, num_classes=4).eval()
+    torch.save(net.state_dict(), tmp_path / "own.pth")
+    model: Any = xai.wrap(f"timm:{name}@{tmp_path / 'own.pth'}")
+    config = timm.data.resolve_model_data_config(net)
+    theirs = timm.data.create_transform(**config)
+    for size in ((200, 300), (301, 170)):
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8))
+        batch = arrays.read(model, picture)
+        with torch.no_grad():
+            np.testing.assert_allclose(model.predict(batch.inputs), net(theirs(picture)[None]), rtol=1e-4, atol=1e-5)
+    assert "weights: own.pth, of 4 classes" in lines(model)
+    assert "random weights" in lines(xai.wrap(f"timm:{name}@random"))
+    with pytest.raises(xai.UnknownName, match="did you mean"):
+        xai.wrap(f"timm:{name}x")
+
+
+def test_timm_squashes_pads_and_cuts_as_its_configuration_says() -> None:
+    given = {
+        "input_size": (3, 32, 32),
+        "interpolation": "bilinear",
+        "mean": (0.0,) * 3,
+        "std": (1.0,) * 3,
+        "crop_pct": 0.9,
+    }
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8))
+    for mode in ("center", "squash"):
+        config = {**given, "crop_mode": mode}
+        theirs = timm.data.create_transform(**config)(picture).movedim(0, -1).numpy()
+        made = of_timm.resize(config)
+        assert made is not None
+        np.testing.assert_allclose(np.asarray(made(picture)) / 255, theirs, atol=1e-6)
+    assert of_timm.resize({**given, "crop_mode": "border"}) is None
+
+
+def vit_folder(place: Path, **processor: Any) -> Any:
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8,
+        id2label={0: "cat", 1: "dog", 2: "bird"}, label2id={"cat": 0, "dog": 1, "bird": 2},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    net = transformers.ViTForImageClassification(config).eval()
+    net.save_pretrained(place)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}, **processor).save_pretrained(place)
+    return net
+
+
+def test_a_folder_of_hugging_face_gives_its_own_numbers(tmp_path: Path) -> None:
+    net = vit_folder(tmp_path / "vit", image_mean=(0.4, 0.5, 0.6), image_std=(0.2, 0.3, 0.4))
+    model: Any = xai.wrap(f"hf:{tmp_path / 'vit'}")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8))
+    values = transformers.AutoImageProcessor.from_pretrained(tmp_path / "vit")(picture, return_tensors="pt")
+    with torch.no_grad():
+        theirs = net(values["pixel_values"]).logits
+    np.testing.assert_allclose(model.predict(arrays.read(model, picture).inputs), theirs, atol=2e-3)  # PIL's bilinear
+    assert (model.name, model.recognised.classes) == ("vit", ("cat", "dog", "bird"))
+    assert "preprocessing: that of its ViTImageProcessor" in lines(model)
+    assert xai.explain(model, picture, "attention.rollout").of("image").shape == (1, 32, 32, 1)
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        transformers.ViTImageProcessor(),
+        transformers.CLIPImageProcessor(),
+        transformers.ConvNextImageProcessor(size={"shortest_edge": 224}),
+        transformers.ConvNextImageProcessor(size={"shortest_edge": 384}),
+        transformers.EfficientNetImageProcessor(),
+    ],
+    ids=lambda processor: type(processor).__name__,
+)
+def test_image_processors_of_hugging_face_are_followed(processor: Any) -> None:
+    picture = Image.open(Path(skimage.__file__).parent / "data" / "astronaut.png").convert("RGB").crop((0, 0, 400, 300))
+    theirs = processor(picture, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    resize, (mean, sd) = of_huggingface.resized(processor.to_dict()), of_huggingface.standardised(processor)
+    assert resize is not None
+    ours = (np.asarray(resize(picture)) / 255 - mean) / sd
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(
+        ours, theirs, atol=2.5 / 255 / min(sd)
+    )  # torchvision's resizing rounds in another way than Pillow's
+    assert abs(ours - theirs).mean() < 1e-3
+
+
+def test_a_folder_of_hugging_face_with_code_or_another_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    config: dict[str, Any] = {"architectures": ["OwnForImageClassification"], "auto_map": {"AutoConfig": "own.Config"}}
+    (tmp_path / "own" / "own.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(xai.InvalidInput, match="brings code of its own, which loading would run") as caught:
+        xai.wrap(f"hf:{tmp_path / 'own'}")
+    assert TRUST in str(caught.value)
+    assert not (tmp_path / "mark").exists()
+    (tmp_path / "own" / "config.json").write_text(json.dumps({"architectures": ["BertForMaskedLM"]}))
+    with pytest.raises(xai.InvalidInput, match="is of the kind BertForMaskedLM"):
+        xai.wrap(f"hf:{tmp_path / 'own'}")
+    (tmp_path / "own" / "config.json").write_text("{")
+    with pytest.raises(xai.InvalidFile, match=r"no folder with a config\.json"):
+        xai.wrap(f"hf:{tmp_path / 'own'}")
+
+
+@pytest.mark.parametrize(("package", "written"), [("timm", "timm:test_vit@random"), ("transformers", "hf:vit")])
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    package: str, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    extra = {"timm": "timm", "transformers": "huggingface"}[package]
+    with pytest.raises(xai.MissingDependency, match=rf"needs {package}, .*: pip install 'crossxai\[{extra}\]'"):
+        xai.wrap(written)

@@ -12,8 +12,8 @@ from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, ModelFaile
 from crossxai.loaders import keras_files, torch_files
 from crossxai.loaders.loaded import Loaded
 
-LIBRARIES = ("torchvision",)
-"""Libraries whose networks are written `library:name` or `library:name@weights`; each has a file here."""
+LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "huggingface"}
+"""Libraries whose networks are written `library:name` or `library:name@weights`, and the file here that loads them."""
 WRITE = "write library:name such as torchvision:resnet18, a file of a model, or package.module:function"
 
 
@@ -28,7 +28,8 @@ def load(given: str | Path, folder: Path = Path(), trust: bool = False) -> Loade
     library, colon, rest = text.partition(":")
     if colon and library in LIBRARIES:
         name, _, weights = rest.partition("@")
-        loaded: Loaded = importlib.import_module(f"crossxai.loaders.{library}").load(name, weights, folder, trust)
+        loader = importlib.import_module(f"crossxai.loaders.{LIBRARIES[library]}")
+        loaded: Loaded = loader.load(name, weights, folder, trust)
         return loaded
     path = folder / Path(text).expanduser()
     if path.exists():
