@@ -177,6 +177,9 @@ def test_planted_maps_that_do_not_add_up(smooth: xai.Question) -> None:
         assert found.kept is False
         assert cause is None or cause in found.cause
         assert share is None or found.error == pytest.approx(share, abs=0.02)
+    assert (
+        checked(smooth, np.full_like(right, np.nan), method, **numbers).refusal == "a map or a score is NaN or infinite"
+    )
     level = replace(smooth, target=xai.Target(np.zeros((3, 4))))
     assert "the score of every input is that of the baseline" in checked(level, right, method, **numbers).refusal
 
@@ -226,6 +229,14 @@ def test_the_tie_break(smooth: xai.Question, tmp_path: Path) -> None:
     assert set(cheap.axioms.axiom) == {"completeness"}
 
 
+def test_every_number_may_be_a_group(question: xai.Question) -> None:
+    (complete, *_) = measured(
+        question, "reference.kernel_shap", "canonical", {"segmentation": "scalars", "samples": 20}
+    )
+    assert complete.axiom == "completeness"
+    assert complete.kept
+
+
 def test_lime_of_captum_is_neither_linear_nor_blind_to_a_shift(smooth: xai.Question) -> None:
     """Its lasso has a threshold, and the cosine of two images depends on where their zero lies."""
     found = {c.axiom: c.kept for c in measured(smooth, "captum.lime", "native", GROUPS)}
@@ -238,7 +249,7 @@ def test_what_cannot_be_asked_says_why(question: xai.Question) -> None:
         return {c.axiom: c.refusal for c in checks if c.kept is None}
 
     windows = refusals("occlusion", {"patch": 5, "stride": 3})
-    assert windows == {"symmetry": "its windows do not lie symmetrically: the last one would end 2 pixels early"}
+    assert windows == {"symmetry": "windows do not lie symmetrically: 16 - 5 pixels are no multiple of stride 3"}
     assert "wider than half of the image" in refusals("occlusion", {"patch": 10, "stride": 2})["dummy"]
     function = xai.wrap(lambda x: x.mean((1, 2)), modalities=(xai.Modality.image(),))
     alone = xai.Question(function, (IMAGES,), xai.Target.classes([0, 1, 2], 3))

@@ -115,7 +115,7 @@ class _Checks:
             own = AxiomCheck("completeness", self._missing(self.render(definition), entry.setting))
             check = replace(check, tolerance=max(ROUNDING, 2 * own.error))
             return check if check.kept else replace(check, cause=self._cause(entry, definition, check.tolerance))
-        except Unsupported as error:
+        except CrossXAIError as error:
             return AxiomCheck("completeness", refusal=str(error))
 
     def _missing(self, maps: Array, setting: Setting) -> Array:
@@ -125,25 +125,27 @@ class _Checks:
             self._changes[key] = change(self.render.question, baseline_of(self.render.question, setting))
         expected = self._changes[key]
         whole = float(np.abs(expected).mean())
-        if not whole > 0:
+        if whole == 0:
             raise Unsupported("the score of every input is that of the baseline")
+        if not np.isfinite(whole) or not np.isfinite(maps).all():
+            raise Unsupported("a map or a score is NaN or infinite")
         return np.asarray(np.abs(total(self.render.question, maps, setting) - expected) / whole)
 
     def _cause(self, entry: Entry, definition: Setting, tolerance: float) -> str:
         """The one convention without which the answer would be complete, in words; "" if there is none."""
-        for name, option in definition.items():
-            if entry.found[name] != option:
-                with contextlib.suppress(Unsupported):
-                    maps = self.render({**entry.found, name: option})
-                    if self._missing(maps, entry.setting).mean() <= tolerance:
-                        return f"{convention(name).about} ({convention(name).words(entry.found[name])})"
+        found = entry.found
+        switched = {name: {**found, name: option} for name, option in definition.items() if found[name] != option}
+        for name in sorted(switched, key=lambda name: not self.render.known(switched[name])):
+            with contextlib.suppress(Unsupported):
+                if self._missing(self.render(switched[name]), entry.setting).mean() <= tolerance:
+                    return f"{convention(name).about} ({convention(name).words(found[name])})"
         return ""
 
 
 def _judged(axiom: AxiomName, errors: Array, entry: Entry, beside: str = "") -> AxiomCheck:
     """The check with its tolerance: the answer's noise floor, measured only for an error that rounding may make."""
     if not np.isfinite(errors).all():
-        return AxiomCheck(axiom, beside=beside, refusal="a map holds NaN or infinity")
+        return AxiomCheck(axiom, beside=beside, refusal="a map is NaN or infinite")
     again = axiom in ("implementation invariance", "shift invariance")  # where rounding may flip a ReLU
     tolerance, error = GRADIENTS if again else ROUNDING, float(errors.max())
     if tolerance < error <= SUSPECT and entry.floor is not None:
@@ -164,11 +166,11 @@ def total(question: Question, maps: Array, setting: Setting) -> Array:
     sums = np.zeros(len(maps))
     for row, values in enumerate(maps):
         (labels,) = groups(question, row, str(setting["segmentation"]), int(setting["patch"]), int(setting["seed"]))
-        if labels.shape[:-1] != values.shape[:-1]:
-            raise Unsupported(f"a map of {values.shape[:-1]} has no groups of an image of {labels.shape[:-1]}")
-        plane = values.sum(axis=-1).ravel().astype(np.float64)
-        number = labels.ravel()
-        sums[row] = (np.bincount(number, plane) / np.bincount(number)).sum()
+        of_group = values if labels.shape[-1] > 1 else values.sum(axis=-1, keepdims=True)
+        if labels.shape != of_group.shape:
+            raise Unsupported(f"a map of shape {values.shape} has no values of groups of shape {labels.shape}")
+        numbers = labels.ravel()
+        sums[row] = (np.bincount(numbers, of_group.ravel()) / np.bincount(numbers)).sum()
     return sums
 
 
@@ -195,7 +197,7 @@ def dummy(explainer: Explainer, question: Question, _maps: Array) -> Array:
     if modality.spatial and hasattr(explainer, "stride"):  # a window over an unread entry may reach what is read
         sure -= int(explainer.patch) - 1  # type: ignore[attr-defined]
     if sure < 1:
-        raise Unsupported("its window is wider than half of the image: every window reaches what the model reads")
+        raise Unsupported("a window is wider than half of the image, so that every one reaches what the model reads")
     maps = explainer(replace(question, model=model, check="off")).values[0]
     return _shares(_norms(np.take(maps, np.arange(sure), axis=axis)), _norms(maps))
 
@@ -225,9 +227,11 @@ def symmetry(explainer: Explainer, question: Question, _maps: Array) -> Array:
     modality, values = question.one
     axis = _axis(question)
     if modality.spatial and hasattr(explainer, "stride"):
-        left_over = (values.shape[axis] - int(explainer.patch)) % int(explainer.stride)  # type: ignore[attr-defined]
-        if left_over:
-            raise Unsupported(f"its windows do not lie symmetrically: the last one would end {left_over} pixels early")
+        size, patch, stride = values.shape[axis], explainer.patch, explainer.stride  # type: ignore[attr-defined]
+        if (size - patch) % stride:
+            raise Unsupported(
+                f"windows do not lie symmetrically: {size} - {patch} pixels are no multiple of stride {stride}"
+            )
 
     def mean(v: Array) -> Array:
         return np.asarray((v + np.flip(v, axis)) * v.dtype.type(0.5))
