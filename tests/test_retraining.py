@@ -216,7 +216,7 @@ def test_which_samples_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refusals(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retraining, "EPOCHS", 10)
+    monkeypatch.setattr(retraining, "EPOCHS", 3)
     for labels, reason in (
         (np.full(N, 2), "shuffling the labels changes only 0% of 18, as most are the same"),
         (np.arange(N), "labels of 3 classes lie in 0 … 2, got 0 … 17"),
@@ -228,7 +228,7 @@ def test_refusals(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = (np.concatenate([IMAGES[0][:6]] * 3),)  # of the same image nobody learns two labels
     training = retrain(model, twice, np.repeat([0, 1, 2], 6)).training
     assert training.memorised < 0.95
-    assert "10 epochs did not suffice to memorise the" in training.refusal
+    assert "3 epochs did not suffice to memorise the" in training.refusal
     question = xai.Question(model, (IMAGES[0][:2],), xai.Target.classes(LABELS[:2], 3))
     check = sanity_of(get("reference.saliency"), question, Retrained(training))
     assert check.training == training

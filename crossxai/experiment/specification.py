@@ -199,7 +199,8 @@ class ParitySpec(_Part):
 
     methods: keys of `crossxai.conventions.convention.CANONICAL`, all if empty. params: of a method, given to every library that
     has them. expect: the rung that all answers of `profile` must reach, if any. samples: at most so many.
-    modality: of models with several inputs, the one whose maps are compared. sanity: whether weights are drawn anew, too.
+    modality: of models with several inputs, the one whose maps are compared. sanity: whether weights are drawn anew and labels
+    shuffled, too.
     axioms: whether all axioms are measured, those that cost explanations, too.
     """
 
