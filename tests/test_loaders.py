@@ -23,6 +23,7 @@ from torch import nn
 import crossxai as xai
 from crossxai.data import arrays
 from crossxai.loaders import huggingface as of_huggingface
+from crossxai.loaders import keras_applications as of_keras
 from crossxai.loaders import timm as of_timm
 from crossxai.loaders import torchvision as of_torchvision
 
@@ -213,6 +214,39 @@ def test_code_in_a_keras_file_is_not_run_until_it_is_trusted(tmp_path: Path, mon
     net.save_weights(tmp_path / "net.weights.h5")
     with pytest.raises(xai.InvalidFile, match="holds no model"):
         xai.wrap(tmp_path / "net.weights.h5")
+
+
+@pytest.mark.parametrize("module", ["vgg16", "mobilenet_v2", "densenet", "efficientnet"])
+def test_keras_preprocessing_is_that_of_its_module(module: str) -> None:
+    own = getattr(keras.applications, module).preprocess_input
+    net = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+    theirs = np.asarray(net(own(IMAGES * 255)))
+    mean, sd, turned = of_keras.preprocessing(net, own)
+    model = xai.wrap(net, range=(0, 1), standardise=(mean, sd))
+    np.testing.assert_allclose(model.predict((IMAGES,)), theirs, rtol=1e-4, atol=1e-4)
+    assert turned == (module == "vgg16")
+
+
+def test_a_network_of_keras_by_name(tmp_path: Path) -> None:
+    model: Any = xai.wrap("keras:MobileNetV3Small@random")
+    assert "random weights" in lines(model)
+    net = keras.applications.MobileNetV3Small(weights=None)
+    net.save_weights(tmp_path / "own.weights.h5")
+    filled: Any = xai.wrap(f"keras:MobileNetV3Small@{tmp_path / 'own.weights.h5'}")
+    for own, theirs in zip(filled.model.weights, net.weights, strict=True):
+        np.testing.assert_array_equal(own, theirs)
+    with pytest.raises(xai.InvalidFile, match="are not those of Keras' MobileNet:"):
+        xai.wrap(f"keras:MobileNet@{tmp_path / 'own.weights.h5'}")
+    with pytest.raises(xai.UnknownName, match="did you mean MobileNetV2"):
+        xai.wrap("keras:MobilNetV2")
+
+    def nowhere(*_: Any, **__: Any) -> None:
+        raise Exception("URL fetch failure")  # as Keras does
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[keras.applications.MobileNetV3Small.__module__].file_utils, "get_file", nowhere)
+        with pytest.raises(xai.InvalidFile, match="write keras:MobileNetV3Small@FILE for weights of a file"):
+            xai.wrap("keras:MobileNetV3Small")
 
 
 # names

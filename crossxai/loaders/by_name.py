@@ -12,7 +12,7 @@ from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, ModelFaile
 from crossxai.loaders import keras_files, torch_files
 from crossxai.loaders.loaded import Loaded
 
-LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "huggingface"}
+LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "huggingface", "keras": "keras_applications"}
 """Libraries whose networks are written `library:name` or `library:name@weights`, and the file here that loads them."""
 WRITE = "write library:name such as torchvision:resnet18, a file of a model, or package.module:function"
 

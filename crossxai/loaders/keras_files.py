@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +26,11 @@ def load(path: Path, trust: bool) -> Loaded:
             f"{path} holds code, the layer {', '.join(map(repr, code))} of class Lambda, which loading would run. If you trust "
             f"who made the file: {TRUST}"
         )
-    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
+    raised: tuple[type[Exception], ...] = (*foreign(), OSError, UserWarning)
     try:
-        net = keras.saving.load_model(path, compile=False, safe_mode=not trust)
+        with warnings.catch_warnings():  # Keras only warns where layers keep the weights that were drawn
+            warnings.filterwarnings("error", "Skipping nested container", UserWarning)
+            net = keras.saving.load_model(path, compile=False, safe_mode=not trust)
     except raised as error:
         innermost = " ".join(str(error).rpartition("Exception encountered: ")[2].split())
         reason = f"{type(error).__name__}: {innermost[:LONGEST]}"
