@@ -117,7 +117,8 @@ def entry_of_outside(
     areas = _deletion(render.question, drawn) if values.shape[1:-1] == own.shape[1:-1] else None
     tolerance = noise.tolerance_for(apart.max()) if apart.max() <= SUSPECT else ROUNDING
     row = int(apart.argmax())
-    alone, shown = render.of(render.question[[row]]), values[[row]]
+    # unchecked, as the model is the same: every layer's gradient would be measured anew
+    alone, shown = render.of(replace(render.question[[row]], check="off")), values[[row]]
     most = 1 if tolerance < apart.max() <= noise.seeds else MOST  # as far as another seed of another generator may be
     searched = "layer" in setting and apart.max() > tolerance and shown.any()  # an empty map is one of any layer
     layers = alone.layers(setting, shown.shape[1:3]) if searched else ()

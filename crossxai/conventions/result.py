@@ -198,12 +198,12 @@ class Parity:
         return not self.shortfalls(rung, profile)
 
     def shortfalls(self, rung: str, profile: Profile = "canonical") -> tuple[str, ...]:
-        """Why a rung is not met, a sentence per reason; of two libraries that part on several models, the pair that is worst."""
+        """Why a rung is not met, a sentence per reason; of two libraries that part on several models, the worst pair."""
         if rung not in RUNGS:
             raise UnknownName("rung", rung, RUNGS)
         below = [p for p in self.pairs if p.one.profile == profile and RUNGS.index(p.rung) > RUNGS.index(rung)]
         worst: dict[tuple[str, str], Pair] = {}
-        for pair in sorted(below, key=lambda p: (-RUNGS.index(p.rung), -p.agreement.distance.max())):
+        for pair in sorted(below, key=lambda p: (-RUNGS.index(p.rung), p.one.model != p.other.model)):
             worst.setdefault((pair.one.explainer, pair.other.explainer), pair)
         reasons = [f"{one} and {other} are not one function" for (one, other), m in self.models.items() if not m.equal]
         reasons += [
