@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from experiments import crossxai, toml
 
 import crossxai as xai
+from crossxai.experiment.specification import check
 from crossxai.testing import assert_parity
 
 OWN = """
@@ -116,6 +119,12 @@ def test_wrong_expectations(tmp_path: Path, table: dict[str, Any], options: tupl
     done = crossxai("parity", str(path), *options)
     assert done.exit_code == 2, (done.output, done.exception)
     assert message in " ".join(done.output.split())
+
+
+def test_the_table_in_the_documentation_is_valid() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "parity.md").read_text(encoding="utf-8")
+    (table,) = (tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    assert check({**EXPERIMENT, **table}).parity.params["occlusion"] == {"patch": 16, "stride": 8}
 
 
 def test_an_assertion_gives_the_same_reasons() -> None:
