@@ -204,11 +204,13 @@ class Retrainable(Model, Protocol):
         label, or for so many epochs; and what it has learned of them: the accuracy, or the share of the values' variance (R²).
 
         labels: whole numbers (n,) are classes, learned by cross-entropy; floats (n,) or (n, outputs) are values, learned by
-        squared error. By Adam, in batches of at most 16 in an order that depends on the seed and on n alone, in evaluation mode,
-        as the copy will be explained: nothing is dropped out, and batch norms keep the statistics that these samples have under
-        the weights as they were drawn. 0 epochs: the copy before training. This model stays as it is. Raises `Unsupported` for a
-        segmentation, for a network without weights or that cannot be copied, and where no gradient reaches its weights;
-        `InvalidInput` for labels that do not fit the outputs.
+        squared error; of several outputs, by the one that counts. By Adam, in batches of at most 16 in an order that depends on
+        the seed and on n alone, in evaluation mode, as the copy will be explained: nothing is dropped out, and batch norms keep
+        the statistics that these samples have under the weights as they were drawn. 0 epochs: the copy before training. This
+        model stays as it is.
+
+        Raises `Unsupported` for a segmentation, for a network without weights or that cannot be copied, and where no gradient
+        reaches its weights; `InvalidInput` for labels that do not fit the outputs.
         """
         ...
 

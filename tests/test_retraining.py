@@ -225,6 +225,9 @@ def test_refusals(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         refused = retrain(model, IMAGES, labels)
         assert reason in refused.training.refusal
         assert not refused.copies
+    declared = model_of("torch", outputs="values")
+    with pytest.raises(InvalidInput, match="gives values, not classes: write its labels as floats"):
+        declared.retrained(IMAGES, LABELS, 0, 1)
     twice = (np.concatenate([IMAGES[0][:6]] * 3),)  # of the same image nobody learns two labels
     training = retrain(model, twice, np.repeat([0, 1, 2], 6)).training
     assert training.memorised < 0.95

@@ -39,9 +39,10 @@ class Lesson:
 
     def slope(self, rows: npt.NDArray[np.intp], outputs: Array) -> Array:
         """d(loss)/d(outputs) of some samples: mean cross-entropy, or mean squared error in units of the values' variance."""
-        wanted = self.wanted[rows].astype(outputs.dtype)
+        wanted: Array = self.wanted[rows].astype(outputs.dtype)
+        slopes: Array
         if self.outputs == "values":
-            slopes = 2 * (outputs - wanted) / self.wanted.var(axis=0).mean()
+            slopes = 2 * (outputs - wanted) / self.variance
         elif self.outputs == "logits":
             slopes = (expit(outputs) if outputs.shape[1] == 1 else softmax(outputs, axis=1)) - wanted
         elif self.outputs == "log_probabilities":
@@ -53,6 +54,11 @@ class Lesson:
         return np.asarray(slopes / len(rows), outputs.dtype)
 
     @property
+    def variance(self) -> float:
+        """Of the values, the mean over outputs."""
+        return float(self.wanted.var(axis=0).mean())
+
+    @property
     def enough(self) -> float:
         """What `learned` has to reach for training to end."""
         return 0.99 if self.outputs == "values" else 1.0
@@ -60,7 +66,7 @@ class Lesson:
     def learned(self, outputs: Array) -> float:
         """The accuracy on all samples; of values, the share of their variance that is explained (R²)."""
         if self.outputs == "values":
-            return float(1 - ((outputs - self.wanted) ** 2).mean() / self.wanted.var(axis=0).mean())
+            return float(1 - ((outputs - self.wanted) ** 2).mean() / self.variance)
         if outputs.shape[1] == 1:
             return float(((outputs > (0 if self.outputs == "logits" else 0.5)) == (self.wanted > 0)).mean())
         return float((outputs.argmax(axis=1) == self.wanted.argmax(axis=1)).mean())
@@ -86,16 +92,19 @@ def lesson_of(model: Model, inputs: Inputs, labels: npt.ArrayLike) -> Lesson:
                 f"model {model.name!r} has {n_outputs} outputs; values to learn are finite numbers of shape ({len(given)}, "
                 f"{n_outputs}), got shape {given.shape}"
             )
-        if not wanted.var():
+        lesson = Lesson(wanted, "values")
+        if not lesson.variance:
             raise InvalidInput("all values to learn are the same: there is nothing to learn")
-        return Lesson(wanted, "values")
+        return lesson
     known = kind(model, inputs)
     check_known(known, model.name, "what it is trained to give")
+    if known.kind == "values":
+        raise InvalidInput(f"model {model.name!r} gives values, not classes: write its labels as floats")
     if n_outputs == 1 and known.kind == "log_probabilities":
         raise Unsupported(f"model {model.name!r} gives the logarithm of one probability: it is not trained anew")
     numbers = class_numbers(given, max(n_outputs, 2))
     wanted = numbers[:, None] if n_outputs == 1 else np.eye(n_outputs)[numbers]
-    return Lesson(np.asarray(wanted, np.float64), "logits" if known.kind == "values" else known.kind)
+    return Lesson(np.asarray(wanted, np.float64), known.kind)
 
 
 def rate_of(weights: Iterable[npt.NDArray[Any]]) -> float:

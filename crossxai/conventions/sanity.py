@@ -22,6 +22,8 @@ from crossxai.question import Question
 
 STAGES = 5
 """How many depths are drawn anew, evenly from the top layer to all."""
+PAIRS = (("own", "labels"), ("own", "shuffled"), ("labels", "shuffled"), ("start", "shuffled"))
+"""The model's own maps and those of its copies that are laid beside each other."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +70,18 @@ def sanity_of(
             maps = [units_of(copied(depth)) for depth in depths]
             return {m: np.array([_mean(similarity.between(own, other, m)) for other in maps]) for m in measures}
 
+        training, labels = _labels(own, units_of, retrained, measures)
         return Sanity(
             explainer.name,
             tuple(weighted[depth - 1] for depth in depths),
             stage_by_stage(lambda depth: model.randomised(question.inputs, depth, seed)),
             stage_by_stage(lambda depth: model.randomised(question.inputs, depth, seed, alone=True)),
             _edges(question, own, measures),
-            "",
-            *_labels(own, units_of, retrained, measures),
+            training=training,
+            labels=labels,
         )
     except Unsupported as error:
         return Sanity(explainer.name, refusal=str(error))
-
-
-PAIRS: tuple[tuple[str, str], ...] = (
-    ("own", "labels"),
-    ("own", "shuffled"),
-    ("labels", "shuffled"),
-    ("start", "shuffled"),
-)
 
 
 def _labels(
