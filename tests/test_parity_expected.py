@@ -30,6 +30,15 @@ def net():
 def data():
     images = np.random.default_rng(0).random((3, 12, 12, 3), np.float32)
     return Samples(('a', 'b', 'c'), (Modality.image(),), {'image': images}, np.array([0, 1, 2]), ('x', 'y', 'z'))
+
+TABLE = Modality.table(('p', 'q', 'r'))
+def dense():
+    from crossxai.adapters.torch import TorchModel
+    torch.manual_seed(0)
+    return TorchModel(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval(), (TABLE,))
+def rows():
+    values = np.random.default_rng(0).random((3, 3), np.float32)
+    return Samples(('a', 'b', 'c'), (TABLE,), {'table': values}, np.array([0, 1, 1]), ('x', 'y'))
 """
 EXPERIMENT: dict[str, Any] = {
     "controls": False,
@@ -41,11 +50,11 @@ EXPERIMENT: dict[str, Any] = {
 OCCLUSION = {"params": {"occlusion": {"patch": 4, "stride": 4}}}
 
 
-def run(folder: Path, table: dict[str, Any], *options: str) -> tuple[int, str, dict[str, Any]]:
+def run(folder: Path, table: dict[str, Any], *options: str, **of: Any) -> tuple[int, str, dict[str, Any]]:
     """Exit status, output and the numbers of the page."""
     (folder / "expected_own.py").write_text(OWN)
     path, out = folder / "experiment.toml", folder / "out"
-    path.write_text(toml({**EXPERIMENT, "parity": table}))
+    path.write_text(toml({**EXPERIMENT, **of, "parity": table}))
     done = crossxai("parity", str(path), "--out", str(out), *options)
     assert done.exit_code in (0, 1), (done.output, done.exception)
     return done.exit_code, " ".join(done.output.split()), json.loads((out / "parity.json").read_text())
@@ -90,6 +99,19 @@ def test_what_cannot_be_compared_meets_nothing(tmp_path: Path) -> None:
     assert "deep_lift: native nothing compared, canonical nothing compared" in said
     assert "deep_lift (canonical): nothing was compared" in said
     assert "saliency (canonical)" not in said
+
+
+def test_a_method_that_is_refused_meets_nothing_and_is_on_the_page(tmp_path: Path) -> None:
+    data, model = {"factory": "expected_own:rows"}, {"name": "net", "factory": "expected_own:dense"}
+    table = {"methods": ["saliency", "kernel_shap"], "expect": "equal to rounding"}
+    status, said, numbers = run(tmp_path, table, data=data, models=[model])
+    reason = "parity knows the conventions of kernel_shap on images alone; table is none"
+    assert status == 1
+    assert said.count(f"kernel_shap: {reason}") == 2
+    assert numbers["refused"] == {"Kernel SHAP": reason}
+    page = " ".join((tmp_path / "out" / "parity.html").read_text().split())
+    assert "equal to rounding, which Kernel SHAP does not reach." in page
+    assert f"<b>Kernel SHAP</b> could not be compared: {reason}" in page
 
 
 def test_a_run_takes_no_notice_of_what_parity_expects(tmp_path: Path) -> None:

@@ -100,12 +100,13 @@ def parity(
 
         if wanted.modality:
             asked = {name: question.only(wanted.modality) for name, question in asked.items()}
-        results, reasons = [], []
+        results, refused, reasons = [], dict[str, str](), list[str]()
         for name in wanted.methods or CANONICAL:
             params = {**PARAMS.get(name, {}), **wanted.params.get(name, {})}
             try:
                 result = compare(asked, name, params, sanity=wanted.sanity, axioms=wanted.axioms, retrained=retrained)
             except Unsupported as error:  # the other methods go on
+                refused[name] = str(error)
                 reasons.append(f"{name}: {error}")
                 console.print(escaped(reasons[-1]), highlight=False)
                 continue
@@ -118,7 +119,7 @@ def parity(
         title = f"Do the libraries agree on {', '.join(asked)}?"
         about = [{"name": name, **about_network(loaded.model)} for name, loaded in models.items()]
         samples_about = str(entry.get("description", ""))
-        page = write_parity(out, results, title, wanted.expect, wanted.profile, about, samples_about)
+        page = write_parity(out, results, title, wanted.expect, wanted.profile, about, samples_about, refused)
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)
         if wanted.expect and reasons:
             console.print(f"Expected: {wanted.expect}. Not met:", highlight=False)

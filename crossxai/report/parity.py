@@ -93,15 +93,24 @@ def write_parity(
     profile: Profile = "canonical",
     about: Sequence[Mapping[str, Any]] = (),
     samples: str = "",
+    refused: Mapping[str, str] = {},
 ) -> Path:
     """Write parity.html and parity.json into a folder; return the path of the page.
 
     expect: the rung that all answers of `profile` should reach, if any. about: of each model `name`, `recognised`, what it was
-    taken for, and `random`, whether nobody trained its weights. samples: where they come from, in words.
+    taken for, and `random`, whether nobody trained its weights. samples: where they come from, in words. refused:
+    method -> why it could not be compared.
     """
     folder.mkdir(parents=True, exist_ok=True)
     methods = [_method(result) | {"expected": _expected(result, expect, profile)} for result in results]
-    facts = {"title": title, "models": _models(results), "methods": methods, "about": [*about], "samples": samples}
+    facts = {
+        "title": title,
+        "models": _models(results),
+        "methods": methods,
+        "about": [*about],
+        "samples": samples,
+        "refused": {METHODS.get(method, method): reason for method, reason in refused.items()},
+    }
     write_text(folder / "parity.json", json.dumps(_plain(facts), indent=1))
     page = folder / "parity.html"
     write_text(page, environment(True).get_template("parity.html.j2").render(facts))
