@@ -3,7 +3,8 @@
     python benchmarks/intervals.py [--repeats 2000] [--seed 0]
 
 Prints the tables of docs/statistics.md. A coverage from 2000 repeats is known to one percentage point. Scores are normal
-variables put through quantile functions; those of a group have half of the variance before that in common.
+variables put through quantile functions; those of a group have a share of the variance before that in common, a half unless a
+table says another.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import numpy.typing as npt
 from scipy.special import betaincinv, gammaincinv, ndtr, ndtri, stdtrit
 
 from crossxai.evaluation.statistics import effective, summarise
-from crossxai.evaluation.statistics.intervals import redrawn
 
 Numbers = npt.NDArray[np.float64]
 Quantile = Callable[[Numbers], Any]
 SIZES = (5, 10, 12, 20, 30, 60)
+PARTS = ("samples", "more", "groups", "likeness")
 KINDS = ("equal", "1 to 9", "1 to 40")
 GROUPS = (5, 8, 10, 12, 20, 30)
+OTHER_SIZES = (10, 11, 15, 25, 50)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Scores:
         """Random numbers of its own."""
         return np.random.default_rng([seed, n, *self.name.encode()])
 
-    def draw(self, rng: np.random.Generator, shape: tuple[int, ...], latent: Numbers | None = None) -> Numbers:
-        """Scores of a shape; latent (2, *shape): normal variables that make up half of the variance."""
+    def draw(
+        self, rng: np.random.Generator, shape: tuple[int, ...], latent: Numbers | None = None, between: float = 0.5
+    ) -> Numbers:
+        """Scores of a shape; latent (2, *shape): normal variables that make up the share `between` of the variance."""
 
         def normal(own: int) -> Numbers:
             drawn = rng.normal(size=shape)
-            return drawn if latent is None else np.asarray((drawn + latent[own]) / np.sqrt(2))
+            return drawn if latent is None else np.sqrt(1 - between) * drawn + np.sqrt(between) * latent[own]
 
         if self.control is None:
             return np.asarray(self.quantile(ndtr(normal(0))), np.float64)
@@ -87,6 +91,18 @@ def lognormal(sigma: float) -> Quantile:
     return lambda u: np.exp(sigma * ndtri(u))
 
 
+def five_degrees(u: Numbers) -> Any:
+    return stdtrit(5, u)
+
+
+def some_zero(u: Numbers) -> Any:
+    return np.where(u < 0.3, 0, betaincinv(2, 3, np.clip((u - 0.3) / 0.7, 0, 1)))
+
+
+def even(u: Numbers) -> Any:
+    return u
+
+
 HEAVY, MILD, HALVES = lognormal(1), lognormal(0.5), modes(0.5, 0.3, 0.8, 0.1)
 MEAN_OF_HEAVY, MEAN_OF_MILD = np.exp(0.5), np.exp(0.125)
 TIED, EVEN = steps((0.05, 0.05, 0.1, 0.3, 0.5)), steps((0.2,) * 5)
@@ -114,6 +130,28 @@ DIFFERENCES = (
     Scores("near 1: beta(5, 0.5) - beta(8, 1)", 5 / 5.5 - 8 / 9, near_one, below_one),
     Scores("five values", 0.2875, TIED, EVEN),
 )
+LIKERT = (0.02, 0.05, 0.08, 0.15, 0.25, 0.25, 0.2)
+SEVEN = steps(LIKERT, range(1, 8))
+RARE = modes(0.9, 0.3, 0.8, 0.1)
+OTHER_MEANS = (
+    Scores("t, 5 degrees of freedom", 0, five_degrees),
+    Scores("gamma(4)", 4, lambda u: gammaincinv(4, u)),
+    Scores("beta(2, 5)", 2 / 7, lambda u: betaincinv(2, 5, u)),
+    Scores("bimodal: 90 % and 10 %", 0.35, RARE),
+    Scores("seven values", float(np.dot(LIKERT, range(1, 8))), SEVEN),
+    Scores("30 % zero, else beta(2, 3)", 0.28, some_zero),
+    Scores("uniform", 0.5, even),
+)
+OTHER_DIFFERENCES = (
+    Scores("t, 5 degrees of freedom, - normal", 0, five_degrees, ndtri),
+    Scores("gamma(4) - gamma(2)", 2, lambda u: gammaincinv(4, u), lambda u: gammaincinv(2, u)),
+    Scores("beta(2, 5) - uniform", 2 / 7 - 0.5, lambda u: betaincinv(2, 5, u), even),
+    Scores("bimodal, 90 % and 10 %, - half and half", -0.2, RARE, HALVES),
+    Scores(
+        "seven values - evenly seven", float(np.dot(LIKERT, range(1, 8))) - 4, SEVEN, steps((1 / 7,) * 7, range(1, 8))
+    ),
+    Scores("30 % zero - beta(2, 3)", -0.12, some_zero, lambda u: betaincinv(2, 3, u)),
+)
 GROUPED = (*(MEANS[i] for i in (0, 1, 3, 4, 7, 10, 11)), *(DIFFERENCES[i] for i in (0, 3, 5)))
 
 
@@ -127,7 +165,9 @@ def covered(scores: Scores, n: int, repeats: int, seed: int) -> tuple[float, flo
     return float(_holds(low, high, true)), float(np.median((high - low)[spread] / student[spread]))
 
 
-def covered_in_groups(scores: Scores, groups: int, kind: str, repeats: int, seed: int) -> tuple[float, float, float]:
+def covered_in_groups(
+    scores: Scores, groups: int, kind: str, repeats: int, seed: int, between: float = 0.5
+) -> tuple[float, float, float]:
     """The share of intervals that hold the mean with groups, without them, and the mean effective number of groups."""
     rng, true = scores.generator(seed, groups), scores.mean
     within, without, worth = [], [], []
@@ -138,7 +178,7 @@ def covered_in_groups(scores: Scores, groups: int, kind: str, repeats: int, seed
             "1 to 40": lambda: np.minimum(rng.geometric(0.15, size=groups), 40),
         }[kind]()
         label = np.repeat(np.arange(groups), sizes)
-        values = scores.draw(rng, (len(label),), rng.normal(size=(2, groups))[:, label])
+        values = scores.draw(rng, (len(label),), rng.normal(size=(2, groups))[:, label], between)
         for labels, into in ((label, within), (None, without)):
             found = summarise(values, groups=labels, hits=scores.hits)
             into.append((found.low, found.high))
@@ -150,55 +190,6 @@ def _holds(low: Numbers, high: Numbers, true: float) -> Any:
     return ((low <= true + 1e-9) & (true - 1e-9 <= high)).mean()
 
 
-def others(scores: Scores, n: int, repeats: int, seed: int) -> dict[str, float]:
-    """The coverage of other intervals on the same draws."""
-    drawn, true = scores.draw(scores.generator(seed, n), (repeats, n)), scores.mean
-    parts = [_others(part, true) for part in np.array_split(drawn, max(1, repeats // 250))]
-    return {name: float(np.concatenate([p[name] for p in parts]).mean()) for name in parts[0]}
-
-
-def _others(x: Numbers, true: float) -> dict[str, npt.NDArray[np.bool_]]:
-    n, mean, sd = x.shape[1], x.mean(axis=1), x.std(axis=1, ddof=1)
-    z = ((x - mean[:, None]) / np.where(sd > 0, sd, 1)[:, None]).T
-    sums = redrawn(np.hstack([z, z**2]), 2000, 0) / n
-    means, squares = np.hsplit(sums, 2)
-    spread = np.sqrt(np.maximum(squares - means**2, 0) / (n - 1))
-    below = ((means < -1e-12).mean(axis=0) + (means <= 1e-12).mean(axis=0)) / 2
-    bias = ndtri(np.clip(below, 0.00025, 0.99975))
-    acceleration = (z**3).sum(axis=0) / (6 * np.maximum((z**2).sum(axis=0), 1e-300) ** 1.5)
-    student, normal = stdtrit(n - 1, 0.975), ndtri(0.975)
-    wide = student * np.sqrt(n / (n - 1))
-
-    def bca(reach: float) -> list[Numbers]:
-        ends = []
-        for end in (-reach, reach):
-            level = ndtr(bias + (bias + end) / (1 - acceleration * (bias + end)))
-            ends.append(np.array([np.quantile(m, p) for m, p in zip(means.T, level, strict=True)]))
-        return ends
-
-    t = means / np.maximum(spread, 1e-9)
-    johnson = (z**3).mean(axis=0) / (6 * n)
-    rng = np.random.default_rng(0)
-    flips = rng.choice([-1.0, 1.0], size=(2000, n))
-    wild = flips @ z / n
-    wild_t = np.abs(wild) / np.maximum(np.sqrt(np.maximum((z**2).sum(axis=0) / n - wild**2, 0) / (n - 1)), 1e-9)
-    symmetric = np.quantile(wild_t, 0.95, axis=0) / np.sqrt(n)
-    reach = student / np.sqrt(n)
-    intervals = {
-        "BCa": bca(normal),
-        "BCa, t-scaled": bca(wide),
-        "percentile, expanded": list(np.quantile(means, [ndtr(-wide), ndtr(wide)], axis=0)),
-        "Student's t": [-reach, reach],
-        "Johnson's t": [johnson - reach, johnson + reach],
-        "wild bootstrap-t": [-symmetric, symmetric],
-        "bootstrap-t": [-q / np.sqrt(n) for q in np.quantile(t, [0.975, 0.025], axis=0)],
-    }
-    return {
-        name: (mean + sd * low <= true + 1e-9) & (true - 1e-9 <= mean + sd * high)
-        for name, (low, high) in intervals.items()
-    }
-
-
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print Markdown."""
     for row in (heads, ["---", *["---:"] * (len(heads) - 1)], *rows):
@@ -206,39 +197,66 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     print(flush=True)
 
 
+def by_size(every: Sequence[Scores], title: str, sizes: Sequence[int], repeats: int, seed: int) -> None:
+    """Print the coverage of these scores' intervals by number of samples, and their width at the second."""
+    rows = []
+    for scores in every:
+        results = [covered(scores, n, repeats, seed) for n in sizes]
+        width = results[sizes.index(12) if 12 in sizes else 0][1]
+        rows.append([scores.name, *(f"{100 * share:.1f}" for share, _ in results), f"{width:.2f}"])
+    table([title, *(f"n = {n}" for n in sizes), f"width at {12 if 12 in sizes else sizes[0]}"], rows)
+
+
+def by_groups(kind: str, repeats: int, seed: int) -> None:
+    """Print the coverage by number of groups."""
+    results = {s: [covered_in_groups(s, g, kind, repeats, seed) for g in GROUPS] for s in GROUPED}
+    worth = [f"{g} ({r[2]:.0f})" for g, r in zip(GROUPS, results[GROUPED[0]], strict=True)]
+    heads = [f"groups of {'5' if kind == 'equal' else kind} samples", *worth, "30, groups not named"]
+    table(
+        heads,
+        [[_name(s), *(f"{100 * x[0]:.1f}" for x in r), f"{100 * r[-1][1]:.1f}"] for s, r in results.items()],
+    )
+
+
+def by_likeness(repeats: int, seed: int) -> None:
+    """Print the coverage of 10, 20 and 30 groups whose samples are little and very alike."""
+    cells = [(kind, between) for kind in KINDS[:2] for between in (0.3, 0.8)]
+    heads = [f"{'5' if kind == 'equal' else kind} samples each, {between:g} between" for kind, between in cells]
+    rows = []
+    for scores in GROUPED:
+        found = [
+            [covered_in_groups(scores, g, kind, repeats, seed, between)[0] for g in (10, 20, 30)]
+            for kind, between in cells
+        ]
+        rows.append([_name(scores), *(" / ".join(f"{100 * share:.1f}" for share in cell) for cell in found)])
+    table(["10 / 20 / 30 groups", *heads], rows)
+
+
+def _name(scores: Scores) -> str:
+    return scores.name if scores.control is None else f"paired: {scores.name}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     parser.add_argument(
-        "--only", choices=["samples", "groups", "others"], nargs="+", default=["samples", "groups", "others"]
+        "--kinds", choices=KINDS, nargs="+", default=KINDS, help="how many samples the groups of `groups` have"
     )
-    parser.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS, help="how many samples groups have")
     options = parser.parse_args()
     common = {"repeats": options.repeats, "seed": options.seed}
     if "samples" in options.only:
-        for title, every in (("mean of", MEANS), ("paired difference of", DIFFERENCES)):
-            heads = [title, *(f"n = {n}" for n in SIZES), "width at 12"]
-            rows = []
-            for scores in every:
-                results = {n: covered(scores, n, **common) for n in SIZES}
-                rows.append([scores.name, *(f"{100 * results[n][0]:.1f}" for n in SIZES), f"{results[12][1]:.2f}"])
-            table(heads, rows)
-    if "others" in options.only:
-        results = {s: others(s, 12, **common) for s in (*MEANS[:11], *DIFFERENCES)}
-        heads = ["n = 12", *next(iter(results.values()))]
-        name = {s: s.name if s in MEANS else f"paired: {s.name}" for s in results}
-        table(heads, [[name[s], *(f"{100 * share:.1f}" for share in r.values())] for s, r in results.items()])
+        by_size(MEANS, "mean of", SIZES, **common)
+        by_size(DIFFERENCES, "paired difference of", SIZES, **common)
+    if "more" in options.only:
+        by_size(OTHER_MEANS, "mean of", OTHER_SIZES, **common)
+        by_size(OTHER_DIFFERENCES, "paired difference of", OTHER_SIZES, **common)
     if "groups" in options.only:
         for kind in options.kinds:
-            results = {s: [covered_in_groups(s, g, kind, **common) for g in GROUPS] for s in GROUPED}
-            worth = [f"{g} ({r[2]:.0f})" for g, r in zip(GROUPS, results[GROUPED[0]], strict=True)]
-            heads = [f"groups of {'5' if kind == 'equal' else kind} samples", *worth, "30, groups not named"]
-            name = {s: s.name if s in MEANS else f"paired: {s.name}" for s in GROUPED}
-            table(
-                heads,
-                [[name[s], *(f"{100 * x[0]:.1f}" for x in r), f"{100 * r[-1][1]:.1f}"] for s, r in results.items()],
-            )
+            by_groups(kind, **common)
+    if "likeness" in options.only:
+        by_likeness(**common)
 
 
 if __name__ == "__main__":

@@ -257,16 +257,38 @@ def test_false_alarms_are_rare_with_groups_and_not_without(test):
     assert np.mean(alarms[1]) > 0.2
 
 
-def test_hits_have_the_exact_interval_of_a_share():
-    for hits, n in ((0, 4), (3, 10), (10, 10), (57, 60), (1, 1)):
+def not_rejected(hits, n, shares):
+    """Whether Blaker's test of each share has p > 0.05: tails no larger than the smaller one of the hits found, by counting."""
+    k = np.arange(n + 1)[:, None]
+    tails = np.minimum(stats.binom.cdf(k, n, shares), stats.binom.sf(k - 1, n, shares))
+    return (stats.binom.pmf(k, n, shares) * (tails <= tails[hits] * (1 + 1e-9))).sum(axis=0) > 0.05
+
+
+def test_hits_have_blaker_s_interval_of_a_share():
+    of_ten = summarise([1.0] * 3 + [0.0] * 7, hits=True)
+    assert (of_ten.low, of_ten.high) == pytest.approx((0.08726443, 0.61941066), abs=1e-8)  # R, BlakerCI 1.0-6
+    shares = np.linspace(0, 1, 2001)
+    for hits, n in ((0, 4), (1, 1), (2, 12), (10, 10), (31, 60), (57, 60)):
         got = summarise([1.0] * hits + [0.0] * (n - hits), hits=True)
-        want = stats.binomtest(hits, n).proportion_ci()
-        assert (got.low, got.high) == pytest.approx((want.low, want.high), abs=1e-9)
+        kept = shares[not_rejected(hits, n, shares)]
+        assert (got.low, got.high) == pytest.approx((kept[0], kept[-1]), abs=5.1e-4)
+        wider = stats.binomtest(hits, n).proportion_ci()
+        assert wider.low - 1e-12 <= got.low < got.high <= wider.high + 1e-12
+    ends = np.array([[s.low, s.high] for s in (summarise([1.0] * k + [0.0] * (12 - k), hits=True) for k in range(13))])
+    held = (ends[:, :1] <= shares + 1e-9) & (shares - 1e-9 <= ends[:, 1:])
+    chance = stats.binom.pmf(np.arange(13)[:, None], 12, shares)
+    assert (chance * held).sum(axis=0).min() >= 0.95
+    for hits in ([0.5], [1.0, 0.0], [0.5, 0.5, 1.0], [1.0, 0.25] * 6):  # equal tails; hits shared by several places
+        for confidence in (0.5, 0.8, 0.99):
+            got = summarise(hits, hits=True, confidence=confidence)
+            mirrored = summarise([1 - hit for hit in hits], hits=True, confidence=confidence)
+            assert 0 <= got.low <= got.mean <= got.high <= 1
+            assert (got.low, got.high) == pytest.approx((1 - mirrored.high, 1 - mirrored.low), abs=1e-9)
     assert np.isnan(summarise([], hits=True).low)
     # Every patient all or nothing: the patients count. Everybody hit: as many hits as patients.
     labels = np.repeat(np.arange(12), 5)
     patients = (labels < 8).astype(float)
-    grouped, alone = summarise(patients, groups=labels, hits=True), summarise(patients[::5], hits=True)
+    grouped, alone = summarise(patients, groups=labels, hits=True), stats.binomtest(8, 12).proportion_ci()
     assert (grouped.low, grouped.high) == pytest.approx((alone.low, alone.high), abs=0.04)
     every = summarise(np.ones(60), groups=labels, hits=True)
     assert every.low == pytest.approx(stats.binomtest(12, 12).proportion_ci().low)

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, stdtrit
+from scipy.optimize import brentq
+from scipy.special import betainc, betaincc, betaincinv, stdtrit
 
 from crossxai.errors import InvalidInput
 
@@ -56,8 +57,8 @@ def summarise(
 ) -> Summary:
     """Mean of per-sample values (n,) with its interval, NaN left out; groups (n,): the group of each sample.
 
-    hits: the values are 1 for a hit and 0 for none, and the interval is that of a share, Clopper and Pearson's (with groups
-    Korn and Graubard's, 1998), which knows that ten hits of ten may be luck.
+    hits: the values are 1 for a hit and 0 for none, and the interval is that of a share, Blaker's (2000), which knows that ten
+    hits of ten may be luck; with groups Korn and Graubard's (1998).
     One or two values, or groups, leave the interval NaN (too little is known of the spread); two or more equal values make it
     that value; none at all makes mean and interval NaN. Infinite values raise `InvalidInput`.
     """
@@ -145,13 +146,40 @@ def _share(x: Numbers, numbers: Labels | None, confidence: float, resamples: int
     sizes = np.ones(len(x)) if numbers is None else np.bincount(numbers).astype(np.float64)
     if not len(x):
         return float("nan"), float("nan")
-    share, n = float(x.mean()), float(len(x))
-    if numbers is not None:
-        n = _worth(x - share, numbers, sizes, share * (1 - share), (1 + confidence) / 2)
-    hits, tail = share * n, (1 - confidence) / 2
-    low = betaincinv(hits, n - hits + 1, tail) if hits > 0 else 0.0
-    high = betaincinv(hits + 1, n - hits, 1 - tail) if hits < n else 1.0
-    return float(low), float(high)
+    share, n, tail = float(x.mean()), float(len(x)), (1 - confidence) / 2
+    if numbers is None:
+        return _blaker(float(x.sum()), n, tail), 1 - _blaker(n - float(x.sum()), n, tail)
+    n = _worth(x - share, numbers, sizes, share * (1 - share), 1 - tail)
+    return _clopper_pearson(share * n, n, tail), 1 - _clopper_pearson(n - share * n, n, tail)
+
+
+def _clopper_pearson(hits: float, n: float, tail: float) -> float:
+    """The share with which that many hits of n, or more, have the chance `tail`."""
+    return float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+
+
+def _blaker(hits: float, n: float, tail: float) -> float:
+    """The lowest share that Blaker's test does not reject at twice `tail`. Its p is the chance of that many hits or more, plus
+    that of the most few hits which are no likelier; below Clopper and Pearson's end it rejects all."""
+    start = _clopper_pearson(hits, n, tail)
+    if start == 0:
+        return 0.0
+
+    def more(share: float) -> float:
+        return float(betainc(hits, n - hits + 1, share))
+
+    def at_most(few: float, share: float) -> float:
+        return float(betaincc(few + 1, n - few, share)) if few >= 0 else 0.0
+
+    def excess(share: float) -> float:
+        return more(share) + at_most(few, share) - 2 * tail
+
+    few = float((betaincc(np.arange(n) + 1, n - np.arange(n), start) <= tail * (1 + 1e-9)).sum()) - 1
+    # From here on, one hit more is no likelier than the hits found, and p is at least twice their chance.
+    joined = float(brentq(lambda share: more(share) - at_most(few + 1, share), start, 1))
+    if excess(joined) <= 0:
+        return joined
+    return start if excess(start) >= 0 else float(brentq(excess, start, joined))
 
 
 def _worth(residuals: Numbers, numbers: Labels, sizes: Numbers, variance: float, level: float) -> float:
