@@ -24,6 +24,7 @@ import crossxai as xai
 from crossxai.data import arrays
 from crossxai.loaders import huggingface as of_huggingface
 from crossxai.loaders import keras_applications as of_keras
+from crossxai.loaders import onnx as of_onnx
 from crossxai.loaders import timm as of_timm
 from crossxai.loaders import torchvision as of_torchvision
 
@@ -216,6 +217,53 @@ def test_code_in_a_keras_file_is_not_run_until_it_is_trusted(tmp_path: Path, mon
         xai.wrap(tmp_path / "net.weights.h5")
 
 
+def test_a_saved_model_needs_trust_and_has_gradients(tmp_path: Path) -> None:
+    start = keras.Input((16, 16, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(start))
+    net = keras.Model(start, keras.layers.Dense(2)(pooled))
+    net.export(tmp_path / "saved", verbose=False)
+    with pytest.raises(xai.InvalidInput, match="is a SavedModel, a program of TensorFlow") as caught:
+        xai.wrap(tmp_path / "saved")
+    assert TRUST in str(caught.value)
+    model, own = xai.wrap(tmp_path / "saved", trust=True), xai.wrap(net)
+    np.testing.assert_allclose(model.predict((IMAGES,)), own.predict((IMAGES,)), atol=1e-6)
+    maps = [xai.explain(m, IMAGES, "captum.saliency").of("image") for m in (model, own)]
+    np.testing.assert_allclose(*maps, atol=1e-6)
+    for name in ("captum.deep_lift", "xplique.guided_backprop", "gradcam.gradcam"):  # whose layers nobody sees
+        with pytest.raises(xai.Unsupported):
+            xai.explain(model, IMAGES, name)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "first", "size"),
+    [
+        (("n", 3, 16, 20), ("y", "x", "channel"), True, (16, 20)),
+        ((1, "h", "w", 1), ("y", "x", "channel"), False, None),
+        (("n", 7), ("feature",), False, None),
+    ],
+)
+def test_what_an_onnx_input_is_by_its_shape(shape: Any, axes: Any, first: bool, size: Any) -> None:
+    modality, channels_first, told = of_onnx.modality_of(Path("net.onnx"), shape)
+    assert (modality.axes, channels_first, told) == (axes, first, size)
+
+
+@pytest.mark.parametrize("shape", [("n", 3, 16, 3), ("n", "c", "h", "w"), ("n", 5, 16, 16, 3)])
+def test_an_onnx_input_that_does_not_tell_is_refused(shape: Any) -> None:
+    with pytest.raises(xai.InvalidInput, match="does not tell where its channels are"):
+        of_onnx.modality_of(Path("net.onnx"), shape)
+
+
+def test_a_function_s_values_are_standardised_where_that_is_declared() -> None:
+    mean, sd = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)
+
+    def score(images: Any) -> Any:
+        return images.mean(axis=(1, 2))
+
+    model = xai.wrap(score, modalities=(xai.Modality.image(),), standardise=(mean, sd))
+    np.testing.assert_allclose(model.predict((IMAGES,)), score((IMAGES - mean) / sd), atol=1e-6)
+    assert "values are standardised before the function" in lines(model)
+
+
 @pytest.mark.parametrize("module", ["vgg16", "mobilenet_v2", "densenet", "efficientnet"])
 def test_keras_preprocessing_is_that_of_its_module(module: str) -> None:
     own = getattr(keras.applications, module).preprocess_input
@@ -276,11 +324,13 @@ def test_a_function_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("nowhere:net", "factory 'nowhere:net' cannot be imported"),
         ("nowhere.keras", "does not exist; did you mean nowhere.h5"),
         ("nowhere.onnxx", "does not exist"),
+        ("pictures", "a folder without saved_model.pb (TensorFlow) or config.json"),
         ("notes.txt", "a model's file ends with .keras"),
     ],
 )
 def test_wrong_names(written: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
     for name in ("nowhere.h5", "notes.txt"):
         (tmp_path / name).write_text("")
     with pytest.raises(xai.CrossXAIError) as caught:
@@ -393,11 +443,19 @@ def test_a_folder_of_hugging_face_with_code_or_another_task_is_refused(tmp_path:
         xai.wrap(f"hf:{tmp_path / 'own'}")
 
 
-@pytest.mark.parametrize(("package", "written"), [("timm", "timm:test_vit@random"), ("transformers", "hf:vit")])
+@pytest.mark.parametrize(
+    ("package", "written", "extra"),
+    [
+        ("timm", "timm:test_vit@random", "timm"),
+        ("transformers", "hf:vit", "huggingface"),
+        ("onnxruntime", "net.onnx", "onnx"),
+    ],
+)
 def test_a_library_that_is_missing_is_named_with_its_extra(
-    package: str, written: str, monkeypatch: pytest.MonkeyPatch
+    package: str, written: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    extra = {"timm": "timm", "transformers": "huggingface"}[package]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.onnx").write_bytes(b"")
     with pytest.raises(xai.MissingDependency, match=rf"needs {package}, .*: pip install 'crossxai\[{extra}\]'"):
         xai.wrap(written)

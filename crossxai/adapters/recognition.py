@@ -6,16 +6,17 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.adapters.checks import MeanSd, needed_arguments
+from crossxai.adapters.checks import MeanSd, constants, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
 from crossxai.errors import InvalidInput
 from crossxai.loaders import by_name
-from crossxai.loaders.loaded import Loaded
+from crossxai.loaders.loaded import Loaded, image_of
 from crossxai.model import Modality, Model
 
 IMAGENET: MeanSd = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -91,16 +92,17 @@ def wrap(
     if modalities is None and loaded.modalities is not None:
         shown = tuple(replace(m, range=limits or m.range) if m.spatial else m for m in loaded.modalities)
         found = recognise(net, shown, limits)
-        found = replace(found, assumed=(*_assumed(shown, limits), *found.assumed))
+        unstated = [UNSTATED] if any(m.spatial for m in shown) and UNSTATED not in found.assumed else []
+        found = replace(found, assumed=(*_assumed(shown, limits), *found.assumed, *unstated))
     else:
         found = recognise(net, modalities, limits)
     if standardise is None and loaded.standardise is not None:  # in the units of images from 0 to 1
         mean, sd = (np.asarray(part) * (high - low) for part in loaded.standardise)
         standardise = (low + mean).tolist(), sd.tolist()
     if standardise is not None:
-        constants = _constants(standardise, found.modalities)
+        mean_sd = _constants(standardise, found.modalities)
         assumed = tuple(line for line in found.assumed if not line.startswith("mean"))
-        found = replace(found, standardise=constants, assumed=assumed)
+        found = replace(found, standardise=mean_sd, assumed=assumed)
     if isinstance(size, int):
         size = (size, size)
     resize = None if size else loaded.resize
@@ -153,8 +155,14 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
         own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
         text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
         name = re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
+    if hasattr(net, "n_features_in_"):
+        net = _table_function(net)
+    if given and kind == "FunctionModel":  # which takes values as they are
+        net, given = _standardised(net, found), {}
+        line = f"values are standardised before the function: {dict(found.standardise)}"
+        found = replace(found, told=(*found.told, line))
     adapted: Any = make(
-        _table_function(net) if hasattr(net, "n_features_in_") else net,
+        net,
         found.modalities,
         **given,
         **found.options,
@@ -162,12 +170,6 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
     )
     adapted.recognised = found
     return adapted  # type: ignore[no-any-return]
-
-
-def image_of(channels: int, limits: tuple[float, float] | None, name: str = "image") -> Modality:
-    """An image of so many channels, named by their number."""
-    names = {1: ("grey",), 3: ("red", "green", "blue")}.get(channels) or tuple(f"channel_{i}" for i in range(channels))
-    return Modality.image(name, names, limits or (0.0, 1.0))
 
 
 def _modality_of(kind: str, size: int, limits: tuple[float, float] | None, name: str = "") -> Modality:
@@ -307,6 +309,17 @@ def _table_function(net: Any) -> Callable[[Any], Any]:
         return np.asarray(outputs).reshape(len(table), -1)
 
     return predict
+
+
+def _standardised(function: Callable[..., Any], found: Recognised) -> Callable[..., Any]:
+    """A function of arrays that are standardised on their way to it."""
+    pairs = constants(found.standardise, found.modalities)
+
+    @wraps(function)
+    def standardised(*arrays: Any) -> Any:
+        return function(*(((x - mean) / sd).astype(x.dtype) for x, (mean, sd) in zip(arrays, pairs, strict=True)))
+
+    return standardised
 
 
 def _listed(modalities: tuple[Modality, ...]) -> str:

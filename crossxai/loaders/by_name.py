@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossxai import plugins
 from crossxai.errors import CrossXAIError, InvalidFile, InvalidInput, ModelFailed, UnknownName
-from crossxai.loaders import keras_files, torch_files
+from crossxai.loaders import huggingface, keras_files, onnx, torch_files
 from crossxai.loaders.loaded import Loaded
 
 LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "huggingface", "keras": "keras_applications"}
@@ -41,6 +41,16 @@ def load(given: str | Path, folder: Path = Path(), trust: bool = False) -> Loade
 
 def _of_file(path: Path, trust: bool) -> Loaded:
     suffix = path.suffix.lower()
+    if (path / "saved_model.pb").is_file():
+        return keras_files.load_folder(path, trust)
+    if (path / "config.json").is_file():
+        return huggingface.load(str(path), "", Path(), trust)
+    if path.is_dir():
+        raise InvalidInput(
+            f"{path} is a folder without saved_model.pb (TensorFlow) or config.json (Hugging Face): {WRITE}"
+        )
+    if suffix == ".onnx":
+        return onnx.load(path)
     if suffix in keras_files.SUFFIXES:
         return keras_files.load(path, trust)
     if suffix in torch_files.SUFFIXES:
@@ -49,7 +59,7 @@ def _of_file(path: Path, trust: bool) -> Loaded:
         raise InvalidInput(
             f"{path.name} is no network that wrap reads; a checkpoint of `crossxai train` goes into an experiment file"
         )
-    known = ", ".join((*keras_files.SUFFIXES, *torch_files.SUFFIXES))
+    known = ", ".join((*keras_files.SUFFIXES, *torch_files.SUFFIXES, ".onnx"))
     raise InvalidInput(f"{path.name}: a model's file ends with {known}; {WRITE}")
 
 

@@ -41,6 +41,34 @@ def load(path: Path, trust: bool) -> Loaded:
     return Loaded(net, net.name, (f"from {path.name}; layers inside scale its inputs, if any do",))
 
 
+def load_folder(path: Path, trust: bool) -> Loaded:
+    """The SavedModel of a folder, by its signature `serving_default`; gradients flow, layers cannot be read."""
+    if not trust:
+        raise InvalidInput(
+            f"{path} is a SavedModel, a program of TensorFlow whose operators can read and write files when it runs. If you "
+            f"trust who made it: {TRUST}"
+        )
+    keras = require("keras", "tensorflow", f"reading {path.name}")
+    tensorflow = require("tensorflow", "tensorflow", f"reading {path.name}")
+    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
+    try:
+        signature = tensorflow.saved_model.load(str(path)).signatures["serving_default"]
+        taken = list(signature.structured_input_signature[1].values())
+        if len(taken) != 1:
+            raise InvalidInput(
+                f"{path} takes {len(taken)} inputs: write a function that returns the model, package.module:function"
+            )
+        layer = keras.layers.TFSMLayer(str(path), call_endpoint="serving_default")
+        start = keras.Input(tuple(taken[0].shape)[1:], name="image" if taken[0].shape.rank == 4 else "table")
+        given = layer(start)
+        net = keras.Model(start, next(iter(given.values())) if isinstance(given, dict) and len(given) == 1 else given)
+    except InvalidInput:
+        raise
+    except raised as error:
+        raise InvalidFile(f"TensorFlow cannot read {path}: {in_words(error)}") from error
+    return Loaded(net, path.name, (f"a SavedModel from {path.name}, trusted",))
+
+
 def _config(path: Path) -> Any:
     """The architecture of a file; None where there is none to be read."""
     try:

@@ -50,6 +50,12 @@ class Resize:
         return picture.crop((left, top, left + width, top + height))  # a smaller picture gets a black edge
 
 
+def image_of(channels: int, limits: tuple[float, float] | None = None, name: str = "image") -> Modality:
+    """An image of so many channels, named by their number."""
+    names = {1: ("grey",), 3: ("red", "green", "blue")}.get(channels) or tuple(f"channel_{i}" for i in range(channels))
+    return Modality.image(name, names, limits or (0.0, 1.0))
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A network from a name or a file.

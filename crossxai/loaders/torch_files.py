@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crossxai.errors import InvalidFile, InvalidInput, in_words
-from crossxai.loaders.loaded import TRUST, Loaded
+from crossxai.loaders.loaded import TRUST, Loaded, image_of
 from crossxai.loaders.torch_weights import content, state_dict
-from crossxai.model import Modality
 from crossxai.process import foreign, require
 
 SUFFIXES = (".pt", ".pth", ".pt2", ".bin", ".ckpt", ".safetensors")
@@ -57,7 +56,7 @@ def _script(path: Path, trust: bool) -> Loaded:
     except damaged as error:
         raise InvalidFile(f"torch cannot read {path}: {in_words(error)}") from error
     first = next((w for w in net.parameters() if w.ndim == 4), None)
-    modalities = None if first is None else (_image(int(first.shape[1])),)
+    modalities = None if first is None else (image_of(int(first.shape[1])),)
     return Loaded(net, path.stem, (f"TorchScript from {path.name}, trusted",), modalities=modalities)
 
 
@@ -85,11 +84,6 @@ def _exported(path: Path, trust: bool) -> Loaded:
     told = [f"torch.export from {path.name}, trusted"]
     modalities, size = None, None
     if len(shapes) == 1 and len(shape := next(iter(shapes.values()))) == 4:
-        modalities = (_image(int(shape[1])),)
+        modalities = (image_of(int(shape[1])),)
         size = (int(shape[2]), int(shape[3])) if all(isinstance(side, int) for side in shape[2:]) else None
     return Loaded(program.module(), path.stem, tuple(told), modalities=modalities, size=size)
-
-
-def _image(channels: int) -> Modality:
-    names = {1: ("grey",), 3: ("red", "green", "blue")}.get(channels) or tuple(f"channel_{i}" for i in range(channels))
-    return Modality.image("image", names, (0.0, 1.0))
