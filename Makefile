@@ -92,6 +92,7 @@ bench: install
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/auto_steps.py
 	$(BIN)/python benchmarks/intervals.py
+	$(BIN)/python benchmarks/other_intervals.py
 	$(BIN)/python benchmarks/pcam_study.py
 	$(BIN)/python benchmarks/reading.py
 

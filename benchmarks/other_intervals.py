@@ -19,7 +19,6 @@ from crossxai.evaluation.statistics.intervals import redrawn
 
 SCORES = (*MEANS[:11], *DIFFERENCES, *OTHER_MEANS, *OTHER_DIFFERENCES)
 SIZES = (10, 12, 20, 30, 60)
-OURS = "Student's t or bootstrap-t (ours)"
 
 
 def measured(scores: Scores, n: int, repeats: int, seed: int) -> dict[str, tuple[float, float]]:
@@ -85,6 +84,7 @@ def ends(z: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
     wild = np.quantile(np.abs(flips) / np.maximum(wild_spread, 1e-9), 0.95, axis=0)
     likelihood = -empirical_likelihood(-z.T, student**2) * root, empirical_likelihood(z.T, student**2) * root
     percentile = np.quantile(means, [ndtr(-wide), ndtr(wide)], axis=0) * root
+    drawn_t = bootstrap_t(floor(0.3))
     alone = {
         "BCa": bca(normal),
         "BCa, t-scaled": bca(wide),
@@ -92,10 +92,10 @@ def ends(z: Numbers) -> dict[str, tuple[Numbers, Numbers]]:
         "Student's t": (-reach, reach),
         "Johnson's t": (skewness / (6 * root) - reach, skewness / (6 * root) + reach),
         "wild bootstrap-t": (-wild, wild),
-        "bootstrap-t": bootstrap_t(floor(0.3)),
+        "bootstrap-t": drawn_t,
     }
     beside_student = {
-        OURS: bootstrap_t(floor(0.3)),
+        "Student's t or bootstrap-t (ours)": drawn_t,
         "… with draws of 0.4 of the standard error at least": bootstrap_t(floor(0.4)),
         "… of 0.5 at least": bootstrap_t(floor(0.5)),
         "… smoothed by a tenth of the variance": bootstrap_t(np.sqrt(0.9 * floor(0) ** 2 + 0.1)),

@@ -70,7 +70,10 @@ def test_structure() -> None:
 
 
 def test_intervals() -> None:
-    """One table of means, one of differences, one of other methods, one of groups."""
+    """Two tables of means and two of differences, two of groups, and one of other intervals."""
     found = run("intervals.py", "--repeats", "20", "--kinds", "1 to 9")
-    assert found.count("| --- |") == 4
+    assert found.count("| --- |") == 6
     assert "nan" not in found
+    others = run("other_intervals.py", "--repeats", "5")
+    assert others.count("| --- |") == 1
+    assert "nan" not in others
