@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from crossxai.conventions.answers import explainer_of
 from crossxai.conventions.axioms import PROMISES, AxiomCheck, AxiomName
 from crossxai.conventions.convention import CANONICAL, Option, Setting, convention
 from crossxai.conventions.floor import SUSPECT
-from crossxai.conventions.libraries import setting_of
 from crossxai.conventions.models import GRADIENTS
 from crossxai.conventions.recipes import Renderer
 from crossxai.conventions.result import Entry
@@ -32,8 +31,8 @@ SAMPLES = 2
 """How many samples are explained again."""
 WEIGHTS = 2.0, -1.0
 """Of the two scores whose sum is explained; of either sign, since absolute values and a ReLU are linear where all is positive."""
-Measure = Callable[[Explainer, Question, Array], Array]
-"""Errors (n,) of an explainer whose maps of a question are known; raises `Unsupported` where it cannot be asked."""
+Measure = Callable[[Explainer, Question, Array, Setting], Array]
+"""Errors (n,) of an explainer whose maps and setting are known; raises `Unsupported` where it cannot be asked."""
 
 
 def with_checks(
@@ -72,23 +71,17 @@ class _Checks:
         if self.params is None or entry.outside:
             return
         explainer = explainer_of(entry.explainer, entry.profile, self.params)
-        for axiom, measure in MEASURES.items():
-            if axiom in self.promised:
-                yield self._asked(axiom, entry, partial(measure, explainer, self.few))
-        if "implementation invariance" in self.promised:
-            measure_folded = partial(self._beside_folded, explainer)
-            yield self._asked(
-                "implementation invariance", entry, measure_folded, "the same with its batch norms folded"
-            )
+        measures: dict[AxiomName, Measure] = {**MEASURES, "implementation invariance": self._beside_folded}
+        for axiom in self.promised:
+            if axiom in measures:
+                beside = "the same with its batch norms folded" if axiom == "implementation invariance" else ""
+                try:
+                    errors = measures[axiom](explainer, self.few, entry.maps[:SAMPLES], entry.found)
+                    yield _judged(axiom, errors, entry, beside)
+                except CrossXAIError as error:
+                    yield AxiomCheck(axiom, beside=beside, refusal=str(error))
 
-    def _asked(self, axiom: AxiomName, entry: Entry, measure: Callable[[Array], Array], beside: str = "") -> AxiomCheck:
-        assert entry.maps is not None
-        try:
-            return _judged(axiom, measure(entry.maps[:SAMPLES]), entry, beside)
-        except CrossXAIError as error:
-            return AxiomCheck(axiom, beside=beside, refusal=str(error))
-
-    def _beside_folded(self, explainer: Explainer, maps: Array) -> Array:
+    def _beside_folded(self, explainer: Explainer, _question: Question, maps: Array, _setting: Setting) -> Array:
         """How far the maps of the network with its batch norms folded are from those of the network itself."""
         return distances(maps, explainer(self._folded).values[0])
 
@@ -100,19 +93,23 @@ class _Checks:
         return replace(self.few, model=model.folded(self.few.inputs), check="off")
 
     def _complete(self, entry: Entry) -> AxiomCheck:
-        """Completeness, held against what the definition itself misses with the same steps and baseline."""
+        """Completeness, held against what the definition itself misses with the same steps and baseline.
+
+        Maps from outside have the baseline that they are said to have.
+        """
         assert entry.maps is not None
+        setting = entry.setting if entry.outside else entry.found
         definition = {
             name: option
             if name == "segmentation" or not isinstance(option, str)
             else CANONICAL[self.render.method][name]
-            for name, option in entry.setting.items()
+            for name, option in setting.items()
         }
         try:
-            check = AxiomCheck("completeness", self._missing(entry.maps, entry.setting), ROUNDING)
+            check = AxiomCheck("completeness", self._missing(entry.maps, definition), ROUNDING)
             if check.kept:
                 return check
-            own = AxiomCheck("completeness", self._missing(self.render(definition), entry.setting))
+            own = AxiomCheck("completeness", self._missing(self.render(definition), definition))
             check = replace(check, tolerance=max(ROUNDING, 2 * own.error))
             return check if check.kept else replace(check, cause=self._cause(entry, definition, check.tolerance))
         except CrossXAIError as error:
@@ -137,7 +134,7 @@ class _Checks:
         switched = {name: {**found, name: option} for name, option in definition.items() if found[name] != option}
         for name in sorted(switched, key=lambda name: not self.render.known(switched[name])):
             with contextlib.suppress(Unsupported):
-                if self._missing(self.render(switched[name]), entry.setting).mean() <= tolerance:
+                if self._missing(self.render(switched[name]), definition).mean() <= tolerance:
                     return f"{convention(name).about} ({convention(name).words(found[name])})"
         return ""
 
@@ -179,7 +176,7 @@ def _axis(question: Question) -> int:
     return -2 if question.one[0].spatial else -1
 
 
-def dummy(explainer: Explainer, question: Question, _maps: Array) -> Array:
+def dummy(explainer: Explainer, question: Question, _maps: Array, setting: Setting) -> Array:
     """The share of each map's norm on the half that the model does not read."""
     modality, values = question.one
     axis = _axis(question)
@@ -194,15 +191,15 @@ def dummy(explainer: Explainer, question: Question, _maps: Array) -> Array:
         lambda gradient: np.where(across, gradient.dtype.type(0), gradient),
     )
     sure = size // 2
-    if modality.spatial and hasattr(explainer, "stride"):  # a window over an unread entry may reach what is read
-        sure -= int(explainer.patch) - 1  # type: ignore[attr-defined]
+    if "stride" in setting:  # a window over an unread entry may reach what is read
+        sure -= int(setting["patch"]) - 1
     if sure < 1:
         raise Unsupported("a window is wider than half of the image, so that every one reaches what the model reads")
     maps = explainer(replace(question, model=model, check="off")).values[0]
     return _shares(_norms(np.take(maps, np.arange(sure), axis=axis)), _norms(maps))
 
 
-def linearity(explainer: Explainer, question: Question, maps: Array) -> Array:
+def linearity(explainer: Explainer, question: Question, maps: Array, _setting: Setting) -> Array:
     """How far the map of a weighted sum of two scores is from that sum of their maps, over the norms of what is added, or that of
     the sum's map if it is larger."""
     target = question.target
@@ -222,12 +219,12 @@ def linearity(explainer: Explainer, question: Question, maps: Array) -> Array:
     return _shares(_norms(whole - np.sum(parts, axis=0)), size)
 
 
-def symmetry(explainer: Explainer, question: Question, _maps: Array) -> Array:
+def symmetry(explainer: Explainer, question: Question, _maps: Array, setting: Setting) -> Array:
     """How far the map of a mirror-symmetric input, on a model that cannot tell left from right, is from its mirror image."""
     modality, values = question.one
     axis = _axis(question)
-    if modality.spatial and hasattr(explainer, "stride"):
-        size, patch, stride = values.shape[axis], explainer.patch, explainer.stride  # type: ignore[attr-defined]
+    if "stride" in setting:
+        size, patch, stride = values.shape[axis], int(setting["patch"]), int(setting["stride"])
         if (size - patch) % stride:
             raise Unsupported(
                 f"windows do not lie symmetrically: {size} - {patch} pixels are no multiple of stride {stride}"
@@ -245,7 +242,7 @@ def symmetry(explainer: Explainer, question: Question, _maps: Array) -> Array:
     return distances(maps, np.flip(maps, axis))
 
 
-def shift(explainer: Explainer, question: Question, maps: Array) -> Array:
+def shift(explainer: Explainer, question: Question, maps: Array, _setting: Setting) -> Array:
     """How far the map moves with a constant that is added to the inputs and taken off by the model; a baseline moves along."""
     modality, values = question.one
     low, high = modality.range or (float(values.min()), float(values.max()))
@@ -256,12 +253,12 @@ def shift(explainer: Explainer, question: Question, maps: Array) -> Array:
 
 
 def _moved(explainer: Explainer, by: float) -> Explainer:
-    """The explainer with what it hides inputs with moved along; the mean of a group moves by itself."""
-    known, setting = {f.name for f in fields(explainer)}, setting_of(explainer)  # type: ignore[arg-type]
-    name = next((name for name in ("baseline", "fill") if name in known), "")
-    if not name or "baseline" not in setting or setting.get("fill", "value") != "value":
-        return explainer
-    return replace(explainer, **{name: float(setting["baseline"]) + by})  # type: ignore[type-var]
+    """The explainer with its baseline moved along; what a library fills groups with by itself follows their mean or the range."""
+    for name in {"baseline", "fill"} & {f.name for f in fields(explainer)}:  # type: ignore[arg-type]
+        own = getattr(explainer, name)
+        if own is not None or explainer.profile == "canonical":
+            return replace(explainer, **{name: (own or 0.0) + by})  # type: ignore[type-var]
+    return explainer
 
 
 def _shares(parts: Array, wholes: Array) -> Array:
