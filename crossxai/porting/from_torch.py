@@ -102,7 +102,8 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A layer that computes its own way is not the layer that it is made from: its own code is read instead.
         opened = type(m).__module__ == "torch.nn.modules.transformer" or changed(m) is not None
-        return super().is_leaf_module(m, module_qualified_name) and not opened
+        known = super().is_leaf_module(m, module_qualified_name) and not opened
+        return known or rules.reader(m) is not None
 
     def _untraced(self) -> bool:
         return self.running or threading.get_ident() != self.thread

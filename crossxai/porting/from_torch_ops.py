@@ -70,6 +70,8 @@ class Call(Operation):
     ) -> Ref:
         """A node that gives this operation's result, whose axes lie as those of the first input unless told."""
         first = self.check(refs[0])
+        if op != "embedding" and not all(r.value.is_floating_point() for r in refs):
+            raise self.fail("computes with whole numbers: only an embedding takes them")
         kept = first.order if first.value.ndim == self.result.ndim else layout.plain(self.result.ndim)
         name = self.builder.add(self.name, op, [self.check(r).name for r in refs], weights, **settings)
         return Ref(name, self.result, order or kept)
@@ -262,7 +264,10 @@ def _per_channel(c: Call, value: Any, x: Ref) -> Array | None:
 
 
 def identity(c: Call, x: Any, *_args: Any, **_named: Any) -> Ref:
-    if not isinstance(x, Ref) or x.value.dtype != c.result.dtype:
+    whole = (
+        not c.result.dtype.is_floating_point and c.result.dtype != torch.bool
+    )  # for an embedding, which alone takes them
+    if not isinstance(x, Ref) or not (whole or x.value.dtype == c.result.dtype):
         raise c.fail("changes the dtype")
     return c.alias(x)
 

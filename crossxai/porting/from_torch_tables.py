@@ -124,7 +124,7 @@ METHODS: dict[str, Translation] = {
     **dict.fromkeys(
         ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as"), shapes.reshape
     ),
-    **dict.fromkeys(("contiguous", "clone", "to", "type_as", "float", "double", "detach"), ops.identity),
+    **dict.fromkeys(("contiguous", "clone", "to", "type_as", "float", "double", "detach", "long", "int"), ops.identity),
     **dict.fromkeys(("expand", "expand_as", "repeat", "tile", "broadcast_to"), shapes.broadcast),
     "permute": shapes.permute,
     "transpose": shapes.transpose,

@@ -29,8 +29,9 @@ def rule(what: Any, *, to: str | None = None) -> Callable[[F], F]:
     Callable
         A decorator, which gives the function back. A function that reads takes (call, layer, *activations), without
         `layer` where `what` is a function, and returns `call.node(op, *activations, weights={...}, **settings)`, weights
-        being NumPy arrays. One that writes takes (node) and returns a torch module or a Keras layer, built, with its
-        weights, which takes the node's inputs; the axes of what it gives lie as those of its first input.
+        being NumPy arrays. One that writes takes (node) and returns a torch module with its weights, or takes
+        (node, dtype, name) and returns a Keras layer, or (layer, weights in the layer's order). Either is called with what the
+        node's inputs give, and gives what has its axes where the first of them has.
 
     Raises
     ------
@@ -63,15 +64,10 @@ def rule(what: Any, *, to: str | None = None) -> Callable[[F], F]:
 
 def reader(operation: Any) -> Callable[..., Any] | None:
     """The rule that somebody added for a layer, by its class, or for a function."""
-    kinds = type(operation).__mro__ if not callable(operation) or hasattr(type(operation), "__mro__") else ()
-    return next((_READERS[kind] for kind in (operation, *kinds) if _known(kind)), None)
-
-
-def _known(kind: Any) -> bool:
     try:
-        return kind in _READERS
-    except TypeError:  # what cannot be hashed is no layer
-        return False
+        return next((_READERS[key] for key in (operation, *type(operation).__mro__) if key in _READERS), None)
+    except TypeError:  # what cannot be hashed is neither
+        return None
 
 
 def writer(framework: str, op: str) -> Callable[..., Any] | None:

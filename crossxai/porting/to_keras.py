@@ -44,9 +44,12 @@ def _made(node: Node, name: str, given: list[Any], dtype: str) -> Any:
     value: Any = given[0] if len(given) == 1 else given
     own = rules.writer("keras", node.op)
     if own is not None:
-        layer = own(node)
-        layer.name = name
-        return layer(value)
+        made = own(node, dtype=dtype, name=name)
+        layer, weights = made if isinstance(made, tuple) else (made, None)
+        result = layer(value)
+        if weights is not None:
+            layer.set_weights(weights)
+        return result
     steps: list[Step] = MAKERS[node.op](node, node.settings, node.weights, given)
     for i, step in enumerate(steps):
         last = i == len(steps) - 1

@@ -56,10 +56,9 @@ def lively_keras(model: Any, seed: int = 0) -> Any:
             weight.assign(rng.uniform(0.3, 1.2, shape))
         elif "layer_scale" in path:
             weight.assign(rng.uniform(0.2, 0.6, shape))
-        elif "kernel" in path and len(shape) > 1:
-            weight.assign(
-                rng.normal(0, (1.6 / np.prod(shape[:-2] if "depthwise" in path else shape[:-1])) ** 0.5, shape)
-            )
+        elif "kernel" in path and len(shape) > 1:  # of a depthwise one, each channel has its own
+            fan = np.prod(shape[:-2] if shape[-1] == 1 or "depthwise" in path else shape[:-1])
+            weight.assign(rng.normal(0, (1.8 / fan) ** 0.5, shape))
         elif len(shape) <= 1 and not path.startswith("normalization"):
             weight.assign((1.0 if "gamma" in path else 0.0) + rng.uniform(-0.3, 0.3, shape))
     return model
@@ -82,10 +81,16 @@ def timm_network(name: str) -> nn.Module:
     return lively(timm.create_model(name, num_classes=10, **size))
 
 
-def application(name: str) -> Any:
+def application(name: str, dtype: str = "float32") -> Any:
     import keras
 
+    size, before = APPLICATIONS[name], keras.config.floatx()
     keras.utils.set_random_seed(0)
-    size = APPLICATIONS[name]
-    make: Callable[..., Any] = getattr(keras.applications, name)
-    return lively_keras(make(weights=None, input_shape=(size, size, 3), classes=10))
+    keras.config.set_floatx(dtype)  # the policy alone would leave the inputs in float32
+    keras.config.set_dtype_policy(dtype)
+    try:
+        make: Callable[..., Any] = getattr(keras.applications, name)
+        return lively_keras(make(weights=None, input_shape=(size, size, 3), classes=10, classifier_activation=None))
+    finally:
+        keras.config.set_floatx(before)
+        keras.config.set_dtype_policy(before)
