@@ -292,6 +292,8 @@ class KerasModel(Declared):
     def _trainer(self, inputs: Inputs) -> Step:
         weights = [w for layer in self._weights(inputs).values() for w in tensorflow_copies.owned(layer)]
         optimiser = keras.optimizers.Adam(rate_of(map(np.asarray, weights)))
+        optimiser.build(weights)
+        move = tf.function(lambda gradients: optimiser.apply(gradients, weights), autograph=False)
 
         def slopes(*tensors: Any) -> Any:
             values = [w.value for w in weights]
@@ -300,7 +302,7 @@ class KerasModel(Declared):
                 outputs = self._run(*tensors)
             return _gradient(tape, outputs, values, self._weighing(outputs))
 
-        return lambda part, cotangent: optimiser.apply(self._with(cotangent, "train", slopes, part), weights)
+        return lambda part, cotangent: move(self._with(cotangent, "train", slopes, part))
 
     def folded(self, inputs: Inputs) -> KerasModel:
         """A copy for scoring, batch norms folded and standardisation inside; see `crossxai.model.Foldable`."""
