@@ -193,6 +193,30 @@ def test_compare_of_two_networks_by_name_ends_with_a_page_that_says_what_they_ar
     assert again.exit_code == 0, (again.output, again.exception)
 
 
+def test_trust_is_of_a_command_and_not_of_a_run_s_files(folder: Path) -> None:
+    torch.save(model().module, "pickled.pt")
+    words = (
+        "compare",
+        "--model",
+        "pickled.pt",
+        "--data",
+        "images.npz",
+        "--explainers",
+        "captum.saliency",
+        "--out",
+        "run",
+    )
+    refused = crossxai(*words)
+    assert refused.exit_code == 2
+    assert "run code from the file" in " ".join(refused.output.split())
+    done = crossxai(*words, "--trust", "--metrics", "deletion", "--size", "16")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "trust" not in json.loads(Path("run/manifest.json").read_text())["settings"]["models"][0]
+    again = ("evaluate", "run", "--preset", "rise", "--limit", "2")
+    assert "run code from the file" in " ".join(crossxai(*again).output.split())
+    assert crossxai(*again, "--trust").exit_code == 0
+
+
 def test_an_experiment_file_names_a_file_of_weights_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     net = torchvision.models.get_model(NAME, weights=None, num_classes=3)
     torch.save(net.state_dict(), "own.pt")
@@ -233,12 +257,12 @@ def test_models_that_take_other_pictures_are_refused_with_what_to_write(folder: 
         parts = {"explainers": [{"name": "captum.saliency"}], "metrics": [{"name": "deletion"}]}
         return check({"data": {"files": "pictures"}, "models": models, **parts, "folder": folder})
 
-    with pytest.raises(
-        InvalidInput, match=r"'one' takes pictures of 16 × 16 pixels, model 'two' of 24 × 24: write size"
-    ):
+    with pytest.raises(InvalidInput, match=r"'one' of 16 × 16, 'two' of 24 × 24\): write size for all"):
         reading.models_and_samples(experiment(size=24))
     with pytest.raises(InvalidInput, match=r"range = \[0, 1\] .* per channel, mean 0 and sd 0.00392157"):
         reading.models_and_samples(experiment(range=[0, 255]))
+    with pytest.raises(InvalidInput, match=r"range = \[0, 1\] .* sd 0.00392157"):
+        xai.compare([model(), model(range=(0, 255))], np.load("images.npy"), explainers=["captum.saliency"])
     # What the message says to write gives the same numbers as the pictures from 0 to 255.
     scaled = model(range=(0, 1), standardise=([0] * 3, [1 / 255] * 3))
     images = np.load("images.npy")

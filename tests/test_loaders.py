@@ -24,6 +24,7 @@ import crossxai as xai
 from crossxai.data import arrays
 from crossxai.loaders import huggingface as of_huggingface
 from crossxai.loaders import keras_applications as of_keras
+from crossxai.loaders import loaded
 from crossxai.loaders import onnx as of_onnx
 from crossxai.loaders import timm as of_timm
 from crossxai.loaders import torchvision as of_torchvision
@@ -215,6 +216,19 @@ def test_code_in_a_keras_file_is_not_run_until_it_is_trusted(tmp_path: Path, mon
     net.save_weights(tmp_path / "net.weights.h5")
     with pytest.raises(xai.InvalidFile, match="holds no model"):
         xai.wrap(tmp_path / "net.weights.h5")
+
+
+def test_versions_whose_safe_mode_has_a_known_hole_need_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = torchvision.models.get_model(NAME, weights=None)
+    torch.save(net.state_dict(), "own.pt")
+    monkeypatch.setattr(loaded, "version", {"torch": "2.9.1+cpu", "keras": "3.11.2"}.get)
+    with pytest.raises(xai.InvalidInput, match=r"makes torch 2\.9\.1\+cpu run code .* torch 2\.10 mends"):
+        xai.wrap(f"torchvision:{NAME}@own.pt")
+    assert "weights: own.pt" in lines(xai.wrap(f"torchvision:{NAME}@own.pt", trust=True))
+    (tmp_path / "net.h5").write_bytes(b"")
+    with pytest.raises(xai.InvalidInput, match=r"keras 3\.11\.3 mends"):
+        xai.wrap("net.h5")
 
 
 def test_a_saved_model_needs_trust_and_has_gradients(tmp_path: Path) -> None:

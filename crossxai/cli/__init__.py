@@ -122,6 +122,7 @@ def evaluate(
         Path | None,
         typer.Option("--experiment", help="The run's experiment file, if it names files or code beside it."),
     ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Let the run's models run code from their files.")] = False,
 ) -> None:
     """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
     from crossxai.cli import tables
@@ -137,6 +138,7 @@ def evaluate(
             limit=limit,
             modality=modality,
             folder=experiment.resolve().parent if experiment else None,
+            trust=trust,
         )
         console = Console()
         for table in tables.by_preset(flips, console.width):

@@ -21,7 +21,7 @@ from crossxai.experiment import specification as experiments
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.questions import predicted
-from crossxai.experiment.reading import samples_of
+from crossxai.experiment.reading import check_ranges, samples_of
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
@@ -143,6 +143,7 @@ def prepare(
     """The experiment that a program describes, and its parts ready-made; settings: title, seed, controls, check."""
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
+    check_ranges(models)
     samples, description = samples_of(first, batch, _declared_batch_size(first), classes, groups)
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)

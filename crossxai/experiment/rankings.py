@@ -92,11 +92,12 @@ def evaluate(
     limit: int = 0,
     modality: str = "",
     folder: Path | None = None,
+    trust: bool = False,
     console: Console | None = None,
 ) -> Rankings:
     """Measure a run's maps by presets and write the two tables beside them. models: only these; all of the run if
     empty. limit: see `presets.get`. modality: whose maps; the model's first if empty. folder: what the paths and
-    factories of the run's experiment are relative to."""
+    factories of the run's experiment are relative to. trust: whether models' files may run code of their own."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if not names or twice:
         problem = f"{', '.join(twice)} is named twice" if twice else "none is named"
@@ -116,7 +117,7 @@ def evaluate(
         for spec in (spec for spec in wanted if spec.name not in lost):
             try:
                 with _placed(out, folder):
-                    loaded = load_model(spec, experiment.folder)
+                    loaded = load_model(spec.model_copy(update={"trust": trust}), experiment.folder)
                 question = _question(experiment, samples, loaded, spec.name, out)
                 about = modality or question.modalities[0].name
                 maps = _maps(out, spec.name, question, about)

@@ -23,11 +23,12 @@ from crossxai.model import Model
 def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment whose data are files, and the manifest's entry about them; of models by name the first says
     how pictures are read. Raises `InvalidInput` where another takes other values or another size."""
-    data, (first, loaded) = experiment.data, next(iter(models.items()))
-    batch = arrays.read(loaded.model, str(experiment.folder / data.files), samples=data.n)
-    for name, other in models.items():
-        _check_same(first, loaded.model, name, other.model)
-    made, words = samples_of(loaded.model, batch, experiment.batch_size)
+    data, adapters = experiment.data, {name: loaded.model for name, loaded in models.items()}
+    check_ranges(adapters)
+    _check_sizes(adapters)
+    first = next(iter(adapters.values()))
+    batch = arrays.read(first, str(experiment.folder / data.files), samples=data.n)
+    made, words = samples_of(first, batch, experiment.batch_size)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
     description = f"{data.description} {words}".strip()
@@ -54,24 +55,28 @@ def models_and_samples(
     return models, failed, *(given or samples(experiment, models))
 
 
-def _check_same(first: str, one: Model, name: str, other: Model) -> None:
-    """Raise `InvalidInput` unless two models take the same pictures."""
-    ranges = [{m.name: m.range for m in model.modalities if m.spatial} for model in (one, other)]
-    for key in ranges[0].keys() & ranges[1].keys():
-        if ranges[0][key] != ranges[1][key]:
-            (low, high), (other_low, other_high) = (r[key] or (0.0, 1.0) for r in ranges)
-            scale = (high - low) / (other_high - other_low)
+def check_ranges(models: Mapping[str, Model]) -> None:
+    """Raise `InvalidInput` where models that get the same images declare other values for them."""
+    (first, one), *others = models.items()
+    for name, other in others:
+        for m, n in ((m, n) for m in one.modalities for n in other.modalities if m.name == n.name and m.spatial):
+            if m.range is None or n.range is None or m.range == n.range:
+                continue
+            (low, high), (other_low, other_high) = m.range, n.range
+            sd = (high - low) / (other_high - other_low)
             raise InvalidInput(
-                f"model {first!r} takes values of {key!r} from {low:g} to {high:g}, model {name!r} from {other_low:g} to "
+                f"model {first!r} takes values of {m.name!r} from {low:g} to {high:g}, model {name!r} from {other_low:g} to "
                 f"{other_high:g}: write for {name!r} range = [{low:g}, {high:g}] and standardise = [mean, sd] with, per channel, "
-                f"mean {low - other_low * scale:.6g} and sd {scale:.6g}"
+                f"mean {low - other_low * sd:.6g} and sd {sd:.6g}"
             )
-    size, other_size = (getattr(getattr(model, "recognised", None), "size", None) for model in (one, other))
-    if size and other_size and size != other_size:
-        raise InvalidInput(
-            f"model {first!r} takes pictures of {size[0]} × {size[1]} pixels, model {name!r} of {other_size[0]} × "
-            f"{other_size[1]}: write size for both"
-        )
+
+
+def _check_sizes(models: Mapping[str, Model]) -> None:
+    """Raise `InvalidInput` where models that get the same pictures say other sizes for them."""
+    sizes = {name: getattr(getattr(model, "recognised", None), "size", None) for name, model in models.items()}
+    if len({size for size in sizes.values() if size}) > 1:
+        listed = ", ".join(f"{name!r} of {size[0]} × {size[1]}" for name, size in sizes.items() if size)
+        raise InvalidInput(f"models take pictures of other sizes in pixels ({listed}): write size for all")
 
 
 def samples_of(

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 
 from crossxai.errors import LONGEST, InvalidFile, InvalidInput, in_words
-from crossxai.loaders.loaded import TRUST, Loaded
+from crossxai.loaders.loaded import TRUST, Loaded, require_safe
 from crossxai.process import foreign, require
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -21,6 +21,7 @@ SUFFIXES = (".keras", ".h5", ".hdf5")
 def load(path: Path, trust: bool) -> Loaded:
     """The model of a file, in Keras' safe mode without trust; raises `InvalidFile` or `InvalidInput`."""
     keras = require("keras", "tensorflow", f"reading {path.name}")
+    require_safe("keras", path, trust)
     if not trust and (code := list(_layers_of_code(_config(path)))):
         raise InvalidInput(
             f"{path} holds code, the layer {', '.join(map(repr, code))} of class Lambda, which loading would run. If you trust "

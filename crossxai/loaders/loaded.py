@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
+from crossxai.errors import InvalidInput
 from crossxai.model import Modality
 
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -82,3 +86,17 @@ RANDOM = "random"
 RANDOM_WEIGHTS = "random weights (seed 0): nobody trained this network"
 TRUST = "trust=True in Python, trust = true in an experiment file, --trust on the command line"
 """What to write so that a file may run code of its own."""
+SAFE = {"torch": (2, 10), "keras": (3, 11, 3)}
+"""The first versions that no published file makes run code where they are told to read weights alone."""
+
+
+def require_safe(package: str, path: Path, trust: bool) -> None:
+    """Raise `InvalidInput` where an installed library can be made to run code from a file in spite of its safe mode."""
+    installed = version(package)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", installed)[:3])
+    if not trust and numbers < SAFE[package]:
+        least = ".".join(map(str, SAFE[package]))
+        raise InvalidInput(
+            f"{path}: a crafted file makes {package} {installed} run code even in its safe mode, which {package} {least} mends: "
+            f"install that, or hand over .safetensors. If you trust who made the file: {TRUST}"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossxai.errors import InvalidFile, InvalidInput, in_words
-from crossxai.loaders.loaded import TRUST
+from crossxai.loaders.loaded import TRUST, require_safe
 from crossxai.process import foreign, require, streams_kept
 
 NESTED = ("state_dict", "model_state_dict", "model")
@@ -19,6 +19,7 @@ NESTED = ("state_dict", "model_state_dict", "model")
 def content(path: Path, trust: bool) -> Any:
     """What a file of torch holds; without trust, tensors and plain values alone."""
     torch = require("torch", "torch", f"reading {path.name}")
+    require_safe("torch", path, trust)
     damaged: tuple[type[Exception], ...] = (*foreign(), OSError, EOFError, ImportError)
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
