@@ -213,6 +213,7 @@ def test_the_tie_break(smooth: xai.Question, tmp_path: Path) -> None:
     assert complete.kept.to_dict() == {
         (e.profile, e.explainer): e.profile == "canonical" for e in result.entries if e.maps is not None
     }
+    assert "Captum's riemann_trapezoid" in complete.cause["native", "captum.integrated_gradients"]
     rest = frame.drop(index="completeness", level="axiom")
     assert rest.kept.all()
     assert set(rest.index.get_level_values("axiom")) == set(AXIOMS) - {"completeness"}

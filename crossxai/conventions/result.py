@@ -164,14 +164,14 @@ class Parity:
         """One row per answer and axiom that its method promises: whether it keeps it, and by how much it misses.
 
         Columns: profile, explainer, axiom, beside (of implementation invariance, the other network), kept (None where it was not
-        asked), error (of the worst sample; a share, of what `crossxai.conventions.axioms.AXIOMS` says), tolerance (up to which it
-        counts as kept) and refusal (why it was not asked).
+        asked), error (a share, of what `crossxai.conventions.axioms.AXIOMS` says), tolerance (up to which it is kept), cause
+        (the convention that breaks completeness, in words) and refusal (why it was not asked).
         """
         import pandas  # heavy, and not needed for a report
 
-        columns = ["profile", "explainer", "axiom", "beside", "kept", "error", "tolerance", "refusal"]
+        columns = ["profile", "explainer", "axiom", "beside", "kept", "error", "tolerance", "cause", "refusal"]
         rows = [
-            (e.profile, e.explainer, c.axiom, c.beside, c.kept, c.error, c.tolerance, c.refusal)
+            (e.profile, e.explainer, c.axiom, c.beside, c.kept, c.error, c.tolerance, c.cause, c.refusal)
             for e in self.entries
             for c in e.axioms
         ]
