@@ -133,8 +133,6 @@ def test_labels_by_name_are_the_model_s_classes_or_said_not_to_be(folder: Path) 
     known, words = reading.samples_of(own, batch, classes=("bird", "Dogs", "Cats"))
     np.testing.assert_array_equal(known.labels, [2, 2, 1, 1, 1])
     assert "predicts" not in words
-    two = xai.wrap("torchvision:squeezenet1_1@random", size=32).recognised  # type: ignore[attr-defined]
-    assert len(two.classes) == 1000
     numbers, _ = reading.samples_of(own, arrays.read(own, "table.csv"))
     np.testing.assert_array_equal(numbers.labels, [0, 1, 2, 0, 1])
 
@@ -146,6 +144,12 @@ def test_as_many_names_as_outputs_are_numbered_by_the_alphabet(folder: Path) -> 
     np.testing.assert_array_equal(made.labels, [0, 0, 1, 1, 1])
     assert made.classes == ("cats", "dogs")
     assert "Classes are numbered by the alphabet: cats 0, dogs 1." in words
+    one = xai.wrap("by_name_own:value", size=16)  # one output tells two classes apart
+    made, _ = reading.samples_of(one, arrays.read(one, "pictures"))
+    assert (made.task, made.classes) == ("classification", ("cats", "dogs"))
+    (folder / "values.csv").write_text("file,label\npictures/cats/a.png,0.5\npictures/dogs/c.png,2\n")
+    made, _ = reading.samples_of(one, arrays.read(one, "values.csv"))
+    assert (made.task, made.classes, made.labels.tolist()) == ("regression", ("0",), [0.5, 2.0])
 
 
 # the command line

@@ -59,16 +59,12 @@ def experiment(
 
 def specified(models: Sequence[str], trust: bool, size: int | None) -> list[ModelSpec]:
     """The models of an experiment; each is called after its network or file."""
+    from crossxai.experiment.preparing import numbered
     from crossxai.experiment.specification import ModelSpec
 
-    names = [_name(model) for model in models]
-    numbered = [
-        name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)
-    ]
-    return [
-        ModelSpec(name=name, checkpoint=model, trust=trust, size=None if _trained(model) else size)
-        for name, model in zip(numbered, models, strict=True)
-    ]
+    named = zip(numbered([_name(model) for model in models]), models, strict=True)
+    specs = [ModelSpec(name=name, checkpoint=model, trust=trust) for name, model in named]
+    return [spec if spec.trained else spec.model_copy(update={"size": size}) for spec in specs]
 
 
 def names(listed: str) -> list[str]:
@@ -80,10 +76,6 @@ def one_of(path: object, models: Sequence[str] | None) -> None:
     """Raise `InvalidInput` where an experiment file and models are both given."""
     if path is not None and models:
         raise InvalidInput("an experiment file names its models: write the file, or --model and --data")
-
-
-def _trained(model: str) -> bool:
-    return model == "embedded" or model.endswith(".npz")
 
 
 def _name(model: str) -> str:

@@ -216,15 +216,16 @@ def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
     if isinstance(models, Mapping):
         return {name: recognition.wrap(model) for name, model in models.items()}
     adapters = [recognition.wrap(model) for model in models]
-    return dict(zip(_numbered([model.name for model in adapters]), adapters, strict=True))
+    return dict(zip(numbered([model.name for model in adapters]), adapters, strict=True))
 
 
 def labelled(maps: Sequence[Attribution]) -> dict[str, Attribution]:
     """Maps by their explainers' names, numbered where one comes twice."""
-    return dict(zip(_numbered([a.explainer for a in maps]), maps, strict=True))
+    return dict(zip(numbered([a.explainer for a in maps]), maps, strict=True))
 
 
-def _numbered(names: list[str]) -> list[str]:
+def numbered(names: list[str]) -> list[str]:
+    """Names, numbered where one comes again."""
     return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
 

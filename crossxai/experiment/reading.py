@@ -40,9 +40,8 @@ def models_and_samples(
     experiment: Experiment,
 ) -> tuple[dict[str, LoadedModel], dict[str, str], Samples, dict[str, Any]]:
     """The models of an experiment by name, the reasons of those that cannot be made, its samples and the entry about them."""
-    given = (
-        None if experiment.data.files else loading.samples(experiment)
-    )  # wrong data are told before a model is loaded
+    # Wrong data are told before a model is loaded, unless it is the model that says how they are read.
+    given = None if experiment.data.files else loading.samples(experiment)
     models: dict[str, LoadedModel] = {}
     failed: dict[str, str] = {}
     for spec in experiment.models:
@@ -95,11 +94,12 @@ def samples_of(
             f"model {model.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
             "write an experiment file whose data name the true regions"
         )
+    n = outputs.shape[1]
     known = tuple(classes) or getattr(getattr(model, "recognised", None), "classes", ())
     if batch.label_names:
-        labels, known, note = _numbered(batch.label_names, known, outputs.shape[1])
+        labels, known, note = _numbered(batch.label_names, known, n)
         notes += [note] if note else []
-    if labels is None and outputs.shape[1] == 1:
+    if labels is None and n == 1:
         raise InvalidInput(
             "labels are needed where the model has one output: classes 0 and 1, or a regression's true values"
         )
@@ -108,12 +108,14 @@ def samples_of(
         why = "labels are not classes of the model" if batch.label_names else "no labels were given"
         notes.insert(0, f"{why}: the classes that {model.name} predicts take their place")
     task: Task = "regression" if np.issubdtype(labels.dtype, np.floating) else "classification"
+    if len(known) != n and not classes and not (n == 1 and len(known) == 2):
+        known = tuple(map(str, range(2 if n == 1 and task == "classification" else n)))
     made = Samples(
         batch.ids or tuple(map(str, range(len(batch)))),
         model.modalities,
         {m.name: v for m, v in zip(model.modalities, batch.inputs, strict=True)},
         labels,
-        known if len(known) == outputs.shape[1] or classes else tuple(map(str, range(outputs.shape[1]))),
+        known,
         task=task,
         groups=arrays.as_groups(groups, len(batch)),
     )
@@ -139,11 +141,8 @@ def _numbered(names: Sequence[str], known: Sequence[str], n: int) -> tuple[Any, 
     if len(known) == n and all(name.casefold() in places for name in names):
         return np.array([places[name.casefold()] for name in names]), classes, ""
     own = sorted(set(names))
-    if len(own) == n:
+    if len(own) == max(n, 2):  # one output tells two classes apart
         order = ", ".join(f"{name} {place}" for place, name in enumerate(own))
-        return (
-            np.array([own.index(name) for name in names]),
-            tuple(own),
-            f"classes are numbered by the alphabet: {order}",
-        )
+        numbers = np.array([own.index(name) for name in names])
+        return numbers, tuple(own), f"classes are numbered by the alphabet: {order}"
     return None, classes, ""

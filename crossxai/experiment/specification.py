@@ -118,7 +118,7 @@ class ModelSpec(_Part):
 
     @model_validator(mode="after")
     def _of_network(self) -> ModelSpec:
-        if self.factory or self.checkpoint == HANDED_OVER or not self._trained:
+        if self.factory or self.checkpoint == HANDED_OVER or not self.trained:
             return self
         for key in ("outputs", "size", "standardise", "range"):
             if getattr(self, key) is not None:
@@ -128,14 +128,14 @@ class ModelSpec(_Part):
         return self
 
     @property
-    def _trained(self) -> bool:
+    def trained(self) -> bool:
         """Whether the checkpoint is one of `crossxai train`, as far as its name tells."""
         return self.checkpoint == "embedded" or self.checkpoint.endswith(".npz")
 
     @property
     def declared_framework(self) -> str:
         """The framework as far as these words tell; "" where only the model itself knows."""
-        return self.framework if self._trained and not self.factory else ""
+        return self.framework if self.trained and not self.factory else ""
 
 
 class Target(_Part):

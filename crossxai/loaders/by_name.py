@@ -64,17 +64,22 @@ def _of_file(path: Path, trust: bool) -> Loaded:
 
 
 def _of_function(name: str, folder: Path) -> Loaded:
-    """What a function of the user's returns."""
-    module = name.partition(":")[0]
-    if near := difflib.get_close_matches(module, LIBRARIES, n=1, cutoff=0.75):
-        raise UnknownName("library of networks", module, LIBRARIES, [f"write {near[0]}:{name.partition(':')[2]}"])
-    net = plugins.call_factory(name, folder, ModelFailed)
-    return Loaded(net, name.partition(":")[2])
+    """What a function of the user's returns; a misspelt library is told from a module that is not there."""
+    module, _, function = name.partition(":")
+    try:
+        net = plugins.call_factory(name, folder, ModelFailed)
+    except InvalidInput as error:
+        near = difflib.get_close_matches(module, LIBRARIES, n=1, cutoff=0.6)
+        if near and isinstance(error.__cause__, ModuleNotFoundError):
+            raise UnknownName("library of networks", module, LIBRARIES, [f"write {near[0]}:{function}"]) from error
+        raise
+    return Loaded(net, function)
 
 
 def _unknown(text: str, path: Path) -> CrossXAIError:
     if path.suffix or "/" in text or "\\" in text:
         there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, there, n=3)
-        return InvalidFile(f"{path} does not exist{f'; did you mean {chr(32).join(near)}?' if near else ''}")
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return InvalidFile(f"{path} does not exist{hint}")
     return InvalidInput(f"no model is called {text!r}, and there is no such file: {WRITE}")
