@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from networks import attentive, toys
+from networks import attentive
 
 import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
@@ -203,14 +205,19 @@ QUICK = ("saliency", "integrated_gradients", "gradcam_plus_plus")
 @pytest.fixture(scope="module")
 def transformers() -> dict[str, dict[str, xai.Question]]:
     """Questions on the same transformer in PyTorch and in Keras, by what its weights are, or whose its code is in PyTorch."""
+    import torch
+
     net = attentive.trained_vit()
     images, labels = attentive.coloured(200, seed=1)
     right = attentive.vits(net=net)["keras"].predict((images,)).argmax(axis=1) == labels
     assert right.mean() > 0.9
-    by_name = {"random": attentive.vits(), "trained": attentive.vits(net=net), "timm": attentive.vits(net=net)}
-    by_name["timm"]["torch"] = TorchModel(
-        attentive.timm_vit(net), (toys.IMAGE,), standardise=toys.STANDARDISE, streams=attentive.VIT
-    )
+    guided = copy.deepcopy(net)
+    for block in guided.encoder.layers:
+        block.mlp[1] = torch.nn.ReLU()
+    by_name = {
+        "random": attentive.vits(), "trained": attentive.vits(net=net), "timm": attentive.ported(attentive.timm_vit(net)),
+        "relu": attentive.ported(guided.eval()),
+    }  # fmt: skip
     target = xai.Target.classes(labels[:3], 3)
     return {
         weights: {name: xai.Question(model, (images[:3],), target) for name, model in both.items()}
@@ -235,16 +242,33 @@ def test_libraries_meet_on_a_transformer(
     assert not result.unexplained
 
 
-@pytest.mark.parametrize("method", ["guided_backprop", "deep_lift"])
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("guided_backprop", r"changes the gradient at ReLUs, and model '\w+' has none"),
+        ("deep_lift", "no rule for layer_norm"),
+    ],
+)
 def test_methods_that_transformers_have_no_rules_for_are_refused(
-    transformers: dict[str, dict[str, xai.Question]], method: str
+    transformers: dict[str, dict[str, xai.Question]], method: str, reason: str
 ) -> None:
-    """No ReLU to guide at, no rule for attention or layer norms: a map would be another method's."""
-    result = parity(transformers["trained"], method)
+    """Their maps would be another method's."""
     assert set(TRANSFORMER) | {"guided_backprop", "deep_lift"} == set(CANONICAL)
-    assert len(result.entries) >= 4
-    assert all(entry.maps is None and entry.refusal for entry in result.entries)
+    result = parity(transformers["timm"], method)
+    assert {entry.model for entry in result.entries} == {"torch", "keras"}
+    assert all(entry.maps is None and re.search(reason, entry.refusal) for entry in result.entries)
     assert not result.meets("different")
+
+
+def test_guided_backpropagation_meets_on_a_transformer_with_relus(
+    transformers: dict[str, dict[str, xai.Question]],
+) -> None:
+    result = parity(transformers["relu"], "guided_backprop")
+    assert result.compared("canonical") == 6  # captum's and xplique's, on both frameworks
+    assert all(pair.agreement.distance.max() < 1e-4 for pair in result.pairs if pair.one.profile == "canonical")
+    plain = get("captum.saliency", profile="canonical")(transformers["relu"]["torch"]).values[0]
+    guided = next(e.maps for e in result.entries if e.profile == "canonical" and e.maps is not None)
+    assert np.linalg.norm(guided - plain) > 0.1 * np.linalg.norm(plain)
 
 
 def test_a_model_that_is_another_function_is_left_out(network: Any) -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from crossxai import Modality, Question, Target
+from crossxai import Modality, Question, Target, porting
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.adapters.torch import TorchModel
 from crossxai.attention import AttentionMap, Streams, Tokens
@@ -273,6 +273,13 @@ def vits(dtype: str = "float32", net: Any = None) -> dict[str, Any]:
         "torch": TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE, streams=VIT),
         "keras": KerasModel(keras_vit(net, dtype), (toys.IMAGE,), standardise=toys.STANDARDISE, streams=VIT),
     }
+
+
+def ported(net: Any) -> dict[str, Any]:
+    """A ViT of PyTorch, and the twin that CrossXAI builds of it in Keras."""
+    model = TorchModel(net, (toys.IMAGE,), standardise=toys.STANDARDISE, streams=VIT)
+    network = porting.twin(model, (toys.images(),), "keras").module
+    return {"torch": model, "keras": KerasModel(network, (toys.IMAGE,), streams=VIT)}
 
 
 def crossed(dtype: str = "float32", meet: bool = True, streams: Streams | None = BOTH) -> dict[str, Any]:
