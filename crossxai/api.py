@@ -1,4 +1,4 @@
-"""The verbs of `import crossxai as xai`: wrap, check, explain, evaluate, compare, parity."""
+"""The verbs of `import crossxai as xai`: wrap, check, explain, evaluate, compare, parity, port, certify."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from crossxai.assumptions import checking
 from crossxai.assumptions.checking import Check
 from crossxai.attribution import Attribution
 from crossxai.conventions.answers import Outside
+from crossxai.conventions.certificate import Certificate
+from crossxai.conventions.certificate import certify as _certify
 from crossxai.conventions.parity import parity as _parity
 from crossxai.conventions.result import Parity
 from crossxai.conventions.retraining import SAMPLES, Retrained, retrain
@@ -25,6 +27,7 @@ from crossxai.errors import InvalidInput
 from crossxai.experiment import preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.loading import about_network
+from crossxai.experiment.ported import Ported, port_model
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
@@ -308,3 +311,73 @@ def parity(
         title = f"Do the libraries agree on {METHODS[name]}?"
         write_parity(Path(out), [result], title, about=about, samples="; ".join(batch.notes))
     return result
+
+
+def port(
+    model: Any,
+    to: Literal["keras", "torch"],
+    example: Inputs,
+    target: Any = None,
+    *,
+    samples: int = 4,
+    layout: Layout | None = None,
+    out: str | Path | None = None,
+) -> Ported:
+    """Bring a model to the other framework, layer by layer, with a measured certificate.
+
+    Parameters
+    ----------
+    model : Model or anything that `wrap` takes
+    to : {"keras", "torch"}
+    example : array, tensor, pictures, paths or loader
+        Samples that the certificate is measured on; the network takes inputs of their size.
+    target : None, int, (n,) whole numbers or Target
+        What the gradients and maps of the certificate are of; the class that the model predicts if None.
+    samples : int, at most so many samples of a loader or folder
+    layout : {"NHWC", "NCHW"}, optional, how these images are handed over; as the model was wrapped if not given
+    out : path, optional
+        A folder for the network and its certificate; see `Ported.save`.
+
+    Returns
+    -------
+    Ported
+        `.module`, the network of ordinary layers, `.model`, the same wrapped, `.certificate`, `.save(folder)`.
+
+    Raises
+    ------
+    Unsupported
+        Where a layer has no translation, with its name and why.
+    """
+    model = wrap(model)
+    batch = arrays.read(model, example, samples=samples, layout=layout)
+    question, _ = preparing.question_of(model, batch, target)
+    ported = port_model(question, to)
+    if out is not None:
+        ported.save(out)
+    return ported
+
+
+def certify(
+    one: Any, other: Any, example: Inputs, target: Any = None, *, samples: int = 4, layout: Layout | None = None
+) -> Certificate:
+    """Measure whether two models, such as a network and somebody's port of it, are one function and explain alike.
+
+    Parameters
+    ----------
+    one, other : Model or anything that `wrap` takes
+    example, target, samples, layout : as of `port`
+
+    Returns
+    -------
+    Certificate
+        `.holds`, `.lines`, `.layers`, `.first` (the first layer that differs), `.causes`, `.summary`.
+
+    Raises
+    ------
+    InvalidInput, BrokenAssumption
+        Where an argument is wrong, or a model does not do what explainers rely on.
+    """
+    first, second = wrap(one), wrap(other)
+    batch = arrays.read(first, example, samples=samples, layout=layout)
+    question, _ = preparing.question_of(first, batch, target)
+    return _certify(question, replace(question, model=second))

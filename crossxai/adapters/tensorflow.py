@@ -140,6 +140,7 @@ class KerasModel(Declared):
             model = tensorflow_copies.float64_copy(self.model, self._traces.cached)
         if model is None:
             return None
+        model.crossxai_layers = original_layers(self.model)  # the copy's layers have the same names
         twin = self._around(model)
         twin._traces = Traces(model, eager=True)  # a few passes are sooner run than traced
         return twin

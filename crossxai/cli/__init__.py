@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, commands, given, parity
+from crossxai.cli import checking, commands, given, parity, porting
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 app.command()(checking.check)
 app.command()(parity.parity)
+app.command()(porting.port)
+app.command()(porting.certify)
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 

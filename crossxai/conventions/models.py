@@ -150,16 +150,13 @@ def first_difference(one: Question, other: Question) -> tuple[str, str]:
     """
     if not isinstance(one.model, Layered) or not isinstance(other.model, Layered):
         return "", ""
-    ours, theirs = (list(_activations(q).items()) for q in (one, other))
-    after = ours_after = 0
-    for place, (_, activation) in enumerate(ours):
-        for other_place in range(after, len(theirs)):
-            if _same(activation, theirs[other_place][1]):
-                after, ours_after = other_place + 1, place + 1
-                break
-    for name, activation in ours[ours_after:]:
-        for other_name, candidate in theirs[after:]:
-            if activation.shape == candidate.shape:
+    ours, theirs = activations(one), activations(other)
+    pairs = equal_layers(ours, theirs)
+    names, others = list(ours), list(theirs)
+    after, other_after = (names.index(pairs[-1][0]) + 1, others.index(pairs[-1][1]) + 1) if pairs else (0, 0)
+    for name in names[after:]:
+        for other_name in others[other_after:]:
+            if ours[name].shape == theirs[other_name].shape:
                 return name, other_name
     return "", ""
 
@@ -172,7 +169,7 @@ def what_follows(one: Question, other: Question, layers: tuple[str, str]) -> tup
     """
     model = other.model
     assert isinstance(model, Layered)
-    wanted, ours, theirs = one.model.predict(one.inputs), _activations(one), _activations(other)
+    wanted, ours, theirs = one.model.predict(one.inputs), activations(one), activations(other)
 
     def left(name: str, other_name: str) -> float:
         activation = ours[name]
@@ -196,6 +193,18 @@ def what_follows(one: Question, other: Question, layers: tuple[str, str]) -> tup
     return rest, last
 
 
+def equal_layers(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> list[tuple[str, str, float]]:
+    """The layers of two models that give the same, in order, with their distance."""
+    pairs, others, after = [], list(theirs.items()), 0
+    for name, activation in ours.items():
+        for place in range(after, len(others)):
+            if _same(activation, others[place][1]):
+                pairs.append((name, others[place][0], distance(activation, others[place][1])))
+                after = place + 1
+                break
+    return pairs
+
+
 def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
     """Per model, the layer to draw activation maps at: one that gives the same activation in all.
 
@@ -211,7 +220,7 @@ def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
         return {}
     if not rest:
         return {first: candidates[0]}
-    every = {name: _activations(question) for name, question in few.items()}
+    every = {name: activations(question) for name, question in few.items()}
     best: dict[str, str] = {}
     for layer in candidates:
         own = every[first][layer]
@@ -227,7 +236,8 @@ def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
     return best
 
 
-def _activations(question: Question) -> dict[str, Array]:
+def activations(question: Question) -> dict[str, Array]:
+    """Every layer's output, images channels last, in order of execution."""
     model = question.model
     assert isinstance(model, Layered)
     found = model.activations(question.inputs)

@@ -24,9 +24,9 @@ class TorchGraph(nn.Module):
 
     def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
         super().__init__()
-        self._inputs = graph.inputs
-        self._output = graph.output
-        self._steps: list[tuple[str, str, tuple[str, ...]]] = []
+        self.graph, self.inputs = graph, graph.inputs
+        self.output = graph.output
+        self.steps: list[tuple[str, str, tuple[str, ...]]] = []
         self.submodules: dict[str, str] = {}
         shown: dict[str, Value] = {}  # two samples of nothing, which tell the sizes at every node
         named = set(graph.layers.values())
@@ -48,8 +48,8 @@ class TorchGraph(nn.Module):
             self._append(node.name, module, tuple(name for name, _ in given))
         last = shown[graph.output]
         if last.order != layout.channels_first(last.example.ndim):
-            self._output = f"{graph.output} with channels first"
-            self._append(self._output, _turned(last, layout.channels_first(last.example.ndim)), (graph.output,))
+            self.output = f"{graph.output} with channels first"
+            self._append(self.output, _turned(last, layout.channels_first(last.example.ndim)), (graph.output,))
         self.crossxai_layers = {layer: self.submodules[node] for layer, node in graph.layers.items()}
         self.eval()
 
@@ -59,7 +59,7 @@ class TorchGraph(nn.Module):
             attribute += "_"
         self.add_module(attribute, module)
         self.submodules[name] = attribute
-        self._steps.append((name, attribute, sources))
+        self.steps.append((name, attribute, sources))
 
     def _laid(self, node: Node, given: Sequence[Value]) -> list[tuple[str, Value]]:
         """The inputs of a node with their axes where its module wants them, each with the name of its step."""
@@ -81,10 +81,10 @@ class TorchGraph(nn.Module):
         return self.get_submodule(self.submodules[name])
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        values = dict(zip(self._inputs, inputs, strict=True))
-        for name, attribute, sources in self._steps:
+        values = dict(zip(self.inputs, inputs, strict=True))
+        for name, attribute, sources in self.steps:
             values[name] = self._modules[attribute](*(values[i] for i in sources))  # type: ignore[misc]
-        return values[self._output]
+        return values[self.output]
 
 
 def build(graph: Graph, dtype: str | None = None) -> TorchGraph:

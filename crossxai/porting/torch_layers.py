@@ -216,7 +216,7 @@ class AvgPool(nn.Module):
 
     def __init__(self, pool: Callable[..., Tensor], pads: Sequence[int], ones: Tensor) -> None:
         super().__init__()
-        self.pool, self.pads = pool, tuple(pads)
+        self.pool, self.pads, self.size = pool, tuple(pads), tuple(ones.shape)
         self.register_buffer("counts", pool(F.pad(ones, self.pads)))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""`crossxai port` and `crossxai certify`: a network in the other framework, and whether two networks are one function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from crossxai.cli.commands import clear_errors, escaped, quiet
+
+if TYPE_CHECKING:
+    from crossxai.conventions.certificate import Certificate
+
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Pictures or arrays to measure on; images of noise if not given.")
+]
+Size = Annotated[int, typer.Option("--size", min=1, help="Without --data: pixels a side of the images of noise.")]
+Samples = Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples.")]
+
+
+def port(
+    model: Annotated[str, typer.Argument(help="A network by name or file; see docs/models.md.")],
+    to: Annotated[str, typer.Option("--to", help="keras or torch.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the network and its certificate.")],
+    data: Data = None,
+    size: Size = 64,
+    samples: Samples = 4,
+) -> None:
+    """Bring a network to the other framework, layer by layer, with a measured certificate.
+
+    Exit status 1: the certificate fails.
+    """
+    import crossxai as xai
+
+    with clear_errors():
+        quiet()
+        wrapped = xai.wrap(model)
+        ported = xai.port(wrapped, to, _example(wrapped, data, size, samples), samples=samples, out=out)  # type: ignore[arg-type]
+        console = Console()
+        _show(ported.certificate, console)
+        files = ", ".join(sorted(path.name for path in out.iterdir()))
+        console.print(f"Files: [bold]{escaped(out.resolve())}[/] ({escaped(files)})", soft_wrap=True, highlight=False)
+    if not ported.certificate.holds:
+        raise typer.Exit(1)
+
+
+def certify(
+    one: Annotated[str, typer.Argument(help="A network by name or file; see docs/models.md.")],
+    other: Annotated[str, typer.Argument(help="The network that should be the same function.")],
+    data: Data = None,
+    size: Size = 64,
+    samples: Samples = 4,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file for the certificate.")] = None,
+) -> None:
+    """Measure whether two networks are one function and explain alike.
+
+    Exit status 1: they are not.
+    """
+    import json
+
+    import crossxai as xai
+    from crossxai.experiment.ported import facts
+    from crossxai.files.atomic import write_text
+
+    with clear_errors():
+        quiet()
+        first = xai.wrap(one)
+        certificate = xai.certify(first, other, _example(first, data, size, samples), samples=samples)
+        console = Console()
+        _show(certificate, console)
+        if out is not None:
+            write_text(out, json.dumps(facts(certificate), indent=1))
+            console.print(f"Certificate: [bold]{escaped(out.resolve())}[/]", soft_wrap=True, highlight=False)
+    if not certificate.holds:
+        raise typer.Exit(1)
+
+
+def _example(model: Any, data: Path | None, size: int, samples: int) -> Any:
+    """What to measure on: the files, or noise in each input's range."""
+    import numpy as np
+
+    if data is not None:
+        return str(data)
+    rng = np.random.default_rng(0)
+    arrays = []
+    for modality in model.modalities:
+        low, high = modality.range or (-1.0, 1.0)
+        space = [size] * (len(modality.axes) - 1)
+        arrays.append(rng.uniform(low, high, (samples, *space, len(modality.features))).astype(np.float32))
+    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def _show(certificate: Certificate, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{certificate.one} and {certificate.other}", title_justify="left")
+    for heading in ("what", "on", "in", "difference", "rounding up to", ""):
+        table.add_column(heading)
+    for line in certificate.lines:
+        value = "not measured" if line.reason else f"{line.value:.1e}"
+        verdict = "" if line.reason else "holds" if line.holds else "[bold red]differs[/]"
+        table.add_row(line.kind, escaped(line.name), line.dtype, value, f"{line.limit:.1e}", verdict)
+    console.print(table)
+    for line in certificate.lines:
+        if line.reason:
+            console.print(escaped(f"{line.name}: {line.reason}"), highlight=False)
+    if certificate.holds:
+        console.print("The certificate holds: both are one function, as far as measured.", style="green")
+        return
+    console.print("The certificate fails: they are not one function.", style="bold red")
+    for some in certificate.causes[:1]:
+        console.print(escaped(f"They differ by {', '.join(str(switch) for switch in some)}."), highlight=False)
+    if certificate.first is not None:
+        first = certificate.first
+        console.print(
+            escaped(f"The first layer that differs is {first.one!r}, in the other one {first.other!r}."),
+            highlight=False,
+        )

@@ -1,0 +1,236 @@
+"""A rebuilt torch network as a Python file that somebody can read, train and keep, without this package."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossxai.errors import Unsupported
+from crossxai.porting import torch_layers as ours
+from crossxai.porting.excerpt import excerpt
+from crossxai.porting.to_torch import TorchGraph
+
+HEAD = '''"""{about}
+
+network = Network()
+network.load_state_dict(torch.load("weights.pt", weights_only=True))
+network.eval()
+
+Takes {inputs}; gives {output}.
+"""
+
+from __future__ import annotations
+'''
+Step = tuple[str, str, tuple[str, ...]]
+
+
+def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
+    """The file: the layers that torch has not, and `Network`, whose `state_dict` has the names of `weights_of(network)`."""
+    names = _names(network)
+    layers = {attribute: network.get_submodule(attribute) for _, attribute, _ in _steps(network)}
+    kept = {names[attribute]: module for attribute, module in layers.items() if not _written(module)}
+    own: dict[str, set[str]] = {}
+    for module in (
+        part for layer in kept.values() for part in layer.modules() if _is_ours(part) and not _written(part)
+    ):
+        own.setdefault(type(module).__module__, set()).add(type(module).__name__)
+    imports, definitions = ["import torch", "import torch.nn.functional as F", "from torch import nn"], []
+    for place, kinds in own.items():
+        more = excerpt(sys.modules[place], kinds)
+        imports += [line for line in more[0] if line not in imports]
+        definitions += more[1]
+    arguments = [_identifier(name, {"self"}) for name in network.inputs]
+    made = [f"self.{name} = {_constructor(module)}" for name, module in kept.items()]
+    lines = [
+        "class Network(nn.Module):",
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+        *(f"        {line}" for line in made),
+        "",
+        f"    def forward(self, {', '.join(f'{a}: torch.Tensor' for a in arguments)}) -> torch.Tensor:",
+        *(f"        {line}" for line in _forward(network, names)),
+    ]
+    definitions.append("\n".join(lines))
+    text = "\n\n\n".join(definitions)
+    if "F." not in text:
+        imports.remove("import torch.nn.functional as F")
+    return HEAD.format(about=about, inputs=inputs, output=output) + "\n" + "\n".join(imports) + f"\n\n\n{text}\n"
+
+
+def weights_of(network: TorchGraph) -> dict[str, Tensor]:
+    """The weights by the names that the file gives its layers."""
+    names = _names(network)
+    weights = {}
+    for key, values in network.state_dict().items():
+        child, _, rest = key.partition(".")
+        weights[f"{names[child]}.{rest}"] = values.clone()
+    return weights
+
+
+def _steps(network: TorchGraph) -> list[Step]:
+    """(node, attribute, what it reads) of everything but inputs."""
+    return [step for step in network.steps if step[0] not in network.inputs]
+
+
+def _is_ours(module: nn.Module) -> bool:
+    return not type(module).__module__.startswith("torch.nn.")
+
+
+def _names(network: TorchGraph) -> dict[str, str]:
+    """Submodule -> the attribute of the file."""
+    taken: set[str] = set(dir(nn.Module)) | {"self"}
+    return {name: _identifier(name, taken) for name, _ in network.named_children()}
+
+
+def _identifier(name: str, taken: set[str]) -> str:
+    """A Python name, new among those that are taken, and taken from now on."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII)
+    name = f"layer{name}" if not name[:1].isalpha() else name
+    while name in taken or keyword.iskeyword(name):
+        name += "_"
+    taken.add(name)
+    return name
+
+
+OPERATORS = {ours.Add: "+", ours.Subtract: "-", ours.Multiply: "*", ours.Divide: "/"}
+
+
+def _written(module: nn.Module) -> bool:
+    """Whether a step is written as an expression, having no weights, and not kept as a layer."""
+    if type(module) is nn.Sequential:
+        return all(_written(part) for part in module)
+    return type(module) in EXPRESSIONS or type(module) in OPERATORS
+
+
+def _operator(module: nn.Module, given: list[str]) -> str:
+    return f"{given[0]} {OPERATORS[type(module)]} {given[1]}"  # type: ignore[index]
+
+
+def _function(module: Any, given: list[str]) -> str:
+    where = "torch" if getattr(torch, module.function.__name__, None) is module.function else "F"
+    settings = [f"{name}={_literal(value)}" for name, value in module.settings.items()]
+    return f"{where}.{module.function.__name__}({', '.join([*given, *settings])})"
+
+
+def _slice(module: Any, given: list[str]) -> str:
+    bounds = ["" if end is None else str(end) for end in (module.part.start, module.part.stop)]
+    step = "" if module.part.step in (None, 1) else f":{module.part.step}"
+    return f"{given[0]}[{':, ' * module.axis}{':'.join(bounds)}{step}]"
+
+
+EXPRESSIONS: dict[type[nn.Module], Any] = {
+    nn.Identity: lambda m, given: given[0],
+    ours.Maximum: lambda m, given: f"torch.maximum({', '.join(given)})",
+    ours.Minimum: lambda m, given: f"torch.minimum({', '.join(given)})",
+    ours.Concatenate: lambda m, given: f"torch.cat(({', '.join(given)}), dim={m.axis})",
+    ours.Einsum: lambda m, given: f'torch.einsum("{m.equation}", {", ".join(given)})',
+    ours.Permute: lambda m, given: f"{given[0]}.permute{_literal(tuple(m.axes))}",
+    ours.Reshape: lambda m, given: f"{given[0]}.reshape{_literal((-1, *m.shape))}",
+    ours.FlattenChannelsLast: lambda m, given: f"{given[0]}.movedim(1, -1).flatten(1)",
+    ours.Function: _function,
+    ours.Slice: _slice,
+}
+
+
+def _expression(module: nn.Module, given: list[str]) -> str:
+    """What a step without weights computes; operators in brackets where something is done to their result."""
+    if type(module) in OPERATORS:
+        return _operator(module, given)
+    if type(module) is nn.Sequential:
+        for part in module:
+            given = [_expression(part, given)]
+        return given[0]
+    return str(EXPRESSIONS[type(module)](module, given))
+
+
+def _constructor(module: nn.Module) -> str:
+    """The expression that makes a module; its weights come from the state_dict."""
+    if type(module) is nn.Sequential:
+        return f"nn.Sequential({', '.join(_constructor(part) for part in module)})"
+    prefix = "" if _is_ours(module) else "nn."
+    special = MADE_WITH.get(type(module), _arguments)
+    return f"{prefix}{type(module).__name__}({', '.join(special(module))})"
+
+
+def _of_attention(module: Any) -> list[str]:
+    named = {"bias": module.in_proj_bias is not None, "kdim": module.kdim, "vdim": module.vdim, "batch_first": True}
+    return [str(module.embed_dim), str(module.num_heads), *(f"{name}={value}" for name, value in named.items())]
+
+
+MADE_WITH: dict[type[nn.Module], Any] = {
+    ours.Attention: _of_attention,
+    ours.Constant: lambda m: [_literal(m.values[0])],
+    ours.FreePReLU: lambda m: [_literal(m.weight)],
+    ours.Take: lambda m: [str(m.axis), str(m.indices.tolist())],
+    ours.Interpolate: lambda m: [f"[{', '.join(_literal(matrix) for matrix in m.buffers())}]"],
+    ours.AvgPool: lambda m: [_literal(m.pool), _literal(m.pads), f"torch.ones({m.size})"],
+}
+"""Of layers that do not keep each argument under its name: what they were made with."""
+VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _arguments(module: nn.Module) -> Iterator[str]:
+    """What a module was made with, as far as it is not the default: torch's modules keep each argument under its name."""
+    for place, parameter in enumerate(inspect.signature(type(module)).parameters.values()):
+        if parameter.name in ("device", "dtype", "inplace") or parameter.kind in VARIABLE:
+            continue
+        value = getattr(module, parameter.name, parameter.default)
+        if parameter.name == "bias" and not isinstance(value, bool):
+            value = value is not None
+        if value is inspect.Parameter.empty:
+            raise Unsupported(
+                f"{type(module).__name__} cannot be written as Python: it does not keep its argument {parameter.name!r}"
+            )
+        if _same(value, parameter.default):
+            continue
+        shown = _literal(value)
+        positional = parameter.default is inspect.Parameter.empty and place < 2
+        yield shown if positional else f"{parameter.name}={shown}"
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is its argument's default; modules keep a number for all axes as one number per axis."""
+    if isinstance(value, tuple) and isinstance(default, int | float) and not isinstance(default, bool):
+        return all(v == default for v in value)
+    return type(value) is type(default) and bool(value == default)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"torch.zeros({tuple(value.shape)})"
+    if isinstance(value, nn.Module):
+        return _constructor(value)
+    if isinstance(value, tuple | list):
+        inner = ", ".join(_literal(v) for v in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return f'float("{value}")'
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    raise Unsupported(f"a {type(value).__name__} cannot be written as Python")
+
+
+def _forward(network: TorchGraph, names: dict[str, str]) -> Iterator[str]:
+    """One line per step; a value that only the next line reads is called x."""
+    steps, readers = _steps(network), {network.output: 1}
+    for _, _, sources in steps:
+        for name in sources:
+            readers[name] = readers.get(name, 0) + 1
+    values = {name: _identifier(name, {"self"}) for name in network.inputs}
+    taken = {"x", "self", "torch", "nn", "F", *values.values()}
+    for place, (node, attribute, sources) in enumerate(steps):
+        following = steps[place + 1][2] if place + 1 < len(steps) else (network.output,)
+        module, given = network.get_submodule(attribute), [values[s] for s in sources]
+        passing = readers.get(node, 0) == 1 and node in following
+        values[node] = "x" if passing else _identifier(names[attribute], taken)
+        what = _expression(module, given) if _written(module) else f"self.{names[attribute]}({', '.join(given)})"
+        if what != values[node]:
+            yield f"{values[node]} = {what}"
+    yield f"return {values[network.output]}"

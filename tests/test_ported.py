@@ -1,0 +1,175 @@
+"""Networks brought to the other framework: the files a colleague gets, and the certificate, which names a port's mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import crossxai as xai
+from crossxai.cli import app
+from crossxai.porting.torch_source import source
+
+IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
+
+
+class Block(nn.Module):
+    """A residual network in small: a strided branch, a sum, a concatenation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.norm1 = nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(6)
+        self.side = nn.Conv2d(6, 4, 1)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(10 * 16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.norm1(self.conv1(x)))
+        y = self.relu(self.norm2(self.conv2(x)) + x)
+        y = torch.cat([y, self.side(x).sigmoid()], dim=1)
+        return self.head(nn.functional.max_pool2d(y, 2).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    net = Block().eval()
+    for norm in (net.norm1, net.norm2):
+        norm.running_mean.normal_(0, 0.3)
+        norm.running_var.uniform_(0.005, 0.05)
+    return net
+
+
+@pytest.fixture(scope="module")
+def ported(network: nn.Module) -> Any:
+    return xai.port(network, "keras", IMAGES)
+
+
+def test_a_port_to_keras_holds(ported: Any, tmp_path: Path) -> None:
+    assert ported.certificate.holds
+    kinds = {(line.kind, line.dtype) for line in ported.certificate.lines}
+    assert {("outputs", "float64"), ("gradients", "float64"), ("explanation", "float32")} <= kinds
+    assert all(
+        line.value <= 1e-10 for line in ported.certificate.lines if (line.kind, line.dtype) == ("outputs", "float64")
+    )
+    assert [line.name for line in ported.certificate.lines if line.kind == "explanation" and line.reason] == []
+    assert {"conv1", "norm2", "side"} <= {pair.one for pair in ported.certificate.layers}
+    ported.save(tmp_path)
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(np.asarray(again(IMAGES)), np.asarray(ported.module(IMAGES)))
+    facts = json.loads((tmp_path / "certificate.json").read_text(encoding="utf-8"))
+    assert facts["holds"]
+    assert len(facts["weights"]["ported"]) == 64
+
+
+def test_the_round_trip_is_a_file_that_runs_alone(ported: Any, network: nn.Module, tmp_path: Path) -> None:
+    back = xai.port(ported.model, "torch", IMAGES, out=tmp_path)
+    assert back.certificate.holds
+    given = torch.from_numpy(IMAGES).permute(0, 3, 1, 2).contiguous()
+    np.save(tmp_path / "given.npy", given.numpy())
+    program = (
+        "import sys, numpy, torch\n"
+        "import network as file\n"
+        "net = file.Network()\n"
+        "net.load_state_dict(torch.load('weights.pt', weights_only=True))\n"
+        "outputs = net.eval()(torch.from_numpy(numpy.load('given.npy')))\n"
+        "assert not any(name.startswith('crossxai') for name in sys.modules)\n"
+        "numpy.save('outputs.npy', outputs.detach().numpy())\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    with torch.no_grad():
+        np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), network(given).numpy(), atol=1e-5)
+    text = (tmp_path / "network.py").read_text(encoding="utf-8")
+    assert "self.conv1 = nn.Conv2d(3, 6, kernel_size=(3, 3), stride=(2, 2)" in text
+    assert "x = self.conv1(image)" in text
+
+
+def test_a_name_is_no_code(ported: Any) -> None:
+    """A model's name stands in the file's docstring."""
+    wrapped = xai.wrap(ported.module, name='"""\nraise SystemExit\n"""')
+    back = xai.port(wrapped, "torch", IMAGES)
+    compile(source(back.module, back._about, *back._ends), "network.py", "exec")
+    assert "raise SystemExit\n" not in back._about
+
+
+def change(name: str, place: int, how: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A mistake in one array of one layer of the Keras model."""
+
+    def apply(model: Any) -> None:
+        layer = model.get_layer(name)
+        weights = layer.get_weights()
+        weights[place] = how(weights[place])
+        layer.set_weights(weights)
+
+    return apply
+
+
+def epsilon(model: Any) -> None:
+    model.get_layer("norm2").epsilon = 1e-3
+
+
+MISTAKES: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "epsilon": ("norm2", epsilon),
+    "transposed kernel": ("conv2", change("conv2", 0, lambda w: w.transpose(1, 0, 2, 3))),
+    "missing bias": ("conv1", change("conv1", 1, np.zeros_like)),
+    "stale weight": ("conv2", change("conv2", 0, lambda w: w + 1e-4 * np.eye(6, dtype=w.dtype))),
+    "head order": ("head", change("head", 0, lambda w: w[:, ::-1])),
+    "flatten order": ("head", change("head", 0, lambda w: w.reshape(10, 16, 4).transpose(1, 0, 2).reshape(160, 4))),
+    "channels in and out": ("conv2", change("conv2", 0, lambda w: w.swapaxes(2, 3))),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_certificate_of_a_wrong_port_names_the_layer(network: nn.Module, ported: Any, mistake: str) -> None:
+    layer, apply = MISTAKES[mistake]
+    model = keras.models.clone_model(ported.module)
+    model.set_weights(ported.module.get_weights())
+    apply(model)
+    certificate = xai.certify(network, model, IMAGES)
+    assert not certificate.holds
+    assert certificate.first is not None
+    assert certificate.first.other == layer
+    assert "fails" in repr(certificate)
+
+
+def test_a_layer_without_translation_is_named() -> None:
+    class Sorted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1).sort(dim=1).values[:, :4]
+
+    model = xai.wrap(Sorted().eval(), modalities=(xai.Modality.image(),))
+    with pytest.raises(xai.Unsupported, match="sort"):
+        xai.port(model, "keras", IMAGES)
+    with pytest.raises(xai.InvalidInput, match='"keras" or "torch"'):
+        xai.port(model, "jax", IMAGES)  # type: ignore[arg-type]
+
+
+def test_the_commands(ported: Any, tmp_path: Path) -> None:
+    ported.save(tmp_path)
+    given, wrong = str(tmp_path / "model.keras"), tmp_path / "wrong.keras"
+    result = CliRunner().invoke(app, ["port", given, "--to", "torch", "--size", "16", "--out", str(tmp_path / "torch")])
+    assert result.exit_code == 0, result.output
+    assert "The certificate holds" in result.output
+    assert {path.name for path in (tmp_path / "torch").iterdir()} == {"network.py", "weights.pt", "certificate.json"}
+    model = keras.saving.load_model(given)
+    MISTAKES["missing bias"][1](model)
+    model.save(wrong)
+    np.save(tmp_path / "images.npy", IMAGES)
+    options = ["--data", str(tmp_path / "images.npy"), "--out", str(tmp_path / "c.json")]
+    result = CliRunner().invoke(app, ["certify", given, str(wrong), *options])
+    assert result.exit_code == 1, result.output
+    assert "first layer that differs is 'conv1'" in " ".join(result.output.split())
+    assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["first_layer_that_differs"]["one"] == "conv1"
