@@ -12,7 +12,7 @@ HEAD = '"""Layers of model.keras that Keras has not: import this file, then kera
 
 def source(model: Any) -> str:
     """The file; "" where all layers are Keras's own."""
-    kinds = [part for layer in model.layers for part in (type(layer), getattr(layer, "activation", None))]
+    kinds: list[Any] = [part for layer in model.layers for part in (type(layer), getattr(layer, "activation", None))]
     own = {kind.__name__ for kind in kinds if getattr(kind, "__module__", "") == keras_layers.__name__}
     if not own:
         return ""

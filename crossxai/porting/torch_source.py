@@ -110,7 +110,7 @@ def _written(module: nn.Module) -> bool:
 
 
 def _operator(module: nn.Module, given: list[str]) -> str:
-    return f"{given[0]} {OPERATORS[type(module)]} {given[1]}"  # type: ignore[index]
+    return f"{given[0]} {OPERATORS[type(module)]} {given[1]}"
 
 
 def _function(module: Any, given: list[str]) -> str:
