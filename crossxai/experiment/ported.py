@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.conventions.certificate import Certificate, certify
-from crossxai.errors import InvalidInput, ModelFailed
+from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import weights_digest
 from crossxai.files.atomic import write_text
 from crossxai.model import Model
@@ -69,7 +69,7 @@ class Ported:
                 torch_source.source(self.module, self._about, *self._ends),
                 torch_source.weights_of(self.module),
             )
-            self._check_source(text, weights)
+            torch_source.check(text, self.module)
             write_text(folder / "network.py", text)
             torch.save(weights, folder / "weights.pt")
         write_text(folder / "certificate.json", json.dumps(self.facts(), indent=1))
@@ -96,27 +96,6 @@ class Ported:
         ]
         axes = getattr(self.original, "output_axes", ("class",))
         return ", ".join(given) + ", raw values", f"(n, {', '.join((axes[-1], *axes[:-1]))})"
-
-    def _check_source(self, text: str, weights: Any) -> None:
-        """Raise `ModelFailed` unless the file, run alone, gives what the network gives."""
-        import torch
-
-        space: dict[str, Any] = {"__name__": "network"}
-        exec(compile(text, "network.py", "exec"), space)  # our own text, from the graph
-        network = space["Network"]().to(next(iter(weights.values())).dtype).eval()
-        network.load_state_dict(weights)
-        shapes = [node.settings["shape"] for node in self.module.graph.nodes if node.op == "input"]
-        generator = torch.Generator().manual_seed(0)
-        given = [torch.rand((2, *shape), generator=generator, dtype=network_dtype(weights)) for shape in shapes]
-        given = [g.movedim(-1, 1) if g.ndim > 3 else g for g in given]
-        with torch.no_grad():
-            if not torch.equal(network(*given), self.module(*given)):
-                raise ModelFailed(f"the Python file of {self.original.name!r} gives other outputs than the network")
-
-
-def network_dtype(weights: Any) -> Any:
-    """The dtype of the first weight that is no count."""
-    return next(w.dtype for w in weights.values() if w.is_floating_point())
 
 
 def port_model(question: Question, to: Framework) -> Ported:

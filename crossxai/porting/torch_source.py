@@ -7,12 +7,13 @@ import keyword
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crossxai.errors import Unsupported
+from crossxai.errors import ModelFailed, Unsupported
 from crossxai.porting import torch_layers as ours
 from crossxai.porting.excerpt import excerpt
 from crossxai.porting.to_torch import TorchGraph
@@ -28,6 +29,8 @@ Takes {inputs}; gives {output}.
 
 from __future__ import annotations
 '''
+SPARE = {torch.float64: 1e-12, torch.float32: 1e-4}
+"""The largest difference of outputs, as a share of the largest output, that the order of sums may make."""
 Step = tuple[str, str, tuple[str, ...]]
 
 
@@ -61,6 +64,8 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
     text = "\n\n\n".join(definitions)
     if "F." not in text:
         imports.remove("import torch.nn.functional as F")
+    if "partial(" in text:
+        imports.insert(0, "from functools import partial")
     return HEAD.format(about=about, inputs=inputs, output=output) + "\n" + "\n".join(imports) + f"\n\n\n{text}\n"
 
 
@@ -72,6 +77,22 @@ def weights_of(network: TorchGraph) -> dict[str, Tensor]:
         child, _, rest = key.partition(".")
         weights[f"{names[child]}.{rest}"] = values.clone()
     return weights
+
+
+def check(text: str, network: TorchGraph) -> None:
+    """Raise `ModelFailed` unless the file, run alone, gives what the network gives, but for the last bits of sums."""
+    space: dict[str, Any] = {"__name__": "network"}
+    exec(compile(text, "network.py", "exec"), space)  # text of ours: names are letters, and values are literals
+    dtype = getattr(torch, str(network.graph.dtype))
+    alone = space["Network"]().to(dtype).eval()
+    alone.load_state_dict(weights_of(network))
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, *node.settings["shape"]) for node in network.graph.nodes if node.op == "input"]
+    given = [torch.rand(shape, generator=generator, dtype=dtype).movedim(-1, 1).contiguous() for shape in shapes]
+    with torch.no_grad():
+        outputs, theirs = network(*given), alone(*given)
+        if outputs.shape != theirs.shape or not (outputs - theirs).abs().max() <= SPARE[dtype] * outputs.abs().max():
+            raise ModelFailed("the Python file of the network gives other outputs than the network")
 
 
 def _steps(network: TorchGraph) -> list[Step]:
@@ -113,10 +134,18 @@ def _operator(module: nn.Module, given: list[str]) -> str:
     return f"{given[0]} {OPERATORS[type(module)]} {given[1]}"
 
 
+def _named(function: Any) -> str:
+    """A function of torch's by its name."""
+    name = function.__name__
+    for place, module in (("torch", torch), ("F", nn.functional)):
+        if getattr(module, name, None) is function:
+            return f"{place}.{name}"
+    raise Unsupported(f"the function {name} cannot be written as Python: it is none of torch's")
+
+
 def _function(module: Any, given: list[str]) -> str:
-    where = "torch" if getattr(torch, module.function.__name__, None) is module.function else "F"
     settings = [f"{name}={_literal(value)}" for name, value in module.settings.items()]
-    return f"{where}.{module.function.__name__}({', '.join([*given, *settings])})"
+    return f"{_named(module.function)}({', '.join([*given, *settings])})"
 
 
 def _slice(module: Any, given: list[str]) -> str:
@@ -207,6 +236,9 @@ def _literal(value: Any) -> str:
         return f"torch.zeros({tuple(value.shape)})"
     if isinstance(value, nn.Module):
         return _constructor(value)
+    if isinstance(value, partial):
+        settings = [*map(_literal, value.args), *(f"{name}={_literal(v)}" for name, v in value.keywords.items())]
+        return f"partial({_named(value.func)}, {', '.join(settings)})"
     if isinstance(value, tuple | list):
         inner = ", ".join(_literal(v) for v in value)
         return f"({inner},)" if len(value) == 1 else f"({inner})"
