@@ -67,7 +67,19 @@ def test_every_preset_and_axis_is_documented() -> None:
         assert f"`{field.name}`" in axes, field.name
 
 
-PAGES = ("bring", "check", "inputs", "evaluation", "medical", "models", "parity", "python", "report", "statistics")
+PAGES = (
+    "bring",
+    "certificate",
+    "check",
+    "inputs",
+    "evaluation",
+    "medical",
+    "models",
+    "parity",
+    "python",
+    "report",
+    "statistics",
+)
 
 
 @pytest.mark.parametrize("page", [f"{name}.md" for name in PAGES])

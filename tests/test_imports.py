@@ -231,7 +231,8 @@ MAY: dict[str, set[str]] = {
         "report",
         "assumptions",
     }
-    | {f"conventions.{name}" for name in ("agreement", "convention")},
+    | {f"conventions.{name}" for name in ("agreement", "certificate", "convention")}
+    | {"porting"},
 }
 
 

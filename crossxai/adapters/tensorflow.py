@@ -141,7 +141,13 @@ class KerasModel(Declared):
         if model is None:
             return None
         model.crossxai_layers = original_layers(self.model)  # the copy's layers have the same names
-        twin = self._around(model)
+        rounded = {
+            name: tuple(
+                tf.cast(tf.cast(tf.constant(v, tf.float64), self.dtype), tf.float64).numpy().tolist() for v in pair
+            )
+            for name, pair in self.standardise.items()
+        }
+        twin = self._around(model, standardise=rounded)  # with the constants that this model computes with
         twin._traces = Traces(model, eager=True)  # a few passes are sooner run than traced
         return twin
 
@@ -319,10 +325,16 @@ class KerasModel(Declared):
         require_same_outputs(self, faster, inputs)
         return faster
 
-    def _around(self, model: Any, layer_axes: Mapping[str, tuple[str, ...]] | None = None) -> KerasModel:
-        """The same declarations about a copy of the model."""
+    def _around(
+        self,
+        model: Any,
+        layer_axes: Mapping[str, tuple[str, ...]] | None = None,
+        standardise: Mapping[str, MeanSd] | None = None,
+    ) -> KerasModel:
+        """The same declarations about a copy of the model, but for those of the constants that are given."""
+        declared = {**self._declarations, **({} if standardise is None else {"standardise": standardise})}
         return KerasModel(
-            model, self.modalities, data_format=self._passage.data_format, layer_axes=layer_axes, **self._declarations
+            model, self.modalities, data_format=self._passage.data_format, layer_axes=layer_axes, **declared
         )
 
     def _weights(self, inputs: Inputs) -> dict[str, Any]:

@@ -133,7 +133,13 @@ class TorchModel(Declared):
         """This model as it is now, in float64, to measure with and to throw away; None where there is none."""
         with self._lock, torch.inference_mode(False):
             module = torch_running.float64_copy(self.module)
-        return None if module is None else self._around(module)
+        if module is None:
+            return None
+        rounded: dict[str, Any] = {
+            name: tuple(torch.tensor(v, dtype=self.dtype).double().tolist() for v in pair)
+            for name, pair in self.standardise.items()
+        }
+        return self._around(module, rounded)  # with the constants that this model computes with
 
     def other_threads(self) -> AbstractContextManager[None]:
         """The model computes in another number of threads inside, one or else two, which moves its answers by rounding alone."""
@@ -292,9 +298,10 @@ class TorchModel(Declared):
             known(self, ("lies in memory", kind_of(one)), lambda: self.predict(one).shape)
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
 
-    def _around(self, module: nn.Module) -> TorchModel:
-        """The same declarations about another module."""
-        return TorchModel(module, self.modalities, device=self.device, layer_axes=self.layer_axes, **self._declarations)
+    def _around(self, module: nn.Module, standardise: Mapping[str, MeanSd] | None = None) -> TorchModel:
+        """The same declarations about another module, but for those of the constants that are given."""
+        declared = {**self._declarations, **({} if standardise is None else {"standardise": standardise})}
+        return TorchModel(module, self.modalities, device=self.device, layer_axes=self.layer_axes, **declared)
 
     def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
         with self._lock:

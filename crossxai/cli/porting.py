@@ -96,7 +96,7 @@ def _show(certificate: Certificate, console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=f"{certificate.one} and {certificate.other}", title_justify="left")
-    for heading in ("what", "on", "in", "difference", "rounding up to", ""):
+    for heading in ("what", "on", "in", "differs by", "at most", ""):
         table.add_column(heading)
     for line in certificate.lines:
         value = "not measured" if line.reason else f"{line.value:.1e}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from crossxai.attribution import Profile
 from crossxai.conventions.agreement import distance
 from crossxai.conventions.floor import in_float64
 from crossxai.conventions.models import (
@@ -48,7 +49,13 @@ LIMITS: Mapping[tuple[Kind, str], float] = {
 FINER = 2.0**-29
 """The distance of neighbouring numbers in float64, as a share of that in float32."""
 Sides = tuple[Question, Question]
-METHODS = ("reference.integrated_gradients", "reference.gradcam", "reference.occlusion", "captum.deep_lift")
+METHODS: Mapping[str, tuple[str, Profile]] = {
+    # Gauss-Legendre: on the baseline itself, one colour, every max-pool is a tie, which frameworks break differently
+    "integrated gradients": ("captum.integrated_gradients", "native"),
+    "Grad-CAM": ("reference.gradcam", "canonical"),
+    "occlusion": ("reference.occlusion", "canonical"),
+    "DeepLIFT": ("captum.deep_lift", "canonical"),
+}
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def _outputs(one: Question, other: Question, exact: Sides | None) -> Iterator[Li
         yield Line("outputs", name, "float32", difference(ours, theirs), rounding)
         if name == "samples":
             alone = np.concatenate([other.model.predict(tuple(v[[row]] for v in given)) for row in range(len(one))])
-            yield Line("outputs", "one sample at a time", "float32", difference(ours, alone), rounding)
+            yield Line("outputs", "one at a time", "float32", difference(ours, alone), rounding)
 
 
 def _gradients(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
@@ -238,13 +245,14 @@ def _maps(method: str, one: Question, other: Question) -> tuple[Inputs, Inputs]:
     every: tuple[list[Array], list[Array]] = ([], [])
     for pair in zip(one.parts(), other.parts(), strict=True):
         layers: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        if method.endswith("gradcam"):
+        if method == "Grad-CAM":
             common = common_layers({"one": pair[0], "other": pair[1]})
             if len(common) < 2:
                 raise Unsupported("no layer of both that activation maps can be drawn at gives the same activation")
             layers = ({"layer": common["one"]}, {"layer": common["other"]})
         for maps, question, params in zip(every, pair, layers, strict=True):
-            maps.append(get(method, profile="canonical", **params)(question).values[0])
+            name, profile = METHODS[method]
+            maps.append(get(name, profile=profile, **params)(question).values[0])
     return tuple(every[0]), tuple(every[1])
 
 

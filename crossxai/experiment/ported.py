@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.adapters import recognition
 from crossxai.conventions.certificate import Certificate, certify
 from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import weights_digest
@@ -108,16 +109,7 @@ def port_model(question: Question, to: Framework) -> Ported:
         "output_axes": getattr(model, "output_axes", ("class",)),
         "outputs": getattr(model, "outputs", None),
     }
-    name = f"{model.name}-{to}"
-    ported: Any
-    if to == "torch":
-        from crossxai.adapters.torch import TorchModel
-
-        ported = TorchModel(rebuilt.module, model.modalities, name=name, **declared)
-    else:
-        from crossxai.adapters.tensorflow import KerasModel
-
-        ported = KerasModel(rebuilt.module, model.modalities, name=name, **declared)
+    ported = recognition.wrap(rebuilt.module, name=f"{model.name}-{to}", modalities=model.modalities, **declared)
     certificate = certify(question, replace(question, model=ported))
     return Ported(rebuilt.module, ported, certificate, model, to)
 
