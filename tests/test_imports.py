@@ -218,7 +218,7 @@ MAY: dict[str, set[str]] = {
         for name in ("agreement", "axioms", "convention", "disagreement", "libraries", "result", "retraining", "sanity")
     },
     "data": CORE | {"files", "data"},
-    "loaders": CORE | {"loaders"},
+    "loaders": CORE | {"loaders", "porting"},
     "experiment": CORE
     | {
         "adapters.recognition",

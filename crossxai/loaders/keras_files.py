@@ -28,6 +28,8 @@ def load(path: Path, trust: bool) -> Loaded:
             f"who made the file: {TRUST}"
         )
     raised: tuple[type[Exception], ...] = (*foreign(), OSError, UserWarning)
+    from crossxai.porting import keras_layers as _known  # noqa: F401 - layers of networks that were brought to Keras by `port`
+
     try:
         with warnings.catch_warnings():  # Keras only warns where layers keep the weights that were drawn
             warnings.filterwarnings("error", "Skipping nested container", UserWarning)
