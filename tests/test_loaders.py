@@ -28,6 +28,7 @@ from crossxai.loaders import loaded
 from crossxai.loaders import onnx as of_onnx
 from crossxai.loaders import timm as of_timm
 from crossxai.loaders import torchvision as of_torchvision
+from crossxai.loaders.loaded import Resize
 
 IMAGES = np.random.default_rng(0).random((4, 16, 16, 3), np.float32)
 NAME = "squeezenet1_1"
@@ -100,6 +101,11 @@ def test_pictures_are_brought_to_a_network_as_torchvision_brings_them(name: str,
     theirs = preset(picture).movedim(0, -1).numpy() * np.array(preset.std) + np.array(preset.mean)
     resize = of_torchvision.resize(preset)
     np.testing.assert_allclose(np.asarray(resize(picture)) / 255, theirs, atol=1e-6)
+
+
+def test_a_picture_that_resizing_would_blow_up_is_refused() -> None:
+    with pytest.raises(xai.InvalidInput, match=r"20000 × 1 pixels would be resized to 5120000 × 256: cut it first"):
+        Resize(256, (224, 224))(Image.new("RGB", (20000, 1)))
 
 
 def test_random_weights_are_said_and_drawn_by_a_seed_of_their_own() -> None:

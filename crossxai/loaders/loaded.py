@@ -15,6 +15,10 @@ from crossxai.model import Modality
 Resample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
+LARGEST = 100_000_000
+"""Pixels that a picture is resized to at most: a very narrow one would take all memory."""
+
+
 @dataclass(frozen=True)
 class Resize:
     """How pictures are brought to a network: resized to `to`, then the middle `cut` taken.
@@ -45,6 +49,10 @@ class Resize:
             size = (self.to, longer) if picture.width <= picture.height else (longer, self.to)
         else:
             size = self.to[::-1]
+        if size[0] * size[1] > LARGEST:
+            raise InvalidInput(
+                f"a picture of {picture.width} × {picture.height} pixels would be resized to {size[0]} × {size[1]}: cut it first"
+            )
         if picture.size != size:
             picture = picture.resize(size, Image.Resampling[self.resample.upper()])
         if self.cut is None:
