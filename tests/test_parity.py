@@ -572,3 +572,26 @@ def test_two_seeds_are_no_difference_of_libraries(network: Any, seeds: int) -> N
     assert len(strangers) <= 0.05 * seeds
     ours = {p.other.explainer for p in result.unexplained if p.one.explainer == "xplique.smooth_grad"}
     assert len(ours) <= 0.05 * seeds
+
+
+def test_what_a_library_fills_with_goes_with_the_declared_range() -> None:
+    """Xplique's grey is the middle of the range, and the width of its kernel counts in widths of it."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    model = xai.wrap(nn.Sequential(*layers).eval(), modalities=(xai.Modality.image(range=(-1, 1)),))
+    for method in ("lime", "kernel_shap"):
+        grid = {"segmentation": "grid", "patch": 4, "samples": 40}
+        result = xai.parity(model, IMAGES[:2] * 2 - 1, (method, grid))
+        assert [entry.finding.closing for entry in result.entries if entry.finding] == [((),)] * len(result.entries)
+
+
+def test_a_parameter_that_one_library_does_not_take_is_its_refusal(network: Any) -> None:
+    result = xai.parity(network, IMAGES, ("kernel_shap", {"segmentation": "scalars", "samples": 20}))
+    refused = {entry.explainer: entry.refusal for entry in result.entries if entry.refusal}
+    assert list(refused) == ["xplique.kernel_shap"]
+    assert "write grid" in refused["xplique.kernel_shap"]
+    with pytest.raises(xai.InvalidInput, match="steps must be at least 2"):
+        xai.parity(network, IMAGES, ("integrated_gradients", {"steps": 1}))

@@ -137,7 +137,11 @@ CONVENTIONS: dict[str, Convention] = {
             "baseline_units",
             "method",
             "the units of the value that hidden entries are filled with",
-            {"raw": "units of the raw input", "standardised": "units of the standardised input, whose 0 is the mean"},
+            {
+                "raw": "units of the raw input",
+                "standardised": "units of the standardised input, whose 0 is the mean",
+                "range": "shares of the declared range in colour images, 0 in others",
+            },
         ),
         Convention(
             "multiplied",
@@ -205,7 +209,7 @@ CONVENTIONS: dict[str, Convention] = {
             {
                 "binary_cosine": "cosine distance of the binary samples",
                 "input_cosine": "cosine distance of the inputs",
-                "euclidean": "Euclidean distance of the inputs",
+                "euclidean": "Euclidean distance of the inputs, in widths of the declared range",
             },
         ),
         Convention(

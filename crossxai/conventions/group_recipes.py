@@ -41,6 +41,7 @@ class Scored:
 def _scored(question: Question, setting: Setting, method: str) -> list[Scored]:
     """Every sample's groups and scores."""
     every = []
+    low, high = question.one[0].range or (0.0, 1.0)
     for row in range(len(question)):
         (labels,) = groups(question, row, str(setting["segmentation"]), int(setting["patch"]), int(setting["seed"]))
         plane = labels[..., 0]
@@ -51,7 +52,7 @@ def _scored(question: Question, setting: Setting, method: str) -> list[Scored]:
         image = question.values[0][row]
         copies = _copies(image, shown, plane, str(setting["fill"]), baseline_of(question, setting))
         scores = question.score((copies,), np.full(len(copies), row)).astype(np.float64)
-        every.append(Scored(plane, shown, scores, _distances(image, copies, shown)))
+        every.append(Scored(plane, shown, scores, _distances(image, copies, shown, high - low)))
     return every
 
 
@@ -126,13 +127,16 @@ def _copies(image: Array, shown: Shown, labels: npt.NDArray[np.int64], how: str,
     return np.where((shown[:, labels] == 1)[..., None], image, fill)
 
 
-def _distances(image: Array, copies: Array, shown: Shown) -> dict[str, Numbers]:
-    """How far copies are from the image, and their binary samples from the one that shows everything."""
+def _distances(image: Array, copies: Array, shown: Shown, width: float) -> dict[str, Numbers]:
+    """How far copies are from the image, and their binary samples from the one that shows everything.
+
+    width: of the declared range.
+    """
     flat, whole = copies.reshape(len(copies), -1).astype(np.float64), image.reshape(-1).astype(np.float64)
     return {
         "binary_cosine": _cosine(shown.astype(np.float64), np.ones(shown.shape[1])),
         "input_cosine": _cosine(flat, whole),
-        "euclidean": np.linalg.norm(flat - whole, axis=1),
+        "euclidean": np.linalg.norm(flat - whole, axis=1) / width,
     }
 
 

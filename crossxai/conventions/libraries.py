@@ -83,6 +83,7 @@ USAGES: dict[str, Usage] = {
         {
             "draws": "xplique",
             "baseline": 0.5,
+            "baseline_units": "range",
             "distance": "euclidean",
             "kernel": "whole",
             "width": 45.0,
@@ -96,7 +97,9 @@ USAGES: dict[str, Usage] = {
         "kernel_shap", {"draws": "captum", "ends": "heavy"}, "captum/attr/_core/kernel_shap.py"
     ),
     "xplique.kernel_shap": Usage(
-        "kernel_shap", {"draws": "xplique", "baseline": 0.5, "ends": "free"}, "xplique/attributions/kernel_shap.py"
+        "kernel_shap",
+        {"draws": "xplique", "baseline": 0.5, "baseline_units": "range", "ends": "free"},
+        "xplique/attributions/kernel_shap.py",
     ),
     "reference.kernel_shap": Usage("kernel_shap", {}, ""),
 }
@@ -115,7 +118,7 @@ def setting_of(explainer: Explainer) -> Setting:
     canonical = dict(CANONICAL[usage.method])
     own: dict[str, Any] = {f.name: getattr(explainer, f.name) for f in fields(explainer)}  # type: ignore[arg-type]
     if own.get("fill") is not None:  # what lime and Xplique call the one value of hidden groups
-        own["baseline"], own["fill"] = own["fill"], "value"
+        own["baseline"], own["baseline_units"], own["fill"] = own["fill"], "raw", "value"
     own = {name: value for name, value in own.items() if value != ""}
     numbers = {name: own[name] for name in canonical if own.get(name) is not None}
     options = usage.options if explainer.profile == "native" else {}

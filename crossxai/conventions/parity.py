@@ -101,12 +101,16 @@ def parity(
         name: Renderer(questions[name], method, layers.get(name, layer), layers.get(first, "")) for name in same
     }
     kinds = discover()
+    wrong = _refusing(method, given)
     entries: tuple[Entry, ...] = ()
     for explainer in explainers_of(method):
         like: Floor | None = None
         for profile, name in itertools.product(PROFILES, same):
             like = like if name != first else None
             if profile not in kinds[explainer].profiles:
+                continue
+            if (explainer, profile) in wrong:
+                entries += (Entry(explainer, name, profile, refusal=wrong[explainer, profile]),)
                 continue
             if layers and name not in layers:
                 entries += (Entry(explainer, name, profile, refusal=_no_common_layer(name, layers)),)
@@ -142,6 +146,21 @@ def parity(
                 explainer_of(stands_for_all, "canonical", own), questions[name], retrained and retrained(name)
             )
     return Parity(method, models, entries, tuple(pairs), layers, checks)
+
+
+def _refusing(method: str, params: Mapping[str, Any]) -> dict[tuple[str, Profile], str]:
+    """The libraries that do not take these parameters, with the reason; raises `InvalidInput` where none does."""
+    kinds, wrong, errors = discover(), dict[tuple[str, Profile], str](), []
+    every = [(name, profile) for name in explainers_of(method) for profile in kinds[name].profiles]
+    for name, profile in every:
+        try:
+            explainer_of(name, profile, params)
+        except InvalidInput as error:
+            wrong[name, profile] = str(error)
+            errors.append(error)
+    if len(wrong) == len(every):
+        raise errors[0]
+    return wrong
 
 
 def _no_common_layer(name: str, layers: Mapping[str, str]) -> str:

@@ -97,6 +97,9 @@ def baseline_of(question: Question, setting: Setting) -> Array:
     value = np.full(values.shape[-1], setting["baseline"], values.dtype)
     if setting["baseline_units"] == "raw":
         return value
+    if setting["baseline_units"] == "range":
+        low, high = modality.range or (0.0, 1.0)
+        return np.asarray(low + value * (high - low) if len(value) == 3 else np.zeros_like(value), values.dtype)
     model = question.model.model if isinstance(question.model, ReframedScores) else question.model
     pair = getattr(model, "standardise", {}).get(modality.name)
     if pair is None:
