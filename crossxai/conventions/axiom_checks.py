@@ -101,7 +101,7 @@ class _Checks:
         setting = entry.setting if entry.outside else entry.found
         definition = {
             name: option
-            if name == "segmentation" or not isinstance(option, str)
+            if name in ("segmentation", "baseline_units") or not isinstance(option, str)
             else CANONICAL[self.render.method][name]
             for name, option in setting.items()
         }
