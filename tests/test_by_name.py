@@ -127,28 +127,28 @@ def test_pickled_arrays_are_not_read(folder: Path) -> None:
 def test_labels_by_name_are_the_model_s_classes_or_said_not_to_be(folder: Path) -> None:
     own = model()
     batch = arrays.read(own, "pictures")
-    left, words = reading.samples_of(own, batch)
+    left, words, *_ = reading.samples_of(own, batch)
     assert words.startswith("Labels are not classes of the model: the classes that net predicts take their place.")
     np.testing.assert_array_equal(left.labels, own.predict(batch.inputs).argmax(axis=1))
-    known, words = reading.samples_of(own, batch, classes=("bird", "Dogs", "Cats"))
+    known, words, *_ = reading.samples_of(own, batch, classes=("bird", "Dogs", "Cats"))
     np.testing.assert_array_equal(known.labels, [2, 2, 1, 1, 1])
     assert "predicts" not in words
-    numbers, _ = reading.samples_of(own, arrays.read(own, "table.csv"))
+    numbers, *_ = reading.samples_of(own, arrays.read(own, "table.csv"))
     np.testing.assert_array_equal(numbers.labels, [0, 1, 2, 0, 1])
 
 
 def test_as_many_names_as_outputs_are_numbered_by_the_alphabet(folder: Path) -> None:
     (folder / "by_name_two.py").write_text(OWN.replace("classes=3", "classes=2"))
     own = xai.wrap("by_name_two:net", size=16)
-    made, words = reading.samples_of(own, arrays.read(own, "pictures"))
+    made, words, *_ = reading.samples_of(own, arrays.read(own, "pictures"))
     np.testing.assert_array_equal(made.labels, [0, 0, 1, 1, 1])
     assert made.classes == ("cats", "dogs")
     assert "Classes are numbered by the alphabet: cats 0, dogs 1." in words
     one = xai.wrap("by_name_own:value", size=16)  # one output tells two classes apart
-    made, _ = reading.samples_of(one, arrays.read(one, "pictures"))
+    made, *_ = reading.samples_of(one, arrays.read(one, "pictures"))
     assert (made.task, made.classes) == ("classification", ("cats", "dogs"))
     (folder / "values.csv").write_text("file,label\npictures/cats/a.png,0.5\npictures/dogs/c.png,2\n")
-    made, _ = reading.samples_of(one, arrays.read(one, "values.csv"))
+    made, *_ = reading.samples_of(one, arrays.read(one, "values.csv"))
     assert (made.task, made.classes, made.labels.tolist()) == ("regression", ("0",), [0.5, 2.0])
 
 
@@ -283,6 +283,7 @@ def test_check_takes_a_model_by_name_on_noise_and_on_pictures(folder: Path) -> N
         assert done.exit_code == 0, (done.output, done.exception)
         assert "model net" in done.output
         assert "Nothing is broken." in done.output
+        assert ("samples are right" in done.output) == ("images.npz" in words)  # which nobody can tell without labels
 
 
 @pytest.mark.process

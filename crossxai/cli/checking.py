@@ -81,7 +81,7 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
     from crossxai.experiment import reading
     from crossxai.experiment.questions import questions
 
-    models, failed, samples, _ = reading.models_and_samples(experiment)
+    models, failed, samples, entry = reading.models_and_samples(experiment)
     checks: list[Check] = []
     for name, loaded in models.items():
         lacking = [m.name for m in loaded.model.modalities if m.name not in samples.inputs]
@@ -97,7 +97,8 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
             CrossXAIError
         ) as error:  # the check says what is wrong with the model, and this what is wrong with the target
             typer.echo(f"model {name!r}, its target: {error}", err=True)
-        labels = samples.labels[:most] if samples.task == "classification" else None
+        labelled = samples.task == "classification" and entry.get("labels") != reading.PREDICTED
+        labels = samples.labels[:most] if labelled else None
         checks.append(measured(loaded.model, tuple(v[:most] for v in inputs), target, labels))
     return checks, failed
 

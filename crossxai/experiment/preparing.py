@@ -144,7 +144,7 @@ def prepare(
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
     check_ranges(models)
-    samples, description = samples_of(first, batch, _declared_batch_size(first), classes, groups)
+    samples, description, labelled = samples_of(first, batch, _declared_batch_size(first), classes, groups)
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)
     experiment = experiments.check(
@@ -159,7 +159,13 @@ def prepare(
         },
         "compare",
     )
-    about = {"source": HANDED_OVER, "split": "", "n": len(batch), "fingerprint": fingerprint(samples)}
+    about = {
+        "source": HANDED_OVER,
+        "split": "",
+        "labels": labelled,
+        "n": len(batch),
+        "fingerprint": fingerprint(samples),
+    }
     return experiment, Prepared(
         samples, {**about, "description": description}, loaded, explainer_objects, metric_objects
     )

@@ -19,6 +19,9 @@ from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint
 from crossxai.model import Model
 
+PREDICTED = "predicted"
+"""What the entry about samples says of labels that are the first model's own classes, for want of true ones."""
+
 
 def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[Samples, dict[str, Any]]:
     """The samples of an experiment whose data are files, and the manifest's entry about them; of models by name the first says
@@ -28,11 +31,11 @@ def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[
     _check_sizes(adapters)
     first = next(iter(adapters.values()))
     batch = arrays.read(first, str(experiment.folder / data.files), samples=data.n)
-    made, words = samples_of(first, batch, experiment.batch_size)
+    made, words, labelled = samples_of(first, batch, experiment.batch_size)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
     description = f"{data.description} {words}".strip()
-    about = {"source": data.files, "split": "", "n": len(made.ids), "description": description}
+    about = {"source": data.files, "split": "", "labels": labelled, "n": len(made.ids), "description": description}
     return made, {**about, "fingerprint": fingerprint(made)}
 
 
@@ -84,8 +87,9 @@ def samples_of(
     batch_size: int | None = None,
     classes: Sequence[str] = (),
     groups: Sequence[Any] = (),
-) -> tuple[Samples, str]:
-    """A batch as samples of classes or of a regression, and in words what became of it. Raises `InvalidInput`."""
+) -> tuple[Samples, str, str]:
+    """A batch as samples of classes or of a regression, in words what became of it, and `PREDICTED` where the model's own classes
+    stand for labels, else "". Raises `InvalidInput`."""
     labels, notes = batch.labels, list(batch.notes)
     shown = slice(None if labels is None else 1)  # one sample tells the shape
     outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
@@ -103,8 +107,9 @@ def samples_of(
         raise InvalidInput(
             "labels are needed where the model has one output: classes 0 and 1, or a regression's true values"
         )
+    labelled = ""
     if labels is None:
-        labels = outputs.argmax(axis=1)
+        labels, labelled = outputs.argmax(axis=1), PREDICTED
         why = "labels are not classes of the model" if batch.label_names else "no labels were given"
         notes.insert(0, f"{why}: the classes that {model.name} predicts take their place")
     task: Task = "regression" if np.issubdtype(labels.dtype, np.floating) else "classification"
@@ -119,7 +124,8 @@ def samples_of(
         task=task,
         groups=arrays.as_groups(groups, len(batch)),
     )
-    return made, ". ".join(f"{note[:1].upper()}{note[1:]}" for note in notes) + ("." if notes else "")
+    words = ". ".join(f"{note[:1].upper()}{note[1:]}" for note in notes) + ("." if notes else "")
+    return made, words, labelled
 
 
 def _numbered(names: Sequence[str], known: Sequence[str], n: int) -> tuple[Any, tuple[str, ...], str]:
