@@ -211,6 +211,16 @@ def arithmetic(op: str, c: Call, left: Any, right: Any, alpha: Any = 1, rounding
     raise c.fail(f"takes an activation and a {type(value).__name__}")
 
 
+def addcmul(c: Call, x: Any, one: Any, two: Any, value: Any = 1) -> Ref:
+    """x + value * one * two."""
+    if not (isinstance(one, Ref) or isinstance(two, Ref)):
+        return arithmetic("add", c, x, value * one * two)
+    values = [v.value if isinstance(v, Ref) else v for v in (one, two)]
+    step = Call(c.builder, f"{c.name}.product", c.layer, c.kind, values[0] * values[1])
+    product = arithmetic("multiply", step, one, two)
+    return arithmetic("add", c, product if value == 1 else arithmetic("multiply", step, product, value), x)
+
+
 def beside(c: Call, refs: list[Ref]) -> list[Ref]:
     """Activations whose nodes' axes lie as those of the largest one."""
     rank = max(r.value.ndim for r in refs)

@@ -238,6 +238,7 @@ FUNCTIONS: dict[Any, Translation] = {
     getattr: shapes.attribute,
     operator.neg: ops.negative,
     torch.neg: ops.negative,
+    torch.addcmul: ops.addcmul,
     torch.rsub: partial(ops.reverse, "subtract"),
 }
 try:

@@ -96,28 +96,32 @@ def _up(**named: Any) -> _Case:
 
 
 TORCH: dict[str, _Case] = {
-    **{
-        f"activation {name}": _module("image", getattr(nn, name))
-        for name in (
-            "ReLU",
-            "ReLU6",
-            "LeakyReLU",
-            "PReLU",
-            "ELU",
-            "SELU",
-            "Sigmoid",
-            "Tanh",
-            "Softplus",
-            "Softsign",
-            "GELU",
-            "SiLU",
-            "Mish",
-            "Hardswish",
-            "Hardsigmoid",
-            "Hardtanh",
-            "Softmax2d",
-        )
-    },
+    "activations": _function(
+        "image",
+        lambda x, *acts: torch.cat([act(x) for act in acts], 1),
+        *(
+            getattr(nn, name)
+            for name in (
+                "ReLU",
+                "ReLU6",
+                "LeakyReLU",
+                "PReLU",
+                "ELU",
+                "SELU",
+                "Sigmoid",
+                "Tanh",
+                "Softplus",
+                "Softsign",
+                "GELU",
+                "SiLU",
+                "Mish",
+                "Hardswish",
+                "Hardsigmoid",
+                "Hardtanh",
+                "Softmax2d",
+            )
+        ),
+    ),
     "dense layer": _module("table", lambda: nn.Linear(6, 3)),
     "convolution": _module("image", lambda: nn.Conv2d(4, 6, 3, 2, 1, groups=2)),
     "batch norm": _module("image", lambda: nn.BatchNorm2d(4)),
@@ -125,13 +129,16 @@ TORCH: dict[str, _Case] = {
     "global max pool": _module("image", lambda: nn.AdaptiveMaxPool2d(1)),
     "upsampling": _up(scale_factor=2),
     "gate": _function("image", lambda x, m: x * m(x.mean((2, 3))).sigmoid()[:, :, None, None], lambda: nn.Linear(4, 4)),
+    "addcmul": _function(
+        "tokens", lambda x: torch.addcmul(torch.ones(4).double(), x, torch.arange(4.0).double(), value=2)
+    ),
     "rsqrt": _function("table", lambda x: torch.rsqrt(x + 2)),
     "tokens' reductions": _function("tokens", lambda x: x.sum(1) - x.amax(1) + x.mean(1)),
     "embedding": _function(
         "tokens", lambda x, m: m((x[..., 0].abs() * 3).clamp(0, 4).long()), lambda: nn.Embedding(5, 3)
     ),
-    "activation GELU tanh": _module("tokens", lambda: nn.GELU("tanh")),
-    "activation PReLU per channel": _module("image", lambda: nn.PReLU(4)),
+    "GELU by tanh": _module("tokens", lambda: nn.GELU("tanh")),
+    "PReLU per channel": _module("image", lambda: nn.PReLU(4)),
     "log_softmax": _function("tokens", lambda x: F.log_softmax(x, 1)),
     "functions": _function(
         "table", lambda x: torch.exp(x).sqrt() + (2 + x).log().abs() * torch.erf(x) ** 2 + (x + 2) ** 1.5
@@ -249,28 +256,34 @@ def _layer(kind: str, name: str, *args: Any, **named: Any) -> tuple[str, Callabl
 
 ops = keras.ops
 KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
-    **{
-        f"activation {name}": _layer("image", "Activation", name)
-        for name in (
-            "relu",
-            "relu6",
-            "leaky_relu",
-            "elu",
-            "selu",
-            "sigmoid",
-            "tanh",
-            "softplus",
-            "softsign",
-            "gelu",
-            "silu",
-            "mish",
-            "hard_sigmoid",
-            "hard_silu",
-            "softmax",
-            "log_softmax",
-            "exponential",
-        )
-    },
+    "activations": _keras(
+        "image",
+        lambda x: ops.concatenate(
+            [
+                keras.layers.Activation(name, dtype="float64")(x)
+                for name in (
+                    "relu",
+                    "relu6",
+                    "leaky_relu",
+                    "elu",
+                    "selu",
+                    "sigmoid",
+                    "tanh",
+                    "softplus",
+                    "softsign",
+                    "gelu",
+                    "silu",
+                    "mish",
+                    "hard_sigmoid",
+                    "hard_silu",
+                    "softmax",
+                    "log_softmax",
+                    "exponential",
+                )
+            ],
+            -1,
+        ),
+    ),
     "dense layer": _layer("table", "Dense", 3),
     "dense layer on an image": _layer("image", "Dense", 3),
     "convolution": _layer("image", "Conv2D", 6, 3, 2, "same"),
