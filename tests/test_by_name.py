@@ -47,9 +47,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(path)
         rows.append(f"pictures/{name}.png,{place % 3}")
     (tmp_path / "table.csv").write_text("file,label\n" + "\n".join(rows) + "\n")
-    images = rng.random((6, 16, 16, 3), np.float32)
+    images = rng.random((9, 16, 16, 3), np.float32)
     np.save(tmp_path / "images.npy", images)
-    np.savez(tmp_path / "images.npz", image=images, labels=np.array([0, 1, 2, 0, 1, 2]))
+    np.savez(tmp_path / "images.npz", image=images, labels=np.array([0, 1, 2] * 3))
     (tmp_path / "by_name_own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -81,8 +81,8 @@ def test_sub_folders_a_table_a_pattern_and_arrays_are_samples(folder: Path) -> N
     np.testing.assert_array_equal(arrays.read(own, "images.npy", samples=4).inputs[0], images[:4])
     named = arrays.read(own, "images.npz")
     assert named.labels is not None
-    np.testing.assert_array_equal(named.labels, [0, 1, 2, 0, 1, 2])
-    assert "the first 4 of 6 samples of images.npy (samples=4)" in arrays.read(own, "images.npy", samples=4).notes
+    np.testing.assert_array_equal(named.labels, [0, 1, 2] * 3)
+    assert "the first 4 of 9 samples of images.npy (samples=4)" in arrays.read(own, "images.npy", samples=4).notes
 
 
 def test_sixteen_bits_are_brought_to_eight_and_32_refused(folder: Path) -> None:

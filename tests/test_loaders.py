@@ -281,7 +281,7 @@ def test_a_function_s_values_are_standardised_where_that_is_declared() -> None:
 
     model = xai.wrap(score, modalities=(xai.Modality.image(),), standardise=(mean, sd))
     np.testing.assert_allclose(model.predict((IMAGES,)), score((IMAGES - mean) / sd), atol=1e-6)
-    assert "values are standardised before the function" in lines(model)
+    assert "standardised by the adapter with mean 0.1, 0.2, 0.3" in lines(model)
 
 
 @pytest.mark.parametrize("module", ["vgg16", "mobilenet_v2", "densenet", "efficientnet"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from crossxai.adapters.checks import check_inputs, check_outputs, model_failed
+from crossxai.adapters.checks import MeanSd, check_inputs, check_outputs, constants, model_failed
 from crossxai.adapters.describing import Described
 from crossxai.errors import CrossXAIError, InvalidInput
 from crossxai.model import Array, Inputs, Modality
@@ -22,6 +22,7 @@ class FunctionModel(Described):
     ----------
     function : callable, called with one array (n, *axes) per modality, copies that it may keep; it gives no gradients
     modalities : tuple of Modality, the inputs in the order of the function's arguments
+    standardise : mapping of str to (mean, sd), optional, by modality: subtracted and divided by, so that maps stay in raw values
     output_axes : tuple of str, the axes of the outputs after the sample axis, ("class",) or ("y", "x", "class")
     outputs : {"logits", "probabilities", "log_probabilities", "values"}, optional, what they are; measured if not given
     name : str, the name in messages, files and reports
@@ -38,6 +39,7 @@ class FunctionModel(Described):
         function: Callable[..., Any],
         modalities: tuple[Modality, ...],
         *,
+        standardise: Mapping[str, MeanSd] | None = None,
         output_axes: tuple[str, ...] = ("class",),
         outputs: Outputs | None = None,
         name: str = "function",
@@ -46,6 +48,8 @@ class FunctionModel(Described):
             raise InvalidInput(f"FunctionModel takes a callable, got {type(function).__name__}")
         super().__init__(name, modalities, output_axes, outputs)
         self.function = function
+        self.standardise = dict(standardise or {})
+        self._pairs = constants(standardise, self.modalities)
 
     @property
     def network(self) -> Callable[..., Any]:
@@ -56,7 +60,7 @@ class FunctionModel(Described):
         """Outputs (n, *out) of the function, checked: as many rows as samples, real numbers."""
         check_inputs(inputs, self.modalities, self.name)
         try:  # with copies, which the function may keep: streams of metrics use their arrays again
-            outputs = np.asarray(self.function(*(values.copy() for values in inputs)))
+            outputs = np.asarray(self.function(*map(self._standardised, inputs, self._pairs)))
         except CrossXAIError:
             raise
         except foreign() as error:
@@ -67,3 +71,12 @@ class FunctionModel(Described):
                 f"model {self.name!r} returned {outputs.dtype} of shape {outputs.shape} for {len(inputs[0])} samples"
             )
         return outputs if np.issubdtype(outputs.dtype, np.floating) else outputs.astype(np.float64)
+
+    @staticmethod
+    def _standardised(values: Array, pair: tuple[Array, Array]) -> Array:
+        """A copy, standardised; the values as they are where nothing is declared."""
+        mean, sd = pair
+        if not mean.any() and (sd == 1).all():
+            return values.copy()
+        standardised: Array = ((values - mean) / sd).astype(values.dtype)
+        return standardised

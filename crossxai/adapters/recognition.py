@@ -6,13 +6,12 @@ import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.adapters.checks import MeanSd, constants, needed_arguments
+from crossxai.adapters.checks import MeanSd, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
 from crossxai.errors import InvalidInput
 from crossxai.loaders import by_name
@@ -100,9 +99,9 @@ def wrap(
         mean, sd = (np.asarray(part) * (high - low) for part in loaded.standardise)
         standardise = (low + mean).tolist(), sd.tolist()
     if standardise is not None:
-        mean_sd = _constants(standardise, found.modalities)
+        constants = _constants(standardise, found.modalities)
         assumed = tuple(line for line in found.assumed if not line.startswith("mean"))
-        found = replace(found, standardise=mean_sd, assumed=assumed)
+        found = replace(found, standardise=constants, assumed=assumed)
     if isinstance(size, int):
         size = (size, size)
     resize = None if size else loaded.resize
@@ -155,14 +154,8 @@ def adapt(net: Any, found: Recognised, name: str) -> Model:
         own = getattr(net, "name", None) if is_a(net, "keras", "Model") else getattr(net, "__name__", None)
         text = own if isinstance(own, str) and own != "<lambda>" else type(net).__name__
         name = re.sub(r"[^\w.@+-]+", "_", text).strip("._") or "model"
-    if hasattr(net, "n_features_in_"):
-        net = _table_function(net)
-    if given and kind == "FunctionModel":  # which takes values as they are
-        net, given = _standardised(net, found), {}
-        line = f"values are standardised before the function: {dict(found.standardise)}"
-        found = replace(found, told=(*found.told, line))
     adapted: Any = make(
-        net,
+        _table_function(net) if hasattr(net, "n_features_in_") else net,
         found.modalities,
         **given,
         **found.options,
@@ -309,17 +302,6 @@ def _table_function(net: Any) -> Callable[[Any], Any]:
         return np.asarray(outputs).reshape(len(table), -1)
 
     return predict
-
-
-def _standardised(function: Callable[..., Any], found: Recognised) -> Callable[..., Any]:
-    """A function of arrays that are standardised on their way to it."""
-    pairs = constants(found.standardise, found.modalities)
-
-    @wraps(function)
-    def standardised(*arrays: Any) -> Any:
-        return function(*(((x - mean) / sd).astype(x.dtype) for x, (mean, sd) in zip(arrays, pairs, strict=True)))
-
-    return standardised
 
 
 def _listed(modalities: tuple[Modality, ...]) -> str:
