@@ -339,6 +339,7 @@ def test_a_function_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("torchvison:resnet18", "no library of networks is called 'torchvison'; did you mean torchvision"),
         ("torchvision:resnet18@IMAGENET1K_V3", "did you mean IMAGENET1K_V1"),
         ("torchvision:resnet18@nowhere.pt", "no file of weights at nowhere.pt"),
+        ("torchvision:vgg16@IMAGENET1K_FEATURES", "hold no trained classifier: write vgg16@IMAGENET1K_V1"),
         ("torchvision:inception_v3@nowhere.pt", "scales its inputs or not (transform_input)"),
         ("resnet18", "write library:name such as torchvision:resnet18"),
         ("nowhere:net", "factory 'nowhere:net' cannot be imported"),

@@ -29,6 +29,10 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
         raise UnknownName("network of torchvision", name, known)
     own = models.get_model_weights(name)
     entry = own[weights] if weights in own.__members__ else own.DEFAULT
+    if entry.meta["categories"] is None:
+        raise InvalidInput(
+            f"torchvision's {entry.name} of {name} hold no trained classifier: write {name}@{own.DEFAULT.name}"
+        )
     build = partial(_build, models.get_model_builder(name), entry)
     count = None
     if weights == RANDOM:
