@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 Data = Annotated[
     Path | None, typer.Option("--data", help="Pictures or arrays to measure on; images of noise if not given.")
 ]
-Size = Annotated[int, typer.Option("--size", min=1, help="Without --data: pixels a side of the images of noise.")]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=1, help="Bring pictures, or the images of noise, to so many pixels a side."),
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Let a model's file run code of its own.")]
 Samples = Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples.")]
+NOISE = 64
+"""Pixels a side of images of noise, for networks that do not say what size they take."""
 
 
 def port(
@@ -25,8 +31,9 @@ def port(
     to: Annotated[str, typer.Option("--to", help="keras or torch.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the network and its certificate.")],
     data: Data = None,
-    size: Size = 64,
+    size: Size = None,
     samples: Samples = 4,
+    trust: Trust = False,
 ) -> None:
     """Bring a network to the other framework, layer by layer, with a measured certificate.
 
@@ -36,7 +43,7 @@ def port(
 
     with clear_errors():
         quiet()
-        wrapped = xai.wrap(model)
+        wrapped = xai.wrap(model, size=size, trust=trust)
         ported = xai.port(wrapped, to, _example(wrapped, data, size, samples), samples=samples, out=out)  # type: ignore[arg-type]
         console = Console()
         _show(ported.certificate, console)
@@ -50,8 +57,9 @@ def certify(
     one: Annotated[str, typer.Argument(help="A network by name or file; see docs/models.md.")],
     other: Annotated[str, typer.Argument(help="The network that should be the same function.")],
     data: Data = None,
-    size: Size = 64,
+    size: Size = None,
     samples: Samples = 4,
+    trust: Trust = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file for the certificate.")] = None,
 ) -> None:
     """Measure whether two networks are one function and explain alike.
@@ -66,8 +74,8 @@ def certify(
 
     with clear_errors():
         quiet()
-        first = xai.wrap(one)
-        certificate = xai.certify(first, other, _example(first, data, size, samples), samples=samples)
+        first, second = (xai.wrap(model, size=size, trust=trust) for model in (one, other))
+        certificate = xai.certify(first, second, _example(first, data, size, samples), samples=samples)
         console = Console()
         _show(certificate, console)
         if out is not None:
@@ -77,17 +85,18 @@ def certify(
         raise typer.Exit(1)
 
 
-def _example(model: Any, data: Path | None, size: int, samples: int) -> Any:
-    """What to measure on: the files, or noise in each input's range."""
+def _example(model: Any, data: Path | None, size: int | None, samples: int) -> Any:
+    """What to measure on: the files, or noise in each input's range, of the network's own size where it has one."""
     import numpy as np
 
     if data is not None:
         return str(data)
-    rng = np.random.default_rng(0)
-    arrays = []
+    rng, arrays = np.random.default_rng(0), []
+    own = getattr(getattr(model, "recognised", None), "size", None)
+    sides = (size, size) if size else own or (NOISE, NOISE)
     for modality in model.modalities:
         low, high = modality.range or (-1.0, 1.0)
-        space = [size] * (len(modality.axes) - 1)
+        space = sides if modality.spatial and len(modality.axes) == 3 else (NOISE,) * (len(modality.axes) - 1)
         arrays.append(rng.uniform(low, high, (samples, *space, len(modality.features))).astype(np.float32))
     return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
