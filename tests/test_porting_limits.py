@@ -54,6 +54,16 @@ def half_overwritten(x: torch.Tensor) -> torch.Tensor:
         (Function(lambda x: x[:1] + x), r"\(getitem\) has no translation: takes a part of the samples"),
         (Function(lambda x: x.mean(0, keepdim=True) + x), r"\(mean\) has no translation: over the samples"),
         (Function(lambda x: torch.cat([x, x]).mean((2, 3))[:2]), r"puts samples beside samples"),
+        (Function(lambda x: x.softmax(0)), r"\(softmax\) has no translation: over the samples"),
+        (Function(lambda x: nn.functional.normalize(x, dim=0)), r"\(normalize\) has no translation: over the samples"),
+        (
+            Function(lambda x: nn.functional.layer_norm(x, x.shape)),
+            r"\(layer_norm\) has no translation: over the samples",
+        ),
+        (
+            Function(lambda x: (lambda m: m @ m.T)(x.mean((2, 3)))),
+            r"\(matmul\) has no translation: .*no axis of samples first",
+        ),
         (Function(lambda x: x.permute(1, 0, 2, 3).reshape(3, -1)), r"its samples are not along the first axis"),
         (
             Function(lambda x: x + torch.arange(2.0).view(2, 1, 1, 1)),

@@ -178,11 +178,13 @@ def matmul(c: Call, _operation: Any, left: Any, right: Any) -> Ref:
     """left @ right: a dense layer where one is a matrix that no input changes, else a sum over products."""
     if isinstance(left, Ref) and not isinstance(right, Ref) and np.ndim(right) == 2:
         return c.node("dense", left, weights={"kernel": array(right)})
-    c.check(left, c.check(right, len(c.shape)).rank)
-    if left.shape[1:-2] != right.shape[1:-2]:
-        raise c.fail(f"of {left.shape} and {right.shape}: groups are broadcast")
-    names = "abcdefghijkl"[: left.rank - 2]
-    return c.node("einsum", left, right, equation=f"{names}yz,{names}zx->{names}yx")
+    names, terms = "abcdefghijkl"[: len(c.shape) - 2], []
+    for value, last in ((left, "yz"), (right, "zx")):
+        shape = tuple(value.shape)
+        if len(shape) < 2 or shape[:-2] != tuple(c.shape)[len(c.shape) - len(shape) : -2]:
+            raise c.fail(f"with a factor of shape {shape}: groups are broadcast")
+        terms.append((names + last)[-len(shape) :])
+    return summed(c, terms, f"{names}yx", (left, right))
 
 
 def einsum(c: Call, operation: Any, *values: Any) -> Ref:

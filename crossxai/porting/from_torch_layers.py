@@ -18,7 +18,7 @@ from crossxai.porting.from_torch_windows import weighted
 
 
 def linear(c: Call, x: Any, weight: Any, bias: Any = None) -> Ref:
-    return c.node("dense", c.plain(x), weights=weighted(bias, kernel=array(weight).T.copy()))
+    return c.node("dense", c.last(x), weights=weighted(bias, kernel=array(weight).T.copy()))
 
 
 def embedding(c: Call, x: Any, weight: Any, *_rest: Any, **_named: Any) -> Ref:
@@ -52,12 +52,24 @@ def _scaled(weight: Any, bias: Any) -> dict[str, Array]:
 
 
 def layer_norm(c: Call, x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Ref:
-    return c.node("layer_norm", c.plain(x), weights=_scaled(weight, bias), axes=len(normalized_shape), eps=float(eps))
+    return c.node(
+        "layer_norm",
+        c.last(x, len(normalized_shape)),
+        weights=_scaled(weight, bias),
+        axes=len(normalized_shape),
+        eps=float(eps),
+    )
 
 
 def rms_norm(c: Call, x: Any, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Ref:
     eps = torch.finfo(c.check(x).value.dtype).eps if eps is None else eps
-    return c.node("rms_norm", c.plain(x), weights=_scaled(weight, None), axes=len(normalized_shape), eps=float(eps))
+    return c.node(
+        "rms_norm",
+        c.last(x, len(normalized_shape)),
+        weights=_scaled(weight, None),
+        axes=len(normalized_shape),
+        eps=float(eps),
+    )
 
 
 def group_norm(c: Call, x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Ref:

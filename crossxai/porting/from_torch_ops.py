@@ -28,7 +28,7 @@ class Ref:
             object.__setattr__(self, "order", layout.plain(self.value.ndim))
 
     def axis(self, axis: int) -> int:
-        """The node's axis of an axis of the tensor's."""
+        """The node's axis of an axis of the tensor's; 0 is that of the samples."""
         return self.order.index(axis % self.value.ndim)
 
 
@@ -46,6 +46,19 @@ class Call(Operation):
             wanted = " or ".join(map(str, ranks)) or "more"
             raise self.fail(f"takes an activation with {wanted} axes, here it gets {shape}")
         return ref
+
+    def along(self, ref: Any, axis: int) -> int:
+        """The node's axis of an axis of the tensor's along which the operation may work, which is not that of the samples."""
+        place = self.check(ref).axis(axis)
+        if place == 0:
+            raise self.fail("over the samples")
+        return place
+
+    def last(self, ref: Any, axes: int = 1) -> Ref:
+        """The activation with torch's own order of axes, of which the last are not that of the samples."""
+        if self.check(ref).value.ndim <= axes:
+            raise self.fail("over the samples")
+        return self.plain(ref)
 
     def laid(self, ref: Ref, order: Order) -> Ref:
         """The activation with the axes of its node in this order."""
@@ -157,7 +170,7 @@ def softmax(op: str, c: Call, x: Any, dim: Any = None, _stacklevel: int = 3, dty
         raise c.fail("over an axis that is not given: write dim=")
     if dtype not in (None, c.check(x).value.dtype):
         raise c.fail("changes the dtype")
-    place = c.check(x).axis(dim)
+    place = c.along(x, dim)
     return c.node(op, x, axis=-1 if place == x.value.ndim - 1 else place)
 
 
@@ -171,9 +184,7 @@ def over(op: str, c: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype
     """mean, sum and amax over some axes; the first two of an image over space are pooling."""
     rank = c.check(x).value.ndim
     dims = dim if isinstance(dim, tuple | list) else (dim,) if dim is not None else range(rank)
-    axes = tuple(sorted(x.axis(int(d)) for d in dims))
-    if 0 in axes:
-        raise c.fail("over the samples")
+    axes = tuple(sorted(c.along(x, int(d)) for d in dims))
     kind = {"mean": "avg", "max": "max"}.get(op)
     if rank > 3 and axes == tuple(range(1, rank - 1)) and x.order == layout.channels_first(rank) and kind:
         return c.node(f"global_{kind}_pool", x, keepdims=bool(keepdim))
@@ -184,7 +195,7 @@ def over(op: str, c: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype
 def unit_norm(c: Call, x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Any = None) -> Ref:
     if p != 2 or eps != 1e-12:
         raise c.fail(f"p={p}, eps={eps}; only 2 and 1e-12")
-    return c.node("unit_norm", x, axis=c.check(x).axis(dim))
+    return c.node("unit_norm", x, axis=c.along(x, dim))
 
 
 def arithmetic(op: str, c: Call, left: Any, right: Any, alpha: Any = 1, rounding_mode: Any = None) -> Ref:

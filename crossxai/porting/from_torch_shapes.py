@@ -197,22 +197,18 @@ def repeat_interleave(c: Call, x: Any, repeats: Any, dim: Any = None, output_siz
 
 
 def stack(c: Call, tensors: Any, dim: int = 0) -> Ref:
-    refs = [t if isinstance(t, Ref) else None for t in tensors]
-    if None in refs:
-        raise c.fail("puts constants beside activations")
     dim = dim % c.result.ndim
-    every = [shaped(c, ref, ref.value.unsqueeze(dim)) for ref in refs if ref is not None]
+    if dim == 0 or not all(isinstance(t, Ref) for t in tensors):
+        raise c.fail("puts values before the samples, or constants beside activations")
+    every = [c.plain(shaped(c, ref, ref.value.unsqueeze(dim))) for ref in tensors]
     c.view = False
-    every = [c.plain(ref) for ref in every]
-    if dim == 0:
-        raise c.fail("puts values along a new axis before the samples")
     return c.node("concatenate", *every, axis=dim)
 
 
 def matmul(c: Call, left: Any, right: Any) -> Ref:
     """left @ right: a dense layer where one is a matrix that no input changes, else a sum over products."""
     if isinstance(left, Ref) and isinstance(right, Tensor) and right.ndim == 2:
-        return c.node("dense", c.plain(left), weights={"kernel": array(right)})
+        return c.node("dense", c.last(left), weights={"kernel": array(right)})
     names = "abcdefghijkl"[: c.result.ndim - 2]
     operands, terms = [], []
     for operand, last in ((left, "yz"), (right, "zx")):

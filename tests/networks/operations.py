@@ -364,6 +364,9 @@ KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
         lambda x: keras.layers.Average(dtype="float64")([x, 2 * x, keras.layers.Maximum(dtype="float64")([x, -x])]),
     ),
     "matmul and einsum": _keras("tokens", lambda x: ops.einsum("nhd,ned->neh", x, x) @ x),
+    "matmul by a constant": _keras(
+        "tokens", lambda x: ops.matmul(np.tril(np.ones((6, 6))), x @ np.arange(12.0).reshape(4, 3))
+    ),
     "Dot": _keras("tokens", lambda x: keras.layers.Dot((2, 2), dtype="float64")([x, x])),
     "EinsumDense": _layer("tokens", "EinsumDense", "abc,cde->abde", output_shape=(6, 2, 3), bias_axes="e"),
     "multi-head attention": _keras(
