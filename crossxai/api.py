@@ -24,7 +24,7 @@ from crossxai.conventions.result import Parity
 from crossxai.conventions.retraining import SAMPLES, Retrained, retrain
 from crossxai.data import arrays
 from crossxai.errors import InvalidInput
-from crossxai.experiment import preparing
+from crossxai.experiment import origin, preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.loading import about_network
 from crossxai.experiment.ported import Ported, port_model
@@ -33,6 +33,7 @@ from crossxai.explainers import as_explainer
 from crossxai.report import write_report
 
 METRICS = ("deletion", "insertion")
+Maps = Attribution | str | Path
 Inputs = Any
 """An array or tensor, pictures, paths of pictures, a loader or data set; a tuple or dict of these for several modalities."""
 
@@ -104,17 +105,13 @@ def explain(
     chosen = as_explainer(explainer, **params)
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
     question, sentence = preparing.question_of(model, batch, target)
-    attribution = chosen(question)
-    by_name = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
-    explained = tuple(by_name[m.name] for m in attribution.modalities)
-    notes = (sentence, *batch.notes, *attribution.notes)
-    return replace(attribution, notes=notes, inputs=explained, target=question.target)
+    return origin.with_origin(chosen(question), question, (sentence, *batch.notes))
 
 
 def evaluate(
     model: Any,
-    inputs: Inputs,
-    attributions: Attribution | Sequence[Attribution] | Mapping[str, Attribution],
+    inputs: Inputs = None,
+    attributions: Maps | Sequence[Maps] | Mapping[str, Maps] = (),
     metrics: Sequence[Any] = METRICS,
     target: Any = None,
     *,
@@ -122,19 +119,24 @@ def evaluate(
     samples: int = arrays.SAMPLES,
     layout: Layout | None = None,
     seed: int = 0,
+    other_model: bool = False,
 ) -> Evaluation:
     """Measure maps by the same metrics, all in one stream through the model.
 
     Parameters
     ----------
-    model, inputs, samples, layout : as they were explained
-    attributions : Attribution, sequence or mapping of them, what `explain` returned; a mapping gives them names
+    model, inputs, samples, layout : as they were explained; without inputs, those that came with the maps
+    attributions : Attribution or path, sequence or mapping of them
+        What `explain` returned, `Attribution.save` wrote, or `Attribution.of_array` made; a mapping gives them names.
     metrics : sequence of str, (str, dict) or metric, names as `crossxai list --metrics` shows them, with parameters
     target : None, int, (n,) whole numbers, Target or another measure
         What is measured; the probability of the class that was explained if None.
     groups : sequence of (n,) labels
         The group of each sample where they belong together, as patches of one patient do: intervals go by group.
     seed : int, for metrics that draw
+    other_model : bool
+        Whether the maps may be of another model, or of other samples; else outputs have to be those of the model that was
+        explained, which may be in the other framework.
 
     Returns
     -------
@@ -142,18 +144,19 @@ def evaluate(
 
     Raises
     ------
-    InvalidInput, UnknownName, Unsupported: where an argument is wrong, or a metric cannot measure these maps, with the reason
+    InvalidInput, UnknownName, Unsupported
+        Where an argument is wrong, the maps are of another model, or a metric cannot measure them, with the reason.
     """
     model = wrap(model)
-    batch = arrays.read(model, inputs, samples=samples, layout=layout)
-    listed = [attributions] if isinstance(attributions, Attribution) else attributions
-    maps = listed if isinstance(listed, Mapping) else preparing.labelled(listed)
-    explained = next((a.target for a in maps.values() if a.target is not None), None)
-    question, _ = preparing.question_of(model, batch, explained if target is None else target)
-    question = replace(question, ids=next(iter(maps.values())).ids)
+    maps = preparing.listed_maps(attributions)
+    stored = inputs is None
+    given = origin.stored_inputs(maps) if stored else inputs
+    batch = arrays.read(model, given, samples=samples, layout="NHWC" if stored else layout)
+    matched = () if other_model else origin.check_match(model, batch.inputs, maps)
+    question, unknown = preparing.question_of_maps(model, batch, maps, target)
     labels = arrays.as_groups(groups, len(batch))
     scores, sentence = preparing.measure(question, maps, metrics, seed)
-    return Evaluation(question.ids, scores, (sentence, *batch.notes), labels)
+    return Evaluation(question.ids, scores, (sentence, *unknown, *matched, *batch.notes), labels)
 
 
 def compare(

@@ -36,8 +36,11 @@ class Attribution:
     extras : mapping, what else the explainer learnt
     seconds : float, time it took
     notes : tuple of str, sentences for the reader of the maps, such as the layer and the grid they were drawn at
-    inputs : tuple of arrays, optional, what was explained, one array per map; known in memory alone, and not compared
-    target : Target or another measure, optional, what of it was explained; likewise
+    inputs : tuple of arrays, optional, what was explained, one array per map; not compared
+    target : Target or another measure, or classes, optional, what of it was explained; not compared
+    origin : crossxai.files.Origin, optional
+        The model and all its inputs and outputs, as `explain` fills it in, by which `evaluate` knows another model to be the same
+        function; not compared.
 
     Raises
     ------
@@ -55,6 +58,7 @@ class Attribution:
     notes: tuple[str, ...] = ()
     inputs: Inputs | None = field(default=None, repr=False, compare=False)
     target: Any = field(default=None, repr=False, compare=False)
+    origin: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.modalities):
@@ -113,10 +117,91 @@ class Attribution:
         """
         return _above("experiment.results", "to_xarray")(self)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the maps to an HDF5 file, as a run does; returns its path. `crossxai.Attribution.load` reads it."""
-        written: Path = _above("files", "write_attribution")(Path(path), self)
+    def save(self, path: str | Path, inputs: bool = True) -> Path:
+        """Write the maps to an HDF5 file (docs/file-format.md), which `crossxai.Attribution.load` reads.
+
+        Parameters
+        ----------
+        path : path
+        inputs : bool, default True
+            Whether with the samples that were explained, so that the file alone can be evaluated. False where they are not to be
+            handed on, as pictures of patients: who evaluates the file then brings them.
+
+        Returns
+        -------
+        Path, the file's
+
+        Raises
+        ------
+        InvalidFile: if it cannot be written
+        """
+        written: Path = _above("files", "write_attribution")(Path(path), self, inputs)
         return written
+
+    def export(self, path: str | Path, kind: str = "") -> Path:
+        """Write the maps for other programs.
+
+        Parameters
+        ----------
+        path : path
+            A file for "npz", a folder for the others.
+        kind : {"npz", "png", "nifti"}, optional
+            "npz": one NumPy file with an array per modality, channels last, and `ids`. "png": a picture per sample and modality,
+            the map over its input where that is known. "nifti": a `.nii.gz` per sample of each image or volume, axes x, y, z,
+            channels; needs nibabel. By the ending if not given: "npz" for `.npz`, else "png".
+
+        Returns
+        -------
+        Path, as given
+
+        Raises
+        ------
+        UnknownName, InvalidInput, InvalidFile, Unsupported
+            Where the kind is unknown, does not fit the maps, cannot be written or lacks its library.
+        """
+        written: Path = _above("report.exporting", "export")(self, Path(path), kind)
+        return written
+
+    @classmethod
+    def of_array(
+        cls,
+        values: Any,
+        modality: Modality | None = None,
+        *,
+        layout: str,
+        explainer: str,
+        target: Any = None,
+        ids: Sequence[str] = (),
+        params: Mapping[str, Any] | None = None,
+    ) -> Attribution:
+        """Maps that another program made, such as Captum, pytorch-grad-cam or Xplique called by hand.
+
+        Parameters
+        ----------
+        values : array or tensor of floats, the maps of all samples
+        modality : Modality, optional
+            What was explained; an RGB image in [0, 1] if not given.
+        layout : str
+            The order of the axes of `values`: of images "NCHW", "NHWC" or, one value per pixel, "NHW"; of volumes "NCDHW",
+            "NDHWC" or "NDHW"; of tables "NF".
+        explainer : str, the name that tables and files show
+        target : int or (n,) classes, Target or another measure, optional
+            What was explained, which `evaluate` then measures.
+        ids : sequence of n str, optional, the samples' names; "0", "1" … if not given
+        params : mapping, optional, the parameters the maps were made with, to be shown
+
+        Returns
+        -------
+        Attribution, channels last
+
+        Raises
+        ------
+        InvalidInput: where the array does not have the axes or lengths that are declared
+        """
+        made: Attribution = _above("data.maps", "attribution_of")(
+            values, modality or Modality.image(), layout, explainer, target=target, ids=ids, params=params or {}
+        )
+        return made
 
     @classmethod
     def load(cls, path: str | Path) -> Attribution:

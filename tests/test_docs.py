@@ -73,6 +73,7 @@ PAGES = (
     "check",
     "inputs",
     "evaluation",
+    "explanations",
     "medical",
     "models",
     "parity",

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, commands, given, parity, porting
+from crossxai.cli import checking, commands, explaining, given, parity, porting
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(checking.check)
+app.command()(explaining.explain)
 app.command()(parity.parity)
 app.command()(porting.port)
 app.command()(porting.certify)
@@ -109,7 +110,7 @@ def demo(
 
 @app.command()
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or a file of maps.")],
     preset: Annotated[
         str,
         typer.Option("--preset", "-p", help="Conventions to measure its maps by, with commas; see docs/evaluation.md."),
@@ -118,15 +119,36 @@ def evaluate(
         int,
         typer.Option("--limit", min=0, help="At most so many steps where a library's own take more; 0 for its own."),
     ] = 32,
-    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Only this model; may be repeated.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Of a run: only this model; may be repeated. Of a file of maps: the model, by name or file.",
+        ),
+    ] = None,
     modality: Annotated[str, typer.Option("--modality", help="Whose maps to measure; the model's first.")] = "",
     experiment: Annotated[
         Path | None,
         typer.Option("--experiment", help="The run's experiment file, if it names files or code beside it."),
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Let the run's models run code from their files.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Let models run code from their files.")] = False,
+    metrics: Annotated[
+        str, typer.Option("--metrics", help="Of a file of maps: names that `crossxai list` shows, with commas.")
+    ] = "deletion,insertion",
+    data: Annotated[
+        str, typer.Option("--data", help="Of a file of maps without its samples: these; see docs/models.md.")
+    ] = "",
+    size: given.Size = None,
 ) -> None:
-    """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips."""
+    """Put a run's maps through several conventions of deletion and insertion, and show how often the ranking flips.
+
+    Of a file of maps, which `crossxai explain` wrote: measure them on a model, which has to be the one that was explained or
+    the same function in the other framework.
+    """
+    if folder.is_file():
+        explaining.evaluate_file(folder, model or (), given.names(metrics), data, size, trust)
+        return
     from crossxai.cli import tables
     from crossxai.experiment import rankings
 

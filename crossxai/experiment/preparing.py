@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +21,13 @@ from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
+from crossxai.experiment.origin import declared_batch_size
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.reading import check_ranges, samples_of
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
-from crossxai.model import Model
+from crossxai.model import Model, equal
 from crossxai.outputs import kind, probability_link
 from crossxai.question import Question
 from crossxai.target import Target
@@ -34,7 +36,7 @@ from crossxai.target import Target
 def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
     """The question that explainers answer, and in words what is explained. target: None for the predicted class, a
     class or one per sample, or a measure as it is. Raises `InvalidInput`."""
-    batch_size = _declared_batch_size(model) or DEFAULT_BATCH_SIZE
+    batch_size = declared_batch_size(model) or DEFAULT_BATCH_SIZE
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
         return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
@@ -144,7 +146,7 @@ def prepare(
     loaded = {name: declared(model) for name, model in models.items()}
     first = next(iter(models.values()))
     check_ranges(models)
-    samples, description, labelled = samples_of(first, batch, _declared_batch_size(first), classes, groups)
+    samples, description, labelled = samples_of(first, batch, declared_batch_size(first), classes, groups)
     specs, explainer_objects = _specified_explainers(explainers_given)
     metric_specs, metric_objects = _specified_metrics(metrics)
     experiment = experiments.check(
@@ -154,7 +156,7 @@ def prepare(
             "models": [{"name": name, "checkpoint": HANDED_OVER} for name in models],
             "explainers": specs,
             "metrics": metric_specs,
-            "batch_size": _declared_batch_size(first),
+            "batch_size": declared_batch_size(first),
             **settings,
         },
         "compare",
@@ -225,6 +227,39 @@ def wrapped(models: Mapping[str, Any] | Sequence[Any]) -> dict[str, Model]:
     return dict(zip(numbered([model.name for model in adapters]), adapters, strict=True))
 
 
+def listed_maps(given: Any) -> dict[str, Attribution]:
+    """Maps by name, read where they are the paths of files; raises `InvalidInput` where there are none."""
+    by_name = given if isinstance(given, Mapping) else None
+    values = (
+        [given] if isinstance(given, Attribution | str | Path) else list(given if by_name is None else by_name.values())
+    )
+    if not values:
+        raise InvalidInput("there are no maps to evaluate: attributions is what explain returned, or a file of it")
+    wrong = [type(v).__name__ for v in values if not isinstance(v, Attribution | str | Path)]
+    if wrong:
+        raise InvalidInput(
+            f"maps are what explain returned, or a file of it; got {wrong[0]}: of plain arrays write "
+            'xai.Attribution.of_array(values, layout="NCHW", explainer="…")'
+        )
+    maps = [v if isinstance(v, Attribution) else Attribution.load(v) for v in values]
+    return labelled(maps) if by_name is None else dict(zip(by_name, maps, strict=True))
+
+
+def question_of_maps(
+    model: Model, batch: Batch, maps: Mapping[str, Attribution], target: Any
+) -> tuple[Question, tuple[str, ...]]:
+    """The question that these maps answer, and a sentence where none of them says what it explains. Raises `InvalidInput` where
+    they explain different things."""
+    known = [a.target for a in maps.values() if a.target is not None]
+    asked = [question_of(model, batch, given)[0] for given in (known if target is None else [target]) or [None]]
+    if any(not equal(other.target, asked[0].target) for other in asked[1:]):
+        raise InvalidInput("these maps explain different targets: evaluate each alone, or write target=…")
+    unknown = (
+        () if known or target is not None else ("the maps do not say what they explain: taken is the predicted class",)
+    )
+    return replace(asked[0], ids=next(iter(maps.values())).ids), unknown
+
+
 def labelled(maps: Sequence[Attribution]) -> dict[str, Attribution]:
     """Maps by their explainers' names, numbered where one comes twice."""
     return dict(zip(numbered([a.explainer for a in maps]), maps, strict=True))
@@ -233,8 +268,3 @@ def labelled(maps: Sequence[Attribution]) -> dict[str, Attribution]:
 def numbered(names: list[str]) -> list[str]:
     """Names, numbered where one comes again."""
     return [name if names.count(name) == 1 else f"{name}-{names[:i].count(name) + 1}" for i, name in enumerate(names)]
-
-
-def _declared_batch_size(model: Model) -> int | None:
-    """What `wrap` was told, None if nothing."""
-    return getattr(getattr(model, "recognised", None), "batch_size", None)

@@ -19,6 +19,15 @@ import numpy as np
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
+from crossxai.files.parts import (
+    read_modalities,
+    read_origin,
+    read_target,
+    write_modality,
+    write_origin,
+    write_target,
+)
+from crossxai.files.records import Origin as Origin
 from crossxai.files.records import Predictions as Predictions
 from crossxai.files.records import Result as Result
 from crossxai.files.records import Samples as Samples
@@ -40,7 +49,7 @@ def write_samples(path: Path, samples: Samples) -> None:
             _write_strings(file, "groups", samples.groups)
         for modality in samples.modalities:
             values = samples.inputs[modality.name]
-            _write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
+            write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
         # HDF5 sorts by name, and the first mask of a segmentation is its region.
         file.attrs["masks"] = json.dumps(list(samples.masks))
@@ -53,7 +62,7 @@ def write_samples(path: Path, samples: Samples) -> None:
 def read_samples(path: Path) -> Samples:
     """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
     with _reading(path, "samples") as file:
-        modalities = _modalities(file, "inputs")
+        modalities = read_modalities(file, "inputs")
         contents: dict[str, Any] = {
             "ids": _strings(file, "ids"),
             "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
@@ -138,17 +147,23 @@ def read_result(path: Path) -> Result:
         )
 
 
-def write_attribution(path: Path, attribution: Attribution) -> Path:
-    """Write an attribution to an HDF5 file, atomically; returns the path."""
+def write_attribution(path: Path, attribution: Attribution, inputs: bool = True) -> Path:
+    """Write an attribution to an HDF5 file, atomically; returns the path. inputs: whether with the samples that it explains."""
     with _writing(path, "attribution") as file:
         _write_maps(file, attribution)
+        write_target(file, attribution.target)
+        if attribution.origin is not None:
+            write_origin(file, attribution.origin, inputs)
     return path
 
 
 def read_attribution(path: Path) -> Attribution:
     """Read what `write_attribution` wrote; raises `InvalidFile`."""
     with _reading(path, "attribution") as file:
-        return _read_maps(path, file)
+        maps, origin = _read_maps(path, file), read_origin(file)
+        known = {} if origin is None else origin.by_name
+        inputs = tuple(known[m.name] for m in maps.modalities) if known else None
+        return replace(maps, origin=origin, inputs=inputs, target=read_target(file))
 
 
 def _write_maps(file: Any, attribution: Attribution) -> None:
@@ -159,7 +174,7 @@ def _write_maps(file: Any, attribution: Attribution) -> None:
     file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
     for modality, values in zip(attribution.modalities, attribution.values, strict=True):
         data = file.create_dataset(f"values/{modality.name}", data=values, compression="gzip", shuffle=True)
-        _write_modality(data, modality)
+        write_modality(data, modality)
     for name, extra in attribution.extras.items():
         file[f"extras/{name}"] = extra
 
@@ -170,7 +185,7 @@ def _read_maps(path: Path, file: Any) -> Attribution:
         if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
             raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
     if "modalities" in file.attrs:
-        modalities = _modalities(file, "values")
+        modalities = read_modalities(file, "values")
     else:  # files of a run up to 0.5 leave them to its samples
         modalities = [m for m in _modalities_of_run(path) if m.name in maps] if maps else []
     try:
@@ -192,23 +207,7 @@ def _read_maps(path: Path, file: Any) -> Attribution:
 def _modalities_of_run(path: Path) -> list[Modality]:
     """Those of the samples beside explanations/<model>/<label>.h5."""
     with _reading(path.parents[2] / "samples.h5", "samples") as file:
-        return _modalities(file, "inputs")
-
-
-def _write_modality(data: Any, modality: Modality) -> None:
-    data.attrs["axes"] = json.dumps(modality.axes)
-    data.attrs["features"] = json.dumps(modality.features)
-    data.attrs["range"] = json.dumps(modality.range)
-
-
-def _modalities(file: Any, group: str) -> list[Modality]:
-    modalities = []
-    for name in json.loads(file.attrs["modalities"]):
-        stored = {key: json.loads(file[group][name].attrs[key]) for key in ("axes", "features", "range")}
-        limits = stored["range"]
-        axes, features = tuple(stored["axes"]), tuple(stored["features"])
-        modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
-    return modalities
+        return read_modalities(file, "inputs")
 
 
 def _read_scores(name: str, group: Any) -> Scores:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crossxai.assumptions.inputs import missing_values
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Inputs, Modality
 from crossxai.target import as_mask
 
 Task = Literal["classification", "regression", "segmentation"]
@@ -139,6 +139,33 @@ class Predictions:
 
     def __repr__(self) -> str:
         return f"Predictions({self.model}: outputs {self.outputs.shape}, {self.target})"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The model and the samples that maps were made of, by which another model is told to be the same function.
+
+    modalities, inputs: all that the model took, raw values, channels last; () where the samples were left out. outputs: what it
+    gave (n, *out). weights: their sha256, "" where none is known. preprocessing: what the model was taken for and does to its
+    inputs. versions: of the packages at work.
+    """
+
+    model: str
+    framework: str
+    weights: str
+    outputs: Array
+    modalities: tuple[Modality, ...] = ()
+    inputs: Inputs = ()
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_name(self) -> dict[str, Array]:
+        """The inputs by the names of their modalities."""
+        return {m.name: values for m, values in zip(self.modalities, self.inputs, strict=True)}
+
+    def __repr__(self) -> str:
+        return f"Origin({self.model!r}, {self.framework}, {len(self.outputs)} samples)"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,118 @@
+"""`crossxai explain`: one explainer's maps of a model, as a file, pictures, and the recipe that makes them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from crossxai.cli import given
+from crossxai.cli.commands import clear_errors, escaped, quiet
+
+
+def explain(
+    model: Annotated[str, typer.Option("--model", help="A network by name or file; see docs/models.md.")],
+    data: given.DataFiles,
+    explainer: Annotated[str, typer.Option("--explainer", "-e", help="A name that `crossxai list` shows.")] = "",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", "-p", help="Of --explainer: name=value; may be repeated.")
+    ] = None,
+    profile: Annotated[str, typer.Option("--profile", help="Of --explainer: native or canonical.")] = "native",
+    target: Annotated[
+        str, typer.Option("--target", help="Without --recipe: predicted, label, or the number of a class.")
+    ] = "predicted",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Without --recipe: of explainers that draw.")] = 0,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", help="A recipe, in place of --explainer; see docs/explanations.md.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Of --data: at most so many samples.")] = 12,
+    inputs: Annotated[
+        bool, typer.Option("--inputs/--no-inputs", help="Whether the file of maps also holds the samples.")
+    ] = True,
+    trust: given.Trust = False,
+    size: given.Size = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the maps, the pictures and the recipe.")] = Path(
+        "out/explained"
+    ),
+) -> None:
+    """Explain a model's scores by one explainer: maps.h5, a picture per sample, and recipe.toml, which makes them again."""
+    from crossxai.errors import InvalidInput
+    from crossxai.experiment import loading
+    from crossxai.experiment import recipe as recipes
+    from crossxai.experiment.origin import with_origin
+    from crossxai.experiment.questions import describe_explained, describe_measure, questions
+    from crossxai.experiment.reading import models_and_samples
+    from crossxai.files import writable_folder
+    from crossxai.files.atomic import write_text
+
+    with clear_errors():
+        quiet()
+        if (recipe is None) == (not explainer):
+            raise InvalidInput("write --explainer, such as captum.saliency, or --recipe with a file; one of them")
+        if recipe is not None and (param or profile != "native" or target != "predicted" or seed):
+            raise InvalidInput("a recipe says parameters, profile, target and seed: change them in its file")
+        chosen = recipes.load(recipe) if recipe else recipes.check(_options(explainer, param, profile, target, seed),
+                                                                   "the command line")  # fmt: skip
+        writable_folder(out)
+        plain = given.experiment([model], data, samples=samples, trust=trust, size=size)
+        experiment = plain.model_copy(
+            update={"explainers": (chosen.explainer,), "target": chosen.target, "seed": chosen.seed}
+        )
+        models, failed, every, entry = models_and_samples(experiment)
+        if failed:
+            raise InvalidInput("; ".join(failed.values()))
+        ((name, loaded),) = models.items()
+        question = questions(experiment, every, loaded, name).explained
+        method = loading.explainer(chosen.explainer, chosen.seed, every)
+        explained = describe_measure(chosen.target.explain, describe_explained(experiment, every))
+        notes = (f"explains the {explained}", str(entry.get("description", "")))
+        maps = with_origin(method(question), question, tuple(note for note in notes if note))
+        maps.save(out / "maps.h5", inputs)
+        maps.export(out / "pictures")
+        write_text(out / "recipe.toml", chosen.made(method).toml())
+        console = Console()
+        console.print(escaped(maps), highlight=False, soft_wrap=True)
+        for note in maps.notes:
+            console.print(escaped(note), highlight=False, soft_wrap=True)
+        where = f"Files: [bold]{escaped(out.resolve())}[/] (maps.h5, pictures, recipe.toml)"
+        console.print(where, soft_wrap=True, highlight=False)
+
+
+def _options(explainer: str, params: list[str] | None, profile: str, target: str, seed: int) -> dict[str, Any]:
+    """The recipe that these options spell."""
+    from crossxai.experiment.recipe import parameter
+
+    of = int(target) if target.isdecimal() else target
+    spec = {"name": explainer, "profile": profile, "params": dict(map(parameter, params or ()))}
+    return {"seed": seed, "explainer": spec, "target": {"of": of}}
+
+
+def evaluate_file(
+    path: Path, models: Sequence[str], metrics: Sequence[str], data: str, size: int | None, trust: bool
+) -> None:
+    """Measure the maps of a file on a model, and show each metric's mean with its interval."""
+    from rich.table import Table
+
+    import crossxai as xai
+
+    with clear_errors():
+        quiet()
+        if len(models) != 1:
+            raise xai.InvalidInput("a file of maps is evaluated on one model: write --model, by name or file")
+        maps = xai.Attribution.load(path)
+        wrapped = xai.wrap(models[0], size=size, trust=trust)
+        found = xai.evaluate(wrapped, data or None, maps, metrics, samples=len(maps))
+        table = Table(title=f"{escaped(maps.explainer)} on {escaped(wrapped.name)}", title_justify="left")
+        for heading in ("metric", "better", "mean", "95 % interval", "samples"):
+            table.add_column(heading)
+        for row in found.summary.to_dict("records"):
+            better = "higher" if row["higher_is_better"] else "lower"
+            interval = f"{row['low']:.3f} to {row['high']:.3f}"
+            table.add_row(escaped(row["metric"]), better, f"{row['mean']:.3f}", interval, str(row["n"]))
+        console = Console()
+        console.print(table)
+        for note in found.notes:
+            console.print(escaped(note), highlight=False, soft_wrap=True)

@@ -1,0 +1,110 @@
+"""The model and samples that maps were made of, and whether another model is the same function of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from crossxai.attribution import Attribution
+from crossxai.errors import InvalidInput
+from crossxai.experiment.loading import about_network, framework_of, weights_digest
+from crossxai.experiment.questions import predicted
+from crossxai.files import Origin
+from crossxai.files.tasks import version
+from crossxai.model import Array, Inputs, Model, equal
+from crossxai.question import Question
+
+VARIATION, ROUNDING = 1e-3, 2e-5
+"""Outputs of one function in two frameworks differ by at most these shares of how far they vary and of how large they are."""
+PACKAGES = ("crossxai", "torch", "tensorflow", "keras", "captum", "grad-cam", "lime", "xplique")
+
+
+def with_origin(attribution: Attribution, question: Question, notes: tuple[str, ...]) -> Attribution:
+    """Maps with all that another program needs to evaluate them; notes come before the explainer's own."""
+    model = question.model
+    by_name = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
+    constants = {name: [list(map(float, values)) for values in pair] for name, pair in _standardise(model).items()}
+    origin = Origin(
+        model=model.name,
+        framework=framework_of(model),
+        weights=weights_digest(model),
+        outputs=predicted(model, question.inputs, question.batch_size),
+        modalities=model.modalities,
+        inputs=question.inputs,
+        preprocessing={**about_network(model), "standardise": constants},
+        versions={name: found for name in PACKAGES if (found := version(name))},
+    )
+    explained = tuple(by_name[m.name] for m in attribution.modalities)
+    notes = (*notes, *attribution.notes)
+    return replace(attribution, notes=notes, inputs=explained, target=question.target, origin=origin)
+
+
+def stored_inputs(maps: Mapping[str, Attribution]) -> dict[str, Array]:
+    """The samples that came with maps, by modality; raises `InvalidInput` where there are none, or several kinds."""
+    known: list[dict[str, Array]] = [
+        a.origin.by_name for a in maps.values() if a.origin is not None and a.origin.inputs
+    ]
+    if not known:
+        raise InvalidInput("these maps came without the samples that they explain: hand the inputs over, too")
+    if any(not equal(other, known[0]) for other in known[1:]):
+        raise InvalidInput("these maps explain different samples: evaluate those of the same samples together")
+    return known[0]
+
+
+def check_match(model: Model, inputs: Inputs, maps: Mapping[str, Attribution]) -> tuple[str, ...]:
+    """Raise `InvalidInput`, with both numbers, unless the model gives the outputs that were written down with the maps; returns
+    a sentence for each other model that was found to be the same function."""
+    known = {label: a for label, a in maps.items() if a.origin is not None}
+    if not known:
+        return ()
+    digest, outputs = weights_digest(model), predicted(model, inputs, declared_batch_size(model))
+    sentences = []
+    for label, attribution in known.items():
+        origin: Origin = attribution.origin
+        gap = _require_equal(label, attribution.ids, origin, model.name, inputs, outputs)
+        if not digest or digest != origin.weights:
+            sentences.append(
+                f"model {model.name!r} gives the outputs of {origin.model!r} ({origin.framework}), which was explained: "
+                f"largest difference {gap:.1e}"
+            )
+    return tuple(dict.fromkeys(sentences))
+
+
+def _require_equal(
+    label: str, ids: tuple[str, ...], origin: Origin, model: str, inputs: Inputs, outputs: Array
+) -> float:
+    """The largest difference of outputs; raises `InvalidInput` where it is no rounding."""
+    made, advice = (
+        f"{label} was made on model {origin.model!r} ({origin.framework})",
+        "other_model=True measures it anyway",
+    )
+    if outputs.shape != origin.outputs.shape:
+        raise InvalidInput(
+            f"{made}, whose outputs have shape {origin.outputs.shape}; those of model {model!r} on these inputs have "
+            f"{outputs.shape}"
+        )
+    stored = origin.outputs.astype(np.float64)
+    spread, size = np.abs(stored - stored.mean(axis=0)).max(), np.abs(stored).max()
+    limit = VARIATION * spread + ROUNDING * size
+    gaps = np.abs(outputs - stored)
+    if (gaps <= limit).all():
+        return float(gaps.max())
+    row, *place = np.unravel_index(int(np.argmax(np.where(np.isnan(gaps), np.inf, gaps))), gaps.shape)
+    where = (row, *place)
+    others = bool(origin.inputs) and not equal(tuple(inputs), tuple(origin.inputs))
+    reason = "these inputs are not those that were explained" if others else f"model {model!r} is another function"
+    raise InvalidInput(
+        f"{made}, and {reason}: of sample {ids[row]!r}, output {', '.join(map(str, place))} is {outputs[where]:.6g} and was "
+        f"{stored[where]:.6g}, further apart than rounding explains ({limit:.1e}); {advice}"
+    )
+
+
+def declared_batch_size(model: Model) -> int | None:
+    """What `wrap` was told, None if nothing."""
+    return getattr(getattr(model, "recognised", None), "batch_size", None)
+
+
+def _standardise(model: Model) -> Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    return getattr(model, "standardise", None) or {}

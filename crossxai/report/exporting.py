@@ -1,0 +1,84 @@
+"""Maps for other programs: NumPy's .npz, pictures, and NIfTI volumes."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.files import writable_folder
+from crossxai.files.atomic import replacing
+from crossxai.model import Array
+
+if TYPE_CHECKING:
+    from crossxai.attribution import Attribution
+
+MM = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""Where voxels of NIfTI lie, as maps know no positions: 1 mm apart, x to the left and y to the back."""
+
+
+def export(attribution: Attribution, path: Path, kind: str) -> Path:
+    """Write maps in a format of others; see `Attribution.export`."""
+    writers = {"npz": _npz, "png": _pngs, "nifti": _niftis}
+    chosen = kind or ("npz" if path.suffix == ".npz" else "png")
+    if chosen not in writers:
+        raise UnknownName("kind of export", kind, writers)
+    if not kind and chosen == "png" and path.suffix:
+        raise InvalidInput(f"{path.name} does not say what to write: end it with .npz, or name a folder and its kind")
+    writers[chosen](attribution, path)
+    return path
+
+
+def _npz(attribution: Attribution, path: Path) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        arrays: dict[str, Any] = {"ids": np.array(attribution.ids), **attribution.maps}
+        np.savez_compressed(file, **arrays)
+
+
+def _pngs(attribution: Attribution, folder: Path) -> None:
+    from crossxai.report.plots import plot_map
+
+    writable_folder(folder)
+    inputs = attribution.inputs or (None,) * len(attribution.values)
+    for modality, values, given in zip(attribution.modalities, attribution.values, inputs, strict=True):
+        for row, name in enumerate(_file_names(attribution, modality.name)):
+            image = None if given is None else given[row]
+            figure = plot_map(values[row], image, modality, title=attribution.ids[row])
+            with replacing(folder / f"{name}.png") as temporary:
+                figure.savefig(temporary, format="png", dpi=150)
+
+
+def _niftis(attribution: Attribution, folder: Path) -> None:
+    try:
+        nibabel = importlib.import_module("nibabel")
+    except ImportError as error:
+        raise Unsupported("NIfTI files need nibabel, which is not installed: pip install nibabel") from error
+    spatial = [(m, v) for m, v in zip(attribution.modalities, attribution.values, strict=True) if m.kind != "table"]
+    if not spatial:
+        raise InvalidInput("NIfTI files hold images and volumes; these maps are of tables")
+    writable_folder(folder)
+    for modality, values in spatial:
+        for row, name in enumerate(_file_names(attribution, modality.name)):
+            with replacing(folder / f"{name}.nii.gz") as temporary:
+                content = nibabel.Nifti1Image(_xyz(values[row]), MM).to_bytes()
+                temporary.write_bytes(gzip.compress(content, mtime=0))
+
+
+def _xyz(values: Array) -> Array:
+    """A map ([z,] y, x, channels) in NIfTI's order, x, y, z and channels unless there is one."""
+    ordered = np.moveaxis(values, range(values.ndim - 1), range(values.ndim - 2, -1, -1))
+    if values.ndim == 3:
+        ordered = ordered[:, :, None]
+    return np.ascontiguousarray(ordered[..., 0] if ordered.shape[-1] == 1 else ordered, np.float32)
+
+
+def _file_names(attribution: Attribution, modality: str) -> list[str]:
+    """A name per sample that every file system takes: its place, its own, and its modality where there are several."""
+    several = f"_{modality}" if len(attribution.modalities) > 1 else ""
+    plain = [re.sub(r"[^\w.@+-]+", "_", f"{name}{several}")[:100] for name in attribution.ids]
+    return [f"{row:03d}_{name}" for row, name in enumerate(plain)]

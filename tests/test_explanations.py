@@ -1,0 +1,253 @@
+"""Maps that travel: a file of maps is evaluated in the other framework, a recipe makes the same map there, plain arrays of the
+libraries become attributions, and maps are written for other programs."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import torch
+from captum.attr import IntegratedGradients
+from documented import commands, followed
+from experiments import crossxai
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from test_imports import BLOCK, python
+from torch import nn
+from xplique.attributions import Saliency
+
+import crossxai as xai
+from crossxai.experiment import recipe
+
+IMAGES = (np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)) / 255).astype(np.float32)
+MODULE = """
+import torch
+from torch import nn
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(392, 4)
+    layers[-1].weight.data *= 20
+    return nn.Sequential(*layers).eval()
+"""
+EXPLAIN = ("explain", "--data", "photos", "--size", "32", "--out")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network as a function in a file, its port as a Keras file, pictures, and what the documented commands make of them."""
+    place = tmp_path_factory.mktemp("explained")
+    (place / "own_network.py").write_text(MODULE, encoding="utf-8")
+    (place / "photos").mkdir()
+    for row, image in enumerate(IMAGES):
+        Image.fromarray(np.round(image * 255).astype(np.uint8)).save(place / "photos" / f"{row}.png")
+    xai.port(network(), "keras", IMAGES, out=place)
+    followed(place, commands("explanations.md"))
+    return place
+
+
+def network(seed: int = 0) -> nn.Module:
+    names: dict[str, Any] = {}
+    exec(MODULE, names)
+    made: nn.Module = names["network"](seed)
+    return made
+
+
+def relative(one: xai.Attribution, other: xai.Attribution) -> float:
+    (a,), (b,) = one.values, other.values
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+def test_a_recipe_makes_the_same_map_in_the_other_framework(folder: Path) -> None:
+    ours, theirs = (xai.Attribution.load(folder / "out" / name / "maps.h5") for name in ("explained", "again"))
+    assert (ours.origin.framework, theirs.origin.framework) == ("torch", "tensorflow")
+    assert (ours.ids, ours.profile, ours.params["steps"]) == (("0", "1", "2"), "canonical", 20)
+    alone = xai.explain(network(), IMAGES, ours.explainer, profile="canonical", steps=20)
+    assert max(relative(alone, ours), relative(ours, theirs)) <= 1e-4
+    texts = [(folder / "out" / name / "recipe.toml").read_text(encoding="utf-8") for name in ("explained", "again")]
+    assert texts[0] == texts[1]
+    pictures = sorted((folder / "out" / "again" / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["000_0.png", "001_1.png", "002_2.png"]
+    with Image.open(pictures[0]) as picture:
+        assert picture.width > 100
+
+
+def test_a_file_of_maps_is_evaluated_on_the_port(folder: Path) -> None:
+    file = folder / "out" / "explained" / "maps.h5"
+    measured = [
+        xai.evaluate(m, attributions=file, metrics=["insertion"]) for m in (str(folder / "model.keras"), network())
+    ]
+    values = [found["captum.integrated_gradients"]["insertion"].value for found in measured]
+    assert np.ptp(values[0]) > 1e-3
+    np.testing.assert_allclose(*values, atol=1e-5)
+    assert any("gives the outputs of 'network' (torch)" in note for note in measured[0].notes), measured[0].notes
+    assert not any("gives the outputs" in note for note in measured[1].notes)
+    shown = crossxai("evaluate", str(file), "--model", str(folder / "model.keras"), "--metrics", "insertion")
+    assert f"{values[0].mean():.3f}" in shown.output
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("hidden", "maps", "model"),
+    [("torch", "explained", "'model.keras'"), ("tensorflow", "again", "own_network.network()")],
+)
+def test_the_other_framework_need_not_be_installed(folder: Path, hidden: str, maps: str, model: str) -> None:
+    own = "import own_network" if "own" in model else ""
+    done = python(
+        BLOCK.format(blocked={hidden, "keras"} if hidden == "tensorflow" else {hidden})
+        + f"import os; os.chdir({str(folder)!r}); sys.path.insert(0, '.')\nimport crossxai as xai\n{own}\n"
+        f"found = xai.evaluate({model}, attributions='out/{maps}/maps.h5', metrics=['insertion'])\n"
+        f"print('MEASURED', found['captum.integrated_gradients']['insertion'].value.shape, {hidden!r} in sys.modules)"
+    )
+    assert "MEASURED (3,) False" in done.stdout, done.stderr[-2000:]
+
+
+def test_maps_of_another_model_or_of_other_samples_are_refused(folder: Path, tmp_path: Path) -> None:
+    maps = xai.explain(network(), IMAGES, "captum.saliency", target=2)
+    other = network(1)
+    file = maps.save(tmp_path / "maps.h5")
+    row, column = np.unravel_index(
+        np.abs(xai.wrap(other).predict((IMAGES,)) - maps.origin.outputs).argmax(), maps.origin.outputs.shape
+    )
+    new, old = xai.wrap(other).predict((IMAGES,))[row, column], maps.origin.outputs[row, column]
+    with pytest.raises(xai.InvalidInput) as caught:
+        xai.evaluate(other, attributions=file)
+    words = f"of sample '{row}', output {column} is {new:.6g} and was {old:.6g}"
+    assert "is another function" in str(caught.value)
+    assert words in str(caught.value)
+    assert (
+        "insertion"
+        in xai.evaluate(other, attributions=file, metrics=["insertion"], other_model=True)["captum.saliency"]
+    )
+    with pytest.raises(xai.InvalidInput, match="these inputs are not those that were explained"):
+        xai.evaluate(network(), IMAGES[::-1].copy(), file)
+    wider = nn.Sequential(nn.Flatten(), nn.Linear(3072, 5)).eval()
+    with pytest.raises(xai.InvalidInput, match=r"have shape \(3, 4\); .* have \(3, 5\)"):
+        xai.evaluate(xai.wrap(wider, modalities=(xai.Modality.image(),)), attributions=file)
+    with pytest.raises(xai.InvalidInput, match="explain different targets"):
+        xai.evaluate(network(), IMAGES, [maps, xai.explain(network(), IMAGES, "captum.saliency", target=1)])
+    nudged = network()
+    with torch.no_grad():
+        nudged[-1].weight.mul_(1.01)
+    with pytest.raises(xai.InvalidInput, match="is another function"):
+        xai.evaluate(nudged, attributions=file)
+
+
+def test_a_file_holds_what_was_explained_and_leaves_samples_out_if_asked(tmp_path: Path) -> None:
+    model = xai.wrap(network(), standardise="imagenet", name="net")
+    maps = xai.explain(model, IMAGES, "captum.saliency", target=[0, 1, 2])
+    read = xai.Attribution.load(maps.save(tmp_path / "maps.h5"))
+    assert read == maps
+    assert read.target == xai.Target.classes([0, 1, 2], 4)
+    np.testing.assert_array_equal(read.inputs[0], IMAGES)
+    np.testing.assert_array_equal(read.origin.outputs, model.predict((IMAGES,)))
+    assert (read.origin.model, len(read.origin.weights)) == ("net", 64)
+    assert read.origin.preprocessing["standardise"]["image"][0] == [0.485, 0.456, 0.406]
+    assert read.origin.versions["torch"] == version("torch")
+    bare = xai.Attribution.load(maps.save(tmp_path / "bare.h5", inputs=False))
+    assert bare.inputs is None
+    with pytest.raises(xai.InvalidInput, match="came without the samples"):
+        xai.evaluate(model, attributions=bare)
+    with pytest.raises(xai.InvalidInput, match="is another function"):
+        xai.evaluate(network(), IMAGES, bare)  # without its standardisation
+    assert list(xai.evaluate(model, IMAGES, {"mine": bare}, metrics=["insertion"])) == ["mine"]
+
+
+def test_arrays_of_the_libraries_themselves(folder: Path) -> None:
+    net = network()
+    tensors = torch.from_numpy(np.moveaxis(IMAGES, -1, 1).copy())
+    of_captum = IntegratedGradients(net).attribute(tensors, target=2, n_steps=16)
+    given = xai.Attribution.of_array(of_captum, layout="NCHW", explainer="captum.IntegratedGradients", target=2)
+    np.testing.assert_array_equal(np.moveaxis(given.of("image"), -1, 1), of_captum.numpy())
+    with GradCAM(model=net, target_layers=[net[2]]) as cam:
+        of_cam = cam(input_tensor=tensors, targets=[ClassifierOutputTarget(2)] * 3)
+    drawn = xai.Attribution.of_array(of_cam, layout="NHW", explainer="pytorch_grad_cam.GradCAM", target=[2, 2, 2])
+    np.testing.assert_array_equal(drawn.of("image")[..., 0], of_cam)
+    found = xai.evaluate(net, IMAGES, [given, drawn], metrics=["insertion"])
+    same = xai.explain(net, IMAGES, IntegratedGradients, target=2, n_steps=16)
+    alone = xai.evaluate(net, IMAGES, same, metrics=["insertion"])[same.explainer]["insertion"].value
+    np.testing.assert_allclose(found["captum.IntegratedGradients"]["insertion"].value, alone, atol=1e-6)
+
+    model = keras.saving.load_model(folder / "model.keras")
+    of_xplique = Saliency(model)(IMAGES, np.eye(4, dtype=np.float32)[[2, 2, 2]])
+    seen = xai.Attribution.of_array(of_xplique, layout="NHWC", explainer="xplique.Saliency", target=2)
+    np.testing.assert_array_equal(seen.of("image"), np.asarray(of_xplique))
+    untold = xai.Attribution.of_array(of_cam, layout="NHW", explainer="mine")
+    notes = xai.evaluate(model, IMAGES, untold, metrics=["insertion"]).notes
+    assert any("do not say what they explain" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("values", "layout", "words"),
+    [
+        (IMAGES, "NCHW", "has 32 channels; 'image' has 1 or 3"),
+        (IMAGES, "NHW", "layout NHW has 3 axes, the array has shape (3, 32, 32, 3)"),
+        (IMAGES, "HWC", "one of NCHW, NHWC, NHW; got 'HWC'"),
+        (IMAGES > 0.5, "NHWC", "are floats, got bool"),
+        (IMAGES[:0], "NHWC", "the array is empty"),
+        ("maps.npy", "NHWC", "are floats, got <U8"),
+    ],
+)
+def test_arrays_that_are_not_as_declared_are_refused(values: Any, layout: str, words: str) -> None:
+    with pytest.raises(xai.InvalidInput) as caught:
+        xai.Attribution.of_array(values, layout=layout, explainer="mine")
+    assert words in str(caught.value)
+
+
+def test_arrays_of_volumes_and_tables() -> None:
+    volume = np.random.default_rng(1).random((2, 1, 4, 5, 6))
+    given = xai.Attribution.of_array(volume, xai.Modality.volume(), layout="NCDHW", explainer="mine", ids="ab")
+    assert given.of("volume").shape == (2, 4, 5, 6, 1)
+    assert given.ids == ("a", "b")
+    columns = xai.Modality.table(("age", "dose"))
+    assert xai.Attribution.of_array(np.eye(2), columns, layout="NF", explainer="mine").of("table").shape == (2, 2)
+    with pytest.raises(xai.InvalidInput, match="has 3 columns; 'table' has 2"):
+        xai.Attribution.of_array(np.eye(3), columns, layout="NF", explainer="mine")
+    with pytest.raises(xai.InvalidInput, match="3 samples need as many different ids"):
+        xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine", ids=["a", "a", "b"])
+
+
+def test_maps_for_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine", ids=["x/1", "x/2", "y"])
+    with np.load(maps.export(tmp_path / "maps.npz")) as file:
+        np.testing.assert_array_equal(file["image"], IMAGES)
+        assert file["ids"].tolist() == list(maps.ids)
+    names = sorted(path.name for path in maps.export(tmp_path / "pictures").iterdir())
+    assert names == ["000_x_1.png", "001_x_2.png", "002_y.png"]
+    with pytest.raises(xai.UnknownName, match="tiff"):
+        maps.export(tmp_path / "maps", "tiff")
+    with pytest.raises(xai.InvalidInput, match=r"maps\.csv does not say what to write"):
+        maps.export(tmp_path / "maps.csv")
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(xai.Unsupported, match="pip install nibabel"):
+        maps.export(tmp_path / "volumes", "nifti")
+
+
+def test_wrong_recipes_and_options_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    text = 'seed = 3\n[explainer]\nname = "captum.occlusion"\nparams = { patch = 4, stride = 2 }\n[target]\nof = 1\n'
+    Path("own.toml").write_text(text, encoding="utf-8")
+    own = recipe.load(Path("own.toml"))
+    Path("again.toml").write_text(own.toml(), encoding="utf-8")
+    assert recipe.load(Path("again.toml")) == own
+    for words, said in (
+        ((), "write --explainer"),
+        (("--recipe", "missing.toml"), "cannot read recipe missing.toml"),
+        (("--recipe", "own.toml", "--seed", "1"), "change them in its file"),
+        (("--explainer", "captum.saliencia"), "no explainer is called 'captum.saliencia'"),
+        (("--explainer", "captum.saliency", "--param", "steps"), "a parameter is written name=value"),
+        (("--explainer", "captum.saliency", "--param", "steps=3"), "steps"),
+        (("--explainer", "captum.saliency", "--target", "best"), "target.of"),
+    ):
+        done = crossxai(*EXPLAIN, "c", "--model", "own_network:network", *words)
+        assert done.exit_code == 2, (words, done.output)
+        assert said in " ".join(done.stderr.split()), (words, done.stderr)
+    Path("own.toml").write_text(text + 'measure = "dice"\n', encoding="utf-8")
+    with pytest.raises(xai.InvalidInput, match="measure belongs to an evaluation"):
+        recipe.load(Path("own.toml"))
