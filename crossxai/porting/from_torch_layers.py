@@ -21,9 +21,11 @@ def linear(c: Call, x: Any, weight: Any, bias: Any = None) -> Ref:
     return c.node("dense", c.last(x), weights=weighted(bias, kernel=array(weight).T.copy()))
 
 
-def embedding(c: Call, x: Any, weight: Any, *_rest: Any, **_named: Any) -> Ref:
-    if not isinstance(x, Ref):
-        raise c.fail("of numbers that no input changes")
+def embedding(
+    c: Call, x: Any, weight: Any, _padding: Any = None, max_norm: Any = None, *_rest: Any, **_named: Any
+) -> Ref:
+    if not isinstance(x, Ref) or max_norm is not None:
+        raise c.fail("of numbers that no input changes, or with max_norm")
     return c.node("embedding", c.plain(x), weights={"table": array(weight)}, order=layout.plain(c.result.ndim))
 
 

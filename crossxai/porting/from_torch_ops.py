@@ -133,10 +133,7 @@ def leaky_relu(c: Call, x: Any, negative_slope: float = 0.01, inplace: bool = Fa
 
 def prelu(c: Call, x: Any, weight: Any) -> Ref:
     alpha = np.ones((1,) * (c.check(x).value.ndim - 1), array(weight).dtype)
-    first = x.order if x.value.ndim != 3 or len(weight) == 1 else layout.channels_first(3)
-    x = c.laid(x, first)  # the channels are torch's second axis, and here the last
-    if len(weight) > 1 and x.order[-1] != 1:
-        x = c.image(x, x.value.ndim)
+    x = c.image(x, x.value.ndim) if len(weight) > 1 else x  # the channels are torch's second axis, and here the last
     return c.node("prelu", x, weights={"alpha": alpha * array(weight)})
 
 

@@ -107,11 +107,13 @@ def index(c: Call, x: Any, at: Any) -> Any:
 def part(c: Call, x: Ref, axis: int, key: slice) -> Ref:
     """x[..., key, ...] along an axis of torch's."""
     start, stop, step = key.indices(x.value.shape[axis])
+    place = x.axis(axis)
+    if place == 0 and (
+        key.start or key.stop is not None or step != 1
+    ):  # of another number of samples it would be a part
+        raise c.fail("takes a part of the samples")
     if (start, stop, step) == (0, x.value.shape[axis], 1):
         return x
-    place = x.axis(axis)
-    if place == 0:
-        raise c.fail("takes a part of the samples")
     value = x.value[(slice(None),) * (axis % x.value.ndim) + (key,)]
     return c.step("slice", x, value, axis=place, start=start, stop=stop, step=step)
 

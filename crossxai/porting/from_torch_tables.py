@@ -45,7 +45,7 @@ _POOL = ("kernel_size", "stride", "padding")
 MODULES: dict[type[nn.Module], Translation] = {
     **windows.CONVOLUTIONS,
     nn.Linear: _of(layers.linear, "weight", "bias"),
-    nn.Embedding: _of(layers.embedding, "weight"),
+    nn.Embedding: _of(layers.embedding, "weight", "padding_idx", "max_norm"),
     **{getattr(nn, name): _of(_plain(op)) for op, name in _ACTIVATIONS.items()},
     nn.LeakyReLU: _of(ops.leaky_relu, "negative_slope"),
     nn.PReLU: _of(ops.prelu, "weight"),
@@ -212,7 +212,7 @@ FUNCTIONS: dict[Any, Translation] = {
     **dict.fromkeys((torch.pow, operator.pow), ops.power),
     torch.masked_fill: ops.masked_fill,
     F.linear: layers.linear,
-    F.embedding: lambda c, x, weight, *rest, **named: layers.embedding(c, x, weight),
+    F.embedding: layers.embedding,
     F.batch_norm: layers.batch_norm,
     F.layer_norm: layers.layer_norm,
     F.group_norm: layers.group_norm,

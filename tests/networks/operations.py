@@ -124,6 +124,12 @@ TORCH: dict[str, _Case] = {
     ),
     "dense layer": _module("table", lambda: nn.Linear(6, 3)),
     "convolution": _module("image", lambda: nn.Conv2d(4, 6, 3, 2, 1, groups=2)),
+    "weight and spectral norm": _function(
+        "image",
+        lambda x, one, two: one(x) * two(x),
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 3, 3)),
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 3, 3)),
+    ),
     "batch norm": _module("image", lambda: nn.BatchNorm2d(4)),
     "max pool": _module("image", lambda: nn.MaxPool2d(3, 2, 1)),
     "global max pool": _module("image", lambda: nn.AdaptiveMaxPool2d(1)),
