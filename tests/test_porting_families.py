@@ -60,6 +60,17 @@ def test_a_family_is_rebuilt_in_the_other_framework(name: str) -> None:
     assert gap(name, "float32") < max(1e-4, ROUNDING * exact)
 
 
+@pytest.mark.parametrize("framework", ["torch", "keras"])
+def test_the_output_that_counts_of_a_hugging_face_transformer(framework: Any) -> None:
+    """Its forward returns a dataclass."""
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    net = families.lively(ViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=8)).double())
+    made = TorchModel(net, (Modality.image(),), output="logits")
+    assert twin(made, (pictures(32),), framework).gap < 1e-10
+
+
 def row(name: str) -> str:
     source = "Keras" if name in families.APPLICATIONS else "torch"
     try:

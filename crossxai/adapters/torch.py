@@ -289,14 +289,15 @@ class TorchModel(Declared):
 
     def _graph(self, inputs: Inputs) -> Graph:
         """The graph whose layers have the module's own names, those of a twin, too."""
-        from crossxai.porting.from_torch import graph_of
+        from crossxai.porting.from_torch import graph_of, shape_of
 
         with self._lock, torch.inference_mode(False):
             self._check_mode()
             one = tuple(v[:1] for v in inputs)
             # How images have to lie in memory shows in a pass; once known of this state of the module, no pass is needed.
             known(self, ("lies in memory", kind_of(one)), lambda: self.predict(one).shape)
-            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants)
+            choose = partial(one_output, output=self.output, axes=self.output_axes, model=self.name, shape=shape_of)
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants, choose)
 
     def _around(self, module: nn.Module, standardise: Mapping[str, MeanSd] | None = None) -> TorchModel:
         """The same declarations about another module, but for those of the constants that are given."""

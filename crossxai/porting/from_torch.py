@@ -28,13 +28,15 @@ def graph_of(
     tensors: Sequence[Tensor],
     modalities: tuple[Modality, ...],
     standardise: Mapping[str, MeanSd] | None = None,
+    choose: Callable[[Any], Any] = lambda outputs: outputs,
 ) -> Graph:
     """The graph of a module in evaluation mode, for tensors of these sizes (images channels first), one per modality.
-    The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation."""
+    choose: what the module returns → the tensor that counts; `shape_of` tells the shapes of what it sees. The module is left
+    as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation."""
     shapes = [tuple(t.movedim(1, -1).shape[1:]) for t in tensors]
     floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
-    tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]))
+    tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]), choose)
     before = [(m, dict(vars(m))) for m in module.modules()]
     try:
         with _ONE_AT_A_TIME, torch.no_grad():
@@ -64,9 +66,9 @@ def _example(tensor: Tensor) -> Tensor:
 class _Tracer(fx.Tracer):
     """Hands every operation to the reader at once, which knows its value when the module's own code asks for sizes."""
 
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, choose: Callable[[Any], Any]) -> None:
         super().__init__()
-        self.reader = reader
+        self.reader, self.choose = reader, choose
         self.running = False  # while an operation runs on tensors, the calls inside it are not traced
         self.thread = threading.get_ident()  # nor are those of other threads, whose modules are not this one's
 
@@ -75,7 +77,7 @@ class _Tracer(fx.Tracer):
     ) -> tuple[Callable[..., Any], list[Any]]:
         # As many symbols as modalities: what else the forward takes keeps its default, and may steer control flow.
         symbols = [self.create_proxy("placeholder", f"input_{i}", (), {}) for i in range(len(self.reader.examples))]
-        return root_fn, [self.root, *symbols]
+        return lambda *args: self.choose(root_fn(*args)), [self.root, *symbols]
 
     def proxy(self, node: fx.Node) -> Any:
         self.running = True
@@ -159,6 +161,11 @@ class _Sized(fx.Proxy):
 
     def __len__(self) -> int:
         return self.shape[0]
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor, or of the symbol of one; None for anything else."""
+    return tuple(value.shape) if isinstance(value, Tensor | _Sized) else None
 
 
 class _Several(fx.Proxy):
