@@ -510,6 +510,22 @@ def test_what_maps_have_to_do_with_the_weights(both: dict[str, Any], tmp_path: P
     assert "no weights that can be drawn anew" in check.refusal
 
 
+def test_whether_it_matters_is_said_of_maps_as_they_are_drawn(network: Any, tmp_path: Path) -> None:
+    """Channels that differ are another map, but may show the same region."""
+    result = xai.parity(network, IMAGES, "saliency", LABELS, out=tmp_path)
+    ((difference,),) = (m["differences"] for m in json.loads((tmp_path / "parity.json").read_text())["methods"])
+    maps = {e.explainer: e.maps for e in result.entries if e.profile == "native" and e.maps is not None}
+    top = {
+        n: np.argsort(-m.sum(-1).reshape(len(m), -1), axis=1)[:, : round(m[0, ..., 0].size / 10)]
+        for n, m in maps.items()
+    }
+    one, other = ([set(row.tolist()) for row in top[f"{library}.saliency"]] for library in ("captum", "xplique"))
+    shared = np.mean([len(a & b) / len(a | b) for a, b in zip(one, other, strict=True)])
+    assert difference["overlap"]["mean"] == pytest.approx(shared, abs=0.02)
+    assert difference["overlap"]["mean"] > result.pairs[0].agreement.overlap.mean() + 0.1
+    assert f"overlap by {shared:.0%}" in (tmp_path / "parity.html").read_text()
+
+
 def test_what_maps_have_to_do_with_the_labels(network: Any, tmp_path: Path) -> None:
     images = np.random.default_rng(1).random((12, 16, 16, 3), np.float32)
     training = (np.concatenate([IMAGES, images]), np.arange(16) % 4)

@@ -72,7 +72,7 @@ def test_an_expectation_of_the_file_that_is_met(tmp_path: Path) -> None:
     }
     page = " ".join((tmp_path / "out" / "parity.html").read_text().split())
     assert "Expected of one definition: equal to rounding, which all reach." in page
-    assert page.count("<td>equal to rounding: met</td>") == 2
+    assert page.count(">equal to rounding: met</td>") == 2
 
 
 def test_what_is_not_met_is_said_with_its_cause_and_options_override_the_file(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_what_is_not_met_is_said_with_its_cause_and_options_override_the_file(tm
     (method,) = numbers["methods"]
     assert sentence in method["expected"]["shortfalls"]
     page = (tmp_path / "out" / "parity.html").read_text()
-    assert "<td>same ranking: not met</td>" in page
+    assert ">same ranking: not met</td>" in page
     assert "what parts them: channels: largest (100%)" in page
 
 

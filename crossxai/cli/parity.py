@@ -76,6 +76,7 @@ def parity(
     from crossxai.experiment.reading import models_and_samples
     from crossxai.experiment.specification import load, with_parity
     from crossxai.report.parity import write_parity
+    from crossxai.report.words import listing
 
     with clear_errors():
         quiet()
@@ -116,7 +117,7 @@ def parity(
                 reasons += result.shortfalls(wanted.expect, wanted.profile)
         if not results:
             raise Unsupported("no method could be compared")
-        title = f"Do the libraries agree on {', '.join(asked)}?"
+        title = f"Do the libraries agree on {listing(list(asked))}?"
         about = [{"name": name, **about_network(loaded.model)} for name, loaded in models.items()]
         samples_about = str(entry.get("description", ""))
         page = write_parity(out, results, title, wanted.expect, wanted.profile, about, samples_about, refused)

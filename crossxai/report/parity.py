@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.conventions.agreement import REGION, ROUNDING, aligned
+from crossxai.conventions.agreement import REGION, ROUNDING, agreement, aligned
 from crossxai.conventions.axioms import PROMISES
 from crossxai.conventions.convention import convention
 from crossxai.conventions.disagreement import disagreement
@@ -60,8 +60,9 @@ class Cause:
 class Difference:
     """Two libraries that part on a method, the same in all `models`.
 
-    factor: where one is a multiple of the other, else 0. krishna: the means of
-    Krishna et al.'s six measures. seeds: how far two seeds lie apart, where draws are a cause, else 0.
+    spearman, overlap: of the maps as they are drawn, one value per pixel; `rung` and `distance` are of all channels.
+    factor: where one is a multiple of the other, else 0. krishna: the means of Krishna et al.'s six measures. seeds: how far
+    two seeds lie apart, where draws are a cause, else 0.
     """
 
     one: str
@@ -113,7 +114,9 @@ def write_parity(
     }
     write_text(folder / "parity.json", json.dumps(_plain(facts), indent=1))
     page = folder / "parity.html"
-    write_text(page, environment(True).get_template("parity.html.j2").render(facts))
+    write_text(
+        page, environment(True).get_template("parity.html.j2").render(facts, region=REGION, level=LEVEL, fewest=FEWEST)
+    )
     return page
 
 
@@ -142,7 +145,8 @@ def _method(result: Parity) -> dict[str, Any]:
     return {
         "causes": [c.about for c in sorted(causes.values(), key=lambda c: -c.share)],
         "matters": _matters(native),
-        "few": max((len(e.maps) for e in result.entries if e.maps is not None), default=0) < FEWEST,
+        "samples": (samples := max((len(e.maps) for e in result.entries if e.maps is not None), default=0)),
+        "few": samples < FEWEST,
         "units": "columns" if any(e.maps is not None and e.maps.ndim == 2 for e in result.entries) else "pixels",
         "layers": result.layers,
         "axioms": (facts := axiom_facts(result)),
@@ -230,7 +234,8 @@ def _difference(pairs: list[Pair]) -> Difference:
     models = tuple(dict.fromkeys(m for p in pairs for m in (p.one.model, p.other.model)))
     assert pair.one.maps is not None
     assert pair.other.maps is not None
-    overlap = summarise(pair.agreement.overlap)
+    drawn = agreement(_drawn(pair.one.maps), _drawn(pair.other.maps))
+    overlap = summarise(drawn.overlap)
     krishna = {name: float(np.mean(v)) for name, v in vars(disagreement(pair.one.maps, pair.other.maps)).items()}
     return Difference(
         one=pair.one.explainer,
@@ -239,7 +244,7 @@ def _difference(pairs: list[Pair]) -> Difference:
         models=models,
         rung=pair.rung,
         distance=float(pair.agreement.distance.max()),
-        spearman=float(np.median(pair.agreement.spearman)),
+        spearman=float(np.median(drawn.spearman)),
         overlap=replace(overlap, low=max(overlap.low, 0.0), high=min(overlap.high, 1.0)),
         krishna=krishna,
         factor=_factor(pair),
@@ -253,6 +258,11 @@ def _difference(pairs: list[Pair]) -> Difference:
         causes=tuple(causes),
         picture=maps_picture(pair),
     )
+
+
+def _drawn(maps: np.ndarray) -> np.ndarray:
+    """Maps as pictures show them, channels summed; of tables as they are."""
+    return maps.sum(axis=-1, keepdims=True) if maps.ndim > 2 else maps
 
 
 def _areas(pair: Pair) -> tuple[float, float]:

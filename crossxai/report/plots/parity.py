@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from crossxai.conventions.agreement import aligned, distance
+from crossxai.conventions.convention import convention
 from crossxai.conventions.result import Pair
 from crossxai.conventions.sanity import Sanity
 from crossxai.report.plots import style
@@ -21,10 +23,12 @@ def maps_picture(pair: Pair) -> str:
     assert pair.one.maps is not None
     assert pair.other.maps is not None
     other = pair.other.maps[pair.row]
+    closing = pair.finding.closing if pair.finding else ()
+    switched = {str(s): convention(s.convention).words(s.option) for s in (closing[0] if closing else ())}
     panels = [
-        (pair.other.explainer, other),
-        (pair.one.explainer, pair.one.maps[pair.row]),
-        *((f"+ {switch}", maps) for switch, maps in pair.steps),
+        (pair.other.explainer.replace(".", ".\n"), other),
+        (pair.one.explainer.replace(".", ".\n"), pair.one.maps[pair.row]),
+        *((fill(f"+ {switched[name]}", 26), maps) for name, maps in pair.steps),
     ]
     table = other.ndim == 1
     figure = Figure(figsize=((3.0 if table else 2.1) * len(panels), 5.1), layout=style.layout())
@@ -41,7 +45,7 @@ def maps_picture(pair: Pair) -> str:
             end = scale_of([style.channels_summed(other)])
             lower.imshow(gap.sum(axis=-1), cmap=style.SIGNED, vmin=-end, vmax=end, interpolation="nearest")
             style.bare(lower)
-        style.heading(upper, name.replace(".", ".\n").replace(" = ", " =\n"), 9)
+        style.heading(upper, name, 9)
         apart = "compared with" if maps is other else f"{distance(maps[None], other[None]):.2g} away"
         style.heading(lower, apart, 9)
     return style.png_uri(figure, 90)
