@@ -291,6 +291,14 @@ class KerasModel(Declared):
             tensorflow_copies.redraw(twin, self.model, chosen, seed)
         return self._around(twin, layer_axes=self.layer_axes)
 
+    def trained_statistics(self, inputs: Inputs) -> dict[str, tuple[Array, Array]]:
+        """Batch norm → (running mean, running variance) after one pass in training mode; see `tensorflow_copies`."""
+        self._build(inputs)
+        with self._guarded(inputs):
+            tensors = self._tensors(inputs)
+            found = tensorflow_copies.trained_statistics(named(self.model), lambda: self._run(*tensors))
+        return self._by_original_names(found)
+
     def _calibrate(self, inputs: Inputs) -> None:
         tensors = self._tensors(inputs)
         with self._guarded(inputs):

@@ -13,6 +13,8 @@ import numpy as np
 from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
 from crossxai.adapters.tensorflow_layers import hooked, wrapped_methods
 from crossxai.errors import Unsupported
+from crossxai.model import Array
+from crossxai.porting import keras_layers as ours
 from crossxai.process import foreign, streams_kept
 
 FLOATING = ("float16", "bfloat16", "float32", "mixed_float16", "mixed_bfloat16")
@@ -82,10 +84,39 @@ def _layer(own: Any) -> Any:
     if isinstance(own, keras.layers.Lambda):  # its function as it is, which no configuration carries
         given = (own.function, own._output_shape, own.mask, own.arguments)
         return keras.layers.Lambda(*given, name=own.name, dtype="float64")
+    if own.compute_dtype in FLOATING and (exact := _exact_layer(own)) is not None:
+        return exact
     config = _config(own.get_config())
     if type(own).__module__.startswith("keras."):  # its weights are set later: none needs to be drawn
         config |= {key: "zeros" for key, value in config.items() if key.endswith("_initializer") and value is not None}
-    return type(own).from_config(config)
+    layer = type(own).from_config(config)
+    if own.compute_dtype not in FLOATING:
+        return layer
+    for usual, precise in EXACT_ACTIVATIONS:
+        if getattr(own, "activation", None) is usual:
+            layer.activation = precise
+    if isinstance(own, keras.layers.MultiHeadAttention):
+        layer._inverse_sqrt_key_dim = np.float64(own._inverse_sqrt_key_dim)  # a Python number is cast by way of float32
+    return layer
+
+
+def _leaky_relu(x: Any) -> Any:
+    return keras.ops.where(x > 0, x, 0.2 * x)
+
+
+EXACT_ACTIVATIONS = ((keras.activations.gelu, ours.gelu_erf), (keras.activations.leaky_relu, _leaky_relu))
+"""Activations whose constants TensorFlow keeps in float32, each with one that does not."""
+
+
+def _exact_layer(own: Any) -> Any | None:
+    """In place of a layer whose constants, or all of it, TensorFlow keeps in float32 whatever its dtype."""
+    named = {"name": own.name, "dtype": "float64"}
+    plain = type(own) is keras.layers.ReLU and own.max_value is None and not own.threshold
+    if type(own) is keras.layers.LeakyReLU or (plain and own.negative_slope):
+        return ours.ExactLeakyReLU(own.negative_slope, **named)
+    if type(own) is keras.layers.UpSampling2D and (own.interpolation, own.data_format) == ("bilinear", "channels_last"):
+        return ours.BilinearUpSampling2D(own.size, **named)
+    return None
 
 
 def _config(config: Any, key: str = "") -> Any:
@@ -149,6 +180,33 @@ def redraw(twin: Any, model: Any, chosen: Mapping[str, Any], seed: int) -> None:
         if id(own) in names:
             for number, variable in enumerate(owned(other)):
                 variable.assign(redrawn(np.asarray(variable), names[id(own)], number, seed))
+
+
+def trained_statistics(layers: Mapping[str, Any], run: Callable[[], object]) -> dict[str, tuple[Array, Array]]:
+    """Name → (running mean, running variance) of every batch norm that runs once in `run`, after it: one pass in which the norms
+    alone, frozen or not, are in training mode. All is then as before."""
+    norms = {name: layer for name, layer in layers.items() if isinstance(layer, keras.layers.BatchNormalization)}
+    before = {name: (norm.trainable, norm.get_weights()) for name, norm in norms.items()}
+    runs = dict.fromkeys(norms, 0)
+
+    def train(name: str, call: Callable[..., Any], given: Any, *_training: Any, **kwargs: Any) -> Any:
+        runs[name] = runs.pop(name) + 1  # in order of execution
+        return call(given, **{**kwargs, "training": True})
+
+    try:
+        for norm in norms.values():
+            norm.trainable = True
+        with wrapped_methods([(norm, "call", partial(train, name)) for name, norm in norms.items()]):
+            run()
+        return {
+            name: (np.asarray(norms[name].moving_mean), np.asarray(norms[name].moving_variance))
+            for name, times in runs.items()
+            if times == 1
+        }
+    finally:
+        for name, norm in norms.items():
+            norm.trainable, weights = before[name]
+            norm.set_weights(weights)
 
 
 def calibrate(layers: Iterable[Any], run: Callable[[], object]) -> None:

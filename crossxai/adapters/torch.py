@@ -263,6 +263,12 @@ class TorchModel(Declared):
             module = torch_running.randomised_copy(self.module, chosen, seed, self.name)
         return self._around(module)
 
+    def trained_statistics(self, inputs: Inputs) -> dict[str, tuple[Array, Array]]:
+        """Batch norm → (running mean, running variance) after one pass in training mode; see `torch_running`."""
+        with self._lock:
+            found = torch_running.trained_statistics(self.module, lambda: self.predict(inputs))
+        return self._by_original_names(found)
+
     def _calibrate(self, inputs: Inputs) -> None:
         torch_running.calibrate(self.module, lambda: self.predict(inputs))
 

@@ -212,6 +212,46 @@ def randomised_copy(module: nn.Module, weights: dict[str, list[str]], seed: int,
     return twin
 
 
+def trained_statistics(module: nn.Module, run: Callable[[], object]) -> dict[str, tuple[Array, Array]]:
+    """Name → (running mean, running variance) of every batch norm that runs once in `run`, after it: one pass in which the norms
+    alone are in training mode. All is then as before.
+
+    The batch's own variance is in them, not n / (n - 1) times it, which torch takes. Raises `Unsupported` for a norm with a mean
+    over all batches.
+    """
+    norms: dict[str, Any] = {
+        n: m
+        for n, m in module.named_modules()
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_var is not None
+    }
+    before = {name: [buffer.clone() for buffer in norm.buffers()] for name, norm in norms.items()}
+    sizes: dict[str, list[int]] = {}
+
+    def begin(name: str, norm: Any, given: tuple[Tensor, ...]) -> None:
+        if norm.momentum is None:
+            raise Unsupported(f"batch norm {name!r} has momentum=None, a mean over all batches, which Keras has not")
+        sizes.setdefault(name, []).append(given[0].numel() // given[0].shape[1])
+        norm.training = True
+
+    def end(name: str, norm: Any, _given: Any, _output: Any) -> None:
+        norm.training = False
+
+    try:
+        with hooked(norms, after=end, before=begin):
+            run()
+        found = {}
+        for name in (name for name, every in sizes.items() if len(every) == 1):
+            norm, old = norms[name], before[name][1]
+            batch = norm.running_var - (1 - norm.momentum) * old
+            found[name] = (to_array(norm.running_mean.clone()), to_array(norm.running_var - batch / sizes[name][0]))
+        return found
+    finally:
+        for name, norm in norms.items():
+            norm.training = False
+            for buffer, value in zip(norm.buffers(), before[name], strict=True):
+                buffer.copy_(value)
+
+
 def calibrate(module: nn.Module, run: Callable[[], object]) -> None:
     """Set the running statistics of every batch norm to those of what reaches it in `run`, one forward pass of many samples."""
     norms = {name: m for name, m in module.named_modules() if getattr(m, "running_mean", None) is not None}

@@ -118,7 +118,8 @@ def _show(certificate: Certificate, console: Console) -> None:
     if certificate.holds:
         console.print("The certificate holds: both are one function, as far as measured.", style="green")
         return
-    console.print("The certificate fails: they are not one function.", style="bold red")
+    why = "they compute the same and train otherwise" if certificate.trains_otherwise else "they are not one function"
+    console.print(f"The certificate fails: {why}.", style="bold red")
     for some in certificate.causes[:1]:
         console.print(escaped(f"They differ by {', '.join(str(switch) for switch in some)}."), highlight=False)
     if certificate.first is not None:

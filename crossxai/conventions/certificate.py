@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from crossxai.conventions.models import (
     common_layers,
     compare_models,
     equal_layers,
-    first_difference,
+    first_apart,
 )
 from crossxai.conventions.search import Switch
 from crossxai.errors import CrossXAIError, Unsupported
@@ -30,7 +31,7 @@ from crossxai.question import Question
 if TYPE_CHECKING:
     import pandas
 
-Kind = Literal["outputs", "gradients", "layers", "explanation"]
+Kind = Literal["outputs", "gradients", "layers", "explanation", "training"]
 SAMPLES = 4
 """How many samples a certificate looks at, each with its pixels shuffled, with noise and ten times as large."""
 LARGE = 10.0
@@ -44,11 +45,14 @@ LIMITS: Mapping[tuple[Kind, str], float] = {
     ("layers", "float64"): 1e-9,
     ("explanation", "float32"): 1e-3,
     ("explanation", "float64"): 1e-6,
+    ("training", "float64"): 1e-9,
 }
 """The largest difference that counts as rounding: of outputs as a share of how far they vary, else relative L2."""
 FINER = 2.0**-29
 """The distance of neighbouring numbers in float64, as a share of that in float32."""
 Sides = tuple[Question, Question]
+Statistics = Mapping[str, tuple[Array, Array]]
+"""Batch norm -> its running mean and variance."""
 METHODS: Mapping[str, tuple[str, Profile]] = {
     # Gauss-Legendre: on the baseline itself, one colour, every max-pool is a tie, which frameworks break differently
     "integrated gradients": ("captum.integrated_gradients", "native"),
@@ -87,7 +91,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LayerPair:
-    """A layer of either network that should give the same, and how far they are apart (relative L2)."""
+    """A layer of either network that should give the same, and how far they are apart (relative L2; infinite if sizes differ)."""
 
     one: str
     other: str
@@ -109,7 +113,9 @@ class Certificate:
     layers_dtype : {"float32", "float64"}
         What the layers were compared in.
     models : ModelParity
-        What is in the way where outputs differ: a convention, or the first layer.
+        The conventions that are in the way where outputs differ; its layers are not looked for, see `first`.
+    norms : tuple of LayerPair
+        Their batch norms side by side; the distance is of running statistics after one pass in training mode.
     """
 
     one: str
@@ -118,6 +124,7 @@ class Certificate:
     layers: tuple[LayerPair, ...]
     layers_dtype: str
     models: ModelParity
+    norms: tuple[LayerPair, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -126,9 +133,17 @@ class Certificate:
 
     @property
     def first(self) -> LayerPair | None:
-        """The first layer that differs by more than rounding; None where none does."""
+        """The first layer that differs by more than rounding, else the first batch norm that trains otherwise; None where none
+        does."""
         limit = LIMITS["layers", self.layers_dtype]
-        return next((pair for pair in self.layers if not pair.distance <= limit), None)
+        apart = (pair for pair in self.layers if not pair.distance <= limit)
+        otherwise = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
+        return next(itertools.chain(apart, otherwise), None)
+
+    @property
+    def trains_otherwise(self) -> bool:
+        """Whether all that differs is what batch norms keep of a batch in training."""
+        return {line.kind for line in self.lines if not line.holds} == {"training"}
 
     @property
     def causes(self) -> tuple[tuple[Switch, ...], ...]:
@@ -157,15 +172,16 @@ def certify(one: Question, other: Question) -> Certificate:
     """
     few = slice(0, min(SAMPLES, len(one)))
     one, other = one[few], other[few]
-    models = compare_models(one, other)
+    models = compare_models(one, other, layers=False)
     if np.isinf(models.outputs):
         line = Line("outputs", "samples", "float32", float("inf"))
-        return Certificate(one.model.name, other.model.name, (line,), (), "float32", models)
+        return Certificate(one.model.name, other.model.name, (line,), _layers(one, other), "float32", models)
     exact = _both_exact(one, other)
     lines = [*_outputs(one, other, exact), *_gradients(one, other, exact), *_explanations(one, other, exact)]
     dtype = "float32" if exact is None else "float64"
     layers = _layers(*(exact or (one, other)))
-    return Certificate(one.model.name, other.model.name, tuple(lines), layers, dtype, models)
+    training, norms = _training(one, other, exact)
+    return Certificate(one.model.name, other.model.name, (*lines, *training), layers, dtype, models, norms)
 
 
 def _both_exact(one: Question, other: Question) -> Sides | None:
@@ -179,7 +195,11 @@ def _probes(question: Question) -> dict[str, Inputs]:
     named = zip(
         ("samples", "pixels shuffled", "noise"), probe_inputs(question.inputs, question.model.modalities), strict=True
     )
-    return {**dict(named), "ten times as large": tuple(v * v.dtype.type(LARGE) for v in question.inputs)}
+    return {**dict(named), "ten times as large": _large(question.inputs)}
+
+
+def _large(given: Inputs) -> Inputs:
+    return tuple(v * v.dtype.type(LARGE) for v in given)
 
 
 def _wide(given: Inputs) -> Inputs:
@@ -261,20 +281,69 @@ def _layers(one: Question, other: Question) -> tuple[LayerPair, ...]:
     that does not."""
     if not isinstance(one.model, Layered) or not isinstance(other.model, Layered):
         return ()
-    ours, theirs = activations(one), activations(other)
-    named = {_letters(name): name for name in theirs}
-    shared = {
-        n: named[_letters(n)]
-        for n in ours
-        if _letters(n) in named and ours[n].shape == theirs[named[_letters(n)]].shape
-    }
+    ours, theirs = _everywhere(one), _everywhere(other)
+    shared = [(a, b, _between(ours[a], theirs[b])) for a, b in _named_alike(ours, theirs).items()]
     if 2 * len(shared) > min(len(ours), len(theirs)):
-        return tuple(LayerPair(a, b, distance(ours[a], theirs[b])) for a, b in shared.items())
+        return tuple(LayerPair(a, b, apart) for a, b, apart in shared if apart is not None)
     pairs = [LayerPair(ours_name, name, apart) for ours_name, name, apart in equal_layers(ours, theirs)]
-    first = first_difference(one, other)
+    first = first_apart(ours, theirs)
     if first[0]:
         pairs.append(LayerPair(*first, distance(ours[first[0]], theirs[first[1]])))
     return tuple(pairs)
+
+
+def _everywhere(question: Question) -> dict[str, Array]:
+    """Activations at samples and at larger ones, which a ReLU6 in place of a ReLU shows at."""
+    usual, large = activations(question), activations(question, _large(question.inputs))
+    both = {name: np.concatenate([usual[name], large[name]]) for name in usual if name in large}
+    return {
+        name: np.nan_to_num(v, posinf=0.0, neginf=0.0) for name, v in both.items()
+    }  # what overflows in both is equal
+
+
+def _between(one: Array, other: Array) -> float | None:
+    """Relative L2, the smallest over where the channels may be: not every layer tells. Infinity where sizes differ; None where
+    the same values may have axes in another order still."""
+    orders = [other, *((np.moveaxis(other, 1, -1), np.moveaxis(other, -1, 1)) if other.ndim > 2 else ())]
+    apart = [distance(one, turned) for turned in orders if turned.shape == one.shape]
+    return min(apart) if apart else None if one.size == other.size else float("inf")
+
+
+def _training(one: Question, other: Question, exact: Sides | None) -> tuple[tuple[Line, ...], tuple[LayerPair, ...]]:
+    """What batch norms keep of one batch in training mode, on copies in float64; nothing of networks without them."""
+    models: tuple[Any, Any] = (one.model, other.model)
+    if not all(hasattr(model, "trained_statistics") and model.hints()["norms"] for model in models):
+        return (), ()
+    name, why = "running statistics after one batch", "a network has no copy in float64, and it is not trained itself"
+    pairs: tuple[LayerPair, ...] = ()
+    if exact is not None:
+        try:
+            copies: tuple[Any, Any] = (exact[0].model, exact[1].model)
+            ours, theirs = (copy.trained_statistics(side.inputs) for copy, side in zip(copies, exact, strict=True))
+            pairs = _norms(ours, theirs)
+            why = "" if pairs else f"of {len(ours)} and {len(theirs)} batch norms nothing tells which belong together"
+        except CrossXAIError as error:
+            why = str(error)
+    worst = max((pair.distance for pair in pairs), default=float("nan"))
+    return (Line("training", name, "float64", worst, reason=why),), pairs
+
+
+def _norms(ours: Statistics, theirs: Statistics) -> tuple[LayerPair, ...]:
+    """Batch norms side by side: by their names, else in order where there are as many; none where neither tells."""
+    shared = _named_alike(ours, theirs)
+    if len(shared) < len(ours) and len(ours) == len(theirs):
+        shared = dict(zip(ours, theirs, strict=True))
+    return tuple(LayerPair(a, b, _statistics_apart(ours[a], theirs[b])) for a, b in shared.items())
+
+
+def _statistics_apart(one: tuple[Array, Array], other: tuple[Array, Array]) -> float:
+    x, y = (np.stack(side)[:, None] for side in (one, other))
+    return distance(x, y) if x.shape == y.shape else float("inf")
+
+
+def _named_alike(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, str]:
+    named = {_letters(name): name for name in theirs}
+    return {name: named[_letters(name)] for name in ours if _letters(name) in named}
 
 
 def _letters(name: str) -> str:

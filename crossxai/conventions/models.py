@@ -63,8 +63,9 @@ class ModelParity:
         return self.rest <= OUTPUTS
 
 
-def compare_models(one: Question, other: Question) -> ModelParity:
-    """Both questions' models on the same samples; raises what makes a model untrustworthy, in words."""
+def compare_models(one: Question, other: Question, layers: bool = True) -> ModelParity:
+    """Both questions' models on the same samples; raises what makes a model untrustworthy, in words. layers: whether to look for
+    the layer that parts them, too."""
     few = slice(0, min(SAMPLES, len(one)))
     one, other = one[few], other[few]
     if one.model.predict(one.inputs).shape != other.model.predict(other.inputs).shape:
@@ -92,9 +93,11 @@ def compare_models(one: Question, other: Question) -> ModelParity:
         return replace(parity, causes=causes)
     if causes := _causes(other, one, given):
         return replace(parity, causes=causes, turned=True)
-    layers = first_difference(one, other)
-    rest, last = what_follows(one, other, layers) if layers[0] else (float("nan"), ("", ""))
-    return replace(parity, layers=layers, rest=rest, last=last)
+    if not layers:
+        return parity
+    first = first_difference(one, other)
+    rest, last = what_follows(one, other, first) if first[0] else (float("nan"), ("", ""))
+    return replace(parity, layers=first, rest=rest, last=last)
 
 
 def _exact_gradients(one: Question, other: Question) -> float:
@@ -150,7 +153,11 @@ def first_difference(one: Question, other: Question) -> tuple[str, str]:
     """
     if not isinstance(one.model, Layered) or not isinstance(other.model, Layered):
         return "", ""
-    ours, theirs = activations(one), activations(other)
+    return first_apart(activations(one), activations(other))
+
+
+def first_apart(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> tuple[str, str]:
+    """The same of activations."""
     pairs = equal_layers(ours, theirs)
     names, others = list(ours), list(theirs)
     after, other_after = (names.index(pairs[-1][0]) + 1, others.index(pairs[-1][1]) + 1) if pairs else (0, 0)
@@ -236,11 +243,11 @@ def common_layers(questions: Mapping[str, Question]) -> dict[str, str]:
     return best
 
 
-def activations(question: Question) -> dict[str, Array]:
-    """Every layer's output, images channels last, in order of execution."""
+def activations(question: Question, given: Inputs | None = None) -> dict[str, Array]:
+    """Every layer's output, images channels last, in order of execution; at other inputs where some are given."""
     model = question.model
     assert isinstance(model, Layered)
-    found = model.activations(question.inputs)
+    found = model.activations(question.inputs if given is None else given)
     return {name: np.moveaxis(v, 1, -1) if _channel_first(model, name, v) else v for name, v in found.items()}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters import recognition
-from crossxai.conventions.certificate import Certificate, certify
+from crossxai.conventions.certificate import Certificate, LayerPair, certify
 from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import weights_digest
 from crossxai.files.atomic import write_text
@@ -121,7 +121,7 @@ def facts(certificate: Certificate) -> dict[str, Any]:
         "one": certificate.one,
         "other": certificate.other,
         "holds": certificate.holds,
-        "first_layer_that_differs": None if first is None else asdict(first),
+        "first_layer_that_differs": None if first is None else _pair(first),
         "causes": [[str(switch) for switch in some] for some in certificate.causes],
         "lines": [
             {
@@ -133,9 +133,15 @@ def facts(certificate: Certificate) -> dict[str, Any]:
             for line in certificate.lines
         ],
         "layers_dtype": certificate.layers_dtype,
-        "layers": [asdict(pair) for pair in certificate.layers],
+        "layers": [_pair(pair) for pair in certificate.layers],
+        "norms": [_pair(pair) for pair in certificate.norms],
         "versions": {"crossxai": __version__, **{name: version(name) for name in PACKAGES if _installed(name)}},
     }
+
+
+def _pair(pair: LayerPair) -> dict[str, Any]:
+    """JSON knows no infinity."""
+    return {**asdict(pair), "distance": pair.distance if np.isfinite(pair.distance) else None}
 
 
 def _installed(name: str) -> bool:

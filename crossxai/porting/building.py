@@ -135,6 +135,11 @@ def untranslated(layer: str, kind: str, why: str = "") -> Unsupported:
     return Unsupported(f"layer {layer!r} ({kind}) has no translation: {why}")
 
 
+def rest(share: float) -> float:
+    """What is left of 1: Keras's momentum from torch's, and back, without the last bits that 1 - 0.9 leaves."""
+    return round(1.0 - share, 12)
+
+
 def same_padding(
     size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int]
 ) -> Padding:

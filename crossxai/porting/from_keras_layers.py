@@ -14,6 +14,7 @@ from crossxai.porting import from_keras_ops as ops
 from crossxai.porting import from_keras_shapes as shapes
 from crossxai.porting import from_keras_windows as windows
 from crossxai.porting import keras_layers as ours
+from crossxai.porting.building import rest
 from crossxai.porting.from_keras_ops import Call, Ref, array
 from crossxai.porting.from_keras_windows import weighted
 
@@ -57,7 +58,8 @@ def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:
     gamma = array(layer.gamma) if layer.scale else np.ones_like(mean)
     beta = array(layer.beta) if layer.center else np.zeros_like(mean)
     weights = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
-    return c.node("batch_norm", x, weights=weights, eps=float(layer.epsilon))
+    momentum = rest(float(layer.momentum))
+    return c.node("batch_norm", x, weights=weights, eps=float(layer.epsilon), momentum=momentum)
 
 
 def _last_axes(c: Call, layer: Any, x: Ref) -> int:
@@ -121,7 +123,7 @@ def relu(c: Call, layer: Any, x: Ref) -> Ref:
         raise c.fail(f"max_value={top}, negative_slope={slope}, threshold={threshold}")
     if top is not None:
         return c.node("relu6", x) if top == 6 else c.node("clip", x, low=0.0, high=float(np.float32(top)))
-    return c.node("leaky_relu", x, slope=float(np.float32(slope))) if slope else c.node("relu", x)
+    return c.node("leaky_relu", x, slope=ops.constant(c, slope)) if slope else c.node("relu", x)
 
 
 def prelu(c: Call, layer: Any, x: Ref) -> Ref:

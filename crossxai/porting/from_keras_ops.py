@@ -94,12 +94,17 @@ def _activation(c: Call, function: Any) -> tuple[str | None, dict[str, Any]]:
         return None, {}
     settings: dict[str, dict[str, Any]] = {
         **{name: {} for name in (*PLAIN_ACTIVATIONS, "exp")},
-        "gelu": {"approximate": False}, "elu": {"alpha": 1.0}, "leaky_relu": {"slope": float(np.float32(0.2))},
+        "gelu": {"approximate": False}, "elu": {"alpha": 1.0}, "leaky_relu": {"slope": constant(c, 0.2)},
         "softmax": {"axis": -1}, "log_softmax": {"axis": -1},
     }  # fmt: skip
     if name not in settings or not getattr(function, "__module__", "").startswith(("keras.", "tensorflow.")):
         raise c.fail(f"its activation {name!r} has none")
     return name, settings[name]
+
+
+def constant(c: Call, value: float) -> float:
+    """A number that TensorFlow keeps in float32: of a network in float64 as it is there, else as it was written."""
+    return float(np.float32(value)) if c.builder.dtype == np.float64 else float(value)
 
 
 def gelu(c: Call, x: Ref, approximate: bool) -> Ref:
@@ -210,7 +215,7 @@ def identity(c: Call, _operation: Any, x: Ref, **_named: Any) -> Ref:
 
 def plain(op: str, c: Call, operation: Any, x: Ref) -> Ref:
     if op == "leaky_relu":
-        return c.node(op, x, slope=float(np.float32(operation.negative_slope)))  # as TensorFlow keeps it
+        return c.node(op, x, slope=constant(c, operation.negative_slope))
     if op == "elu":
         return c.node(op, x, alpha=float(operation.alpha))
     return gelu(c, x, bool(operation.approximate)) if op == "gelu" else c.node(op, x)

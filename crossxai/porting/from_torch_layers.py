@@ -46,7 +46,8 @@ def batch_norm(
     gamma = np.ones_like(mean) if weight is None else array(weight)
     beta = np.zeros_like(mean) if bias is None else array(bias)
     weights = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
-    return c.node("batch_norm", c.image(x, 2, 3, 4, 5), weights=weights, eps=float(eps))
+    kept: dict[str, Any] = {} if momentum is None else {"momentum": float(momentum)}  # None: a mean over all batches
+    return c.node("batch_norm", c.image(x, 2, 3, 4, 5), weights=weights, eps=float(eps), **kept)
 
 
 def _scaled(weight: Any, bias: Any) -> dict[str, Array]:

@@ -93,7 +93,9 @@ MODULES: dict[type[nn.Module], Translation] = {
     ),
     **dict.fromkeys(
         (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-        lambda c, m, x: layers.batch_norm(c, x, m.running_mean, m.running_var, m.weight, m.bias, eps=m.eps),
+        lambda c, m, x: layers.batch_norm(
+            c, x, m.running_mean, m.running_var, m.weight, m.bias, momentum=m.momentum, eps=m.eps
+        ),
     ),
     nn.LayerNorm: _of(layers.layer_norm, "normalized_shape", "weight", "bias", "eps"),
     nn.RMSNorm: _of(layers.rms_norm, "normalized_shape", "weight", "eps"),

@@ -16,7 +16,7 @@ count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes,
 | embedding (whole numbers to vectors) | | table (number, c) |
 | multi_head_attention (query, key, value) | heads | query, key, value, output (in, out); query_bias, ..., or no biases |
 | einsum (two inputs) | equation, the sample axis included | |
-| batch_norm | eps | gamma, beta, mean, variance, each (c,) |
+| batch_norm | eps, momentum (the new batch's share; 0.1 if absent) | gamma, beta, mean, variance, each (c,) |
 | layer_norm, rms_norm (last axes) | axes (how many), eps | gamma, beta (not of rms_norm), each of these axes, or absent |
 | group_norm | groups, eps | gamma, beta, each (c,), or absent |
 | unit_norm: divided by the Euclidean norm | axis | |

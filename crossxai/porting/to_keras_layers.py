@@ -13,7 +13,7 @@ import numpy as np
 from crossxai.errors import Unsupported
 from crossxai.model import Array
 from crossxai.porting import keras_layers as ours
-from crossxai.porting.building import none, same_padding, widened
+from crossxai.porting.building import none, rest, same_padding, widened
 from crossxai.porting.graph import FUNCTIONS, PLAIN_ACTIVATIONS, Node
 
 
@@ -178,6 +178,11 @@ def _pad(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     return _function(node, s, w, x)
 
 
+def _batch_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
+    named = {"epsilon": s["eps"], "momentum": rest(s.get("momentum", 0.1))}
+    return [_layer(_K.BatchNormalization, weights=_arrays(w, "gamma", "beta", "mean", "variance"), **named)]
+
+
 def _layer_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     axes = list(range(-s["axes"], 0))
     named = {"epsilon": s["eps"], "scale": "gamma" in w, "center": "beta" in w}
@@ -224,7 +229,7 @@ MAKERS: dict[str, Maker] = {
     ],
     "embedding": lambda node, s, w, x: [_layer(_K.Embedding, *w["table"].shape, weights=[w["table"]])],
     "multi_head_attention": _attention,
-    "batch_norm": _of(_K.BatchNormalization, weights=("gamma", "beta", "mean", "variance"), epsilon="eps"),
+    "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,

@@ -60,7 +60,8 @@ def _attention_by_hand(s: Settings, w: Weights) -> nn.Module:
 
 def _batch_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
     rank = x[0].example.ndim
-    module = windows.layer_kind("BatchNorm", max(rank, 3))(len(w["mean"]), eps=s["eps"])
+    kind = windows.layer_kind("BatchNorm", max(rank, 3))
+    module = kind(len(w["mean"]), eps=s["eps"], momentum=s.get("momentum", 0.1))
     windows.give(module, weight=w["gamma"], bias=w["beta"])
     module.running_mean, module.running_var = w["mean"], w["variance"]
     return module  # type: ignore[no-any-return]
