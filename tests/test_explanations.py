@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -157,6 +158,51 @@ def test_a_file_holds_what_was_explained_and_leaves_samples_out_if_asked(tmp_pat
     with pytest.raises(xai.InvalidInput, match="is another function"):
         xai.evaluate(network(), IMAGES, bare)  # without its standardisation
     assert list(xai.evaluate(model, IMAGES, {"mine": bare}, metrics=["insertion"])) == ["mine"]
+
+
+class Fusion(nn.Module):
+    """A network of an image and a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.head = nn.Conv2d(3, 4, 3), nn.Linear(6, 3)
+
+    def forward(self, image: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.cat([self.image(image).relu().mean((2, 3)), table], 1))
+
+
+def test_what_was_explained_travels_with_arrays(tmp_path: Path) -> None:
+    overlap = xai.Dice(np.ones((3, 32, 32)), 0, 2)
+    for target, kept in ((2, 2), ([2, 1, 0], np.array([2, 1, 0])), (overlap, None), (None, None)):
+        maps = xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine", target=target)
+        np.testing.assert_array_equal(xai.Attribution.load(maps.save(tmp_path / "maps.h5")).target, kept)
+    for wrong in (1.5, [1, 2], "cat"):
+        with pytest.raises(xai.InvalidInput, match="target is a class, or one for each of the 3 samples"):
+            xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine", target=wrong)
+
+
+def test_several_modalities_and_damaged_files(tmp_path: Path) -> None:
+    modalities = (xai.Modality.image(), xai.Modality.table(("age", "dose")))
+    model = xai.wrap(Fusion().eval(), modalities=modalities)
+    maps = xai.explain(model, (IMAGES, np.eye(3, 2, dtype=np.float32)), "captum.saliency", target=1)
+    file = maps.save(tmp_path / "maps.h5")
+    for name in ("image", "table"):
+        found = xai.evaluate(model, attributions=file, metrics=[("deletion", {"modality": name, "fill": "zero"})])
+        assert np.isfinite(found["captum.saliency"]["deletion"].value).all()
+    assert len(list(maps.export(tmp_path / "pictures").glob("*_table.png"))) == 3
+    for place, values, words in (
+        ("origin/outputs", np.ones((2, 3)), "inputs, outputs or a target of others"),
+        ("origin/inputs/image", IMAGES[..., :2], "expected shape"),
+        ("target", np.ones(3, np.int8), "target weights need shape"),
+    ):
+        maps.save(file)
+        with h5py.File(file, "a") as opened:
+            attributes = dict(opened[place].attrs)
+            del opened[place]
+            opened[place] = values
+            opened[place].attrs.update(attributes)
+        with pytest.raises(xai.InvalidFile, match=words):
+            xai.Attribution.load(file)
 
 
 def test_arrays_of_the_libraries_themselves(folder: Path) -> None:

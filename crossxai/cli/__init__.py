@@ -147,7 +147,7 @@ def evaluate(
     the same function in the other framework.
     """
     if folder.is_file():
-        explaining.evaluate_file(folder, model or (), given.names(metrics), data, size, trust)
+        explaining.evaluate_file(folder, model or (), given.names(metrics), modality, data, size, trust)
         return
     from crossxai.cli import tables
     from crossxai.experiment import rankings

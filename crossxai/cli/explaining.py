@@ -91,7 +91,7 @@ def _options(explainer: str, params: list[str] | None, profile: str, target: str
 
 
 def evaluate_file(
-    path: Path, models: Sequence[str], metrics: Sequence[str], data: str, size: int | None, trust: bool
+    path: Path, models: Sequence[str], metrics: Sequence[str], modality: str, data: str, size: int | None, trust: bool
 ) -> None:
     """Measure the maps of a file on a model, and show each metric's mean with its interval."""
     from rich.table import Table
@@ -104,8 +104,12 @@ def evaluate_file(
             raise xai.InvalidInput("a file of maps is evaluated on one model: write --model, by name or file")
         maps = xai.Attribution.load(path)
         wrapped = xai.wrap(models[0], size=size, trust=trust)
-        found = xai.evaluate(wrapped, data or None, maps, metrics, samples=len(maps))
-        table = Table(title=f"{escaped(maps.explainer)} on {escaped(wrapped.name)}", title_justify="left")
+        about = modality or (maps.modalities[0].name if len(maps.modalities) > 1 else "")
+        asked = [(metric, {"modality": about}) if about else metric for metric in metrics]
+        found = xai.evaluate(wrapped, data or None, maps, asked, samples=len(maps))
+        table = Table(
+            title=escaped(f"{maps.explainer} on {wrapped.name}{f', {about}' if about else ''}"), title_justify="left"
+        )
         for heading in ("metric", "better", "mean", "95 % interval", "samples"):
             table.add_column(heading)
         for row in found.summary.to_dict("records"):

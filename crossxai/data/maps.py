@@ -53,9 +53,16 @@ def attribution_of(
     names = tuple(map(str, ids)) or tuple(str(i) for i in range(len(array)))
     if len(set(names)) != len(array):
         raise InvalidInput(f"{who}: {len(array)} samples need as many different ids, got {len(set(names))}")
-    if target is not None and np.ndim(target) == 1 and len(target) != len(array):
-        raise InvalidInput(f"{who}: target has {len(target)} classes for {len(array)} samples")
+    explained = target if target is None or hasattr(target, "cotangent") else _classes(who, target, len(array))
     if not isinstance(explainer, str) or not explainer:
         raise InvalidInput(f"{who}: explainer is a name, such as 'captum.IntegratedGradients'; got {explainer!r}")
     kept: Array = array.astype(np.float64 if array.dtype == np.float64 else np.float32)
-    return Attribution((kept,), (modality,), names, explainer, params=dict(params), target=target)
+    return Attribution((kept,), (modality,), names, explainer, params=dict(params), target=explained)
+
+
+def _classes(who: str, target: Any, n: int) -> Any:
+    """A class for all samples, or one for each."""
+    chosen = np.asarray(as_numpy(target))
+    if chosen.dtype.kind not in "iu" or chosen.shape not in ((), (n,)):
+        raise InvalidInput(f"{who}: target is a class, or one for each of the {n} samples; got {target!r}")
+    return chosen if chosen.ndim else int(chosen)

@@ -160,10 +160,17 @@ def write_attribution(path: Path, attribution: Attribution, inputs: bool = True)
 def read_attribution(path: Path) -> Attribution:
     """Read what `write_attribution` wrote; raises `InvalidFile`."""
     with _reading(path, "attribution") as file:
-        maps, origin = _read_maps(path, file), read_origin(file)
+        maps = _read_maps(path, file)
+        try:
+            origin, target = read_origin(file), read_target(file)
+        except InvalidInput as error:
+            raise InvalidFile(f"{path}: {error}") from error
         known = {} if origin is None else origin.by_name
+        rows = [*known.values(), *(() if origin is None else (origin.outputs,)), target]
+        if any(hasattr(values, "__len__") and len(values) != len(maps) for values in rows):
+            raise InvalidFile(f"{path}: maps of {len(maps)} samples, with inputs, outputs or a target of others")
         inputs = tuple(known[m.name] for m in maps.modalities) if known else None
-        return replace(maps, origin=origin, inputs=inputs, target=read_target(file))
+        return replace(maps, origin=origin, inputs=inputs, target=target)
 
 
 def _write_maps(file: Any, attribution: Attribution) -> None:

@@ -37,8 +37,8 @@ def write_target(file: Any, target: Any) -> None:
     """Write what was explained: weights with their link, or classes; nothing of a measure that is neither."""
     if isinstance(target, Target):
         file.create_dataset("target", data=target.weights, compression="gzip").attrs["link"] = target.link
-    elif target is not None and np.issubdtype(np.asarray(target).dtype, np.integer):
-        file["target"] = np.asarray(target)
+    elif isinstance(target, int | np.integer | np.ndarray):
+        file["target"] = target
 
 
 def read_target(file: Any) -> Any:
@@ -65,7 +65,8 @@ def write_origin(file: Any, origin: Origin, inputs: bool) -> None:
 
 
 def read_origin(file: Any) -> Origin | None:
-    """What `write_origin` wrote; None of maps that do not say where they come from."""
+    """What `write_origin` wrote; None of maps that do not say where they come from. Raises `InvalidInput` for samples that
+    are not as their modalities declare."""
     if "origin" not in file:
         return None
     group = file["origin"]
@@ -73,4 +74,6 @@ def read_origin(file: Any) -> Origin | None:
     stored: dict[str, Any] = {key: str(group.attrs[key]) for key in _TEXT}
     stored |= {key: json.loads(group.attrs[key]) for key in _JSON}
     inputs = tuple(group[f"inputs/{m.name}"][()] for m in modalities)
+    for modality, values in zip(modalities, inputs, strict=True):
+        modality.check(values)
     return Origin(**stored, outputs=group["outputs"][()], modalities=modalities, inputs=inputs)
