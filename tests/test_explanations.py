@@ -133,6 +133,11 @@ def test_maps_of_another_model_or_of_other_samples_are_refused(folder: Path, tmp
         xai.evaluate(xai.wrap(wider, modalities=(xai.Modality.image(),)), attributions=file)
     with pytest.raises(xai.InvalidInput, match="explain different targets"):
         xai.evaluate(network(), IMAGES, [maps, xai.explain(network(), IMAGES, "captum.saliency", target=1)])
+    single, rounded = xai.explain(network(), IMAGES[:1], "captum.saliency", target=2), network()
+    with torch.no_grad():
+        rounded[-1].weight.mul_(1 + 1e-5)
+    notes = xai.evaluate(rounded, attributions=single, metrics=["insertion"]).notes
+    assert any("gives the outputs of" in note for note in notes)
     nudged = network()
     with torch.no_grad():
         nudged[-1].weight.mul_(1.01)

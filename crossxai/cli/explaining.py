@@ -39,7 +39,7 @@ def explain(
     ),
 ) -> None:
     """Explain a model's scores by one explainer: maps.h5, a picture per sample, and recipe.toml, which makes them again."""
-    from crossxai.errors import InvalidInput
+    from crossxai.errors import InvalidInput, ModelFailed
     from crossxai.experiment import loading
     from crossxai.experiment import recipe as recipes
     from crossxai.experiment.origin import with_origin
@@ -63,7 +63,7 @@ def explain(
         )
         models, failed, every, entry = models_and_samples(experiment)
         if failed:
-            raise InvalidInput("; ".join(failed.values()))
+            raise ModelFailed("; ".join(failed.values()))
         ((name, loaded),) = models.items()
         question = questions(experiment, every, loaded, name).explained
         method = loading.explainer(chosen.explainer, chosen.seed, every)
