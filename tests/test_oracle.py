@@ -162,12 +162,17 @@ def mosaics(framework: str) -> tuple[Any, Scores, Scores, dict[str, Scores]]:
     return metric, first, last, found
 
 
-# The maps of Keras are those of torch but for rounding: all metrics see them in the deep run.
+# The maps of Keras are those of torch but for rounding: all metrics see them in the deep run. ROAD is the mean of its two parts,
+# which the quick tests hold by themselves.
 CASES = [
     pytest.param(
         e.name,
         framework,
-        marks=[pytest.mark.deep] if framework == "keras" and e.name not in ("deletion", "mask_share") else [],
+        marks=[pytest.mark.deep]
+        if framework == "keras" and e.name not in ("deletion", "mask_share")
+        else [pytest.mark.process]
+        if (e.name, framework) == ("road", "torch")
+        else [],
     )
     for e in ENTRIES
     for framework in ("numpy", "torch", "keras")
@@ -212,7 +217,10 @@ def _random(metric: Any, name: str) -> float:
     return float(sign * metric(question, attribution(question, maps)).value.mean())
 
 
-@pytest.mark.parametrize("name", [e.name for e in ENTRIES if e.name.startswith("road")])
+ROAD = [e.name for e in ENTRIES if e.name.startswith("road")]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.process if n == "road" else []) for n in ROAD])
 def test_imputed_pixels_add_nothing(name: str) -> None:
     """So the oracle's value follows from the truth alone, as if the fill did not depend on the mask; and nobody's comes near."""
     question = asked("numpy")
