@@ -44,9 +44,16 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
 
 
 def _downloaded(builder: Any, name: str) -> Any:
+    raised: tuple[type[Exception], ...] = (*foreign(), OSError)
     try:
-        return builder(weights="imagenet", classifier_activation=None)
-    except Exception as error:  # Keras raises a plain Exception where a download fails
+        with warnings.catch_warnings():
+            # MobileNet says that it takes the weights of its default size, which is asked for
+            warnings.filterwarnings("ignore", ".*will be loaded as the default", UserWarning)
+            return builder(weights="imagenet", classifier_activation=None)
+    except Exception as error:
+        # a download that fails is a plain Exception in Keras, a class that no narrower word catches
+        if type(error) is not Exception and not isinstance(error, raised):
+            raise
         raise InvalidFile(
             f"the weights of Keras' {name} cannot be had ({in_words(error)}): write keras:{name}@FILE for weights of a file, "
             f"keras:{name}@{RANDOM} for random ones"
