@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from crossxai.batching import batched
+from crossxai.assumptions.probes import outputs_in_batches
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.model import Array, Cotangent, Inputs, Model
 from crossxai.outputs import check_known, kind, sums_to_one
@@ -120,7 +120,7 @@ def teach(model: Model, step: Step, inputs: Inputs, lesson: Lesson, seed: int, e
     """
     rng, n = np.random.default_rng(seed), len(lesson.wanted)
     for epoch in range(epochs + 1):
-        outputs = predicted(model, inputs)
+        outputs = outputs_in_batches(model, inputs, BATCH)
         if not np.isfinite(outputs).all():
             raise Unsupported(f"model {model.name!r}, trained anew from random weights, gives NaN or infinity")
         learned = lesson.learned(outputs)
@@ -129,9 +129,3 @@ def teach(model: Model, step: Step, inputs: Inputs, lesson: Lesson, seed: int, e
         for rows in np.array_split(rng.permutation(n), -(-n // BATCH)):
             step(tuple(v[rows] for v in inputs), partial(lesson.slope, rows))
     return learned
-
-
-def predicted(model: Model, inputs: Inputs) -> Array:
-    """The outputs on all samples."""
-    parts = batched(len(inputs[0]), BATCH, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
-    return np.concatenate(parts)

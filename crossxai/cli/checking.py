@@ -20,8 +20,6 @@ BROKEN = 1
 """The exit status if a fact is broken."""
 FAILED = 3
 """The exit status if a model could not be made or asked, as of a run with a failed row."""
-NOISE = 64
-"""Pixels a side of images of noise, for a model that says no size."""
 STYLES = {"holds": "green", "failed": "bold red", "broken": "bold red", "note": "yellow", "unknown": "yellow"}
 
 
@@ -105,20 +103,11 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
 
 def _on_noise(name: str, size: int | None, trust: bool) -> Check:
     """The check of a model on images of noise, as large as it takes them."""
-    import numpy as np
-
     from crossxai.assumptions.checking import check as measured
     from crossxai.experiment.loading import load_model
 
     model = load_model(given.specified([name], trust, size)[0], Path()).model
-    height, width = getattr(getattr(model, "recognised", None), "size", None) or (size or NOISE, size or NOISE)
-    rng = np.random.default_rng(0)
-    inputs = []
-    for modality in model.modalities:
-        low, high = modality.range or (-1.0, 1.0)
-        sides = (height, width) if len(modality.axes) == 3 else [size or NOISE] * (len(modality.axes) - 1)
-        inputs.append(rng.uniform(low, high, (8, *sides, len(modality.features))).astype(np.float32))
-    return measured(model, tuple(inputs))
+    return measured(model, given.noise(model, size, 8))
 
 
 def _show(each: Check, console: Console) -> None:

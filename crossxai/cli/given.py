@@ -13,7 +13,10 @@ from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment, ModelSpec
+    from crossxai.model import Array, Model
 
+NOISE = 64
+"""Pixels a side of images of noise, for a model that says no size."""
 Models = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,6 +68,20 @@ def specified(models: Sequence[str], trust: bool, size: int | None) -> list[Mode
     named = zip(numbered([_name(model) for model in models]), models, strict=True)
     specs = [ModelSpec(name=name, checkpoint=model, trust=trust) for name, model in named]
     return [spec if spec.trained else spec.model_copy(update={"size": size}) for spec in specs]
+
+
+def noise(model: Model, size: int | None, n: int) -> tuple[Array, ...]:
+    """Images, or rows, of noise in each input's range; images as large as the model takes them."""
+    import numpy as np
+
+    side, rng = size or NOISE, np.random.default_rng(0)
+    sides = getattr(getattr(model, "recognised", None), "size", None) or (side, side)
+    inputs = []
+    for modality in model.modalities:
+        low, high = modality.range or (-1.0, 1.0)
+        space = sides if len(modality.axes) == 3 else (side,) * (len(modality.axes) - 1)
+        inputs.append(rng.uniform(low, high, (n, *space, len(modality.features))).astype(np.float32))
+    return tuple(inputs)
 
 
 def names(listed: str) -> list[str]:

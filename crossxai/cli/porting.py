@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from crossxai.cli import given
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ Size = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Let a model's file run code of its own.")]
 Samples = Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples.")]
-NOISE = 64
-"""Pixels a side of images of noise, for networks that do not say what size they take."""
 
 
 def port(
@@ -86,19 +85,8 @@ def certify(
 
 
 def _example(model: Any, data: Path | None, size: int | None, samples: int) -> Any:
-    """What to measure on: the files, or noise in each input's range, of the network's own size where it has one."""
-    import numpy as np
-
-    if data is not None:
-        return str(data)
-    rng, arrays = np.random.default_rng(0), []
-    own = getattr(getattr(model, "recognised", None), "size", None)
-    sides = (size, size) if size else own or (NOISE, NOISE)
-    for modality in model.modalities:
-        low, high = modality.range or (-1.0, 1.0)
-        space = sides if modality.spatial and len(modality.axes) == 3 else (NOISE,) * (len(modality.axes) - 1)
-        arrays.append(rng.uniform(low, high, (samples, *space, len(modality.features))).astype(np.float32))
-    return arrays[0] if len(arrays) == 1 else tuple(arrays)
+    """What to measure on: the files, or noise."""
+    return given.noise(model, size, samples) if data is None else str(data)
 
 
 def _show(certificate: Certificate, console: Console) -> None:

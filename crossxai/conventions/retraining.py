@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.assumptions.probes import outputs_in_batches
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import CrossXAIError
 from crossxai.model import Inputs, Model, Retrainable
 from crossxai.outputs import kind
@@ -98,9 +99,7 @@ def retrain(
 
 def _given_by(model: Model, inputs: Inputs) -> npt.NDArray[Any]:
     """The class that the model predicts of each sample; the outputs themselves where they are values, or one alone."""
-    size = DEFAULT_BATCH_SIZE
-    parts = batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
-    outputs = np.concatenate(parts)
+    outputs = outputs_in_batches(model, inputs, DEFAULT_BATCH_SIZE)
     values = outputs.shape[-1] == 1 or kind(model, inputs, outputs).kind == "values"
     return outputs if values else np.asarray(outputs.argmax(axis=-1))
 

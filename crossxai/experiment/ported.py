@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from crossxai.adapters import recognition
 from crossxai.conventions.certificate import Certificate, LayerPair, certify
 from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import weights_digest
-from crossxai.files.atomic import write_text
+from crossxai.files.atomic import replacing, write_text
+from crossxai.files.tasks import version
 from crossxai.model import Model
 from crossxai.porting import Framework, twin
 from crossxai.question import Question
@@ -58,7 +58,13 @@ class Ported:
         if self.framework == "keras":
             from crossxai.porting import keras_source
 
-            self.module.save(folder / "model.keras")
+            with replacing(folder / "model.keras") as temporary:
+                named = temporary.with_name(f"{temporary.name}.keras")  # Keras asks for its ending
+                try:
+                    self.module.save(named)
+                    named.replace(temporary)
+                finally:
+                    named.unlink(missing_ok=True)
             if text := keras_source.source(self.module):
                 write_text(folder / "layers.py", text)
         else:
@@ -66,13 +72,11 @@ class Ported:
 
             from crossxai.porting import torch_source
 
-            text, weights = (
-                torch_source.source(self.module, self._about, *self._ends),
-                torch_source.weights_of(self.module),
-            )
+            text = torch_source.source(self.module, self._about, *self._ends)
             torch_source.check(text, self.module)
             write_text(folder / "network.py", text)
-            torch.save(weights, folder / "weights.pt")
+            with replacing(folder / "weights.pt") as temporary:
+                torch.save(torch_source.weights_of(self.module), temporary)
         write_text(folder / "certificate.json", json.dumps(self.facts(), indent=1))
         return folder
 
@@ -135,16 +139,10 @@ def facts(certificate: Certificate) -> dict[str, Any]:
         "layers_dtype": certificate.layers_dtype,
         "layers": [_pair(pair) for pair in certificate.layers],
         "norms": [_pair(pair) for pair in certificate.norms],
-        "versions": {"crossxai": __version__, **{name: version(name) for name in PACKAGES if _installed(name)}},
+        "versions": {"crossxai": __version__, **{name: found for name in PACKAGES if (found := version(name))}},
     }
 
 
 def _pair(pair: LayerPair) -> dict[str, Any]:
     """JSON knows no infinity."""
     return {**asdict(pair), "distance": pair.distance if np.isfinite(pair.distance) else None}
-
-
-def _installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None

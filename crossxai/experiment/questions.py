@@ -8,7 +8,8 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.assumptions.probes import outputs_in_batches
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.loading import LoadedModel
@@ -56,9 +57,7 @@ def questions(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
 
 def predicted(model: Model, inputs: Inputs, batch_size: int | None) -> Array:
     """The model's outputs (n, *out) on all samples."""
-    size = batch_size or DEFAULT_BATCH_SIZE
-    parts = batched(len(inputs[0]), size, lambda part: np.array(model.predict(tuple(v[part] for v in inputs))))
-    return np.concatenate(parts)
+    return outputs_in_batches(model, inputs, batch_size or DEFAULT_BATCH_SIZE)
 
 
 @dataclass(frozen=True)

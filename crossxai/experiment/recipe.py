@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from crossxai.attribution import Explainer
-from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.errors import InvalidInput
 from crossxai.experiment import loading
-from crossxai.experiment.specification import ExplainerSpec, Target
+from crossxai.experiment.specification import ExplainerSpec, Target, read_toml, wrong_entries
 
 
 class Recipe(BaseModel):
@@ -54,13 +54,7 @@ class Recipe(BaseModel):
 
 def load(path: Path) -> Recipe:
     """Read a recipe; raises `InvalidFile` or `InvalidInput` with the place of the mistake."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"cannot read recipe {path}: {getattr(error, 'strerror', '') or error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidFile(f"{path} is not TOML: {error}") from error
-    return check(content, str(path))
+    return check(read_toml(path, "recipe"), str(path))
 
 
 def check(content: Mapping[str, Any], where: str) -> Recipe:
@@ -68,11 +62,7 @@ def check(content: Mapping[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors()
-        ]
-        raise InvalidInput(f"{where} is no recipe:\n  " + "\n  ".join(lines)) from error
+        raise InvalidInput(f"{where} is no recipe:\n  {wrong_entries(error)}") from error
     loading.explainer(recipe.explainer, recipe.seed)
     return recipe
 

@@ -269,15 +269,17 @@ def load(path: Path) -> Experiment:
 
     Relative paths, and the modules of factories, are looked for beside the file.
     """
+    return check({**read_toml(path, "experiment file"), "folder": path.resolve().parent}, str(path))
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The content of a TOML file; raises `InvalidFile`, which says what it should be."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFile(f"cannot read experiment file {path}: {getattr(error, 'strerror', '') or error}") from error
-    try:
-        content = tomllib.loads(text)
+        raise InvalidFile(f"cannot read {what} {path}: {getattr(error, 'strerror', '') or error}") from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidFile(f"{path} is not TOML: {error}") from error
-    return check({**content, "folder": path.resolve().parent}, str(path))
 
 
 def with_parity(experiment: Experiment, **options: Any) -> Experiment:
@@ -294,13 +296,17 @@ def check(content: dict[str, Any], where: str = "experiment") -> Experiment:
     try:
         return Experiment.model_validate(content)
     except ValidationError as error:
-        wrong = error.errors()
-        # pydantic also calls a list too short that holds a wrong entry.
-        inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}
-        lines = [
-            f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
-            + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
-            for e in wrong
-            if not (e["type"] == "too_short" and e["loc"] in inside)
-        ]
-        raise InvalidInput(f"{where} is not a valid experiment:\n  " + "\n  ".join(lines)) from error
+        raise InvalidInput(f"{where} is not a valid experiment:\n  {wrong_entries(error)}") from error
+
+
+def wrong_entries(error: ValidationError) -> str:
+    """Each wrong entry in a line: its place, what is wrong with it, and what was given."""
+    wrong = error.errors()
+    # pydantic also calls a list too short that holds a wrong entry.
+    inside = {e["loc"][:1] for e in wrong if len(e["loc"]) > 1}
+    return "\n  ".join(
+        f"{'.'.join(str(part) for part in e['loc']) or 'the file'}: {e['msg'].removeprefix('Value error, ')}"
+        + (f" (got {e['input']!r})" if isinstance(e["input"], str | int | float) else "")
+        for e in wrong
+        if not (e["type"] == "too_short" and e["loc"] in inside)
+    )
