@@ -17,8 +17,8 @@ from crossxai.assumptions import checking
 from crossxai.assumptions.checking import Check
 from crossxai.attribution import Attribution
 from crossxai.conventions.answers import Outside
-from crossxai.conventions.certificate import Certificate
 from crossxai.conventions.certificate import certify as _certify
+from crossxai.conventions.certificate_result import Certificate
 from crossxai.conventions.parity import parity as _parity
 from crossxai.conventions.result import Parity
 from crossxai.conventions.retraining import SAMPLES, Retrained, retrain

@@ -231,7 +231,7 @@ MAY: dict[str, set[str]] = {
         "report",
         "assumptions",
     }
-    | {f"conventions.{name}" for name in ("agreement", "certificate", "convention")}
+    | {f"conventions.{name}" for name in ("agreement", "certificate", "certificate_result", "convention")}
     | {"porting"},
 }
 

@@ -18,7 +18,8 @@ import crossxai as xai
 from crossxai import Question, Target
 from crossxai.adapters import recognition
 from crossxai.conventions import certificate
-from crossxai.conventions.certificate import Certificate, certify
+from crossxai.conventions.certificate import certify
+from crossxai.conventions.certificate_result import Certificate
 from crossxai.experiment.ported import port_model
 from crossxai.porting import to_keras, to_torch
 

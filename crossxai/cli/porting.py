@@ -12,7 +12,7 @@ from crossxai.cli import given
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
-    from crossxai.conventions.certificate import Certificate
+    from crossxai.conventions.certificate_result import Certificate
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="Pictures or arrays to measure on; images of noise if not given.")

@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import distance
+from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line
 from crossxai.conventions.floor import in_float64
 from crossxai.conventions.models import (
-    ModelParity,
     activations,
     common_layers,
     compare_models,
     equal_layers,
     first_apart,
 )
-from crossxai.conventions.search import Switch
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
 from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.certificate import difference, probe_inputs
 from crossxai.question import Question
 
-if TYPE_CHECKING:
-    import pandas
-
-Kind = Literal["outputs", "gradients", "layers", "explanation", "training"]
 SAMPLES = 4
 """How many samples a certificate looks at, each with its pixels shuffled, with noise and ten times as large."""
 LARGE = 10.0
 """What inputs are multiplied by to leave the range that a network was made for."""
-LIMITS: Mapping[tuple[Kind, str], float] = {
-    ("outputs", "float32"): 1e-4,
-    ("outputs", "float64"): 1e-10,
-    ("gradients", "float32"): 5e-3,
-    ("gradients", "float64"): 1e-9,
-    ("layers", "float32"): 1e-4,
-    ("layers", "float64"): 1e-9,
-    ("explanation", "float32"): 1e-3,
-    ("explanation", "float64"): 1e-6,
-    ("training", "float64"): 1e-9,
-}
-"""The largest difference that counts as rounding: of outputs as a share of how far they vary, else relative L2."""
 FINER = 2.0**-29
 """The distance of neighbouring numbers in float64, as a share of that in float32."""
 Sides = tuple[Question, Question]
@@ -60,109 +41,6 @@ METHODS: Mapping[str, tuple[str, Profile]] = {
     "occlusion": ("reference.occlusion", "canonical"),
     "DeepLIFT": ("captum.deep_lift", "canonical"),
 }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measurement.
-
-    kind: what is compared. name: on which inputs, or of which explainer. dtype: what both networks computed in; their copies in
-    "float64". value: the difference. rounding: what rounding alone makes: how far both networks are from their own copies in
-    float64, which rounds finer by `FINER`; 0 where that was not measured. reason: why there is no value, which is NaN then.
-    """
-
-    kind: Kind
-    name: str
-    dtype: str
-    value: float
-    rounding: float = 0.0
-    reason: str = ""
-
-    @property
-    def limit(self) -> float:
-        """The largest value that is rounding."""
-        return LIMITS[self.kind, self.dtype] + self.rounding
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is no more than rounding; what could not be measured breaks nothing."""
-        return bool(self.reason) or self.value <= self.limit
-
-
-@dataclass(frozen=True)
-class LayerPair:
-    """A layer of either network that should give the same, and how far they are apart (relative L2; infinite if sizes differ)."""
-
-    one: str
-    other: str
-    distance: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Two networks compared.
-
-    Attributes
-    ----------
-    one, other : str
-        The models' names.
-    lines : tuple of Line
-        Every measurement, with its limit.
-    layers : tuple of LayerPair
-        Their layers side by side, in the order in which the first one runs them.
-    layers_dtype : {"float32", "float64"}
-        What the layers were compared in.
-    models : ModelParity
-        The conventions that are in the way where outputs differ; its layers are not looked for, see `first`.
-    norms : tuple of LayerPair
-        Their batch norms side by side; the distance is of running statistics after one pass in training mode.
-    """
-
-    one: str
-    other: str
-    lines: tuple[Line, ...]
-    layers: tuple[LayerPair, ...]
-    layers_dtype: str
-    models: ModelParity
-    norms: tuple[LayerPair, ...] = ()
-
-    @property
-    def holds(self) -> bool:
-        """Whether both are one function and explain alike, as far as could be measured."""
-        return all(line.holds for line in self.lines)
-
-    @property
-    def first(self) -> LayerPair | None:
-        """The first layer that differs by more than rounding, else the first batch norm that trains otherwise; None where none
-        does."""
-        limit = LIMITS["layers", self.layers_dtype]
-        apart = (pair for pair in self.layers if not pair.distance <= limit)
-        otherwise = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
-        return next(itertools.chain(apart, otherwise), None)
-
-    @property
-    def trains_otherwise(self) -> bool:
-        """Whether all that differs is what batch norms keep of a batch in training."""
-        return {line.kind for line in self.lines if not line.holds} == {"training"}
-
-    @property
-    def causes(self) -> tuple[tuple[Switch, ...], ...]:
-        """The sets of conventions of inputs and scores that make both equal, where one does."""
-        return self.models.causes
-
-    @property
-    def summary(self) -> pandas.DataFrame:
-        """One row per measurement: kind, name, dtype, value, limit, holds and reason."""
-        import pandas  # heavy, and not needed for a page
-
-        columns = ["kind", "name", "dtype", "value", "limit", "holds", "reason"]
-        return pandas.DataFrame([[getattr(line, c) for c in columns] for line in self.lines], columns=columns)
-
-    def __repr__(self) -> str:
-        worst = max((line.value for line in self.lines if line.kind == "outputs"), default=float("nan"))
-        verdict = "holds" if self.holds else "fails"
-        where = "" if self.first is None else f"; first layer that differs: {self.first.one}"
-        return f"Certificate({self.one} | {self.other}: {verdict}, outputs differ by {worst:.1e}{where})"
 
 
 def certify(one: Question, other: Question) -> Certificate:

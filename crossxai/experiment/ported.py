@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters import recognition
-from crossxai.conventions.certificate import Certificate, LayerPair, certify
+from crossxai.conventions.certificate import certify
+from crossxai.conventions.certificate_result import Certificate, LayerPair
 from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import weights_digest
 from crossxai.files.atomic import replacing, write_text
