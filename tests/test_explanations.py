@@ -45,12 +45,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as a function in a file, its port as a Keras file, pictures, and what the documented commands make of them."""
     place = tmp_path_factory.mktemp("explained")
     (place / "own_network.py").write_text(MODULE, encoding="utf-8")
-    (place / "photos").mkdir()
-    for row, image in enumerate(IMAGES):
-        Image.fromarray(np.round(image * 255).astype(np.uint8)).save(place / "photos" / f"{row}.png")
+    pictures(place)
     xai.port(network(), "keras", IMAGES, out=place)
     followed(place, commands("explanations.md"))
     return place
+
+
+def pictures(place: Path) -> None:
+    """The images as files in photos/."""
+    (place / "photos").mkdir()
+    for row, image in enumerate(IMAGES):
+        Image.fromarray(np.round(image * 255).astype(np.uint8)).save(place / "photos" / f"{row}.png")
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -95,18 +100,27 @@ def test_a_file_of_maps_is_evaluated_on_the_port(folder: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("hidden", "maps", "model"),
-    [("torch", "explained", "'model.keras'"), ("tensorflow", "again", "own_network.network()")],
+    ("explainer", "model", "other"),
+    [
+        ("captum.saliency", "own_network:network", "model.keras"),
+        ("xplique.saliency", "model.keras", "own_network:network"),
+    ],
 )
-def test_the_other_framework_need_not_be_installed(folder: Path, hidden: str, maps: str, model: str) -> None:
-    own = "import own_network" if "own" in model else ""
-    done = python(
-        BLOCK.format(blocked={hidden, "keras"} if hidden == "tensorflow" else {hidden})
-        + f"import os; os.chdir({str(folder)!r}); sys.path.insert(0, '.')\nimport crossxai as xai\n{own}\n"
-        f"found = xai.evaluate({model}, attributions='out/{maps}/maps.h5', metrics=['insertion'])\n"
-        f"print('MEASURED', found['captum.integrated_gradients']['insertion'].value.shape, {hidden!r} in sys.modules)"
-    )
-    assert "MEASURED (3,) False" in done.stdout, done.stderr[-2000:]
+def test_the_other_framework_need_not_be_installed(folder: Path, explainer: str, model: str, other: str) -> None:
+    hidden = {"captum": {"tensorflow", "keras"}, "xplique": {"torch"}}
+    library = explainer.partition(".")[0]
+    words = {
+        library: f"explain --model {model} --data photos --size 32 --explainer {explainer} --out out/{library}",
+        ({*hidden} - {library}).pop(): f"evaluate out/{library}/maps.h5 --model {other} --metrics insertion",
+    }
+    for side, line in words.items():
+        done = python(
+            BLOCK.format(blocked=hidden[side])
+            + f"import os; os.chdir({str(folder)!r}); sys.path.insert(0, '.')\nfrom crossxai.cli import app\n"
+            f"app({line.split()}, standalone_mode=False)\nprint('LOADED', {hidden[side]!r} & {{*sys.modules}})"
+        )
+        assert done.stdout.strip().endswith("LOADED set()"), (line, done.stdout[-2000:], done.stderr[-2000:])
+    assert "gives the outputs of" in done.stdout
 
 
 def test_maps_of_another_model_or_of_other_samples_are_refused(folder: Path, tmp_path: Path) -> None:
