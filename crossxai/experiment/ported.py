@@ -109,7 +109,7 @@ def port_model(question: Question, to: Framework) -> Ported:
     model = question.model
     if to not in ("keras", "torch"):
         raise InvalidInput(f'to is "keras" or "torch", got {to!r}')
-    rebuilt = twin(model, question.inputs, to)
+    rebuilt = twin(model, question.inputs, to, trains=True)
     declared: dict[str, Any] = {
         "output_axes": getattr(model, "output_axes", ("class",)),
         "outputs": getattr(model, "outputs", None),

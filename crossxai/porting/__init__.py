@@ -13,7 +13,7 @@ from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.model import Array, Inputs, Model
 from crossxai.porting.building import first_line
 from crossxai.porting.certificate import Predict, gap
-from crossxai.porting.graph import Graph, Traceable
+from crossxai.porting.graph import Graph, Traceable, without_dropout
 from crossxai.porting.rules import rule as rule
 from crossxai.process import foreign, streams_kept
 
@@ -39,16 +39,24 @@ class Twin:
 
 
 def twin(
-    model: Model, inputs: Inputs, framework: Framework, dtype: Literal["float32", "float64"] | None = None
+    model: Model,
+    inputs: Inputs,
+    framework: Framework,
+    dtype: Literal["float32", "float64"] | None = None,
+    *,
+    trains: bool = False,
 ) -> Twin:
-    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told. Raises `Unsupported` if a
-    layer has no translation or the gap is more than 1e-3 (1e-8 in float64)."""
+    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told. trains: with what drops at random
+    in training, and does nothing else. Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8
+    in float64)."""
     if not isinstance(model, Traceable):
         raise Unsupported(
             f"model {getattr(model, 'name', model)!r} cannot say what it is made of: wrap a torch module in TorchModel, a "
             "Keras model in KerasModel"
         )
     graph = model.graph(inputs)
+    if not trains:
+        graph = without_dropout(graph)
     samples = tuple(values[:SAMPLES] for values in inputs)
     if framework not in ("torch", "keras"):
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")

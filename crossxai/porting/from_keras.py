@@ -16,6 +16,7 @@ from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting import rules
 from crossxai.porting.building import Builder, first_line, untranslated
+from crossxai.porting.from_keras_dropout import is_stochastic_depth, stochastic_depth
 from crossxai.porting.from_keras_layers import LAYERS, OPERATIONS
 from crossxai.porting.from_keras_ops import Call, Ref
 from crossxai.porting.graph import Graph
@@ -172,6 +173,8 @@ def _handler(operation: Any) -> Any:
         return own
     if not isinstance(operation, keras.layers.Layer):
         return OPERATIONS.get(type(operation).__name__) if type(operation).__module__.startswith("keras.") else None
+    if is_stochastic_depth(operation):
+        return stochastic_depth
     known = _known(operation)
     return LAYERS[known] if known is not None and _changed(operation) is None else None
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from crossxai.model import Array
+from crossxai.porting import from_keras_dropout as dropouts
 from crossxai.porting import from_keras_ops as ops
 from crossxai.porting import from_keras_shapes as shapes
 from crossxai.porting import from_keras_windows as windows
@@ -114,7 +115,9 @@ def attention(c: Call, layer: Any, query: Ref, value: Ref, key: Any = None, **na
             weights[f"{name}_bias"] = array(part.bias).reshape(-1)
     scale = ours.attention_scale(layer.key_dim, weights["query"].dtype)
     weights |= {name: weights[name] * scale for name in ("query", "query_bias") if name in weights}
-    return c.node("multi_head_attention", query, key, value, weights=weights, heads=layer.num_heads)
+    rate = float(layer.get_config()["dropout"])
+    kept: dict[str, Any] = {"dropout": rate} if rate else {}
+    return c.node("multi_head_attention", query, key, value, weights=weights, heads=layer.num_heads, **kept)
 
 
 def relu(c: Call, layer: Any, x: Ref) -> Ref:
@@ -194,8 +197,9 @@ LAYERS: dict[Any, Translation] = {
     _K.Rescaling: rescaling, _K.Normalization: normalization, ours.Standardise: standardise, ours.Constant: constant,
     ours.Function: function, _K.Permute: shapes.permute, _K.RepeatVector: shapes.repeat_vector,
     **dict.fromkeys((_K.Flatten, _K.Reshape), shapes.reshape),
-    **dict.fromkeys((_K.Identity, _K.Dropout, _K.SpatialDropout1D, _K.SpatialDropout2D, _K.SpatialDropout3D, _K.GaussianNoise,
-                     _K.GaussianDropout, _K.AlphaDropout, _K.ActivityRegularization), ops.identity),
+    **dict.fromkeys((_K.Identity, _K.GaussianNoise, _K.GaussianDropout, _K.AlphaDropout, _K.ActivityRegularization),
+                    ops.identity),
+    _K.Dropout: dropouts.dropout, **_nd("SpatialDropout{}D", dropouts.spatial_dropout),
 }  # fmt: skip
 """Layers whose `call` is this one's; the rest is opened."""
 

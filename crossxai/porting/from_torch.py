@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
+from crossxai.porting import from_torch_dropout as dropouts
 from crossxai.porting import layout, rules
 from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
@@ -105,7 +106,7 @@ class _Tracer(fx.Tracer):
         # A layer that computes its own way is not the layer that it is made from: its own code is read instead.
         opened = type(m).__module__ == "torch.nn.modules.transformer" or changed(m) is not None
         known = super().is_leaf_module(m, module_qualified_name) and not opened
-        return known or rules.reader(m) is not None
+        return known or rules.reader(m) is not None or dropouts.by_name(m) is not None
 
     def _untraced(self) -> bool:
         return self.running or threading.get_ident() != self.thread
@@ -245,7 +246,8 @@ class _Reader(fx.Interpreter):
         leaf: nn.Module | None = None
         if n.op == "call_module":
             leaf = self.fetch_attr(str(n.target))
-            handler = rules.reader(leaf) or next((MODULES[t] for t in type(leaf).__mro__ if t in MODULES), None)
+            known = next((MODULES[t] for t in type(leaf).__mro__ if t in MODULES), None)
+            handler = rules.reader(leaf) or known or dropouts.by_name(leaf)
         elif n.op == "call_method":
             handler = METHODS.get(str(n.target))
         else:

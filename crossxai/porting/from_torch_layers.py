@@ -149,19 +149,42 @@ def multi_head(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Ref, None]:
-    if key_padding_mask is not None or attn_mask is not None or m.bias_k is not None or m.add_zero_attn:
+    order = layout.plain(3) if m.batch_first else TOKENS_FIRST
+    masked = key_padding_mask is not None or attn_mask is not None or m.bias_k is not None or m.add_zero_attn
+    separate = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+    kernels = separate if m.in_proj_weight is None else m.in_proj_weight.chunk(3)
+    rows = (*kernels, m.out_proj.weight), m.in_proj_bias, m.out_proj.bias
+    return _heads(c, (query, key, value), order, m.num_heads, *rows, m.dropout, masked)
+
+
+def multi_head_function(
+    c: Call, query: Any, key: Any, value: Any, _width: int, heads: int, in_weight: Any, in_bias: Any, bias_k: Any,
+    bias_v: Any, add_zero_attn: bool, dropout_p: float, out_weight: Any, out_bias: Any, training: bool = True,
+    key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None, use_separate_proj_weight: bool = False,
+    q_proj_weight: Any = None, k_proj_weight: Any = None, v_proj_weight: Any = None, **_more: Any,
+) -> tuple[Ref, None]:  # fmt: skip
+    """What a layer calls that is made from torch's and has a forward of its own."""
+    masked = key_padding_mask is not None or attn_mask is not None or bias_k is not None or add_zero_attn
+    separate = (q_proj_weight, k_proj_weight, v_proj_weight)
+    kernels = separate if use_separate_proj_weight else in_weight.chunk(3)
+    rows = (*kernels, out_weight), in_bias, out_bias
+    return _heads(c, (query, key, value), TOKENS_FIRST, heads, *rows, dropout_p, masked)
+
+
+TOKENS_FIRST = (1, 0, 2)
+
+
+def _heads(
+    c: Call, inputs: Any, order: layout.Order, heads: int, kernels: Any, in_bias: Any, out_bias: Any, rate: float, masked: Any
+) -> tuple[Ref, None]:  # fmt: skip
+    if masked:
         raise c.fail("with a mask, bias_k or add_zero_attn")
-    kernels = (
-        m.in_proj_weight.chunk(3)
-        if m.in_proj_weight is not None
-        else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
-    )
     names = ("query", "key", "value", "output")
-    weights = dict(zip(names, (array(k).T.copy() for k in (*kernels, m.out_proj.weight)), strict=True))
-    if m.in_proj_bias is not None:
-        biases = (*m.in_proj_bias.chunk(3), m.out_proj.bias)
+    weights = dict(zip(names, (array(k).T.copy() for k in kernels), strict=True))
+    if in_bias is not None:
+        biases = (*in_bias.chunk(3), out_bias)
         weights |= {f"{name}_bias": array(b) for name, b in zip(names, biases, strict=True)}
-    order = layout.plain(3) if m.batch_first else (1, 0, 2)
-    refs = [c.laid(c.check(x, 3), order) for x in (query, key, value)]
+    refs = [c.laid(c.check(x, 3), order) for x in inputs]
     call = Call(c.builder, c.name, c.layer, c.kind, c.result[0])
-    return call.node("multi_head_attention", *refs, weights=weights, heads=m.num_heads, order=order), None
+    kept = {"dropout": float(rate)} if rate else {}
+    return call.node("multi_head_attention", *refs, weights=weights, order=order, heads=heads, **kept), None

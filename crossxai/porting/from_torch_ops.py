@@ -288,13 +288,3 @@ def identity(c: Call, x: Any, *_args: Any, **_named: Any) -> Ref:
     if not isinstance(x, Ref) or not (whole or x.value.dtype == c.result.dtype):
         raise c.fail("changes the dtype")
     return c.alias(x)
-
-
-def dropout(c: Call, x: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Ref:
-    if training and p:
-        raise c.fail("drops at random even in evaluation mode: write training=self.training")
-    return c.alias(x)
-
-
-def stochastic_depth(c: Call, x: Any, p: float, mode: str, training: bool = True) -> Ref:
-    return dropout(c, x, p, training)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from crossxai.porting import from_torch_dropout as dropouts
 from crossxai.porting import from_torch_layers as layers
 from crossxai.porting import from_torch_ops as ops
 from crossxai.porting import from_torch_shapes as shapes
@@ -87,9 +88,11 @@ MODULES: dict[type[nn.Module], Translation] = {
     **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), windows.upsampling),
     nn.PixelShuffle: _of(windows.pixel_shuffle, "upscale_factor"),
     **dict.fromkeys((nn.Flatten, nn.Unflatten), _of(shapes.reshape)),
+    **dict.fromkeys((nn.Identity, nn.AlphaDropout, nn.FeatureAlphaDropout), _of(ops.identity)),
+    nn.Dropout: lambda c, m, x: dropouts.dropout(c, x, m.p, training=False),
     **dict.fromkeys(
-        (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
-        _of(ops.identity),
+        (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d),
+        lambda c, m, x: dropouts.feature_dropout(c, x, m.p, training=False),
     ),
     **dict.fromkeys(
         (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
@@ -201,9 +204,12 @@ FUNCTIONS: dict[Any, Translation] = {
     **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul), shapes.matmul),
     torch.einsum: shapes.einsum,
     F.scaled_dot_product_attention: layers.attention,
+    F.multi_head_attention_forward: layers.multi_head_function,
     torch.tile: shapes.broadcast,
     torch.broadcast_to: shapes.broadcast,
-    **dict.fromkeys((F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout), ops.dropout),
+    F.dropout: dropouts.dropout,
+    **dict.fromkeys((F.dropout1d, F.dropout2d, F.dropout3d), dropouts.feature_dropout),
+    F.alpha_dropout: dropouts.alpha_dropout,
     F.leaky_relu: ops.leaky_relu,
     F.elu: ops.elu,
     F.gelu: ops.gelu,
@@ -248,4 +254,4 @@ try:
 except ImportError:
     pass
 else:
-    FUNCTIONS[_stochastic_depth] = ops.stochastic_depth
+    FUNCTIONS[_stochastic_depth] = dropouts.stochastic_depth

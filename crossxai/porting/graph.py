@@ -14,7 +14,7 @@ count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes,
 | conv_transpose?d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (*size, out, in), bias |
 | dense (last axis) | | kernel (in, out), bias or absent |
 | embedding (whole numbers to vectors) | | table (number, c) |
-| multi_head_attention (query, key, value) | heads | query, key, value, output (in, out); query_bias, ..., or no biases |
+| multi_head_attention (query, key, value) | heads, dropout or absent | query, key, value, output (in, out); query_bias, ... |
 | einsum (two inputs) | equation, the sample axis included | |
 | batch_norm | eps, momentum (the new batch's share; 0.1 if absent) | gamma, beta, mean, variance, each (c,) |
 | layer_norm, rms_norm (last axes) | axes (how many), eps | gamma, beta (not of rms_norm), each of these axes, or absent |
@@ -44,6 +44,7 @@ count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes,
 | slice | axis, start, stop, step | |
 | take (entries along an axis) | axis, indices | |
 | roll | axis, shift | |
+| dropout (the identity, but in training) | rate, together: axes along which one draw stands for all | |
 | tile | times, per axis but the first | |
 | add, multiply, subtract, divide, maximum, minimum (broadcasting) | | |
 | concatenate | axis | |
@@ -73,7 +74,7 @@ OPS = frozenset({
     "input", "constant", "standardise", "dense", "embedding", "multi_head_attention", "einsum", "power",
     "batch_norm", "layer_norm", "rms_norm", "group_norm", "unit_norm", "global_avg_pool", "global_max_pool",
     "mean", "sum", "max", "pad", "upsample2d", "resize", "flatten", "expand", "reshape", "transpose", "slice", "take", "roll",
-    "tile", "concatenate",
+    "tile", "concatenate", "dropout",
 })  # fmt: skip
 
 
@@ -142,6 +143,23 @@ class Traceable(Model, Protocol):
     def graph(self, inputs: Inputs) -> Graph:
         """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
         ...
+
+
+def without_dropout(graph: Graph) -> Graph:
+    """The graph as it is in evaluation: layers that drop at random in training give what they read."""
+    given: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op == "dropout":
+            given[node.name] = given.get(node.inputs[0], node.inputs[0])
+    if not given:
+        return graph
+    nodes = tuple(
+        replace(node, inputs=tuple(given.get(name, name) for name in node.inputs))
+        for node in graph.nodes
+        if node.name not in given
+    )
+    layers = {layer: given.get(name, name) for layer, name in graph.layers.items()}
+    return replace(graph, nodes=nodes, output=given.get(graph.output, graph.output), layers=layers)
 
 
 def foldable_norms(graph: Graph) -> dict[str, str]:

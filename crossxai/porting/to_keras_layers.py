@@ -109,6 +109,7 @@ def _attention(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
         s["heads"],
         w["query"].shape[1] // s["heads"],
         value_dim=w["value"].shape[1] // s["heads"],
+        dropout=s.get("dropout", 0.0),
         use_bias="query_bias" in w,
         output_shape=w["output"].shape[1],
     )
@@ -204,6 +205,12 @@ def _function(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     return [_layer(ours.Function, node.op, dict(s))]
 
 
+def _dropout(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
+    rank, together = len(x[0].shape), s["together"]
+    shape = tuple(1 if axis in together else None for axis in range(rank)) if together else None
+    return [_layer(keras.layers.Dropout, s["rate"], noise_shape=shape)]
+
+
 def _of(kind: Any, *args: Any, weights: Sequence[str] = (), **settings: str) -> Maker:
     """One layer with these of the node's weights; settings: its argument -> the node's setting."""
 
@@ -257,6 +264,7 @@ MAKERS: dict[str, Maker] = {
     "maximum": _of(_K.Maximum),
     "minimum": _of(_K.Minimum),
     "concatenate": _of(_K.Concatenate, axis="axis"),
+    "dropout": _dropout,
     **dict.fromkeys(
         FUNCTIONS | {"power", "clip", "divide", "einsum", "unit_norm", "mean", "sum", "max", "slice", "take", "roll", "tile"},
         _function,

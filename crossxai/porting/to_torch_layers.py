@@ -33,11 +33,11 @@ def _embedding(s: Settings, w: Weights, x: list[Value]) -> Made:
 
 def _attention(s: Settings, w: Weights, x: list[Value]) -> Made:
     query, key, value, output = (w[name].T.contiguous() for name in ("query", "key", "value", "output"))
-    width, out = len(query), len(output)
+    width, out, rate = len(query), len(output), s.get("dropout", 0.0)
     if len(value) != width or out != width or query.shape[1] != width:
         return _attention_by_hand(s, w), layout.plain(3)
     module = ours.Attention(
-        width, s["heads"], bias="query_bias" in w, kdim=key.shape[1], vdim=value.shape[1], batch_first=True
+        width, s["heads"], rate, "query_bias" in w, kdim=key.shape[1], vdim=value.shape[1], batch_first=True
     )
     if module.in_proj_weight is not None:
         windows.give(module, in_proj_weight=torch.cat([query, key, value]))
@@ -55,7 +55,14 @@ def _attention_by_hand(s: Settings, w: Weights) -> nn.Module:
     for name in ("query", "key", "value", "output"):
         dense: Any = _dense({}, {"kernel": w[name]} | ({"bias": w[f"{name}_bias"]} if f"{name}_bias" in w else {}), [])
         parts[name] = dense
-    return ours.FreeAttention(s["heads"], **parts)
+    return ours.FreeAttention(s["heads"], **parts, dropout=s.get("dropout", 0.0))
+
+
+def _dropout(s: Settings, w: Weights, x: list[Value]) -> nn.Module:
+    rank, axes = x[0].example.ndim, sorted(x[0].order[axis] for axis in s["together"])
+    if rank > 2 and axes == list(range(2, rank)):
+        return windows.layer_kind("Dropout", rank)(s["rate"])  # type: ignore[no-any-return]
+    return ours.DropTogether(s["rate"], axes) if axes else nn.Dropout(s["rate"])
 
 
 def _batch_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
@@ -207,6 +214,7 @@ MAKERS: dict[str, Maker] = {
     "unit_norm": lambda s, w, x: ours.Function(torch.nn.functional.normalize, dim=x[0].order[s["axis"]]),
     "standardise": _standardise,
     "constant": _constant,
+    "dropout": _dropout,
     "relu": _of(nn.ReLU),
     "relu6": _of(nn.ReLU6),
     "leaky_relu": _of(nn.LeakyReLU, negative_slope="slope"),

@@ -99,9 +99,11 @@ class Attention(nn.MultiheadAttention):
 class FreeAttention(nn.Module):
     """Multi-head attention whose heads may have any width, those of the values another than those of the keys."""
 
-    def __init__(self, heads: int, query: nn.Linear, key: nn.Linear, value: nn.Linear, output: nn.Linear) -> None:
+    def __init__(
+        self, heads: int, query: nn.Linear, key: nn.Linear, value: nn.Linear, output: nn.Linear, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.output = query, key, value, output
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -109,8 +111,8 @@ class FreeAttention(nn.Module):
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.query, query), (self.key, key), (self.value, value))
         )
-        found = (q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1) @ v
-        return self.output(found.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        weights = F.dropout((q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1), self.dropout, self.training)
+        return self.output((weights @ v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class FreePReLU(nn.PReLU):
@@ -221,6 +223,23 @@ class AvgPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.pool(F.pad(x, self.pads)) / self.counts
+
+
+class DropTogether(nn.Module):
+    """Dropout in which one draw stands for all of these axes: whole channels, or all of a sample, which is stochastic depth."""
+
+    def __init__(self, p: float, axes: Sequence[int]) -> None:
+        super().__init__()
+        self.p, self.axes = p, tuple(axes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        draws = x.new_ones([1 if axis in self.axes else size for axis, size in enumerate(x.shape)])
+        return x * F.dropout(draws, self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, axes={self.axes}"
 
 
 class FlattenChannelsLast(nn.Module):

@@ -61,12 +61,24 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
         *(f"        {line}" for line in _forward(network, names)),
     ]
     definitions.append("\n".join(lines))
+    imports = _merged(imports)
     text = "\n\n\n".join(definitions)
     if "F." not in text:
         imports.remove("import torch.nn.functional as F")
     if "partial(" in text:
         imports.insert(0, "from functools import partial")
     return HEAD.format(about=about, inputs=inputs, output=output) + "\n" + "\n".join(imports) + f"\n\n\n{text}\n"
+
+
+def _merged(imports: list[str]) -> list[str]:
+    """One line per module, in order."""
+    names: dict[str, set[str]] = {}
+    for line in imports:
+        if line.startswith("from "):
+            place, _, taken = line.removeprefix("from ").partition(" import ")
+            names.setdefault(place, set()).update(taken.split(", "))
+    grouped = [f"from {place} import {', '.join(sorted(names[place]))}" for place in names]
+    return [*(line for line in imports if not line.startswith("from ")), *grouped]
 
 
 def weights_of(network: TorchGraph) -> dict[str, Tensor]:
@@ -190,6 +202,7 @@ def _constructor(module: nn.Module) -> str:
 
 def _of_attention(module: Any) -> list[str]:
     named = {"bias": module.in_proj_bias is not None, "kdim": module.kdim, "vdim": module.vdim, "batch_first": True}
+    named |= {"dropout": module.dropout} if module.dropout else {}
     return [str(module.embed_dim), str(module.num_heads), *(f"{name}={value}" for name, value in named.items())]
 
 

@@ -165,6 +165,9 @@ TORCH: dict[str, _Case] = {
     "instance norm": _module("image", lambda: nn.InstanceNorm2d(4, affine=True)),
     "instance norm in 3-D": _module("volume", lambda: nn.InstanceNorm3d(2)),
     "unit norm": _function("tokens", lambda x: F.normalize(x, dim=-1)),
+    "dropout": _module(
+        "image", lambda: nn.Sequential(nn.Conv2d(4, 3, 1), nn.Dropout2d(0.3), nn.Tanh(), nn.Dropout(0.2))
+    ),
     "batch norm in 3-D": _module("volume", lambda: nn.BatchNorm3d(2)),
     "convolution in 1-D": _function(
         "tokens", lambda x, m: m(x.transpose(1, 2)), lambda: nn.Conv1d(4, 6, 3, 2, 2, groups=2)
@@ -320,6 +323,13 @@ KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
     "group norm": _layer("image", "GroupNormalization", 2),
     "instance norm": _layer("volume", "GroupNormalization", -1),
     "unit norm": _layer("tokens", "UnitNormalization"),
+    "dropout": _keras(
+        "tokens",
+        lambda x: (
+            keras.layers.SpatialDropout1D(0.3, dtype="float64")(x)
+            + keras.layers.Dropout(0.2, noise_shape=(None, 1, 1), dtype="float64")(x)
+        ),
+    ),
     "Rescaling": _layer("image", "Rescaling", 0.5, -1.0),
     "Normalization": _layer("image", "Normalization", mean=[0.5, 1, 2, 3], variance=[1.0, 2, 3, 4]),
     "convolution in 1-D": _layer("tokens", "Conv1D", 6, 3, padding="causal", activation="mish"),
