@@ -27,7 +27,7 @@ from crossxai.errors import InvalidInput
 from crossxai.experiment import origin, preparing
 from crossxai.experiment import run as runs
 from crossxai.experiment.loading import about_network
-from crossxai.experiment.ported import Ported, port_model
+from crossxai.experiment.ported import Ported, port_model, save_certificate
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
@@ -356,12 +356,19 @@ def port(
     question, _ = preparing.question_of(model, batch, target)
     ported = port_model(question, to)
     if out is not None:
-        ported.save(out)
+        ported.save(out, samples="; ".join(batch.notes))
     return ported
 
 
 def certify(
-    one: Any, other: Any, example: Inputs, target: Any = None, *, samples: int = 4, layout: Layout | None = None
+    one: Any,
+    other: Any,
+    example: Inputs,
+    target: Any = None,
+    *,
+    samples: int = 4,
+    layout: Layout | None = None,
+    out: str | Path | None = None,
 ) -> Certificate:
     """Measure whether two models, such as a network and somebody's port of it, are one function and explain alike.
 
@@ -369,6 +376,8 @@ def certify(
     ----------
     one, other : Model or anything that `wrap` takes
     example, target, samples, layout : as of `port`
+    out : path, optional
+        A folder for certificate.html, a page for readers who know neither framework, and certificate.json.
 
     Returns
     -------
@@ -383,4 +392,7 @@ def certify(
     first, second = wrap(one), wrap(other)
     batch = arrays.read(first, example, samples=samples, layout=layout)
     question, _ = preparing.question_of(first, batch, target)
-    return _certify(question, replace(question, model=second))
+    certificate = _certify(question, replace(question, model=second))
+    if out is not None:
+        save_certificate(Path(out) / "certificate.json", certificate, first, second, samples="; ".join(batch.notes))
+    return certificate

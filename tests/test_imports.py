@@ -215,7 +215,17 @@ MAY: dict[str, set[str]] = {
     | {"files", "report", "evaluation"}
     | {
         f"conventions.{name}"
-        for name in ("agreement", "axioms", "convention", "disagreement", "libraries", "result", "retraining", "sanity")
+        for name in (
+            "agreement",
+            "axioms",
+            "certificate_result",
+            "convention",
+            "disagreement",
+            "libraries",
+            "result",
+            "retraining",
+            "sanity",
+        )
     },
     "data": CORE | {"files", "data"},
     "loaders": CORE | {"loaders", "porting"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -72,7 +73,15 @@ def test_a_port_to_keras_holds(ported: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(again(IMAGES)), np.asarray(ported.module(IMAGES)))
     facts = json.loads((tmp_path / "certificate.json").read_text(encoding="utf-8"))
     assert facts["holds"]
-    assert len(facts["weights"]["ported"]) == 64
+    assert facts["files"] == {"model.keras": hashlib.sha256((tmp_path / "model.keras").read_bytes()).hexdigest()}
+    weights = [network["weights"] for network in facts["networks"]]
+    assert all(len(digest) == 64 for digest in weights)
+    page = (tmp_path / "certificate.html").read_text(encoding="utf-8")
+    assert "The certificate holds" in page
+    assert all(digest in page for digest in (*weights, *facts["files"].values(), facts["samples"]["sha256"]))
+    explained = {line.name for line in ported.certificate.lines if line.kind == "explanation"}
+    assert {pair.method for pair in ported.certificate.maps} == explained
+    assert all(pair.one.shape[:2] == IMAGES.shape[1:3] for pair in ported.certificate.maps)
 
 
 def test_the_round_trip_is_a_file_that_runs_alone(ported: Any, network: nn.Module, tmp_path: Path) -> None:
@@ -155,7 +164,11 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["port", given, "--to", "torch", "--size", "16", "--out", str(tmp_path / "torch")])
     assert result.exit_code == 0, result.output
     assert "The certificate holds" in result.output
-    assert {path.name for path in (tmp_path / "torch").iterdir()} == {"network.py", "weights.pt", "certificate.json"}
+    assert {path.name for path in (tmp_path / "torch").iterdir()} == {
+        "network.py", "weights.pt", "certificate.json", "certificate.html",
+    }  # fmt: skip
+    again = json.loads((tmp_path / "torch" / "certificate.json").read_text(encoding="utf-8"))["command"]
+    assert again == f"crossxai port {given} --to torch --size 16 --samples 4 --out {tmp_path / 'torch'}"
     model = keras.saving.load_model(given)
     MISTAKES["missing bias"][1](model)
     model.save(wrong)
@@ -165,3 +178,4 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     assert result.exit_code == 1, result.output
     assert "first layer that differs is 'conv1'" in " ".join(result.output.split())
     assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["first_layer_that_differs"]["one"] == "conv1"
+    assert "The first layer that differs is <code>conv1</code>" in (tmp_path / "c.html").read_text(encoding="utf-8")

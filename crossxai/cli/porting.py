@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +45,9 @@ def port(
     with clear_errors():
         quiet()
         wrapped = xai.wrap(model, size=size, trust=trust)
-        ported = xai.port(wrapped, to, _example(wrapped, data, size, samples), samples=samples, out=out)  # type: ignore[arg-type]
+        ported = xai.port(wrapped, to, _example(wrapped, data, size, samples), samples=samples)  # type: ignore[arg-type]
+        again = _again("port", model, to=to, data=data, size=size, samples=samples, trust=trust, out=out)
+        ported.save(out, samples=_from(data), command=again)
         console = Console()
         _show(ported.certificate, console)
         files = ", ".join(sorted(path.name for path in out.iterdir()))
@@ -59,17 +63,17 @@ def certify(
     size: Size = None,
     samples: Samples = 4,
     trust: Trust = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A JSON file for the certificate.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="A folder, or a .json or .html file, for the certificate; it is both."),
+    ] = None,
 ) -> None:
     """Measure whether two networks are one function and explain alike.
 
     Exit status 1: they are not.
     """
-    import json
-
     import crossxai as xai
-    from crossxai.experiment.ported import facts
-    from crossxai.files.atomic import write_text
+    from crossxai.experiment.ported import save_certificate
 
     with clear_errors():
         quiet()
@@ -78,8 +82,10 @@ def certify(
         console = Console()
         _show(certificate, console)
         if out is not None:
-            write_text(out, json.dumps(facts(certificate), indent=1))
-            console.print(f"Certificate: [bold]{escaped(out.resolve())}[/]", soft_wrap=True, highlight=False)
+            path = out if out.suffix in (".json", ".html") else out / "certificate.json"
+            again = _again("certify", one, other, data=data, size=size, samples=samples, trust=trust, out=out)
+            page = save_certificate(path, certificate, first, second, samples=_from(data), command=again)
+            console.print(f"Page: [bold]{escaped(page.resolve())}[/]", soft_wrap=True, highlight=False)
     if not certificate.holds:
         raise typer.Exit(1)
 
@@ -87,6 +93,16 @@ def certify(
 def _example(model: Any, data: Path | None, size: int | None, samples: int) -> Any:
     """What to measure on: the files, or noise."""
     return given.noise(model, size, samples) if data is None else str(data)
+
+
+def _from(data: Path | None) -> str:
+    return "images of noise, drawn by seed 0" if data is None else f"from {data}"
+
+
+def _again(*words: str, **options: Any) -> str:
+    """The command line that does the same."""
+    given = [[f"--{name}", *([] if value is True else [str(value)])] for name, value in options.items() if value]
+    return shlex.join(["crossxai", *words, *itertools.chain(*given)])
 
 
 def _show(certificate: Certificate, console: Console) -> None:

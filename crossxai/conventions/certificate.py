@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Profile
-from crossxai.conventions.agreement import distance
-from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line
+from crossxai.conventions.agreement import distance, distances
+from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line, MapPair
 from crossxai.conventions.floor import in_float64
 from crossxai.conventions.models import (
     activations,
@@ -51,15 +52,29 @@ def certify(one: Question, other: Question) -> Certificate:
     few = slice(0, min(SAMPLES, len(one)))
     one, other = one[few], other[few]
     models = compare_models(one, other, layers=False)
-    if np.isinf(models.outputs):
+    if one.model.predict(one.inputs).shape != other.model.predict(other.inputs).shape:
         line = Line("outputs", "samples", "float32", float("inf"))
-        return Certificate(one.model.name, other.model.name, (line,), _layers(one, other), "float32", models)
+        layers = _layers(one, other)
+        return Certificate(one.model.name, other.model.name, (line,), layers, "float32", models, **_samples(one))
     exact = _both_exact(one, other)
-    lines = [*_outputs(one, other, exact), *_gradients(one, other, exact), *_explanations(one, other, exact)]
+    explanations, maps = _explanations(one, other, exact)
+    lines = [*_outputs(one, other, exact), *_gradients(one, other, exact), *explanations]
     dtype = "float32" if exact is None else "float64"
     layers = _layers(*(exact or (one, other)))
     training, norms = _training(one, other, exact)
-    return Certificate(one.model.name, other.model.name, (*lines, *training), layers, dtype, models, norms)
+    return Certificate(
+        one.model.name, other.model.name, (*lines, *training), layers, dtype, models, norms,
+        **_samples(one), **_one_sample(one, maps),
+    )  # fmt: skip
+
+
+def _samples(question: Question) -> dict[str, Any]:
+    """What tells a certificate's samples from others."""
+    named = dict(zip((m.name for m in question.model.modalities), question.inputs, strict=True))
+    digest = hashlib.sha256()
+    for name, values in named.items():
+        digest.update(f"{name} {values.dtype} {values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return {"shapes": {name: values.shape for name, values in named.items()}, "sha256": digest.hexdigest()}
 
 
 def _both_exact(one: Question, other: Question) -> Sides | None:
@@ -122,8 +137,12 @@ def _apart(one: Inputs, other: Inputs) -> float:
     return max(distance(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _explanations(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
+def _explanations(
+    one: Question, other: Question, exact: Sides | None
+) -> tuple[list[Line], dict[str, tuple[Inputs, Inputs]]]:
     """Maps on both; on their copies, too, where the maps differ: a ReLU that flips by rounding moves a map."""
+    lines: list[Line] = []
+    every: dict[str, tuple[Inputs, Inputs]] = {}
     for method in METHODS:
         try:
             ours, theirs = _maps(method, one, other)
@@ -131,11 +150,30 @@ def _explanations(one: Question, other: Question, exact: Sides | None) -> Iterat
             if exact is not None and apart > LIMITS["explanation", "float32"]:
                 wide, others = _maps(method, *exact)
                 rounding = _apart(wide, ours) + _apart(others, theirs)
-                yield Line("explanation", method, "float64", _apart(wide, others))
+                lines.append(Line("explanation", method, "float64", _apart(wide, others)))
         except CrossXAIError as error:
-            yield Line("explanation", method, "float32", float("nan"), reason=str(error))
+            lines.append(Line("explanation", method, "float32", float("nan"), reason=str(error)))
         else:
-            yield Line("explanation", method, "float32", apart, rounding)
+            lines.append(Line("explanation", method, "float32", apart, rounding))
+            every[method] = ours, theirs
+    return lines, every
+
+
+def _one_sample(question: Question, every: Mapping[str, tuple[Inputs, Inputs]]) -> dict[str, Any]:
+    """The sample whose maps are farthest apart, and its maps."""
+    if not every:
+        return {}
+    pairs = {
+        method: list(zip(question.modalities, question.values, *maps, strict=True)) for method, maps in every.items()
+    }
+    apart = [distances(ours, theirs) for some in pairs.values() for _, _, ours, theirs in some]
+    row = int(np.argmax(np.max(apart, axis=0)))
+    maps = (
+        MapPair(method, modality, given[row], ours[row], theirs[row])
+        for method, some in pairs.items()
+        for modality, given, ours, theirs in some
+    )
+    return {"sample": row, "maps": tuple(maps)}
 
 
 def _maps(method: str, one: Question, other: Question) -> tuple[Inputs, Inputs]:

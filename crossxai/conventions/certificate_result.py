@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from crossxai.conventions.models import ModelParity
 from crossxai.conventions.search import Switch
+from crossxai.model import Array, Modality
 
 if TYPE_CHECKING:
     import pandas
@@ -64,6 +66,17 @@ class LayerPair:
     distance: float
 
 
+@dataclass(frozen=True, eq=False)
+class MapPair:
+    """One method's maps of one sample, whose input is `given`, on both networks; without a sample axis."""
+
+    method: str
+    modality: Modality
+    given: Array
+    one: Array
+    other: Array
+
+
 @dataclass(frozen=True)
 class Certificate:
     """Two networks compared.
@@ -82,6 +95,14 @@ class Certificate:
         The conventions that are in the way where outputs differ; its layers are not looked for, see `first`.
     norms : tuple of LayerPair
         Their batch norms side by side; the distance is of running statistics after one pass in training mode.
+    shapes : mapping
+        Modality -> the shape of the samples' array.
+    sha256 : str
+        Of the samples' values.
+    sample : int
+        Which sample `maps` are of, the one whose maps are farthest apart.
+    maps : tuple of MapPair
+        Its maps by every method that could be asked.
     """
 
     one: str
@@ -91,6 +112,10 @@ class Certificate:
     layers_dtype: str
     models: ModelParity
     norms: tuple[LayerPair, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
+    sha256: str = ""
+    sample: int = 0
+    maps: tuple[MapPair, ...] = field(default=(), compare=False)
 
     @property
     def holds(self) -> bool:
@@ -105,6 +130,11 @@ class Certificate:
         apart = (pair for pair in self.layers if not pair.distance <= limit)
         otherwise = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
         return next(itertools.chain(apart, otherwise), None)
+
+    @property
+    def other_shapes(self) -> bool:
+        """Whether outputs have other shapes, so that nothing else was measured."""
+        return [line.value for line in self.lines] == [float("inf")]
 
     @property
     def trains_otherwise(self) -> bool:
@@ -129,3 +159,8 @@ class Certificate:
         verdict = "holds" if self.holds else "fails"
         where = "" if self.first is None else f"; first layer that differs: {self.first.one}"
         return f"Certificate({self.one} | {self.other}: {verdict}, outputs differ by {worst:.1e}{where})"
+
+    def _repr_html_(self) -> str:
+        # What draws lies above, and is known by its name alone.
+        shown: str = importlib.import_module("crossxai.report.certificate").certificate_html(self)
+        return shown

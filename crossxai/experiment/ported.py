@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crossxai.adapters import recognition
 from crossxai.conventions.certificate import certify
-from crossxai.conventions.certificate_result import Certificate, LayerPair
+from crossxai.conventions.certificate_result import Certificate
 from crossxai.errors import InvalidInput
-from crossxai.experiment.loading import weights_digest
+from crossxai.experiment.loading import about_network, framework_of, weights_digest
 from crossxai.files.atomic import replacing, write_text
-from crossxai.files.tasks import version
 from crossxai.model import Model
 from crossxai.porting import Framework, twin
 from crossxai.question import Question
 from crossxai.version import __version__
-
-PACKAGES = ("torch", "tensorflow", "keras", "numpy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,46 +44,61 @@ class Ported:
     def __repr__(self) -> str:
         return f"Ported({self.original.name} to {self.framework}; {self.certificate!r})"
 
-    def save(self, folder: str | Path) -> Path:
+    def _repr_html_(self) -> str:
+        return self.certificate._repr_html_()
+
+    def save(self, folder: str | Path, *, samples: str = "", command: str = "") -> Path:
         """Write the network and its certificate into a folder, made if there is none.
 
         Of Keras: model.keras, and layers.py where it has layers that Keras has not, to be imported before `load_model`. Of
-        torch: network.py, which builds the network and needs torch alone, and weights.pt, its state_dict. Both: certificate.json.
+        torch: network.py, which builds the network and needs torch alone, and weights.pt, its state_dict. Both: certificate.json
+        and certificate.html, the page, which shows one of the samples.
+
+        Parameters
+        ----------
+        folder : path
+        samples : str, where the samples come from, in words for the page
+        command : str, what measures again, for the page; lines of Python if not given
+
+        Returns
+        -------
+        Path, the folder's
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.framework == "keras":
-            from crossxai.porting import keras_source
-
-            with replacing(folder / "model.keras") as temporary:
-                named = temporary.with_name(f"{temporary.name}.keras")  # Keras asks for its ending
-                try:
-                    self.module.save(named)
-                    named.replace(temporary)
-                finally:
-                    named.unlink(missing_ok=True)
-            if text := keras_source.source(self.module):
-                write_text(folder / "layers.py", text)
-        else:
-            import torch
-
-            from crossxai.porting import torch_source
-
-            text = torch_source.source(self.module, self._about, *self._ends)
-            torch_source.check(text, self.module)
-            write_text(folder / "network.py", text)
-            with replacing(folder / "weights.pt") as temporary:
-                torch.save(torch_source.weights_of(self.module), temporary)
-        write_text(folder / "certificate.json", json.dumps(self.facts(), indent=1))
+        files = self._save_keras(folder) if self.framework == "keras" else self._save_torch(folder)
+        place = folder / "certificate.json"
+        save_certificate(place, self.certificate, self.original, self.model, self.framework, files, samples, command)
         return folder
 
-    def facts(self) -> dict[str, Any]:
-        """The certificate with what it is about, as JSON takes it."""
-        return {
-            **facts(self.certificate),
-            "to": self.framework,
-            "weights": {"original": weights_digest(self.original), "ported": weights_digest(self.model)},
-        }
+    def _save_keras(self, folder: Path) -> list[Path]:
+        from crossxai.porting import keras_source
+
+        model, layers = folder / "model.keras", folder / "layers.py"
+        with replacing(model) as temporary:
+            named = temporary.with_name(f"{temporary.name}.keras")  # Keras asks for its ending
+            try:
+                self.module.save(named)
+                named.replace(temporary)
+            finally:
+                named.unlink(missing_ok=True)
+        if not (text := keras_source.source(self.module)):
+            return [model]
+        write_text(layers, text)
+        return [model, layers]
+
+    def _save_torch(self, folder: Path) -> list[Path]:
+        import torch
+
+        from crossxai.porting import torch_source
+
+        network, weights = folder / "network.py", folder / "weights.pt"
+        text = torch_source.source(self.module, self._about, *self._ends)
+        torch_source.check(text, self.module)
+        write_text(network, text)
+        with replacing(weights) as temporary:
+            torch.save(torch_source.weights_of(self.module), temporary)
+        return [network, weights]
 
     @property
     def _about(self) -> str:
@@ -119,31 +130,22 @@ def port_model(question: Question, to: Framework) -> Ported:
     return Ported(rebuilt.module, ported, certificate, model, to)
 
 
-def facts(certificate: Certificate) -> dict[str, Any]:
-    """A certificate as JSON takes it."""
-    first = certificate.first
-    return {
-        "one": certificate.one,
-        "other": certificate.other,
-        "holds": certificate.holds,
-        "first_layer_that_differs": None if first is None else _pair(first),
-        "causes": [[str(switch) for switch in some] for some in certificate.causes],
-        "lines": [
-            {
-                **asdict(line),
-                "value": line.value if np.isfinite(line.value) else None,
-                "limit": line.limit,
-                "holds": line.holds,
-            }
-            for line in certificate.lines
-        ],
-        "layers_dtype": certificate.layers_dtype,
-        "layers": [_pair(pair) for pair in certificate.layers],
-        "norms": [_pair(pair) for pair in certificate.norms],
-        "versions": {"crossxai": __version__, **{name: found for name in PACKAGES if (found := version(name))}},
-    }
+def save_certificate(
+    path: Path,
+    certificate: Certificate,
+    one: Model,
+    other: Model,
+    ported: str = "",
+    files: Sequence[Path] = (),
+    samples: str = "",
+    command: str = "",
+) -> Path:
+    """Write the certificate of two models as JSON to a path, and as a page beside it; return the path of the page."""
+    from crossxai.report.certificate import About, Network, write_certificate  # draws, with matplotlib
 
-
-def _pair(pair: LayerPair) -> dict[str, Any]:
-    """JSON knows no infinity."""
-    return {**asdict(pair), "distance": pair.distance if np.isfinite(pair.distance) else None}
+    ours, theirs = (
+        Network(model.name, framework_of(model), weights_digest(model), **about_network(model))
+        for model in (one, other)
+    )
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return write_certificate(path, certificate, About((ours, theirs), ported, hashes, samples, command))

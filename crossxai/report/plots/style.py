@@ -131,6 +131,16 @@ def png_uri(figure: Figure, dpi: float) -> str:
     return uri(buffer.getvalue(), "image/png")
 
 
+def svg_uri(figure: Figure) -> str:
+    """A figure as the data URI of an SVG."""
+    buffer = io.StringIO()
+    # Text stays text, in the page's own typeface; the salt makes the same numbers give the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossxai"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue().replace("'DejaVu Sans'", "'Helvetica Neue', 'Segoe UI', Arial, 'DejaVu Sans'")
+    return uri(text.encode("utf-8"), "image/svg+xml")
+
+
 def plane(values: Array, shrink: bool = True) -> Array:
     """A two-dimensional view of one sample's map: the middle slice of a volume, a strip of a series, itself otherwise."""
     while values.ndim > 2:
@@ -262,9 +272,4 @@ def curves(
     dress(axes, x, y)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
     figure.subplots_adjust(left=0.2, right=0.94, top=0.97, bottom=0.2)
-    buffer = io.StringIO()
-    # Text stays text, in the page's own typeface; the salt makes the same numbers give the same bytes.
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crossxai"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue().replace("'DejaVu Sans'", "'Helvetica Neue', 'Segoe UI', Arial, 'DejaVu Sans'")
-    return uri(text.encode("utf-8"), "image/svg+xml")
+    return svg_uri(figure)
