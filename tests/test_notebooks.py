@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FUSION = ROOT / "notebooks" / "01_multimodal_fusion.ipynb"
 PATCHES = ROOT / "notebooks" / "02_patchcamelyon.ipynb"
-
 CHECKS = ROOT / "notebooks" / "03_cross_library_checks.ipynb"
+PORT = ROOT / "notebooks" / "04_port.ipynb"
 
 FUSION_RESULTS = """
 import json, crossxai
@@ -61,6 +61,21 @@ print(json.dumps({
     "causes": dict(zip(native.method, native.causes)),
     "named": named,
     "page": page.is_file(),
+}))
+"""
+
+PORT_RESULTS = """
+import json, crossxai
+print(json.dumps({
+    "package": crossxai.__file__,
+    "holds": [ported.certificate.holds, back.certificate.holds],
+    "round_trip": round_trip,
+    "files": list(files),
+    "verdicts": {name: [bool(row["holds"]), row["first layer that differs"], row["convention"]]
+                 for name, row in verdicts.iterrows()},
+    "measured": float(np.ptp([here.summary["mean"], there.summary["mean"]], axis=0).max()),
+    "refused": refused,
+    "gap": gap,
 }))
 """
 
@@ -119,6 +134,31 @@ def test_the_notebook_on_libraries_solves_its_puzzle(checks: Any) -> None:
     assert found["page"]
 
 
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return executed(PORT, PORT_RESULTS, tmp_path_factory.mktemp("port"))
+
+
+@pytest.mark.process
+def test_the_notebook_on_ports_names_every_mistake(port: Any) -> None:
+    found = json.loads(port.cells[-1].outputs[-1].text)
+    assert Path(found["package"]).is_relative_to(ROOT)
+    assert found["holds"] == [True, True]
+    assert found["round_trip"] < 1e-5
+    assert {"certificate.html", "model.keras", "network.py", "weights.pt"} <= set(found["files"])
+    assert found["verdicts"] == {
+        "none": [True, "", ""],
+        "padding on one side": [False, "conv1", ""],
+        "Keras's epsilon": [False, "norm1", ""],
+        "Keras's momentum": [False, "norm1", ""],
+        "order of flattening": [False, "head", ""],
+        "a softmax too many": [False, "head", "score = probability"],
+    }
+    assert found["measured"] < 1e-4
+    assert "is another function" in found["refused"]
+    assert found["gap"] < 1e-5
+
+
 @pytest.mark.process
 def test_the_fusion_notebook_runs_and_finds_what_it_tells_of(fusion: Any) -> None:
     """A cell that raises ends the run; what is asserted here no training of three epochs can spoil."""
@@ -154,7 +194,9 @@ def test_the_notebook_on_patches_runs_and_finds_what_it_tells_of(patches: Any) -
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9), ("checks", 1, 4)])
+@pytest.mark.parametrize(
+    ("name", "figures", "tables"), [("fusion", 30, 8), ("patches", 5, 9), ("checks", 1, 4), ("port", 0, 4)]
+)
 def test_the_notebooks_show_figures_and_tables(
     name: str, figures: int, tables: int, request: pytest.FixtureRequest
 ) -> None:
