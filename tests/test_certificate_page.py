@@ -136,7 +136,7 @@ FAILING = {
 @pytest.mark.parametrize("what", FAILING)
 def test_what_fails_is_said(what: str, tmp_path: Path) -> None:
     certificate, words = FAILING[what]
-    _, conclusion = written(certificate, tmp_path)
+    _, conclusion = written(replace(certificate, layers=(), norms=(), maps=()), tmp_path)  # pictures take time
     assert words in conclusion
     assert "The certificate fails" in conclusion
     assert not re.search(r"nan|inf\b|None", conclusion)
