@@ -138,7 +138,7 @@ class Attribution:
         written: Path = _above("files", "write_attribution")(Path(path), self, inputs)
         return written
 
-    def export(self, path: str | Path, kind: str = "") -> Path:
+    def export(self, path: str | Path, kind: str = "", affine: Any = None) -> Path:
         """Write the maps for other programs.
 
         Parameters
@@ -149,6 +149,8 @@ class Attribution:
             "npz": one NumPy file with an array per modality, channels last, and `ids`. "png": a picture per sample and modality,
             the map over its input where that is known. "nifti": a `.nii.gz` per sample of each image or volume, axes x, y, z,
             channels; needs nibabel. By the ending if not given: "npz" for `.npz`, else "png".
+        affine : (4, 4) or (n, 4, 4), optional
+            Of "nifti": where the voxels of the scan lie, as `nibabel.load(scan).affine` says; 1 mm apart if not given.
 
         Returns
         -------
@@ -156,10 +158,10 @@ class Attribution:
 
         Raises
         ------
-        UnknownName, InvalidInput, InvalidFile, Unsupported
+        UnknownName, InvalidInput, InvalidFile, MissingDependency
             Where the kind is unknown, does not fit the maps, cannot be written or lacks its library.
         """
-        written: Path = _above("report.exporting", "export")(self, Path(path), kind)
+        written: Path = _above("report.exporting", "export")(self, Path(path), kind, affine)
         return written
 
     @classmethod

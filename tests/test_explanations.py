@@ -10,9 +10,11 @@ from typing import Any
 
 import h5py
 import keras
+import nibabel
 import numpy as np
 import pytest
 import torch
+import xarray
 from captum.attr import IntegratedGradients
 from documented import commands, followed
 from experiments import crossxai
@@ -200,6 +202,33 @@ def test_what_was_explained_travels_with_arrays(tmp_path: Path) -> None:
             xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine", target=wrong)
 
 
+@pytest.mark.filterwarnings("error")  # xarray warns where an axis has no name
+def test_every_axis_of_a_file_has_a_name_and_a_sample_is_a_chunk(tmp_path: Path) -> None:
+    columns = xai.Modality.table(("age", "dose"))
+    model = xai.wrap(Fusion().eval(), modalities=(xai.Modality.image(), columns))
+    inputs = (IMAGES, np.eye(3, 2, dtype=np.float32))
+    maps = xai.explain(model, inputs, "captum.integrated_gradients", target=1, steps=2)  # with its completeness gap
+    file = maps.save(tmp_path / "maps.h5")
+    with h5py.File(file) as opened:
+        assert opened["values/image"].chunks == (1, 32, 32, 3)
+    with xarray.open_dataset(file, group="values", engine="h5netcdf") as read:
+        xarray.testing.assert_equal(read, maps.to_xarray())
+        assert read["sample"].values.tolist() == ["0", "1", "2"]
+        assert read["table_feature"].values.tolist() == ["age", "dose"]
+    with xarray.open_datatree(file, engine="h5netcdf") as tree:
+        assert tree["origin/inputs/image"].dims == ("sample", "image_y", "image_x", "image_channel")
+        np.testing.assert_array_equal(tree["origin/outputs"].values, maps.origin.outputs)
+        assert tree["extras/completeness_gap"].dims == ("sample",)
+    assert xai.Attribution.load(file) == maps
+    single = xai.Attribution.of_array(IMAGES[..., 0], layout="NHW", explainer="mine")
+    with xarray.open_dataset(single.save(file), group="values", engine="h5netcdf") as read:
+        xarray.testing.assert_equal(read, single.to_xarray())
+    for name in ("sample", "image_y"):  # an input that is called like an axis is data all the same
+        other = xai.wrap(Fusion().eval(), modalities=(xai.Modality.image(name), columns))
+        named = xai.explain(other, inputs, "captum.integrated_gradients", target=1, steps=2)
+        assert xai.Attribution.load(named.save(file)) == named
+
+
 def test_several_modalities_and_damaged_files(tmp_path: Path) -> None:
     modalities = (xai.Modality.image(), xai.Modality.table(("age", "dose")))
     model = xai.wrap(Fusion().eval(), modalities=modalities)
@@ -289,9 +318,47 @@ def test_maps_for_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         maps.export(tmp_path / "maps", "tiff")
     with pytest.raises(xai.InvalidInput, match=r"maps\.csv does not say what to write"):
         maps.export(tmp_path / "maps.csv")
+    with pytest.raises(xai.InvalidInput, match=r"\.h5 is what save writes"):
+        maps.export(tmp_path / "maps.h5")
+    with pytest.raises(xai.InvalidInput, match="affine says where the voxels of NIfTI lie; 'png' has none"):
+        maps.export(tmp_path / "pictures", affine=np.eye(4))
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(xai.Unsupported, match="pip install nibabel"):
+    with pytest.raises(xai.MissingDependency, match=r"pip install 'crossxai\[nifti\]'"):
         maps.export(tmp_path / "volumes", "nifti")
+
+
+def test_a_volume_of_maps_lies_over_its_scan(tmp_path: Path) -> None:
+    """A scan as nibabel reads it, handed over as z, y, x: its map has the same voxels at the same places in millimetres."""
+    scan = nibabel.Nifti1Image(
+        np.random.default_rng(0).random((4, 5, 6), np.float32),
+        nibabel.affines.from_matvec(np.diag([-0.5, 0.7, 2]), [40, -30, 10]),
+    )
+    volume = np.moveaxis(scan.get_fdata(dtype=np.float32), (0, 1, 2), (2, 1, 0))[None, ..., None]
+    maps = xai.Attribution.of_array(volume, xai.Modality.volume(), layout="NDHWC", explainer="mine")
+    (file,) = maps.export(tmp_path / "volumes", "nifti", affine=scan.affine).iterdir()
+    read = nibabel.load(file)
+    np.testing.assert_array_equal(read.get_fdata(dtype=np.float32), scan.get_fdata(dtype=np.float32))
+    np.testing.assert_allclose(read.affine, scan.affine, atol=1e-6)
+    assert nibabel.aff2axcodes(read.affine) == ("L", "A", "S")
+    for wrong in (np.eye(3), np.zeros((2, 4, 4))):
+        with pytest.raises(xai.InvalidInput, match=r"affine has shape \(4, 4\), or one for each of the 1 samples"):
+            maps.export(tmp_path / "volumes", "nifti", affine=wrong)
+
+
+def test_images_of_maps_as_nifti(tmp_path: Path) -> None:
+    """Columns are x and run to the left, rows are y and run to the back, channels are the fourth axis."""
+    maps = xai.Attribution.of_array(IMAGES[:, :20], layout="NHWC", explainer="mine", ids="abc")
+    files = sorted(maps.export(tmp_path / "images", "nifti").iterdir())
+    assert [file.name for file in files] == ["000_a.nii.gz", "001_b.nii.gz", "002_c.nii.gz"]
+    read = nibabel.load(files[1])
+    assert (read.shape, nibabel.aff2axcodes(read.affine)) == ((32, 20, 1, 3), ("L", "P", "S"))
+    np.testing.assert_array_equal(read.dataobj[7, 11, 0], IMAGES[1, 11, 7])
+    single = xai.Attribution.of_array(IMAGES[..., 0], layout="NHW", explainer="mine")
+    alone = nibabel.load(sorted(single.export(tmp_path / "single", "nifti").iterdir())[2])
+    np.testing.assert_array_equal(alone.dataobj, IMAGES[2, ..., 0].T[..., None])
+    table = xai.Attribution.of_array(np.eye(2), xai.Modality.table(("a", "b")), layout="NF", explainer="mine")
+    with pytest.raises(xai.InvalidInput, match="these maps are of tables"):
+        table.export(tmp_path / "table", "nifti")
 
 
 def test_wrong_recipes_and_options_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

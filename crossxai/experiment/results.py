@@ -308,7 +308,7 @@ def to_xarray(attribution: Attribution) -> Any:
     try:
         import xarray
     except ImportError as error:
-        raise MissingDependency("xarray", "dev", "to_xarray") from error
+        raise MissingDependency("xarray", "xarray", "to_xarray") from error
     variables = {}
     for modality, values in zip(attribution.modalities, attribution.values, strict=True):
         named = values.shape[-1] == len(modality.features)

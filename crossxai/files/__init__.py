@@ -20,11 +20,14 @@ from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.files.atomic import replacing
 from crossxai.files.parts import (
+    data_of,
     read_modalities,
     read_origin,
     read_target,
+    write_dimensions,
     write_modality,
     write_origin,
+    write_strings,
     write_target,
 )
 from crossxai.files.records import Origin as Origin
@@ -41,12 +44,12 @@ VERSION = 1
 def write_samples(path: Path, samples: Samples) -> None:
     """Write `samples` to an HDF5 file, atomically."""
     with _writing(path, "samples") as file:
-        _write_strings(file, "ids", samples.ids)
+        write_strings(file, "ids", samples.ids)
         file["labels"] = samples.labels
         file.attrs["task"] = samples.task
-        _write_strings(file, "classes", samples.classes)
+        write_strings(file, "classes", samples.classes)
         if samples.groups:
-            _write_strings(file, "groups", samples.groups)
+            write_strings(file, "groups", samples.groups)
         for modality in samples.modalities:
             values = samples.inputs[modality.name]
             write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
@@ -119,7 +122,7 @@ def write_result(path: Path, result: Result) -> None:
         for key in _TEXT:
             file.attrs[key] = getattr(result, key)
         file.attrs["judged"] = json.dumps(dict(result.score_hashes))
-        _write_strings(file, "degenerate", result.degenerate)
+        write_strings(file, "degenerate", result.degenerate)
         for name, scores in result.scores.items():
             group = file.create_group(f"scores/{name}")
             group.attrs["metric"] = scores.metric
@@ -154,6 +157,7 @@ def write_attribution(path: Path, attribution: Attribution, inputs: bool = True)
         write_target(file, attribution.target)
         if attribution.origin is not None:
             write_origin(file, attribution.origin, inputs)
+        write_dimensions(file, attribution)
     return path
 
 
@@ -177,17 +181,20 @@ def _write_maps(file: Any, attribution: Attribution) -> None:
     file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
     file.attrs["params"] = json.dumps(attribution.params, default=repr)
     file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
-    _write_strings(file, "ids", attribution.ids)
+    write_strings(file, "ids", attribution.ids)
     file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
     for modality, values in zip(attribution.modalities, attribution.values, strict=True):
-        data = file.create_dataset(f"values/{modality.name}", data=values, compression="gzip", shuffle=True)
+        chunks = (1, *values.shape[1:]) if modality.spatial and values.size else None  # a sample is read alone
+        data = file.create_dataset(
+            f"values/{modality.name}", data=values, compression="gzip", shuffle=True, chunks=chunks
+        )
         write_modality(data, modality)
     for name, extra in attribution.extras.items():
         file[f"extras/{name}"] = extra
 
 
 def _read_maps(path: Path, file: Any) -> Attribution:
-    ids, maps = _strings(file, "ids"), file.get("values", {})
+    ids, maps = _strings(file, "ids"), data_of(file.get("values", {}))
     for name, data in maps.items():
         if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
             raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
@@ -203,7 +210,7 @@ def _read_maps(path: Path, file: Any) -> Attribution:
             explainer=str(file.attrs["explainer"]),
             profile=str(file.attrs["profile"]),
             params=json.loads(file.attrs["params"]),
-            extras={name: data[()] for name, data in file.get("extras", {}).items()},
+            extras={name: data[()] for name, data in data_of(file.get("extras", {})).items()},
             seconds=float(file.attrs["seconds"]),
             notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have none
         )
@@ -281,10 +288,6 @@ def _reading(path: Path, kind: str) -> Iterator[Any]:
         raise InvalidFile(f"{path} lacks what a CrossXAI {kind} file holds: {error}") from error
     except (RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:  # what h5py makes of flipped bytes
         raise InvalidFile(f"{path} is damaged: {error}") from error
-
-
-def _write_strings(file: Any, name: str, values: tuple[str, ...]) -> None:
-    file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
 
 
 def _strings(file: Any, name: str) -> tuple[str, ...]:

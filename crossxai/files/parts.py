@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import h5py
 import numpy as np
 
+from crossxai.attribution import Attribution
 from crossxai.files.records import Origin
 from crossxai.model import Modality
 from crossxai.target import Target
 
 _TEXT = ("model", "framework", "weights")
+SCALE = b"DIMENSION_SCALE"
 _JSON = ("preprocessing", "versions")
 
 
@@ -31,6 +35,51 @@ def read_modalities(file: Any, group: str, attribute: str = "modalities") -> lis
         axes, features = tuple(stored["axes"]), tuple(stored["features"])
         modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
     return modalities
+
+
+def write_strings(file: Any, name: str, values: tuple[str, ...]) -> Any:
+    """Write text, one per row; returns the data set."""
+    return file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
+
+
+def write_dimensions(file: Any, attribution: Attribution) -> None:
+    """Name every axis of a file of maps as netCDF does, by which xarray and what turns HDF5 into zarr know them: a dimension
+    scale for each, beside the data; of samples and features with their names."""
+    ids = attribution.ids
+    file["ids"].make_scale("ids")
+    if "target" in file and file["target"].ndim:
+        _name_axes(file, "target", ("ids", *(f"output_{k}" for k in range(1, file["target"].ndim))), {})
+    for name in [*file.get("extras", {})]:
+        axes = (f"{name}_{k}" for k in range(1, file["extras"][name].ndim))
+        _name_axes(file["extras"], name, ("sample", *axes), {"sample": ids})
+    known = attribution.origin.modalities if "origin/inputs" in file else ()
+    for place, modalities in (("values", attribution.modalities), ("origin/inputs", known)):
+        for m in modalities:
+            axes = tuple(f"{m.name}_{axis}" for axis in m.axes)
+            _name_axes(file[place], m.name, ("sample", *axes), {"sample": ids, axes[-1]: m.features})
+    if "origin" in file:
+        axes = (f"output_{k}" for k in range(1, file["origin/outputs"].ndim))
+        _name_axes(file["origin"], "outputs", ("sample", *axes), {"sample": ids})
+
+
+def _name_axes(group: Any, data: str, axes: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> None:
+    """names: by axis, of its places; left out where the data has another number of them, as a map per pixel has channels."""
+    values = group[data]
+    for place, axis in enumerate(axes):
+        size = values.shape[place]
+        if axis not in group:
+            if len(names.get(axis, ())) == size:
+                write_strings(group, axis, names[axis]).make_scale(axis)
+            else:  # netCDF's words for an axis without coordinates
+                empty = f"This is a netCDF dimension but not a netCDF variable. {size:9d}"
+                group.create_dataset(axis, (size,), "f4").make_scale(empty)
+        if group[axis].attrs.get("CLASS") == SCALE:  # an input may have the name of an axis
+            values.dims[place].attach_scale(group[axis])
+
+
+def data_of(group: Any) -> dict[str, Any]:
+    """The data sets of a group that are no names of axes."""
+    return {name: data for name, data in group.items() if data.attrs.get("CLASS") != SCALE}
 
 
 def write_target(file: Any, target: Any) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import importlib
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, UnknownName, Unsupported
+from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.files import writable_folder
 from crossxai.files.atomic import replacing
 from crossxai.model import Array
@@ -19,17 +21,22 @@ if TYPE_CHECKING:
     from crossxai.attribution import Attribution
 
 MM = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""Where voxels of NIfTI lie, as maps know no positions: 1 mm apart, x to the left and y to the back."""
+"""Where voxels of NIfTI lie unless that is told, as maps know no positions: 1 mm apart, x to the left and y to the back."""
 
 
-def export(attribution: Attribution, path: Path, kind: str) -> Path:
+def export(attribution: Attribution, path: Path, kind: str, affine: Any = None) -> Path:
     """Write maps in a format of others; see `Attribution.export`."""
-    writers = {"npz": _npz, "png": _pngs, "nifti": _niftis}
+    writers: dict[str, Callable[[Attribution, Path], None]]
+    writers = {"npz": _npz, "png": _pngs, "nifti": partial(_niftis, affine=affine)}
     chosen = kind or ("npz" if path.suffix == ".npz" else "png")
     if chosen not in writers:
         raise UnknownName("kind of export", kind, writers)
     if not kind and chosen == "png" and path.suffix:
-        raise InvalidInput(f"{path.name} does not say what to write: end it with .npz, or name a folder and its kind")
+        raise InvalidInput(
+            f"{path.name} does not say what to write: end it with .npz, or name a folder and its kind; .h5 is what save writes"
+        )
+    if affine is not None and chosen != "nifti":
+        raise InvalidInput(f"affine says where the voxels of NIfTI lie; {chosen!r} has none")
     writers[chosen](attribution, path)
     return path
 
@@ -53,19 +60,25 @@ def _pngs(attribution: Attribution, folder: Path) -> None:
                 figure.savefig(temporary, format="png", dpi=150)
 
 
-def _niftis(attribution: Attribution, folder: Path) -> None:
+def _niftis(attribution: Attribution, folder: Path, affine: Any) -> None:
     try:
         nibabel = importlib.import_module("nibabel")
     except ImportError as error:
-        raise Unsupported("NIfTI files need nibabel, which is not installed: pip install nibabel") from error
+        raise MissingDependency("nibabel", "nifti", "a NIfTI file") from error
     spatial = [(m, v) for m, v in zip(attribution.modalities, attribution.values, strict=True) if m.kind != "table"]
     if not spatial:
         raise InvalidInput("NIfTI files hold images and volumes; these maps are of tables")
+    known = MM if affine is None else np.asarray(affine, float)
+    if known.shape not in ((4, 4), (len(attribution), 4, 4)):
+        raise InvalidInput(
+            f"affine has shape (4, 4), or one for each of the {len(attribution)} samples; got {known.shape}"
+        )
+    affines = np.broadcast_to(known, (len(attribution), 4, 4))
     writable_folder(folder)
     for modality, values in spatial:
         for row, name in enumerate(_file_names(attribution, modality.name)):
+            content = nibabel.Nifti1Image(_xyz(values[row]), affines[row]).to_bytes()
             with replacing(folder / f"{name}.nii.gz") as temporary:
-                content = nibabel.Nifti1Image(_xyz(values[row]), MM).to_bytes()
                 temporary.write_bytes(gzip.compress(content, mtime=0))
 
 
