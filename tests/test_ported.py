@@ -146,6 +146,15 @@ def test_the_certificate_of_a_wrong_port_names_the_layer(network: nn.Module, por
     assert "fails" in repr(certificate)
 
 
+def test_a_norm_whose_mean_is_nothing_but_rounding_trains_alike() -> None:
+    """Behind another norm, in training mode, a convolution without bias gives a mean of zero, as in MobileNet v2."""
+    torch.manual_seed(0)
+    convolutions = (nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 8, 1, bias=False))
+    net = nn.Sequential(convolutions[0], nn.BatchNorm2d(6), convolutions[1], nn.BatchNorm2d(8), nn.Flatten())
+    certificate = xai.port(nn.Sequential(net, nn.Linear(8 * 14 * 14, 4)).eval(), "keras", IMAGES).certificate
+    assert [line.holds for line in certificate.lines if line.kind == "training"] == [True]
+
+
 def test_a_layer_without_translation_is_named() -> None:
     class Sorted(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

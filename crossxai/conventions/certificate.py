@@ -253,7 +253,8 @@ def _norms(ours: Statistics, theirs: Statistics) -> tuple[LayerPair, ...]:
 
 
 def _statistics_apart(one: tuple[Array, Array], other: tuple[Array, Array]) -> float:
-    x, y = (np.stack(side)[:, None] for side in (one, other))
+    """Relative L2 of means and standard deviations together: means alone may be nothing but rounding, as after another norm."""
+    x, y = (np.concatenate([mean, np.sqrt(variance)])[None] for mean, variance in (one, other))
     return distance(x, y) if x.shape == y.shape else float("inf")
 
 
