@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UnknownName,
         Unsupported,
     )
+    from crossxai.experiment.recipe import Recipe
     from crossxai.experiment.results import Evaluation, Run
     from crossxai.files import Samples
     from crossxai.measures import Accuracy, Dice, Largest
@@ -53,6 +54,7 @@ __all__ = [
     "ModelFailed",
     "Parity",
     "Question",
+    "Recipe",
     "Run",
     "Samples",
     "Scores",
@@ -74,6 +76,7 @@ _PLACES = {
     "assumptions.checking": ("Check",),
     "attribution": ("Attribution", "Scores"),
     "conventions.result": ("Parity",),
+    "experiment.recipe": ("Recipe",),
     "experiment.results": ("Evaluation", "Run"),
     "files": ("Samples",),
     "measures": ("Accuracy", "Dice", "Largest"),

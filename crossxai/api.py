@@ -25,9 +25,12 @@ from crossxai.conventions.retraining import SAMPLES, Retrained, retrain
 from crossxai.data import arrays
 from crossxai.errors import InvalidInput
 from crossxai.experiment import origin, preparing
+from crossxai.experiment import recipe as recipes
 from crossxai.experiment import run as runs
 from crossxai.experiment.loading import about_network
 from crossxai.experiment.ported import Ported, port_model, save_certificate
+from crossxai.experiment.questions import predicted
+from crossxai.experiment.recipe import Recipe
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
@@ -69,9 +72,10 @@ def check(
 def explain(
     model: Any,
     inputs: Inputs,
-    explainer: Any,
+    explainer: Any = None,
     target: Any = None,
     *,
+    recipe: Recipe | str | Path | None = None,
     samples: int = arrays.SAMPLES,
     layout: Layout | None = None,
     **params: Any,
@@ -86,7 +90,10 @@ def explain(
     explainer : str, (str, dict), explainer, class or function
         A name as `crossxai list` shows it, with its parameters as keywords; or what other libraries call an explainer.
     target : None, int, (n,) whole numbers, Target or another measure
-        The class to explain, one for all or one per sample; the class that the model predicts if None.
+        The class to explain, one for all or one per sample; the class that the model predicts, or what the recipe says, if None.
+    recipe : Recipe or path, optional
+        In place of the explainer, its parameters and the target: what `Attribution.recipe` gave, a TOML file of it, or a file of
+        maps, which are made again.
     samples : int, at most so many samples of a loader or folder
     layout : {"NHWC", "NCHW"}, optional, how these images are handed over; as the model was wrapped if not given
     **params : the explainer's parameters, and its profile ("native" or "canonical")
@@ -102,10 +109,19 @@ def explain(
     InvalidInput, UnknownName: where an argument is wrong, with what to write
     """
     model = wrap(model)
-    chosen = as_explainer(explainer, **params)
+    chosen = None if recipe is None else recipes.alone(recipe, explainer, params)
+    if chosen is None and explainer is None:
+        raise InvalidInput('write what explains, such as "captum.saliency", or recipe="recipe.toml"')
+    method = as_explainer(explainer, **params) if chosen is None else chosen.method()
     batch = arrays.read(model, inputs, samples=samples, layout=layout)
-    question, sentence = preparing.question_of(model, batch, target)
-    return origin.with_origin(chosen(question), question, (sentence, *batch.notes))
+    if chosen is not None and target is None:
+        question, outputs, notes = recipes.question_of(chosen, model, batch)
+        record = chosen.made(method).content()
+    else:
+        outputs = predicted(model, batch.inputs, origin.declared_batch_size(model))
+        question, sentence = preparing.question_of(model, batch, target, outputs)
+        notes, record = (sentence, *batch.notes), recipes.record(method, target)
+    return origin.with_origin(method(question), question, outputs, notes, record)
 
 
 def evaluate(

@@ -138,6 +138,19 @@ class Attribution:
         written: Path = _above("files", "write_attribution")(Path(path), self, inputs)
         return written
 
+    def recipe(self) -> Any:
+        """How these maps were made, by which they are made again on another model, also in the other framework.
+
+        Returns
+        -------
+        Recipe, for `xai.explain(…, recipe=…)`; `.save(path)` writes it as TOML
+
+        Raises
+        ------
+        InvalidInput: of maps of which TOML cannot say it, such as those of another program
+        """
+        return _above("experiment.recipe", "recipe_of")(self)
+
     def export(self, path: str | Path, kind: str = "", affine: Any = None) -> Path:
         """Write the maps for other programs.
 

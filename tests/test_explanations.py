@@ -23,10 +23,10 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from test_imports import BLOCK, python
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 from xplique.attributions import Saliency
 
 import crossxai as xai
-from crossxai.experiment import recipe
 
 IMAGES = (np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)) / 255).astype(np.float32)
 MODULE = """
@@ -361,15 +361,84 @@ def test_images_of_maps_as_nifti(tmp_path: Path) -> None:
         table.export(tmp_path / "table", "nifti")
 
 
+def test_a_recipe_in_python_makes_the_same_map_in_the_other_framework(folder: Path, tmp_path: Path) -> None:
+    maps = xai.explain(network(), IMAGES, ("captum.gradient_shap", {"samples": 3, "seed": 7}), target=2)
+    written = maps.recipe().save(tmp_path / "recipe.toml")
+    stored = maps.save(tmp_path / "maps.h5")
+    port = xai.wrap(str(folder / "model.keras"))
+    for recipe in (maps.recipe(), written, str(stored)):
+        assert relative(maps, xai.explain(port, IMAGES, recipe=recipe)) <= 1e-4
+    other = xai.explain(port, IMAGES, ("captum.gradient_shap", {"samples": 3, "seed": 8}), target=2)
+    assert relative(maps, other) > 1e-2
+    assert xai.explain(port, IMAGES, recipe=written).recipe() == maps.recipe() == xai.Recipe.load(written)
+    assert "seed = 7" in str(maps.recipe())
+    moved = xai.explain(network(), IMAGES, recipe=written, target=1)  # what is written beside a recipe goes before it
+    assert moved.recipe().target.of == 1
+    own = xai.explain(network(), IMAGES, ("captum.gradient_shap", {"samples": 3, "seed": 7}), target=1)
+    np.testing.assert_array_equal(moved.of("image"), own.of("image"))
+
+
+def test_targets_of_recipes(folder: Path) -> None:
+    net, alone = network(), xai.explain(network(), IMAGES, "captum.saliency")
+    assert alone.recipe().target.of == "predicted"
+    assert xai.explain(net, IMAGES, recipe=alone.recipe()).target == alone.target
+    labelled = xai.explain(net, IMAGES, "captum.saliency", target=[3, 0, 1])
+    assert labelled.recipe().target.of == "label"
+    with pytest.raises(xai.InvalidInput, match="write target=labels"):
+        xai.explain(net, IMAGES, recipe=labelled.recipe())
+    data = TensorDataset(torch.from_numpy(np.moveaxis(IMAGES, -1, 1).copy()), torch.tensor([3, 0, 1]))
+    loader = DataLoader(data, batch_size=2)
+    again = xai.explain(xai.wrap(net, layout="NCHW"), loader, recipe=labelled.recipe())
+    assert again.target == labelled.target
+    np.testing.assert_array_equal(again.of("image"), labelled.of("image"))
+    (folder / "linked.toml").write_text(
+        'explainer = { name = "captum.saliency" }\ntarget = { of = 2, explain = "softmax" }\n'
+    )
+    linked = xai.explain(net, IMAGES, recipe=folder / "linked.toml")
+    assert linked.target == xai.Target.classes([2, 2, 2], 4, "softmax")
+    assert "probability of class 2" in linked.notes[0]
+    np.testing.assert_array_equal(xai.explain(net, IMAGES, recipe=linked.recipe()).of("image"), linked.of("image"))
+
+
+def test_maps_without_a_recipe_say_so() -> None:
+    recipe = xai.explain(network(), IMAGES, "captum.saliency").recipe()
+    given = xai.Target.classes([0, 1, 2], 4)
+    for maps in (
+        xai.Attribution.of_array(IMAGES, layout="NHWC", explainer="mine"),
+        xai.explain(network(), IMAGES, IntegratedGradients, n_steps=2),
+        xai.explain(network(), IMAGES, "captum.saliency", target=given),
+    ):
+        with pytest.raises(xai.InvalidInput, match="have no recipe: it needs an explainer that `crossxai list` shows"):
+            maps.recipe()
+    assert xai.explain(network(), IMAGES, recipe=recipe, target=given).target == given
+    for words, said in (
+        ({"explainer": "captum.saliency", "recipe": recipe}, "got an explainer beside it"),
+        ({"recipe": recipe, "steps": 3}, "got steps beside it"),
+        ({}, "write what explains"),
+    ):
+        with pytest.raises(xai.InvalidInput, match=said):
+            xai.explain(network(), IMAGES, **words)
+
+
+def test_pictures_of_an_earlier_explanation_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    for samples in (3, 1):
+        done = crossxai(*EXPLAIN, "few", "--model", "own_network:network", "-e", "captum.saliency", "-n", str(samples))
+        assert done.exit_code == 0, done.output
+        Path("few/pictures/mine.png").touch()
+    assert sorted(path.name for path in Path("few/pictures").iterdir()) == ["000_0.png", "mine.png"]
+
+
 def test_wrong_recipes_and_options_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     text = 'seed = 3\n[explainer]\nname = "captum.occlusion"\nparams = { patch = 4, stride = 2 }\n[target]\nof = 1\n'
     Path("own.toml").write_text(text, encoding="utf-8")
-    own = recipe.load(Path("own.toml"))
+    own = xai.Recipe.load(Path("own.toml"))
     Path("again.toml").write_text(own.toml(), encoding="utf-8")
-    assert recipe.load(Path("again.toml")) == own
+    assert xai.Recipe.load(Path("again.toml")) == own
     for words, said in (
         ((), "write --explainer"),
+        (("--recipe", "missing.h5"), "missing.h5 does not exist"),
         (("--recipe", "missing.toml"), "cannot read recipe missing.toml"),
         (("--recipe", "own.toml", "--seed", "1"), "change them in its file"),
         (("--explainer", "captum.saliencia"), "no explainer is called 'captum.saliencia'"),
@@ -382,4 +451,4 @@ def test_wrong_recipes_and_options_are_refused(folder: Path, monkeypatch: pytest
         assert said in " ".join(done.stderr.split()), (words, done.stderr)
     Path("own.toml").write_text(text + 'measure = "dice"\n', encoding="utf-8")
     with pytest.raises(xai.InvalidInput, match="measure belongs to an evaluation"):
-        recipe.load(Path("own.toml"))
+        xai.Recipe.load(Path("own.toml"))

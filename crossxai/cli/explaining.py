@@ -26,7 +26,8 @@ def explain(
     ] = "predicted",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Without --recipe: of explainers that draw.")] = 0,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="A recipe, in place of --explainer; see docs/explanations.md.")
+        Path | None,
+        typer.Option("--recipe", help="A recipe or a file of maps, in place of --explainer; see docs/explanations.md."),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Of --data: at most so many samples.")] = 12,
     inputs: Annotated[
@@ -40,13 +41,11 @@ def explain(
 ) -> None:
     """Explain a model's scores by one explainer: maps.h5, a picture per sample, and recipe.toml, which makes them again."""
     from crossxai.errors import InvalidInput, ModelFailed
-    from crossxai.experiment import loading
     from crossxai.experiment import recipe as recipes
     from crossxai.experiment.origin import with_origin
-    from crossxai.experiment.questions import describe_explained, describe_measure, questions
+    from crossxai.experiment.questions import questions
     from crossxai.experiment.reading import models_and_samples
     from crossxai.files import writable_folder
-    from crossxai.files.atomic import write_text
 
     with clear_errors():
         quiet()
@@ -54,7 +53,7 @@ def explain(
             raise InvalidInput("write --explainer, such as captum.saliency, or --recipe with a file; one of them")
         if recipe is not None and (param or profile != "native" or target != "predicted" or seed):
             raise InvalidInput("a recipe says parameters, profile, target and seed: change them in its file")
-        chosen = recipes.load(recipe) if recipe else recipes.check(_options(explainer, param, profile, target, seed),
+        chosen = recipes.Recipe.load(recipe) if recipe else recipes.check(_options(explainer, param, profile, target, seed),
                                                                    "the command line")  # fmt: skip
         writable_folder(out)
         plain = given.experiment([model], data, samples=samples, trust=trust, size=size)
@@ -65,20 +64,35 @@ def explain(
         if failed:
             raise ModelFailed("; ".join(failed.values()))
         ((name, loaded),) = models.items()
-        question = questions(experiment, every, loaded, name).explained
-        method = loading.explainer(chosen.explainer, chosen.seed, every)
-        explained = describe_measure(chosen.target.explain, describe_explained(experiment, every))
-        notes = (f"explains the {explained}", str(entry.get("description", "")))
-        maps = with_origin(method(question), question, tuple(note for note in notes if note))
+        asked = questions(experiment, every, loaded, name)
+        method, question = chosen.method(every), asked.explained
+        notes = recipes.words_of(chosen, experiment, every, str(entry.get("description", "")))
+        made = chosen.made(method)
+        maps = with_origin(method(question), question, asked.outputs, notes, made.content())
+        earlier = _pictures(out)
         maps.save(out / "maps.h5", inputs)
         maps.export(out / "pictures")
-        write_text(out / "recipe.toml", chosen.made(method).toml())
+        for picture in earlier - _pictures(out):
+            picture.unlink(missing_ok=True)
+        made.save(out / "recipe.toml")
         console = Console()
         console.print(escaped(maps), highlight=False, soft_wrap=True)
         for note in maps.notes:
             console.print(escaped(note), highlight=False, soft_wrap=True)
         where = f"Files: [bold]{escaped(out.resolve())}[/] (maps.h5, pictures, recipe.toml)"
         console.print(where, soft_wrap=True, highlight=False)
+
+
+def _pictures(out: Path) -> set[Path]:
+    """The pictures that belong to the file of maps in a folder; none where there is no such file."""
+    from crossxai.attribution import Attribution
+    from crossxai.errors import InvalidFile
+    from crossxai.report.exporting import picture_names
+
+    try:
+        return {out / "pictures" / name for name in picture_names(Attribution.load(out / "maps.h5"))}
+    except InvalidFile:
+        return set()
 
 
 def _options(explainer: str, params: list[str] | None, profile: str, target: str, seed: int) -> dict[str, Any]:

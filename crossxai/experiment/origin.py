@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,11 @@ VARIATION, ROUNDING = 1e-3, 2e-5
 PACKAGES = ("crossxai", "torch", "tensorflow", "keras", "captum", "grad-cam", "lime", "xplique")
 
 
-def with_origin(attribution: Attribution, question: Question, notes: tuple[str, ...]) -> Attribution:
-    """Maps with all that another program needs to evaluate them; notes come before the explainer's own."""
+def with_origin(
+    attribution: Attribution, question: Question, outputs: Array, notes: tuple[str, ...], recipe: Mapping[str, Any]
+) -> Attribution:
+    """Maps with all that another program needs to evaluate them, and to make them again; outputs: the model's on all samples;
+    notes come before the explainer's own."""
     model = question.model
     by_name = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
     constants = {name: [list(map(float, values)) for values in pair] for name, pair in _standardise(model).items()}
@@ -30,11 +34,12 @@ def with_origin(attribution: Attribution, question: Question, notes: tuple[str, 
         model=model.name,
         framework=framework_of(model),
         weights=weights_digest(model),
-        outputs=predicted(model, question.inputs, question.batch_size),
+        outputs=outputs,
         modalities=model.modalities,
         inputs=question.inputs,
         preprocessing={**about_network(model), "standardise": constants},
         versions={name: found for name in PACKAGES if (found := version(name))},
+        recipe=recipe,
     )
     explained = tuple(by_name[m.name] for m in attribution.modalities)
     notes = (*notes, *attribution.notes)

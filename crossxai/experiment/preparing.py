@@ -27,21 +27,23 @@ from crossxai.experiment.reading import check_ranges, samples_of
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
-from crossxai.model import Model, equal
+from crossxai.model import Array, Model, equal
 from crossxai.outputs import kind, probability_link
 from crossxai.question import Question
 from crossxai.target import Target
 
 
-def question_of(model: Model, batch: Batch, target: Any) -> tuple[Question, str]:
+def question_of(model: Model, batch: Batch, target: Any, outputs: Array | None = None) -> tuple[Question, str]:
     """The question that explainers answer, and in words what is explained. target: None for the predicted class, a
-    class or one per sample, or a measure as it is. Raises `InvalidInput`."""
+    class or one per sample, or a measure as it is. outputs: the model's on all samples, where they are known. Raises
+    `InvalidInput`."""
     batch_size = declared_batch_size(model) or DEFAULT_BATCH_SIZE
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
         return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
-    shown = slice(None if target is None else 1)  # one sample tells the shape
-    outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
+    if outputs is None:
+        shown = slice(None if target is None else 1)  # one sample tells the shape
+        outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("

@@ -16,7 +16,7 @@ from crossxai.target import Target
 
 _TEXT = ("model", "framework", "weights")
 SCALE = b"DIMENSION_SCALE"
-_JSON = ("preprocessing", "versions")
+_JSON = ("preprocessing", "versions", "recipe")
 
 
 def write_modality(data: Any, modality: Modality) -> None:
@@ -50,16 +50,16 @@ def write_dimensions(file: Any, attribution: Attribution) -> None:
     if "target" in file and file["target"].ndim:
         _name_axes(file, "target", ("ids", *(f"output_{k}" for k in range(1, file["target"].ndim))), {})
     for name in [*file.get("extras", {})]:
-        axes = (f"{name}_{k}" for k in range(1, file["extras"][name].ndim))
-        _name_axes(file["extras"], name, ("sample", *axes), {"sample": ids})
+        further = (f"{name}_{k}" for k in range(1, file["extras"][name].ndim))
+        _name_axes(file["extras"], name, ("sample", *further), {"sample": ids})
     known = attribution.origin.modalities if "origin/inputs" in file else ()
     for place, modalities in (("values", attribution.modalities), ("origin/inputs", known)):
         for m in modalities:
             axes = tuple(f"{m.name}_{axis}" for axis in m.axes)
             _name_axes(file[place], m.name, ("sample", *axes), {"sample": ids, axes[-1]: m.features})
     if "origin" in file:
-        axes = (f"output_{k}" for k in range(1, file["origin/outputs"].ndim))
-        _name_axes(file["origin"], "outputs", ("sample", *axes), {"sample": ids})
+        further = (f"output_{k}" for k in range(1, file["origin/outputs"].ndim))
+        _name_axes(file["origin"], "outputs", ("sample", *further), {"sample": ids})
 
 
 def _name_axes(group: Any, data: str, axes: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> None:
@@ -121,7 +121,7 @@ def read_origin(file: Any) -> Origin | None:
     group = file["origin"]
     modalities = tuple(read_modalities(group, "inputs")) if "inputs" in group else ()
     stored: dict[str, Any] = {key: str(group.attrs[key]) for key in _TEXT}
-    stored |= {key: json.loads(group.attrs[key]) for key in _JSON}
+    stored |= {key: json.loads(group.attrs.get(key, "{}")) for key in _JSON}
     inputs = tuple(group[f"inputs/{m.name}"][()] for m in modalities)
     for modality, values in zip(modalities, inputs, strict=True):
         modality.check(values)

@@ -147,7 +147,7 @@ class Origin:
 
     modalities, inputs: all that the model took, raw values, channels last; () where the samples were left out. outputs: what it
     gave (n, *out). weights: their sha256, "" where none is known. preprocessing: what the model was taken for and does to its
-    inputs. versions: of the packages at work.
+    inputs. versions: of the packages at work. recipe: how the maps were made, as TOML has it; {} where TOML cannot say it.
     """
 
     model: str
@@ -158,6 +158,7 @@ class Origin:
     inputs: Inputs = ()
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def by_name(self) -> dict[str, Array]:

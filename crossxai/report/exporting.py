@@ -60,6 +60,11 @@ def _pngs(attribution: Attribution, folder: Path) -> None:
                 figure.savefig(temporary, format="png", dpi=150)
 
 
+def picture_names(attribution: Attribution) -> list[str]:
+    """The names of the files that pictures of these maps have."""
+    return [f"{name}.png" for m in attribution.modalities for name in _file_names(attribution, m.name)]
+
+
 def _niftis(attribution: Attribution, folder: Path, affine: Any) -> None:
     try:
         nibabel = importlib.import_module("nibabel")
