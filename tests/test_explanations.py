@@ -420,6 +420,28 @@ def test_maps_without_a_recipe_say_so() -> None:
             xai.explain(network(), IMAGES, **words)
 
 
+def test_maps_of_a_run_are_evaluated_in_the_other_framework(folder: Path, tmp_path: Path) -> None:
+    names, metrics = ["captum.saliency", "gradcam.gradcam"], ["insertion"]
+    run = xai.compare(
+        {"net": network()}, IMAGES, explainers=names, metrics=metrics, target=1, out=tmp_path / "run", progress=False
+    )
+    file = tmp_path / "run" / "explanations" / "net" / "captum.saliency.h5"
+    port = str(folder / "model.keras")
+    scores = xai.evaluate(port, attributions=file, metrics=metrics)
+    measured = run.scores.query("label == 'captum.saliency' and metric == 'insertion'")["value"]
+    np.testing.assert_allclose(scores["captum.saliency"]["insertion"].value, measured, atol=1e-5)
+    assert any("gives the outputs of 'net' (torch)" in note for note in scores.notes)
+    assert "insertion" in crossxai("evaluate", str(file), "--model", port, "--metrics", "insertion").stdout
+    with pytest.raises(xai.InvalidInput, match="is another function"):
+        xai.evaluate(network(1), attributions=run.maps)
+    again = xai.evaluate(network(), attributions=run.maps, metrics=metrics)
+    assert {*names, "controls.random"} <= again.keys()
+    assert relative(run.maps["captum.saliency"], xai.explain(port, IMAGES, recipe=str(file))) <= 1e-4
+    moved = file.rename(tmp_path / "alone.h5")
+    with pytest.raises(xai.InvalidFile, match=r"is part of a run, and .*samples\.h5 is not there"):
+        xai.Attribution.load(moved)
+
+
 def test_pictures_of_an_earlier_explanation_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     for samples in (3, 1):

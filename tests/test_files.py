@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from crossxai import Attribution, InvalidFile, InvalidInput, Modality, Scores, files
-from crossxai.files import Predictions, Result, Samples
+from crossxai import Attribution, InvalidFile, InvalidInput, Modality, Scores, Target, files
+from crossxai.files import Origin, Predictions, Result, Samples
 from crossxai.files.atomic import replacing
 
 RNG = np.random.default_rng(0)
@@ -90,6 +90,33 @@ def test_masks_keep_their_order(tmp_path: Path) -> None:
 def test_truth_that_does_not_fit_is_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidInput, match=r"truth of|rows for 3 ids"):
         replace(SAMPLES, truth={name: np.ones(shape, bool)})
+
+
+def test_maps_of_a_run_have_the_inputs_that_their_model_took(tmp_path: Path) -> None:
+    """In the model's order: the image of the samples, and the table in standard units."""
+    columns, picture = SAMPLES.modalities[1], SAMPLES.modalities[0]
+    units = (SAMPLES.inputs["table"] - 0.5) / 0.1
+    outputs, target = RNG.random((3, 2)), Target.classes([0, 1, 1], 2, "softmax")
+    origin = Origin("net", "torch", "", outputs, (columns, picture), (units, SAMPLES.inputs["image"]))
+    predictions = Predictions("net", "torch", outputs, outputs[:, 0], "…")
+    files.write_samples(tmp_path / "samples.h5", SAMPLES)
+    written = tmp_path / "predictions" / "net.h5"
+    files.write_predictions(written, predictions, target, origin, SAMPLES)
+    same(predictions, files.read_predictions(written))
+    with h5py.File(written) as file:
+        assert [*file["origin/inputs"]] == ["table"]
+    result = tmp_path / "explanations" / "net" / "e.h5"
+    files.write_result(result, RESULT)
+    read = Attribution.load(result)
+    assert (read, read.target) == (RESULT.attribution, target)
+    assert [m.name for m in read.origin.modalities] == ["table", "image"]
+    np.testing.assert_array_equal(read.origin.by_name["table"], units)
+    np.testing.assert_array_equal(read.inputs[0], SAMPLES.inputs["image"])
+    files.write_predictions(written, predictions)  # as older versions did
+    assert Attribution.load(result).origin is None
+    files.write_result(result, replace(RESULT, status="failed", reason="no memory"))
+    with pytest.raises(InvalidFile, match="holds no maps: no memory"):
+        Attribution.load(result)
 
 
 def test_round_trips(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
 from crossxai.experiment.loading import LoadedModel
+from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
 from crossxai.experiment.questions import (
     describe_explained,
@@ -84,7 +85,10 @@ class ModelRun:
             target=describe_measure(measured_as(experiment, samples), explained),
             info=info,
         )
-        write_predictions(out / "predictions" / f"{name}.h5", predictions)
+        target = experiment.target.model_dump(exclude_defaults=True, exclude={"measure"}) or {"of": "predicted"}
+        origin = replace(origin_of(self.question, outputs, {"target": target}), model=name)
+        file = out / "predictions" / f"{name}.h5"
+        write_predictions(file, predictions, self.question.target, origin, samples)
 
     def explain(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> None:
         """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""

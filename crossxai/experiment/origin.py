@@ -27,10 +27,17 @@ def with_origin(
 ) -> Attribution:
     """Maps with all that another program needs to evaluate them, and to make them again; outputs: the model's on all samples;
     notes come before the explainer's own."""
+    made = origin_of(question, outputs, recipe)
+    explained = tuple(made.by_name[m.name] for m in attribution.modalities)
+    notes = (*notes, *attribution.notes)
+    return replace(attribution, notes=notes, inputs=explained, target=question.target, origin=made)
+
+
+def origin_of(question: Question, outputs: Array, recipe: Mapping[str, Any]) -> Origin:
+    """The model and the samples of a question, and its outputs on them."""
     model = question.model
-    by_name = dict(zip((m.name for m in model.modalities), question.inputs, strict=True))
     constants = {name: [list(map(float, values)) for values in pair] for name, pair in _standardise(model).items()}
-    origin = Origin(
+    return Origin(
         model=model.name,
         framework=framework_of(model),
         weights=weights_digest(model),
@@ -41,9 +48,6 @@ def with_origin(
         versions={name: found for name in PACKAGES if (found := version(name))},
         recipe=recipe,
     )
-    explained = tuple(by_name[m.name] for m in attribution.modalities)
-    notes = (*notes, *attribution.notes)
-    return replace(attribution, notes=notes, inputs=explained, target=question.target, origin=origin)
 
 
 def stored_inputs(maps: Mapping[str, Attribution]) -> dict[str, Array]:

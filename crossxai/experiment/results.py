@@ -15,6 +15,7 @@ import pandas as pd
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
+from crossxai.files.maps import with_run
 from crossxai.model import Modality
 from crossxai.report.analysis import summarised
 from crossxai.report.contents import SCORES, Contents, gather, score_rows
@@ -89,7 +90,7 @@ class Run:
     @cached_property
     def maps(self) -> Maps:
         """`Attribution` by explainer: `run.maps["captum.saliency"]`; of several models `run.maps["a", "captum.saliency"]`."""
-        return Maps(self._contents.run)
+        return Maps(self._contents.run, self.folder)
 
     @property
     def refused(self) -> dict[Any, str]:
@@ -163,15 +164,14 @@ class Run:
 class Maps(dict[Any, Attribution]):
     """The maps of a run: `Attribution` by the explainer's label, and of several models by (model, label)."""
 
-    def __init__(self, run: RunRecord) -> None:
+    def __init__(self, run: RunRecord, folder: Path) -> None:
         super().__init__()
         self.refused: dict[Any, str] = {}
         self._example = run.models[0] if len(run.models) > 1 else ""
         for e in run.explanations:
             key = (e.model, e.label) if self._example else e.label
             if e.status == "ok":
-                own = e.labelled
-                self[key] = replace(own, inputs=tuple(run.samples.inputs[m.name] for m in own.modalities))
+                self[key] = replace(with_run(e.attribution, folder, e.model, run.samples), explainer=e.label)
             else:
                 self.refused[key] = e.reason
 

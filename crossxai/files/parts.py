@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import h5py
 import numpy as np
 
 from crossxai.attribution import Attribution
+from crossxai.files.opening import write_strings
 from crossxai.files.records import Origin
 from crossxai.model import Modality
 from crossxai.target import Target
@@ -35,11 +35,6 @@ def read_modalities(file: Any, group: str, attribute: str = "modalities") -> lis
         axes, features = tuple(stored["axes"]), tuple(stored["features"])
         modalities.append(Modality(name, axes, features, tuple(limits) if limits else None))
     return modalities
-
-
-def write_strings(file: Any, name: str, values: tuple[str, ...]) -> Any:
-    """Write text, one per row; returns the data set."""
-    return file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
 
 
 def write_dimensions(file: Any, attribution: Attribution) -> None:

@@ -1,0 +1,137 @@
+"""Files of maps: those that travel alone, and those of a run, whose samples and outputs lie beside them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.attribution import Attribution
+from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.files.opening import reading, strings, write_strings, writing
+from crossxai.files.parts import (
+    data_of,
+    read_modalities,
+    read_origin,
+    read_target,
+    write_dimensions,
+    write_modality,
+    write_origin,
+    write_target,
+)
+from crossxai.files.records import Samples
+from crossxai.files.samples import read_samples
+from crossxai.model import Modality
+
+
+def write_attribution(path: Path, attribution: Attribution, inputs: bool = True) -> Path:
+    """Write an attribution to an HDF5 file, atomically; returns the path. inputs: whether with the samples that it explains."""
+    with writing(path, "attribution") as file:
+        write_maps(file, attribution)
+        write_target(file, attribution.target)
+        if attribution.origin is not None:
+            write_origin(file, attribution.origin, inputs)
+        write_dimensions(file, attribution)
+    return path
+
+
+def read_attribution(path: Path) -> Attribution:
+    """Read what `write_attribution` wrote, or maps of a run, with what lies beside them; raises `InvalidFile`."""
+    with reading(path, "attribution", "explanation") as file:
+        maps = read_maps(path, file)
+        if file.attrs["kind"] == "explanation":
+            if file.attrs["status"] != "ok":
+                raise InvalidFile(f"{path} holds no maps: {file.attrs['reason']}")
+            return _of_run(path, maps)
+        try:
+            origin, target = read_origin(file), read_target(file)
+        except InvalidInput as error:
+            raise InvalidFile(f"{path}: {error}") from error
+        known = {} if origin is None else origin.by_name
+        rows = [*known.values(), *(() if origin is None else (origin.outputs,)), target]
+        if any(hasattr(values, "__len__") and len(values) != len(maps) for values in rows):
+            raise InvalidFile(f"{path}: maps of {len(maps)} samples, with inputs, outputs or a target of others")
+        inputs = tuple(known[m.name] for m in maps.modalities) if known else None
+        return replace(maps, origin=origin, inputs=inputs, target=target)
+
+
+def _of_run(path: Path, maps: Attribution) -> Attribution:
+    """Maps of explanations/<model>/<label>.h5 with the samples, target and origin that the run's other files hold."""
+    run, model = path.resolve().parent.parent.parent, path.resolve().parent.name
+    if not (run / "samples.h5").is_file():
+        raise InvalidFile(
+            f"{path} is part of a run, and {run / 'samples.h5'} is not there: leave it in the run's folder, or save the maps "
+            "alone, xai.Run(folder).maps[…].save(…)"
+        )
+    return with_run(maps, run, model, read_samples(run / "samples.h5"))
+
+
+def with_run(maps: Attribution, run: Path, model: str, samples: Samples) -> Attribution:
+    """Maps of a run with samples, target and origin; with samples alone where the run is older than 0.6. Raises `InvalidFile`."""
+    explained = tuple(samples.inputs[m.name] for m in maps.modalities)
+    with reading(run / "predictions" / f"{model}.h5", "predictions") as file:
+        own, target = read_origin(file), read_target(file)
+        if own is None:
+            return replace(maps, inputs=explained)
+        names = json.loads(file.attrs["modalities"])
+        inputs = {**samples.inputs, **own.by_name}
+        modalities = {m.name: m for m in (*samples.modalities, *own.modalities)}
+        params = {k: v for k, v in maps.params.items() if v is not None and k not in ("profile", "seed")}
+        spec = {"name": maps.explainer, "profile": maps.profile, "params": params}
+        origin = replace(
+            own,
+            modalities=tuple(modalities[name] for name in names),
+            inputs=tuple(inputs[name] for name in names),
+            recipe={**own.recipe, "seed": maps.params.get("seed", 0), "explainer": spec},
+        )
+    return replace(maps, origin=origin, inputs=tuple(inputs[m.name] for m in maps.modalities), target=target)
+
+
+def write_maps(file: Any, attribution: Attribution) -> None:
+    file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
+    file.attrs["params"] = json.dumps(attribution.params, default=repr)
+    file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
+    write_strings(file, "ids", attribution.ids)
+    file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
+    for modality, values in zip(attribution.modalities, attribution.values, strict=True):
+        chunks = (1, *values.shape[1:]) if modality.spatial and values.size else None  # a sample is read alone
+        data = file.create_dataset(
+            f"values/{modality.name}", data=values, compression="gzip", shuffle=True, chunks=chunks
+        )
+        write_modality(data, modality)
+    for name, extra in attribution.extras.items():
+        file[f"extras/{name}"] = extra
+
+
+def read_maps(path: Path, file: Any) -> Attribution:
+    ids, maps = strings(file, "ids"), data_of(file.get("values", {}))
+    for name, data in maps.items():
+        if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
+            raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
+    if "modalities" in file.attrs:
+        modalities = read_modalities(file, "values")
+    else:  # files of a run up to 0.5 leave them to its samples
+        modalities = [m for m in _modalities_of_run(path) if m.name in maps] if maps else []
+    try:
+        return Attribution(
+            values=tuple(maps[m.name][()] for m in modalities),
+            modalities=tuple(modalities),
+            ids=ids,
+            explainer=str(file.attrs["explainer"]),
+            profile=str(file.attrs["profile"]),
+            params=json.loads(file.attrs["params"]),
+            extras={name: data[()] for name, data in data_of(file.get("extras", {})).items()},
+            seconds=float(file.attrs["seconds"]),
+            notes=tuple(map(str, json.loads(file.attrs.get("notes", "[]")))),  # older files have none
+        )
+    except InvalidInput as error:
+        raise InvalidFile(f"{path}: {error}") from error
+
+
+def _modalities_of_run(path: Path) -> list[Modality]:
+    """Those of the samples beside explanations/<model>/<label>.h5."""
+    with reading(path.parents[2] / "samples.h5", "samples") as file:
+        return read_modalities(file, "inputs")

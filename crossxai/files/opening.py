@@ -1,0 +1,72 @@
+"""Opening the HDF5 files of this package: written under a temporary name and renamed; what is damaged is an error in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from crossxai.errors import InvalidFile
+from crossxai.files.atomic import replacing
+
+FORMAT = "crossxai"
+VERSION = 1
+
+
+def ours(path: Path) -> bool:
+    """Whether a file is one of these, so that a run may replace or remove it."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("format") == FORMAT)
+    except OSError:
+        return False
+
+
+@contextmanager
+def writing(path: Path, kind: str) -> Iterator[Any]:
+    """A new file of a kind."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        file.attrs["kind"] = kind
+        yield file
+
+
+@contextmanager
+def reading(path: Path, kind: str, *others: str) -> Iterator[Any]:
+    """A file of a kind, or of one of others; raises `InvalidFile`, also of what is read inside."""
+    if not path.is_file():
+        raise InvalidFile(f"{path} does not exist")
+    try:
+        with h5py.File(path, "r") as file:
+            header = (file.attrs.get("format"), file.attrs.get("kind"))
+            if header not in [(FORMAT, known) for known in (kind, *others)]:
+                raise InvalidFile(
+                    f"{path} is no CrossXAI {kind} file: it says format {header[0]!r}, kind {header[1]!r}"
+                )
+            if file.attrs["version"] > VERSION:
+                newer = file.attrs["version"]
+                raise InvalidFile(f"{path} has format version {newer}; this CrossXAI reads up to {VERSION}")
+            yield file
+    except InvalidFile:
+        raise
+    except OSError as error:
+        raise InvalidFile(f"{path} cannot be read as HDF5 (truncated or damaged?): {error}") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise InvalidFile(f"{path} lacks what a CrossXAI {kind} file holds: {error}") from error
+    except (RuntimeError, TypeError, AttributeError, UnicodeDecodeError) as error:  # what h5py makes of flipped bytes
+        raise InvalidFile(f"{path} is damaged: {error}") from error
+
+
+def write_strings(file: Any, name: str, values: tuple[str, ...]) -> Any:
+    """Write text, one per row; returns the data set."""
+    return file.create_dataset(name, data=list(values), dtype=h5py.string_dtype(), shape=(len(values),))
+
+
+def strings(file: Any, name: str) -> tuple[str, ...]:
+    """What `write_strings` wrote."""
+    return tuple(text.decode() for text in file[name][()])

@@ -1,0 +1,65 @@
+"""Files of a run's results: one explainer's maps on one model, and their scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.attribution import Scores
+from crossxai.files.maps import read_maps, write_maps
+from crossxai.files.opening import reading, strings, write_strings, writing
+from crossxai.files.records import Result
+
+_TEXT = ("model", "framework", "label", "library", "status", "reason", "task", "convention", "check")
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write maps, scores and curves of one explainer on one model to an HDF5 file, atomically."""
+    attribution = result.attribution
+    with writing(path, "explanation") as file:
+        write_maps(file, replace(attribution, values=tuple(v.astype(np.float32) for v in attribution.values)))
+        for key in _TEXT:
+            file.attrs[key] = getattr(result, key)
+        file.attrs["judged"] = json.dumps(dict(result.score_hashes))
+        write_strings(file, "degenerate", result.degenerate)
+        for name, scores in result.scores.items():
+            group = file.create_group(f"scores/{name}")
+            group.attrs["metric"] = scores.metric
+            group.attrs["higher_is_better"] = scores.higher_is_better
+            group.attrs["params"] = json.dumps(scores.params)
+            group["value"] = scores.value
+            if scores.curve is not None:
+                group["curve"] = scores.curve
+                group["fractions"] = scores.fractions
+            for key, per_sample in scores.extras.items():
+                group[f"extras/{key}"] = per_sample
+
+
+def read_result(path: Path) -> Result:
+    """Read what `write_result` wrote; raises `InvalidFile`."""
+    with reading(path, "explanation") as file:
+        text: dict[str, Any] = {key: str(file.attrs[key]) for key in _TEXT if key != "check"}
+        return Result(
+            **text,
+            attribution=read_maps(path, file),
+            scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},
+            degenerate=strings(file, "degenerate"),
+            score_hashes=json.loads(file.attrs["judged"]),
+            check=str(file.attrs.get("check", "on")),  # older files do not say
+        )
+
+
+def _read_scores(name: str, group: Any) -> Scores:
+    return Scores(
+        metric=group.attrs.get("metric", name),
+        value=group["value"][()],
+        higher_is_better=bool(group.attrs["higher_is_better"]),
+        curve=group["curve"][()] if "curve" in group else None,
+        fractions=group["fractions"][()] if "fractions" in group else None,
+        extras={key: data[()] for key, data in group.get("extras", {}).items()},
+        params=json.loads(group.attrs["params"]),
+    )

@@ -1,0 +1,100 @@
+"""Files of samples, and of what each model said of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.errors import InvalidInput
+from crossxai.files.opening import reading, strings, write_strings, writing
+from crossxai.files.parts import read_modalities, write_modality, write_origin, write_target
+from crossxai.files.records import Origin, Predictions, Samples
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """Write `samples` to an HDF5 file, atomically."""
+    with writing(path, "samples") as file:
+        write_strings(file, "ids", samples.ids)
+        file["labels"] = samples.labels
+        file.attrs["task"] = samples.task
+        write_strings(file, "classes", samples.classes)
+        if samples.groups:
+            write_strings(file, "groups", samples.groups)
+        for modality in samples.modalities:
+            values = samples.inputs[modality.name]
+            write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
+        file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
+        # HDF5 sorts by name, and the first mask of a segmentation is its region.
+        file.attrs["masks"] = json.dumps(list(samples.masks))
+        for name, mask in samples.masks.items():
+            file.create_dataset(f"masks/{name}", data=mask.astype(np.uint8), compression="gzip")
+        for name, truth in samples.truth.items():
+            file.create_dataset(f"truth/{name}", data=truth.astype(np.uint8), compression="gzip")
+
+
+def read_samples(path: Path) -> Samples:
+    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
+    with reading(path, "samples") as file:
+        modalities = read_modalities(file, "inputs")
+        contents: dict[str, Any] = {
+            "ids": strings(file, "ids"),
+            "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
+            "labels": file["labels"][()],
+            "classes": strings(file, "classes"),
+            "masks": {name: file[f"masks/{name}"][()] for name in _mask_names(file)},
+            "truth": {name: data[()] for name, data in file.get("truth", {}).items()},
+            "task": file.attrs.get("task", "classification"),
+            "groups": strings(file, "groups") if "groups" in file else (),
+        }
+    try:
+        return Samples(modalities=tuple(modalities), **contents)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path.name}: {error}") from error
+
+
+def _mask_names(file: Any) -> list[str]:
+    """In the order of the samples that were written; by name in files older than the attribute."""
+    given = file.attrs.get("masks")
+    return list(file.get("masks", {})) if given is None else [str(name) for name in json.loads(given)]
+
+
+def write_predictions(
+    path: Path,
+    predictions: Predictions,
+    target: Any = None,
+    origin: Origin | None = None,
+    samples: Samples | None = None,
+) -> None:
+    """Write one model's outputs to an HDF5 file, atomically. target, origin: of the maps that a run makes of this model, by which
+    they are evaluated elsewhere; inputs are written where they are not those of the run's samples."""
+    with writing(path, "predictions") as file:
+        for key in ("model", "framework", "target"):
+            file.attrs[key] = getattr(predictions, key)
+        file.attrs["info"] = json.dumps(predictions.info)
+        write_target(file, target)
+        if origin is not None:
+            known = {} if samples is None else samples.inputs
+            file.attrs["modalities"] = json.dumps([m.name for m in origin.modalities])
+            pairs = zip(origin.modalities, origin.inputs, strict=True)
+            own = [(m, values) for m, values in pairs if not np.array_equal(values, known.get(m.name, ()))]
+            modalities, inputs = tuple(m for m, _ in own), tuple(values for _, values in own)
+            write_origin(file, replace(origin, modalities=modalities, inputs=inputs), inputs=True)
+        file["outputs"] = predictions.outputs if origin is None else file["origin/outputs"]
+        file["score"] = predictions.score
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read what `write_predictions` wrote; raises `InvalidFile`."""
+    with reading(path, "predictions") as file:
+        return Predictions(
+            model=file.attrs["model"],
+            framework=file.attrs["framework"],
+            outputs=file["outputs"][()],
+            score=file["score"][()],
+            target=file.attrs["target"],
+            info=json.loads(file.attrs["info"]),
+        )
