@@ -379,7 +379,7 @@ def test_the_model_is_left_as_found() -> None:
         Function(lambda x: x * torch.full((3, 1, 1), 2.0)).eval(), (toys.IMAGE,), output_axes=("y", "x", "class")
     )
     attributes = set(vars(with_constant.module))
-    assert with_constant.graph((images(16),)).nodes[-1].op == "standardise"
+    assert with_constant.graph((images(16),)).nodes[-1].op == "scale"
     assert set(vars(with_constant.module)) == attributes  # torch.fx keeps tensors made on the way in the module
 
     net = to_port.lively(to_port.Tangled())

@@ -299,6 +299,25 @@ class KerasModel(Declared):
             found = tensorflow_copies.trained_statistics(named(self.model), lambda: self._run(*tensors))
         return self._by_original_names(found)
 
+    def weight_gradients(self, inputs: Inputs, cotangent: Cotangent) -> dict[str, list[Array]]:
+        """Layer → the gradient at each of its weights, frozen or not; zeros where the outputs do not depend on them."""
+        owned = {name: tensorflow_copies.owned(layer) for name, layer in self._weights(inputs).items()}
+        every = [w for some in owned.values() for w in some]
+        found = iter(map(to_array, self._with(cotangent, "weights", self._slopes(every), inputs)))
+        return {name: [next(found) for _ in some] for name, some in owned.items()}
+
+    def _slopes(self, weights: Sequence[Any]) -> Callable[..., Any]:
+        """The gradients at these weights, as a function of the inputs, see `_with`."""
+
+        def slopes(*tensors: Any) -> Any:
+            values = [w.value for w in weights]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(values)
+                outputs = self._run(*tensors)
+            return _gradient(tape, outputs, values, self._weighing(outputs))
+
+        return slopes
+
     def _calibrate(self, inputs: Inputs) -> None:
         tensors = self._tensors(inputs)
         with self._guarded(inputs):
@@ -309,14 +328,7 @@ class KerasModel(Declared):
         optimiser = keras.optimizers.Adam(rate_of(map(np.asarray, weights)))
         optimiser.build(weights)
         move = tf.function(lambda gradients: optimiser.apply(gradients, weights), autograph=False)
-
-        def slopes(*tensors: Any) -> Any:
-            values = [w.value for w in weights]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(values)
-                outputs = self._run(*tensors)
-            return _gradient(tape, outputs, values, self._weighing(outputs))
-
+        slopes = self._slopes(weights)
         return lambda part, cotangent: move(self._with(cotangent, "train", slopes, part))
 
     def folded(self, inputs: Inputs) -> KerasModel:

@@ -269,6 +269,26 @@ class TorchModel(Declared):
             found = torch_running.trained_statistics(self.module, lambda: self.predict(inputs))
         return self._by_original_names(found)
 
+    def weight_gradients(self, inputs: Inputs, cotangent: Cotangent) -> dict[str, list[Array]]:
+        """Layer → the gradient at each of its parameters that the outputs depend on, frozen or not."""
+        owned = self._weights(inputs)
+
+        def slopes() -> dict[str, Tensor | None]:
+            parameters = {n: p for n, p in self.module.named_parameters() if p.is_floating_point()}
+            frozen = [p for p in parameters.values() if not p.requires_grad]
+            try:
+                for parameter in frozen:
+                    parameter.requires_grad_(True)
+                raw = self._run(self._tensors(inputs))
+                found = self._gradients(raw, list(parameters.values()), cotangent, self._outputs(raw))
+            finally:
+                for parameter in frozen:
+                    parameter.requires_grad_(False)
+            return dict(zip(parameters, found, strict=True))
+
+        found = self._guarded(inputs, True, slopes)
+        return {name: [to_array(g) for n in names if (g := found[n]) is not None] for name, names in owned.items()}
+
     def _calibrate(self, inputs: Inputs) -> None:
         torch_running.calibrate(self.module, lambda: self.predict(inputs))
 

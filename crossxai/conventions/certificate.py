@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from crossxai.conventions.models import (
     equal_layers,
     first_apart,
 )
+from crossxai.conventions.training import Sides, named_alike, trained
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
 from crossxai.model import Array, Differentiable, Inputs, Layered
@@ -32,9 +32,6 @@ LARGE = 10.0
 """What inputs are multiplied by to leave the range that a network was made for."""
 FINER = 2.0**-29
 """The distance of neighbouring numbers in float64, as a share of that in float32."""
-Sides = tuple[Question, Question]
-Statistics = Mapping[str, tuple[Array, Array]]
-"""Batch norm -> its running mean and variance."""
 METHODS: Mapping[str, tuple[str, Profile]] = {
     # Gauss-Legendre: on the baseline itself, one colour, every max-pool is a tie, which frameworks break differently
     "integrated gradients": ("captum.integrated_gradients", "native"),
@@ -61,9 +58,9 @@ def certify(one: Question, other: Question) -> Certificate:
     lines = [*_outputs(one, other, exact), *_gradients(one, other, exact), *explanations]
     dtype = "float32" if exact is None else "float64"
     layers = _layers(*(exact or (one, other)))
-    training, norms = _training(one, other, exact)
+    training = trained(one, other, exact)
     return Certificate(
-        one.model.name, other.model.name, (*lines, *training), layers, dtype, models, norms,
+        one.model.name, other.model.name, (*lines, *training.lines), layers, dtype, models, training.norms, training.weights,
         **_samples(one), **_one_sample(one, maps),
     )  # fmt: skip
 
@@ -198,7 +195,7 @@ def _layers(one: Question, other: Question) -> tuple[LayerPair, ...]:
     if not isinstance(one.model, Layered) or not isinstance(other.model, Layered):
         return ()
     ours, theirs = _everywhere(one), _everywhere(other)
-    shared = [(a, b, _between(ours[a], theirs[b])) for a, b in _named_alike(ours, theirs).items()]
+    shared = [(a, b, _between(ours[a], theirs[b])) for a, b in named_alike(ours, theirs).items()]
     if 2 * len(shared) > min(len(ours), len(theirs)):
         return tuple(LayerPair(a, b, apart) for a, b, apart in shared if apart is not None)
     pairs = [LayerPair(ours_name, name, apart) for ours_name, name, apart in equal_layers(ours, theirs)]
@@ -223,46 +220,3 @@ def _between(one: Array, other: Array) -> float | None:
     orders = [other, *((np.moveaxis(other, 1, -1), np.moveaxis(other, -1, 1)) if other.ndim > 2 else ())]
     apart = [distance(one, turned) for turned in orders if turned.shape == one.shape]
     return min(apart) if apart else None if one.size == other.size else float("inf")
-
-
-def _training(one: Question, other: Question, exact: Sides | None) -> tuple[tuple[Line, ...], tuple[LayerPair, ...]]:
-    """What batch norms keep of one batch in training mode, on copies in float64; nothing of networks without them."""
-    models: tuple[Any, Any] = (one.model, other.model)
-    if not all(hasattr(model, "trained_statistics") and model.hints()["norms"] for model in models):
-        return (), ()
-    name, why = "running statistics after one batch", "a network has no copy in float64, and it is not trained itself"
-    pairs: tuple[LayerPair, ...] = ()
-    if exact is not None:
-        try:
-            copies: tuple[Any, Any] = (exact[0].model, exact[1].model)
-            ours, theirs = (copy.trained_statistics(side.inputs) for copy, side in zip(copies, exact, strict=True))
-            pairs = _norms(ours, theirs)
-            why = "" if pairs else f"of {len(ours)} and {len(theirs)} batch norms nothing tells which belong together"
-        except CrossXAIError as error:
-            why = str(error)
-    worst = max((pair.distance for pair in pairs), default=float("nan"))
-    return (Line("training", name, "float64", worst, reason=why),), pairs
-
-
-def _norms(ours: Statistics, theirs: Statistics) -> tuple[LayerPair, ...]:
-    """Batch norms side by side: by their names, else in order where there are as many; none where neither tells."""
-    shared = _named_alike(ours, theirs)
-    if len(shared) < len(ours) and len(ours) == len(theirs):
-        shared = dict(zip(ours, theirs, strict=True))
-    return tuple(LayerPair(a, b, _statistics_apart(ours[a], theirs[b])) for a, b in shared.items())
-
-
-def _statistics_apart(one: tuple[Array, Array], other: tuple[Array, Array]) -> float:
-    """Relative L2 of means and standard deviations together: means alone may be nothing but rounding, as after another norm."""
-    x, y = (np.concatenate([mean, np.sqrt(variance)])[None] for mean, variance in (one, other))
-    return distance(x, y) if x.shape == y.shape else float("inf")
-
-
-def _named_alike(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, str]:
-    named = {_letters(name): name for name in theirs}
-    return {name: named[_letters(name)] for name in ours if _letters(name) in named}
-
-
-def _letters(name: str) -> str:
-    """A name without what frameworks write differently: "layer1.0.conv1" and "layer1_0_conv1"."""
-    return re.sub(r"[^A-Za-z0-9]", "_", name).lower()

@@ -15,17 +15,18 @@ from crossxai.model import Array, Modality
 if TYPE_CHECKING:
     import pandas
 
-Kind = Literal["outputs", "gradients", "layers", "explanation", "training"]
+Kind = Literal["outputs", "gradients", "layers", "explanation", "training", "weights"]
 LIMITS: Mapping[tuple[Kind, str], float] = {
     ("outputs", "float32"): 1e-4,
     ("outputs", "float64"): 1e-10,
     ("gradients", "float32"): 5e-3,
-    ("gradients", "float64"): 1e-9,
+    ("gradients", "float64"): 1e-6,
     ("layers", "float32"): 1e-4,
     ("layers", "float64"): 1e-9,
     ("explanation", "float32"): 1e-3,
     ("explanation", "float64"): 1e-6,
     ("training", "float64"): 1e-9,
+    ("weights", "float64"): 1e-6,
 }
 """The largest difference that counts as rounding: of outputs as a share of how far they vary, else relative L2."""
 
@@ -95,6 +96,8 @@ class Certificate:
         The conventions that are in the way where outputs differ; its layers are not looked for, see `first`.
     norms : tuple of LayerPair
         Their batch norms side by side; the distance is of running statistics after one pass in training mode.
+    weights : tuple of LayerPair
+        Their layers with weights side by side; the distance is of the sums of the gradients there, see `training`.
     shapes : mapping
         Modality -> the shape of the samples' array.
     sha256 : str
@@ -112,6 +115,7 @@ class Certificate:
     layers_dtype: str
     models: ModelParity
     norms: tuple[LayerPair, ...] = ()
+    weights: tuple[LayerPair, ...] = ()
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, hash=False)
     sha256: str = ""
     sample: int = 0
@@ -124,12 +128,12 @@ class Certificate:
 
     @property
     def first(self) -> LayerPair | None:
-        """The first layer that differs by more than rounding, else the first batch norm that trains otherwise; None where none
-        does."""
+        """The first layer that differs by more than rounding, else the first one that trains otherwise; None where none does."""
         limit = LIMITS["layers", self.layers_dtype]
         apart = (pair for pair in self.layers if not pair.distance <= limit)
-        otherwise = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
-        return next(itertools.chain(apart, otherwise), None)
+        norms = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
+        weights = (pair for pair in self.weights if not pair.distance <= LIMITS["weights", "float64"])
+        return next(itertools.chain(apart, norms, weights), None)
 
     @property
     def other_shapes(self) -> bool:
@@ -138,8 +142,9 @@ class Certificate:
 
     @property
     def trains_otherwise(self) -> bool:
-        """Whether all that differs is what batch norms keep of a batch in training."""
-        return {line.kind for line in self.lines if not line.holds} == {"training"}
+        """Whether all that differs is what happens in training."""
+        differ = {line.kind for line in self.lines if not line.holds}
+        return bool(differ) and differ <= {"training", "weights"}
 
     @property
     def causes(self) -> tuple[tuple[Switch, ...], ...]:

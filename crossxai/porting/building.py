@@ -57,27 +57,34 @@ class Builder:
         mean, sd = (np.asarray(v, dtype=self.dtype) for v in (mean, sd))
         return self.add(name, "standardise", (source,), {"mean": mean, "sd": sd})
 
-    def arithmetic(self, name: str, op: str, left: str | Array, right: str | Array) -> str | None:
-        """Add left op right, op being add, subtract, multiply or divide; arrays are constants, () or (c,). Returns None
-        if there is no such node: a division by an activation, a factor of zero."""
-        if isinstance(left, str) and isinstance(right, str):
-            return None if op == "divide" else self.add(name, op, (left, right))
-        if isinstance(left, str):
-            assert not isinstance(right, str)
-            if op in ("add", "subtract"):
-                return self.standardise(name, left, right if op == "subtract" else -right, np.ones_like(right))
-            return self._scaled(name, left, right if op == "divide" else _inverse(right))
-        assert isinstance(right, str)
-        if op == "add":
-            return self.standardise(name, right, -left, np.ones_like(left))
-        if op == "subtract":  # c - x = (x - c) / -1
-            return self.standardise(name, right, left, -np.ones_like(left))
-        return None if op == "divide" else self._scaled(name, right, _inverse(left))
-
-    def _scaled(self, name: str, source: str, divisor: Array | None) -> str | None:
-        if divisor is None or not np.all(divisor):
+    def arithmetic(
+        self, name: str, op: str, left: str | float | Array, right: str | float | Array, trains: bool = False
+    ) -> str | None:
+        """Add left op right, op being add, subtract, multiply or divide, one of them a node, the other one a number or an array,
+        () or (c,). trains: training changes the array. Returns None if there is no such node, as for a division by
+        an activation."""
+        ahead = isinstance(left, str)
+        source, value = (left, right) if ahead else (right, left)
+        assert isinstance(source, str)
+        assert not isinstance(value, str)
+        if op == "divide" and not ahead:
             return None
-        return self.standardise(name, source, np.zeros_like(divisor), divisor)
+        if not isinstance(value, np.ndarray):  # kept as it is written, whatever the dtype of the network
+            factors = {"add": 1.0, "subtract": 1.0 if ahead else -1.0, "multiply": value}
+            factor = 1 / value if op == "divide" and value else factors.get(op)
+            if factor is None:
+                return None
+            term = {"add": value, "subtract": -value if ahead else value}.get(op, 0.0)
+            return self.add(name, "affine", (source,), factor=float(factor), term=float(term))
+        if op == "multiply":
+            return self.add(name, "scale", (source,), {"scale": value}, trains=trains)
+        if trains or (op == "divide" and not np.all(value)):
+            return None
+        if op == "divide":
+            return self.standardise(name, source, np.zeros_like(value), value)
+        if op == "subtract":  # c - x = (x - c) / -1
+            return self.standardise(name, source, value, np.ones_like(value) if ahead else -np.ones_like(value))
+        return self.standardise(name, source, -value, np.ones_like(value))
 
     def graph(self, output: str, layers: Mapping[str, str]) -> Graph:
         """The graph, with paddings taken into the layers after them and without what never reaches the output."""
@@ -106,10 +113,6 @@ class Builder:
             return node
         together = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, own, strict=True))
         return self._padded(replace(node, inputs=before.inputs, settings={**node.settings, "padding": together}))
-
-
-def _inverse(factor: Array) -> Array | None:
-    return 1 / factor if np.all(factor) else None
 
 
 @dataclass

@@ -136,6 +136,8 @@ def prelu(c: Call, layer: Any, x: Ref) -> Ref:
 def rescaling(c: Call, layer: Any, x: Ref) -> Ref:
     # As the layer itself rounds them: Keras takes them to float32 first, whatever the dtype.
     scale, offset = (array(layer.backend.cast(v, layer.compute_dtype)) for v in (layer.scale, layer.offset))
+    if scale.size == offset.size == 1:
+        return c.node("affine", x, factor=float(scale.reshape(())), term=float(offset.reshape(())))
     if not np.all(scale):
         raise c.fail("multiplies by zero")
     return c.standardised(x, -offset / scale, 1 / scale)
@@ -156,7 +158,15 @@ def standardise(c: Call, layer: Any, x: Ref) -> Ref:
 
 
 def constant(c: Call, layer: Any, x: Ref) -> Ref:
-    return c.node("constant", x, weights={"value": array(layer.values)[0]})
+    return c.node("constant", x, weights={"value": array(layer.values)[0]}, trains=layer.trains)
+
+
+def scale(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("scale", x, weights={"scale": array(layer.scale)}, trains=layer.trains)
+
+
+def affine(c: Call, layer: Any, x: Ref) -> Ref:
+    return c.node("affine", x, factor=layer.factor, term=layer.term)
 
 
 def function(c: Call, layer: Any, x: Any) -> Ref:
@@ -195,6 +205,7 @@ LAYERS: dict[Any, Translation] = {
     _K.Concatenate: ops.concatenate, _K.Average: ops.average, _K.Dot: shapes.dot,
     **{getattr(_K, op.title()): partial(ops.merge, op) for op in ("add", "subtract", "multiply", "maximum", "minimum")},
     _K.Rescaling: rescaling, _K.Normalization: normalization, ours.Standardise: standardise, ours.Constant: constant,
+    ours.Scale: scale, ours.Affine: affine,
     ours.Function: function, _K.Permute: shapes.permute, _K.RepeatVector: shapes.repeat_vector,
     **dict.fromkeys((_K.Flatten, _K.Reshape), shapes.reshape),
     **dict.fromkeys((_K.Identity, _K.GaussianNoise, _K.GaussianDropout, _K.AlphaDropout, _K.ActivityRegularization),

@@ -66,9 +66,8 @@ class Call(Operation):
             raise self.fail("with a constant that differs from sample to sample")
         name = f"{self.name}.constant"
         dtype = self.builder.dtype
-        return self.node(
-            "constant", beside, name=name, weights={"value": values[0].astype(dtype)}, shape=(None, *values.shape[1:])
-        )
+        weights, shape = {"value": values[0].astype(dtype)}, (None, *values.shape[1:])
+        return self.node("constant", beside, name=name, weights=weights, shape=shape, trains=trains(value))
 
     def activated(self, linear: Ref, function: Any) -> Ref:
         """The activation that a layer applies to what it computed, as a node of its own."""
@@ -78,6 +77,11 @@ class Call(Operation):
         if op == "gelu" and function not in (gelu_tanh, gelu_erf):
             return gelu(self, linear, settings["approximate"])
         return self.node(op, linear, name=f"{self.name}.{op}", **settings)
+
+
+def trains(value: Any) -> bool:
+    """Whether it is a weight that is not frozen."""
+    return isinstance(value, keras.Variable) and bool(value.trainable)
 
 
 def array(variable: Any) -> Array:
@@ -112,9 +116,9 @@ def gelu(c: Call, x: Ref, approximate: bool) -> Ref:
     stretch = float(np.float32(0.5**0.5)) * 2**0.5
     if approximate or c.builder.dtype != np.float64:
         return c.node("gelu", x, approximate=approximate)
-    wide = c.builder.standardise(f"{c.name}.stretched", c.check(x).name, 0.0, 1 / stretch)
+    wide = c.builder.add(f"{c.name}.stretched", "affine", (c.check(x).name,), factor=stretch, term=0.0)
     node = c.node("gelu", Ref(wide, x.shape), name=f"{c.name}.gelu", shape=x.shape, approximate=False)
-    return c.standardised(node, 0.0, stretch)
+    return c.node("affine", node, factor=1 / stretch, term=0.0)
 
 
 def axis_of(c: Call, axis: Any, rank: int, samples: str = "along the samples") -> int:
@@ -174,7 +178,7 @@ def average(c: Call, layer: Any, values: Any) -> Ref:
     name, c.name = c.name, f"{c.name}.sum"
     total = merge("add", c, layer, values)
     c.name = name
-    return c.standardised(total, 0.0, float(n))
+    return c.node("affine", total, factor=1 / n, term=0.0)
 
 
 def arithmetic(op: str, c: Call, _operation: Any, left: Any, right: Any) -> Ref:
@@ -183,19 +187,21 @@ def arithmetic(op: str, c: Call, _operation: Any, left: Any, right: Any) -> Ref:
         return c.node(op, c.check(left, len(c.shape)), c.check(right, len(c.shape)))
     place = 0 if isinstance(left, Ref) else 1
     x, value = sides[place], sides[1 - place]
+    number = float(value) if isinstance(value, int | float) else None
     values = array(value).astype(c.builder.dtype)
     channel = values.ndim <= x.rank and all(size == 1 for size in values.shape[:-1])
     if channel and tuple(c.shape) == tuple(x.shape) and op in ("add", "subtract", "multiply", "divide"):
-        flat = values.reshape(-1) if values.size > 1 else values.reshape(())
-        name = c.builder.arithmetic(c.name, op, *((x.name, flat) if place == 0 else (flat, x.name)))
+        flat = (values.reshape(-1) if values.size > 1 else values.reshape(())) if number is None else number
+        ordered: tuple[Any, Any] = (x.name, flat) if place == 0 else (flat, x.name)
+        name = c.builder.arithmetic(c.name, op, *ordered, trains=trains(value))
         if name is not None:
             return Ref(name, c.shape)
-    refs = [x, c.constant(values, x)]
+    refs = [x, c.constant(value if number is None else values, x)]
     return c.node(op, *(refs if place == 0 else refs[::-1]))
 
 
 def negative(c: Call, operation: Any, x: Ref) -> Ref:
-    return arithmetic("multiply", c, operation, x, np.float64(-1))
+    return arithmetic("multiply", c, operation, x, -1.0)
 
 
 def power(c: Call, operation: Any, x: Any, exponent: Any) -> Ref:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crossxai.model import Array
 from crossxai.porting import layout
@@ -107,11 +107,17 @@ class Call(Operation):
         tensor = tensor.reshape((1,) * (rank - tensor.ndim) + tuple(tensor.shape)).permute(beside.order)
         if not bool((tensor == tensor[:1]).all()):
             raise self.fail("with a constant that differs from sample to sample")
-        name = self.builder.add(f"{self.name}.constant", "constant", (beside.name,), {"value": array(tensor[0])})
+        weights = {"value": array(tensor[0])}
+        name = self.builder.add(f"{self.name}.constant", "constant", (beside.name,), weights, trains=trains(value))
         shape = [1] * rank
         for place, axis in enumerate(beside.order):
             shape[axis] = beside.value.shape[axis] if place == 0 else tensor.shape[place]
         return Ref(name, beside.value.new_empty(shape), beside.order)
+
+
+def trains(value: Any) -> bool:
+    """Whether it is a parameter, or another view of one."""
+    return isinstance(value, nn.Parameter) or isinstance(getattr(value, "_base", None), nn.Parameter)
 
 
 def array(tensor: Tensor) -> Array:
@@ -208,10 +214,10 @@ def arithmetic(op: str, c: Call, left: Any, right: Any, alpha: Any = 1, rounding
     place = 0 if isinstance(left, Ref) else 1
     x, value = sides[place], sides[1 - place]
     if np.isscalar(value) or isinstance(value, Tensor):
-        channels = _per_channel(c, value, x)
-        if channels is not None:
-            sides = [x.name, channels] if place == 0 else [channels, x.name]
-            name = c.builder.arithmetic(c.name, op, *sides) if op in ("add", "subtract", "multiply", "divide") else None
+        channels = float(value) if np.isscalar(value) else _per_channel(c, value, x)  # type: ignore[arg-type]
+        if channels is not None and op in ("add", "subtract", "multiply", "divide"):
+            ordered: tuple[Any, Any] = (x.name, channels) if place == 0 else (channels, x.name)
+            name = c.builder.arithmetic(c.name, op, *ordered, trains=trains(value))
             if name is not None:
                 return Ref(name, c.result, x.order)
         refs = [x, c.constant(value, x)]

@@ -8,8 +8,10 @@ count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes,
 | op | settings | weights |
 |---|---|---|
 | input | shape (without the sample axis) | |
-| constant: the same for every sample of its input | | value (without the sample axis) |
+| constant: the same for every sample of its input | trains (whether training changes it) | value (without the sample axis) |
 | standardise | | mean, sd: (x - mean) / sd, each () or (c,); sd may be negative |
+| affine: x * factor + term | factor, term: numbers | |
+| scale: x * scale | trains | scale: () or (c,) |
 | conv?d | strides, dilation, groups, padding (zeros) | kernel (*size, in / groups, out), bias (out,) or absent |
 | conv_transpose?d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (*size, out, in), bias |
 | dense (last axis) | | kernel (in, out), bias or absent |
@@ -71,7 +73,7 @@ BINARY = frozenset({"add", "multiply", "subtract", "divide", "maximum", "minimum
 WINDOWS = ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
 OPS = frozenset({
     *ACTIVATIONS, *FUNCTIONS, *BINARY, *(f"{kind}{n}d" for kind in WINDOWS for n in (1, 2, 3)),
-    "input", "constant", "standardise", "dense", "embedding", "multi_head_attention", "einsum", "power",
+    "input", "constant", "standardise", "affine", "scale", "dense", "embedding", "multi_head_attention", "einsum", "power",
     "batch_norm", "layer_norm", "rms_norm", "group_norm", "unit_norm", "global_avg_pool", "global_max_pool",
     "mean", "sum", "max", "pad", "upsample2d", "resize", "flatten", "expand", "reshape", "transpose", "slice", "take", "roll",
     "tile", "concatenate", "dropout",
@@ -82,8 +84,8 @@ ADDED: set[str] = set()
 """Ops that rules of others write, see `crossxai.porting.rule`."""
 LINEAR = frozenset({
     *(f"{kind}{n}d" for kind in ("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool") for n in (1, 2, 3)),
-    "input", "standardise", "dense", "batch_norm", "global_avg_pool", "mean", "sum", "pad", "upsample2d", "resize", "flatten",
-    "expand", "reshape", "transpose", "slice", "take", "roll", "tile", "add", "subtract", "concatenate",
+    "input", "standardise", "affine", "scale", "dense", "batch_norm", "global_avg_pool", "mean", "sum", "pad", "upsample2d",
+    "resize", "flatten", "expand", "reshape", "transpose", "slice", "take", "roll", "tile", "add", "subtract", "concatenate",
 })  # fmt: skip
 """Ops whose outputs are sums of their inputs, weighted by what no input changes, plus a constant."""
 

@@ -167,18 +167,49 @@ class Function(keras.layers.Layer):  # type: ignore[misc]
 
 @keras.saving.register_keras_serializable(package="crossxai.porting")
 class Constant(keras.layers.Layer):  # type: ignore[misc]
-    """The same values, of this shape, for every sample of what it is called with; a weight, which training may change."""
+    """The same values, of this shape, for every sample of what it is called with; trains: training may change them."""
 
-    def __init__(self, shape: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, shape: Sequence[int], trains: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.shape = tuple(shape)
-        self.values = self.add_weight(shape=(1, *self.shape), name="values")
+        self.shape, self.trains = tuple(shape), bool(trains)
+        self.values = self.add_weight(shape=(1, *self.shape), name="values", trainable=self.trains)
 
     def call(self, inputs: Any) -> Any:
         return keras.ops.broadcast_to(self.values, (keras.ops.shape(inputs)[0], *self.shape))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "shape": self.shape}
+        return {**super().get_config(), "shape": self.shape, "trains": self.trains}
+
+
+@keras.saving.register_keras_serializable(package="crossxai.porting")
+class Scale(keras.layers.Layer):  # type: ignore[misc]
+    """x times a weight, one number or one per channel; trains: training may change it."""
+
+    def __init__(self, shape: Sequence[int], trains: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shape, self.trains = tuple(shape), bool(trains)
+        self.scale = self.add_weight(shape=self.shape, name="scale", trainable=self.trains)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.scale
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "shape": self.shape, "trains": self.trains}
+
+
+@keras.saving.register_keras_serializable(package="crossxai.porting")
+class Affine(keras.layers.Layer):  # type: ignore[misc]
+    """x * factor + term in the layer's own dtype; the numbers of Keras's Rescaling are float32 whatever its dtype."""
+
+    def __init__(self, factor: float, term: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor, self.term = float(factor), float(term)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * _like(self.factor, inputs) + _like(self.term, inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor, "term": self.term}
 
 
 @keras.saving.register_keras_serializable(package="crossxai.porting")

@@ -205,6 +205,12 @@ def _function(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     return [_layer(ours.Function, node.op, dict(s))]
 
 
+def _affine(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
+    numbers = (s["factor"], s["term"])
+    exact = all(float(np.float32(v)) == v for v in numbers)
+    return [_layer(keras.layers.Rescaling if exact else ours.Affine, *numbers)]
+
+
 def _dropout(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     rank, together = len(x[0].shape), s["together"]
     shape = tuple(1 if axis in together else None for axis in range(rank)) if together else None
@@ -241,7 +247,11 @@ MAKERS: dict[str, Maker] = {
     "rms_norm": _rms_norm,
     "group_norm": _group_norm,
     "standardise": lambda node, s, w, x: [_layer(ours.Standardise, w["mean"], w["sd"])],
-    "constant": lambda node, s, w, x: [_layer(ours.Constant, w["value"].shape, weights=[w["value"][None]])],
+    "constant": lambda node, s, w, x: [
+        _layer(ours.Constant, w["value"].shape, s.get("trains", True), weights=[w["value"][None]])
+    ],
+    "affine": _affine,
+    "scale": lambda node, s, w, x: [_layer(ours.Scale, w["scale"].shape, s["trains"], weights=[w["scale"]])],
     **{name: _of(_K.Activation, name) for name in PLAIN_ACTIVATIONS - {"relu", "relu6"}},
     "relu": _of(_K.ReLU),
     "relu6": _of(_K.ReLU, 6.0),

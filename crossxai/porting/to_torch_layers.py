@@ -175,7 +175,7 @@ def _constant(s: Settings, w: Weights, x: list[Value]) -> Made:
     value = w["value"]
     like = len(x[0].order) == value.ndim + 1
     order = x[0].order if like else layout.plain(value.ndim + 1)
-    return ours.Constant(_permuted(value, order)), order
+    return ours.Constant(_permuted(value, order), s.get("trains", True)), order
 
 
 def _tile(s: Settings, _w: Weights, x: list[Value]) -> Made:
@@ -213,6 +213,8 @@ MAKERS: dict[str, Maker] = {
     "group_norm": _group_norm,
     "unit_norm": lambda s, w, x: ours.Function(torch.nn.functional.normalize, dim=x[0].order[s["axis"]]),
     "standardise": _standardise,
+    "affine": lambda s, w, x: ours.Affine(s["factor"], s["term"]),
+    "scale": lambda s, w, x: ours.Scale(_along(w["scale"], x[0]), s["trains"]),
     "constant": _constant,
     "dropout": _dropout,
     "relu": _of(nn.ReLU),

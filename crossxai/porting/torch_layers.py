@@ -26,14 +26,49 @@ class Standardise(nn.Module):
 
 
 class Constant(nn.Module):
-    """The same values for every sample of x."""
+    """The same values for every sample of x; trains: training may change them."""
 
-    def __init__(self, values: Tensor) -> None:
+    values: Tensor
+
+    def __init__(self, values: Tensor, trains: bool = True) -> None:
         super().__init__()
-        self.values = nn.Parameter(values[None])
+        if trains:
+            self.values = nn.Parameter(values[None])
+        else:
+            self.register_buffer("values", values[None])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.values.expand(len(x), *self.values.shape[1:])
+
+
+class Scale(nn.Module):
+    """x times values of a shape that it broadcasts to; trains: training may change them."""
+
+    scale: Tensor
+
+    def __init__(self, scale: Tensor, trains: bool = True) -> None:
+        super().__init__()
+        if trains:
+            self.scale = nn.Parameter(scale)
+        else:
+            self.register_buffer("scale", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+class Affine(nn.Module):
+    """x * factor + term."""
+
+    def __init__(self, factor: float, term: float) -> None:
+        super().__init__()
+        self.factor, self.term = factor, term
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor + self.term
+
+    def extra_repr(self) -> str:
+        return f"{self.factor}, {self.term}"
 
 
 class Add(nn.Module):

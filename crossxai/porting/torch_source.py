@@ -160,6 +160,11 @@ def _function(module: Any, given: list[str]) -> str:
     return f"{_named(module.function)}({', '.join([*given, *settings])})"
 
 
+def _affine(module: Any, given: list[str]) -> str:
+    product = given[0] if module.factor == 1 else f"{given[0]} * {module.factor!r}"
+    return f"{product} {'-' if module.term < 0 else '+'} {abs(module.term)!r}" if module.term else product
+
+
 def _slice(module: Any, given: list[str]) -> str:
     bounds = ["" if end is None else str(end) for end in (module.part.start, module.part.stop)]
     step = "" if module.part.step in (None, 1) else f":{module.part.step}"
@@ -177,6 +182,7 @@ EXPRESSIONS: dict[type[nn.Module], Any] = {
     ours.FlattenChannelsLast: lambda m, given: f"{given[0]}.movedim(1, -1).flatten(1)",
     ours.Function: _function,
     ours.Slice: _slice,
+    ours.Affine: _affine,
 }
 
 
@@ -206,9 +212,14 @@ def _of_attention(module: Any) -> list[str]:
     return [str(module.embed_dim), str(module.num_heads), *(f"{name}={value}" for name, value in named.items())]
 
 
+def _frozen(values: Tensor) -> list[str]:
+    return [] if isinstance(values, nn.Parameter) else ["trains=False"]
+
+
 MADE_WITH: dict[type[nn.Module], Any] = {
     ours.Attention: _of_attention,
-    ours.Constant: lambda m: [_literal(m.values[0])],
+    ours.Constant: lambda m: [_literal(m.values[0]), *_frozen(m.values)],
+    ours.Scale: lambda m: [_literal(m.scale), *_frozen(m.scale)],
     ours.FreePReLU: lambda m: [_literal(m.weight)],
     ours.Take: lambda m: [str(m.axis), str(m.indices.tolist())],
     ours.Interpolate: lambda m: [f"[{', '.join(_literal(matrix) for matrix in m.buffers())}]"],
