@@ -46,9 +46,11 @@ def twin(
     *,
     trains: bool = False,
 ) -> Twin:
-    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told. trains: with what drops at random
-    in training, and does nothing else. Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8
-    in float64)."""
+    """The twin of a model for inputs of these sizes; in the dtype of its weights unless told.
+
+    trains: for training, too: with what drops at random there, and layers that run more than once as one, neither of which hooks
+    of explainers want. Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8 in float64).
+    """
     if not isinstance(model, Traceable):
         raise Unsupported(
             f"model {getattr(model, 'name', model)!r} cannot say what it is made of: wrap a torch module in TorchModel, a "
@@ -62,7 +64,7 @@ def twin(
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
     try:
         with streams_kept():  # layers draw weights when they are made, before they get the model's
-            module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype)
+            module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype, trains)
         difference = gap(itself(model).predict, predict, samples, model.modalities)
     except CrossXAIError:
         raise
@@ -98,12 +100,12 @@ def unread(graph: Graph) -> set[str]:
     return set(graph.inputs) - {source for node in graph.nodes for source in node.inputs} - {graph.output}
 
 
-def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
+def _torch(graph: Graph, dtype: str | None, trains: bool) -> tuple[Any, dict[str, Any], Predict]:
     import torch
 
     from crossxai.porting.to_torch import build
 
-    module = build(graph, dtype)
+    module = build(graph, dtype, sharing=trains)
     like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
 
     def predict(samples: Inputs) -> Array:
@@ -115,10 +117,10 @@ def _torch(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predic
     return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, predict
 
 
-def _keras(graph: Graph, dtype: str | None) -> tuple[Any, dict[str, Any], Predict]:
+def _keras(graph: Graph, dtype: str | None, trains: bool) -> tuple[Any, dict[str, Any], Predict]:
     from crossxai.porting.to_keras import build
 
-    module, names = build(graph, dtype)
+    module, names = build(graph, dtype, sharing=trains)
 
     def predict(samples: Inputs) -> Array:
         given = [values.astype(dtype or graph.dtype) for values in samples]

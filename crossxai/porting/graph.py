@@ -92,13 +92,15 @@ LINEAR = frozenset({
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation: its inputs are names of other nodes, settings and weights are those of the module's table."""
+    """One operation: its inputs are names of other nodes, settings and weights are those of the module's table. shares: the node
+    whose weights these are, where one layer runs more than once."""
 
     name: str
     op: str
     inputs: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     weights: Mapping[str, Array] = field(default_factory=dict)
+    shares: str = ""
 
     def __post_init__(self) -> None:
         if self.op not in OPS | ADDED:

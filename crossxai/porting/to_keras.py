@@ -4,6 +4,7 @@ finds."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -19,45 +20,71 @@ HARMLESS = frozenset({
 })  # fmt: skip
 
 
-def build(graph: Graph, dtype: str | None = None) -> tuple[Any, dict[str, str]]:
-    """(the keras.Model, node name -> layer name), in the dtype of the weights unless told. Takes one channels-last
-    tensor per modality, a list if several. A node that needs two layers gives its name to the last. The model's
-    `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers."""
+def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tuple[Any, dict[str, str]]:
+    """(the keras.Model, node name -> layer name), in the dtype of the weights unless told.
+
+    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last.
+    sharing: what runs more than once is one layer, else each run is a layer of its own, as hooks need it. The model's
+    `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers.
+    """
     dtype = dtype or graph.dtype.name
     tensors: dict[str, Any] = {}
     names: dict[str, str] = {}
+    made: dict[str, list[Run]] = {}
     for node in graph.nodes:
+        first = node.shares if sharing else ""
+        if first in made:
+            names[node.name] = names[first]
+            value = _given(node, tensors)
+            for run in made.setdefault(node.name, made[first]):
+                value = _called(run, value)
+            tensors[node.name] = value
+            continue
         name = _name(node.name, set(names.values()))
         names[node.name] = name
         if node.op == "input":
             tensors[node.name] = keras.Input(node.settings["shape"], dtype=dtype, name=name)
             continue
-        tensors[node.name] = _made(node, name, [tensors[i] for i in node.inputs], dtype)
+        made[node.name], value = [], _given(node, tensors)
+        for run, weights in _layers(node, name, [tensors[i] for i in node.inputs], dtype):
+            value = _called(run, value)
+            if weights is not None:
+                run[0].set_weights(weights)
+            made[node.name].append(run)
+        tensors[node.name] = value
     inputs = [tensors[name] for name in graph.inputs]
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output])
     model.crossxai_layers = {layer: names[node] for layer, node in graph.layers.items()}
     return model, names
 
 
-def _made(node: Node, name: str, given: list[Any], dtype: str) -> Any:
-    """What the layers of a node give; the last of them has its name."""
-    value: Any = given[0] if len(given) == 1 else given
+def _given(node: Node, tensors: Mapping[str, Any]) -> Any:
+    values = [tensors[i] for i in node.inputs]
+    return values[0] if len(values) == 1 else values
+
+
+Run = tuple[Any, tuple[int, ...]]
+"""A layer, and which of the node's inputs it is called with one by one; all of them in a list if empty."""
+
+
+def _layers(node: Node, name: str, given: list[Any], dtype: str) -> Iterator[tuple[Run, Sequence[Any] | None]]:
+    """The layers of a node, each with its weights; the last of them has its name."""
     own = rules.writer("keras", node.op)
     if own is not None:
         made = own(node, dtype=dtype, name=name)
         layer, weights = made if isinstance(made, tuple) else (made, None)
-        result = layer(value)
-        if weights is not None:
-            layer.set_weights(weights)
-        return result
+        yield (layer, ()), weights
+        return
     steps: list[Step] = MAKERS[node.op](node, node.settings, node.weights, given)
     for i, step in enumerate(steps):
         last = i == len(steps) - 1
         layer = step.make(dtype=dtype, name=name if last else f"{name}_before{i or ''}")
-        value = layer(*(value[i] for i in step.arguments)) if step.arguments else layer(value)
-        if step.weights:
-            layer.set_weights(list(step.weights))
-    return value
+        yield (layer, step.arguments), list(step.weights) or None
+
+
+def _called(run: Run, value: Any) -> Any:
+    layer, arguments = run
+    return layer(*(value[i] for i in arguments)) if arguments else layer(value)
 
 
 def _name(node: str, taken: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""A graph as a torch module made of the layers that explainer libraries hook, each used once and none in place."""
+"""A graph as a torch module made of the layers that explainer libraries hook, each used once unless told, and none in place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TorchGraph(nn.Module):
     `submodules` maps a node's name to that of its own submodule, `crossxai_layers` a layer of the original to its
     submodule here, which an adapter shows as the layers of this network."""
 
-    def __init__(self, graph: Graph, dtype: torch.dtype) -> None:
+    def __init__(self, graph: Graph, dtype: torch.dtype, sharing: bool = False) -> None:
         super().__init__()
         self.graph, self.inputs = graph, graph.inputs
         self.output = graph.output
@@ -30,6 +30,7 @@ class TorchGraph(nn.Module):
         self.submodules: dict[str, str] = {}
         shown: dict[str, Value] = {}  # two samples of nothing, which tell the sizes at every node
         named = set(graph.layers.values())
+        orders: dict[str, list[Order]] = {}  # where each module that may run again wants the axes of what it gets
         for node in graph.nodes:
             if node.op == "input":
                 zeros = torch.zeros((2, *node.settings["shape"]), dtype=dtype).movedim(-1, 1)
@@ -39,6 +40,15 @@ class TorchGraph(nn.Module):
                 self._append(node.name, nn.Identity(), (node.name,))
                 continue
             given = self._laid(node, [shown[i] for i in node.inputs])
+            first = self.submodules.get(node.shares, "") if sharing else ""
+            if first and [v.order for _, v in given] == orders[node.shares]:
+                with torch.no_grad():
+                    result = self.get_submodule(first)(*(value.example for _, value in given))
+                shown[node.name] = Value(result, shown[node.shares].order)
+                self.submodules[node.name] = first
+                self.steps.append((node.name, first, tuple(name for name, _ in given)))
+                continue
+            orders[node.name] = [v.order for _, v in given]
             weights = {name: torch.from_numpy(values.copy()).to(dtype) for name, values in node.weights.items()}
             module, order = _made(node, weights, [value for _, value in given])
             module = module.to(dtype).eval().requires_grad_(False)
@@ -87,9 +97,9 @@ class TorchGraph(nn.Module):
         return values[self.output]
 
 
-def build(graph: Graph, dtype: str | None = None) -> TorchGraph:
-    """The module of a graph, in the dtype of its weights unless told."""
-    return TorchGraph(graph, getattr(torch, dtype or str(graph.dtype)))
+def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> TorchGraph:
+    """The module of a graph, in the dtype of its weights unless told. sharing: what runs more than once is one module."""
+    return TorchGraph(graph, getattr(torch, dtype or str(graph.dtype)), sharing)
 
 
 def _made(node: Node, weights: dict[str, Tensor], given: list[Value]) -> tuple[nn.Module, Order]:
