@@ -22,8 +22,9 @@ from crossxai.conventions.models import (
 from crossxai.conventions.training import Sides, named_alike, trained
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
-from crossxai.model import Array, Differentiable, Inputs, Layered
+from crossxai.model import Array, Differentiable, Inputs, Layered, Model
 from crossxai.porting.certificate import difference, probe_inputs
+from crossxai.porting.sizes import STEP, larger
 from crossxai.question import Question
 
 SAMPLES = 4
@@ -55,7 +56,12 @@ def certify(one: Question, other: Question) -> Certificate:
         return Certificate(one.model.name, other.model.name, (line,), layers, "float32", models, **_samples(one))
     exact = _both_exact(one, other)
     explanations, maps = _explanations(one, other, exact)
-    lines = [*_outputs(one, other, exact), *_gradients(one, other, exact), *explanations]
+    lines = [
+        *_outputs(one, other, exact),
+        *_other_size(one, other, exact),
+        *_gradients(one, other, exact),
+        *explanations,
+    ]
     dtype = "float32" if exact is None else "float64"
     layers = _layers(*(exact or (one, other)))
     training = trained(one, other, exact)
@@ -108,6 +114,33 @@ def _outputs(one: Question, other: Question, exact: Sides | None) -> Iterator[Li
         if name == "samples":
             alone = np.concatenate([other.model.predict(tuple(v[[row]] for v in given)) for row in range(len(one))])
             yield Line("outputs", "one at a time", "float32", difference(ours, alone), rounding)
+
+
+def _other_size(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
+    """Outputs at larger images, which both networks may take; nothing if neither does."""
+    given, name = larger(one.inputs, one.model.modalities), f"larger by {STEP} pixels"
+    if given is None:
+        return
+    ours, theirs = (_answer(side.model, given) for side in (one, other))
+    if ours is None or theirs is None:
+        if ours is not theirs:
+            refusing = (one if ours is None else other).model.name
+            yield Line("outputs", name, "float32", float("nan"), reason=f"{refusing} takes images of one size only")
+        return
+    rounding = 0.0
+    if exact is not None:
+        wide, others = (side.model.predict(_wide(given)) for side in exact)
+        rounding = difference(wide, ours) + difference(others, theirs)
+        yield Line("outputs", name, "float64", difference(wide, others), FINER * rounding)
+    yield Line("outputs", name, "float32", difference(ours, theirs), rounding)
+
+
+def _answer(model: Model, given: Inputs) -> Array | None:
+    """What a model gives, None if it does not take such inputs."""
+    try:
+        return model.predict(given)
+    except CrossXAIError:
+        return None
 
 
 def _gradients(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:

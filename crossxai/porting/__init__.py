@@ -15,6 +15,7 @@ from crossxai.porting.building import first_line
 from crossxai.porting.certificate import Predict, gap
 from crossxai.porting.graph import Graph, Traceable, without_dropout
 from crossxai.porting.rules import rule as rule
+from crossxai.porting.sizes import is_open, opened
 from crossxai.process import foreign, streams_kept
 
 Framework = Literal["torch", "keras"]
@@ -29,13 +30,15 @@ class Twin:
     module: a torch.nn.Module (one tensor per modality, images channels first) or a flat functional keras.Model (channels
     last, a list if several), which takes raw inputs, standardisation included. layers: layer name of the original model ->
     submodule (torch) or layer name (Keras). gap: the measured certificate, the largest |difference| of the outputs as a share
-    of how far they vary, on samples, the same with their pixels shuffled, and noise; see `crossxai.porting.certificate`.
+    of how far they vary, on samples, the same with their pixels shuffled, and noise; see `crossxai.porting.certificate`. open: it
+    takes images of other sizes, too.
     """
 
     module: Any
     graph: Graph
     layers: Mapping[str, Any]
     gap: float
+    open: bool = False
 
 
 def twin(
@@ -48,8 +51,9 @@ def twin(
 ) -> Twin:
     """The twin of a model for inputs of these sizes; in the dtype of its weights unless told.
 
-    trains: for training, too: with what drops at random there, and layers that run more than once as one, neither of which hooks
-    of explainers want. Raises `Unsupported` if a layer has no translation or the gap is more than 1e-3 (1e-8 in float64).
+    trains: for training, too: with what drops at random there, layers that run more than once as one, neither of which hooks of
+    explainers want, and sizes of images left open where the network allows. Raises `Unsupported` if a layer has no translation or
+    the gap is more than 1e-3 (1e-8 in float64).
     """
     if not isinstance(model, Traceable):
         raise Unsupported(
@@ -62,9 +66,10 @@ def twin(
     samples = tuple(values[:SAMPLES] for values in inputs)
     if framework not in ("torch", "keras"):
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
+    anywhere = trains and is_open(model, graph, inputs, framework)
     try:
         with streams_kept():  # layers draw weights when they are made, before they get the model's
-            module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype, trains)
+            module, layers, predict = (_torch if framework == "torch" else _keras)(graph, dtype, trains, anywhere)
         difference = gap(itself(model).predict, predict, samples, model.modalities)
     except CrossXAIError:
         raise
@@ -79,7 +84,7 @@ def twin(
             f"the {framework} twin of model {model.name!r} differs from it by {difference:.1e} of how far its outputs vary, more "
             f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): {_why(graph)}"
         )
-    return Twin(module, graph, layers, difference)
+    return Twin(module, graph, layers, difference, anywhere)
 
 
 def _why(graph: Graph) -> str:
@@ -100,12 +105,12 @@ def unread(graph: Graph) -> set[str]:
     return set(graph.inputs) - {source for node in graph.nodes for source in node.inputs} - {graph.output}
 
 
-def _torch(graph: Graph, dtype: str | None, trains: bool) -> tuple[Any, dict[str, Any], Predict]:
+def _torch(graph: Graph, dtype: str | None, trains: bool, anywhere: bool) -> tuple[Any, dict[str, Any], Predict]:
     import torch
 
     from crossxai.porting.to_torch import build
 
-    module = build(graph, dtype, sharing=trains)
+    module = build(graph, dtype, sharing=trains, sized=trains and not anywhere)
     like = torch.float64 if (dtype or graph.dtype.name) == "float64" else torch.float32
 
     def predict(samples: Inputs) -> Array:
@@ -117,10 +122,10 @@ def _torch(graph: Graph, dtype: str | None, trains: bool) -> tuple[Any, dict[str
     return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, predict
 
 
-def _keras(graph: Graph, dtype: str | None, trains: bool) -> tuple[Any, dict[str, Any], Predict]:
+def _keras(graph: Graph, dtype: str | None, trains: bool, anywhere: bool) -> tuple[Any, dict[str, Any], Predict]:
     from crossxai.porting.to_keras import build
 
-    module, names = build(graph, dtype, sharing=trains)
+    module, names = build(opened(graph) if anywhere else graph, dtype, sharing=trains)
 
     def predict(samples: Inputs) -> Array:
         given = [values.astype(dtype or graph.dtype) for values in samples]

@@ -224,27 +224,16 @@ class InnerAveragePooling(keras.layers.Layer):  # type: ignore[misc]
         self.padding = tuple((int(a), int(b)) for a, b in padding)
 
     def call(self, inputs: Any) -> Any:
+        return self._sums(inputs) / self._sums(keras.ops.ones_like(inputs[:1, ..., :1]))
+
+    def _sums(self, inputs: Any) -> Any:
         padded = _pad(inputs, self.padding, 0.0)
-        deep = len(self.size) == 3 and self.compute_dtype == "float64"
-        sums = (
-            Pooling3D("average", self.size, self.strides, dtype="float64")(padded)
-            if deep
-            else keras.ops.average_pool(padded, self.size, self.strides)
-        )
-        for axis, settings in enumerate(zip(inputs.shape[1:-1], self.size, self.strides, self.padding, strict=True)):
-            shape = [1] * len(inputs.shape)
-            shape[axis + 1] = -1
-            sums = sums / np.asarray(shares(*settings), self.compute_dtype).reshape(shape)
-        return sums
+        if len(self.size) == 3 and self.compute_dtype == "float64":
+            return Pooling3D("average", self.size, self.strides, dtype="float64")(padded)
+        return keras.ops.average_pool(padded, self.size, self.strides)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "strides": self.strides, "padding": self.padding}
-
-
-def shares(length: int, size: int, stride: int, padding: tuple[int, int]) -> list[float]:
-    """How much of each window along an axis lies in the image."""
-    inside = np.pad(np.ones(length), padding)
-    return [inside[i : i + size].mean() for i in range(0, len(inside) - size + 1, stride)]
 
 
 @keras.saving.register_keras_serializable(package="crossxai.porting")

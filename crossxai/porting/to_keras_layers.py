@@ -159,7 +159,8 @@ def _avg_pool(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     padding = s.get("padding", none(n))
     if n == 3 and x[0].dtype == "float64":
         return [_layer(ours.InnerAveragePooling, size, strides, padding)]
-    if padding in (none(n), same_padding(x[0].shape[1:-1], size, strides, (1,) * n)):
+    space = x[0].shape[1:-1]
+    if padding == none(n) or (None not in space and padding == same_padding(space, size, strides, (1,) * n)):
         same = "valid" if padding == none(n) else "same"
         return [_layer(_kind("AveragePooling", n), size, strides, padding=same)]
     return [_layer(ours.InnerAveragePooling, size, strides, padding)]

@@ -22,9 +22,11 @@ class TorchGraph(nn.Module):
     `submodules` maps a node's name to that of its own submodule, `crossxai_layers` a layer of the original to its
     submodule here, which an adapter shows as the layers of this network."""
 
-    def __init__(self, graph: Graph, dtype: torch.dtype, sharing: bool = False) -> None:
+    def __init__(self, graph: Graph, dtype: torch.dtype, sharing: bool = False, sized: bool = False) -> None:
         super().__init__()
         self.graph, self.inputs = graph, graph.inputs
+        shapes = {node.name: node.settings["shape"] for node in graph.nodes if node.op == "input" and sized}
+        self.sizes = {name: tuple(shape[:-1]) for name, shape in shapes.items() if len(shape) > 1}
         self.output = graph.output
         self.steps: list[tuple[str, str, tuple[str, ...]]] = []
         self.submodules: dict[str, str] = {}
@@ -92,14 +94,18 @@ class TorchGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         values = dict(zip(self.inputs, inputs, strict=True))
+        for name, size in self.sizes.items():
+            if tuple(values[name].shape[2:]) != size:
+                raise ValueError(f"this network takes inputs of {size}, got {tuple(values[name].shape[2:])}")
         for name, attribute, sources in self.steps:
             values[name] = self._modules[attribute](*(values[i] for i in sources))  # type: ignore[misc]
         return values[self.output]
 
 
-def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> TorchGraph:
-    """The module of a graph, in the dtype of its weights unless told. sharing: what runs more than once is one module."""
-    return TorchGraph(graph, getattr(torch, dtype or str(graph.dtype)), sharing)
+def build(graph: Graph, dtype: str | None = None, sharing: bool = False, sized: bool = False) -> TorchGraph:
+    """The module of a graph, in the dtype of its weights unless told. sharing: what runs more than once is one module. sized: it
+    refuses inputs of other sizes than the graph's."""
+    return TorchGraph(graph, getattr(torch, dtype or str(graph.dtype)), sharing, sized)
 
 
 def _made(node: Node, weights: dict[str, Tensor], given: list[Value]) -> tuple[nn.Module, Order]:

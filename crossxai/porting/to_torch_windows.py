@@ -104,7 +104,7 @@ def avg_pool(s: Settings, _w: Weights, x: list[Value]) -> Made:
     if all(a == b and a <= k // 2 for (a, b), k in zip(padding, s["size"], strict=True)):
         return kind(s["size"], s["strides"], before, count_include_pad=False)  # type: ignore[no-any-return]
     pool = partial(getattr(torch.nn.functional, f"avg_pool{n}d"), kernel_size=s["size"], stride=s["strides"])
-    return ours.AvgPool(pool, pads(padding), torch.ones_like(example[:1, :1]))
+    return ours.AvgPool(pool, pads(padding))
 
 
 def adaptive(kind: str, s: Settings, _w: Weights, x: list[Value]) -> Made:

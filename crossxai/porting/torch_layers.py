@@ -249,15 +249,12 @@ class Interpolate(nn.Module):
 class AvgPool(nn.Module):
     """Means over the pixels of each window that lie in the image: padded sums by how many they are."""
 
-    counts: Tensor
-
-    def __init__(self, pool: Callable[..., Tensor], pads: Sequence[int], ones: Tensor) -> None:
+    def __init__(self, pool: Callable[..., Tensor], pads: Sequence[int]) -> None:
         super().__init__()
-        self.pool, self.pads, self.size = pool, tuple(pads), tuple(ones.shape)
-        self.register_buffer("counts", pool(F.pad(ones, self.pads)))
+        self.pool, self.pads = pool, tuple(pads)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(F.pad(x, self.pads)) / self.counts
+        return self.pool(F.pad(x, self.pads)) / self.pool(F.pad(torch.ones_like(x[:1, :1]), self.pads))
 
 
 class DropTogether(nn.Module):

@@ -223,7 +223,7 @@ MADE_WITH: dict[type[nn.Module], Any] = {
     ours.FreePReLU: lambda m: [_literal(m.weight)],
     ours.Take: lambda m: [str(m.axis), str(m.indices.tolist())],
     ours.Interpolate: lambda m: [f"[{', '.join(_literal(matrix) for matrix in m.buffers())}]"],
-    ours.AvgPool: lambda m: [_literal(m.pool), _literal(m.pads), f"torch.ones({m.size})"],
+    ours.AvgPool: lambda m: [_literal(m.pool), _literal(m.pads)],
 }
 """Of layers that do not keep each argument under its name: what they were made with."""
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -281,6 +281,9 @@ def _forward(network: TorchGraph, names: dict[str, str]) -> Iterator[str]:
             readers[name] = readers.get(name, 0) + 1
     values = {name: _identifier(name, {"self"}) for name in network.inputs}
     taken = {"x", "self", "torch", "nn", "F", *values.values()}
+    for name, size in network.sizes.items():
+        yield f"if {values[name]}.shape[2:] != {size}:"
+        yield f'    raise ValueError(f"this network takes {size}, got {{tuple({values[name]}.shape[2:])}}")'
     for place, (node, attribute, sources) in enumerate(steps):
         following = steps[place + 1][2] if place + 1 < len(steps) else (network.output,)
         module, given = network.get_submodule(attribute), [values[s] for s in sources]

@@ -184,6 +184,7 @@ def _rendered(template: str, certificate: Certificate, **more: Any) -> str:
         layers_limit=LIMITS["layers", certificate.layers_dtype],
         norms_limit=LIMITS["training", "float64"],
         weights_limit=LIMITS["weights", "float64"],
+        larger=any(line.name.startswith("larger") and not line.reason for line in certificate.lines),
         layers_picture=layers_picture,
         maps_picture=maps_picture,
         **more,
