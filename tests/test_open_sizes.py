@@ -100,3 +100,16 @@ def test_a_port_that_is_wrong_at_other_sizes_alone_fails() -> None:
     certificate = xai.certify(net, Cropping().eval(), IMAGES)
     assert not certificate.holds
     assert {line.name for line in certificate.lines if not line.holds} == {"larger by 32 pixels"}
+
+
+def test_a_program_of_torch_export_is_written_too(tmp_path: Path) -> None:
+    there = xai.port(convolutional(), "keras", IMAGES)
+    xai.port(there.module, "torch", IMAGES, out=tmp_path)
+    program = torch.export.load(tmp_path / "network.pt2")
+    given = torch.from_numpy(IMAGES[:1]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        np.testing.assert_allclose(program.module()(given).numpy(), convolutional()(given).numpy(), atol=1e-5)
+    again = xai.wrap(str(tmp_path / "network.pt2"), trust=True)
+    np.testing.assert_allclose(
+        again.predict((IMAGES,)), convolutional()(torch.from_numpy(IMAGES).permute(0, 3, 1, 2)).detach(), atol=1e-5
+    )

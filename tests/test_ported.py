@@ -174,7 +174,7 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "The certificate holds" in result.output
     assert {path.name for path in (tmp_path / "torch").iterdir()} == {
-        "network.py", "weights.pt", "certificate.json", "certificate.html",
+        "network.py", "network.pt2", "weights.pt", "certificate.json", "certificate.html",
     }  # fmt: skip
     again = json.loads((tmp_path / "torch" / "certificate.json").read_text(encoding="utf-8"))["command"]
     assert again == f"crossxai port {given} --to torch --size 16 --samples 4 --out {tmp_path / 'torch'}"

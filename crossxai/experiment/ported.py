@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from crossxai.adapters import recognition
 from crossxai.conventions.certificate import certify
 from crossxai.conventions.certificate_result import Certificate
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidInput, Unsupported
 from crossxai.experiment.loading import about_network, framework_of, weights_digest
 from crossxai.files.atomic import replacing, write_text
 from crossxai.model import Model
@@ -51,8 +52,9 @@ class Ported:
         """Write the network and its certificate into a folder, made if there is none.
 
         Of Keras: model.keras, and layers.py where it has layers that Keras has not, to be imported before `load_model`. Of
-        torch: network.py, which builds the network and needs torch alone, and weights.pt, its state_dict. Both: certificate.json
-        and certificate.html, the page, which shows one of the samples.
+        torch: network.py, which builds the network and needs torch alone, weights.pt, its state_dict, and network.pt2, a program
+        of torch.export for samples of this size, with a warning where torch cannot write one. Both: certificate.json and
+        certificate.html, the page, which shows one of the samples.
 
         Parameters
         ----------
@@ -90,15 +92,23 @@ class Ported:
     def _save_torch(self, folder: Path) -> list[Path]:
         import torch
 
-        from crossxai.porting import torch_source
+        from crossxai.porting import torch_program, torch_source
 
-        network, weights = folder / "network.py", folder / "weights.pt"
+        network, weights, program = (folder / name for name in ("network.py", "weights.pt", "network.pt2"))
         text = torch_source.source(self.module, self._about, *self._ends)
-        torch_source.check(text, self.module)
+        alone = torch_source.check(text, self.module)
         write_text(network, text)
         with replacing(weights) as temporary:
             torch.save(torch_source.weights_of(self.module), temporary)
-        return [network, weights]
+        try:
+            exported = torch_program.program(alone, self.module)
+        except Unsupported as error:
+            program.unlink(missing_ok=True)  # that of an earlier port
+            warnings.warn(f"{program.name} is not written: {error}", stacklevel=3)
+            return [network, weights]
+        with replacing(program) as temporary:
+            torch.export.save(exported, temporary)
+        return [network, weights, program]
 
     @property
     def _about(self) -> str:

@@ -38,7 +38,7 @@ class Constant(nn.Module):
             self.register_buffer("values", values[None])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.values.expand(len(x), *self.values.shape[1:])
+        return self.values.expand(x.shape[0], *self.values.shape[1:])
 
 
 class Scale(nn.Module):

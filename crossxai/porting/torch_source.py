@@ -91,20 +91,27 @@ def weights_of(network: TorchGraph) -> dict[str, Tensor]:
     return weights
 
 
-def check(text: str, network: TorchGraph) -> None:
-    """Raise `ModelFailed` unless the file, run alone, gives what the network gives, but for the last bits of sums."""
+def check(text: str, network: TorchGraph) -> nn.Module:
+    """The network that the file builds, run alone; raises `ModelFailed` unless it gives what the network gives, but for the last
+    bits of sums."""
     space: dict[str, Any] = {"__name__": "network"}
     exec(compile(text, "network.py", "exec"), space)  # text of ours: names are letters, and values are literals
     dtype = getattr(torch, str(network.graph.dtype))
-    alone = space["Network"]().to(dtype).eval()
+    alone: nn.Module = space["Network"]().to(dtype).eval()
     alone.load_state_dict(weights_of(network))
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(2, *node.settings["shape"]) for node in network.graph.nodes if node.op == "input"]
-    given = [torch.rand(shape, generator=generator, dtype=dtype).movedim(-1, 1).contiguous() for shape in shapes]
+    given = examples(network, 2)
     with torch.no_grad():
         outputs, theirs = network(*given), alone(*given)
         if outputs.shape != theirs.shape or not (outputs - theirs).abs().max() <= SPARE[dtype] * outputs.abs().max():
             raise ModelFailed("the Python file of the network gives other outputs than the network")
+    return alone
+
+
+def examples(network: TorchGraph, n: int) -> tuple[Tensor, ...]:
+    """Inputs of noise between 0 and 1, the same every time."""
+    generator, dtype = torch.Generator().manual_seed(0), getattr(torch, str(network.graph.dtype))
+    shapes = [(n, *node.settings["shape"]) for node in network.graph.nodes if node.op == "input"]
+    return tuple(torch.rand(s, generator=generator, dtype=dtype).movedim(-1, 1).contiguous() for s in shapes)
 
 
 def _steps(network: TorchGraph) -> list[Step]:
