@@ -82,7 +82,8 @@ def maps_picture(pairs: Sequence[MapPair], one: str, other: str) -> str:
         )
         for axes, heading in zip(row, headings if pair is pairs[0] else ("", "", "", headings[3]), strict=True):
             style.heading(axes, heading, 9)
-        (_images if pair.modality.spatial else _bars)(row, pair, ours, theirs)
+        draw = _bars if not pair.modality.spatial else _grids if len(pair.modality.axes) == 2 else _images
+        draw(row, pair, ours, theirs)
         row[0].set_ylabel(label, fontsize=9.5, color=style.INK, fontweight="bold")
     return style.png_uri(figure, 100)
 
@@ -102,6 +103,18 @@ def _bars(row: Sequence[Axes], pair: MapPair, ours: Array, theirs: Array) -> Non
         axes.locator_params(axis="x", nbins=4)
         if axes is not row[0]:
             axes.set_xlim(-reach, reach)
+
+
+def _grids(row: Sequence[Axes], pair: MapPair, ours: Array, theirs: Array) -> None:
+    """Of tokens and signals: a row per place, a column per feature, of which a map may have one for all."""
+    values = [pair.given, *(np.broadcast_to(v, pair.given.shape) for v in (ours, theirs, theirs - ours))]
+    high = float(np.nanmax(np.abs(values[1:3]), initial=0.0)) or 1.0
+    row[0].imshow(values[0], cmap="gray", aspect="auto", interpolation="nearest")
+    for axes, shown in zip(row[1:], values[1:], strict=True):
+        axes.imshow(shown, cmap=style.SIGNED, vmin=-high, vmax=high, aspect="auto", interpolation="nearest")
+    for axes in row:
+        axes.set_xticks([])
+        axes.set_yticks([])
 
 
 def _images(row: Sequence[Axes], pair: MapPair, ours: Array, theirs: Array) -> None:
