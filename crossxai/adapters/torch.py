@@ -193,7 +193,10 @@ class TorchModel(Declared):
 
     def kind_of(self, layer: str) -> str:
         """The class of a layer, such as "LayerNorm"; of one whose only matrix of weights is a linear layer's, such as a
-        linear layer with its norm, that linear layer's."""
+        linear layer with its norm, that linear layer's. "" of what only held layers of the network that this is the twin of."""
+        inner = torch_layers.layers_of(self.module)
+        if layer not in inner and any(name.startswith(f"{layer}.") for name in original_layers(self.module)):
+            return ""
         return torch_layers.kind(self._layer(layer))
 
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
