@@ -12,7 +12,8 @@ import numpy as np
 import crossxai as xai
 from crossxai.adapters.tensorflow import KerasModel
 from crossxai.conventions.agreement import agreement, distance
-from crossxai.conventions.certificate import LIMITS, METHODS
+from crossxai.conventions.certificate import METHODS
+from crossxai.conventions.certificate_result import LIMITS
 from crossxai.conventions.floor import SUSPECT
 from crossxai.errors import CrossXAIError, UnknownName, Unsupported
 from crossxai.explainers import get
