@@ -183,6 +183,12 @@ def _nd(pattern: str, rule: Translation, dimensions: tuple[int, ...] = _SPACE) -
     return {getattr(_K, pattern.format(n)): rule for n in dimensions}
 
 
+AUGMENTING = tuple(
+    getattr(_K, name)
+    for name in dir(_K)
+    if (name.startswith("Random") and name != "RandomCrop") or name in ("RandAugment", "AugMix", "CutMix", "MixUp")
+)
+"""Layers that change images in training alone; RandomCrop resizes them at other times."""
 LAYERS: dict[Any, Translation] = {
     **_nd("Conv{}D", windows.conv), **_nd("Conv{}DTranspose", windows.conv_transpose),
     **_nd("DepthwiseConv{}D", windows.depthwise, (1, 2)), **_nd("SeparableConv{}D", windows.separable, (1, 2)),
@@ -210,6 +216,7 @@ LAYERS: dict[Any, Translation] = {
     **dict.fromkeys((_K.Flatten, _K.Reshape), shapes.reshape),
     **dict.fromkeys((_K.Identity, _K.GaussianNoise, _K.GaussianDropout, _K.AlphaDropout, _K.ActivityRegularization),
                     ops.identity),
+    **dict.fromkeys(AUGMENTING, ops.identity), _K.CenterCrop: windows.center_crop,
     _K.Dropout: dropouts.dropout, **_nd("SpatialDropout{}D", dropouts.spatial_dropout),
 }  # fmt: skip
 """Layers whose `call` is this one's; the rest is opened."""

@@ -138,6 +138,14 @@ def zero_pad(sign: int, c: Call, layer: Any, x: Ref) -> Ref:
     return c.node("pad", x, padding=padding, value=0.0)
 
 
+def center_crop(c: Call, layer: Any, x: Ref) -> Ref:
+    before, after = _last(c, layer, x).shape[1:3], (layer.height, layer.width)
+    less = [old - new for old, new in zip(before, after, strict=True)]
+    if min(less) < 0:
+        raise c.fail(f"enlarges images of {before} to {after}")
+    return c.node("pad", x, padding=tuple((-(n // 2), -(n - n // 2)) for n in less), value=0.0)
+
+
 def upsample(c: Call, layer: Any, x: Ref) -> Ref:
     method = "bilinear" if isinstance(layer, BilinearUpSampling2D) else getattr(layer, "interpolation", "nearest")
     rank = _last(c, layer, x).rank

@@ -323,6 +323,9 @@ KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
     "group norm": _layer("image", "GroupNormalization", 2),
     "instance norm": _layer("volume", "GroupNormalization", -1),
     "unit norm": _layer("tokens", "UnitNormalization"),
+    "augmentation and a crop": _keras(
+        "image", lambda x: keras.layers.CenterCrop(5, 4, dtype="float64")(keras.layers.RandomFlip(dtype="float64")(x))
+    ),
     "dropout": _keras(
         "tokens",
         lambda x: (
