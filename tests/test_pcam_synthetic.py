@@ -335,7 +335,9 @@ import resource, sys
 from crossxai.studies.pcam.synthetic import write
 if __name__ == "__main__":
     write(sys.argv[1], int(sys.argv[2]), workers=2, progress=False)
-    print(*(resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    own = next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))
+    # Of this process not ru_maxrss, which begins with the peak of the process that started it.
+    print(own / 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 """
 
 
