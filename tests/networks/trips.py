@@ -98,7 +98,7 @@ def trip(name: str, dtype: str, target: Target | None = None) -> Trip:
     model, inputs = families.model(name, dtype)
     home, away = ("keras", "torch") if isinstance(model, KerasModel) else ("torch", "keras")
     # DeepLab's convolution that is dilated by 36 pads an image of 4 × 4 places to 76 × 76 in TensorFlow.
-    batch_size = 2 if name in families.SEGMENTATION else 32
+    batch_size = 2 if name in families.SEGMENTATION or families.EVERY[name] > 96 else 32
     target = target or _target(model.predict(inputs))
     one = Question(model, inputs, target, batch_size=batch_size, check="off")
     port = _brought(one, away)
@@ -127,7 +127,10 @@ def _maps(what: str, found: Trip) -> Inputs:
         "Grad-CAM": {"layer": _layer(found) if what == "Grad-CAM" else ""},
         "occlusion": {"patch": size // 2, "stride": size // 4} if size else {},
     }[what]
-    return tuple(get(name, profile=profile, **params)(question).values[0] for question in found)
+    maps = tuple(get(name, profile=profile, **params)(question).values[0] for question in found)
+    if not maps[0].any():
+        raise Unsupported("the map is zero, which compares nothing")
+    return maps
 
 
 def _layer(found: Trip) -> str:
