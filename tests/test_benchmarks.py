@@ -77,3 +77,16 @@ def test_intervals() -> None:
     others = run("other_intervals.py", "--repeats", "5")
     assert others.count("| --- |") == 1
     assert "nan" not in others
+
+
+def test_porting_tools() -> None:
+    """A network is brought over and explained alike, and a converter that is not there is a row that says so."""
+    printed = run("porting_tools.py", "--certify", "--networks", "fusion_classifier", "--tools", "CrossXAI", "nobuco")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    ours, missing = rows[2:4]
+    assert ours[:2] == ["fusion_classifier", "CrossXAI"]
+    assert all(float(cell) < 1e-3 for cell in ours[2:5])  # outputs, Grad-CAM, DeepLIFT
+    assert "+" in ours[6]  # the certificate was made
+    assert "fails" not in ours[6]
+    assert missing[2] == "not installed: nobuco"  # its Keras 2 cannot be in one environment with ours
+    assert rows[6][:7] == ["CrossXAI", "the other framework", "1 of 1", "1", "1 of 1", "1 of 1", "0 of 1"]
