@@ -22,7 +22,8 @@ the same lines, whoever made them. The columns:
   else in bold. Grad-CAM looks at the layer that gives the same activation as the original's, or at the result's own choice if
   none does. "none": the original has no such map either.
 - larger images: whether the result takes images 32 pixels larger and is right there; "none" if the original does not take them.
-- seconds: of that way, export and checks of the tool included, imports not; with --certify of CrossXAI the certificate's, too, after a +.
+- seconds: of that way, export and checks of the tool included, imports not; with --certify also, after a +, those of the
+  certificate of what CrossXAI made.
 """
 
 from __future__ import annotations
@@ -282,6 +283,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=(*OF_TORCH, *OF_KERAS), default=(*OF_TORCH, *OF_KERAS))
     parser.add_argument("--tools", nargs="+", choices=(*TOOLS, ORIGINAL), default=tuple(TOOLS))
     parser.add_argument("--limit", type=float, default=600, help="seconds for one network and tool")
+    parser.add_argument("--certify", action="store_true", help="measure what CrossXAI makes as `xai.certify` does, too")
     parser.add_argument(
         "--python", nargs="+", default=(), metavar="TOOL=PATH", help="the Python of tools that need their own"
     )
