@@ -11,7 +11,8 @@ own, on top of this one's packages:
     converters/bin/pip install onnx==1.23.2 onnxscript==0.7.2 onnx2keras==0.0.25 onnx2torch==1.5.15 tf2onnx==1.17.0
     converters/bin/python benchmarks/porting_tools.py --python nobuco=keras2/bin/python
 
-nobuco needs Keras 2 and such an environment (here `keras2`) for itself: nobuco==0.17.0 "tensorflow-cpu<2.16" "numpy<2".
+nobuco needs Keras 2 and such an environment (here `keras2`) for itself: nobuco==0.17.0 "tensorflow-cpu<2.16"
+"numpy<2" tensorflow-addons==0.23.0.
 
 Each network and tool have a process of their own and a time limit, so that a crash is a row. Where a tool can be used in several
 ways (both ONNX exporters of torch, sizes open or fixed), they are tried until one is right. Results are wrapped and explained by
@@ -87,6 +88,7 @@ def original(name: str, folder: Path) -> Facts:
     given = subject(name)
     if name in OF_KERAS:
         given.net.save(folder / "model.keras")
+        given = subject(name, folder)  # what the file holds is what tools get: Keras does not save every network whole
     model = given.wrap(given.net)
     arrays, facts = dict[str, np.ndarray](), Facts()
     for place, values in enumerate(probe_inputs(given.inputs, given.modalities)):
