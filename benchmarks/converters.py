@@ -5,29 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 import crossxai  # noqa: F401 - before any framework: makes their import order safe
 from crossxai import Modality, Question, Target
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.model import Inputs, Model
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-import torch
-from networks import families
-from torch import Tensor, nn
-
-FUSION = {
-    "fusion_classifier": (Modality.image("ct", ("intensity",)), Modality.table(tuple(f"f{i}" for i in range(12)))),
-    "fusion_regressor": (Modality.image("t1", ("intensity",)), Modality.image("t2", ("intensity",))),
-    "fusion_unet": (Modality.image("flair", ("intensity",)), Modality.image("t1ce", ("intensity",))),
-}
-"""The project's own, in either framework; `keras:` stands before their names for the one in Keras."""
+FUSION = ("fusion_classifier", "fusion_regressor", "fusion_unet")
 OF_TORCH = (
     "resnet18", "squeezenet1_1", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5", "efficientnet_b0",
     "convnext_tiny", "vit_b_16", "swin_t", "vit_tiny_patch16_224", "poolformer_s12", *FUSION,
@@ -75,40 +66,31 @@ class Subject:
         return [(None, x.shape[1], *((None, None) if sizes_open and x.ndim > 2 else x.shape[2:])) for x in self.tensors]
 
 
-def subject(name: str, folder: Path | None = None) -> Subject:
-    """A network by its name; a Keras model as it was saved in the folder, if one is given: it may run on another backend."""
-    architecture = name.removeprefix("keras:")
-    modalities = FUSION.get(architecture, (Modality.image(range=(0, 255 if name in OF_KERAS else 1)),))
-    size = (families.TORCHVISION | families.TIMM | families.APPLICATIONS).get(name, 32)
+def write(name: str, folder: Path) -> Subject:
+    """Make a network of the tests by its name, and write it where `read` finds it, in whatever environment a tool needs."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from networks import families
 
-    def inputs(size: int) -> Inputs:
-        rng = np.random.default_rng(0)
-        table = rng.normal(size=(2, 12)).astype(np.float32)
-        # Spots of one colour make max-pools tie, which frameworks break by rounding: no question of the converter
-        pictures = 0.9 * families.pictures(size) + 0.1 * rng.random((2, size, size, 3))
-        images = (pictures * (modalities[0].range or (0, 1))[1]).astype(np.float32)
-        return tuple(images[..., : len(m.features)] if m.spatial else table for m in modalities)
+    model, inputs = families.model(name, "float32")
+    margin = [(0, 0), (16, 16), (16, 16), (0, 0)]
+    larger = tuple(np.pad(v, margin, mode="symmetric") if v.ndim == 4 else v for v in inputs)
+    axes = ("y", "x", "class") if name.endswith("fusion_unet") else ("class",)
+    made = Subject(model.network, model.modalities, axes, inputs, larger)
+    if name in OF_KERAS:
+        made.net.save(folder / "model.keras")
+        made = replace(made, net=None)
+    torch.save(made, folder / "subject.pt")
+    return read(folder)
 
-    axes = ("y", "x", "class") if architecture == "fusion_unet" else ("class",)
-    return Subject(_network(name, size, folder), modalities, axes, inputs(size), inputs(size + 32))
 
+def read(folder: Path) -> Subject:
+    """The network as its file holds it: Keras does not save every one whole."""
+    made: Subject = torch.load(folder / "subject.pt", weights_only=False)
+    if made.net is not None:
+        return made
+    import keras
 
-def _network(name: str, size: int, folder: Path | None) -> Any:
-    if name in OF_KERAS and folder is not None:
-        import keras
-
-        return keras.saving.load_model(folder / "model.keras")
-    if name.startswith("keras:"):
-        from crossxai.studies.networks import keras_networks
-
-        return families.lively_keras(keras_networks.fusion_network(name.removeprefix("keras:"), size))
-    if name in FUSION:
-        from crossxai.studies.networks import torch_networks
-
-        return families.lively(torch_networks.fusion_network(name, seed=0))
-    if name in families.APPLICATIONS:
-        return families.application(name)
-    return families.torchvision_network(name) if name in families.TORCHVISION else families.timm_network(name)
+    return replace(made, net=keras.saving.load_model(folder / "model.keras"))
 
 
 class Rearranged(nn.Module):
@@ -152,7 +134,8 @@ class Tool(NamedTuple):
 def of_crossxai(given: Subject, _folder: Path) -> Model:
     from crossxai.porting import twin
 
-    made = twin(given.wrap(given.net), given.inputs, "keras" if isinstance(given.net, nn.Module) else "torch")
+    to: Any = "keras" if isinstance(given.net, nn.Module) else "torch"
+    made = twin(given.wrap(given.net), given.inputs, to, trains=True)  # as `xai.port` does
     return given.wrap(made.module)
 
 

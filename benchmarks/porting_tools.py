@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from converters import OF_KERAS, OF_TORCH, TOOLS, Subject, Tool, subject
+from converters import OF_KERAS, OF_TORCH, TOOLS, Subject, Tool, read, write
 
 from crossxai import Question
 from crossxai.conventions.agreement import distance
@@ -85,10 +85,7 @@ def maps(question: Question, method: str, at: Sequence[np.ndarray] = ()) -> tupl
 
 def original(name: str, folder: Path) -> Facts:
     """Write what the network itself gives: outputs and maps, with what rounding makes of them, and a Keras model's file."""
-    given = subject(name)
-    if name in OF_KERAS:
-        given.net.save(folder / "model.keras")
-        given = subject(name, folder)  # what the file holds is what tools get: Keras does not save every network whole
+    given = write(name, folder)
     model = given.wrap(given.net)
     arrays, facts = dict[str, np.ndarray](), Facts()
     for place, values in enumerate(probe_inputs(given.inputs, given.modalities)):
@@ -117,11 +114,11 @@ def apart(one: Maps, other: Maps) -> float:
     return max(distance(a, b) for a, b in zip(one, other, strict=True))
 
 
-def measure(name: str, tool: Tool, folder: Path, certificate: bool) -> Facts:
+def measure(tool: Tool, folder: Path, certificate: bool) -> Facts:
     """The way of the tool that is right, else the one that comes nearest, else what the last one said."""
     if missing := [package for package in tool.packages if importlib.util.find_spec(package) is None]:
         return {"error": f"not installed: {', '.join(missing)}"}
-    given = subject(name, folder)
+    given = read(folder)
     arrays = dict(np.load(folder / "original.npz"))
     outputs = [arrays[f"outputs {place}"] for place in range(3)]
     best, errors = Facts(), dict[str, str]()
@@ -296,9 +293,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         name, tool = options.networks[0], options.tools[0]
         run = (
-            original(name, options.alone)
-            if tool == ORIGINAL
-            else measure(name, TOOLS[tool], options.alone, options.certify)
+            original(name, options.alone) if tool == ORIGINAL else measure(TOOLS[tool], options.alone, options.certify)
         )
         print("\n" + json.dumps(run))
         return
