@@ -135,7 +135,7 @@ def test_held_out_figures_and_the_planted_signal(full: tuple[Path, dict[str, flo
 def test_captum_jointly_is_the_same_on_both_in_float64(full: tuple[Path, dict[str, float]], task: str) -> None:
     """In float32 a ReLU may flip between the frameworks; in float64 only a wrong port could differ."""
     data = medical.read(full[0] / "data" / "medical", task, xai=True)
-    # Over a background of one colour a max-pool's window holds one number several times, and frameworks choose another of them.
+    # Over a background of one colour the numbers in a max-pool's window are equal but for rounding, which chooses among them.
     rng = np.random.default_rng(0)
     values = {name: v[:3] + 1e-6 * rng.normal(size=v[:3].shape) for name, v in data.inputs.items()}
     answers = []
