@@ -14,11 +14,13 @@ import keras
 import numpy as np
 import pytest
 import torch
+from networks import families
 from torch import nn
 from typer.testing import CliRunner
 
 import crossxai as xai
 from crossxai.cli import app
+from crossxai.porting import twin
 from crossxai.porting.torch_source import source
 
 IMAGES = np.random.default_rng(0).random((3, 16, 16, 3), np.float32)
@@ -188,3 +190,23 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     assert "first layer that differs is 'conv1'" in " ".join(result.output.split())
     assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["first_layer_that_differs"]["one"] == "conv1"
     assert "The first layer that differs is <code>conv1</code>" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_a_program_of_torch_export_is_ported(network: nn.Module, tmp_path: Path) -> None:
+    program = torch.export.export(network, (torch.rand(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "network.pt2")
+    there = xai.port(xai.wrap(str(tmp_path / "network.pt2"), trust=True), "keras", IMAGES)
+    assert there.certificate.holds
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(np.asarray(there.module(IMAGES)), outputs, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.deep)])
+def test_published_networks_as_programs(name: str) -> None:
+    net = families.torchvision_network(name).double()
+    images = np.random.default_rng(0).random((3, 64, 64, 3))
+    given = torch.from_numpy(images).permute(0, 3, 1, 2)
+    program = torch.export.export(net, (given,), dynamic_shapes=({0: torch.export.Dim("n")},)).module()
+    wrapped = xai.wrap(program, modalities=(xai.Modality.image(),))
+    assert twin(wrapped, (images,), "keras").gap < 1e-10

@@ -85,7 +85,7 @@ def test_a_port_drops_in_training_as_the_original_does(network: nn.Module, porte
     theirs = np.asarray(ported.module(one, training=True))
     error = ours.std(0) / len(one) ** 0.5
     assert np.all(abs(ours.mean(0) - theirs.mean(0)) < 5 * error)
-    np.testing.assert_allclose(theirs.std(0), ours.std(0), rtol=0.05)
+    np.testing.assert_allclose(theirs.std(0), ours.std(0), rtol=0.1)
 
 
 def test_attention_drops(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from crossxai.studies import medical
 
 OWN = """
 import numpy as np
-from crossxai import Modality
+from crossxai import InvalidInput, Modality
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.files import Samples
 
@@ -174,9 +174,9 @@ def test_one_metric_twice_needs_labels(tmp_path: Path) -> None:
 
 
 def test_samples_say_what_is_wrong_with_their_labels() -> None:
-    with pytest.raises(files.InvalidInput, match="finite float values, got int64"):
+    with pytest.raises(InvalidInput, match="finite float values, got int64"):
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="regression")
-    with pytest.raises(files.InvalidInput, match="unknown task 'ranking'"):
+    with pytest.raises(InvalidInput, match="unknown task 'ranking'"):
         files.Samples(("a",), (), {}, np.array([1]), ("x",), task="ranking")  # type: ignore[arg-type]
 
 

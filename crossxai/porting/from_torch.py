@@ -14,6 +14,7 @@ from crossxai.adapters.checks import MeanSd, overridden
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting import from_torch_dropout as dropouts
+from crossxai.porting import from_torch_programs as programs
 from crossxai.porting import layout, rules
 from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
@@ -183,8 +184,10 @@ class _Several(fx.Proxy):
         return iter([self[i] for i in range(self.length)])  # type: ignore[index]
 
 
-SAID = frozenset({"is_floating_point", "is_complex", "is_contiguous", "get_device", "stride", "element_size"})
-"""Methods that tell of a tensor what does not depend on its values."""
+SAID = frozenset({
+    "is_floating_point", "is_complex", "is_contiguous", "get_device", "stride", "element_size", torch.ops.aten.sym_size.int,
+})  # fmt: skip
+"""Methods, and what programs call in their place, that tell of a tensor what does not depend on its values."""
 LIKE = frozenset({"new_zeros", "new_ones", "new_full", "new_tensor", "new_empty"})
 LIKE_FUNCTIONS = frozenset({torch.zeros_like, torch.ones_like, torch.full_like})
 """What depends on the sizes of a tensor alone."""
@@ -251,7 +254,7 @@ class _Reader(fx.Interpreter):
         elif n.op == "call_method":
             handler = METHODS.get(str(n.target))
         else:
-            handler = rules.reader(n.target) or FUNCTIONS.get(n.target)
+            handler = rules.reader(n.target) or FUNCTIONS.get(n.target) or programs.translation(n.target)
         if result is None:
             return  # an assertion
         if handler is None or not isinstance(result, Tensor | tuple | list):
