@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from experiments import crossxai, toml
 
-from crossxai import files
+from crossxai import InvalidInput, files
 from crossxai.experiment import loading
 from crossxai.experiment import specification as experiment
 from crossxai.studies import medical
 
 OWN = """
 import numpy as np
-from crossxai import InvalidInput, Modality
+from crossxai import Modality
 from crossxai.adapters.numpy import FunctionModel
 from crossxai.files import Samples
 
