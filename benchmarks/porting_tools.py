@@ -245,21 +245,21 @@ def summary(tool: str, rows: Sequence[Facts]) -> list[str]:
     """How many were converted and are right; of those that the original can, how many explain alike and take larger images."""
     made = [row for row in rows if "error" not in row]
     right = [row for row in made if row["gap"] <= RIGHT]
-    alike = [f"{sum(row.get(m, {}).get('equal', False) for row in right)} of {able(rows, m)}" for m in EXPLAINED]
     return [
         tool,
         TOOLS[tool].runs_in,
         f"{len(made)} of {len(rows)}",
         str(len(right)),
-        *alike,
-        f"{sum(row.get('larger', False) for row in right)} of {able(rows, 'larger')}",
+        *(share([row.get(m, {}).get("equal", False) for row in right], rows, m) for m in EXPLAINED),
+        share([row.get("larger", False) for row in right], rows, "larger"),
         f"{statistics.median(row['seconds'] for row in made):.1f}" if made else "",
     ]
 
 
-def able(rows: Sequence[Facts], what: str) -> int:
-    """How many originals can."""
-    return sum(what in row["able"] for row in rows)
+def share(can: Sequence[bool], rows: Sequence[Facts], what: str) -> str:
+    """How many results can, of how many originals."""
+    able = sum(what in row["able"] for row in rows)
+    return f"{sum(can)} of {able}" if able else "–"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
