@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import distance, distances
-from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line, MapPair
+from crossxai.conventions.certificate_result import LIMITS, Certificate, Kind, LayerPair, Line, MapPair
 from crossxai.conventions.floor import in_float64
 from crossxai.conventions.models import (
     activations,
@@ -22,7 +22,7 @@ from crossxai.conventions.models import (
 from crossxai.conventions.training import Sides, named_alike, trained
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
-from crossxai.model import Array, Differentiable, Inputs, Layered, Model
+from crossxai.model import Array, Differentiable, Inputs, Layered
 from crossxai.porting.certificate import difference, probe_inputs
 from crossxai.porting.sizes import STEP, larger
 from crossxai.question import Question
@@ -104,16 +104,12 @@ def _wide(given: Inputs) -> Inputs:
 
 def _outputs(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
     for name, given in _probes(one).items():
-        ours, theirs = one.model.predict(given), other.model.predict(given)
-        rounding = 0.0
-        if exact is not None:
-            wide, others = (side.model.predict(_wide(given)) for side in exact)
-            rounding = difference(wide, ours) + difference(others, theirs)
-            yield Line("outputs", name, "float64", difference(wide, others), FINER * rounding)
-        yield Line("outputs", name, "float32", difference(ours, theirs), rounding)
+        ours = _answer(one, given)
+        lines = _lines("outputs", name, (ours, _answer(other, given)), exact, given, _answer, difference)
+        yield from lines
         if name == "samples":
             alone = np.concatenate([other.model.predict(tuple(v[[row]] for v in given)) for row in range(len(one))])
-            yield Line("outputs", "one at a time", "float32", difference(ours, alone), rounding)
+            yield Line("outputs", "one at a time", "float32", difference(ours, alone), lines[-1].rounding)
 
 
 def _other_size(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
@@ -121,39 +117,46 @@ def _other_size(one: Question, other: Question, exact: Sides | None) -> Iterator
     given, name = larger(one.inputs, one.model.modalities), f"larger by {STEP} pixels"
     if given is None:
         return
-    ours, theirs = (_answer(side.model, given) for side in (one, other))
-    if ours is None or theirs is None:
-        if ours is not theirs:
-            refusing = (one if ours is None else other).model.name
-            yield Line("outputs", name, "float32", float("nan"), reason=f"{refusing} takes images of one size only")
-        return
-    rounding = 0.0
-    if exact is not None:
-        wide, others = (side.model.predict(_wide(given)) for side in exact)
-        rounding = difference(wide, ours) + difference(others, theirs)
-        yield Line("outputs", name, "float64", difference(wide, others), FINER * rounding)
-    yield Line("outputs", name, "float32", difference(ours, theirs), rounding)
+    answers = [_answer_or_none(side, given) for side in (one, other)]
+    missing = [side.model.name for side, answer in zip((one, other), answers, strict=True) if answer is None]
+    if not missing:
+        yield from _lines("outputs", name, answers, exact, given, _answer, difference)
+    elif len(missing) == 1:
+        yield Line("outputs", name, "float32", float("nan"), reason=f"{missing[0]} takes images of one size only")
 
 
-def _answer(model: Model, given: Inputs) -> Array | None:
-    """What a model gives, None if it does not take such inputs."""
+def _answer(question: Question, given: Inputs) -> Array:
+    return question.model.predict(given)
+
+
+def _answer_or_none(question: Question, given: Inputs) -> Array | None:
+    """None of a model that does not take such inputs."""
     try:
-        return model.predict(given)
+        return _answer(question, given)
     except CrossXAIError:
         return None
+
+
+def _lines(
+    kind: Kind, name: str, answers: Sequence[Any], exact: Sides | None, given: Inputs,
+    ask: Callable[[Question, Inputs], Any], measure: Callable[[Any, Any], float],
+) -> list[Line]:  # fmt: skip
+    """The difference of both answers, after that of their copies in float64, which tell what is rounding."""
+    ours, theirs = answers
+    if exact is None:
+        return [Line(kind, name, "float32", measure(ours, theirs))]
+    wide, others = (ask(side, _wide(given)) for side in exact)
+    rounding = measure(wide, ours) + measure(others, theirs)
+    double = Line(kind, name, "float64", measure(wide, others), FINER * rounding)
+    return [double, Line(kind, name, "float32", measure(ours, theirs), rounding)]
 
 
 def _gradients(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
     if not isinstance(one.model, Differentiable) or not isinstance(other.model, Differentiable):
         return
     for name, given in _probes(one).items():
-        ours, theirs = _gradient(one, given), _gradient(other, given)
-        rounding = 0.0
-        if exact is not None:
-            wide, others = (_gradient(side, _wide(given)) for side in exact)
-            rounding = _apart(wide, ours) + _apart(others, theirs)
-            yield Line("gradients", name, "float64", _apart(wide, others), FINER * rounding)
-        yield Line("gradients", name, "float32", _apart(ours, theirs), rounding)
+        answers = [_gradient(side, given) for side in (one, other)]
+        yield from _lines("gradients", name, answers, exact, given, _gradient, _apart)
 
 
 def _gradient(question: Question, given: Inputs) -> Inputs:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -129,11 +128,12 @@ class Certificate:
     @property
     def first(self) -> LayerPair | None:
         """The first layer that differs by more than rounding, else the first one that trains otherwise; None where none does."""
-        limit = LIMITS["layers", self.layers_dtype]
-        apart = (pair for pair in self.layers if not pair.distance <= limit)
-        norms = (pair for pair in self.norms if not pair.distance <= LIMITS["training", "float64"])
-        weights = (pair for pair in self.weights if not pair.distance <= LIMITS["weights", "float64"])
-        return next(itertools.chain(apart, norms, weights), None)
+        compared = (
+            (self.layers, LIMITS["layers", self.layers_dtype]),
+            (self.norms, LIMITS["training", "float64"]),
+            (self.weights, LIMITS["weights", "float64"]),
+        )
+        return next((pair for pairs, limit in compared for pair in pairs if not pair.distance <= limit), None)
 
     @property
     def other_shapes(self) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from crossxai.conventions.agreement import distance
-from crossxai.conventions.certificate_result import LayerPair, Line
+from crossxai.conventions.certificate_result import Kind, LayerPair, Line
 from crossxai.errors import CrossXAIError
 from crossxai.model import Array
 from crossxai.question import Question
@@ -26,6 +26,18 @@ NOTHING = 1e-9
 """Up to this share of the largest gradient, one is rounding: that of a bias before a softmax or a norm is zero in theory."""
 
 
+Compared = tuple[tuple[LayerPair, ...], str]
+"""Layers side by side, and why they cannot be."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Layers side by side, and the line of the largest distance; nothing of networks without such layers."""
+
+    pairs: tuple[LayerPair, ...] = ()
+    lines: tuple[Line, ...] = ()
+
+
 @dataclass(frozen=True)
 class Training:
     """The measurements, and the pairs of layers that they are the largest of: batch norms, and layers with weights."""
@@ -37,56 +49,45 @@ class Training:
 
 def trained(one: Question, other: Question, exact: Sides | None) -> Training:
     """How alike they train, on copies in float64, which are thrown away."""
-    norms, kept = _statistics(one, other, exact)
-    weights, slopes = _gradients(one, other, exact)
-    return Training((*kept, *slopes), norms, weights)
-
-
-def _statistics(one: Question, other: Question, exact: Sides | None) -> tuple[tuple[LayerPair, ...], tuple[Line, ...]]:
-    """What batch norms keep of one batch in training mode; nothing of networks without them."""
     models: tuple[Any, Any] = (one.model, other.model)
-    if not all(hasattr(model, "trained_statistics") and model.hints()["norms"] for model in models):
-        return (), ()
+    norms, weights = Measured(), Measured()
+    if all(hasattr(model, "trained_statistics") and model.hints()["norms"] for model in models):
+        norms = _measured("training", "running statistics after one batch", exact, _statistics)
+    if all(hasattr(model, "weight_gradients") for model in models):
+        weights = _measured("weights", "samples", exact, _gradients)
+    return Training((*norms.lines, *weights.lines), norms.pairs, weights.pairs)
+
+
+def _measured(kind: Kind, name: str, exact: Sides | None, compare: Callable[[Any, Any], Compared]) -> Measured:
+    """The largest of the distances that a comparison of the copies gives, or why there are none."""
     pairs: tuple[LayerPair, ...] = ()
     why = NO_COPY
     if exact is not None:
         try:
-            ours, theirs = (_of(side).trained_statistics(side.inputs) for side in exact)
-            pairs = _norms(ours, theirs)
-            why = "" if pairs else f"of {len(ours)} and {len(theirs)} batch norms nothing tells which belong together"
+            pairs, why = compare(*exact)
         except CrossXAIError as error:
             why = str(error)
-    return pairs, (_line("training", "running statistics after one batch", pairs, why),)
+    worst = max((pair.distance for pair in pairs), default=float("nan"))
+    return Measured(pairs, (Line(kind, name, "float64", worst, reason=why),))
 
 
-def _gradients(one: Question, other: Question, exact: Sides | None) -> tuple[tuple[LayerPair, ...], tuple[Line, ...]]:
+def _statistics(one: Any, other: Any) -> Compared:
+    """What batch norms keep of one batch in training mode."""
+    ours, theirs = (side.model.trained_statistics(side.inputs) for side in (one, other))
+    pairs = _norms(ours, theirs)
+    return pairs, "" if pairs else f"of {len(ours)} and {len(theirs)} batch norms nothing tells which belong together"
+
+
+def _gradients(one: Any, other: Any) -> Compared:
     """The slope of the score at every weight, in evaluation mode, frozen or not."""
-    if not all(hasattr(question.model, "weight_gradients") for question in (one, other)):
-        return (), ()
-    pairs: tuple[LayerPair, ...] = ()
-    why = NO_COPY
-    if exact is not None:
-        try:
-            ours, theirs = ({name: _sums(some) for name, some in _at_weights(side).items()} for side in exact)
-            pairs, why = _weighted(ours, theirs)
-        except CrossXAIError as error:
-            why = str(error)
-    return pairs, (_line("weights", "samples", pairs, why),)
+    ours, theirs = ({name: _sums(some) for name, some in _at_weights(side).items()} for side in (one, other))
+    return _weighted(ours, theirs)
 
 
-def _line(kind: Any, name: str, pairs: Sequence[LayerPair], why: str) -> Line:
-    worst = max((pair.distance for pair in pairs), default=float("nan")) if not why else float("nan")
-    return Line(kind, name, "float64", worst, reason=why)
-
-
-def _of(question: Question) -> Any:
-    return question.model
-
-
-def _at_weights(question: Question) -> Gradients:
+def _at_weights(question: Any) -> Gradients:
     """The slopes that are more than rounding, one array per layer: what nothing depends on has none."""
     rows = np.arange(len(question))
-    found: Gradients = _of(question).weight_gradients(
+    found: Gradients = question.model.weight_gradients(
         question.inputs, lambda outputs: question.target.cotangent(outputs, rows)
     )
     least = NOTHING * max((abs(g).max() for some in found.values() for g in some if g.size), default=0.0)
@@ -104,8 +105,8 @@ def _sums(gradients: Sequence[Array]) -> Array:
     return np.sum(powers, axis=0)  # type: ignore[no-any-return]
 
 
-def _weighted(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> tuple[tuple[LayerPair, ...], str]:
-    """(layers side by side, why they cannot be). Those of no common name are taken together."""
+def _weighted(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> Compared:
+    """Layers side by side. Those of no common name are taken together."""
     shared = named_alike(ours, theirs)
     left = [
         [values for name, values in side.items() if name not in names]

@@ -13,7 +13,7 @@ from crossxai.errors import InvalidInput
 from crossxai.experiment.loading import about_network, framework_of, weights_digest
 from crossxai.experiment.questions import predicted
 from crossxai.files import Origin
-from crossxai.files.tasks import version
+from crossxai.files.tasks import versions
 from crossxai.model import Array, Inputs, Model, equal
 from crossxai.question import Question
 
@@ -45,7 +45,7 @@ def origin_of(question: Question, outputs: Array, recipe: Mapping[str, Any]) -> 
         modalities=model.modalities,
         inputs=question.inputs,
         preprocessing={**about_network(model), "standardise": constants},
-        versions={name: found for name in PACKAGES if (found := version(name))},
+        versions=versions(PACKAGES),
         recipe=recipe,
     )
 

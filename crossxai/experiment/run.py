@@ -26,7 +26,7 @@ from crossxai.experiment.questions import check_scales, describe_target
 from crossxai.experiment.specification import Experiment, ExplainerSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
 from crossxai.files.atomic import write_text
-from crossxai.files.tasks import version
+from crossxai.files.tasks import versions
 from crossxai.version import __version__
 
 PACKAGES = (
@@ -213,7 +213,7 @@ def _manifest(
         "crossxai": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": {name: installed for name in PACKAGES if (installed := version(name))},
+        "versions": versions(PACKAGES),
         "seed": experiment.seed,
         "batch_size": experiment.batch_size or f"{DEFAULT_BATCH_SIZE}, measured for long streams",
         "task": samples.task,

@@ -41,6 +41,11 @@ def version(package: str) -> str:
         return ""
 
 
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Those of the packages that are installed."""
+    return {name: installed for name in packages if (installed := version(name))}
+
+
 def content(metric: Metric) -> list[str]:
     """A metric's name and parameters as built, arrays by their hash, so that other masks or seeds are another metric."""
     values = {name: getattr(metric, name) for name in getattr(metric, "__dataclass_fields__", {})}

@@ -50,7 +50,7 @@ class Builder:
         while unique in self.nodes:
             unique, runs = f"{name}_{runs}", runs + 1
         node = Node(unique, op, tuple(inputs), settings, dict(weights or {}))
-        again = unique != name and bool(weights) and _alike(node, self.nodes[name])
+        again = unique != name and bool(weights) and node.same_layer(self.nodes[name])
         self.nodes[unique] = replace(node, shares=name) if again else node
         return unique
 
@@ -115,13 +115,6 @@ class Builder:
             return node
         together = tuple((a + c, b + d) for (a, b), (c, d) in zip(outer, own, strict=True))
         return self._padded(replace(node, inputs=before.inputs, settings={**node.settings, "padding": together}))
-
-
-def _alike(one: Node, other: Node) -> bool:
-    """Whether both are the same layer, run on one thing and another."""
-    if one.op != other.op or one.weights.keys() != other.weights.keys() or one.settings != other.settings:
-        return False
-    return all(np.array_equal(values, other.weights[name]) for name, values in one.weights.items())
 
 
 @dataclass

@@ -102,6 +102,12 @@ class Node:
     weights: Mapping[str, Array] = field(default_factory=dict)
     shares: str = ""
 
+    def same_layer(self, other: Node) -> bool:
+        """Whether both compute the same, whatever they read and are called."""
+        if (self.op, self.settings, self.weights.keys()) != (other.op, other.settings, other.weights.keys()):
+            return False
+        return all(np.array_equal(values, other.weights[name]) for name, values in self.weights.items())
+
     def __post_init__(self) -> None:
         if self.op not in OPS | ADDED:
             raise UnknownName("op of a graph", self.op, OPS)

@@ -4,7 +4,7 @@ finds."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -33,20 +33,15 @@ def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tupl
     made: dict[str, list[Run]] = {}
     for node in graph.nodes:
         first = node.shares if sharing else ""
-        if first in made:
-            names[node.name] = names[first]
-            value = _given(node, tensors)
-            for run in made.setdefault(node.name, made[first]):
-                value = _called(run, value)
-            tensors[node.name] = value
-            continue
-        name = _name(node.name, set(names.values()))
+        name = names[first] if first in made else _name(node.name, set(names.values()))
         names[node.name] = name
         if node.op == "input":
             tensors[node.name] = keras.Input(node.settings["shape"], dtype=dtype, name=name)
             continue
-        made[node.name], value = [], _given(node, tensors)
-        for run, weights in _layers(node, name, [tensors[i] for i in node.inputs], dtype):
+        given = [tensors[i] for i in node.inputs]
+        again = [(run, None) for run in made.get(first, ())]
+        value, made[node.name] = given[0] if len(given) == 1 else given, []
+        for run, weights in again or _layers(node, name, given, dtype):
             value = _called(run, value)
             if weights is not None:
                 run[0].set_weights(weights)
@@ -56,11 +51,6 @@ def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tupl
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output])
     model.crossxai_layers = {layer: names[node] for layer, node in graph.layers.items()}
     return model, names
-
-
-def _given(node: Node, tensors: Mapping[str, Any]) -> Any:
-    values = [tensors[i] for i in node.inputs]
-    return values[0] if len(values) == 1 else values
 
 
 Run = tuple[Any, tuple[int, ...]]

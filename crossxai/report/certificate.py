@@ -15,7 +15,7 @@ import numpy as np
 from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line
 from crossxai.conventions.convention import convention
 from crossxai.files.atomic import write_text
-from crossxai.files.tasks import version
+from crossxai.files.tasks import versions
 from crossxai.report import words
 from crossxai.report.html import environment
 from crossxai.report.plots.certificate import layers_picture, maps_picture
@@ -165,7 +165,7 @@ def certificate_facts(certificate: Certificate, about: About) -> dict[str, Any]:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {
             "crossxai": __version__,
-            **{name: found for name in PACKAGES if (found := version(name))},
+            **versions(PACKAGES),
             "python": platform.python_version(),
             "platform": platform.platform(),
         },
