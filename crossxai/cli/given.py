@@ -53,11 +53,20 @@ def experiment(
     content = {
         "data": {"files": data, **({"n": samples} if samples else {})},
         "models": specified(models, trust, size),
-        "explainers": [{"name": name} for name in explainers],
+        "explainers": [explainer(name) for name in explainers],
         "metrics": [{"name": name} for name in metrics],
         "folder": Path.cwd(),
     }
     return check(content, "the command line")
+
+
+def explainer(written: str) -> dict[str, str]:
+    """The entry of an explainer that is written `name` or `name@profile`; without one the explainer's first, mostly native."""
+    from crossxai.explainers import discover
+
+    name, _, profile = written.partition("@")
+    kind = discover().get(name)
+    return {"name": name, "profile": profile or (kind.profiles[0] if kind else "native")}
 
 
 def specified(models: Sequence[str], trust: bool, size: int | None) -> list[ModelSpec]:
