@@ -224,8 +224,8 @@ def test_areas_and_curves_in_the_files_fit_the_table(folder: Path) -> None:
             np.testing.assert_allclose(shown, scores.value.mean(), atol=1e-12)
 
 
-def test_the_embedded_files_have_pcam_s_layout(embedded: Path) -> None:
-    root = embedded.parents[1] / "histology"
+def test_the_embedded_files_have_pcam_s_layout(untrained: Path) -> None:
+    root = untrained.parents[1] / "histology"
     for split in ("train", "valid", "test"):
         with h5py.File(root / f"camelyonpatch_level_2_split_{split}_x.h5") as x:
             assert x["x"].dtype == np.uint8

@@ -12,6 +12,8 @@ from networks import zoo
 from crossxai.explainers import get
 from crossxai.testing.state import network_state
 
+pytestmark = pytest.mark.process  # measures memory
+
 HANDFUL: list[tuple[str, str, dict[str, Any]]] = [
     ("torch", "captum.integrated_gradients", {"steps": 3}),
     ("torch", "gradcam.gradcam", {}),

@@ -13,6 +13,7 @@ import numpy as np
 
 from crossxai.adapters.checks import MeanSd, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
+from crossxai.adapters.sliding_window import Join, in_windows
 from crossxai.errors import InvalidInput
 from crossxai.loaders import by_name
 from crossxai.loaders.loaded import Loaded, image_of
@@ -44,6 +45,9 @@ def wrap(
     layout: Layout = "NHWC",
     batch_size: int | None = None,
     trust: bool = False,
+    window: int | Sequence[int] | None = None,
+    overlap: float | None = None,
+    join: Join | None = None,
     **options: Any,
 ) -> Model:
     """Make a model of a network: recognise what it is, and say what it was taken for.
@@ -66,6 +70,10 @@ def wrap(
     batch_size : int, optional
         The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
     trust : bool, whether a file may run code of its own when it is read, as pickles and Lambda layers do
+    window : int or tuple of int, optional
+        Pixels of a window that moves over images larger than the network takes: see `adapters.sliding_window.SlidingWindow`.
+    overlap : float in [0, 1), how much of a window its neighbour sees, too; 0.5 if not given
+    join : {"mean", "max"}, how classes or values of all windows become one output; "mean" if not given
     **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format
 
     Returns
@@ -77,6 +85,14 @@ def wrap(
     InvalidInput: where the inputs of the network cannot be determined, with what to write
     InvalidFile, UnknownName, MissingDependency: where a name or a file does not give a network, with what to write
     """
+    if window is not None:
+        one = wrap(
+            net, name=name, modalities=modalities, range=range, standardise=standardise, layout=layout, batch_size=batch_size,
+            trust=trust, **options,
+        )  # fmt: skip
+        return in_windows(one, window, 0.5 if overlap is None else overlap, join or "mean", size)
+    if overlap is not None or join is not None:
+        raise InvalidInput("overlap and join are of windows: write window=224, say, beside them")
     if isinstance(net, str | Path):
         net = by_name.load(net, trust=trust)
     loaded = net if isinstance(net, Loaded) else Loaded(net, "")

@@ -279,7 +279,10 @@ def _wrapped(spec: ModelSpec, loaded: Loaded, who: str) -> LoadedModel:
     if recognition.is_adapter(loaded.net):
         return declared(loaded.net, spec.outputs, spec.name)
     try:
-        model = recognition.wrap(loaded, name=spec.name, range=spec.range, size=spec.size, standardise=spec.standardise)
+        model = recognition.wrap(
+            loaded, name=spec.name, range=spec.range, size=spec.size, standardise=spec.standardise, window=spec.window,
+            overlap=spec.overlap,
+        )  # fmt: skip
     except InvalidInput as error:
         raise ModelFailed(f"{who} cannot be wrapped: {error}") from error
     return declared(model, spec.outputs, spec.name)

@@ -103,7 +103,8 @@ class ModelSpec(_Part):
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
     size, standardise, range: as `crossxai.wrap` takes them, of a network by name or file or from a factory; what comes along with
-    it if not given. trust: whether its file may run code of its own, which no file of a run says for its reader.
+    it if not given. window, overlap: of windows that move over images larger than the network takes. trust: whether its file may
+    run code of its own, which no file of a run says for its reader.
     """
 
     name: Name
@@ -114,13 +115,15 @@ class ModelSpec(_Part):
     size: int | tuple[int, int] | None = None
     standardise: Literal["imagenet"] | MeanSd | dict[str, MeanSd] | None = None
     range: tuple[float, float] | None = None
+    window: int | tuple[int, ...] | None = None
+    overlap: float | None = Field(default=None, ge=0, lt=1)
     trust: StrictBool = Field(default=False, exclude=True)
 
     @model_validator(mode="after")
     def _of_network(self) -> ModelSpec:
         if self.factory or self.checkpoint == HANDED_OVER or not self.trained:
             return self
-        for key in ("outputs", "size", "standardise", "range"):
+        for key in ("outputs", "size", "standardise", "range", "window", "overlap"):
             if getattr(self, key) is not None:
                 raise ValueError(
                     f"{key} belongs to a factory's model, or to a network by name; what a checkpoint of ours gives is known"

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, TypeVar, dataclass_transform, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
 
@@ -56,6 +56,15 @@ FAMILIES = (
 
 Maps = tuple[Inputs, Mapping[str, Array]]
 """Maps, one per free modality, and extras by name: arrays (n, …) with the sample axis first."""
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """A model that looks at its inputs window by window, and can have each window explained alone."""
+
+    def explain_windows(self, question: Question, explain: Callable[[Question], Attribution]) -> Attribution:
+        """One map per sample, of what `explain` says of its windows."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +198,8 @@ class Method:
         }
         needed = protocols.get(self.needs)
         if needed is not None and not isinstance(question.model, needed):
+            if isinstance(question.model, Windowed):
+                return question.model.explain_windows(question, self)
             raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
         if self.needs != "nothing":
