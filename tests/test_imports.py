@@ -189,6 +189,7 @@ CORE |= {
 # Files of the folders that need the seam and NumPy alone, which anyone may use.
 CORE |= {
     "adapters.checks",
+    "adapters.returned",
     "explainers.attention_tokens",
     "porting.graph",
     "version",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.adapters.returned import leaves
 from crossxai.errors import InvalidInput, ModelFailed, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Modality
 
@@ -93,7 +93,7 @@ def one_output(
     position of the one that counts; not given, the only tensor with the declared axes counts. shape: the shape of a tensor,
     None for anything else. Raises `InvalidInput` if `output` names nothing, `Unsupported` if no tensor or several could be meant.
     """
-    tensors = {name: (value, size) for name, value in _leaves(outputs) if (size := shape(value)) is not None}
+    tensors = {name: (value, size) for name, value in leaves(outputs) if (size := shape(value)) is not None}
     if output is not None:
         name = str(output)
         if name == "0" and "" in tensors:  # a model that returns one tensor
@@ -116,23 +116,6 @@ def one_output(
             f"with output_axes={axes}; it gives {_listed(tensors, outputs)}: write output= with the name or position of one"
         )
     return tensors[fitting[0]][0]
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """What a nesting holds, by name or position: "logits", "1", "aux.0"; a value that is no nesting has the path it came by."""
-    if isinstance(value, Mapping):
-        pairs: Any = value.items()
-    elif is_dataclass(value) and not isinstance(value, type):
-        pairs = [(field.name, getattr(value, field.name)) for field in fields(value)]
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        pairs = zip(value._fields, value, strict=True)
-    elif isinstance(value, list | tuple):
-        pairs = enumerate(value)
-    else:
-        yield path, value
-        return
-    for name, inner in pairs:
-        yield from _leaves(inner, f"{path}.{name}" if path else str(name))
 
 
 def _listed(tensors: Mapping[str, tuple[Any, tuple[int | None, ...]]], outputs: Any) -> str:

@@ -16,6 +16,7 @@ from crossxai.adapters import tensorflow_attention, tensorflow_copies, tensorflo
 from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, original_layers
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
+from crossxai.adapters.returned import leaves
 from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
@@ -110,6 +111,13 @@ class KerasModel(Declared):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         return to_array(self._with(None, "predict", self._run, inputs))
+
+    def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
+        """What the model returns beside the tensor that counts: name or position → array, in its own axes."""
+        with self._guarded(inputs):
+            returned = self._passage.returned(self.model, *self._tensors(inputs))
+            counts = self._passage.chosen(returned)
+            return {path: to_array(v) for path, v in leaves(returned) if tf.is_tensor(v) and v is not counts}
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass; zeros where the graph does not reach."""
@@ -252,7 +260,7 @@ class KerasModel(Declared):
             graph = self._traces.graph("predict", self._run, tensors)
             return None if graph is None else tensorflow_layers.last_operation(graph.outputs[0])
 
-    def graph(self, inputs: Inputs) -> Graph:
+    def graph(self, inputs: Inputs, whole: bool = False) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
         from crossxai.porting.from_keras import graph_of
 
@@ -264,7 +272,7 @@ class KerasModel(Declared):
         with self._lock:
             graph = graph_of(
                 self.model, shapes, self.modalities, named(self.model), self._constants, self.dtype.name,
-                arrange=partial(self._passage.arranged, self.model), choose=self._passage.chosen,
+                arrange=partial(self._passage.arranged, self.model), choose=self._passage.chosen, whole=whole,
             )  # fmt: skip
         return replace(graph, layers=self._by_original_names(graph.layers))
 

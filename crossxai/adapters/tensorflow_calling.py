@@ -78,17 +78,19 @@ class Passage:
             formats = ", ".join(get_args(DataFormat))
             raise InvalidInput(f"data_format is one of {formats}, or None; got {self.data_format!r}")
 
-    def outputs(self, model: Any, *tensors: Any) -> Any:
-        """What a model gives for raw, channels-last tensors: one tensor with the declared axes, in full precision."""
-        first = self.channels_first(model)
+    def returned(self, model: Any, *tensors: Any) -> Any:
+        """What a model returns for raw, channels-last tensors."""
         given = []
-        for t, pair, moved in zip(tensors, self.pairs, first, strict=True):
+        for t, pair, moved in zip(tensors, self.pairs, self.channels_first(model), strict=True):
             value = t if pair is None else (t - tf.constant(pair[0], t.dtype)) / tf.constant(pair[1], t.dtype)
             rank = len(value.shape)
             given.append(tf.transpose(value, (0, rank - 1, *range(1, rank - 1))) if moved else value)
         args, kwargs = self.arranged(model, given)
-        returned = model(*args, training=False, **kwargs)
-        outputs, n = self.chosen(returned), tensors[0].shape[0]
+        return model(*args, training=False, **kwargs)
+
+    def outputs(self, model: Any, *tensors: Any) -> Any:
+        """What counts of that: one tensor with the declared axes, in full precision."""
+        outputs, n = self.chosen(self.returned(model, *tensors)), tensors[0].shape[0]
         if n is None and len(outputs.shape) < 2 and self.output_axes == ("class",):
             raise NeedsSamples
         shape = as_rows(tuple(outputs.shape), n or 0, self.output_axes, self.name)
@@ -96,7 +98,7 @@ class Passage:
         if len(shape) > 2:  # maps have their classes first if the functional graph tells so, else as the images go in
             symbolic = getattr(getattr(model, "_functional", None) or model, "_outputs_struct", None)
             axes = None if symbolic is None else self.axes(model).get(id(self.chosen(symbolic)))
-            if any(first) if axes is None else axes[0] == "channel":
+            if any(self.channels_first(model)) if axes is None else axes[0] == "channel":
                 outputs = tf.transpose(outputs, (0, *range(2, len(shape)), 1))
         return outputs if outputs.dtype in (tf.float32, tf.float64) else tf.cast(outputs, tf.float32)
 

@@ -24,6 +24,7 @@ from crossxai.adapters.checks import (
 )
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
+from crossxai.adapters.returned import leaves
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -113,6 +114,16 @@ class TorchModel(Declared):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         return self._guarded(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
+
+    def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
+        """What the module returns beside the tensor that counts: name or position → array, in its own axes."""
+
+        def others() -> dict[str, Array]:
+            returned, counts = self._returned(self._tensors(inputs, shared=True))
+            every = {path: value for path, value in leaves(returned) if isinstance(value, Tensor)}
+            return {path: to_array(value) for path, value in every.items() if value is not counts}
+
+        return self._guarded(inputs, False, others)
 
     def vjp(self, inputs: Inputs, cotangent: Cotangent) -> tuple[Array, Inputs]:
         """(outputs, gradient at each input), from one forward and one backward pass; zeros where none arrives."""
@@ -238,9 +249,9 @@ class TorchModel(Declared):
         """The last operation of a forward pass: see `torch_layers`."""
         return self._guarded(inputs, True, lambda: torch_layers.last_operation(self._run_differentiable(inputs)))
 
-    def graph(self, inputs: Inputs) -> Graph:
+    def graph(self, inputs: Inputs, whole: bool = False) -> Graph:
         """The network for inputs of these sizes, standardisation included; see `crossxai.porting.graph`."""
-        graph = self._graph(inputs)
+        graph = self._graph(inputs, whole)
         return replace(graph, layers=self._by_original_names(graph.layers))
 
     def attention_vjp(
@@ -316,7 +327,7 @@ class TorchModel(Declared):
         require_same_outputs(self, faster, inputs)
         return faster
 
-    def _graph(self, inputs: Inputs) -> Graph:
+    def _graph(self, inputs: Inputs, whole: bool = False) -> Graph:
         """The graph whose layers have the module's own names, those of a twin, too."""
         from crossxai.porting.from_torch import graph_of, shape_of
 
@@ -326,7 +337,7 @@ class TorchModel(Declared):
             # How images have to lie in memory shows in a pass; once known of this state of the module, no pass is needed.
             known(self, ("lies in memory", kind_of(one)), lambda: self.predict(one).shape)
             choose = partial(one_output, output=self.output, axes=self.output_axes, model=self.name, shape=shape_of)
-            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants, choose)
+            return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants, choose, whole)
 
     def _around(self, module: nn.Module, standardise: Mapping[str, MeanSd] | None = None) -> TorchModel:
         """The same declarations about another module, but for those of the constants that are given."""
@@ -389,14 +400,18 @@ class TorchModel(Declared):
         moved = [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
         return [t.contiguous() for t in moved] if self._contiguous else moved
 
-    def _run(self, tensors: list[Tensor]) -> Tensor:
+    def _returned(self, tensors: list[Tensor]) -> tuple[Any, Tensor]:
+        """What the module returns, and the tensor of it that counts."""
         self._check_mode()
         raw = [
             (t - pair[0]) / pair[1] if pair else t.clone() for t, pair in zip(tensors, self._standardise, strict=True)
         ]
         returned = self.module(*raw)
-        outputs: Tensor = one_output(returned, self.output, self.output_axes, self.name, _shape)
-        return outputs.reshape(as_rows(tuple(outputs.shape), len(raw[0]), self.output_axes, self.name))
+        return returned, one_output(returned, self.output, self.output_axes, self.name, _shape)
+
+    def _run(self, tensors: list[Tensor]) -> Tensor:
+        outputs = self._returned(tensors)[1]
+        return outputs.reshape(as_rows(tuple(outputs.shape), len(tensors[0]), self.output_axes, self.name))
 
     def _run_differentiable(self, inputs: Inputs) -> Tensor:
         return self._run([t.requires_grad_() for t in self._tensors(inputs)])

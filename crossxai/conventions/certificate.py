@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import distance, distances
-from crossxai.conventions.certificate_result import LIMITS, Certificate, Kind, LayerPair, Line, MapPair
+from crossxai.conventions.certificate_outputs import compared, other_outputs, other_size, outputs, probes, ten_times
+from crossxai.conventions.certificate_result import LIMITS, Certificate, LayerPair, Line, MapPair
 from crossxai.conventions.floor import in_float64
 from crossxai.conventions.models import (
     activations,
@@ -23,16 +24,10 @@ from crossxai.conventions.training import Sides, named_alike, trained
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.explainers import get
 from crossxai.model import Array, Differentiable, Inputs, Layered
-from crossxai.porting.certificate import difference, probe_inputs
-from crossxai.porting.sizes import STEP, larger
 from crossxai.question import Question
 
 SAMPLES = 4
 """How many samples a certificate looks at, each with its pixels shuffled, with noise and ten times as large."""
-LARGE = 10.0
-"""What inputs are multiplied by to leave the range that a network was made for."""
-FINER = 2.0**-29
-"""The distance of neighbouring numbers in float64, as a share of that in float32."""
 METHODS: Mapping[str, tuple[str, Profile]] = {
     # Gauss-Legendre: on the baseline itself, one colour, every max-pool is a tie, which frameworks break differently
     "integrated gradients": ("captum.integrated_gradients", "native"),
@@ -57,8 +52,9 @@ def certify(one: Question, other: Question) -> Certificate:
     exact = _both_exact(one, other)
     explanations, maps = _explanations(one, other, exact)
     lines = [
-        *_outputs(one, other, exact),
-        *_other_size(one, other, exact),
+        *outputs(one, other, exact),
+        *other_outputs(one, other, exact),
+        *other_size(one, other, exact),
         *_gradients(one, other, exact),
         *explanations,
     ]
@@ -86,77 +82,12 @@ def _both_exact(one: Question, other: Question) -> Sides | None:
     return None if ours is None or theirs is None else (ours, theirs)
 
 
-def _probes(question: Question) -> dict[str, Inputs]:
-    """What networks are compared on."""
-    named = zip(
-        ("samples", "pixels shuffled", "noise"), probe_inputs(question.inputs, question.model.modalities), strict=True
-    )
-    return {**dict(named), "ten times as large": _large(question.inputs)}
-
-
-def _large(given: Inputs) -> Inputs:
-    return tuple(v * v.dtype.type(LARGE) for v in given)
-
-
-def _wide(given: Inputs) -> Inputs:
-    return tuple(v.astype(np.float64) for v in given)
-
-
-def _outputs(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
-    for name, given in _probes(one).items():
-        ours = _answer(one, given)
-        lines = _lines("outputs", name, (ours, _answer(other, given)), exact, given, _answer, difference)
-        yield from lines
-        if name == "samples":
-            alone = np.concatenate([other.model.predict(tuple(v[[row]] for v in given)) for row in range(len(one))])
-            yield Line("outputs", "one at a time", "float32", difference(ours, alone), lines[-1].rounding)
-
-
-def _other_size(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
-    """Outputs at larger images, which both networks may take; nothing if neither does."""
-    given, name = larger(one.inputs, one.model.modalities), f"larger by {STEP} pixels"
-    if given is None:
-        return
-    answers = [_answer_or_none(side, given) for side in (one, other)]
-    missing = [side.model.name for side, answer in zip((one, other), answers, strict=True) if answer is None]
-    if not missing:
-        yield from _lines("outputs", name, answers, exact, given, _answer, difference)
-    elif len(missing) == 1:
-        yield Line("outputs", name, "float32", float("nan"), reason=f"{missing[0]} takes images of one size only")
-
-
-def _answer(question: Question, given: Inputs) -> Array:
-    return question.model.predict(given)
-
-
-def _answer_or_none(question: Question, given: Inputs) -> Array | None:
-    """None of a model that does not take such inputs."""
-    try:
-        return _answer(question, given)
-    except CrossXAIError:
-        return None
-
-
-def _lines(
-    kind: Kind, name: str, answers: Sequence[Any], exact: Sides | None, given: Inputs,
-    ask: Callable[[Question, Inputs], Any], measure: Callable[[Any, Any], float],
-) -> list[Line]:  # fmt: skip
-    """The difference of both answers, after that of their copies in float64, which tell what is rounding."""
-    ours, theirs = answers
-    if exact is None:
-        return [Line(kind, name, "float32", measure(ours, theirs))]
-    wide, others = (ask(side, _wide(given)) for side in exact)
-    rounding = measure(wide, ours) + measure(others, theirs)
-    double = Line(kind, name, "float64", measure(wide, others), FINER * rounding)
-    return [double, Line(kind, name, "float32", measure(ours, theirs), rounding)]
-
-
 def _gradients(one: Question, other: Question, exact: Sides | None) -> Iterator[Line]:
     if not isinstance(one.model, Differentiable) or not isinstance(other.model, Differentiable):
         return
-    for name, given in _probes(one).items():
+    for name, given in probes(one).items():
         answers = [_gradient(side, given) for side in (one, other)]
-        yield from _lines("gradients", name, answers, exact, given, _gradient, _apart)
+        yield from compared("gradients", name, answers, exact, given, _gradient, _apart)
 
 
 def _gradient(question: Question, given: Inputs) -> Inputs:
@@ -243,7 +174,7 @@ def _layers(one: Question, other: Question) -> tuple[LayerPair, ...]:
 
 def _everywhere(question: Question) -> dict[str, Array]:
     """Activations at samples and at larger ones, which a ReLU6 in place of a ReLU shows at."""
-    usual, large = activations(question), activations(question, _large(question.inputs))
+    usual, large = activations(question), activations(question, ten_times(question.inputs))
     both = {name: np.concatenate([usual[name], large[name]]) for name in usual if name in large}
     return {
         name: np.nan_to_num(v, posinf=0.0, neginf=0.0) for name, v in both.items()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossxai.adapters import recognition
+from crossxai.adapters.returned import entries, leaves
 from crossxai.conventions.certificate import certify
 from crossxai.conventions.certificate_result import Certificate
 from crossxai.errors import InvalidInput, Unsupported
@@ -122,7 +123,13 @@ class Ported:
             for m in self.original.modalities
         ]
         axes = getattr(self.original, "output_axes", ("class",))
-        return ", ".join(given) + ", raw values", f"(n, {', '.join((axes[-1], *axes[:-1]))})"
+        shape, returns = f"(n, {', '.join((axes[-1], *axes[:-1]))})", self.module.graph.returns
+        if entries(returns) is None:
+            return ", ".join(given) + ", raw values", shape
+        every = ", ".join(path for path, _ in leaves(returns))
+        return ", ".join(
+            given
+        ) + ", raw values", f"a {type(returns).__name__} of {every}; {self.module.graph.path}: {shape}"
 
 
 def port_model(question: Question, to: Framework) -> Ported:
@@ -134,6 +141,7 @@ def port_model(question: Question, to: Framework) -> Ported:
     declared: dict[str, Any] = {
         "output_axes": getattr(model, "output_axes", ("class",)),
         "outputs": getattr(model, "outputs", None),
+        "output": rebuilt.graph.path or None,
     }
     ported = recognition.wrap(rebuilt.module, name=f"{model.name}-{to}", modalities=model.modalities, **declared)
     certificate = certify(question, replace(question, model=ported))

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crossxai.adapters.returned import leaves
 from crossxai.assumptions.facts import itself
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.model import Array, Inputs, Model
@@ -28,7 +29,8 @@ class Twin:
     """A network that computes what a model computes.
 
     module: a torch.nn.Module (one tensor per modality, images channels first) or a flat functional keras.Model (channels
-    last, a list if several), which takes raw inputs, standardisation included. layers: layer name of the original model ->
+    last, a list if several), which takes raw inputs, standardisation included, and gives the output that counts or, made to
+    train, all that the model returns. layers: layer name of the original model ->
     submodule (torch) or layer name (Keras). gap: the measured certificate, the largest |difference| of the outputs as a share
     of how far they vary, on samples, the same with their pixels shuffled, and noise; see `crossxai.porting.certificate`. open: it
     takes images of other sizes, too.
@@ -60,9 +62,7 @@ def twin(
             f"model {getattr(model, 'name', model)!r} cannot say what it is made of: wrap a torch module in TorchModel, a "
             "Keras model in KerasModel"
         )
-    graph = model.graph(inputs)
-    if not trains:
-        graph = without_dropout(graph)
+    graph = model.graph(inputs, whole=True) if trains else without_dropout(model.graph(inputs))
     samples = tuple(values[:SAMPLES] for values in inputs)
     if framework not in ("torch", "keras"):
         raise InvalidInput(f"framework is 'torch' or 'keras', got {framework!r}")
@@ -102,7 +102,12 @@ def _why(graph: Graph) -> str:
 
 def unread(graph: Graph) -> set[str]:
     """The inputs of a graph that reach no output."""
-    return set(graph.inputs) - {source for node in graph.nodes for source in node.inputs} - {graph.output}
+    return set(graph.inputs) - {source for node in graph.nodes for source in node.inputs} - {*graph.ends}
+
+
+def _rows(outputs: Array) -> Array:
+    """One number per sample as a row of one, as adapters have it."""
+    return outputs[:, None] if outputs.ndim == 1 else outputs
 
 
 def _torch(graph: Graph, dtype: str | None, trains: bool, anywhere: bool) -> tuple[Any, dict[str, Any], Predict]:
@@ -116,8 +121,8 @@ def _torch(graph: Graph, dtype: str | None, trains: bool, anywhere: bool) -> tup
     def predict(samples: Inputs) -> Array:
         tensors = [torch.tensor(values, dtype=like).movedim(-1, 1) for values in samples]
         with torch.inference_mode(False), torch.no_grad():
-            outputs = module(*tensors)
-        return (outputs.movedim(1, -1) if outputs.ndim > 2 else outputs).contiguous().numpy()  # type: ignore[no-any-return]
+            outputs = dict(leaves(module(*tensors)))[graph.path]
+        return _rows((outputs.movedim(1, -1) if outputs.ndim > 2 else outputs).contiguous().numpy())
 
     return module, {layer: module.layer(node) for layer, node in graph.layers.items()}, predict
 
@@ -129,6 +134,7 @@ def _keras(graph: Graph, dtype: str | None, trains: bool, anywhere: bool) -> tup
 
     def predict(samples: Inputs) -> Array:
         given = [values.astype(dtype or graph.dtype) for values in samples]
-        return np.asarray(module(given[0] if len(given) == 1 else given, training=False))
+        returned = module(given[0] if len(given) == 1 else given, training=False)
+        return _rows(np.asarray(dict(leaves(returned))[graph.path]))
 
     return module, {layer: names[node] for layer, node in graph.layers.items()}, predict

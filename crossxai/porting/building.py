@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.adapters.checks import MeanSd, constants
+from crossxai.adapters.returned import leaves
 from crossxai.errors import Unsupported
 from crossxai.model import Array, Modality
 from crossxai.porting.graph import Graph, Node
@@ -88,19 +89,18 @@ class Builder:
             return self.standardise(name, source, value, np.ones_like(value) if ahead else -np.ones_like(value))
         return self.standardise(name, source, -value, np.ones_like(value))
 
-    def graph(self, output: str, layers: Mapping[str, str]) -> Graph:
-        """The graph, with paddings taken into the layers after them and without what never reaches the output."""
+    def graph(self, output: str, layers: Mapping[str, str], returns: Any = None) -> Graph:
+        """The graph, with paddings taken into the layers after them and without what never reaches an output."""
         nodes = {name: self._padded(node) for name, node in self.nodes.items()}
-        needed, ahead = set(self.inputs), [output]
+        needed, ahead = set(self.inputs), [output, *(name for _, name in leaves(returns) if name)]
         while ahead:
             name = ahead.pop()
             if name not in needed or name in self.inputs:
                 needed.add(name)
                 ahead += [i for i in nodes[name].inputs if i not in needed]
         needed_nodes = tuple(node for name, node in nodes.items() if name in needed)
-        return Graph(
-            self.inputs, needed_nodes, output, {layer: node for layer, node in layers.items() if node in needed}
-        )
+        kept = {layer: node for layer, node in layers.items() if node in needed}
+        return Graph(self.inputs, needed_nodes, output, kept, returns=returns)
 
     def _padded(self, node: Node) -> Node:
         """A convolution after zeros, or a maximum after minus infinity, pads by itself: the layer libraries know."""

@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import keras
 
 from crossxai.adapters.checks import MeanSd, overridden
+from crossxai.adapters.returned import tensors_of
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting import rules
@@ -35,21 +37,35 @@ def graph_of(
         {},
     ),
     choose: Callable[[Any], Any] = lambda outputs: outputs,
+    whole: bool = False,
 ) -> Graph:
     """The graph of a built model for inputs of these shapes (without the sample axis), one per modality. names: name ->
     layer, nested ones included, as the layers of the graph are to be called. arrange: one value per modality → (args,
-    kwargs) of the model. choose: what the model returns → the tensor that counts. The model is left as found. Raises
+    kwargs) of the model. choose: what the model returns → the tensor that counts. whole: with every tensor that it returns. The
+    model is left as found. Raises
     `Unsupported` if it cannot be traced or holds a layer without a translation."""
     builder = Builder(modalities, shapes, standardise, dtype)
     reader = _Reader(model, builder, {id(layer): name for name, layer in names.items()}, dtype)
     inputs = [Ref(start, (None, *shape)) for start, shape in zip(builder.start, shapes, strict=True)]
     with _restored([model, *names.values()]):
-        output = reader.opened(model, *arrange(inputs), choose)
+        output, returned = reader.opened(model, *arrange(inputs), partial(_ends, choose, whole))
     if not isinstance(output, Ref):
         raise Unsupported(f"model {model.name!r} returns no single tensor of its own that depends on the inputs")
-    graph = builder.graph(output.name, {k: node for k, node in reader.layers.items() if reader.runs[k] == 1})
+    if output.rank == 1 and returned is None:
+        output = Ref(builder.add("output", "reshape", (output.name,), shape=(1,)), (None, 1))
+    returns = None if returned is None else keras.tree.map_structure(lambda ref: ref.name, returned)
+    layers = {k: node for k, node in reader.layers.items() if reader.runs[k] == 1}
+    graph = builder.graph(output.name, layers, returns)
     coarser = {name: x.compute_dtype for name, x in names.items() if x.weights and x.compute_dtype != x.variable_dtype}
     return replace(graph, coarser=coarser)
+
+
+def _ends(choose: Callable[[Any], Any], whole: bool, returned: Any) -> tuple[Any, Any]:
+    """The tensor that counts, and with `whole` the nesting of all; what is no tensor is left out."""
+    chosen = choose(returned)
+    if not whole:
+        return chosen, None
+    return chosen, tensors_of(returned, lambda value: value if isinstance(value, keras.KerasTensor) else None)
 
 
 @contextmanager
@@ -77,7 +93,7 @@ class _Reader:
         self.runs: dict[str, int] = {}
 
     def opened(self, layer: Any, args: Any, kwargs: Any, choose: Callable[[Any], Any] = lambda outputs: outputs) -> Any:
-        """What a model or a layer made of others returns for these arguments, or of that the tensor that counts."""
+        """What a model or a layer made of others returns for these arguments, or what `choose` makes of that."""
         symbols: list[Any] = []
         given: list[Ref] = []
 
@@ -96,11 +112,13 @@ class _Reader:
                 # Of a model made with a list of one input and called with that input, as Keras itself allows without a word.
                 warnings.filterwarnings("ignore", "The structure of `inputs` doesn't match", UserWarning)
                 outputs = choose(layer.call(*args, **kwargs))
-            if not isinstance(outputs, keras.KerasTensor):
+            ends = [value for value in keras.tree.flatten(outputs) if value is not None]
+            strange = next((value for value in ends if not isinstance(value, keras.KerasTensor)), None)
+            if strange is not None:
                 raise Unsupported(
-                    f"layer {layer.name!r} ({type(layer).__name__}) returns {type(outputs).__name__}, not one tensor"
+                    f"layer {layer.name!r} ({type(layer).__name__}) returns {type(strange).__name__}, which is no tensor"
                 )
-            traced = keras.Function(symbols, outputs)
+            traced = keras.Function(symbols, ends)
         except CrossXAIError:
             raise
         except Exception as error:  # whatever the model's own code says when its inputs are symbols
@@ -113,7 +131,7 @@ class _Reader:
             for node in traced._nodes_by_depth[depth]:
                 if not node.is_input:
                     self._read(node, values, layer)
-        return values[id(outputs)]
+        return keras.tree.map_structure(lambda v: v if v is None else values[id(v)], outputs)
 
     def _inside(self, layer: Any, label: str, args: Any, kwargs: Any) -> Any:
         changed = _changed(layer)
@@ -152,8 +170,9 @@ class _Reader:
             value = self._inside(operation, label, args, kwargs)
         else:
             raise untranslated(label, kind)
+        results = [v for v in keras.tree.flatten(value) if v is not None]
         for i, tensor in enumerate(node.output_tensors):
-            values[id(tensor)] = value[i] if isinstance(value, list) else value
+            values[id(tensor)] = results[i] if len(results) > 1 else results[0]
         name = self.names.get(id(operation), "")
         if name:
             self.runs[name] = self.runs.get(name, 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import FunctionType
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from crossxai.adapters.checks import MeanSd, overridden
+from crossxai.adapters.returned import leaves, mapped
 from crossxai.errors import CrossXAIError, Unsupported
 from crossxai.model import Modality
 from crossxai.porting import from_torch_dropout as dropouts
@@ -18,6 +20,8 @@ from crossxai.porting import from_torch_programs as programs
 from crossxai.porting import layout, rules
 from crossxai.porting.building import Builder, first_line, untranslated
 from crossxai.porting.from_torch_ops import Call, Ref
+from crossxai.porting.from_torch_symbols import Several, Sized, ends
+from crossxai.porting.from_torch_symbols import shape_of as shape_of
 from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS, MODULES
 from crossxai.porting.graph import Graph
 
@@ -31,14 +35,16 @@ def graph_of(
     modalities: tuple[Modality, ...],
     standardise: Mapping[str, MeanSd] | None = None,
     choose: Callable[[Any], Any] = lambda outputs: outputs,
+    whole: bool = False,
 ) -> Graph:
     """The graph of a module in evaluation mode, for tensors of these sizes (images channels first), one per modality.
-    choose: what the module returns → the tensor that counts; `shape_of` tells the shapes of what it sees. The module is left
-    as found. Raises `Unsupported` if it cannot be traced or holds a layer without a translation."""
+    choose: what the module returns → the tensor that counts; `shape_of` tells the shapes of what it sees. whole: with every
+    tensor that it returns. The module is left as found. Raises `Unsupported` if it cannot be traced or holds a layer without a
+    translation."""
     shapes = [tuple(t.movedim(1, -1).shape[1:]) for t in tensors]
     floating = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     builder = Builder(modalities, shapes, standardise, "float64" if floating == torch.float64 else "float32")
-    tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]), choose)
+    tracer = _Tracer(_Reader(module, builder, [_example(t) for t in tensors]), partial(ends, choose, whole))
     before = [(m, dict(vars(m))) for m in module.modules()]
     try:
         with _ONE_AT_A_TIME, torch.no_grad():
@@ -54,7 +60,7 @@ def graph_of(
         for m, attributes in before:  # torch.fx keeps tensors there, and a module what its forward sees: symbols, here
             vars(m).clear()
             vars(m).update(attributes)
-    return tracer.reader.graph_read(next(iter(reversed(traced.nodes))).args[0])
+    return tracer.reader.graph_read(*next(iter(reversed(traced.nodes))).args[0])
 
 
 def _example(tensor: Tensor) -> Tensor:
@@ -89,7 +95,7 @@ class _Tracer(fx.Tracer):
             self.running = False
         if node not in self.reader.refs:
             return value  # nothing that an input changes: the module's own code may go on with it
-        return _Sized(node, self, value) if isinstance(value, Tensor) else _Several(node, self, value)
+        return Sized(node, self, value) if isinstance(value, Tensor) else Several(node, self, value)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         # Functions that their authors keep torch.fx out of (torch.fx.wrap) are read like any other code.
@@ -144,46 +150,6 @@ def changed(module: nn.Module) -> str | None:
     return None if known is None or name is None else f"{name} of {known.__name__}"
 
 
-class _Sized(fx.Proxy):
-    """A symbol that gives its size in numbers, since the graph is for the sizes at hand."""
-
-    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Tensor) -> None:
-        super().__init__(node, tracer)
-        self.shape, self.dtype, self.device, self.ndim = value.shape, value.dtype, value.device, value.ndim
-        self.is_nested = self.is_cuda = self.is_sparse = self.requires_grad = False
-
-    def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
-
-    def dim(self) -> int:
-        return self.ndim
-
-    def numel(self) -> int:
-        return self.shape.numel()
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-
-def shape_of(value: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor, or of the symbol of one; None for anything else."""
-    return tuple(value.shape) if isinstance(value, Tensor | _Sized) else None
-
-
-class _Several(fx.Proxy):
-    """A symbol of a tuple of tensors, which knows how many they are."""
-
-    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Any) -> None:
-        super().__init__(node, tracer)
-        self.length = len(value)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Any:
-        return iter([self[i] for i in range(self.length)])  # type: ignore[index]
-
-
 SAID = frozenset({
     "is_floating_point", "is_complex", "is_contiguous", "get_device", "stride", "element_size", torch.ops.aten.sym_size.int,
 })  # fmt: skip
@@ -233,15 +199,33 @@ class _Reader(fx.Interpreter):
         ):
             self.layers[path] = ref.name
 
-    def graph_read(self, output: Any) -> Graph:
+    def graph_read(self, output: Any, returned: Any) -> Graph:
         """What was read; layers that run more than once are left out, as the adapter leaves them out."""
-        ref = self.refs.get(output) if isinstance(output, fx.Node) else None
+        ref = self._end(output, "output")
+        rank = ref.value.ndim
+        name = Call(self.builder, "output", "", "output", ref.value).image(ref, rank).name  # classes are last
+        if rank == 1 and returned is None:
+            name = self.builder.add("output", "reshape", (name,), shape=(1,))
+        returns = None
+        if returned is not None:
+            places = {node: path for path, node in leaves(returned)}
+            returns = mapped(returned, lambda node: name if node is output else self._other_end(node, places[node]))
+        return self.builder.graph(name, {p: node for p, node in self.layers.items() if self.runs[p] == 1}, returns)
+
+    def _end(self, node: Any, name: str) -> Ref:
+        ref = self.refs.get(node) if isinstance(node, fx.Node) else None
         if not isinstance(ref, Ref):
-            raise Unsupported(
-                f"{type(self.root).__name__} returns no single tensor of its own that depends on the inputs"
-            )
-        ref = Call(self.builder, "output", "", "output", ref.value).image(ref, ref.value.ndim)  # classes are last
-        return self.builder.graph(ref.name, {p: name for p, name in self.layers.items() if self.runs[p] == 1})
+            raise Unsupported(f"{type(self.root).__name__}: {name} is no tensor of its own that depends on the inputs")
+        return ref
+
+    def _other_end(self, node: fx.Node, path: str) -> str:
+        """An output that does not count: channels last where it lies as convolutions lay it, else with torch's own axes."""
+        ref = self._end(node, f"output {path!r}")
+        rank = ref.value.ndim
+        if not rank or ref.axis(0) != 0:
+            raise Unsupported(f"{type(self.root).__name__}: output {path!r} has no axis of samples first")
+        call = Call(self.builder, f"output.{path}", "", "output", ref.value)
+        return (ref if ref.order == layout.channels_first(rank) else call.plain(ref)).name
 
     def _translate(self, n: fx.Node, result: Any) -> None:
         layer, kind = self._place(n)

@@ -61,6 +61,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from crossxai.adapters.returned import leaves, path_of
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Model
 
@@ -117,9 +118,11 @@ class Node:
 class Graph:
     """Nodes in topological order.
 
-    inputs: one input node per modality. layers: layer name of the original model, composite ones included -> the node
-    whose output is that layer's. coarser: layers of the original that compute in less precision than their weights have, with
-    what in; nodes compute in that of the weights. Raises `InvalidInput` if a node comes before what it reads.
+    inputs: one input node per modality. output: the node that counts. returns: what the network returns, output included, as a
+    nesting of dicts, lists and tuples of nodes; None where it is the output alone. layers: layer name of the original model,
+    composite ones included -> the node whose output is that layer's. coarser: layers of the original that compute in less
+    precision than their weights have, with what in; nodes compute in that of the weights. Raises `InvalidInput` if a node comes
+    before what it reads.
     """
 
     inputs: tuple[str, ...]
@@ -127,6 +130,7 @@ class Graph:
     output: str
     layers: Mapping[str, str] = field(default_factory=dict)
     coarser: Mapping[str, str] = field(default_factory=dict)
+    returns: Any = None
 
     def __post_init__(self) -> None:
         known: set[str] = set()
@@ -135,9 +139,20 @@ class Graph:
             if missing or node.name in known:
                 raise InvalidInput(f"graph: node {node.name!r} comes twice or before its inputs {missing}")
             known.add(node.name)
-        for name in (*self.inputs, self.output, *self.layers.values()):
+        for name in (*self.inputs, *self.ends, *self.layers.values()):
             if name not in known:
                 raise UnknownName("node of the graph", name, known)
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The nodes that the network returns, the one that counts first."""
+        others = [] if self.returns is None else [name for _, name in leaves(self.returns) if name != self.output]
+        return self.output, *others
+
+    @property
+    def path(self) -> str:
+        """Where the node that counts is in what the network returns; "" where it returns nothing else."""
+        return "" if self.returns is None else path_of(self.returns, self.output)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -150,8 +165,11 @@ class Graph:
 class Traceable(Model, Protocol):
     """A model that can be written down as a graph, and so be rebuilt layer by layer in either framework."""
 
-    def graph(self, inputs: Inputs) -> Graph:
-        """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place."""
+    def graph(self, inputs: Inputs, whole: bool = False) -> Graph:
+        """The network for inputs of these sizes, standardisation included; raises `Unsupported` naming what has no place.
+
+        whole: with every tensor that it returns, not with the one that counts alone.
+        """
         ...
 
 

@@ -40,7 +40,7 @@ def is_open(model: Traceable, graph: Graph, inputs: Inputs, framework: Literal["
     if others is None or any(m.spatial and not _image(m) for m in model.modalities) or not _sizeless(graph, framework):
         return False
     try:
-        other = model.graph(others)
+        other = model.graph(others, whole=True)
     except CrossXAIError:  # it takes images of one size only
         return False
     return len(other.nodes) == len(graph.nodes) and all(map(_same, graph.nodes, other.nodes))

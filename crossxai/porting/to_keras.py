@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from crossxai.adapters.returned import mapped
 from crossxai.porting import rules
 from crossxai.porting.graph import Graph, Node
 from crossxai.porting.to_keras_layers import MAKERS, Step
@@ -23,9 +24,9 @@ HARMLESS = frozenset({
 def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tuple[Any, dict[str, str]]:
     """(the keras.Model, node name -> layer name), in the dtype of the weights unless told.
 
-    Takes one channels-last tensor per modality, a list if several. A node that needs two layers gives its name to the last.
-    sharing: what runs more than once is one layer, else each run is a layer of its own, as hooks need it. The model's
-    `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers.
+    Takes one channels-last tensor per modality, a list if several, and gives what the graph returns. A node that needs two
+    layers gives its name to the last. sharing: what runs more than once is one layer, else each run is a layer of its own, as
+    hooks need it. The model's `crossxai_layers` (layer of the original → its own) are what `KerasModel` then shows as its layers.
     """
     dtype = dtype or graph.dtype.name
     tensors: dict[str, Any] = {}
@@ -48,7 +49,8 @@ def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tupl
             made[node.name].append(run)
         tensors[node.name] = value
     inputs = [tensors[name] for name in graph.inputs]
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, tensors[graph.output])
+    outputs = graph.output if graph.returns is None else graph.returns
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, mapped(outputs, tensors.__getitem__))
     model.crossxai_layers = {layer: names[node] for layer, node in graph.layers.items()}
     return model, names
 

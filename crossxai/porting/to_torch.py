@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from crossxai.adapters.returned import mapped
 from crossxai.errors import UnknownName
 from crossxai.porting import layout, rules
 from crossxai.porting.graph import Graph, Node
@@ -20,14 +21,14 @@ from crossxai.porting.torch_layers import Permute
 class TorchGraph(nn.Module):
     """The network of a graph, in evaluation mode: one positional tensor per modality, channels first (but tables).
     `submodules` maps a node's name to that of its own submodule, `crossxai_layers` a layer of the original to its
-    submodule here, which an adapter shows as the layers of this network."""
+    submodule here, which an adapter shows as the layers of this network. `ends` are the steps that it returns, in the nesting
+    `returns` if there are several."""
 
     def __init__(self, graph: Graph, dtype: torch.dtype, sharing: bool = False, sized: bool = False) -> None:
         super().__init__()
         self.graph, self.inputs = graph, graph.inputs
         shapes = {node.name: node.settings["shape"] for node in graph.nodes if node.op == "input" and sized}
         self.sizes = {name: tuple(shape[:-1]) for name, shape in shapes.items() if len(shape) > 1}
-        self.output = graph.output
         self.steps: list[tuple[str, str, tuple[str, ...]]] = []
         self.submodules: dict[str, str] = {}
         shown: dict[str, Value] = {}  # two samples of nothing, which tell the sizes at every node
@@ -58,12 +59,20 @@ class TorchGraph(nn.Module):
                 result = module(*(value.example for _, value in given))
             shown[node.name] = Value(result, order)
             self._append(node.name, module, tuple(name for name, _ in given))
-        last = shown[graph.output]
-        if last.order != layout.channels_first(last.example.ndim):
-            self.output = f"{graph.output} with channels first"
-            self._append(self.output, _turned(last, layout.channels_first(last.example.ndim)), (graph.output,))
+        named_ends = {node: self._end(node, shown[node], node == graph.output) for node in graph.ends}
+        self.ends = tuple(named_ends.values())
+        self.returns = None if graph.returns is None else mapped(graph.returns, named_ends.__getitem__)
         self.crossxai_layers = {layer: self.submodules[node] for layer, node in graph.layers.items()}
         self.eval()
+
+    def _end(self, node: str, value: Value, counts: bool) -> str:
+        """The step that gives what a node gives with channels first; tokens, unless they count, stay tokens."""
+        rank = value.example.ndim
+        wanted = layout.channels_first(rank)
+        if value.order == wanted or (rank == 3 and not counts and value.order == layout.plain(rank)):
+            return node
+        self._append(f"{node} with channels first", _turned(value, wanted), (node,))
+        return f"{node} with channels first"
 
     def _append(self, name: str, module: nn.Module, sources: tuple[str, ...]) -> None:
         attribute = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
@@ -92,14 +101,14 @@ class TorchGraph(nn.Module):
             raise UnknownName("node of the graph", name, self.submodules)
         return self.get_submodule(self.submodules[name])
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        values = dict(zip(self.inputs, inputs, strict=True))
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        values = {**dict(zip(self.inputs, inputs, strict=not named)), **named}
         for name, size in self.sizes.items():
             if tuple(values[name].shape[2:]) != size:
                 raise ValueError(f"this network takes inputs of {size}, got {tuple(values[name].shape[2:])}")
         for name, attribute, sources in self.steps:
             values[name] = self._modules[attribute](*(values[i] for i in sources))  # type: ignore[misc]
-        return values[self.output]
+        return values[self.ends[0]] if self.returns is None else mapped(self.returns, values.__getitem__)
 
 
 def build(graph: Graph, dtype: str | None = None, sharing: bool = False, sized: bool = False) -> TorchGraph:

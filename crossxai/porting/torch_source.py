@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import keyword
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crossxai.errors import ModelFailed, Unsupported
+from crossxai.adapters.returned import entries, leaves
+from crossxai.errors import ModelFailed
 from crossxai.porting import torch_layers as ours
 from crossxai.porting.excerpt import excerpt
 from crossxai.porting.to_torch import TorchGraph
+from crossxai.porting.torch_constructors import constructor, is_ours, literal, named
 
 HEAD = '''"""{about}
 
@@ -40,9 +42,7 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
     layers = {attribute: network.get_submodule(attribute) for _, attribute, _ in _steps(network)}
     kept = {names[attribute]: module for attribute, module in layers.items() if not _written(module)}
     own: dict[str, set[str]] = {}
-    for module in (
-        part for layer in kept.values() for part in layer.modules() if _is_ours(part) and not _written(part)
-    ):
+    for module in (part for layer in kept.values() for part in layer.modules() if is_ours(part) and not _written(part)):
         own.setdefault(type(module).__module__, set()).add(type(module).__name__)
     imports, definitions = ["import torch", "import torch.nn.functional as F", "from torch import nn"], []
     for place, kinds in own.items():
@@ -50,14 +50,14 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
         imports += [line for line in more[0] if line not in imports]
         definitions += more[1]
     arguments = [_identifier(name, {"self"}) for name in network.inputs]
-    made = [f"self.{name} = {_constructor(module)}" for name, module in kept.items()]
+    made = [f"self.{name} = {constructor(module)}" for name, module in kept.items()]
     lines = [
         "class Network(nn.Module):",
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(f"        {line}" for line in made),
         "",
-        f"    def forward(self, {', '.join(f'{a}: torch.Tensor' for a in arguments)}) -> torch.Tensor:",
+        f"    def forward(self, {', '.join(f'{a}: torch.Tensor' for a in arguments)}) -> {_annotation(network.returns)}:",
         *(f"        {line}" for line in _forward(network, names)),
     ]
     definitions.append("\n".join(lines))
@@ -68,6 +68,30 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
     if "partial(" in text:
         imports.insert(0, "from functools import partial")
     return HEAD.format(about=about, inputs=inputs, output=output) + "\n" + "\n".join(imports) + f"\n\n\n{text}\n"
+
+
+def _annotation(returns: Any) -> str:
+    """What `forward` returns, as Python writes types."""
+    inner = entries(returns)
+    if inner is None:
+        return "torch.Tensor"
+    parts = [_annotation(part) for _, part in inner]
+    if isinstance(returns, tuple):
+        return f"tuple[{', '.join(parts)}]"
+    one = " | ".join(dict.fromkeys(parts))
+    return f"list[{one}]" if isinstance(returns, list) else f"dict[str, {one}]"
+
+
+def _returned(returns: Any, values: dict[str, str]) -> str:
+    """The expression of what `forward` returns."""
+    inner = entries(returns)
+    if inner is None:
+        return values[returns]
+    parts = [(name, _returned(part, values)) for name, part in inner]
+    if isinstance(returns, dict):
+        return f"{{{', '.join(f'{json.dumps(name)}: {part}' for name, part in parts)}}}"
+    text = ", ".join(part for _, part in parts)
+    return f"[{text}]" if isinstance(returns, list) else f"({text}{',' * (len(parts) == 1)})"
 
 
 def _merged(imports: list[str]) -> list[str]:
@@ -107,8 +131,13 @@ def check(text: str, network: TorchGraph) -> nn.Module:
     return alone
 
 
-def agree(one: Tensor, other: Tensor) -> bool:
+def agree(one: Any, other: Any) -> bool:
     """Whether outputs are equal, but for what the order of sums makes."""
+    ours, theirs = dict(leaves(one)), dict(leaves(other))
+    return ours.keys() == theirs.keys() and all(_close(ours[path], theirs[path]) for path in ours)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
     return one.shape == other.shape and bool((one - other).abs().max() <= SPARE[one.dtype] * one.abs().max())
 
 
@@ -122,10 +151,6 @@ def examples(network: TorchGraph, n: int) -> tuple[Tensor, ...]:
 def _steps(network: TorchGraph) -> list[Step]:
     """(node, attribute, what it reads) of everything but inputs."""
     return [step for step in network.steps if step[0] not in network.inputs]
-
-
-def _is_ours(module: nn.Module) -> bool:
-    return not type(module).__module__.startswith("torch.nn.")
 
 
 def _names(network: TorchGraph) -> dict[str, str]:
@@ -158,18 +183,9 @@ def _operator(module: nn.Module, given: list[str]) -> str:
     return f"{given[0]} {OPERATORS[type(module)]} {given[1]}"
 
 
-def _named(function: Any) -> str:
-    """A function of torch's by its name."""
-    name = function.__name__
-    for place, module in (("torch", torch), ("F", nn.functional)):
-        if getattr(module, name, None) is function:
-            return f"{place}.{name}"
-    raise Unsupported(f"the function {name} cannot be written as Python: it is none of torch's")
-
-
 def _function(module: Any, given: list[str]) -> str:
-    settings = [f"{name}={_literal(value)}" for name, value in module.settings.items()]
-    return f"{_named(module.function)}({', '.join([*given, *settings])})"
+    settings = [f"{name}={literal(value)}" for name, value in module.settings.items()]
+    return f"{named(module.function)}({', '.join([*given, *settings])})"
 
 
 def _affine(module: Any, given: list[str]) -> str:
@@ -189,8 +205,8 @@ EXPRESSIONS: dict[type[nn.Module], Any] = {
     ours.Minimum: lambda m, given: f"torch.minimum({', '.join(given)})",
     ours.Concatenate: lambda m, given: f"torch.cat(({', '.join(given)}), dim={m.axis})",
     ours.Einsum: lambda m, given: f'torch.einsum("{m.equation}", {", ".join(given)})',
-    ours.Permute: lambda m, given: f"{given[0]}.permute{_literal(tuple(m.axes))}",
-    ours.Reshape: lambda m, given: f"{given[0]}.reshape{_literal((-1, *m.shape))}",
+    ours.Permute: lambda m, given: f"{given[0]}.permute{literal(tuple(m.axes))}",
+    ours.Reshape: lambda m, given: f"{given[0]}.reshape{literal((-1, *m.shape))}",
     ours.FlattenChannelsLast: lambda m, given: f"{given[0]}.movedim(1, -1).flatten(1)",
     ours.Function: _function,
     ours.Slice: _slice,
@@ -209,85 +225,9 @@ def _expression(module: nn.Module, given: list[str]) -> str:
     return str(EXPRESSIONS[type(module)](module, given))
 
 
-def _constructor(module: nn.Module) -> str:
-    """The expression that makes a module; its weights come from the state_dict."""
-    if type(module) is nn.Sequential:
-        return f"nn.Sequential({', '.join(_constructor(part) for part in module)})"
-    prefix = "" if _is_ours(module) else "nn."
-    special = MADE_WITH.get(type(module), _arguments)
-    return f"{prefix}{type(module).__name__}({', '.join(special(module))})"
-
-
-def _of_attention(module: Any) -> list[str]:
-    named = {"bias": module.in_proj_bias is not None, "kdim": module.kdim, "vdim": module.vdim, "batch_first": True}
-    named |= {"dropout": module.dropout} if module.dropout else {}
-    return [str(module.embed_dim), str(module.num_heads), *(f"{name}={value}" for name, value in named.items())]
-
-
-def _frozen(values: Tensor) -> list[str]:
-    return [] if isinstance(values, nn.Parameter) else ["trains=False"]
-
-
-MADE_WITH: dict[type[nn.Module], Any] = {
-    ours.Attention: _of_attention,
-    ours.Constant: lambda m: [_literal(m.values[0]), *_frozen(m.values)],
-    ours.Scale: lambda m: [_literal(m.scale), *_frozen(m.scale)],
-    ours.FreePReLU: lambda m: [_literal(m.weight)],
-    ours.Take: lambda m: [str(m.axis), str(m.indices.tolist())],
-    ours.Interpolate: lambda m: [f"[{', '.join(_literal(matrix) for matrix in m.buffers())}]"],
-    ours.AvgPool: lambda m: [_literal(m.pool), _literal(m.pads)],
-}
-"""Of layers that do not keep each argument under its name: what they were made with."""
-VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def _arguments(module: nn.Module) -> Iterator[str]:
-    """What a module was made with, as far as it is not the default: torch's modules keep each argument under its name."""
-    for place, parameter in enumerate(inspect.signature(type(module)).parameters.values()):
-        if parameter.name in ("device", "dtype", "inplace") or parameter.kind in VARIABLE:
-            continue
-        value = getattr(module, parameter.name, parameter.default)
-        if parameter.name == "bias" and not isinstance(value, bool):
-            value = value is not None
-        if value is inspect.Parameter.empty:
-            raise Unsupported(
-                f"{type(module).__name__} cannot be written as Python: it does not keep its argument {parameter.name!r}"
-            )
-        if _same(value, parameter.default):
-            continue
-        shown = _literal(value)
-        positional = parameter.default is inspect.Parameter.empty and place < 2
-        yield shown if positional else f"{parameter.name}={shown}"
-
-
-def _same(value: Any, default: Any) -> bool:
-    """Whether a value is its argument's default; modules keep a number for all axes as one number per axis."""
-    if isinstance(value, tuple) and isinstance(default, int | float) and not isinstance(default, bool):
-        return all(v == default for v in value)
-    return type(value) is type(default) and bool(value == default)
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return f"torch.zeros({tuple(value.shape)})"
-    if isinstance(value, nn.Module):
-        return _constructor(value)
-    if isinstance(value, partial):
-        settings = [*map(_literal, value.args), *(f"{name}={_literal(v)}" for name, v in value.keywords.items())]
-        return f"partial({_named(value.func)}, {', '.join(settings)})"
-    if isinstance(value, tuple | list):
-        inner = ", ".join(_literal(v) for v in value)
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
-        return f'float("{value}")'
-    if value is None or isinstance(value, bool | int | float | str):
-        return repr(value)
-    raise Unsupported(f"a {type(value).__name__} cannot be written as Python")
-
-
 def _forward(network: TorchGraph, names: dict[str, str]) -> Iterator[str]:
     """One line per step; a value that only the next line reads is called x."""
-    steps, readers = _steps(network), {network.output: 1}
+    steps, readers = _steps(network), dict(Counter(path for path in network.ends))
     for _, _, sources in steps:
         for name in sources:
             readers[name] = readers.get(name, 0) + 1
@@ -297,11 +237,11 @@ def _forward(network: TorchGraph, names: dict[str, str]) -> Iterator[str]:
         yield f"if {values[name]}.shape[2:] != {size}:"
         yield f'    raise ValueError(f"this network takes {size}, got {{tuple({values[name]}.shape[2:])}}")'
     for place, (node, attribute, sources) in enumerate(steps):
-        following = steps[place + 1][2] if place + 1 < len(steps) else (network.output,)
+        following = steps[place + 1][2] if place + 1 < len(steps) else network.ends
         module, given = network.get_submodule(attribute), [values[s] for s in sources]
         passing = readers.get(node, 0) == 1 and node in following
         values[node] = "x" if passing else _identifier(names[attribute], taken)
         what = _expression(module, given) if _written(module) else f"self.{names[attribute]}({', '.join(given)})"
         if what != values[node]:
             yield f"{values[node]} = {what}"
-    yield f"return {values[network.output]}"
+    yield f"return {_returned(network.ends[0] if network.returns is None else network.returns, values)}"
