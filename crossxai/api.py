@@ -180,8 +180,8 @@ def compare(
     inputs: Inputs,
     labels: Any = None,
     *,
-    explainers: Sequence[Any],
-    metrics: Sequence[Any] = METRICS,
+    explainers: Sequence[Any] | None = None,
+    metrics: Sequence[Any] | None = None,
     target: Literal["predicted", "label"] | int = "predicted",
     classes: Sequence[str] = (),
     groups: Sequence[Any] = (),
@@ -204,9 +204,13 @@ def compare(
     inputs, samples, layout : as for `explain`; the layout is the one that the first model was wrapped with if not given
     labels : (n,) numbers, optional
         The true classes, or values of a regression; else a loader's own, else the classes that the first model predicts.
-    explainers : sequence of str, (str, dict), explainer, class or function
-        Names with parameters, and what other libraries call explainers.
-    metrics, seed : as for `evaluate`; explainers that draw have the seed, too
+    explainers : sequence of str, (str, dict), explainer, class or function, optional
+        Names with parameters, and what other libraries call explainers. If not given, one of each family that a model can answer;
+        which and why is said beforehand and on the page.
+    metrics : sequence of str, (str, dict) or metric, optional
+        As for `evaluate`. If not given, deletion and insertion by `steps="auto"`, areas from a few points of each curve, with
+        fills that fit the preprocessing.
+    seed : as for `evaluate`; explainers that draw have it, too
     target : {"predicted", "label"} or int, the class that is explained: the model's own, the true one, or one for all
     classes : sequence of str, the classes' names; their numbers if not given
     groups : sequence of (n,) labels

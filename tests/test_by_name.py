@@ -302,8 +302,7 @@ def test_the_documented_commands(folder: Path) -> None:
     ("words", "message"),
     [
         (("parity", "--model", "torchvision:resnet18@random"), "--model needs --data"),
-        (("compare", "--model", "by_name_own:net", "--data", "images.npy"), "--model needs --explainers"),
-        (("compare",), "write an experiment file, or --model, --data and --explainers"),
+        (("compare",), "write an experiment file, or --model and --data"),
         (("check",), "write an experiment file, or --model"),
         (("compare", "e.toml", "--model", "by_name_own:net"), "an experiment file names its models"),
         (("parity", "--model", "torchvision:resnet81", "--data", "images.npy"), "did you mean resnet18"),

@@ -48,7 +48,8 @@ def test_an_onnx_file_on_the_command_line_has_the_scores_of_the_torch_module(fol
     done = crossxai("compare", "--model", "net.onnx", *words, "--out", "out")
     assert done.exit_code == 0, done.output
     run = xai.Run("out")
-    of_torch = xai.compare(xai.wrap(net(), size=SIDE), "photos", explainers=EXPLAINERS.split(","), progress=False)
+    asked = {"explainers": EXPLAINERS.split(","), "metrics": ["deletion", "insertion"], "progress": False}
+    of_torch = xai.compare(xai.wrap(net(), size=SIDE), "photos", **asked)
     ours, theirs = (r.scores.set_index(["label", "metric", "sample"])["value"].sort_index() for r in (run, of_torch))
     assert {label.partition("@")[0] for label in run.summary["label"]} >= set(EXPLAINERS.split(","))
     assert len(ours) == len(theirs) > 0

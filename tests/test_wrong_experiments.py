@@ -14,7 +14,6 @@ from experiments import OWN, SMALL, crossxai, toml
     [
         ({"explainers": [{"name": "captum.salience"}]}, "did you mean captum.saliency"),
         ({"explainers": [{"name": "captum.saliency", "params": {"step": 1}}]}, "no parameter of captum.saliency"),
-        ({"explainers": []}, "explainers: Tuple should have at least 1 item"),
         ({"metrics": [{"name": "deletionn"}]}, "did you mean deletion"),
         (
             {"metrics": [{"name": "mask_share", "params": {"mask": "tumour"}}]},

@@ -9,13 +9,11 @@ import typer
 from rich.console import Console
 
 import crossxai
-from crossxai.cli import checking, commands, explaining, given, parity, porting
+from crossxai.cli import checking, commands, comparing, explaining, given, parity, porting
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from crossxai.experiment.specification import Experiment
 
 app = typer.Typer(
     name="crossxai",
@@ -26,12 +24,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
+app.command()(comparing.compare)
 app.command()(checking.check)
 app.command()(explaining.explain)
 app.command()(parity.parity)
 app.command()(porting.port)
 app.command()(porting.certify)
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
+app.command()(comparing.demo)
+app.command()(comparing.report)
 
 
 def _version(wanted: bool) -> None:
@@ -47,65 +47,6 @@ def main(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-
-
-@app.command()
-def compare(
-    experiment: Annotated[
-        Path | None, typer.Argument(help="The experiment file (TOML); see docs/experiments.md. Or --model and --data.")
-    ] = None,
-    model: given.Models = None,
-    data: given.DataFiles = "",
-    explainers: Annotated[
-        str, typer.Option("--explainers", "-e", help="Of --model: names that `crossxai list` shows, with commas.")
-    ] = "",
-    metrics: Annotated[
-        str, typer.Option("--metrics", help="Of --model: names that `crossxai list` shows, with commas.")
-    ] = "deletion,insertion",
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Of --data: at most so many samples.")] = 12,
-    trust: given.Trust = False,
-    size: given.Size = None,
-    out: Out = Path("out"),
-) -> None:
-    """Run explainers × models × metrics and write the report; a stopped run goes on where it was.
-
-    Exit status 3: the report is written, and some rows failed.
-    """
-    from crossxai.errors import InvalidInput
-    from crossxai.experiment.specification import load
-
-    with clear_errors():
-        given.one_of(experiment, model)
-        if experiment is not None:
-            _run(load(experiment), out)
-            return
-        if not model:
-            raise InvalidInput("write an experiment file, or --model, --data and --explainers")
-        listed = given.names(explainers)
-        if not listed:
-            raise InvalidInput(
-                "--model needs --explainers, such as captum.saliency,gradcam.gradcam; `crossxai list` shows all"
-            )
-        chosen = given.experiment(
-            model, data, samples=samples, trust=trust, size=size, explainers=listed, metrics=given.names(metrics)
-        )
-        _run(chosen, out)
-
-
-@app.command()
-def demo(
-    out: Out = Path("out/demo"),
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="How many patches to explain.")] = 12,
-) -> None:
-    """Compare four libraries on one ResNet-18 in PyTorch and in TensorFlow, on embedded histology: no download."""
-    from importlib.resources import files
-
-    from crossxai.experiment.specification import load
-
-    with clear_errors():
-        chosen = load(Path(str(files("crossxai") / "demo.toml")))
-        data = chosen.data.model_copy(update={"n": samples})
-        _run(chosen.model_copy(update={"data": data}), out)
 
 
 @app.command()
@@ -172,13 +113,6 @@ def evaluate(
         console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
         if any(name == rankings.MODEL for _, name in flips.refused):
             raise typer.Exit(3)
-
-
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(help="The folder of a run.")]) -> None:
-    """Write the report of a run again from its files; needs neither framework nor explainer library."""
-    with clear_errors():
-        _write_report(folder)
 
 
 @app.command("list")
@@ -256,41 +190,3 @@ def _installed(library: str) -> bool:
 
     package = {"gradcam": "pytorch_grad_cam", **{name: name for name in ("captum", "lime", "xplique")}}.get(library)
     return package is None or find_spec(package) is not None  # the others are ours, or came with their plug-in
-
-
-def _run(experiment: Experiment, out: Path) -> None:
-    """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
-    from crossxai.experiment import run as runs
-    from crossxai.experiment.progress import FOLDER
-    from crossxai.files import tasks
-
-    quiet()
-    console = Console(stderr=True)
-    try:
-        runs.run(experiment, out)
-    except KeyboardInterrupt:
-        done = tasks.done(out) or "nothing is done yet"
-        console.print(
-            f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
-        raise typer.Exit(130) from None
-    _write_report(out)
-    if n := len(runs.failures_of(out)):
-        rows = "1 row has" if n == 1 else f"{n} rows have"
-        message = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
-        console.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(3)
-
-
-def _write_report(folder: Path) -> None:
-    from crossxai.cli import tables
-    from crossxai.report import write_report
-
-    page = write_report(folder)
-    console = Console()
-    table, lines = tables.summary(folder, console.width)
-    console.print(table)
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
-    console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)

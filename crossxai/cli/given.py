@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment, ModelSpec
     from crossxai.model import Array, Model
 
+DEMO = str(Path(__file__).parents[1] / "demo.toml")
+"""The experiment file of `crossxai demo`."""
+SAMPLES = 12
+"""Samples if nobody says how many."""
 NOISE = 64
 """Pixels a side of images of noise, for a model that says no size."""
 Models = Annotated[
@@ -31,33 +35,92 @@ DataFiles = Annotated[
         "--data", help="Of --model: a folder of pictures, one picture, a pattern in quotes, a CSV file, .npy or .npz."
     ),
 ]
+Explainers = Annotated[
+    str,
+    typer.Option(
+        "--explainers", "-e", help="Names that `crossxai list` shows, with commas; name@canonical for that profile.",
+    ),
+]  # fmt: skip
+Metrics = Annotated[str, typer.Option("--metrics", help="Names that `crossxai list` shows, with commas.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Of --model: let its file run code of its own.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change one entry of the experiment: key=value, such as data.n=20; may be repeated.",
+        metavar="KEY=VALUE",
+    ),
+]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 
 
-def experiment(
-    models: Sequence[str],
+def chosen(
+    path: str | None,
+    models: Sequence[str] | None,
     data: str,
     *,
-    samples: int | None,
-    trust: bool,
-    size: int | None,
-    explainers: Sequence[str] = ("controls.random",),
-    metrics: Sequence[str] = ("deletion",),
+    samples: int | None = None,
+    most: int = SAMPLES,
+    trust: bool = False,
+    size: int | None = None,
+    settings: Sequence[str] | None = None,
+    explainers: str = "",
+    metrics: str = "",
 ) -> Experiment:
-    """The experiment of these options; raises `InvalidInput`. Paths are relative to the folder that the command runs in."""
+    """The experiment of a file, or of the models and data that stand in its place, with what other options change.
+
+    path: of an experiment file; a name that does not end with .toml is the first model. most: samples if nobody says how many.
+    Raises `InvalidInput`.
+    """
+    from crossxai.experiment.settings import with_settings
+    from crossxai.experiment.specification import check, read_toml
+
+    named = [*(models or ())]
+    if path and not path.endswith(".toml"):
+        named.insert(0, path)
+    one_of(path if path and path.endswith(".toml") else None, named)
+    listed = {"explainers": [explainer(name) for name in names(explainers)],
+              "metrics": [{"name": name} for name in names(metrics)]}  # fmt: skip
+    if named:
+        content = {**of_models(named, data, samples or most, trust, size), **listed}
+        where = "the command line"
+    elif path:
+        if wrong := [key for key, value in (("--data", data), ("--size", size), ("--trust", trust)) if value]:
+            raise InvalidInput(
+                f"{' and '.join(wrong)} belong to --model: change {path} itself, or one entry by --set, such as --set data.n=20"
+            )
+        content = {**read_toml(Path(path), "experiment file"), "folder": Path(path).resolve().parent}
+        content |= {key: value for key, value in listed.items() if value}
+        settings = [*([f"data.n={samples}"] if samples else []), *(settings or ())]
+        where = path
+    else:
+        raise InvalidInput(
+            "write an experiment file, or --model and --data: the name or file of a network, and pictures"
+        )
+    if settings:
+        content = with_settings(content, settings)
+        where = f"{where} with {' '.join(f'--set {setting}' for setting in settings)}"
+    return check(content, where)
+
+
+def experiment(models: Sequence[str], data: str, *, samples: int | None, trust: bool, size: int | None) -> Experiment:
+    """The experiment of these options, which names no explainers or metrics; raises `InvalidInput`."""
     from crossxai.experiment.specification import check
 
+    return check(of_models(models, data, samples, trust, size), "the command line")
+
+
+def of_models(models: Sequence[str], data: str, samples: int | None, trust: bool, size: int | None) -> dict[str, Any]:
+    """The content of an experiment file. Paths are relative to the folder that the command runs in."""
     if not data:
         raise InvalidInput("--model needs --data, on which it is explained: a folder of pictures, a CSV file, .npz …")
-    content = {
+    return {
         "data": {"files": data, **({"n": samples} if samples else {})},
-        "models": specified(models, trust, size),
-        "explainers": [explainer(name) for name in explainers],
-        "metrics": [{"name": name} for name in metrics],
+        "models": [
+            spec.model_dump(exclude_defaults=True) | {"trust": spec.trust} for spec in specified(models, trust, size)
+        ],
         "folder": Path.cwd(),
     }
-    return check(content, "the command line")
 
 
 def explainer(written: str) -> dict[str, str]:

@@ -136,8 +136,8 @@ def _again(attribution: Attribution, metric: Metric) -> Explainer:
 def prepare(
     models: Mapping[str, Model],
     batch: Batch,
-    explainers_given: Sequence[Any],
-    metrics: Sequence[Any],
+    explainers_given: Sequence[Any] | None,
+    metrics: Sequence[Any] | None,
     *,
     target: Any,
     classes: Sequence[str],
@@ -175,8 +175,10 @@ def prepare(
     )
 
 
-def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Explainer]]:
-    """Entries of an experiment, and the explainers that are objects, by label."""
+def _specified_explainers(entries: Sequence[Any] | None) -> tuple[list[dict[str, Any]], dict[str, Explainer]]:
+    """Entries of an experiment, none where none are named, and the explainers that are objects, by label."""
+    if entries is None:
+        return [], {}
     if isinstance(entries, str) or not entries:
         raise InvalidInput(f'explainers is a list, such as ["captum.saliency", "gradcam.gradcam"]; got {entries!r}')
     specs: list[dict[str, Any]] = []
@@ -195,8 +197,10 @@ def _specified_explainers(entries: Sequence[Any]) -> tuple[list[dict[str, Any]],
     return specs, {labels[place]: explainer for place, explainer in objects.items()}
 
 
-def _specified_metrics(entries: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
-    """Entries of an experiment, and the metrics that are objects, by label."""
+def _specified_metrics(entries: Sequence[Any] | None) -> tuple[list[dict[str, Any]], dict[str, Metric]]:
+    """Entries of an experiment, none where none are named, and the metrics that are objects, by label."""
+    if entries is None:
+        return [], {}
     if isinstance(entries, str) or not entries:
         raise InvalidInput(f'metrics is a list, such as ["deletion", "insertion"]; got {entries!r}')
     named = [plugins.name_and_params(given, "deletion") for given in entries]

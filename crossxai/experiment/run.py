@@ -18,7 +18,7 @@ from rich.console import Console
 from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import loading, reading
+from crossxai.experiment import defaults, loading, reading
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
@@ -84,12 +84,15 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
         samples, data = given.samples, dict(given.data)
     else:
         samples, data = loading.samples(experiment)
+    _load_models(experiment, loaded_models, failed, failures)
+    experiment, chosen = defaults.completed(experiment, samples, loaded_models)
+    for line in defaults.lines(chosen):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     experiment = loading.with_controls(experiment, samples)
     explainers = [
         (spec, given.explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
         for spec in experiment.explainers
     ]
-    _load_models(experiment, loaded_models, failed, failures)
     metrics = {
         name: [
             (m, given.metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
@@ -124,14 +127,14 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
         }
         for name, one in runs.items():
             models[name]["outputs"] = {"kind": one.kind.kind, "known": one.kind.how}
-        draft = _manifest(experiment, samples, data, models, failures, start)
+        draft = _manifest(experiment, samples, data, models, failures, chosen, start)
         hashes = {name: one.metrics(metrics[name]) for name, one in runs.items()}
         tasks.write_plan(out, draft, {name: one.tasks(explainers) for name, one in runs.items()}, hashes)
         for name, one in runs.items():
             one.explain(explainers)
             models[name]["refused"] = one.evaluate(explainers, metrics[name])
     _remove_others(out, experiment)
-    text = json.dumps(_manifest(experiment, samples, data, models, failures, start), indent=1)
+    text = json.dumps(_manifest(experiment, samples, data, models, failures, chosen, start), indent=1)
     write_text(out / "manifest.json", text)
     (out / tasks.PLAN).unlink(missing_ok=True)
     return out
@@ -205,6 +208,7 @@ def _manifest(
     data: dict[str, Any],
     models: Mapping[str, dict[str, Any]],
     failures: Failures,
+    chosen: Mapping[str, Any],
     start: float,
 ) -> dict[str, Any]:
     return {
@@ -222,6 +226,7 @@ def _manifest(
         "data": data,
         "models": [*models.values()],
         "failures": [asdict(failure) for failure in failures.rows],
+        **({"chosen": dict(chosen)} if chosen else {}),
         "settings": experiment.model_dump(mode="json"),
         "seconds": time.perf_counter() - start,
     }

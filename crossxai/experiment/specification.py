@@ -227,6 +227,8 @@ class ParitySpec(_Part):
 class Experiment(_Part):
     """Everything that decides a run's numbers. folder: what relative paths and factories are relative to.
 
+    explainers, metrics: chosen by `crossxai.experiment.defaults` where none is named.
+
     parity: what decides none of them; it is of `crossxai parity` alone.
 
     controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
@@ -242,8 +244,8 @@ class Experiment(_Part):
     data: Data = Field(default_factory=Data)
     target: Target = Target()
     models: tuple[ModelSpec, ...] = Field(min_length=1)
-    explainers: tuple[ExplainerSpec, ...] = Field(min_length=1)
-    metrics: tuple[MetricSpec, ...] = Field(min_length=1)
+    explainers: tuple[ExplainerSpec, ...] = ()
+    metrics: tuple[MetricSpec, ...] = ()
     parity: ParitySpec = Field(default=ParitySpec(), exclude=True)
     folder: Path = Field(default=Path(), exclude=True)
 

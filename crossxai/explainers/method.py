@@ -38,6 +38,13 @@ SHARED = {
 }
 """What parameters of many explainers mean, where a class documents nothing else."""
 
+PROTOCOLS: Mapping[str, type] = {
+    "gradients": Differentiable,
+    "layers": Layered,
+    "module": Traceable,
+    "attention": Attentive,
+}
+"""What a model must be for each of `Needs`; any model is enough for the others."""
 NATIVE: tuple[Profile, ...] = ("native",)
 Passes = tuple[int, int]
 
@@ -168,6 +175,22 @@ class Method:
         """The questions that `explain` gets: the whole one if `joint`, else one per free modality."""
         return [question] if self.joint else list(question.parts())
 
+    def ready(self, question: Question) -> Question:
+        """The question that would be asked; raises `Unsupported` where the model lacks what this method needs, or is measured not
+        to do what it relies on."""
+        question = self.explainable(question)
+        if self._lacks(question):
+            if isinstance(question.model, Windowed):
+                return question  # its windows are asked
+            raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
+        if self.needs != "nothing":
+            question.trusted(gradients=self.needs == "gradients")
+        return question
+
+    def _lacks(self, question: Question) -> bool:
+        needed = PROTOCOLS.get(self.needs)
+        return needed is not None and not isinstance(question.model, needed)
+
     def cost(self, question: Question) -> Passes:
         """(forward, backward) passes through the model per sample, all parts together; tests count them."""
         each = [self.passes(part) for part in self.parts(self.explainable(question))]
@@ -189,21 +212,10 @@ class Method:
 
     def __call__(self, question: Question) -> Attribution:
         """Explain every sample of the question; raises `Unsupported` with the reason if that cannot be done."""
-        question = self.explainable(question)
-        protocols: dict[str, type] = {
-            "gradients": Differentiable,
-            "layers": Layered,
-            "module": Traceable,
-            "attention": Attentive,
-        }
-        needed = protocols.get(self.needs)
-        if needed is not None and not isinstance(question.model, needed):
-            if isinstance(question.model, Windowed):
-                return question.model.explain_windows(question, self)
-            raise Unsupported(f"{self.name} needs {self.needs}, which model {question.model.name!r} does not give")
         start = time.perf_counter()
-        if self.needs != "nothing":
-            question.trusted(gradients=self.needs == "gradients")
+        question = self.ready(question)
+        if isinstance(question.model, Windowed) and self._lacks(question):
+            return question.model.explain_windows(question, self)
         if self.fits:
             question = FiniteQuestion(**{f.name: getattr(question, f.name) for f in fields(Question)}, who=self.name)
         parts = self.parts(question)

@@ -88,6 +88,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "evaluate": "crossxai evaluate FOLDER",
         "maps": contents.maps,
         "meanings": tables.meanings(run),
+        "chosen": manifest.get("chosen") if isinstance(manifest.get("chosen"), dict) else {},
         "settings": _settings(manifest.get("settings", {})),
         "verdict": tables.verdict,
     }
