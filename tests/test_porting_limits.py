@@ -41,9 +41,30 @@ def half_overwritten(x: torch.Tensor) -> torch.Tensor:
     return view + 1
 
 
+class Attending(nn.Module):
+    """Attention of an image's pixels with masks of the function's making."""
+
+    def __init__(self, masks: Any, **named: Any) -> None:
+        super().__init__()
+        self.inner, self.masks = nn.MultiheadAttention(3, 1, batch_first=True, **named), masks
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x[:, :, :2, :2].flatten(2).transpose(1, 2)
+        return self.inner(x, x, x, **self.masks(x))[0]
+
+
 @pytest.mark.parametrize(
     ("net", "said"),
     [
+        (
+            Attending(lambda x: {"attn_mask": x @ x.transpose(1, 2)}),
+            r"'inner' .*with a mask that depends on the inputs",
+        ),
+        (
+            Attending(lambda x: {"key_padding_mask": torch.arange(4) > torch.arange(len(x))[:, None]}),
+            r"with a mask that differs from sample to sample",
+        ),
+        (Attending(lambda x: {}, add_bias_kv=True), r"with bias_k or add_zero_attn"),
         (Steering(), r"Steering cannot be traced by torch.fx \(TraceError: symbolically traced"),
         (nn.Sequential(nn.Hardshrink()), r"layer '0' \(Hardshrink\) has no translation: add one by porting.rule"),
         (Function(lambda x: x.cumsum(1)), r"\(cumsum\) has no translation: add one by porting.rule"),
@@ -143,6 +164,16 @@ def stack(*layers: Any) -> Any:
         (lambda: stack(keras.layers.Conv2D(4, 3, activation="celu")), r"its activation 'celu' has none"),
         (lambda: stack(keras.layers.Conv2D(4, 3, activation=lambda x: x)), r"its activation '<lambda>' has none"),
         (lambda: stack(keras.layers.Conv2DTranspose(4, 3, dilation_rate=2)), r"dilation_rate=\(2, 2\)"),
+        (
+            lambda: subclassed(
+                lambda x: keras.layers.MultiHeadAttention(1, 3)(x[:, 0], x[:, 0], attention_mask=x[:, 1, None, :, 0])
+            ),
+            r"with a mask that depends on the inputs",
+        ),
+        (
+            lambda: subclassed(lambda x: keras.layers.MultiHeadAttention(1, 3, sliding_window=2)(x[:, 0], x[:, 0])),
+            r"with sliding_window",
+        ),
         (lambda: subclassed(lambda x: keras.layers.Dropout(0.5)(x, training=True)), r"called with training=True"),
     ],
 )

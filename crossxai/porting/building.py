@@ -156,6 +156,11 @@ def same_padding(
     return tuple(sides)
 
 
+def causal(rows: int, columns: int) -> Array:
+    """What is added to scores (rows, columns) so that no place looks at a later one."""
+    return np.where(np.tri(rows, columns, dtype=bool), 0.0, -np.inf)
+
+
 def widened(kernel: Array, crop: Padding) -> tuple[Array, Padding]:
     """A transposed convolution whose crop is nowhere negative: zeros at the kernel's end add what only the bias reaches."""
     wide = np.pad(kernel, [*((0, max(-after, 0)) for _, after in crop), (0, 0), (0, 0)])

@@ -15,7 +15,7 @@ from crossxai.porting import from_keras_ops as ops
 from crossxai.porting import from_keras_shapes as shapes
 from crossxai.porting import from_keras_windows as windows
 from crossxai.porting import keras_layers as ours
-from crossxai.porting.building import rest
+from crossxai.porting.building import causal, rest
 from crossxai.porting.from_keras_ops import Call, Ref, array
 from crossxai.porting.from_keras_windows import weighted
 
@@ -101,8 +101,12 @@ def unit_norm(c: Call, layer: Any, x: Ref) -> Ref:
     return c.node("unit_norm", x, axis=ops.axis_of(c, axes[0], c.check(x).rank))
 
 
-def attention(c: Call, layer: Any, query: Ref, value: Ref, key: Any = None, **named: Any) -> Ref:
-    extra = {k for k, v in named.items() if v not in (None, False)}
+def attention(
+    c: Call, layer: Any, query: Ref, value: Ref, key: Any = None, attention_mask: Any = None, use_causal_mask: bool = False,
+    **named: Any,
+) -> Ref:  # fmt: skip
+    extra = {k for k, v in named.items() if v is not None and v is not False}
+    extra |= {k for k in ("use_gate", "sliding_window") if getattr(layer, f"_{k}", None)}
     key = value if key is None else key
     if extra or {c.check(r).rank for r in (query, key, value)} != {3}:
         raise c.fail(f"with {', '.join(sorted(extra)) or 'activations of more than 3 axes'}")
@@ -113,11 +117,35 @@ def attention(c: Call, layer: Any, query: Ref, value: Ref, key: Any = None, **na
         weights[name] = kernel.reshape(-1, kernel.shape[-1]) if name == "output" else kernel.reshape(len(kernel), -1)
         if part.bias is not None:
             weights[f"{name}_bias"] = array(part.bias).reshape(-1)
-    scale = ours.attention_scale(layer.key_dim, weights["query"].dtype)
+    dtype = weights["query"].dtype
+    if isinstance(layer, ours.MaskedAttention):
+        weights["mask"] = array(layer.mask)
+    elif attention_mask is not None or use_causal_mask:
+        weights["mask"] = _mask(c, (query.shape[1], value.shape[1]), attention_mask, use_causal_mask).astype(dtype)
+    scale = 1.0 if isinstance(layer, ours.MaskedAttention) else ours.attention_scale(layer.key_dim, dtype)
     weights |= {name: weights[name] * scale for name in ("query", "query_bias") if name in weights}
     rate = float(layer.get_config()["dropout"])
     kept: dict[str, Any] = {"dropout": rate} if rate else {}
     return c.node("multi_head_attention", query, key, value, weights=weights, heads=layer.num_heads, **kept)
+
+
+def _mask(c: Call, sizes: tuple[int, int], given: Any, is_causal: bool) -> Array:
+    """What a mask, True where places look, adds to scores."""
+    if isinstance(given, Ref):
+        raise c.fail("with a mask that depends on the inputs")
+    looks = np.isfinite(causal(*sizes)) if is_causal else np.ones(sizes, bool)
+    if given is not None:
+        values = np.asarray(given).astype(bool)
+        while values.ndim > 2 and len(values) == 1:
+            values = values[0]
+        if values.ndim > 2:
+            raise c.fail(
+                f"with a mask of shape {np.shape(given)}, which may differ from sample to sample or head to head"
+            )
+        looks = looks & values
+    if not looks.any(axis=-1).all():
+        raise c.fail("with a mask that lets a place look nowhere")
+    return np.where(looks, 0.0, -np.inf)
 
 
 def relu(c: Call, layer: Any, x: Ref) -> Ref:
@@ -202,6 +230,7 @@ LAYERS: dict[Any, Translation] = {
     ours.Resize: windows.own_resize, ours.Pooling3D: windows.pool_3d, ours.InnerAveragePooling: windows.inner_avg_pool,
     ours.MinusInfinityPadding2D: lambda c, layer, x: c.node("pad", x, padding=layer.padding, value=-np.inf),
     _K.Dense: dense, _K.EinsumDense: einsum_dense, _K.Embedding: embedding, _K.MultiHeadAttention: attention,
+    ours.MaskedAttention: attention,
     _K.BatchNormalization: batch_norm, _K.LayerNormalization: layer_norm, _K.RMSNormalization: rms_norm,
     _K.GroupNormalization: group_norm, _K.UnitNormalization: unit_norm,
     _K.ReLU: relu, _K.PReLU: prelu, _K.Softmax: partial(ops.softmax, "softmax"),

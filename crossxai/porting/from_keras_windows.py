@@ -91,12 +91,12 @@ def separable(c: Call, layer: Any, x: Ref) -> Ref:
 
 def conv_transpose(c: Call, layer: Any, x: Ref) -> Ref:
     n = _last(c, layer, x).rank - 2
-    more = getattr(layer, "output_padding", None)
     dilation, strides, size = (several(v, n) for v in (layer.dilation_rate, layer.strides, layer.kernel_size))
-    if dilation != (1,) * n or more is not None or getattr(layer, "groups", 1) != 1:
-        raise c.fail(f"dilation_rate={layer.dilation_rate}, output_padding={more}; only 1 and None")
-    beyond = [k - stride for k, stride in zip(size, strides, strict=True)]
-    crop = tuple((0, min(b, 0)) if layer.padding == "valid" else (max(b, 0) // 2, b - max(b, 0) // 2) for b in beyond)
+    if dilation != (1,) * n or getattr(layer, "groups", 1) != 1:
+        raise c.fail(f"dilation_rate={layer.dilation_rate}; only 1")
+    lengths = zip(x.shape[1:-1], strides, size, c.shape[1:-1], strict=True)
+    beyond = [(length - 1) * stride + k - out for length, stride, k, out in lengths]
+    crop = tuple((0, b) if layer.padding == "valid" else (max(b, 0) // 2, b - max(b, 0) // 2) for b in beyond)
     weights = weighted(layer, kernel=array(layer.kernel))
     return c.activated(c.node(f"conv_transpose{n}d", x, weights=weights, strides=strides, crop=crop), layer.activation)
 

@@ -150,11 +150,11 @@ def multi_head(
     is_causal: bool = False,
 ) -> tuple[Ref, None]:
     order = layout.plain(3) if m.batch_first else TOKENS_FIRST
-    masked = key_padding_mask is not None or attn_mask is not None or m.bias_k is not None or m.add_zero_attn
+    more = m.bias_k is not None or m.add_zero_attn
     separate = (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
     kernels = separate if m.in_proj_weight is None else m.in_proj_weight.chunk(3)
     rows = (*kernels, m.out_proj.weight), m.in_proj_bias, m.out_proj.bias
-    return _heads(c, (query, key, value), order, m.num_heads, *rows, m.dropout, masked)
+    return _heads(c, (query, key, value), order, m.num_heads, *rows, m.dropout, (attn_mask, key_padding_mask), more)
 
 
 def multi_head_function(
@@ -164,27 +164,50 @@ def multi_head_function(
     q_proj_weight: Any = None, k_proj_weight: Any = None, v_proj_weight: Any = None, **_more: Any,
 ) -> tuple[Ref, None]:  # fmt: skip
     """What a layer calls that is made from torch's and has a forward of its own."""
-    masked = key_padding_mask is not None or attn_mask is not None or bias_k is not None or add_zero_attn
+    more = bias_k is not None or add_zero_attn
     separate = (q_proj_weight, k_proj_weight, v_proj_weight)
     kernels = separate if use_separate_proj_weight else in_weight.chunk(3)
     rows = (*kernels, out_weight), in_bias, out_bias
-    return _heads(c, (query, key, value), TOKENS_FIRST, heads, *rows, dropout_p, masked)
+    return _heads(c, (query, key, value), TOKENS_FIRST, heads, *rows, dropout_p, (attn_mask, key_padding_mask), more)
 
 
 TOKENS_FIRST = (1, 0, 2)
 
 
+def _added(c: Call, between: Any, padding: Any, dtype: Any) -> Array | None:
+    """What masks add to scores, (t, s) or (heads, t, s); in boolean ones, True is where nothing looks."""
+    total: Any = None
+    if isinstance(between, Ref) or isinstance(padding, Ref):
+        raise c.fail("with a mask that depends on the inputs")
+    for mask, per_sample in ((between, between is not None and between.ndim == 3), (padding, True)):
+        if mask is None:
+            continue
+        values = np.where(array(mask), -np.inf, 0.0) if mask.dtype == torch.bool else array(mask)
+        if per_sample:
+            values = values.reshape(2, -1, *mask.shape[1:])  # of the two examples
+            if not np.array_equal(values[0], values[1]):
+                raise c.fail("with a mask that differs from sample to sample")
+            values = values[0]
+        total = values if total is None else total + values
+    if total is None:
+        return None
+    return np.asarray(total[0] if total.ndim == 3 and (total == total[:1]).all() else total, dtype)
+
+
 def _heads(
-    c: Call, inputs: Any, order: layout.Order, heads: int, kernels: Any, in_bias: Any, out_bias: Any, rate: float, masked: Any
+    c: Call, inputs: Any, order: layout.Order, heads: int, kernels: Any, in_bias: Any, out_bias: Any, rate: float,
+    masks: tuple[Any, Any], more: bool,
 ) -> tuple[Ref, None]:  # fmt: skip
-    if masked:
-        raise c.fail("with a mask, bias_k or add_zero_attn")
+    if more:
+        raise c.fail("with bias_k or add_zero_attn")
     names = ("query", "key", "value", "output")
     weights = dict(zip(names, (array(k).T.copy() for k in kernels), strict=True))
     if in_bias is not None:
         biases = (*in_bias.chunk(3), out_bias)
         weights |= {f"{name}_bias": array(b) for name, b in zip(names, biases, strict=True)}
     refs = [c.laid(c.check(x, 3), order) for x in inputs]
+    mask = _added(c, *masks, weights["query"].dtype)
+    weights |= {} if mask is None else {"mask": mask}
     call = Call(c.builder, c.name, c.layer, c.kind, c.result[0])
     kept = {"dropout": float(rate)} if rate else {}
     return call.node("multi_head_attention", *refs, weights=weights, order=order, heads=heads, **kept), None

@@ -3,7 +3,8 @@
 `crossxai.porting` reads a graph from one framework and writes it in either. What follows is the whole vocabulary, which
 `crossxai.porting.rule` adds to. Sequences are (n, x, c), images (n, y, x, c), volumes (n, z, y, x, c), tables (n, c); axes
 count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes, strides and paddings have as many entries.
-`padding` is ((before, after), ...), of images ((top, bottom), (left, right)).
+`padding` is ((before, after), ...), of images ((top, bottom), (left, right)). A `mask` is added to the scores of
+attention, (t, s) or (heads, t, s).
 
 | op | settings | weights |
 |---|---|---|
@@ -16,7 +17,7 @@ count the sample axis, which is always the first. ?d is 1d, 2d or 3d, and sizes,
 | conv_transpose?d | strides, crop of the full (m - 1) * stride + k; negative: bias only | kernel (*size, out, in), bias |
 | dense (last axis) | | kernel (in, out), bias or absent |
 | embedding (whole numbers to vectors) | | table (number, c) |
-| multi_head_attention (query, key, value) | heads, dropout or absent | query, key, value, output (in, out); query_bias, ... |
+| multi_head_attention (query, key, value) | heads, dropout or absent | query, key, value, output (in, out); query_bias, …; mask |
 | einsum (two inputs) | equation, the sample axis included | |
 | batch_norm | eps, momentum (the new batch's share; 0.1 if absent) | gamma, beta, mean, variance, each (c,) |
 | layer_norm, rms_norm (last axes) | axes (how many), eps | gamma, beta (not of rms_norm), each of these axes, or absent |

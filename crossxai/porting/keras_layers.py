@@ -256,6 +256,26 @@ class Pooling3D(keras.layers.Layer):  # type: ignore[misc]
         return {**super().get_config(), "kind": self.kind, "size": self.size, "strides": self.strides}
 
 
+@keras.saving.register_keras_serializable(package="crossxai.porting")
+class MaskedAttention(keras.layers.MultiHeadAttention):  # type: ignore[misc]
+    """Multi-head attention with a mask that is the same for every sample: added to the scores, (t, s) or (heads, t, s)."""
+
+    def __init__(self, *args: Any, mask_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mask = self.add_weight(shape=tuple(mask_shape), name="mask", trainable=False)
+
+    def _compute_attention(
+        self, query: Any, key: Any, value: Any, *_rest: Any, training: Any = None, **_more: Any
+    ) -> Any:
+        query = query * _like(self._inverse_sqrt_key_dim, query)
+        scores = keras.ops.einsum(self._dot_product_equation, key, query) + self.mask
+        weights = self._dropout_layer(keras.ops.softmax(scores, axis=-1), training=training)
+        return keras.ops.einsum(self._combine_equation, weights, value), weights
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mask_shape": tuple(self.mask.shape)}
+
+
 def attention_scale(width: int, dtype: Any) -> float:
     """By how much Keras's multi-head attention is off: it divides by the root of a head's width in float32."""
     exact = width**-0.5

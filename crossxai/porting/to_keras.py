@@ -4,7 +4,7 @@ finds."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -55,8 +55,8 @@ def build(graph: Graph, dtype: str | None = None, sharing: bool = False) -> tupl
     return model, names
 
 
-Run = tuple[Any, tuple[int, ...]]
-"""A layer, and which of the node's inputs it is called with one by one; all of them in a list if empty."""
+Run = tuple[Any, tuple[int, ...], Mapping[str, Any]]
+"""A layer, which of the node's inputs it is called with one by one (all of them in a list if empty), and what else."""
 
 
 def _layers(node: Node, name: str, given: list[Any], dtype: str) -> Iterator[tuple[Run, Sequence[Any] | None]]:
@@ -65,18 +65,18 @@ def _layers(node: Node, name: str, given: list[Any], dtype: str) -> Iterator[tup
     if own is not None:
         made = own(node, dtype=dtype, name=name)
         layer, weights = made if isinstance(made, tuple) else (made, None)
-        yield (layer, ()), weights
+        yield (layer, (), {}), weights
         return
     steps: list[Step] = MAKERS[node.op](node, node.settings, node.weights, given)
     for i, step in enumerate(steps):
         last = i == len(steps) - 1
         layer = step.make(dtype=dtype, name=name if last else f"{name}_before{i or ''}")
-        yield (layer, step.arguments), list(step.weights) or None
+        yield (layer, step.arguments, step.named), list(step.weights) or None
 
 
 def _called(run: Run, value: Any) -> Any:
-    layer, arguments = run
-    return layer(*(value[i] for i in arguments)) if arguments else layer(value)
+    layer, arguments, named = run
+    return layer(*(value[i] for i in arguments), **named) if arguments else layer(value)
 
 
 def _name(node: str, taken: set[str]) -> str:

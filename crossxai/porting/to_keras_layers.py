@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,18 +13,19 @@ import numpy as np
 from crossxai.errors import Unsupported
 from crossxai.model import Array
 from crossxai.porting import keras_layers as ours
-from crossxai.porting.building import none, rest, same_padding, widened
+from crossxai.porting.building import causal, none, rest, same_padding, widened
 from crossxai.porting.graph import FUNCTIONS, PLAIN_ACTIVATIONS, Node
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """make: (dtype, name) → a layer; weights: what it takes, in its own order; arguments: which of the node's inputs it is
-    called with, one by one; all of them in a list if empty."""
+    called with, one by one; all of them in a list if empty; named: what else it is called with."""
 
     make: Callable[..., Any]
     weights: Sequence[Array] = ()
     arguments: tuple[int, ...] = ()
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 Settings = Mapping[str, Any]
@@ -95,25 +96,30 @@ def _conv_transpose(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[S
 
 def _attention(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     weights: list[Array] = []
+    mask = w.get("mask")
+    own = mask is not None and not (mask.ndim == 2 and np.array_equal(mask, causal(*mask.shape)))
     for name in ("query", "key", "value", "output"):
         kernel, heads = w[name], s["heads"]
         width = w["query"].shape[1] // heads
-        scale = ours.attention_scale(width, kernel.dtype) if name == "query" else 1.0
+        scale = ours.attention_scale(width, kernel.dtype) if name == "query" and not own else 1.0
         kernel = kernel / scale
         split = (heads, kernel.shape[1] // heads)
         weights.append(kernel.reshape(heads, -1, kernel.shape[1]) if name == "output" else kernel.reshape(-1, *split))
         if f"{name}_bias" in w:
             weights.append(w[f"{name}_bias"] if name == "output" else (w[f"{name}_bias"] / scale).reshape(split))
     make = partial(
-        keras.layers.MultiHeadAttention,
+        ours.MaskedAttention if own else keras.layers.MultiHeadAttention,
         s["heads"],
         w["query"].shape[1] // s["heads"],
         value_dim=w["value"].shape[1] // s["heads"],
         dropout=s.get("dropout", 0.0),
         use_bias="query_bias" in w,
         output_shape=w["output"].shape[1],
+        **({"mask_shape": w["mask"].shape} if own else {}),
     )
-    return [Step(make, weights, (0, 2, 1))]
+    if own:
+        return [Step(make, [w["mask"], *weights], (0, 2, 1))]
+    return [Step(make, weights, (0, 2, 1), {} if mask is None else {"use_causal_mask": True})]
 
 
 def _flatten(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:

@@ -37,8 +37,9 @@ def _attention(s: Settings, w: Weights, x: list[Value]) -> Made:
     if len(value) != width or out != width or query.shape[1] != width:
         return _attention_by_hand(s, w), layout.plain(3)
     module = ours.Attention(
-        width, s["heads"], rate, "query_bias" in w, kdim=key.shape[1], vdim=value.shape[1], batch_first=True
-    )
+        width, s["heads"], rate, "query_bias" in w, kdim=key.shape[1], vdim=value.shape[1], batch_first=True,
+        mask=w.get("mask"),
+    )  # fmt: skip
     if module.in_proj_weight is not None:
         windows.give(module, in_proj_weight=torch.cat([query, key, value]))
     else:
@@ -55,7 +56,7 @@ def _attention_by_hand(s: Settings, w: Weights) -> nn.Module:
     for name in ("query", "key", "value", "output"):
         dense: Any = _dense({}, {"kernel": w[name]} | ({"bias": w[f"{name}_bias"]} if f"{name}_bias" in w else {}), [])
         parts[name] = dense
-    return ours.FreeAttention(s["heads"], **parts, dropout=s.get("dropout", 0.0))
+    return ours.FreeAttention(s["heads"], **parts, dropout=s.get("dropout", 0.0), mask=w.get("mask"))
 
 
 def _dropout(s: Settings, w: Weights, x: list[Value]) -> nn.Module:

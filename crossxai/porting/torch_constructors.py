@@ -39,6 +39,7 @@ def constructor(module: nn.Module) -> str:
 def _of_attention(module: Any) -> list[str]:
     named = {"bias": module.in_proj_bias is not None, "kdim": module.kdim, "vdim": module.vdim, "batch_first": True}
     named |= {"dropout": module.dropout} if module.dropout else {}
+    named |= {} if module.mask is None else {"mask": literal(module.mask)}
     return [str(module.embed_dim), str(module.num_heads), *(f"{name}={value}" for name, value in named.items())]
 
 

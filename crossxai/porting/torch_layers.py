@@ -125,28 +125,44 @@ class Einsum(nn.Module):
 
 
 class Attention(nn.MultiheadAttention):
-    """Multi-head attention that returns what it attended to, unfused, so that it has second derivatives."""
+    """Multi-head attention that returns what it attended to, unfused, so that it has second derivatives. mask: added to
+    the scores, (t, s) or (heads, t, s)."""
+
+    mask: Tensor | None
+
+    def __init__(self, *args: Any, mask: Tensor | None = None, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.register_buffer("mask", mask)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(query, key, value, need_weights=True)[0]
+        mask = self.mask
+        if mask is not None and mask.ndim == 3:
+            mask = mask.repeat(len(query), 1, 1)
+        return super().forward(query, key, value, need_weights=True, attn_mask=mask)[0]
 
 
 class FreeAttention(nn.Module):
-    """Multi-head attention whose heads may have any width, those of the values another than those of the keys."""
+    """Multi-head attention whose heads may have any width, those of the values another than those of the keys. mask: as above."""
+
+    mask: Tensor | None
 
     def __init__(
-        self, heads: int, query: nn.Linear, key: nn.Linear, value: nn.Linear, output: nn.Linear, dropout: float = 0.0
-    ) -> None:
+        self, heads: int, query: nn.Linear, key: nn.Linear, value: nn.Linear, output: nn.Linear, dropout: float = 0.0,
+        mask: Tensor | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.output = query, key, value, output
+        self.register_buffer("mask", mask)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer, x in ((self.query, query), (self.key, key), (self.value, value))
         )
-        weights = F.dropout((q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1), self.dropout, self.training)
+        scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
+        scores = scores if self.mask is None else scores + self.mask
+        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
         return self.output((weights @ v).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 

@@ -62,6 +62,28 @@ def _attention(x: Tensor, qkv: nn.Module) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(n, t, c)
 
 
+_Case = tuple[str, Callable[[], nn.Module]]
+
+
+def _fused(**masks: Any) -> _Case:
+    """torch's fused attention of two heads with a mask that no input changes."""
+    return "tokens", lambda: Called(
+        "tokens", lambda x: F.scaled_dot_product_attention(*[x.unflatten(2, (2, 2)).transpose(1, 2)] * 3, **masks)
+    )
+
+
+def _masked(make: Callable[[Tensor], dict[str, Any]], **named: Any) -> _Case:
+    """torch's multi-head attention; make: its input → masks."""
+    return "tokens", lambda: Called(
+        "tokens", lambda x, m: m(x, x, x.flip(1), **make(x))[0], nn.MultiheadAttention(4, 2, batch_first=True, **named)
+    )
+
+
+EARLIER = torch.ones(6, 6, dtype=torch.bool).tril()
+DISTANCE = -torch.tensor([[[0.5]], [[2.0]]]) * (torch.arange(6)[:, None] - torch.arange(6)).abs()
+"""What is added to the scores of either head: less for what is farther away."""
+
+
 def _by_hand(x: Tensor, one: nn.Module, two: nn.Module) -> Tensor:
     heads = [layer(x).unflatten(2, (2, 2)).transpose(1, 2) for layer in (one, two)]
     scores = torch.einsum("bhid,bhjd->bhij", *heads) / 2**0.5
@@ -78,9 +100,6 @@ class _Tokened(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat([self.cls.expand(len(x), -1, -1), x], 1) + self.place
         return torch.cat([x[:, 0], x[:, 1:].mean(1), x[:, -1], x.sum(dim=(1, 2))[:, None], x.amax(2)], 1)
-
-
-_Case = tuple[str, Callable[[], nn.Module]]
 
 
 def _module(kind: str, make: Callable[[], nn.Module]) -> _Case:
@@ -239,6 +258,25 @@ TORCH: dict[str, _Case] = {
         lambda x, m: m(*[x.transpose(0, 1)] * 3, need_weights=False)[0].transpose(0, 1),
         lambda: nn.MultiheadAttention(4, 2),
     ),
+    "attention to what came before": _fused(is_causal=True),
+    "attention with a bias per head": _fused(attn_mask=DISTANCE),
+    "multi-head attention to what came before": _masked(
+        lambda x: {"attn_mask": ~EARLIER, "is_causal": True, "need_weights": False}
+    ),
+    "multi-head attention with a bias per head": _masked(
+        lambda x: {"attn_mask": DISTANCE.double().repeat(len(x), 1, 1)}
+    ),
+    "multi-head attention with padding": _masked(
+        lambda x: {
+            "attn_mask": torch.eye(6, dtype=torch.bool),
+            "key_padding_mask": (torch.arange(6) > 3).expand(len(x), -1),
+        }
+    ),
+    "masked transformer layer": _function(
+        "tokens",
+        lambda x, m: m(x, src_mask=nn.Transformer.generate_square_subsequent_mask(6, dtype=x.dtype), is_causal=True),
+        lambda: nn.TransformerEncoderLayer(4, 2, 5, batch_first=True),
+    ),
     "transformer layer": _module(
         "tokens", lambda: nn.TransformerEncoderLayer(4, 2, 5, batch_first=True, norm_first=True)
     ),
@@ -299,6 +337,12 @@ KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
     "depthwise convolution": _layer("image", "DepthwiseConv2D", 3, 2, depth_multiplier=2),
     "separable convolution": _layer("image", "SeparableConv2D", 3, 3),
     "transposed convolution": _layer("image", "Conv2DTranspose", 3, 3, 2, "same"),
+    "transposed convolution, output padding": _keras(
+        "image",
+        lambda x: keras.layers.Conv2DTranspose(3, 3, 2, "same", output_padding=(0, 0), dtype="float64")(x),
+        lambda x: keras.layers.Conv2DTranspose(2, (4, 2), 2, output_padding=(1, 0), dtype="float64")(x),
+        lambda x: keras.layers.Conv2DTranspose(2, 4, 3, "same", output_padding=1, dtype="float64")(x),
+    ),
     "batch norm": _layer("image", "BatchNormalization"),
     "max pool": _layer("image", "MaxPooling2D", 3, 2, "same"),
     "global pools of images": _keras("image", lambda x: ops.mean(x, (1, 2)) + ops.max(x, (1, 2))),
@@ -393,6 +437,21 @@ KERAS: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "multi-head attention as torch has it": _keras(
         "tokens", lambda x: keras.layers.MultiHeadAttention(2, 2, dtype="float64")(x, x)
+    ),
+    "multi-head attention to what came before": _keras(
+        "tokens", lambda x: keras.layers.MultiHeadAttention(2, 3, dtype="float64")(x, 2 * x, use_causal_mask=True)
+    ),
+    "multi-head attention with a mask": _keras(
+        "tokens",
+        lambda x: keras.layers.MultiHeadAttention(2, 2, dropout=0.1, dtype="float64")(
+            x, x, attention_mask=np.tri(6, dtype=bool)[None, ::-1], use_causal_mask=False
+        ),
+    ),
+    "multi-head attention with two masks": _keras(
+        "tokens",
+        lambda x: keras.layers.MultiHeadAttention(2, 3, value_dim=4, dtype="float64")(
+            x, x, attention_mask=(np.arange(6) != 3) | np.eye(6, dtype=bool), use_causal_mask=True
+        ),
     ),
     "attention without weights": _keras("tokens", lambda x: keras.layers.Attention(dtype="float64")([x, 2 * x])),
     "embedding": _keras("table", lambda x: keras.layers.Embedding(5, 3, dtype="float64")(ops.clip(x * 5, 0, 4))),
