@@ -297,7 +297,7 @@ class Question:
         """The layer to draw the free modality's activation map at: the one named, else the best one, as `CamLayers.choose`."""
         return self.layers.choose(layer)
 
-    def cam_layers(self) -> dict[str, tuple[int, int, int]]:
+    def cam_layers(self) -> dict[str, tuple[int, ...]]:
         """Where the free modality's activation map can be drawn: layer -> (y, x, channel), in order of execution."""
         return self.layers.drawable()
 

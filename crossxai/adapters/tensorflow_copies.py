@@ -106,6 +106,8 @@ def _leaky_relu(x: Any) -> Any:
 
 EXACT_ACTIVATIONS = ((keras.activations.gelu, ours.gelu_erf), (keras.activations.leaky_relu, _leaky_relu))
 """Activations whose constants TensorFlow keeps in float32, each with one that does not."""
+POOLS = {keras.layers.MaxPooling3D: "max", keras.layers.AveragePooling3D: "average"}
+"""Pools that TensorFlow does not compute in float64."""
 
 
 def _exact_layer(own: Any) -> Any | None:
@@ -116,6 +118,8 @@ def _exact_layer(own: Any) -> Any | None:
         return ours.ExactLeakyReLU(own.negative_slope, **named)
     if type(own) is keras.layers.UpSampling2D and (own.interpolation, own.data_format) == ("bilinear", "channels_last"):
         return ours.BilinearUpSampling2D(own.size, **named)
+    if (kind := POOLS.get(type(own))) is not None and own.data_format == "channels_last":
+        return ours.Pooling3D(kind, own.pool_size, own.strides, own.padding, **named)
     return None
 
 

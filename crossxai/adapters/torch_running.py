@@ -159,14 +159,18 @@ def _copy(module: nn.Module, model: str, so: str) -> nn.Module:
         raise Unsupported(f"model {model!r} cannot be copied, so {so}: {error}") from error
 
 
+CONVOLUTIONS, NORMS = (nn.Conv2d, nn.Conv3d), (nn.BatchNorm2d, nn.BatchNorm3d)
+
+
 def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn.Module:
     """A copy in which every convolution takes over the batch norm after it, where the graph says that nothing comes between; it
     is traced only if there may be something to fold."""
     nothing = f"model {model!r} has no batch norm behind a convolution, so there is nothing to fold"
-    foldable = [(path, m) for path, m in module.named_modules() if type(m) in (nn.Conv2d, nn.BatchNorm2d)]
+    foldable = [(path, m) for path, m in module.named_modules() if type(m) in (*CONVOLUTIONS, *NORMS)]
     # Where someone wants to see or change what a layer does, it stays as it is.
     leaves = {path: m for path, m in foldable if not (m._forward_hooks or m._forward_pre_hooks)}
-    if {type(m) for m in leaves.values()} != {nn.Conv2d, nn.BatchNorm2d}:
+    kinds = {type(m) for m in leaves.values()}
+    if not (kinds & set(CONVOLUTIONS) and kinds & set(NORMS)):
         raise Unsupported(nothing)
     graph = trace()
     paths = {graph.layers[path]: path for path in leaves if path in graph.layers}
@@ -177,11 +181,12 @@ def folded_copy(module: nn.Module, trace: Callable[[], Graph], model: str) -> nn
     twin = _copy(module, model, "its batch norms stay")
     for conv, norm in wanted:
         before, after = twin.get_submodule(conv), twin.get_submodule(norm)
-        assert isinstance(before, nn.Conv2d)
-        assert isinstance(after, nn.BatchNorm2d)
+        assert isinstance(before, CONVOLUTIONS)
+        assert isinstance(after, NORMS)
         twin.set_submodule(conv, fuse_conv_bn_eval(before, after))
         twin.set_submodule(norm, nn.Identity().eval())
-    return twin.to(memory_format=torch.channels_last)
+    # Convolutions of volumes take no other layout in memory, and are no faster in that of their own.
+    return twin if nn.Conv3d in kinds else twin.to(memory_format=torch.channels_last)
 
 
 def weighted_layers(module: nn.Module, run: Callable[[], object]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +11,17 @@ import numpy as np
 
 from crossxai.assumptions import layout, placing
 from crossxai.assumptions.facts import itself, kind_of, known
-from crossxai.assumptions.layout import Layout
+from crossxai.assumptions.layout import Layout, Responses
 from crossxai.assumptions.placing import Placed
 from crossxai.errors import UnknownName, Unsupported
 from crossxai.measures import Measure
-from crossxai.model import Inputs, Layered, Modality
+from crossxai.model import Array, Inputs, Layered, Modality
 
 PROJECTIONS = frozenset({"Linear", "NonDynamicallyQuantizableLinear", "LazyLinear", "Dense", "EinsumDense"})
 """Kinds of layers whose outputs over places are queries, keys, values or a step of an MLP: a map can be drawn there if it is
 asked for, but the default is a layer of the network's stream."""
+VIEWS = {2: (("y", "x"),), 3: (("y", "x"), ("z", "y"))}
+"""The pairs of axes along which cells of the input are cut: one of images, two of volumes, which have three axes."""
 ROOM = 2**27
 """Bytes of activations of all layers that exist at once while they are measured: two of a ResNet-50 at 224 pixels."""
 
@@ -90,14 +93,15 @@ class CamLayers:
             )
         return layer
 
-    def size(self, layer: str) -> tuple[int, int, int]:
-        """(y, x, channel) of the layer's activation."""
+    def size(self, layer: str) -> tuple[int, ...]:
+        """([z,] y, x, channel) of the layer's activation."""
         return self.layout(layer).size(self.layers.shapes[layer])
 
     def words(self, layer: str) -> str:
         """Layer, axes and grid of a map, in one sentence."""
-        y, x, channel = self.size(layer)
-        return f"drawn at layer {layer!r}: {self.layout(layer).words()}; {y} × {x} places, {channel} channels"
+        *space, channel = self.size(layer)
+        grid = " × ".join(map(str, space))
+        return f"drawn at layer {layer!r}: {self.layout(layer).words()}; {grid} places, {channel} channels"
 
     def default(self) -> str:
         """The last layer with space that the free modality reaches and the score depends on; projections come last.
@@ -139,15 +143,15 @@ class CamLayers:
         if later and len(unread) == len(later):
             raise layout.refusal(unread[-1], self.model.name, shapes[unread[-1]], self._layout(unread[-1])[1])
 
-    def drawable(self) -> dict[str, tuple[int, int, int]]:
-        """Every layer where a map can be drawn: its (y, x, channel), in order of execution."""
+    def drawable(self) -> dict[str, tuple[int, ...]]:
+        """Every layer where a map can be drawn: its ([z,] y, x, channel), in order of execution."""
         names = [name for name in self.candidates() if self._drawable(name)]
         right = [name for name in names if not self.check or self._placed(name).verdict != "wrong"]
         return {name: self.size(name) for name in right or names}
 
     def candidates(self) -> list[str]:
-        """Layers of two or three axes that the free modality reaches; those of its own encoder alone if there are any."""
-        names = [n for n, shape in self.layers.shapes.items() if len(shape) in (2, 3) and math.prod(shape) > 1]
+        """Layers of tokens, or of the modality's dimensions, that it reaches; those of its own encoder alone if there are any."""
+        names = [n for n, shape in self.layers.shapes.items() if self._spacious(shape)]
         if len(self.model.modalities) == 1:
             return names
         names = [n for n in names if n in self._reached(self.free.name)]
@@ -159,9 +163,18 @@ class CamLayers:
         known, _ = self._layout(layer)
         if known is None:
             return False
-        y, x, channel = known.size(self.layers.shapes[layer])
+        size = known.size(self.layers.shapes[layer])
         # A segmentation network's last layers give the output itself, which explains nothing.
-        return y * x > 1 and (y, x, channel) != self.target.out
+        return math.prod(size[:-1]) > 1 and size != self.target.out
+
+    @property
+    def _dimensions(self) -> int:
+        """Of the free modality's space."""
+        return len(self.free.axes) - 1
+
+    def _spacious(self, shape: tuple[int, ...]) -> bool:
+        """Whether an activation of this shape may have the free modality's space: as tokens, or in its dimensions."""
+        return len(shape) in (2, self._dimensions + 1) and math.prod(shape) > 1
 
     def _layout(self, layer: str) -> tuple[Layout | None, str]:
         shape = self.layers.shapes[layer]
@@ -169,21 +182,23 @@ class CamLayers:
         tokens = None if streams is None else streams.tokens.get(self.free.name)
         stated = dict(getattr(self.plain, "layer_axes", None) or {}).get(layer)
         if stated is not None:
-            return layout.declared(stated, shape, tokens, layer), "declared"
+            return layout.declared(stated, shape, tokens, layer, self._dimensions), "declared"
         axes = self._axes(layer)
-        known = layout.defined(axes, shape) or layout.streamed(shape, tokens)
+        known = layout.defined(axes, shape, self._dimensions) or layout.streamed(shape, tokens, self._dimensions)
         if known is not None:
             return known, known.how
         if axes is not None and len(axes) == len(shape):
             return None, f"its axes are ({', '.join(axes)})"
-        if len(shape) not in (2, 3):
+        if not self._spacious(shape):
             return None, f"{len(shape)} axes"
+        if self._dimensions != 2:
+            return None, f"axes are measured for images, and {self.free.name!r} is a {self.free.kind}"
         return self._measured(layer)
 
     def _measured(self, layer: str) -> tuple[Layout | None, str]:
         """The layout that the layer's responses show, and how clearly, in words."""
-        if len(self.free.axes) != 3:
-            return None, f"modality {self.free.name!r} is no image"
+        if self._dimensions not in VIEWS:
+            return None, f"modality {self.free.name!r} is neither an image nor a volume"
         if self.free.name not in self.layers.measured:
             self._measure()
         return self.layers.measured[self.free.name].get(layer, (None, "it does not run once per sample"))
@@ -194,13 +209,41 @@ class CamLayers:
         return self.layers.placed.get(self.free.name, {}).get(layer, Placed("unclear"))
 
     def _measure(self) -> None:
-        """What all layers show, from one pass per cell of the input."""
-        at = [m.name for m in self.model.modalities].index(self.free.name)
-        values = self.one[at]
-        shapes = {n: s for n, s in self.layers.shapes.items() if len(s) in (2, 3) and math.prod(s) > 1}
+        """What all layers show, from one pass per cell of the input, or of each view of a volume."""
+        shapes = {n: s for n, s in self.layers.shapes.items() if self._spacious(s)}
         before = self.plain.activations(self.one, list(shapes))
-        responses = {n: layout.Responses.empty(shapes[n]) for n in shapes if n in before}
-        copies = layout.cells(values[0])
+        at = [m.name for m in self.model.modalities].index(self.free.name)
+        aspect = self.one[at].shape[1] / self.one[at].shape[2]
+        seen = {cut: self._responses(at, cut, shapes, before) for cut in VIEWS[self._dimensions]}
+        measured: dict[str, tuple[Layout | None, str]] = {}
+        own: dict[str, Placed] = {}
+        for name in (n for n in shapes if n in before):
+            views = {cut: responses[name] for cut, responses in seen.items()}
+            defined = layout.defined(self._axes(name), shapes[name], self._dimensions)
+            if defined is None:
+                if self._dimensions == 2:
+                    measured[name] = next(iter(views.values())).layout(shapes[name], aspect)
+                continue
+            linear = bool((before[name] < 0).any())
+            own[name] = placing.together([view.placed(defined.axes, linear, cut) for cut, view in views.items()])
+            measured[name] = None, own[name].words
+            if own[name].verdict != "right" and self._dimensions == 2:
+                # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
+                (view,) = views.values()
+                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in defined.axes)
+                reading, _ = view.layout(shapes[name], aspect)
+                if reading is not None and reading.axes == swapped:
+                    exchanged = view.placed(swapped, linear).verdict != "wrong"
+                    measured[name] = (Layout(swapped) if exchanged else None), own[name].words
+        self.layers.measured[self.free.name], self.layers.placed[self.free.name] = measured, placing.carried(own)
+
+    def _responses(
+        self, at: int, cut: tuple[str, str], shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, Array]
+    ) -> dict[str, Responses]:
+        """How all layers change when each cell of modality number `at`, cut along two axes, is replaced."""
+        responses = {n: Responses.empty(shapes[n]) for n in shapes if n in before}
+        space = layout.SPACE[self._dimensions]
+        copies = layout.cells(self.one[at][0], (space.index(cut[0]), space.index(cut[1])))
         step = max(1, min(len(copies), ROOM // max(1, sum(a.nbytes for a in before.values()))))
         for start in range(0, len(copies), step):
             part = copies[start : start + step]
@@ -209,25 +252,7 @@ class CamLayers:
             for name, after in self.plain.activations(tuple(inputs), list(responses)).items():
                 if name in responses and after.shape == (len(part), *before[name].shape[1:]):
                     responses[name].add(before[name], after)
-        aspect = values.shape[1] / values.shape[2]
-        measured: dict[str, tuple[Layout | None, str]] = {}
-        own: dict[str, Placed] = {}
-        for name, seen in responses.items():
-            defined = layout.defined(self._axes(name), shapes[name])
-            if defined is None:
-                measured[name] = seen.layout(shapes[name], aspect)
-                continue
-            linear = bool((before[name] < 0).any())
-            own[name] = seen.placed(defined.axes, linear)
-            measured[name] = None, own[name].words
-            if own[name].verdict != "right":
-                # Only y and x exchanged, and nothing else, is read as measured; all other contradictions are refused.
-                swapped = tuple({"y": "x", "x": "y"}.get(axis, axis) for axis in defined.axes)
-                reading, _ = seen.layout(shapes[name], aspect)
-                if reading is not None and reading.axes == swapped:
-                    exchanged = seen.placed(swapped, linear).verdict != "wrong"
-                    measured[name] = (Layout(swapped) if exchanged else None), own[name].words
-        self.layers.measured[self.free.name], self.layers.placed[self.free.name] = measured, placing.carried(own)
+        return responses
 
     def _check_runs(self, layer: str) -> None:
         """Raise what the model says of a layer that it does not have, or that does not run once and give one array."""

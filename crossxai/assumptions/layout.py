@@ -3,6 +3,7 @@ painted with the wrong axes looks like any other map."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,99 +27,109 @@ LATER = 0.02
 """A grid that is clearer by so much one class token earlier begins there: 0.05 to 0.11 with 14 × 14 and 10 × 10 tokens."""
 
 How = Literal["the layer's definition", "declared", "measured"]
+SPACE = {1: ("x",), 2: ("y", "x"), 3: ("z", "y", "x")}
+"""What layers call the axes of so many dimensions of space."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How to read an activation (n, *shape) of a layer as (n, y, x, channel).
+    """How to read an activation (n, *shape) of a layer as (n, y, x, channel), that of a volume as (n, z, y, x, channel).
 
-    axes: what its axes after the sample axis mean, each of "y", "x", "channel" or "token". tokens: the grid that a "token" axis
-    stands for. how: where this comes from.
+    axes: what its axes after the sample axis mean, each of "z", "y", "x", "channel" or "token". tokens: the grid that a "token"
+    axis stands for. how: where this comes from.
     """
 
     axes: tuple[str, ...]
     tokens: Tokens | None = None
     how: How = "measured"
 
+    @property
+    def ordered(self) -> tuple[str, ...]:
+        """The names of a plane's or volume's axes in our order: ([z,] y, x, channel)."""
+        return (*SPACE[len(self.axes) - 1], "channel")
+
     def space(self, activation: Array) -> Array:
-        """The activation as (n, y, x, channel), without the tokens that stand for no place."""
+        """The activation as (n, [z,] y, x, channel), without the tokens that stand for no place."""
         if self.tokens is None:
-            order = (1 + self.axes.index(a) for a in ("y", "x", "channel"))
+            order = (1 + self.axes.index(a) for a in self.ordered)
             return np.ascontiguousarray(activation.transpose(0, *order))
         rows = np.moveaxis(activation, 1 + self.axes.index("token"), 1)[:, self.tokens.prefix :]
         return np.ascontiguousarray(rows.reshape(len(activation), *self.tokens.grid, -1))
 
     def restored(self, space: Array, original: Array) -> Array:
-        """An activation in the layer's own order from (n, y, x, channel); other tokens as in the original (n, *shape)."""
+        """An activation in the layer's own order from (n, [z,] y, x, channel); other tokens as in the original (n, *shape)."""
         if self.tokens is None:
-            return np.ascontiguousarray(space.transpose(0, *(1 + ("y", "x", "channel").index(a) for a in self.axes)))
+            return np.ascontiguousarray(space.transpose(0, *(1 + self.ordered.index(a) for a in self.axes)))
         token = 1 + self.axes.index("token")
         rows = np.moveaxis(original, token, 1).copy()
         rows[:, self.tokens.prefix :] = space.reshape(len(space), -1, space.shape[-1])
         return np.ascontiguousarray(np.moveaxis(rows, 1, token))
 
     def flat(self, space: tuple[int, ...]) -> tuple[int, ...]:
-        """The layer's own shape of (y, x, channel) places, for tokens without a prefix."""
-        sizes = {"token": space[0] * space[1], "channel": space[2]}
+        """The layer's own shape of ([z,] y, x, channel) places, for tokens without a prefix."""
+        sizes = {"token": math.prod(space[:-1]), "channel": space[-1]}
         return tuple(sizes[a] for a in self.axes)
 
-    def size(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(y, x, channel) of an activation of this shape, the sample axis left out."""
+    def size(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """([z,] y, x, channel) of an activation of this shape, the sample axis left out."""
         if self.tokens is not None:
-            y, x = self.tokens.grid
-            return y, x, shape[self.axes.index("channel")]
-        y, x, channel = (shape[self.axes.index(a)] for a in ("y", "x", "channel"))
-        return y, x, channel
+            return *self.tokens.grid, shape[self.axes.index("channel")]
+        return tuple(shape[self.axes.index(a)] for a in self.ordered)
 
     def words(self) -> str:
         """The axes in words, for messages and notes."""
         if self.tokens is None:
             return f"axes ({', '.join(self.axes)}), {self.how}"
-        (rows, columns), prefix = self.tokens.grid, self.tokens.prefix
+        grid, prefix = " × ".join(map(str, self.tokens.grid)), self.tokens.prefix
         before = f" after {prefix} without a place" if prefix else ""
-        return f"axes ({', '.join(self.axes)}), tokens on a grid of {rows} × {columns}{before}, {self.how}"
+        return f"axes ({', '.join(self.axes)}), tokens on a grid of {grid}{before}, {self.how}"
 
 
-def defined(axes: tuple[str, ...] | None, shape: tuple[int, ...]) -> Layout | None:
-    """The layout that a layer's definition tells for an activation of this shape; None if it tells of no plane."""
-    if axes is None or sorted(axes) != ["channel", "x", "y"] or len(shape) != 3:
+def defined(axes: tuple[str, ...] | None, shape: tuple[int, ...], dimensions: int = 2) -> Layout | None:
+    """The layout that a layer's definition tells for an activation of this shape; None if it tells of no plane (volume)."""
+    if axes is None or set(axes) != {"channel", *SPACE[dimensions]} or len(shape) != dimensions + 1:
         return None
     return Layout(axes, how="the layer's definition")
 
 
-def declared(axes: Sequence[str], shape: tuple[int, ...], tokens: Tokens | None, layer: str) -> Layout:
+def declared(
+    axes: Sequence[str], shape: tuple[int, ...], tokens: Tokens | None, layer: str, dimensions: int = 2
+) -> Layout:
     """The layout of a declaration; raises `InvalidInput` unless it fits an activation of this shape."""
     given = tuple(axes)
-    if sorted(given) == ["channel", "x", "y"] and len(shape) == 3:
+    if sorted(given) == sorted(("channel", *SPACE[dimensions])) and len(shape) == len(given):
         return Layout(given, how="declared")
     if sorted(given) == ["channel", "token"] and len(shape) == 2 and tokens is not None:
         count = shape[given.index("token")]
-        if tokens.count == count and len(tokens.grid) == 2:
+        if tokens.count == count and len(tokens.grid) == dimensions:
             return Layout(given, tokens, "declared")
         raise InvalidInput(
             f"layer {layer!r} has {count} tokens, streams declare {tokens.count} on a grid {tokens.grid}: they must agree"
         )
+    first, last = ("channel", *SPACE[dimensions]), (*SPACE[dimensions], "channel")
     raise InvalidInput(
         f"layer {layer!r} has an activation of shape {shape}, which layer_axes declares as {given!r}: write one name per "
-        "axis, ('channel', 'y', 'x') or ('y', 'x', 'channel'), or ('token', 'channel') beside streams=Streams(…)"
+        f"axis, {first} or {last}, or ('token', 'channel') beside streams=Streams(…)"
     )
 
 
-def streamed(shape: tuple[int, ...], tokens: Tokens | None) -> Layout | None:
+def streamed(shape: tuple[int, ...], tokens: Tokens | None, dimensions: int = 2) -> Layout | None:
     """The layout of (token, channel) activations whose count of tokens is that of the declared stream, if one axis alone is."""
-    if tokens is None or len(tokens.grid) != 2 or len(shape) != 2 or list(shape).count(tokens.count) != 1:
+    if tokens is None or len(tokens.grid) != dimensions or len(shape) != 2 or list(shape).count(tokens.count) != 1:
         return None
     axes = ("token", "channel") if shape[0] == tokens.count else ("channel", "token")
     return Layout(axes, tokens, "declared")
 
 
-def cells(image: Array, seed: int = 0) -> Array:
-    """(GRID², y, x, channel): the image (y, x, channel) with one cell each replaced, row by row.
+def cells(image: Array, along: tuple[int, int] = (0, 1), seed: int = 0) -> Array:
+    """(GRID², [z,] y, x, channel): the image or volume with one cell each replaced, row by row.
 
     A cell gets pixels of the image, drawn at random, half-way to the darkest or brightest value of each channel, the farther one.
+    along: the axes that are cut; a cell of a volume goes through it along its third axis.
     """
     rng = np.random.default_rng([seed, 4])
-    height, width, channels = image.shape
+    image = np.moveaxis(image, along, (0, 1))
+    height, width, channels = image.shape[0], image.shape[1], image.shape[-1]
     pixels = image.reshape(-1, channels)
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     copies = np.repeat(image[None], GRID * GRID, axis=0)
@@ -127,10 +138,10 @@ def cells(image: Array, seed: int = 0) -> Array:
     for i, copy in enumerate(copies):
         y, x = slice(*rows[i // GRID : i // GRID + 2]), slice(*columns[i % GRID : i % GRID + 2])
         part = copy[y, x]
-        drawn = pixels[rng.integers(len(pixels), size=part.shape[:2])]
-        far = np.where(part.mean(axis=(0, 1)) > (low + high) / 2, low, high)
+        drawn = pixels[rng.integers(len(pixels), size=part.shape[:-1])]
+        far = np.where(part.mean(axis=tuple(range(part.ndim - 1))) > (low + high) / 2, low, high)
         copy[y, x] = (drawn + far) / 2
-    return copies
+    return np.moveaxis(copies, (1, 2), tuple(1 + axis for axis in along))
 
 
 @dataclass
@@ -166,12 +177,13 @@ class Responses:
             return self._plane(shape, aspect)
         return self._tokens(shape, aspect) if len(shape) == 2 else (None, f"{len(shape)} axes")
 
-    def placed(self, axes: tuple[str, ...], linear: bool) -> Placed:
-        """Whether a plane with these axes responds where the cells lie; see `crossxai.assumptions.placing`."""
+    def placed(self, axes: tuple[str, ...], linear: bool, cut: tuple[str, str] = ("y", "x")) -> Placed:
+        """Whether a plane with these axes responds where the cells lie, which were cut along two of them; see
+        `crossxai.assumptions.placing`."""
         if any(len(profiles) != GRID * GRID for profiles in self.profiles):
             return Placed("unclear")
-        rows, columns = (np.array(self.profiles[axes.index(axis)]) for axis in ("y", "x"))
-        return placed(rows, columns, GRID, (_follows(rows)[0], _follows(columns)[1]), linear)
+        rows, columns = (np.array(self.profiles[axes.index(axis)]) for axis in cut)
+        return placed(rows, columns, GRID, (_follows(rows)[0], _follows(columns)[1]), linear, cut)
 
     def _plane(self, shape: tuple[int, ...], aspect: float) -> tuple[Layout | None, str]:
         follow = [_follows(np.array(profiles)) for profiles in self.profiles]
@@ -243,8 +255,9 @@ def _correlation(one: Array, other: Array) -> float:
 
 def refusal(layer: str, model: str, shape: tuple[int, ...], measured: str) -> Unsupported:
     """Why there is no map at a layer, with the declaration to write."""
-    if len(shape) == 3:
-        write = f"layer_axes={{{layer!r}: ('channel', 'y', 'x')}} or ('y', 'x', 'channel')"
+    if len(shape) in (3, 4):
+        space = SPACE[len(shape) - 1]
+        write = f"layer_axes={{{layer!r}: {('channel', *space)}}} or {(*space, 'channel')}"
     elif len(shape) == 2:
         write = "streams=Streams({'image': Tokens(grid=(14, 14), prefix=1)}, readout=('image', 0))"
     else:

@@ -3,7 +3,7 @@ rolls, crops or pads its input before. What contradicts clearly counts; what is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,7 +35,7 @@ NOTHING = 1e-7
 cells are cropped away; in healthy networks each side of the image holds a cell with 3 % of the largest change or more."""
 
 Verdict = Literal["right", "wrong", "unclear"]
-SIDES = {"y": ("upper", "lower"), "x": ("left", "right")}
+SIDES = {"z": ("first", "last"), "y": ("upper", "lower"), "x": ("left", "right")}
 
 
 @dataclass(frozen=True)
@@ -46,38 +46,46 @@ class Placed:
     words: str = ""
 
 
-def placed(rows: Array, columns: Array, grid: int, follow: tuple[float, float], linear: bool) -> Placed:
+def placed(
+    rows: Array,
+    columns: Array,
+    grid: int,
+    follow: tuple[float, float],
+    linear: bool,
+    cut: tuple[str, str] = ("y", "x"),
+) -> Placed:
     """How a plane responds to each of grid × grid cells of the image.
 
     rows, columns: (cells, y) and (cells, x), the changes summed along the other axes. follow: correlation of the places with the
-    cell's row and column. linear: whether the layer has values below zero: behind a ReLU, a cell may change nothing.
+    cell's row and column. linear: whether the layer has values below zero: behind a ReLU, a cell may change nothing. cut: the
+    axes that the cells' rows and columns run along.
     """
     total = rows.sum(axis=1)
     if not (np.isfinite(total).all() and total.any()):
         return Placed("unclear")
-    dead = _dead(total.reshape(grid, grid) <= NOTHING * total.max())
+    dead = _dead(total.reshape(grid, grid) <= NOTHING * total.max(), cut)
     if dead:
         return Placed("wrong" if linear else "unclear", dead)
-    axes = zip("yx", follow, (rows, columns), strict=True)
+    axes = zip(cut, follow, (rows, columns), strict=True)
     against = " and ".join(axis for axis, c, p in axes if c < AGAINST and p.shape[1] >= PLACES)
     if against:
         numbers = " and ".join(f"{c:.2f}" for c in follow if c < AGAINST)
         return Placed("wrong", f"it runs against {against} of the image (correlation {numbers}), as if mirrored")
     if min(rows.shape[1], columns.shape[1]) < PLACES:
         return Placed("unclear")
-    return _located(rows, columns, grid)
+    return _located(rows, columns, grid, cut)
 
 
-def _dead(none: npt.NDArray[np.bool_]) -> str:
+def _dead(none: npt.NDArray[np.bool_], cut: tuple[str, str]) -> str:
     """Which whole sides of the image change nothing, in words."""
-    lines = {"y": np.asarray(none.all(axis=1)), "x": np.asarray(none.all(axis=0))}
-    sides = [side for axis, names in SIDES.items() for side, at in zip(names, (0, -1), strict=True) if lines[axis][at]]
+    lines = {cut[0]: np.asarray(none.all(axis=1)), cut[1]: np.asarray(none.all(axis=0))}
+    sides = [side for axis in cut for side, at in zip(SIDES[axis], (0, -1), strict=True) if lines[axis][at]]
     if not sides or none.all():
         return ""
     return f"nothing that is changed in the {', '.join(sides)} quarter of the image changes it, as if cropped away"
 
 
-def _located(rows: Array, columns: Array, grid: int) -> Placed:
+def _located(rows: Array, columns: Array, grid: int, cut: tuple[str, str]) -> Placed:
     clear = _concentrated(rows) & _concentrated(columns)
     if clear.sum() < CLEAR:
         return Placed("unclear")
@@ -93,7 +101,7 @@ def _located(rows: Array, columns: Array, grid: int) -> Placed:
         )
     if min(rows.shape[1], columns.shape[1]) < FINE:
         return Placed("unclear")
-    for axis, at, cell in zip("yx", centres, expected, strict=True):
+    for axis, at, cell in zip(cut, centres, expected, strict=True):
         slope, start = np.polyfit(cell, at, 1)
         if max(abs(start), abs(start + slope - 1)) > BORDERS:
             return Placed(
@@ -114,6 +122,13 @@ def _concentrated(profiles: Array) -> npt.NDArray[np.bool_]:
 def _centres(profiles: Array) -> Array:
     places = (np.arange(profiles.shape[1]) + 0.5) / profiles.shape[1]
     return np.asarray(profiles @ places / profiles.sum(axis=1))
+
+
+def together(views: Sequence[Placed]) -> Placed:
+    """What the views of one layer show together: wrong as soon as one is, right where all are."""
+    wrong = [view for view in views if view.verdict == "wrong"]
+    right = all(view.verdict == "right" for view in views)
+    return wrong[0] if wrong else Placed("right" if right else "unclear", "".join(v.words for v in views[:1]))
 
 
 def carried(placed_layers: Mapping[str, Placed]) -> dict[str, Placed]:

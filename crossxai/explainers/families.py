@@ -49,7 +49,7 @@ class WindowMethod(Method):
     Parameters
     ----------
     patch : int, default 16
-        Side of the window in pixels (columns, for tables).
+        Side of the window in pixels (columns, for tables), along every axis of a volume.
     stride : int, default 8
         Step of the window in pixels, at most `patch`.
     """
@@ -119,7 +119,7 @@ class GroupMethod(Method, least={"patch": 1}):
     ----------
     segmentation : str, default 'grid'
         How entries are grouped: "grid", "quickshift", "slic", "felzenszwalb", "scalars", "modalities", or the path of a .npz
-        file; see `crossxai.explainers.groups.groups`.
+        file; "" is "quickshift" for images and "slic" for volumes. See `crossxai.explainers.groups.groups`.
     """
 
     segmentation: str = "grid"
@@ -128,7 +128,8 @@ class GroupMethod(Method, least={"patch": 1}):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_segmentation(self.segmentation, self.name)
+        if self.segmentation:  # "" is what suits images and volumes each
+            check_segmentation(self.segmentation, self.name)
 
     def group_count(self, question: Question) -> int:
         """How many groups each sample has; `InvalidInput` where that depends on the image."""
@@ -166,10 +167,16 @@ def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[..
     return tuple(np.asarray(reduce(v, axis=-1, keepdims=True)) if m.spatial else v for m, v in by_modality)
 
 
-def bilinear(maps: Array, height: int, width: int) -> Array:
-    """Resize maps (n, h, w) to (n, height, width) with half-pixel centres and clamped borders. Equal to torch
-    `interpolate(mode="bilinear", align_corners=False)`, `tf.image.resize` and `cv2.resize`."""
-    rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
+def bilinear(maps: Array, *size: int) -> Array:
+    """Resize maps (n, *space) to (n, *size) with half-pixel centres and clamped borders, linearly along each axis. Equal to torch
+    `interpolate(mode="bilinear", align_corners=False)`, of volumes `mode="trilinear"`, `tf.image.resize` and `cv2.resize`."""
+    if len(size) != 2:
+        enlarged = maps
+        for axis, new in enumerate(size, 1):
+            weights = _weights(maps.shape[axis], new)
+            enlarged = np.moveaxis(np.tensordot(weights, enlarged, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(enlarged).astype(maps.dtype)
+    rows, columns = (_weights(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
     return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True)).astype(maps.dtype)
 
 

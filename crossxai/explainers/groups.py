@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ def groups(
     "scalars", (features,) for tables, whose columns are always one group each, except under "modalities".
     "grid": squares of `patch` pixels, clipped at the far borders. "quickshift": kernel 4, distance 200, ratio 0.2, as lime
     has it. "slic", "felzenszwalb": scikit-image's defaults with about one segment per patch². "scalars": every number alone.
+    Of volumes "grid" are cubes, "slic" supervoxels of about patch³, and the two others are none. "" is "quickshift" for images
+    and "slic" for volumes.
     "modalities": one group per modality. A path ending in .npz: an integer array (*space) per sample, under the sample's id,
     or under "modality/id" where there are several images. Segments are those of the image with its declared range put to
     [0, 1], or, where none is declared, its own smallest and largest value: no unit changes them.
@@ -61,6 +64,7 @@ def spread(weights: Array, labels: tuple[Labels, ...]) -> tuple[Array, ...]:
 
 
 def _labels(modality: Modality, values: Array, sample: str, segmentation: str, patch: int, seed: int) -> Labels:
+    segmentation = segmentation or ("quickshift" if modality.kind == "image" else "slic")
     if segmentation == "modalities":
         return np.zeros((*values.shape[:-1], 1) if modality.spatial else values.shape, np.int64)
     if not modality.spatial or segmentation == "scalars":
@@ -69,9 +73,10 @@ def _labels(modality: Modality, values: Array, sample: str, segmentation: str, p
         return _grid(values.shape[:-1], patch)[..., None]
     if segmentation.endswith(".npz"):
         return _given(segmentation, modality, values, sample)[..., None]
-    if modality.kind != "image":
+    if modality.kind != "image" and (segmentation != "slic" or len(modality.axes) != 4):
+        write = "slic or grid" if len(modality.axes) == 4 else "grid"
         raise InvalidInput(
-            f"{segmentation} segments 2-D images; modality {modality.name!r} is a {modality.kind}: use grid"
+            f"{segmentation} segments 2-D images; modality {modality.name!r} is a {modality.kind}: use {write}"
         )
     return np.asarray(_segments(to_unit_interval(values, modality), segmentation, patch, seed), np.int64)[..., None]
 
@@ -87,7 +92,7 @@ def _grid(space: tuple[int, ...], patch: int) -> Labels:
 def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
     import skimage.segmentation as skimage
 
-    colour = image.shape[-1] == 3
+    colour = image.ndim == 3 and image.shape[-1] == 3  # channels of a volume are no colours
     if segmentation == "quickshift":
         if image.shape[-1] == 1:  # grey as lime takes it, in units of Lab, without which there is but one segment
             image, colour = np.repeat(image, 3, axis=-1), True
@@ -95,7 +100,7 @@ def _segments(image: Array, segmentation: str, patch: int, seed: int) -> Any:
             image.astype(np.float64), kernel_size=4, max_dist=200, ratio=0.2, convert2lab=colour, rng=seed
         )
     if segmentation == "slic":
-        segments = max(2, image.shape[0] * image.shape[1] // patch**2)
+        segments = max(2, math.prod(image.shape[:-1]) // patch ** (image.ndim - 1))
         return skimage.slic(image, n_segments=segments, convert2lab=colour, channel_axis=-1, start_label=0)
     return skimage.felzenszwalb(image, min_size=max(2, patch**2 // 4), channel_axis=-1)
 

@@ -24,35 +24,39 @@ Labels = npt.NDArray[np.int64]
     native="hidden segments filled with their mean colour, cosine distance, width 0.25, Ridge(1)",
     canonical="hidden segments filled with one value, cosine distance, width 0.25, Ridge(1), no feature selection",
 )
-class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=True, least={"samples": 2, "patch": 1}):
+class Image(
+    Method, needs="scores", family="surrogate", kinds=("image", "volume"), fits=True, least={"samples": 2, "patch": 1}
+):
     """Weights of a linear model over segments that are shown or hidden (Ribeiro et al. 2016), painted on the segments.
 
     Canonically segments and binary samples depend on the sample's name and the seed alone. lime itself takes 1 or 3 channels;
-    with other numbers its segmentation and its mean colours, which know three, are ours for all. The extra `r2` (n,) is the
-    weighted fit of the linear model.
+    with other numbers, and for volumes, its segmentation and its mean colours, which know three, are ours. The extra `r2` (n,) is
+    the weighted fit of the linear model.
 
     Parameters
     ----------
-    segmentation : str, default 'quickshift'
-        "quickshift", "slic", "felzenszwalb", "grid" or the path of a .npz file; see `crossxai.explainers.groups.groups`.
+    segmentation : str, default ''
+        "quickshift", "slic", "felzenszwalb", "grid" or the path of a .npz file; see `crossxai.explainers.groups.groups`. "" is
+        quickshift for images and supervoxels, "slic", for volumes.
     fill : float or None, default None
         What hidden segments are filled with, in raw input units; None is the segment's mean colour (native) or 0 (canonical).
     """
 
     samples: int = 1000
-    segmentation: str = "quickshift"
+    segmentation: str = ""
     patch: int = 16
     fill: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_segmentation(self.segmentation, self.name, ("quickshift", "slic", "felzenszwalb", "grid"))
+        if self.segmentation:
+            check_segmentation(self.segmentation, self.name, ("quickshift", "slic", "felzenszwalb", "grid"))
 
     def explain(self, question: Question) -> Maps:
         library = require("lime.lime_image", "lime", self.name)
         _, values = question.one
-        maps = np.zeros((*values.shape[:3], 1), np.float32)
+        maps = np.zeros((*values.shape[:-1], 1), np.float32)
         fit = np.zeros(len(values))
         # Its progress bar, one per image, has no option to turn it off.
         with patched([library], tqdm=lambda rows: rows):
@@ -66,8 +70,9 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
         channels = image.shape[-1]
         canonical = self.profile == "canonical"
         # lime's own segmentation wherever it has one: it draws its seed.
-        given = canonical or self.segmentation != "quickshift" or channels not in (1, 3)
-        grey = channels == 1 and not canonical  # lime makes colours of grey
+        flat = image.ndim == 3
+        given = canonical or self.segmentation not in ("", "quickshift") or channels not in (1, 3) or not flat
+        grey = channels == 1 and flat and not canonical  # lime makes colours of grey
 
         def scores(images: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
             copies = (images[..., :1] if grey else images).astype(image.dtype)
@@ -75,7 +80,7 @@ class Image(Method, needs="scores", family="surrogate", kinds=("image",), fits=T
 
         kind = library.LimeImageExplainer
         fill = 0.0 if canonical and self.fill is None else self.fill
-        if fill is None and channels not in (1, 3):
+        if fill is None and (channels not in (1, 3) or not flat):
             kind, fill = _mean_filled(kind), 0.0
         state = np.random.RandomState(0 if canonical else rng.integers(2**32))  # lime takes no Generator
         seed = 0 if canonical else int(rng.integers(1000))

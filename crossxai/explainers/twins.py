@@ -175,7 +175,7 @@ class KerasTwinScores:
 
         rows = tf.cast(targets[:, 0], tf.int32)
         given = [
-            inputs if modality.name in self.question.free else tf.gather(own, rows)
+            tf.reshape(inputs, (-1, *own.shape[1:])) if modality.name in self.question.free else tf.gather(own, rows)
             for modality, own in zip(self.question.model.modalities, self._inputs, strict=True)
         ]
         outputs = model(given[0] if len(given) == 1 else given, training=False)

@@ -198,7 +198,7 @@ def foldable_norms(graph: Graph) -> dict[str, str]:
     return {
         node.name: node.inputs[0]
         for node in graph.nodes
-        if node.op == "batch_norm" and nodes[node.inputs[0]].op == "conv2d" and readers[node.inputs[0]] == 1
+        if node.op == "batch_norm" and nodes[node.inputs[0]].op in ("conv2d", "conv3d") and readers[node.inputs[0]] == 1
     }
 
 

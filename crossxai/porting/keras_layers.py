@@ -240,20 +240,24 @@ class InnerAveragePooling(keras.layers.Layer):  # type: ignore[misc]
 class Pooling3D(keras.layers.Layer):  # type: ignore[misc]
     """Pooling of volumes in float64, which TensorFlow has not on a CPU: over the planes, then across them."""
 
-    def __init__(self, kind: str, size: Sequence[int], strides: Sequence[int], **kwargs: Any) -> None:
+    def __init__(
+        self, kind: str, size: Sequence[int], strides: Sequence[int], padding: str = "valid", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.kind, self.size, self.strides = kind, tuple(size), tuple(strides)
+        self.kind, self.size, self.strides, self.padding = kind, tuple(size), tuple(strides), padding
 
     def call(self, inputs: Any) -> Any:
         pool = {"average": keras.ops.average_pool, "max": keras.ops.max_pool}[self.kind]
-        planes = pool(keras.ops.reshape(inputs, (-1, *inputs.shape[2:])), self.size[1:], self.strides[1:])
+        planes = keras.ops.reshape(inputs, (-1, *inputs.shape[2:]))
+        planes = pool(planes, self.size[1:], self.strides[1:], self.padding)
         _, height, width, channels = planes.shape
         rows = keras.ops.reshape(planes, (-1, inputs.shape[1], height * width, channels))
-        rows = pool(rows, (self.size[0], 1), (self.strides[0], 1))
+        rows = pool(rows, (self.size[0], 1), (self.strides[0], 1), self.padding)
         return keras.ops.reshape(rows, (-1, rows.shape[1], height, width, channels))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "kind": self.kind, "size": self.size, "strides": self.strides}
+        own = {"kind": self.kind, "size": self.size, "strides": self.strides, "padding": self.padding}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="crossxai.porting")

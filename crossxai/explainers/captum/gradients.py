@@ -119,7 +119,7 @@ class GradientShap(
     "captum.layer_grad_cam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017"
 )
 @profiles(native="no ReLU, nearest-neighbour resize, no rescale", canonical="ReLU, bilinear resize, no rescale")
-class LayerGradCam(Method, needs="layers", family="activation map", kinds=("image",)):
+class LayerGradCam(Method, needs="layers", family="activation map", kinds=("image", "volume")):
     """Grad-CAM (Selvaraju et al. 2017, eq. 1 and 2) at a layer.
 
     The native map is signed, and enlarged by Captum's own `LayerAttribution.interpolate`.
@@ -137,9 +137,9 @@ class LayerGradCam(Method, needs="layers", family="activation map", kinds=("imag
         replay, canonical = _replaying(gradients), self.profile == "canonical"
         cam = library.LayerGradCam(replay, replay.layer).attribute(given, relu_attributions=canonical)
         if canonical:
-            return (bilinear(cam[:, 0].detach().numpy(), *values.shape[1:3])[..., None],), {}
-        large = library.LayerAttribution.interpolate(cam, values.shape[1:3])
-        return (large.detach().permute(0, 2, 3, 1).numpy(),), {}
+            return (bilinear(cam[:, 0].detach().numpy(), *values.shape[1:-1])[..., None],), {}
+        large = library.LayerAttribution.interpolate(cam, values.shape[1:-1])
+        return (large.detach().movedim(1, -1).numpy(),), {}
 
 
 def _replaying(gradient: Any) -> Any:

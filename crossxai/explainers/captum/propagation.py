@@ -40,9 +40,7 @@ def _in_pieces(
 
 @dataclass(frozen=True, kw_only=True)
 @profiles(native="per channel", canonical="summed over channels")
-class _Hooked(
-    Method, needs="module", family="propagation", kinds=("image", "table"), joint=True, constant_passes=(2, 1)
-):
+class _Hooked(Method, needs="module", family="propagation", joint=True, constant_passes=(2, 1)):
     """What methods on a twin share."""
 
     def explain(self, question: Question) -> Maps:
@@ -80,7 +78,7 @@ class Deconvolution(_Guided):
 
 
 @explainer("captum.guided_grad_cam", "guided backpropagation times Grad-CAM", "Selvaraju et al. 2017")
-class GuidedGradCam(_Hooked, kinds=("image",), joint=False, constant_passes=(3, 2)):
+class GuidedGradCam(_Hooked, kinds=("image", "volume"), joint=False, constant_passes=(3, 2)):
     """Guided backpropagation times Grad-CAM at a layer (Selvaraju et al. 2017, section 3.2).
 
     Grad-CAM goes through a ReLU and is enlarged to the nearest pixel, as Captum does.

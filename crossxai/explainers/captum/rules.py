@@ -13,7 +13,7 @@ ACTIVATIONS = {
     "relu", "relu6", "leaky_relu", "prelu", "elu", "sigmoid", "tanh", "softplus", "softmax", "gelu", "silu", "hard_sigmoid",
     "hard_silu", "mish", "selu", "softsign",
 }  # fmt: skip
-WITH_RULES = LINEAR | ACTIVATIONS | {"max_pool2d", "global_max_pool", "multiply"}
+WITH_RULES = LINEAR | ACTIVATIONS | {"max_pool2d", "max_pool3d", "global_max_pool", "multiply"}
 """Ops that DeepLIFT and LRP have a rule for here, Captum's or ours."""
 LRP_RULES = ("epsilon", "gamma", "alpha1_beta0")
 
@@ -72,10 +72,11 @@ def rescaling(kind: Any, twin: TorchTwinScores, complete: bool) -> Any:
             return isinstance(module, extra) or bool(super()._is_non_linear(module))
 
         def _backward_hook(self, module: Any, grad_input: Any, grad_output: Any) -> Any:
-            ours = isinstance(module, extra) or (complete and isinstance(module, nn.Softmax | nn.MaxPool2d))
+            pools = isinstance(module, nn.MaxPool2d | nn.MaxPool3d)
+            ours = isinstance(module, extra) or (complete and (pools or isinstance(module, nn.Softmax)))
             if not ours or not self.satisfies_attribute_criteria(module):
                 return super()._backward_hook(module, grad_input, grad_output)
-            rule = _max_pool if isinstance(module, nn.MaxPool2d) else nonlinear
+            rule = _max_pool if pools else nonlinear
             multipliers = rule(module, module.input, module.output, grad_input, grad_output, eps=self.eps)
             del module.input, module.output
             return multipliers
@@ -93,7 +94,8 @@ def _max_pool(module: Any, inputs: Any, outputs: Any, grad_input: Any, grad_outp
     is max(a, b) - b, owed to the input's largest entry, plus a - max(a, b), owed to the baseline's."""
     import torch
 
-    pool: Any = torch.nn.functional.max_pool2d
+    volume = isinstance(module, torch.nn.MaxPool3d)
+    pool: Any = torch.nn.functional.max_pool3d if volume else torch.nn.functional.max_pool2d
     x, x0 = inputs.chunk(2)
     y, y0 = outputs.chunk(2)
     largest = torch.max(y, y0)

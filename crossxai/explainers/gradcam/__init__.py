@@ -4,6 +4,7 @@ No hooks record them, so the model can live in any framework, and no later in-pl
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import NATIVE, Maps, Method, explainer, profiles
 from crossxai.explainers.native import patched
@@ -19,6 +21,8 @@ from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
 
+MOST_PLACES = 2**14
+"""Whose matrix of places × places takes 1 GiB; no layer of an image network that a map is drawn at by itself has as many."""
 SIGNS = {
     "native": "sign as rounding has it, ReLU, rescaled to [0, 1] before and after a bilinear resize",
     "canonical": "largest value positive, ReLU, bilinear resize, no rescale",
@@ -30,11 +34,13 @@ SIGNS = {
 @profiles(
     native="ReLU, rescaled to [0, 1] before and after a bilinear resize", canonical="ReLU, bilinear resize, no rescale"
 )
-class CamMethod(Method, needs="layers", family="activation map", kinds=("image",), constant_passes=(1, 1)):
+class CamMethod(Method, needs="layers", family="activation map", kinds=("image", "volume"), constant_passes=(1, 1)):
     """What class activation maps share."""
 
     gradients: ClassVar[bool] = True
     """Whether the weights need gradients; if not, no backward pass is made."""
+    decomposes: ClassVar[bool] = False
+    """Whether it takes a principal component, for which the library holds a matrix of places × places."""
 
     layer: str = ""
 
@@ -53,12 +59,36 @@ class CamMethod(Method, needs="layers", family="activation map", kinds=("image",
         return getattr(library, self.original)(shell() if model is None else model, [])
 
     def maps(self, cam: Any, question: Question) -> Array:
-        """(n, height, width, 1) from what the library's object has recorded."""
+        """(n, [depth,] height, width, 1) from what the library's object has recorded."""
+        require_planes(question, self.name)
         pictures = nchw(question.values[0])
         smooth = bool(getattr(self, "eigen_smooth", False))
+        if (self.decomposes or smooth) and self.drawn_at(question):
+            places = math.prod(question.layers.size(self.drawn_at(question)[0])[:-1])
+            if places > MOST_PLACES:
+                raise Unsupported(
+                    f"{self.name} takes a principal component of {places} places, for which pytorch-grad-cam holds a matrix of "
+                    f"{places} × {places} numbers: name a coarser layer, of at most {MOST_PLACES} places"
+                )
         targets = [lambda output: output.sum()] * len(pictures)
         with steered(cam, canonical=self.profile == "canonical"):
             return np.asarray(cam(pictures, targets, eigen_smooth=smooth))[..., None]
+
+    def notes(self, question: Question) -> tuple[str, ...]:
+        notes = super().notes(question)
+        if len(question.modalities[0].axes) == 4 and self.profile == "native":
+            notes += ("pytorch-grad-cam enlarges maps of volumes by a cubic spline, corners on corners",)
+        return notes
+
+
+def require_planes(question: Question, who: str) -> None:
+    """Raise `Unsupported` for what the library has no code for: it knows images and volumes."""
+    modality, _ = question.one
+    if len(modality.axes) not in (3, 4):
+        raise Unsupported(
+            f"{who}: pytorch-grad-cam knows images and volumes; {modality.name!r} has the axes {', '.join(modality.axes)}: "
+            "take reference.gradcam"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +106,7 @@ class SmoothCam(CamMethod):
 
 
 def nchw(values: Array) -> Any:
-    """Images (n, y, x, c) as a torch tensor, channels first."""
+    """Images (n, y, x, c), or volumes (n, z, y, x, c), as a torch tensor, channels first."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 1)))
@@ -139,9 +169,9 @@ def steered(cam: Any, canonical: bool) -> AbstractContextManager[None]:
     return patched(modules, **names)
 
 
-def _resized(maps: Array, size: tuple[int, int] | None = None) -> Array:
-    """Takes the place of the library's min-max and resize to (width, height)."""
-    return maps if size is None else bilinear(maps, size[1], size[0])
+def _resized(maps: Array, size: tuple[int, ...] | None = None) -> Array:
+    """Takes the place of the library's min-max and resize to (width, height), of volumes (width, height, depth)."""
+    return maps if size is None else bilinear(maps, *size[::-1])
 
 
 @explainer("gradcam.gradcam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017")
@@ -191,9 +221,10 @@ class GradCAMPlusPlus(SmoothCam):
 
 def _plus_plus_weights(_x: Any, _layer: Any, _targets: Any, activation: Array, gradient: Array) -> Array:
     # Both sides are divided by the squared gradient.
-    denominator = 2 + gradient * activation.sum(axis=(2, 3), keepdims=True)
+    space = tuple(range(2, activation.ndim))
+    denominator = 2 + gradient * activation.sum(axis=space, keepdims=True)
     safe = np.where(denominator == 0, 1, denominator)
-    return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=(2, 3)))
+    return np.asarray(np.where(denominator == 0, 0, np.maximum(gradient, 0) / safe).sum(axis=space))
 
 
 @explainer(
@@ -212,13 +243,13 @@ class LayerCAM(SmoothCam):
 
 @explainer("gradcam.eigengradcam", "first principal component of activations times gradients", "Muhammad & Yeasin 2020")
 @profiles(**SIGNS)
-class EigenGradCAM(CamMethod):
+class EigenGradCAM(CamMethod, decomposes=True):
     """First principal component of activation times gradient (after Muhammad & Yeasin 2020), its negative half cut off."""
 
 
 @explainer(
     "gradcam.segeigencam", "first principal component of activations times absolute gradients", "Chung & Ying 2025"
 )
-class SegEigenCAM(CamMethod, profiles=NATIVE):
+class SegEigenCAM(CamMethod, profiles=NATIVE, decomposes=True):
     """Seg-Eigen-CAM (Chung & Ying 2025, eq. 10 to 13): first principal component of activation times |gradient|, turned so
     that its largest value is positive."""

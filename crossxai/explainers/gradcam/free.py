@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
 from crossxai.explainers.gradcam import SIGNS, CamMethod, SmoothCam, nchw, recorded, shell
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
@@ -18,7 +19,7 @@ from crossxai.question import Question
 
 @explainer("gradcam.eigencam", "first principal component of the activations", "Muhammad & Yeasin 2020")
 @profiles(**SIGNS)
-class EigenCAM(CamMethod, gradients=False, constant_passes=(1, 0)):
+class EigenCAM(CamMethod, gradients=False, decomposes=True, constant_passes=(1, 0)):
     """First principal component of the activations (Muhammad & Yeasin 2020), its negative half cut off, whatever the target."""
 
 
@@ -88,9 +89,10 @@ class FEM(CamMethod, gradients=False, constant_passes=(1, 0)):
         if self.profile == "native":
             return super().maps(cam, question)
         activation = cam.activations_and_grads.activations[0].numpy()
-        mean, sd = (f(axis=(2, 3), keepdims=True) for f in (activation.mean, activation.std))
+        space = tuple(range(2, activation.ndim))
+        mean, sd = (f(axis=space, keepdims=True) for f in (activation.mean, activation.std))
         raw = (mean * (activation >= mean + self.k * sd)).sum(axis=1)
-        return np.asarray(bilinear(raw, *question.values[0].shape[1:3])[..., None])
+        return np.asarray(bilinear(raw, *question.values[0].shape[1:-1])[..., None])
 
 
 @explainer("gradcam.randomcam", "activation map with random channel weights")
@@ -116,6 +118,11 @@ class _PerChannel(SmoothCam, gradients=False):
             weights = self.weights(question, layer, scores, activation)
             cam.get_cam_weights = lambda *_arguments: weights
             return (self.maps(cam, question),), {}
+        if activation.ndim != 4:
+            raise Unsupported(
+                f"{self.name}, profile native: pytorch-grad-cam's own code takes images alone, and "
+                f"{question.modalities[0].name!r} is a {question.modalities[0].kind}: write profile canonical"
+            )
         maps = []
         for row in range(len(question)):
             model = self.model(question, layer, row, scores[row], activation[row : row + 1])
@@ -166,8 +173,8 @@ class ScoreCAM(_PerChannel):
         rows, channels = np.repeat(np.arange(len(images)), count), np.tile(np.arange(count), len(images))
 
         def masked(part: Any) -> tuple[Array, ...]:
-            masks = bilinear(activation[rows[part], ..., channels[part]], *images.shape[1:3])
-            low, high = (f(axis=(1, 2), keepdims=True) for f in (masks.min, masks.max))
+            masks = bilinear(activation[rows[part], ..., channels[part]], *images.shape[1:-1])
+            low, high = (f(axis=tuple(range(1, masks.ndim)), keepdims=True) for f in (masks.min, masks.max))
             masks = (masks - low) / np.where(high > low, high - low, 1)
             return ((images[rows[part]] * masks[..., None]).astype(images.dtype),)
 

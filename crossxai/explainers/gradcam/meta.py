@@ -129,10 +129,10 @@ class RefineCAM(SmoothCam):
     def _chosen(self, question: Question) -> list[str]:
         if self.layer:
             return [question.cam_layer(name.strip()) for name in self.layer.split(",")]
-        side = question.values[0].shape[1]
+        side = question.values[0].shape[-3]  # y
         ladder = {rounded(side / 2**k) for k in range(side.bit_length()) for rounded in (math.floor, math.ceil)}
         every = question.cam_layers()
-        last = {size[0]: name for name, size in every.items() if size[0] in ladder and size[0] > 1}
+        last = {size[-3]: name for name, size in every.items() if size[-3] in ladder and size[-3] > 1}
         return list(dict.fromkeys([*last.values(), list(every)[-1]]))
 
 
@@ -145,7 +145,7 @@ class _Probability(Target):
 
 @explainer("gradcam.sess", "class activation maps in windows of the image enlarged", "Tursun et al. 2022")
 @profiles(native="averaged over windows, blurred, rescaled to [0, 1]")
-class SESS(SmoothCam, least={"sizes": 1}):
+class SESS(SmoothCam, kinds=("image",), least={"sizes": 1}):
     """SESS (Tursun et al. 2022): Grad-CAM in windows of the image enlarged step by step, averaged where they overlap, each
     weighted by the probability that the model gives in the window.
 

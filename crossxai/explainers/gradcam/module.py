@@ -54,7 +54,7 @@ def _scoring(twin: TorchTwinScores, shown: Sequence[Any] = ()) -> Any:
 
 @explainer("gradcam.fullgrad", "input times gradient plus bias times gradient of all layers", "Srinivas & Fleuret 2019")
 @profiles(native="each channel of each layer rescaled to [0, 1], then the sum")
-class FullGrad(_TwinCam):
+class FullGrad(_TwinCam, kinds=("image",)):
     """Input × gradient plus the bias × gradient of every convolution and batch norm (Srinivas & Fleuret 2019, eq. 7).
 
     The library takes absolute values, and rescales each channel of each layer to [0, 1] before it adds them up. Of several

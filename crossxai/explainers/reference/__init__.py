@@ -99,7 +99,7 @@ class SmoothGrad(Referee, copied_by="samples", least={"samples": 1, "sd": 0}, ne
 
 @explainer("reference.gradcam", "class activation map, channels weighted by mean gradients", "Selvaraju et al. 2017")
 @profiles(canonical="ReLU, bilinear resize, no rescale")
-class GradCAM(Referee, needs="layers", family="activation map", kinds=("image",), joint=False):
+class GradCAM(Referee, needs="layers", family="activation map", kinds=("image", "volume"), joint=False):
     """ReLU of a layer's activation, channels weighted by their mean gradient (Selvaraju et al. 2017, eq. 1 and 2).
 
     The map is resized bilinearly, with half-pixel centres, and not rescaled.
@@ -110,9 +110,9 @@ class GradCAM(Referee, needs="layers", family="activation map", kinds=("image",)
     def explain(self, question: Question) -> Maps:
         _, values = question.one
         _, activation, gradient = question.layer_score_and_grad(question.cam_layer(self.layer))
-        weights = gradient.mean(axis=(1, 2))
-        raw = np.maximum(np.einsum("nyxc,nc->nyx", activation, weights), 0)
-        return (bilinear(raw, *values.shape[1:3])[..., None],), {}
+        weights = gradient.mean(axis=tuple(range(1, gradient.ndim - 1)))
+        raw = np.maximum(np.einsum("n...c,nc->n...", activation, weights), 0)
+        return (bilinear(raw, *values.shape[1:-1])[..., None],), {}
 
 
 def _all(question: Question, points: Inputs) -> tuple[Array, Inputs]:

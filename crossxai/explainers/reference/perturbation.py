@@ -52,7 +52,7 @@ class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
 
 @explainer("reference.rise", "mean of random masks weighted by their scores", "Petsiuk et al. 2018")
 @profiles(canonical="one crop per mask, divided by samples times keep")
-class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("image",), joint=False):
+class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("image", "volume"), joint=False):
     """Mean of random masks, weighted by the score under each (Petsiuk et al. 2018, eq. 6).
 
     A mask is a binary pattern, enlarged bilinearly to (grid + 1) cells and cropped at a random offset of up to one cell, every
@@ -61,26 +61,30 @@ class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("i
 
     def explain(self, question: Question) -> Maps:
         _, values = question.one
-        maps = np.zeros((*values.shape[:3], 1), values.dtype)
+        space = values.shape[1:-1]
+        if self.grid > min(space):
+            raise InvalidInput(
+                f"{self.name}: grid {self.grid} is finer than the {question.modalities[0].kind}'s {space} pixels"
+            )
+        maps = np.zeros((*values.shape[:-1], 1), values.dtype)
+        cells = tuple(math.ceil(size / self.grid) for size in space)
         for row, image in enumerate(values):
             rng = question.rng(row, self.seed)
-            if self.grid > min(image.shape[:2]):
-                raise InvalidInput(f"{self.name}: grid {self.grid} is finer than the image's {image.shape[:2]} pixels")
-            cells = tuple(math.ceil(size / self.grid) for size in image.shape[:2])
-            patterns = (rng.random((self.samples, self.grid, self.grid)) < self.keep).astype(values.dtype)
-            corners = rng.integers(0, cells, (self.samples, 2))
-            total = np.zeros(image.shape[:2])
+            patterns = (rng.random((self.samples, *(self.grid for _ in space))) < self.keep).astype(values.dtype)
+            corners = rng.integers(0, cells, (self.samples, len(space)))
+            total = np.zeros(space)
             for start in range(0, self.samples, question.batch_size):
                 part = slice(start, start + question.batch_size)
-                masks = self._masks(patterns[part], corners[part], cells, image.shape[:2])
+                masks = self._masks(patterns[part], corners[part], cells, space)
                 shown = masks[..., None] * image + (1 - masks[..., None]) * values.dtype.type(self.baseline)
                 total += np.tensordot(question.score((shown,), np.full(len(shown), row)), masks, axes=1)
             maps[row, ..., 0] = total / (self.samples * self.keep)
         return (maps,), {}
 
     def _masks(self, patterns: Array, corners: Rows, cells: tuple[int, ...], space: tuple[int, ...]) -> Array:
-        large = bilinear(patterns, (self.grid + 1) * cells[0], (self.grid + 1) * cells[1])
-        return np.stack([mask[y : y + space[0], x : x + space[1]] for mask, (y, x) in zip(large, corners, strict=True)])
+        large = bilinear(patterns, *((self.grid + 1) * cell for cell in cells))
+        crops = [tuple(slice(at, at + size) for at, size in zip(corner, space, strict=True)) for corner in corners]
+        return np.stack([mask[crop] for mask, crop in zip(large, crops, strict=True)])
 
 
 Numbers = npt.NDArray[np.float64]
@@ -129,7 +133,7 @@ class Lime(_Groups, family="surrogate", joint=False, fits=True, least={"samples"
     w = 0.25, of their cosine distance d to it; ridge regression with penalty 1 and an intercept.
     """
 
-    segmentation: str = "quickshift"
+    segmentation: str = ""
     samples: int = 1000
     seed: int = 0
 

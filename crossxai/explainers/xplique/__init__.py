@@ -37,9 +37,11 @@ class NumberedQuestion:
         return np.stack([rows, np.full_like(rows, self.number)], axis=1)
 
     def call(self, verb: Callable[..., Any], x: Array, targets: Array) -> Any:
-        """Scores, or scores and gradients, of copies x of the rows that the targets name."""
+        """Scores, or scores and gradients, of copies x of the rows that the targets name; volumes come as planes."""
+        own = self.question.values[0]
+        copies = x.astype(own.dtype, copy=False).reshape(len(x), *own.shape[1:])
         try:
-            return verb((x.astype(self.question.values[0].dtype, copy=False),), targets[:, 0].astype(np.intp))
+            return verb((copies,), targets[:, 0].astype(np.intp))
         except CrossXAIError as error:
             self.failure = error
             raise
@@ -81,7 +83,7 @@ def _scores(x: Array, targets: Array) -> Array:
 def _scores_and_gradients(x: Array, targets: Array) -> tuple[Array, Array]:
     numbered = _BY_NUMBER[int(targets[0, 1])]
     scores, (gradients,) = numbered.call(numbered.question.score_and_grad, x, targets)
-    return scores.astype(np.float32, copy=False), gradients.astype(np.float32, copy=False)
+    return scores.astype(np.float32, copy=False), gradients.astype(np.float32, copy=False).reshape(x.shape)
 
 
 def differentiating(kind: Any, **options: Any) -> Any:
@@ -99,7 +101,8 @@ def _traced() -> tuple[Any, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class XpliqueMethod(Method, kinds=("image", "table")):
-    """What Xplique's methods share: images and tables only, since it reduces channels of 4-D arrays alone."""
+    """What Xplique's methods share. It knows images and tables, and reduces channels of 4-D arrays alone: methods to which
+    neighbours mean nothing get a volume as an image, its planes one below the other; the others refuse it."""
 
     def explain(self, question: Question) -> Maps:
         numbered = NumberedQuestion(question)
@@ -107,7 +110,8 @@ class XpliqueMethod(Method, kinds=("image", "table")):
         import tensorflow as tf
 
         try:
-            return self._explain(library, question, numbered.rows)
+            (maps,), extras = self._explain(library, question, numbered.rows)
+            return (in_space(maps, question.values[0]),), extras
         except tf.errors.OpError as error:
             if numbered.failure is not None:
                 raise numbered.failure from error
@@ -115,6 +119,16 @@ class XpliqueMethod(Method, kinds=("image", "table")):
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         raise NotImplementedError
+
+
+def planes(values: Any) -> Any:
+    """Volumes (n, z, y, x, c) as images (n, z · y, x, c); everything else as it is."""
+    return values.reshape(len(values), -1, *values.shape[3:]) if values.ndim == 5 else values
+
+
+def in_space(maps: Array, values: Array) -> Array:
+    """Maps of `planes(values)` in the volumes' own space; others as they are."""
+    return maps.reshape(*values.shape[:-1], maps.shape[-1]) if values.ndim == 5 else maps
 
 
 def swapped(owner: Any, **functions: Callable[..., Any]) -> AbstractContextManager[None]:

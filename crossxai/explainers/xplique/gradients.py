@@ -9,8 +9,8 @@ import numpy as np
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import PathMethod, noise
-from crossxai.explainers.method import Maps, explainer, profiles
-from crossxai.explainers.xplique import XpliqueMethod, differentiating, swapped
+from crossxai.explainers.method import Maps, Method, explainer, profiles
+from crossxai.explainers.xplique import XpliqueMethod, differentiating, planes, swapped
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -18,30 +18,30 @@ from crossxai.question import Question
 
 @explainer("xplique.saliency", "absolute gradient", "Simonyan et al. 2013")
 @profiles(native="largest absolute gradient over channels", canonical="largest absolute gradient over channels")
-class Saliency(XpliqueMethod, needs="gradients", family="gradient"):
+class Saliency(XpliqueMethod, kinds=Method.kinds, needs="gradients", family="gradient"):
     """|d score / d input|, largest over channels (Simonyan et al. 2013)."""
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         method = differentiating(library.Saliency, batch_size=question.batch_size)
-        return (method(question.values[0], rows).numpy(),), {}
+        return (method(planes(question.values[0]), rows).numpy(),), {}
 
 
 @explainer("xplique.gradient_input", "gradient times input", "Shrikumar et al. 2016")
 @profiles(native="mean over channels", canonical="summed over channels")
-class GradientInput(XpliqueMethod, needs="gradients", family="gradient"):
+class GradientInput(XpliqueMethod, kinds=Method.kinds, needs="gradients", family="gradient"):
     """Gradient · input (Shrikumar et al. 2016), signed."""
 
     def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
         reducer = "mean" if self.profile == "native" else "sum"
         method = differentiating(library.GradientInput, batch_size=question.batch_size, reducer=reducer)
-        return (method(question.values[0], rows).numpy(),), {}
+        return (method(planes(question.values[0]), rows).numpy(),), {}
 
 
 @explainer(
     "xplique.integrated_gradients", "gradients integrated along a path from a baseline", "Sundararajan et al. 2017"
 )
 @profiles(native="trapezoid rule, mean over channels", canonical="trapezoid rule, summed over channels")
-class IntegratedGradients(PathMethod, XpliqueMethod, needs="gradients", family="path"):
+class IntegratedGradients(PathMethod, XpliqueMethod, kinds=Method.kinds, needs="gradients", family="path"):
     """Path integral of the gradient from a baseline (Sundararajan et al. 2017, eq. 1), trapezoid rule, signed.
 
     The extra `completeness_gap` (n,) says how far the map, summed over channels, is from adding up. Xplique holds a whole path
@@ -59,7 +59,7 @@ class IntegratedGradients(PathMethod, XpliqueMethod, needs="gradients", family="
             steps=self.steps,
             baseline_value=self.baseline,
         )
-        maps = method(values, rows).numpy()
+        maps = method(planes(values), rows).numpy()
         scale = len(modality.features) if native and modality.spatial else 1
         total = scale * maps.reshape(len(maps), -1).sum(axis=1)
         return (maps,), {"completeness_gap": self.completeness_gap(question, total)}
@@ -95,7 +95,9 @@ class ForGrad(XpliqueMethod, needs="gradients", family="gradient", kinds=("image
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Noisy(XpliqueMethod, least={"samples": 1}, positive=("sd",), needs="gradients", family="smoothing"):
+class _Noisy(
+    XpliqueMethod, kinds=Method.kinds, least={"samples": 1}, positive=("sd",), needs="gradients", family="smoothing"
+):
     """What Xplique's statistics under noise share.
 
     Parameters
@@ -128,14 +130,14 @@ class _Noisy(XpliqueMethod, least={"samples": 1}, positive=("sd",), needs="gradi
         module = "xplique.attributions.gradient_statistics.gradient_statistic"
         owner = require(module, "xplique", self.name).GradientStatistic
         with swapped(owner, _perturb_samples=_Draws(question, self.samples, self.seed)):
-            return (method(values, rows).numpy(),), {}
+            return (method(planes(values), rows).numpy(),), {}
 
 
 class _Draws:
     """Xplique's noise, input by input: copies of several inputs with all their noise, or of one with the next part of it."""
 
     def __init__(self, question: Question, samples: int, seed: int) -> None:
-        self.parts = ((row, noise(question, row, samples, seed)[0]) for row in range(len(question)))
+        self.parts = ((row, planes(noise(question, row, samples, seed)[0])) for row in range(len(question)))
         self.left: Array = np.empty(0)
 
     def __call__(self, inputs: Any, copies: int, sd: float) -> Any:

@@ -10,17 +10,17 @@ import numpy as np
 
 from crossxai.errors import Unsupported
 from crossxai.explainers.families import bilinear
-from crossxai.explainers.method import Maps, explainer, profiles
+from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.native import forgotten
 from crossxai.explainers.twins import KerasTwinScores
-from crossxai.explainers.xplique import XpliqueMethod
+from crossxai.explainers.xplique import XpliqueMethod, in_space, planes
 from crossxai.model import Array
 from crossxai.process import require, streams_kept
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image",)):
+class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image", "volume")):
     """What Xplique's activation maps share."""
 
     layer: str = ""
@@ -33,9 +33,15 @@ class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image
         activation, gradient = activation.astype(np.float32), gradient.astype(np.float32)
         kind = getattr(library, self.original)
         if self.profile == "canonical":
-            weights = self._canonical_weights(kind, tf.constant(gradient), tf.constant(activation))
-            raw = kind._apply_weights(weights, tf.constant(activation)).numpy()
-            return (bilinear(raw, *values.shape[1:3])[..., None],), {}
+            shown, slopes = tf.constant(planes(activation)), tf.constant(planes(gradient))
+            weights = self._canonical_weights(kind, slopes, shown)
+            raw = kind._apply_weights(weights, shown).numpy()
+            return (bilinear(in_space(raw[..., None], activation)[..., 0], *values.shape[1:-1])[..., None],), {}
+        if values.ndim == 5:
+            raise Unsupported(
+                f"{self.name}, profile native: Xplique enlarges maps of images alone, and "
+                f"{question.modalities[0].name!r} is a volume: write profile canonical"
+            )
 
         class Fed(kind):  # type: ignore[misc,valid-type]
             """The library's own, with activations and gradients given instead of recorded."""
@@ -124,7 +130,7 @@ class FEM(
 
 @dataclass(frozen=True, kw_only=True)
 @profiles(native="mean over channels", canonical="summed over channels")
-class _Rewritten(XpliqueMethod, needs="module", family="propagation", constant_passes=(2, 1)):
+class _Rewritten(XpliqueMethod, kinds=Method.kinds, needs="module", family="propagation", constant_passes=(2, 1)):
     """What Xplique's rewriting of ReLUs shares.
 
     Notes
@@ -154,7 +160,7 @@ class _Rewritten(XpliqueMethod, needs="module", family="propagation", constant_p
             )
             # Not traced: that takes longer than a few batches, and TensorFlow keeps the graph of every custom gradient for ever.
             method.batch_gradient = batching(method.gradient.python_function)
-            return (method(values, rows).numpy(),), {"twin_gap": scores.gap()}
+            return (method(planes(values), rows).numpy(),), {"twin_gap": scores.gap()}
 
 
 @explainer("xplique.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")

@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.groups import check_segmentation, constrained_values, groups, lime_samples, shap_coalitions
-from crossxai.explainers.method import Maps, Passes, explainer, profiles
-from crossxai.explainers.xplique import XpliqueMethod, score, seeded
+from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
+from crossxai.explainers.xplique import XpliqueMethod, planes, score, seeded
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores", fits=True):
+class _Surrogate(XpliqueMethod, kinds=Method.kinds, least={"samples": 2, "patch": 1}, needs="scores", fits=True):
     """What Xplique's fits over groups share.
 
     Parameters
@@ -28,7 +28,7 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
         Perturbed copies of each sample; at most 4 · batch_size of them exist at once, with their masks.
     segmentation : str, default ''
         How pixels are grouped, all channels together; see `crossxai.explainers.groups.groups`. "" is the profile's own: natively
-        Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically "quickshift".
+        Xplique's quickshift (ratio 0.5, kernel 2; one channel: felzenszwalb), canonically "quickshift"; of volumes "slic".
     fill : float or None, default None
         What hidden groups are filled with, in raw input units. None is natively Xplique's grey for three channels, which is the
         middle of the declared range (0.5 where none is declared), else 0; canonically 0.
@@ -55,7 +55,8 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
         modality, values = question.one
         channels = values.shape[-1] if modality.spatial else 1
         native = self.profile == "native"
-        if native and modality.spatial and channels not in (1, 3) and (self.fill is None or not self.segmentation):
+        unsegmented = not self.segmentation and modality.kind == "image"
+        if native and modality.spatial and channels not in (1, 3) and (self.fill is None or unsegmented):
             raise Unsupported(
                 f"{self.name}: Xplique segments and fills images of 1 or 3 channels, modality {modality.name!r} has "
                 f"{channels}: give segmentation and fill"
@@ -79,7 +80,7 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
         for row, mapping in enumerate(mappings):
             method.map_to_interpret_space = lambda _image, mapping=mapping: tf.constant(mapping, tf.int32)
             method.pertub_func = lambda _number, _samples, row=row: tf.constant(shown[row], tf.int32)
-            maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
+            maps.append(method(planes(values[row : row + 1]), rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), self._extras(method)
 
     def _shown(
@@ -102,12 +103,13 @@ class _Surrogate(XpliqueMethod, least={"samples": 2, "patch": 1}, needs="scores"
         import tensorflow as tf
 
         modality, values = question.one
-        if modality.spatial and self.profile == "native" and not self.segmentation:
+        if modality.kind == "image" and self.profile == "native" and not self.segmentation:
             shape = "image" if values.shape[-1] == 3 else "2dimage"
             segment = getattr(library.Lime, f"_default_{shape}_map_to_interpret_space")
             return np.asarray(segment(tf.constant(to_unit_interval(values[row], modality), tf.float32)), np.int64)
-        (labels,) = groups(question, row, self.segmentation or "quickshift", self.patch, self.seed)
-        return labels[..., 0] if modality.spatial else labels
+        (labels,) = groups(question, row, self.segmentation, self.patch, self.seed)
+        mapping: npt.NDArray[np.int64] = planes(labels[None])[0, ..., 0] if modality.spatial else labels
+        return mapping
 
     def _method(self, library: Any, width: float, **options: Any) -> Any:
         """The library's method; width: of the modality's declared range, 1 where none is declared."""
