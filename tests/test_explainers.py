@@ -185,7 +185,9 @@ def test_maps_of_space_need_an_image(name: str) -> None:
     question = Question(
         image_and_table()(modalities), (toys.images(2), np.zeros((2, 2), np.float32)), Target.outputs(0, 2, 1)
     )
-    with pytest.raises(Unsupported, match=r"explains images; there is only modality 'table' \(axes feature\)"):
+    with pytest.raises(
+        Unsupported, match=r"explains images and volumes; there is only modality 'table' \(axes feature\)"
+    ):
         get(name)(question.only("table"))
 
 

@@ -49,7 +49,7 @@ def test_shares_are_the_positive_part_of_the_channel_sum():
 
 
 def test_inside_outside_and_uniform():
-    centre = centre_mask(SIDE, SIDE, 2)
+    centre = centre_mask((SIDE, SIDE), 2)
     assert centre.sum() == 4
     assert centre[2:4, 2:4].all()
     inside = np.where(centre, 1.0, -5.0)

@@ -254,3 +254,12 @@ def test_metrics_remove_cubes_and_supervoxels() -> None:
     mask[0, :2] = True
     assert evaluation.get("mask_share", masks=mask)(asked, maps).value[0] == 0.5
     assert evaluation.get("relevance_rank", masks=mask)(asked, maps).value[0] <= 1
+    assert (
+        evaluation.get("pointing", size=2)(asked, maps).value[0] == 4 / 256
+    )  # of tied voxels, those of the 2 × 2 × 2 centre
+    assert evaluation.get("border_share", width=1)(asked, maps).value[0] == 1 - 3 * 36 / 256
+    for name, params in (("irof", {"segments": 8}), ("infidelity", {"perturbation": "square"})):
+        assert np.isfinite(evaluation.get(name, **params)(asked, maps).value).all()
+    for name in ("road", "grid_energy"):
+        with pytest.raises(Unsupported):
+            evaluation.get(name)(asked, maps)

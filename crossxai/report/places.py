@@ -190,7 +190,7 @@ def _places(run: RunRecord, modality: Modality) -> Places:
                 if ok(e) and modality.name in e.maps and ordering(e):
                     listed += _of(run, e, modality, chosen, rim)
     area = tiles_of(np.full((1, height, width), 1 / (height * width)))[0] if listed else np.empty(0)
-    inside = float(border(height, width, rim).mean())
+    inside = float(border((height, width), rim).mean())
     return Places(modality.name, height, width, chosen, area, rim, inside, tuple(listed))
 
 
@@ -199,7 +199,7 @@ def _of(run: RunRecord, explanation: Result, modality: Modality, chosen: Sequenc
     height, width = every.shape[1:]
     middle = np.broadcast_to(tile(height, width, CENTRE), every.shape)
     points = pointing(maps, middle)
-    edge = border(height, width, rim)
+    edge = border((height, width), rim)
     usable = np.asarray(np.isfinite(every).all(axis=(1, 2)))
     listed = []
     for group in chosen:

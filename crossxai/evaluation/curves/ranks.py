@@ -285,4 +285,5 @@ def _segments(image: Array, wanted: int) -> Labels:
 
     low, high = float(image.min()), float(image.max())
     scaled = (image - low) / (high - low) if high > low else np.zeros_like(image)
-    return labels_of(slic(scaled, n_segments=wanted, start_label=0, channel_axis=-1))
+    colour = None if image.ndim == 3 else False  # three channels of a volume are no colours
+    return labels_of(slic(scaled, n_segments=wanted, start_label=0, channel_axis=-1, convert2lab=colour))

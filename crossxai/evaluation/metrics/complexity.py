@@ -151,19 +151,19 @@ class BorderShare(MapOnly):
 
     def measure(self, relevance: Array) -> Numbers:
         flat = np.abs(scaled(relevance))
-        inside = border(relevance.shape[1], relevance.shape[2], self.width).reshape(-1)
+        inside = border(relevance.shape[1:], self.width).reshape(-1)
         return np.asarray(flat[:, inside].sum(axis=1) / flat.sum(axis=1))
 
     def _require(self, question: Question, modality: Modality) -> None:
-        height, width = self.image_of(question, modality)
-        if min(height, width) <= 2 * self.width:
+        space = self.space_of(question, modality)
+        if min(space) <= 2 * self.width:
+            sizes = " × ".join(map(str, space))
             raise Unsupported(
-                f"border_share: a rim of {self.width} pixels leaves no inside of a {height} × {width} image: write a "
-                "smaller width"
+                f"border_share: a rim of {self.width} pixels leaves no inside of {sizes}: write a smaller width"
             )
 
     def _extras(self, relevance: Array) -> dict[str, Array]:
-        inside = border(relevance.shape[1], relevance.shape[2], self.width)
+        inside = border(relevance.shape[1:], self.width)
         return {"border_area": np.full(len(relevance), inside.mean())}
 
 
@@ -239,8 +239,8 @@ def _shares(relevance: Array) -> Numbers:
     return np.asarray(sizes / sizes.sum(axis=1, keepdims=True))
 
 
-def border(height: int, width: int, rim: int) -> npt.NDArray[np.bool_]:
-    """A (height, width) mask of the pixels less than `rim` from an edge."""
-    mask = np.ones((height, width), dtype=bool)
-    mask[rim : height - rim, rim : width - rim] = False
+def border(space: tuple[int, ...], rim: int) -> npt.NDArray[np.bool_]:
+    """A mask (*space) of the pixels less than `rim` from an edge."""
+    mask = np.ones(space, dtype=bool)
+    mask[tuple(slice(rim, length - rim) for length in space)] = False
     return mask

@@ -275,9 +275,9 @@ class Infidelity(_Predicting):
 
     def _measure(self, question: Question, modality: Modality, relevance: Array, rows: Rows) -> Scores:
         plain(self.fill)  # refused whatever the perturbation
-        if self.perturbation == "square" and modality.kind != "image":
+        if self.perturbation == "square" and not modality.spatial:
             raise Unsupported(
-                f"{self.name} cuts squares out of 2-D images; modality {modality.name!r} is a {modality.kind}: "
+                f"{self.name} cuts squares out of images and cubes out of volumes; modality {modality.name!r} is a {modality.kind}: "
                 "write perturbation='subset'"
             )
         if self.perturbation != "noise":
@@ -323,8 +323,8 @@ class Infidelity(_Predicting):
         largest = max(1, round(self.share * min(space)))
         for mask in masks:
             side = int(rng.integers(1, largest, endpoint=True))
-            top, left = (int(rng.integers(0, length - side, endpoint=True)) for length in space)
-            mask[top : top + side, left : left + side] = True
+            corner = [int(rng.integers(0, length - side, endpoint=True)) for length in space]
+            mask[tuple(slice(at, at + side) for at in corner)] = True
         return masks.reshape(self.samples, -1)
 
     def noise(self, question: Question, row: int) -> Numbers:

@@ -41,6 +41,12 @@ class MapMetric(Parameters):
         """Relevance per unit (n, *space)."""
         return ranks.units(question, attribution, modality, self.reduction)
 
+    def space_of(self, question: Question, modality: Modality) -> tuple[int, ...]:
+        """The sizes of images or volumes; raises `Unsupported` for tables."""
+        if not modality.spatial:
+            raise Unsupported(f"{self.name} needs an image or a volume; {modality.name!r} has {modality.axes}")
+        return ranks.space_of(question, modality)
+
     def image_of(self, question: Question, modality: Modality) -> tuple[int, int]:
         """Height and width of the images; raises `Unsupported` for other modalities."""
         if modality.axes[:-1] != ("y", "x"):

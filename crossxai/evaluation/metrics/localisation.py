@@ -42,13 +42,14 @@ def pointing(relevance: Array, masks: Masks) -> Numbers:
     return np.where(defined(flat, inside), hits, np.nan)
 
 
-def centre_mask(height: int, width: int, size: int) -> Masks:
-    """A (height, width) mask of the central size × size pixels; the top-left of the four middles if parities differ."""
-    if not isinstance(size, int) or not 1 <= size <= min(height, width):
-        raise InvalidInput(f"the centre of a {height} × {width} image cannot be {size!r} × {size!r} whole pixels")
-    mask = np.zeros((height, width), dtype=bool)
-    top, left = (height - size) // 2, (width - size) // 2
-    mask[top : top + size, left : left + size] = True
+def centre_mask(space: tuple[int, ...], size: int) -> Masks:
+    """A mask (*space) of the central size × size pixels, of volumes size³; the first of the middles if parities differ."""
+    if not isinstance(size, int) or not 1 <= size <= min(space):
+        kind, unit = ("image", "pixels") if len(space) == 2 else ("volume", "voxels")
+        wanted, given = (" × ".join(map(str, sizes)) for sizes in ([size] * len(space), space))
+        raise InvalidInput(f"the centre of a {given} {kind} cannot be {wanted} whole {unit}")
+    mask = np.zeros(space, dtype=bool)
+    mask[tuple(slice((length - size) // 2, (length - size) // 2 + size) for length in space)] = True
     return mask
 
 
@@ -97,7 +98,8 @@ class Region(MapMetric):
     def _centre(self, question: Question, modality: Modality, size: int, ids: tuple[str, ...]) -> Masks:
         """The centre (n, *space) of the samples that are meant; an empty mask makes the others undefined."""
         meant = np.isin(np.array(question.ids), np.array(ids)) if ids else np.ones(len(question), bool)
-        return meant[:, None, None] & centre_mask(*self.image_of(question, modality), size)
+        centre = centre_mask(self.space_of(question, modality), size)
+        return meant.reshape(-1, *[1] * centre.ndim) & centre
 
     def _given(self, question: Question, modality: Modality, masks: npt.ArrayLike, ids: tuple[str, ...]) -> Masks:
         return SampleMasks(masks, ids).of(question.ids, ranks.space_of(question, modality), self.name)

@@ -234,9 +234,9 @@ class Irof(UnitMetric):
 
     def _segments(self, question: Question, modality: Modality, rows: Rows) -> list[Labels]:
         """Segment numbers 0 … L - 1 (pixels,) of each sample."""
-        if modality.kind != "image":
+        if len(modality.axes) not in (3, 4):
             raise Unsupported(
-                f"{self.name} segments 2-D images; modality {modality.name!r} is a {modality.kind}: write 'aopc'"
+                f"{self.name} segments images and volumes; modality {modality.name!r} is a {modality.kind}: write 'aopc'"
             )
         colour = modality.features == ("red", "green", "blue")
         compactness = self.compactness if colour else self.compactness / 100
