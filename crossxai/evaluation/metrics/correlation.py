@@ -277,8 +277,8 @@ class Infidelity(_Predicting):
         plain(self.fill)  # refused whatever the perturbation
         if self.perturbation == "square" and not modality.spatial:
             raise Unsupported(
-                f"{self.name} cuts squares out of images and cubes out of volumes; modality {modality.name!r} is a {modality.kind}: "
-                "write perturbation='subset'"
+                f"{self.name} cuts squares out of images; modality {modality.name!r} is a {modality.kind}: write "
+                "perturbation='subset'"
             )
         if self.perturbation != "noise":
             return super()._measure(question, modality, relevance, rows)
