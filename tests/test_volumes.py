@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
-from networks import volumes
+from networks import scans
 from torch import nn
 
 import crossxai as xai
@@ -27,15 +27,15 @@ LABELS = [0, 2]
 
 @cache
 def question(link: Any = "identity") -> Question:
-    return Question(volumes.model(), (volumes.scans(),), Target.classes(LABELS, 3, link))
+    return Question(scans.model(), (scans.values(),), Target.classes(LABELS, 3, link))
 
 
 @cache
 def linear() -> tuple[Question, Array]:
     """A question whose score is sum(w · x), and the weights."""
     weights = np.random.default_rng(1).normal(size=(12, 16, 10, 1))
-    model = FunctionModel(lambda v: (v * weights).reshape(len(v), -1).sum(axis=1, keepdims=True), (volumes.VOLUME,))
-    return Question(model, (volumes.scans(),), Target.outputs(0, 2, 1)), weights
+    model = FunctionModel(lambda v: (v * weights).reshape(len(v), -1).sum(axis=1, keepdims=True), (scans.VOLUME,))
+    return Question(model, (scans.values(),), Target.outputs(0, 2, 1)), weights
 
 
 def last(given: Any) -> Array:
@@ -79,18 +79,18 @@ def same(found: Array, expected: Array, tolerance: float = 1e-9) -> None:
 )
 def test_captum_on_its_own(name: str, params: dict[str, Any], attribute: Any) -> None:
     # Captum takes hooks' word for it, so it gets a network of its own.
-    net = volumes.Net().double().eval()
-    net.load_state_dict(volumes.net().state_dict())
+    net = scans.Net().double().eval()
+    net.load_state_dict(scans.net().state_dict())
     with quiet():
-        expected = last(attribute(net, volumes.tensor().requires_grad_()))
+        expected = last(attribute(net, scans.tensor().requires_grad_()))
     same(map_of(name, **params), expected)
 
 
 def test_occlusion_slides_a_cube() -> None:
-    own = captum.attr.Occlusion(volumes.net().float()).attribute(
-        volumes.tensor().float(), (1, 4, 4, 4), strides=(1, 2, 2, 2), target=LABELS
+    own = captum.attr.Occlusion(scans.net().float()).attribute(
+        scans.tensor().float(), (1, 4, 4, 4), strides=(1, 2, 2, 2), target=LABELS
     )
-    volumes.net().double()
+    scans.net().double()
     for name in ("captum.occlusion", "reference.occlusion"):
         same(map_of(name, patch=4, stride=2), last(own), 1e-4)  # Captum computes in float32
 
@@ -112,7 +112,7 @@ def test_occlusion_slides_a_cube() -> None:
 def test_pytorch_grad_cam_on_its_own(name: str, own: Any) -> None:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    x, net = volumes.tensor(), volumes.net()
+    x, net = scans.tensor(), scans.net()
     with own(net, [net.conv2]) as cam:
         expected = cam(x.clone().requires_grad_(), [ClassifierOutputTarget(label) for label in LABELS])
     same(map_of(name, layer="conv2"), expected[..., None], 1e-5)
@@ -120,7 +120,7 @@ def test_pytorch_grad_cam_on_its_own(name: str, own: Any) -> None:
 
 def test_class_activation_maps_meet() -> None:
     """Canonical Grad-CAM of four libraries' code is one map, enlarged as torch enlarges trilinearly."""
-    x, net = volumes.tensor(), volumes.net()
+    x, net = scans.tensor(), scans.net()
     cam = captum.attr.LayerGradCam(net, net.conv2).attribute(x, target=LABELS, relu_attributions=True)
     expected = last(nn.functional.interpolate(cam, x.shape[2:], mode="trilinear", align_corners=False))
     for name in ("reference.gradcam", "captum.layer_grad_cam", "gradcam.gradcam", "xplique.gradcam"):
@@ -154,7 +154,7 @@ def test_libraries_meet_at_the_referee(name: str, referee: str, params: dict[str
 def test_linear_scores() -> None:
     """Supervoxels of a linear score get what their voxels contribute."""
     asked, weights = linear()
-    shares = weights * volumes.scans()
+    shares = weights * scans.values()
     for name in ("reference.kernel_shap", "captum.shapley_value_sampling"):
         maps = get(name, segmentation="slic", patch=6, samples=200)(asked).values[0]
         for row in range(2):
@@ -170,11 +170,11 @@ def test_linear_scores() -> None:
 
 def test_random_masks_find_what_the_score_reads() -> None:
     """Of a constant score RISE gives the mean mask over `keep`, 1 but for chance; of one voxel's, the masks that show it."""
-    constant = FunctionModel(lambda v: np.ones((len(v), 1)), (volumes.VOLUME,))
-    x, rise = volumes.scans(), get("reference.rise", samples=3000, grid=4)
+    constant = FunctionModel(lambda v: np.ones((len(v), 1)), (scans.VOLUME,))
+    x, rise = scans.values(), get("reference.rise", samples=3000, grid=4)
     even = rise(Question(constant, (x,), Target.outputs(0, 2, 1))).values[0]
     assert abs(even - 1).max() < 0.1
-    voxel = FunctionModel(lambda v: v[:, 9, 4, 6, :] / x[0, 9, 4, 6, 0], (volumes.VOLUME,))
+    voxel = FunctionModel(lambda v: v[:, 9, 4, 6, :] / x[0, 9, 4, 6, 0], (scans.VOLUME,))
     maps = rise(Question(voxel, (x[:1],), Target.outputs(0, 1, 1))).values[0][0, ..., 0]
     z, y, x = np.unravel_index(maps.argmax(), maps.shape)
     assert (abs(z - 9), abs(y - 4), abs(x - 6)) <= (2, 2, 2)
@@ -213,7 +213,7 @@ def test_layers_of_a_turned_volume_are_refused() -> None:
 
     x = np.random.default_rng(0).random((1, 16, 16, 16, 1)).astype(np.float32)
     for axis, name in ((2, "z"), (3, "y"), (4, "x")):
-        asked = Question(TorchModel(Mirrored(axis).eval(), (volumes.VOLUME,)), (x,), Target.classes([0], 2))
+        asked = Question(TorchModel(Mirrored(axis).eval(), (scans.VOLUME,)), (x,), Target.classes([0], 2))
         with pytest.raises(Unsupported, match=f"runs against {name} of the image"):
             get("reference.gradcam", layer="conv")(asked)
 
@@ -225,15 +225,15 @@ def test_segmentations_of_images_are_refused() -> None:
 
 
 def test_batch_norms_are_folded_and_networks_ported() -> None:
-    model = volumes.model()
-    folded = model.folded((volumes.scans(),))
+    model = scans.model()
+    folded = model.folded((scans.values(),))
     assert not any(isinstance(layer, nn.BatchNorm3d) for layer in folded.module.modules())
-    same(folded.predict((volumes.scans(),)), model.predict((volumes.scans(),)), 1e-10)
-    float32 = volumes.Net().eval()
-    float32.load_state_dict(volumes.net().state_dict())
-    ported = xai.port(TorchModel(float32, (volumes.VOLUME,)), to="keras", example=volumes.scans().astype(np.float32))
+    same(folded.predict((scans.values(),)), model.predict((scans.values(),)), 1e-10)
+    float32 = scans.Net().eval()
+    float32.load_state_dict(scans.net().state_dict())
+    ported = xai.port(TorchModel(float32, (scans.VOLUME,)), to="keras", example=scans.values().astype(np.float32))
     assert ported.certificate.holds
-    twin = ported.model.folded((volumes.scans().astype(np.float32),))
+    twin = ported.model.folded((scans.values().astype(np.float32),))
     assert not any(type(layer).__name__ == "BatchNormalization" for layer in twin.model.layers)
 
 
@@ -241,10 +241,10 @@ def test_metrics_remove_cubes_and_supervoxels() -> None:
     """A patch is size³ voxels: with the first four of eight removed, the score is that of the other half."""
     weights = np.zeros((8, 8, 8, 1))
     weights[:4] = 1
-    model = FunctionModel(lambda v: (v * weights).reshape(len(v), -1).sum(axis=1, keepdims=True), (volumes.VOLUME,))
+    model = FunctionModel(lambda v: (v * weights).reshape(len(v), -1).sum(axis=1, keepdims=True), (scans.VOLUME,))
     x = np.ones((1, 8, 8, 8, 1))
     asked = Question(model, (x,), Target.outputs(0, 1, 1))
-    maps = xai.Attribution((weights[None],), (volumes.VOLUME,), asked.ids, "truth")
+    maps = xai.Attribution((weights[None],), (scans.VOLUME,), asked.ids, "truth")
     patch = evaluation.get("deletion", unit="patch", size=4, steps=8)(asked, maps)
     np.testing.assert_allclose(patch.curve[0], [256, 192, 128, 64, 0, 0, 0, 0, 0])
     segment = evaluation.get("deletion", unit="segment", size=8, steps=8)(asked, maps)

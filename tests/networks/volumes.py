@@ -1,63 +1,70 @@
-"""A small network of volumes, in torch, and scans in which a bright cube lies."""
+"""A 3-D U-Net as MONAI writes it (`monai.networks.nets.UNet` with residual units), which is not installed here."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections import OrderedDict
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from torch import nn
-
-from crossxai.adapters.torch import TorchModel
-from crossxai.model import Array, Modality
-
-VOLUME = Modality.volume("scan", ("density",))
+from torch import Tensor, nn
 
 
-class Net(nn.Module):
-    """Convolutions, a batch norm, a max-pool and a head of three classes; float64, so that values compare to the last digits."""
+class Convolution(nn.Sequential):
+    """A convolution, strided or transposed, then instance norm, dropout and PReLU, which MONAI calls its ADN."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: int, after: int, stride: int = 1, transposed: bool = False, bare: bool = False) -> None:
+        conv: nn.Module = nn.Conv3d(before, after, 3, stride, padding=1)
+        if transposed:
+            conv = nn.ConvTranspose3d(before, after, 3, stride, padding=1, output_padding=stride - 1)
+        adn = nn.Sequential(OrderedDict(N=nn.InstanceNorm3d(after), D=nn.Dropout(0.0), A=nn.PReLU()))
+        super().__init__(OrderedDict(conv=conv) if bare else OrderedDict(conv=conv, adn=adn))
+
+
+class ResidualUnit(nn.Module):
+    def __init__(self, before: int, after: int, stride: int = 1, units: int = 2, last: bool = False) -> None:
         super().__init__()
-        self.conv1, self.norm, self.relu1, self.pool = (
-            nn.Conv3d(1, 4, 3, padding=1),
-            nn.BatchNorm3d(4),
-            nn.ReLU(),
-            nn.MaxPool3d(2),
+        self.conv = nn.Sequential()
+        for unit in range(units):
+            sizes = (after, after) if unit else (before, after, stride)
+            self.conv.add_module(f"unit{unit:d}", Convolution(*sizes, bare=last and unit == units - 1))
+        size = 3 if stride > 1 else 1
+        plain = stride == 1 and before == after
+        self.residual = nn.Identity() if plain else nn.Conv3d(before, after, size, stride, padding=size // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        res = self.residual(x)
+        return self.conv(x) + res
+
+
+class SkipConnection(nn.Module):
+    def __init__(self, submodule: nn.Module) -> None:
+        super().__init__()
+        self.submodule = submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.submodule(x)], dim=1)
+
+
+class UNet(nn.Module):
+    """channels, strides: one more level for each."""
+
+    def __init__(self, before: int, after: int, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.model = self._level(before, after, tuple(channels), tuple(strides), top=True)
+
+    def _level(
+        self, before: int, after: int, channels: tuple[int, ...], strides: tuple[int, ...], top: bool
+    ) -> nn.Module:
+        wide, stride = channels[0], strides[0]
+        if len(channels) > 2:
+            inner, upper = self._level(wide, wide, channels[1:], strides[1:], top=False), 2 * wide
+        else:
+            inner, upper = ResidualUnit(wide, channels[1]), wide + channels[1]
+        down = ResidualUnit(before, wide, stride)
+        up = nn.Sequential(
+            Convolution(upper, after, stride, transposed=True), ResidualUnit(after, after, units=1, last=top)
         )
-        self.conv2, self.relu2 = nn.Conv3d(4, 6, 3, padding=1), nn.ReLU()
-        self.mean, self.flatten, self.head = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(6, 3)
+        return nn.Sequential(down, SkipConnection(inner), up)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.pool(self.relu1(self.norm(self.conv1(x))))
-        return self.head(self.flatten(self.mean(self.relu2(self.conv2(x)))))
-
-
-@cache
-def scans() -> Array:
-    rng = np.random.default_rng(0)
-    values = 0.3 * rng.random((2, 12, 16, 10, 1))
-    values[0, 2:6, 3:8, 1:5] += 0.6
-    values[1, 6:10, 9:14, 5:9] += 0.6
-    return values
-
-
-@cache
-def net() -> Net:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        made = Net().double()
-        nn.init.normal_(made.head.weight, 0, 3)
-        for _ in range(20):
-            made(tensor())
-    return made.eval()
-
-
-def tensor() -> torch.Tensor:
-    """The scans, channels first, as torch takes them."""
-    return torch.from_numpy(np.moveaxis(scans(), -1, 1).copy())
-
-
-@cache
-def model() -> TorchModel:
-    return TorchModel(net(), (VOLUME,))
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
