@@ -99,6 +99,47 @@ def test_a_port_that_trains_otherwise_is_told(shared: nn.Module) -> None:
     assert certificate.trains_otherwise
 
 
+class Norms(nn.Module):
+    """Norms that scale alone, shift alone or do neither, and a kernel under weight norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 6, 4, stride=4))
+        self.batch, self.group, self.norm = nn.BatchNorm2d(6), nn.GroupNorm(2, 6), nn.LayerNorm(6, bias=False)
+        self.plain, self.rms = nn.BatchNorm2d(6, affine=False), nn.RMSNorm(6, 1e-5, elementwise_affine=False)
+        self.batch.register_parameter("bias", None)
+        self.group.register_parameter("weight", None)
+        self.head = nn.Linear(6, 4)
+        for norm in (self.batch, self.plain):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+        nn.init.normal_(self.batch.weight)
+        nn.init.normal_(self.group.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.group(self.batch(self.stem(x)).relu()).relu()
+        return self.head(self.rms(self.norm(self.plain(x).mean((2, 3)))))
+
+
+def test_a_norm_gets_no_weight_that_it_has_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, images = Norms().eval(), IMAGES.astype(np.float32)
+    there = xai.port(xai.wrap(network, modalities=(xai.Modality.image(),)), "keras", images)
+    back = xai.port(there.module, "torch", images, out=tmp_path)
+    for ported in (there, back):
+        assert ported.certificate.holds
+        line, *told = (line for line in ported.certificate.lines if line.kind == "weights")
+        assert line.value < 1e-9
+        assert {"stem", "batch", "group", "head"} <= {pair.one for pair in ported.certificate.weights}
+        assert [more.name for more in told] == (["weights of stem"] if ported is there else [])
+        assert all("weight or spectral norm" in more.reason for more in told)
+    own = {name for name, _ in back.module.named_parameters()}
+    assert own == {name for name, _ in network.named_parameters() if "parametri" not in name} | {"stem.weight"}
+    text = (tmp_path / "network.py").read_text(encoding="utf-8")
+    assert "without(nn.BatchNorm2d(6), 'bias')" in text
+    assert "import crossxai" not in text
+
+
 def in_torch(network: nn.Module) -> list[float]:
     network, losses = copy.deepcopy(network).train(), []
     optimiser = torch.optim.SGD(network.parameters(), RATE)
@@ -138,3 +179,20 @@ def test_three_steps_have_the_same_losses_in_both_frameworks(make: Any, tmp_path
     assert max(losses) - min(losses) > 1e-3
     np.testing.assert_allclose(in_torch(alone), losses, rtol=0, atol=1e-9)
     np.testing.assert_allclose(in_keras(keras.saving.load_model(tmp_path / "model.keras")), losses, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_the_float64_copy_of_made_weights_computes_with_the_models_own(norm: Any) -> None:
+    """Made anew in float64 they would be others than those of float32, and a port would differ from them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(norm(nn.Conv2d(3, 6, 3)), nn.Flatten(), nn.Linear(6 * 900, 4))
+    network(torch.rand(2, 3, 32, 32))  # a pass in training mode, which spectral norm needs
+    model = xai.wrap(network.eval(), modalities=(xai.Modality.image(),))
+    before = model.predict((IMAGES.astype(np.float32),))
+    made = network[0].weight.detach().clone()
+    exact = model.exact()
+    torch.testing.assert_close(exact.module[0].weight, made.double(), rtol=0, atol=0)
+    np.testing.assert_allclose(exact.predict((IMAGES,)), before, atol=1e-5)
+    np.testing.assert_array_equal(model.predict((IMAGES.astype(np.float32),)), before)

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
 from crossxai.adapters.checks import original_layers
@@ -227,19 +230,28 @@ PLAIN = (nn.ReLU, nn.ReLU6, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Identity, 
 def hints(module: nn.Module) -> Mapping[str, Any]:
     """ "norms": how many batch norms there are; "fresh norms": those that never saw a batch and were never trained; "in place":
     names of layers that overwrite what they are given; "hooked": names of layers with hooks of someone else; "normalising": name
-    → (mean, sd) of layers that standardise by constants, averaged over channels."""
+    → (mean, sd) of layers that standardise by constants, averaged over channels; "made weights": names of layers that make
+    their weights of others, as weight norm does."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     return {
         "norms": len(norms),
         "fresh norms": sum(_fresh(norm) for norm in norms),
         "in place": [name for name, m in module.named_modules() if getattr(m, "inplace", False)],
         "normalising": {name: pair for name, m in module.named_modules() if (pair := _constants(m)) is not None},
+        "made weights": [name for name, m in module.named_modules() if makes_weights(m)],
         "hooked": [
             name or "the module itself"
             for name, m in module.named_modules()
             if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         ],
     }
+
+
+def makes_weights(module: nn.Module) -> bool:
+    """Whether a layer makes its weights of others, by a parametrisation or, in torch's older way, by a hook."""
+    return parametrize.is_parametrized(module) or any(
+        isinstance(h, WeightNorm | SpectralNorm) for h in module._forward_pre_hooks.values()
+    )
 
 
 def _constants(module: nn.Module) -> tuple[float, float] | None:
@@ -264,5 +276,6 @@ def training_matters(module: nn.Module) -> bool:
 def _fresh(norm: Any) -> bool:
     tracked = norm.num_batches_tracked is not None and int(norm.num_batches_tracked) > 0
     moved = bool(torch.any(norm.running_mean != 0)) or bool(torch.any(norm.running_var != 1))
-    scaled = norm.affine and bool(torch.any(norm.weight != 1) or torch.any(norm.bias != 0))
+    weights = ((norm.weight, 1), (norm.bias, 0))
+    scaled = any(bool(torch.any(values != start)) for values, start in weights if values is not None)
     return not (tracked or moved or scaled)

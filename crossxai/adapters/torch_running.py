@@ -13,11 +13,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 
 from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
-from crossxai.adapters.torch_layers import hooked, inner_layers
+from crossxai.adapters.torch_layers import hooked, inner_layers, makes_weights
 from crossxai.errors import CrossXAIError, OutOfMemory, Unsupported
 from crossxai.model import Array
 from crossxai.porting.graph import Graph, foldable_norms
@@ -136,8 +138,8 @@ def record_calls(module: nn.Module, run: Callable[[], Any]) -> Calls:
 
 
 def float64_copy(module: nn.Module) -> nn.Module | None:
-    """A copy of the module in float64; None of TorchScript, exported, compiled and quantised modules, of large ones, and of what
-    `copy.deepcopy` or the device refuses."""
+    """A copy of the module, as it computes now, in float64; None of TorchScript, exported, compiled and quantised modules, of
+    large ones, and of what `copy.deepcopy` or the device refuses."""
     if isinstance(module, torch.jit.ScriptModule) or "eval" in vars(module):
         return None
     if any(hasattr(m, "_orig_mod") or "quantized" in type(m).__module__ for m in module.modules()):
@@ -146,9 +148,26 @@ def float64_copy(module: nn.Module) -> nn.Module | None:
         return None
     raised: tuple[type[Exception], ...] = (MemoryError, *foreign())
     try:
-        return copy.deepcopy(module).double()
+        return _with_weights_made(copy.deepcopy(module)).double()
     except raised:
         return None
+
+
+def _with_weights_made(module: nn.Module) -> nn.Module:
+    """The module, whose weights that are made of others (weight norm) are now those that it has computed with."""
+    for layer in [m for m in module.modules() if makes_weights(m)]:
+        if parametrize.is_parametrized(layer):
+            # Not torch's own way: it takes the weight from a class that the copy shares with the original.
+            made = {name: getattr(layer, name).detach() for name in layer.parametrizations}  # type: ignore[union-attr]
+            del layer.parametrizations
+            layer.__class__ = type(layer).__bases__[0]
+            for name, values in made.items():
+                layer.register_parameter(name, nn.Parameter(values))
+        elif any(isinstance(hook, SpectralNorm) for hook in layer._forward_pre_hooks.values()):
+            nn.utils.remove_spectral_norm(layer)
+        else:
+            nn.utils.remove_weight_norm(layer)
+    return module
 
 
 def _copy(module: nn.Module, model: str, so: str) -> nn.Module:

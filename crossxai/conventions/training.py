@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,20 @@ def trained(one: Question, other: Question, exact: Sides | None) -> Training:
         norms = _measured("training", "running statistics after one batch", exact, _statistics)
     if all(hasattr(model, "weight_gradients") for model in models):
         weights = _measured("weights", "samples", exact, _gradients)
-    return Training((*norms.lines, *weights.lines), norms.pairs, weights.pairs)
+    return Training((*norms.lines, *weights.lines, *_made(models)), norms.pairs, weights.pairs)
+
+
+def _made(models: tuple[Any, Any]) -> Iterator[Line]:
+    """What no comparison of weights tells: that one network makes some of them of others, and trains these."""
+    made, others = (model.hints().get("made weights", []) if hasattr(model, "hints") else [] for model in models)
+    if made != others:
+        why = (
+            "compared are the kernels that weight or spectral norm makes of other weights; trained on, one network changes "
+            "these, the other one the kernel itself"
+        )
+        yield Line(
+            "weights", f"weights of {', '.join(dict.fromkeys(made + others))}", "float64", float("nan"), reason=why
+        )
 
 
 def _measured(kind: Kind, name: str, exact: Sides | None, compare: Callable[[Any, Any], Compared]) -> Measured:

@@ -52,13 +52,17 @@ def embedding(c: Call, layer: Any, x: Ref) -> Ref:
     return c.node("embedding", x, weights={"table": array(layer.embeddings)})
 
 
+def _scaled(layer: Any) -> dict[str, Array]:
+    """The weights by which a norm scales and shifts, those of them that it has."""
+    given = {"gamma": layer.gamma if layer.scale else None, "beta": layer.beta if layer.center else None}
+    return {name: array(values) for name, values in given.items() if values is not None}
+
+
 def batch_norm(c: Call, layer: Any, x: Ref, mask: Any = None) -> Ref:
     if layer.axis not in (-1, c.check(x).rank - 1):
         raise c.fail(f"axis={layer.axis}; only the last")
     mean, variance = array(layer.moving_mean), array(layer.moving_variance)
-    gamma = array(layer.gamma) if layer.scale else np.ones_like(mean)
-    beta = array(layer.beta) if layer.center else np.zeros_like(mean)
-    weights = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    weights = {**_scaled(layer), "mean": mean, "variance": variance}
     momentum = rest(float(layer.momentum))
     return c.node("batch_norm", x, weights=weights, eps=float(layer.epsilon), momentum=momentum)
 
@@ -73,11 +77,9 @@ def _last_axes(c: Call, layer: Any, x: Ref) -> int:
 
 
 def layer_norm(c: Call, layer: Any, x: Ref) -> Ref:
-    weights = {"gamma": layer.gamma if layer.scale else None, "beta": layer.beta if layer.center else None}
     if getattr(layer, "rms_scaling", False):
         raise c.fail("rms_scaling")
-    given = {name: array(values) for name, values in weights.items() if values is not None}
-    return c.node("layer_norm", x, weights=given, axes=_last_axes(c, layer, x), eps=float(layer.epsilon))
+    return c.node("layer_norm", x, weights=_scaled(layer), axes=_last_axes(c, layer, x), eps=float(layer.epsilon))
 
 
 def rms_norm(c: Call, layer: Any, x: Ref) -> Ref:
@@ -88,10 +90,8 @@ def rms_norm(c: Call, layer: Any, x: Ref) -> Ref:
 def group_norm(c: Call, layer: Any, x: Ref) -> Ref:
     if layer.axis not in (-1, c.check(x).rank - 1):
         raise c.fail(f"axis={layer.axis}; only the last")
-    weights = {"gamma": array(layer.gamma)} if layer.scale else {}
-    weights |= {"beta": array(layer.beta)} if layer.center else {}
     groups = x.shape[-1] if layer.groups == -1 else layer.groups
-    return c.node("group_norm", x, weights=weights, groups=int(groups), eps=float(layer.epsilon))
+    return c.node("group_norm", x, weights=_scaled(layer), groups=int(groups), eps=float(layer.epsilon))
 
 
 def unit_norm(c: Call, layer: Any, x: Ref) -> Ref:

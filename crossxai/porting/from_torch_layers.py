@@ -43,9 +43,7 @@ def batch_norm(
     if training or running_mean is None:
         raise c.fail("it normalises by the batch at hand, so samples depend on each other")
     mean, variance = array(running_mean), array(running_var)
-    gamma = np.ones_like(mean) if weight is None else array(weight)
-    beta = np.zeros_like(mean) if bias is None else array(bias)
-    weights = {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    weights = {**_scaled(weight, bias), "mean": mean, "variance": variance}
     kept: dict[str, Any] = {} if momentum is None else {"momentum": float(momentum)}  # None: a mean over all batches
     return c.node("batch_norm", c.image(x, 2, 3, 4, 5), weights=weights, eps=float(eps), **kept)
 

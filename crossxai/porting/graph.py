@@ -19,7 +19,7 @@ attention, (t, s) or (heads, t, s).
 | embedding (whole numbers to vectors) | | table (number, c) |
 | multi_head_attention (query, key, value) | heads, dropout or absent | query, key, value, output (in, out); query_bias, …; mask |
 | einsum (two inputs) | equation, the sample axis included | |
-| batch_norm | eps, momentum (the new batch's share; 0.1 if absent) | gamma, beta, mean, variance, each (c,) |
+| batch_norm | eps, momentum (the new batch's share; 0.1 if absent) | mean, variance; gamma, beta or absent; each (c,) |
 | layer_norm, rms_norm (last axes) | axes (how many), eps | gamma, beta (not of rms_norm), each of these axes, or absent |
 | group_norm | groups, eps | gamma, beta, each (c,), or absent |
 | unit_norm: divided by the Euclidean norm | axis | |
@@ -218,7 +218,7 @@ def fold_batch_norms(graph: Graph) -> Graph:
 
 def _merged(conv: Node, norm: Node) -> Node:
     weights = {name: values.astype(np.float64) for name, values in norm.weights.items()}
-    scale = weights["gamma"] / np.sqrt(weights["variance"] + norm.settings["eps"])
-    bias = (conv.weights.get("bias", 0.0) - weights["mean"]) * scale + weights["beta"]
+    scale = weights.get("gamma", 1.0) / np.sqrt(weights["variance"] + norm.settings["eps"])
+    bias = (conv.weights.get("bias", 0.0) - weights["mean"]) * scale + weights.get("beta", 0.0)
     kernel = conv.weights["kernel"]
     return replace(conv, weights={"kernel": (kernel * scale).astype(kernel.dtype), "bias": bias.astype(kernel.dtype)})

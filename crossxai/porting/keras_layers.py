@@ -128,6 +128,11 @@ def _clip(x: Any, low: float | None, high: float | None) -> Any:
     return x if high is None else keras.ops.minimum(x, _like(high, x))
 
 
+def _rms(x: Any, axes: int, eps: float) -> Any:
+    mean = keras.ops.mean(x * x, axis=tuple(range(-axes, 0)), keepdims=True)
+    return x * keras.ops.rsqrt(mean + _like(eps, x))
+
+
 def _unit(x: Any, axis: int) -> Any:
     norm = keras.ops.sqrt(keras.ops.sum(x * x, axis=axis, keepdims=True))
     return x / keras.ops.maximum(norm, _like(1e-12, x))
@@ -138,7 +143,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "square": keras.ops.square, "absolute": keras.ops.absolute, "erf": keras.ops.erf,
     "power": lambda x, exponent: keras.ops.power(x, _like(exponent, x)),
     "log_softmax": lambda x, axis: keras.ops.log_softmax(x, axis=axis),
-    "clip": _clip, "slice": _slice, "pad": _pad, "unit_norm": _unit,
+    "clip": _clip, "slice": _slice, "pad": _pad, "unit_norm": _unit, "rms_norm": _rms,
     "mean": _reduced(keras.ops.mean), "sum": _reduced(keras.ops.sum), "max": _reduced(keras.ops.max),
     "take": lambda x, axis, indices: keras.ops.take(x, np.asarray(indices), axis=axis),
     "roll": lambda x, axis, shift: keras.ops.roll(x, shift, axis=axis),

@@ -187,7 +187,12 @@ def _pad(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
 
 
 def _batch_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
-    named = {"epsilon": s["eps"], "momentum": rest(s.get("momentum", 0.1))}
+    named = {
+        "epsilon": s["eps"],
+        "momentum": rest(s.get("momentum", 0.1)),
+        "scale": "gamma" in w,
+        "center": "beta" in w,
+    }
     return [_layer(_K.BatchNormalization, weights=_arrays(w, "gamma", "beta", "mean", "variance"), **named)]
 
 
@@ -199,8 +204,10 @@ def _layer_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]
 
 def _rms_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:
     axes = list(range(-s["axes"], 0))
-    gamma = w.get("gamma", np.ones(x[0].shape[-s["axes"] :], x[0].dtype))
-    return [_layer(keras.layers.RMSNormalization, axes if len(axes) > 1 else -1, epsilon=s["eps"], weights=[gamma])]
+    if "gamma" not in w:  # Keras's own has always one
+        return _function(node, s, w, x)
+    given = axes if len(axes) > 1 else -1
+    return [_layer(keras.layers.RMSNormalization, given, epsilon=s["eps"], weights=[w["gamma"]])]
 
 
 def _group_norm(node: Node, s: Settings, w: Weights, x: list[Any]) -> list[Step]:

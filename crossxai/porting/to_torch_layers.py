@@ -66,20 +66,28 @@ def _dropout(s: Settings, w: Weights, x: list[Value]) -> nn.Module:
     return ours.DropTogether(s["rate"], axes) if axes else nn.Dropout(s["rate"])
 
 
+def _affine(w: Weights) -> bool:
+    return "gamma" in w or "beta" in w
+
+
+def _given(norm: Any, w: Weights) -> Any:
+    """A norm with the weights that it has."""
+    windows.give(norm, weight=w.get("gamma"), bias=w.get("beta"))
+    missing = {"weight": "gamma" not in w, "bias": "beta" not in w} if _affine(w) else {}
+    return ours.without(norm, *(name for name, gone in missing.items() if gone))
+
+
 def _batch_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
     rank = x[0].example.ndim
     kind = windows.layer_kind("BatchNorm", max(rank, 3))
-    module = kind(len(w["mean"]), eps=s["eps"], momentum=s.get("momentum", 0.1))
-    windows.give(module, weight=w["gamma"], bias=w["beta"])
+    module = _given(kind(len(w["mean"]), eps=s["eps"], momentum=s.get("momentum", 0.1), affine=_affine(w)), w)
     module.running_mean, module.running_var = w["mean"], w["variance"]
     return module  # type: ignore[no-any-return]
 
 
 def _layer_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
-    shape, affine = x[0].example.shape[-s["axes"] :], "gamma" in w or "beta" in w
-    module = nn.LayerNorm(shape, s["eps"], affine, bias="beta" in w)
-    windows.give(module, weight=w.get("gamma"), bias=w.get("beta"))
-    return module
+    shape = x[0].example.shape[-s["axes"] :]
+    return _given(nn.LayerNorm(shape, s["eps"], _affine(w), bias="beta" in w), w)  # type: ignore[no-any-return]
 
 
 def _rms_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
@@ -90,13 +98,11 @@ def _rms_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
 
 def _group_norm(s: Settings, w: Weights, x: list[Value]) -> Made:
     rank, channels = x[0].example.ndim, x[0].example.shape[1]
-    affine = "gamma" in w or "beta" in w
     if s["groups"] == channels and rank > 2:
-        module = windows.layer_kind("InstanceNorm", rank)(channels, s["eps"], affine=affine)
+        module = windows.layer_kind("InstanceNorm", rank)(channels, s["eps"], affine=_affine(w))
     else:
-        module = nn.GroupNorm(s["groups"], channels, s["eps"], affine)
-    windows.give(module, weight=w.get("gamma"), bias=w.get("beta"))
-    return module  # type: ignore[no-any-return]
+        module = nn.GroupNorm(s["groups"], channels, s["eps"], _affine(w))
+    return _given(module, w)  # type: ignore[no-any-return]
 
 
 def _along(values: Tensor, x: Value) -> Tensor:

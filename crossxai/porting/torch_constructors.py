@@ -33,7 +33,19 @@ def constructor(module: nn.Module) -> str:
         return f"nn.Sequential({', '.join(constructor(part) for part in module)})"
     prefix = "" if is_ours(module) else "nn."
     special = MADE_WITH.get(type(module), _arguments)
-    return f"{prefix}{type(module).__name__}({', '.join(special(module))})"
+    made = f"{prefix}{type(module).__name__}({', '.join(special(module))})"
+    missing = missing_weights(module)
+    return f"without({', '.join([made, *map(repr, missing)])})" if missing else made
+
+
+def missing_weights(module: nn.Module) -> list[str]:
+    """What a norm that is made with weights has not of them."""
+    if not (getattr(module, "affine", False) or getattr(module, "elementwise_affine", False)):
+        return []
+    gone: list[str] = [
+        name for name in ("weight", "bias") if name in module._parameters and module._parameters[name] is None
+    ]
+    return [] if type(module) is nn.LayerNorm and gone == ["bias"] else gone  # which it says in its arguments
 
 
 def _of_attention(module: Any) -> list[str]:

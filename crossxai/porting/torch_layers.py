@@ -25,6 +25,13 @@ class Standardise(nn.Module):
         return (x - self.mean) / self.sd
 
 
+def without(module: Any, *weights: str) -> Any:
+    """A norm that has not all of the weights that its kind is made with."""
+    for name in weights:
+        module.register_parameter(name, None)
+    return module
+
+
 class Constant(nn.Module):
     """The same values for every sample of x; trains: training may change them."""
 

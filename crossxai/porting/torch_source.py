@@ -18,7 +18,7 @@ from crossxai.errors import ModelFailed
 from crossxai.porting import torch_layers as ours
 from crossxai.porting.excerpt import excerpt
 from crossxai.porting.to_torch import TorchGraph
-from crossxai.porting.torch_constructors import constructor, is_ours, literal, named
+from crossxai.porting.torch_constructors import constructor, is_ours, literal, missing_weights, named
 
 HEAD = '''"""{about}
 
@@ -44,6 +44,9 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
     own: dict[str, set[str]] = {}
     for module in (part for layer in kept.values() for part in layer.modules() if is_ours(part) and not _written(part)):
         own.setdefault(type(module).__module__, set()).add(type(module).__name__)
+    norms = (part for layer in kept.values() for part in layer.modules())
+    if any(missing_weights(part) for part in norms):
+        own.setdefault(ours.__name__, set()).add("without")
     imports, definitions = ["import torch", "import torch.nn.functional as F", "from torch import nn"], []
     for place, kinds in own.items():
         more = excerpt(sys.modules[place], kinds)
