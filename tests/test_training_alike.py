@@ -136,7 +136,8 @@ def test_a_norm_gets_no_weight_that_it_has_not(tmp_path: Path) -> None:
     own = {name for name, _ in back.module.named_parameters()}
     assert own == {name for name, _ in network.named_parameters() if "parametri" not in name} | {"stem.weight"}
     text = (tmp_path / "network.py").read_text(encoding="utf-8")
-    assert "without(nn.BatchNorm2d(6), 'bias')" in text
+    assert "self.batch = without(nn.BatchNorm2d(6), 'bias')" in text
+    assert "self.plain = nn.BatchNorm2d(6, affine=False)" in text
     assert "import crossxai" not in text
 
 
@@ -181,6 +182,7 @@ def test_three_steps_have_the_same_losses_in_both_frameworks(make: Any, tmp_path
     np.testing.assert_allclose(in_keras(keras.saving.load_model(tmp_path / "model.keras")), losses, rtol=0, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated in favor of:FutureWarning")
 @pytest.mark.parametrize(
     "norm", [nn.utils.weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm]
 )

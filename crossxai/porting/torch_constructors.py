@@ -77,6 +77,8 @@ def _arguments(module: nn.Module) -> Iterator[str]:
     for place, parameter in enumerate(inspect.signature(type(module)).parameters.values()):
         if parameter.name in ("device", "dtype", "inplace") or parameter.kind in VARIABLE:
             continue
+        if parameter.name == "bias" and hasattr(module, "affine"):
+            continue  # which older versions of torch have not; see `missing_weights`
         value = getattr(module, parameter.name, parameter.default)
         if parameter.name == "bias" and not isinstance(value, bool):
             value = value is not None
