@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crossxai.assumptions.checking import Check
     from crossxai.attribution import Attribution, Scores
     from crossxai.conventions.result import Parity
+    from crossxai.detection import Box
     from crossxai.errors import (
         BrokenAssumption,
         CrossXAIError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accuracy",
     "Attribution",
+    "Box",
     "BrokenAssumption",
     "Check",
     "CrossXAIError",
@@ -76,6 +78,7 @@ _PLACES = {
     "assumptions.checking": ("Check",),
     "attribution": ("Attribution", "Scores"),
     "conventions.result": ("Parity",),
+    "detection": ("Box",),
     "experiment.recipe": ("Recipe",),
     "experiment.results": ("Evaluation", "Run"),
     "files": ("Samples",),

@@ -76,7 +76,7 @@ def explain(
     target: Any = None,
     *,
     recipe: Recipe | str | Path | None = None,
-    samples: int = arrays.SAMPLES,
+    samples: int | None = None,
     layout: Layout | None = None,
     **params: Any,
 ) -> Attribution:
@@ -94,7 +94,9 @@ def explain(
     recipe : Recipe or path, optional
         In place of the explainer, its parameters and the target: what `Attribution.recipe` gave, a TOML file of it, or a file of
         maps, which are made again.
-    samples : int, at most so many samples of a loader or folder
+    samples : int, optional
+        At most so many samples of a loader or folder, 16 if not given. Refused beside the name of an explainer that has a
+        parameter of that name: ("reference.rise", {"samples": 500}) says how many masks it draws.
     layout : {"NHWC", "NCHW"}, optional, how these images are handed over; as the model was wrapped if not given
     **params : the explainer's parameters, and its profile ("native" or "canonical")
 
@@ -113,7 +115,12 @@ def explain(
     if chosen is None and explainer is None:
         raise InvalidInput('write what explains, such as "captum.saliency", or recipe="recipe.toml"')
     method = as_explainer(explainer, **params) if chosen is None else chosen.method()
-    batch = arrays.read(model, inputs, samples=samples, layout=layout)
+    if samples is not None and isinstance(explainer, str) and hasattr(method, "samples"):
+        raise InvalidInput(
+            f"samples={samples} could be {explainer}'s own or the number of inputs that are read: write explainer="
+            f'({explainer!r}, {{"samples": {samples}}}) for the first; for the second, explainer=({explainer!r}, {{}}) beside it'
+        )
+    batch = arrays.read(model, inputs, samples=samples or arrays.SAMPLES, layout=layout)
     if chosen is not None and target is None:
         question, outputs, notes = recipes.question_of(chosen, model, batch)
         record = chosen.made(method).content()

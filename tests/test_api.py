@@ -210,6 +210,13 @@ def test_other_inputs_are_refused_with_what_to_write(given: Any, words: str) -> 
 # explain and evaluate
 
 
+def test_samples_of_an_explainer_are_not_taken_for_inputs() -> None:
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(IMAGES)), batch_size=2)
+    with pytest.raises(xai.InvalidInput, match=r'explainer=\(\'reference.rise\', {"samples": 9}\)'):
+        xai.explain(network(), loader, "reference.rise", samples=9)
+    assert len(xai.explain(network(), loader, ("reference.rise", {"samples": 9, "grid": 3}), samples=3)) == 3
+
+
 def test_targets() -> None:
     model = xai.wrap(network())
     predicted = model.predict((IMAGES,)).argmax(axis=1)

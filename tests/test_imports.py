@@ -162,6 +162,7 @@ CORE = {
     "batching",
     "documentation",
     "errors",
+    "detection",
     "measures",
     "model",
     "outputs",

@@ -74,7 +74,8 @@ def wrap(
         Pixels of a window that moves over images larger than the network takes: see `adapters.sliding_window.SlidingWindow`.
     overlap : float in [0, 1), how much of a window its neighbour sees, too; 0.5 if not given
     join : {"mean", "max"}, how classes or values of all windows become one output; "mean" if not given
-    **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format
+    **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format; of a detector
+        boxes, n_classes and detections, as of `adapters.torch_detection.TorchDetector`.
 
     Returns
     -------
@@ -125,6 +126,8 @@ def wrap(
         found, size=size or (resize.cut if resize else loaded.size) or found.size, layout=layout, batch_size=batch_size,
         told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random,
     )  # fmt: skip
+    if "boxes" in options:
+        found = replace(found, adapter="crossxai.adapters.torch_detection:TorchDetector", options={})
     return adapt(net, replace(found, options={**found.options, **loaded.options, **options}), name)
 
 

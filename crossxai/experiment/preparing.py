@@ -16,6 +16,7 @@ from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_m
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import arrays
 from crossxai.data.arrays import Batch
+from crossxai.detection import Box
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
@@ -41,9 +42,18 @@ def question_of(model: Model, batch: Batch, target: Any, outputs: Array | None =
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
         return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
+    boxes = isinstance(getattr(model, "boxes", None), str)
     if outputs is None:
-        shown = slice(None if target is None else 1)  # one sample tells the shape
+        shown = slice(None if target is None or boxes else 1)  # one sample tells the shape
         outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
+    if boxes:
+        box = Box.strongest(outputs, target)
+        words = (
+            "explains how well the strongest detection"
+            + (" of the given class" if target is not None else "")
+            + " is found"
+        )
+        return Question(model, batch.inputs, box, batch.ids, batch_size=batch_size), words
     if outputs.ndim != 2:
         raise InvalidInput(
             f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("

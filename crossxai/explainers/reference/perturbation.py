@@ -87,6 +87,20 @@ class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("i
         return np.stack([mask[crop] for mask, crop in zip(large, crops, strict=True)])
 
 
+@explainer("reference.drise", "RISE as detectors are explained: of how well a box is found", "Petsiuk et al. 2021")
+@profiles(canonical="one crop per mask, divided by samples times keep")
+class DRise(Rise):
+    """Mean of random masks, weighted by how well a detector still finds a box under each (Petsiuk et al. 2021, D-RISE).
+
+    `reference.rise` with the paper's finer masks and more of them; what a box scores is said by the target, `xai.Box`. Of any
+    other target it is RISE.
+    """
+
+    samples: int = 5000
+    grid: int = 16
+    keep: float = 0.5
+
+
 Numbers = npt.NDArray[np.float64]
 
 LIMIT = 12
