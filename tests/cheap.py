@@ -29,6 +29,7 @@ CHEAP: dict[str, dict[str, Any]] = {
     "reference.lime": {"samples": 40},
     "reference.occlusion": {"patch": 8, "stride": 4},
     "reference.rise": {"samples": 40},
+    "reference.drise": {"samples": 40},
     "reference.shapley": {"patch": 8},
     "reference.smooth_grad": {"samples": 5},
     "xplique.forgrad": {"sigma": 4},
