@@ -4,15 +4,17 @@ name. A broken plug-in is named and breaks nothing else."""
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from crossxai.errors import CrossXAIError, InvalidInput, ModelFailed, in_words
@@ -111,14 +113,18 @@ among it."""
 
 
 def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
-    """What a function of the user's returns; its module is looked for beside the experiment file first. What its own
-    code raises becomes an error of this kind, which says where."""
-    module, _, name = factory.partition(":")
+    """What a function of the user's returns; its module is looked for beside the experiment file first, or is a file's path. What
+    its own code raises becomes an error of this kind, which says where."""
+    module, _, name = factory.rpartition(":")
     if not module or not name:
-        raise InvalidInput(f"a factory is written 'package.module:function', got {factory!r}")
-    sys.path.insert(0, str(folder.resolve()))
+        raise InvalidInput(
+            f"a factory is written 'package.module:function' or 'path/file.py:function', got {factory!r}"
+        )
+    path = folder / module if module.endswith(".py") else None
+    folder = (folder if path is None else path.parent).resolve()
+    sys.path.insert(0, str(folder))
     try:
-        function = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module) if path is None else _of_file(path), name)
     except (ImportError, AttributeError, SyntaxError) as error:
         raise InvalidInput(
             f"factory {factory!r} cannot be imported from {folder} or the environment: {error}"
@@ -126,7 +132,7 @@ def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
     except RAISED as error:
         raise InvalidInput(f"factory {factory!r} cannot be imported: its module raises {_where(error)}") from error
     finally:
-        sys.path.remove(str(folder.resolve()))
+        sys.path.remove(str(folder))
     if not callable(function):
         raise InvalidInput(f"factory {factory!r} is {type(function).__name__}, not a function")
     try:
@@ -135,6 +141,18 @@ def call_factory(factory: str, folder: Path, kind: type[CrossXAIError]) -> Any:
         if isinstance(error, kind) or kind is not ModelFailed:
             raise
         raise kind(f"factory {factory!r}: {error}") from error  # of one model: the others go on
+
+
+def _of_file(path: Path) -> ModuleType:
+    """The module of a file, under a name of its own: a folder beside may have one called alike."""
+    name = f"{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles look there
+    spec.loader.exec_module(module)
+    return module
 
 
 def guarded(function: Callable[[], Any], name: str, kind: type[CrossXAIError]) -> Any:

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from documented import commands, followed
 from networks import families
 from torch import nn
 from typer.testing import CliRunner
@@ -180,6 +181,13 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     }  # fmt: skip
     again = json.loads((tmp_path / "torch" / "certificate.json").read_text(encoding="utf-8"))["command"]
     assert again == f"crossxai port {given} --to torch --size 16 --samples 4 --out {tmp_path / 'torch'}"
+    back = f"{tmp_path / 'torch' / 'network.py'}:load"
+    result = CliRunner().invoke(app, ["check", back, "--size", "16"])
+    assert result.exit_code == 0, result.output
+    assert "model network" in result.output
+    result = CliRunner().invoke(app, ["check", back.removesuffix(":load")])
+    assert "network.py:load" in " ".join(result.output.split())
+    np.testing.assert_allclose(xai.wrap(back).predict((IMAGES,)), ported.model.predict((IMAGES,)), atol=1e-5)
     model = keras.saving.load_model(given)
     MISTAKES["missing bias"][1](model)
     model.save(wrong)
@@ -190,6 +198,22 @@ def test_the_commands(ported: Any, tmp_path: Path) -> None:
     assert "first layer that differs is 'conv1'" in " ".join(result.output.split())
     assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["first_layer_that_differs"]["one"] == "conv1"
     assert "The first layer that differs is <code>conv1</code>" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.deep
+def test_the_documented_commands(tmp_path: Path) -> None:
+    lines = commands("certificate.md")
+    assert [line.split()[1] for line in lines] == ["port", "certify", "port", "check"]
+    followed(tmp_path, lines)
+
+
+def test_two_files_of_one_name_are_two_networks(tmp_path: Path) -> None:
+    for place, wide in (("one", 3), ("two", 5)):
+        (tmp_path / place).mkdir()
+        text = f"from torch import nn\n\ndef load():\n    return nn.Linear(4, {wide}).eval()\n"
+        (tmp_path / place / "network.py").write_text(text, encoding="utf-8")
+    shapes = [xai.wrap(f"{tmp_path / p / 'network.py'}:load").predict((np.ones((1, 4)),)).shape for p in ("one", "two")]
+    assert shapes == [(1, 3), (1, 5)]
 
 
 def test_a_program_of_torch_export_is_ported(network: nn.Module, tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ def one_of(path: object, models: Sequence[str] | None) -> None:
 
 def _name(model: str) -> str:
     """A name for reports: of a network without its library and weights, of a file without its folder and ending."""
+    model = re.sub(r"\.py:\w+$", "", model)
     library, colon, rest = model.partition(":")
     plain = rest.partition("@")[0] if colon and len(library) > 1 else Path(model).stem
     return re.sub(r"[^\w.@+-]+", "_", Path(plain).name).strip("._") or "model"

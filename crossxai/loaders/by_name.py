@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from crossxai import plugins
@@ -14,15 +15,17 @@ from crossxai.loaders.loaded import Loaded
 
 LIBRARIES = {"torchvision": "torchvision", "timm": "timm", "hf": "huggingface", "keras": "keras_applications"}
 """Libraries whose networks are written `library:name` or `library:name@weights`, and the file here that loads them."""
-WRITE = "write library:name such as torchvision:resnet18, a file of a model, or package.module:function"
+WRITE = (
+    "write library:name such as torchvision:resnet18, a file of a model, package.module:function or file.py:function"
+)
 
 
 def load(given: str | Path, folder: Path = Path(), trust: bool = False) -> Loaded:
     """The network of a name or a path.
 
     given: `library:name`, `library:name@weights` (a file, or names that the library has), the path of a model, or
-    `package.module:function`. folder: what paths are relative to. trust: whether files may run code of their own.
-    Raises `InvalidFile`, `InvalidInput`, `UnknownName`, `ModelFailed` or `MissingDependency`, with what to write.
+    `package.module:function` or `path/file.py:function`. folder: what paths are relative to. trust: whether files may run code of
+    their own. Raises `InvalidFile`, `InvalidInput`, `UnknownName`, `ModelFailed` or `MissingDependency`, with what to write.
     """
     text = str(given)
     library, colon, rest = text.partition(":")
@@ -34,6 +37,10 @@ def load(given: str | Path, folder: Path = Path(), trust: bool = False) -> Loade
     path = folder / Path(text).expanduser()
     if path.exists():
         return _of_file(path, trust)
+    if (own := re.fullmatch(r"(.+\.py):[A-Za-z_]\w*", text)) is not None:
+        if not (folder / Path(own[1]).expanduser()).is_file():
+            raise _unknown(own[1], folder / own[1])
+        return replace(_of_function(text, folder), name=Path(own[1]).stem)
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", text):
         return _of_function(text, folder)
     raise _unknown(text, path)
@@ -55,6 +62,10 @@ def _of_file(path: Path, trust: bool) -> Loaded:
         return keras_files.load(path, trust)
     if suffix in torch_files.SUFFIXES:
         return torch_files.load(path, trust)
+    if suffix == ".py":
+        raise InvalidInput(
+            f"{path.name} is a file of Python: write which of its functions gives the network, {path.name}:load"
+        )
     if suffix == ".npz":
         raise InvalidInput(
             f"{path.name} is no network that wrap reads; a checkpoint of `crossxai train` goes into an experiment file"

@@ -22,15 +22,18 @@ from crossxai.porting.torch_constructors import constructor, is_ours, literal, m
 
 HEAD = '''"""{about}
 
-network = Network()
-network.load_state_dict(torch.load("weights.pt", weights_only=True))
-network.eval()
+network = load()  # with weights.pt, beside this file
 
 Takes {inputs}; gives {output}.
 """
 
 from __future__ import annotations
 '''
+LOAD = '''def load() -> Network:
+    """The network in evaluation mode, with weights.pt, beside this file."""
+    network = Network(){to}
+    network.load_state_dict(torch.load(Path(__file__).with_name("weights.pt"), weights_only=True))
+    return network.eval()'''
 SPARE = {torch.float64: 1e-12, torch.float32: 1e-4}
 """The largest difference of outputs, as a share of the largest output, that the order of sums may make."""
 Step = tuple[str, str, tuple[str, ...]]
@@ -64,7 +67,8 @@ def source(network: TorchGraph, about: str, inputs: str, output: str) -> str:
         *(f"        {line}" for line in _forward(network, names)),
     ]
     definitions.append("\n".join(lines))
-    imports = _merged(imports)
+    definitions.append(LOAD.format(to=".double()" if network.graph.dtype == "float64" else ""))
+    imports = ["from pathlib import Path", *_merged(imports)]
     text = "\n\n\n".join(definitions)
     if "F." not in text:
         imports.remove("import torch.nn.functional as F")
