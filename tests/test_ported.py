@@ -220,6 +220,12 @@ def test_a_program_of_torch_export_is_ported(network: nn.Module, tmp_path: Path)
     program = torch.export.export(network, (torch.rand(2, 3, 16, 16),), dynamic_shapes=({0: torch.export.Dim("n")},))
     torch.export.save(program, tmp_path / "network.pt2")
     there = xai.port(xai.wrap(str(tmp_path / "network.pt2"), trust=True), "keras", IMAGES)
+    itself = xai.wrap(program)  # as it is
+    np.testing.assert_array_equal(itself.predict((IMAGES,)), there.original.predict((IMAGES,)))
+    assert itself.modalities == there.original.modalities
+    fixed = torch.export.export(network, (torch.rand(2, 3, 16, 16),))
+    with pytest.raises(xai.InvalidInput, match="the program was exported for batches of exactly 2"):
+        xai.wrap(fixed)
     assert there.certificate.holds
     with torch.no_grad():
         outputs = network(torch.from_numpy(IMAGES).permute(0, 3, 1, 2))

@@ -15,7 +15,7 @@ from crossxai.adapters.checks import MeanSd, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
 from crossxai.adapters.sliding_window import Join, in_windows
 from crossxai.errors import InvalidInput
-from crossxai.loaders import by_name
+from crossxai.loaders import by_name, torch_files
 from crossxai.loaders.loaded import Loaded, image_of
 from crossxai.model import Modality, Model
 
@@ -55,8 +55,8 @@ def wrap(
     Parameters
     ----------
     net : torch module, Keras model, name, path, callable or adapter
-        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a Keras model, a scikit-learn
-        estimator, or a function of arrays; an adapter is returned as it is. Or text: a name such as
+        A `torch.nn.Module` in evaluation mode (torchvision, timm and Hugging Face included), a program of torch.export, a Keras
+        model, a scikit-learn estimator, or a function of arrays; an adapter is returned as it is. Or text: a name such as
         "torchvision:resnet18@weights.pt", the path of a model's file, or "package.module:function"; see docs/models.md.
     name : str, the name in reports and folders; the network's own if not given
     modalities : sequence of Modality, optional
@@ -96,6 +96,8 @@ def wrap(
         raise InvalidInput("overlap and join are of windows: write window=224, say, beside them")
     if isinstance(net, str | Path):
         net = by_name.load(net, trust=trust)
+    if is_a(net, "torch", "ExportedProgram"):
+        net = torch_files.of_program(net)
     loaded = net if isinstance(net, Loaded) else Loaded(net, "")
     net, name = loaded.net, name or loaded.name
     if is_adapter(net) and not is_a(net, "keras", "Model"):

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from crossxai.errors import InvalidFile, InvalidInput, in_words
 from crossxai.loaders.loaded import TRUST, Loaded, image_of
@@ -71,6 +72,11 @@ def _exported(path: Path, trust: bool) -> Loaded:
         program = torch.export.load(path)
     except damaged as error:
         raise InvalidFile(f"torch cannot read {path}: {in_words(error)}") from error
+    return of_program(program, path.stem, f"torch.export from {path.name}, trusted")
+
+
+def of_program(program: Any, name: str = "", told: str = "a program of torch.export") -> Loaded:
+    """The network of a torch.export.ExportedProgram; raises `InvalidInput` where it takes one number of samples alone."""
     names = program.graph_signature.user_inputs
     shapes = {
         n.name: tuple(n.meta["val"].shape) for n in program.graph.nodes if n.op == "placeholder" and n.name in names
@@ -78,12 +84,11 @@ def _exported(path: Path, trust: bool) -> Loaded:
     fixed = [name for name, shape in shapes.items() if isinstance(shape[0], int)]
     if fixed:
         raise InvalidInput(
-            f"{path} was exported for batches of exactly {shapes[fixed[0]][0]}: export it with dynamic_shapes={{"
+            f"{name or 'the program'} was exported for batches of exactly {shapes[fixed[0]][0]}: export it with dynamic_shapes={{"
             f"{fixed[0]!r}: {{0: torch.export.Dim('batch')}}}}"
         )
-    told = [f"torch.export from {path.name}, trusted"]
     modalities, size = None, None
     if len(shapes) == 1 and len(shape := next(iter(shapes.values()))) == 4:
         modalities = (image_of(int(shape[1])),)
         size = (int(shape[2]), int(shape[3])) if all(isinstance(side, int) for side in shape[2:]) else None
-    return Loaded(program.module(), path.stem, tuple(told), modalities=modalities, size=size)
+    return Loaded(program.module(), name or "program", (told,), modalities=modalities, size=size)
