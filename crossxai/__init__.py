@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crossxai.assumptions.checking import Check
     from crossxai.attribution import Attribution, Scores
     from crossxai.conventions.result import Parity
+    from crossxai.data.declared import Files
     from crossxai.detection import Box
     from crossxai.errors import (
         BrokenAssumption,
@@ -47,6 +48,7 @@ __all__ = [
     "CrossXAIError",
     "Dice",
     "Evaluation",
+    "Files",
     "InvalidFile",
     "InvalidInput",
     "Largest",
@@ -78,6 +80,7 @@ _PLACES = {
     "assumptions.checking": ("Check",),
     "attribution": ("Attribution", "Scores"),
     "conventions.result": ("Parity",),
+    "data.declared": ("Files",),
     "detection": ("Box",),
     "experiment.recipe": ("Recipe",),
     "experiment.results": ("Evaluation", "Run"),

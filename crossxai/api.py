@@ -64,6 +64,7 @@ def check(
     """
     model = wrap(model)
     batch = arrays.read(model, inputs, samples=samples, checked=False)
+    batch.require_whole(labels=labels, target=target)
     given = batch.labels if labels is None else arrays.as_labels(labels)
     measure = None if target is None else preparing.question_of(model, batch, target)[0].target
     return checking.check(model, batch.inputs, measure, given)
@@ -121,6 +122,7 @@ def explain(
             f'({explainer!r}, {{"samples": {samples}}}) for the first; for the second, explainer=({explainer!r}, {{}}) beside it'
         )
     batch = arrays.read(model, inputs, samples=samples or arrays.SAMPLES, layout=layout)
+    batch.require_whole(target=target)
     if chosen is not None and target is None:
         question, outputs, notes = recipes.question_of(chosen, model, batch)
         record = chosen.made(method).content()
@@ -175,6 +177,7 @@ def evaluate(
     stored = inputs is None
     given = origin.stored_inputs(maps) if stored else inputs
     batch = arrays.read(model, given, samples=samples, layout="NHWC" if stored else layout)
+    batch.require_whole(target=target, groups=groups)
     matched = () if other_model else origin.check_match(model, batch.inputs, maps)
     question, unknown = preparing.question_of_maps(model, batch, maps, target)
     labels = arrays.as_groups(groups, len(batch))
@@ -241,6 +244,7 @@ def compare(
     listed = models if isinstance(models, Mapping | list | tuple) else [models]
     wrapped = preparing.wrapped(listed)
     batch = arrays.read(next(iter(wrapped.values())), inputs, samples=samples, layout=layout)
+    batch.require_whole(labels=labels, groups=groups)
     batch = batch if labels is None else replace(batch, labels=arrays.as_labels(labels))
     experiment, prepared = preparing.prepare(
         wrapped, batch, explainers, metrics, target=target, classes=classes, groups=groups, title=title, controls=controls,
@@ -315,6 +319,7 @@ def parity(
     wrapped = preparing.wrapped(listed)
     first = next(iter(wrapped.values()))
     batch = arrays.read(first, inputs, samples=samples, layout=layout)
+    batch.require_whole(target=target)
     question, _ = preparing.question_of(first, batch, target)
     if modality:
         question = question.only(modality)

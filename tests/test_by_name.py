@@ -91,7 +91,7 @@ def test_sixteen_bits_are_brought_to_eight_and_32_refused(folder: Path) -> None:
     values = arrays.read(model(), "deep.png").inputs[0]
     np.testing.assert_allclose(values[0, ..., 0], ramp / 65535, atol=1 / 255)
     Image.fromarray(ramp.astype(np.float32)).save("float.tif")
-    with pytest.raises(InvalidInput, match="values of 32 bits, whose range nothing tells"):
+    with pytest.raises(InvalidFile, match="values of 32 bits, whose range nothing tells"):
         arrays.read(model(), "float.tif")
 
 
@@ -100,7 +100,7 @@ def test_sixteen_bits_are_brought_to_eight_and_32_refused(folder: Path) -> None:
     [
         ({"t.csv": "name\nx\n"}, "t.csv", "needs a column with the head file"),
         ({"t.csv": "file,label\npictures/cats/a.png,\npictures/cats/b.png,1\n"}, "t.csv", "a label for 1 of 2 rows"),
-        ({"t.csv": "file\nlost.png\n"}, "t.csv", "names 1 of 1 files that are not there: lost.png"),
+        ({"t.csv": "file\nlost.png\n"}, "t.csv", "no sample is left of t.csv: lost.png: is not there"),
         ({"x.npy": "no array"}, "x.npy", "is no NumPy file that can be read without running code"),
         ({"a.csv": "", "b.csv": ""}, ".", "holds several tables (a.csv, b.csv): name one of them"),
         ({"empty/readme.txt": ""}, "empty", "holds no picture"),
@@ -307,7 +307,7 @@ def test_the_documented_commands(folder: Path) -> None:
         (("compare", "e.toml", "--model", "by_name_own:net"), "an experiment file names its models"),
         (("parity", "--model", "torchvision:resnet81", "--data", "images.npy"), "did you mean resnet18"),
         (("parity", "--model", "by_name_own:broken", "--data", "images.npy"), "raises KeyError: 'lost'"),
-        (("parity", "--model", "by_name_own:net", "--data", "nowhere"), "nowhere cannot be read"),
+        (("parity", "--model", "by_name_own:net", "--data", "nowhere"), "nowhere is not there"),
     ],
 )
 def test_wrong_options_are_one_message(folder: Path, words: tuple[str, ...], message: str) -> None:

@@ -80,6 +80,7 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
     from crossxai.experiment.questions import questions
 
     models, failed, samples, entry = reading.models_and_samples(experiment)
+    given.tell_left_out(samples)
     checks: list[Check] = []
     for name, loaded in models.items():
         lacking = [m.name for m in loaded.model.modalities if m.name not in samples.inputs]

@@ -61,6 +61,7 @@ def explain(
             update={"explainers": (chosen.explainer,), "target": chosen.target, "seed": chosen.seed}
         )
         models, failed, every, entry = models_and_samples(experiment)
+        given.tell_left_out(every)
         if failed:
             raise ModelFailed("; ".join(failed.values()))
         ((name, loaded),) = models.items()

@@ -13,6 +13,7 @@ from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment, ModelSpec
+    from crossxai.files import Samples
     from crossxai.model import Array, Model
 
 DEMO = str(Path(__file__).parents[1] / "demo.toml")
@@ -32,7 +33,9 @@ Models = Annotated[
 DataFiles = Annotated[
     str,
     typer.Option(
-        "--data", help="Of --model: a folder of pictures, one picture, a pattern in quotes, a CSV file, .npy or .npz."
+        "--data",
+        help="Of --model: a folder of pictures, one picture, a pattern in quotes, a CSV file, .npy, .npz or HDF5; what its "
+        "names do not tell is said by --set data.labels=… and others, see docs/models.md.",
     ),
 ]
 Explainers = Annotated[
@@ -140,6 +143,14 @@ def specified(models: Sequence[str], trust: bool, size: int | None) -> list[Mode
     named = zip(numbered([_name(model) for model in models]), models, strict=True)
     specs = [ModelSpec(name=name, checkpoint=model, trust=trust) for name, model in named]
     return [spec if spec.trained else spec.model_copy(update={"size": size}) for spec in specs]
+
+
+def tell_left_out(samples: Samples) -> None:
+    """Warn of files that are no samples."""
+    from crossxai.data import odd
+
+    for line in odd.lines(samples.left_out):
+        typer.secho(line, fg="yellow", err=True)
 
 
 def noise(model: Model, size: int | None, n: int) -> tuple[Array, ...]:

@@ -90,6 +90,7 @@ def parity(
         )  # fmt: skip
         wanted = chosen.parity
         models, failed, every, entry = models_and_samples(chosen)
+        given.tell_left_out(every)
         if failed:
             raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
         known = {name: questions(chosen, every, loaded, name).explained for name, loaded in models.items()}

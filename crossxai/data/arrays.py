@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data import files
+from crossxai.data import files, from_files, loaders, pictures
+from crossxai.data.declared import Files
+from crossxai.data.found import Found
+from crossxai.data.loaders import as_labels as as_labels
+from crossxai.data.loaders import as_numpy as as_numpy
+from crossxai.data.odd import LeftOut
 from crossxai.errors import InvalidInput
 from crossxai.files.records import labels_of_groups
 from crossxai.model import Array, Inputs, Modality, Model
@@ -23,16 +28,29 @@ SAMPLES = 16
 @dataclass(frozen=True)
 class Batch:
     """inputs: one array per modality; labels: of a loader or file that gives them; label_names: of files that name them; ids: the
-    files' names, () where there are none; notes: what was changed on the way, a sentence each."""
+    files' names, () where there are none; notes: what was changed on the way, a sentence each; masks (n, *space): of files that
+    have them; left_out: the files that are no samples, and why."""
 
     inputs: Inputs
     labels: npt.NDArray[Any] | None = None
     ids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     label_names: tuple[str, ...] = ()
+    masks: npt.NDArray[np.bool_] | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs[0])
+
+    def require_whole(self, **by_place: Any) -> None:
+        """Raise `InvalidInput` where files were left out and something is given for each sample by its place, which no longer
+        tells whose it is. What has no length, or is empty, belongs to no place."""
+        for name, given in by_place.items():
+            if self.left_out and isinstance(given, Sized) and len(given):
+                raise InvalidInput(
+                    f"{name} is given sample by sample, and {len(self.left_out)} files were left out, such as "
+                    f"{self.left_out[0]}: take them away, or let files say what belongs to whom, such as xai.Files(…, labels=…)"
+                )
 
 
 def read(
@@ -46,25 +64,24 @@ def read(
     """Inputs for a model.
 
     given: an array or tensor, a picture (PIL), the path of one, or a list of these; a tuple or a dict of them for several
-    modalities; what `crossxai.data.files` reads, or a loader or data set of inputs or (inputs, label), of which the first
-    `samples` are taken. layout: "NCHW" if images are channels first; as the model was wrapped, unless given here. checked:
-    whether values outside of the declared range, NaN and infinity are refused.
+    modalities; a path that `crossxai.data.files` reads, or `Files`, which says more of it; or a loader or data set of inputs or
+    (inputs, label), of which the first `samples` are taken. layout: "NCHW" if images are channels first; as the model was
+    wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
     if samples < 1:
         raise InvalidInput(f"samples must be at least 1, got {samples}")
     reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples)
-    loaded = _from_loader(given, samples, reader)
-    values, labels = (given, None) if loaded is None else loaded
-    names: tuple[str, ...] = ()
-    if isinstance(values, str | Path) and files.is_files(Path(values)):
-        listed = files.listed(Path(values), samples, model.modalities)
-        reader.notes.extend(listed.notes)
-        values, labels = listed.values, listed.labels
-        if isinstance(labels, list):
-            names, labels = tuple(labels), None
-        labels = None if labels is None else as_labels(labels)
-    inputs = reader.inputs(values)
+    if isinstance(given, str | Path) and files.is_files(Path(given)):
+        given = Files(given)
+    if isinstance(given, Files):
+        found = from_files.load(given, samples, reader, checked)
+        inputs = tuple(found.values[m.name] for m in model.modalities)
+    else:
+        loaded = loaders.first(given, samples, model.modalities, reader.notes)
+        values, labels = (given, None) if loaded is None else loaded
+        inputs = reader.inputs(values)
+        found = Found({}, labels, None, reader.ids, ())
     sizes = [len(v) for v in inputs]
     if len(set(sizes)) > 1:
         raise InvalidInput(f"the modalities hold different numbers of samples: {sizes}")
@@ -72,17 +89,10 @@ def read(
         raise InvalidInput("there is no sample: the inputs are empty")
     for modality, array in zip(model.modalities, inputs, strict=True) if checked else ():
         modality.check(array)
-    return Batch(inputs, labels, reader.ids, tuple(dict.fromkeys(reader.notes)), names)
-
-
-def as_labels(given: Any) -> npt.NDArray[Any]:
-    """Labels (n,) from a list, an array or a tensor; one-hot rows are refused with what to write."""
-    labels = np.asarray(as_numpy(given))
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise InvalidInput(f"labels have shape (n,), got {labels.shape}: of one-hot rows write labels.argmax(axis=1)")
-    return labels
+    names = tuple(found.labels) if isinstance(found.labels, list) else ()
+    given_labels = None if found.labels is None or names else as_labels(found.labels)
+    notes = tuple(dict.fromkeys(reader.notes))
+    return Batch(inputs, given_labels, found.ids, notes, names, found.masks, found.left_out)
 
 
 def as_groups(given: Any, n: int) -> tuple[str, ...]:
@@ -210,46 +220,45 @@ class _Reader:
 
     def pictures(self, given: list[Any], modality: Modality) -> Array:
         """Pictures and paths as one array: colours as the model's channels, and the network's size, where that is known."""
-        from PIL import Image, ImageOps
-
-        modes = {1: "L", 3: "RGB", 4: "RGBA"}
-        if not modality.spatial or len(modality.features) not in modes:
-            raise InvalidInput(
-                f"{modality.name!r} takes {len(modality.features)} {modality.axes[-1]}s, which no picture has: give arrays"
-            )
-        opened, paths = [], []
+        read, paths = [], []
         for item in given:
             if isinstance(item, str | Path):
                 paths.append(Path(item))
-                item = files.open_picture(Path(item))
-            opened.append(item.convert(modes[len(modality.features)]))
-        if self.resize is not None:
-            self.notes.append(str(self.resize))
-            opened = [self.resize(p) for p in opened]
-        elif self.size is not None and any(p.size != self.size[::-1] for p in opened):
-            self.notes.append(
-                f"pictures were resized, the shorter side to the network's, and cut to the middle {self.size[0]} × {self.size[1]}"
-            )
-            opened = [ImageOps.fit(p, self.size[::-1], Image.Resampling.BILINEAR) for p in opened]
-        if len({p.size for p in opened}) > 1:
+                item = pictures.open_picture(Path(item), self.notes.append)
+            read.append(self.picture(item, modality, self.notes.append))
+        if len({p.shape for p in read}) > 1:
             raise InvalidInput(
-                f"the pictures have different sizes ({opened[0].size}, {opened[-1].size}, …), and nothing says which the network "
-                "takes: write size=(224, 224), say, in wrap"
+                f"the pictures have different sizes ({read[0].shape[1::-1]}, {read[-1].shape[1::-1]}, …), and nothing says which "
+                "the network takes: write size=(224, 224), say, in wrap"
             )
         for names in ([p.stem for p in paths], [f"{p.parent.name}/{p.stem}" for p in paths]):
             if len(set(names)) == len(given):
                 self.ids = tuple(names)
                 break
-        arrays = np.stack([np.asarray(p) for p in opened])
-        return self.scaled(arrays[..., None] if arrays.ndim == 3 else arrays, modality)
+        return self.scaled(np.stack(read), modality)
 
+    def picture(self, picture: Any, modality: Modality, remark: Callable[[str], object]) -> npt.NDArray[Any]:
+        """A picture (y, x, channel) of 8 bits, in the network's size where that is known."""
+        if not modality.spatial or len(modality.axes) != 3 or len(modality.features) not in (1, 3, 4):
+            raise InvalidInput(
+                f"{modality.name!r} takes {len(modality.features)} {modality.axes[-1]}s, which no picture has: give arrays"
+            )
+        values = np.asarray(self.fitted(pictures.colours(picture, len(modality.features), remark)))
+        return values[..., None] if values.ndim == 2 else values
 
-def as_numpy(value: Any) -> Any:
-    """A torch or TensorFlow tensor as a NumPy array; everything else as it is."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return value.numpy() if hasattr(value, "numpy") and not isinstance(value, np.ndarray) else value
+    def fitted(self, picture: Any) -> Any:
+        """A picture in the network's size, where that is known."""
+        from PIL import Image, ImageOps
+
+        if self.resize is not None:
+            self.notes.append(str(self.resize))
+            return self.resize(picture)
+        if self.size is None or picture.size == self.size[::-1]:
+            return picture
+        self.notes.append(
+            f"pictures were resized, the shorter side to the network's, and cut to the middle {self.size[0]} × {self.size[1]}"
+        )
+        return ImageOps.fit(picture, self.size[::-1], Image.Resampling.BILINEAR)
 
 
 def _eight_bit(value: Any) -> bool:
@@ -259,59 +268,5 @@ def _eight_bit(value: Any) -> bool:
     return value.ndim == 2 or (value.ndim == 3 and value.shape[-1] in (3, 4))
 
 
-def _is_picture(value: Any) -> bool:
-    return any(c.__name__ == "Image" and c.__module__.startswith("PIL.") for c in type(value).__mro__)
-
-
 def _is_picture_or_path(value: Any) -> bool:
-    return _is_picture(value) or isinstance(value, str | Path)
-
-
-def _from_loader(given: Any, samples: int, reader: _Reader) -> tuple[Any, npt.NDArray[Any] | None] | None:
-    """(inputs, labels or None) of the first samples of a loader or data set; None for anything else."""
-    items = _items(given)
-    if items is None:
-        return None
-    batches: list[list[npt.NDArray[Any]]] = []
-    keys: list[str] | None = None
-    labels: list[npt.NDArray[Any]] = []
-    n = 0
-    for item in items:
-        inputs, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
-        if isinstance(inputs, Mapping):
-            keys, inputs = list(inputs), tuple(inputs.values())
-        parts = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
-        if len(parts) != len(reader.modalities):
-            raise InvalidInput(
-                f"the loader gives {len(parts)} inputs per item; the model takes {len(reader.modalities)}: let it give "
-                "(inputs, label), inputs a tuple or dict of the modalities"
-            )
-        arrays = [np.asarray(as_numpy(part)) for part in parts]
-        if arrays[0].ndim == len(reader.modalities[0].axes):  # one sample at a time
-            arrays = [array[None] for array in arrays]
-            label = None if label is None else np.asarray(as_numpy(label))[None]
-        batches.append(arrays)
-        if label is not None:
-            labels.append(as_labels(label))
-        n += len(arrays[0])
-        if n >= samples:
-            break
-    if not batches:
-        raise InvalidInput(f"the {type(given).__name__} gives no sample")
-    reader.notes.append(f"the first {min(n, samples)} samples of the {type(given).__name__} (samples={samples})")
-    whole = tuple(np.concatenate(arrays)[:samples] for arrays in zip(*batches, strict=True))
-    return (
-        dict(zip(keys, whole, strict=True)) if keys is not None else whole,
-        np.concatenate(labels)[:samples] if labels else None,
-    )
-
-
-def _items(given: Any) -> Iterator[Any] | None:
-    """What a loader or data set gives, item by item; None for anything that is none."""
-    kinds = {(c.__module__.split(".")[0], c.__name__) for c in type(given).__mro__}
-    numbered = ("torch", "Dataset") in kinds and hasattr(given, "__getitem__") and hasattr(given, "__len__")
-    if numbered or ("keras", "PyDataset") in kinds:
-        return (given[i] for i in range(len(given)))
-    if isinstance(given, Mapping | Sequence | np.ndarray | str | Path) or hasattr(given, "__array__"):
-        return None
-    return iter(given) if hasattr(given, "__iter__") and not _is_picture(given) else None
+    return loaders.is_picture(value) or isinstance(value, str | Path)

@@ -1,153 +1,315 @@
-"""Samples from files: a folder of pictures, with sub-folders or a CSV file of labels, a pattern, and arrays in .npy and .npz."""
+"""Which files are samples: of a folder, with sub-folders or a CSV file of labels, of a pattern, or of a CSV file alone."""
 
 from __future__ import annotations
 
-import csv
 import glob
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput
+from crossxai.data import containers, csv_files
+from crossxai.data.csv_files import Row, Table
+from crossxai.data.declared import Files
+from crossxai.data.odd import LeftOut, readable
+from crossxai.data.pictures import PICTURES
+from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Modality
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-LABELS = "labels"
-"""The array of an .npz that holds labels; the others are inputs."""
+ARRAY = ".npy"
+FILE, LABEL = "file", "label"
 
 
 @dataclass(frozen=True)
-class Listed:
-    """values: paths of pictures, an array, or arrays by modality. labels: an array of numbers, or a name for each sample; None
-    where there are none. notes: what was left out, a sentence each."""
+class Entry:
+    """A sample before any of its files is opened. place: its turn in the end; paths: by modality; row: of the CSV file and the
+    table; problem: why it cannot be used, if that is known already."""
 
-    values: Any
-    labels: Any = None
+    name: str
+    place: int
+    paths: Mapping[str, Path]
+    relative: Path
+    row: Row
+    label: str = ""
+    mask: Path | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """entries: in the order in which they are taken. tables: whose columns rows have. labelled: whether labels are known.
+    alone: whether one file was asked for, which has to be readable. used: heads of
+    columns that are no values of a table."""
+
+    where: str
+    entries: tuple[Entry, ...]
+    tables: tuple[Table, ...] = ()
+    labelled: bool = False
+    left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
+    words: str = "of {where}"
+    alone: bool = False
+    used: tuple[str, ...] = ()
 
 
 def is_files(path: Path) -> bool:
     """Whether a path stands for samples, and is not a picture itself."""
-    return path.is_dir() or path.suffix.lower() in (".csv", ".npy", ".npz") or (_pattern(path) and not path.exists())
+    known = (*csv_files.ENDINGS, *containers.ENDINGS)
+    return path.is_dir() or path.suffix.lower() in known or (_pattern(path) and not path.exists())
 
 
-def listed(path: Path, most: int, modalities: Sequence[Modality]) -> Listed:
-    """At most so many samples of a folder, a pattern, a CSV file with the columns file and label, an .npy or an .npz.
-
-    Raises `InvalidInput` or `InvalidFile` with what is wrong. One file that cannot be read is an error, not a row.
-    """
+def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
+    """The samples of a folder, a pattern, a picture or a CSV file. Raises `InvalidInput` or `InvalidFile` with what is wrong."""
+    path = declared.place
+    table = csv_files.read(declared.path(declared.table)) if str(declared.table) else None
+    if path.suffix.lower() in csv_files.ENDINGS and not path.is_dir():
+        return _of_table(csv_files.read(path), declared, modalities, table)
     if path.is_dir():
-        return _folder(path, most)
-    if path.suffix.lower() in (".npy", ".npz"):
-        return _arrays(path, most, modalities)
-    if path.suffix.lower() == ".csv":
-        return _table(path, most)
-    pictures = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if _is_picture(Path(p))]
-    if not pictures:
-        raise InvalidInput(f"no picture ({', '.join(PICTURES)}) matches {path}")
-    return Listed(pictures[:most], None, _first(most, len(pictures), f"that match {path.name}"))
-
-
-def open_picture(path: Path) -> Any:
-    """A picture as Pillow reads it, turned as its camera says, 16 bits brought to 8."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            turned = ImageOps.exif_transpose(picture)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InvalidFile(f"{path} is no picture that Pillow can read: {error}") from error
-    except (OSError, SyntaxError) as error:  # what Pillow raises for a damaged PNG
-        raise InvalidFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if turned.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(turned) // 257).astype(np.uint8))
-    if turned.mode in ("I", "F"):
+        inside = [p for p in _inside(path) if p.suffix.lower() in csv_files.ENDINGS]
+        tables = [p for p in inside if table is None or not p.samefile(table.path)]
+        if len(tables) > 1:
+            raise InvalidInput(f"{path} holds several tables ({', '.join(p.name for p in tables)}): name one of them")
+        if tables:
+            return _of_table(csv_files.read(tables[0]), declared, modalities, table)
+        found = _of_folder(path, declared)
+    elif _pattern(path) and not path.exists():
+        matching = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+        matching = [p for p in matching if _is_sample(p) and not p.is_dir()]
+        if not matching:
+            raise InvalidInput(f"no picture ({', '.join(PICTURES)}) matches {path}")
+        base = Path(os.path.commonpath([p.parent for p in matching]))
+        found = _plain(matching, base, f"that match {path.name}", f"the pattern {path.name}")
+    else:
+        found = replace(_plain([path], path.parent, "", path.name), alone=True)
+    spatial = _spatial(modalities)
+    if len(spatial) != 1:
         raise InvalidInput(
-            f"{path} holds values of 32 bits, whose range nothing tells: give arrays (.npy) in the model's range"
+            f"{path} holds one picture a sample, and the model takes {len(spatial)} ({', '.join(spatial)}): write a "
+            "CSV file with a column for each"
+            if spatial
+            else f"{path} holds pictures, and the model takes none: write a CSV file"
         )
-    return turned
+    entries = [replace(e, paths={spatial[0]: e.paths[""]}) for e in found.entries]
+    columns: tuple[str, ...] = ()
+    if table is not None:
+        key = _key(declared, table)
+        entries = _joined(entries, table, key, None)
+        columns = (key,)
+    found = replace(found, entries=tuple(entries), tables=(table,) if table else (), used=columns)
+    return _with_masks(_with_labels(found, declared), declared, path if path.is_dir() else path.parent)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise InvalidFile(f"{folder} cannot be looked into: {error.strerror or error}") from error
 
 
 def _pattern(path: Path) -> bool:
     return glob.has_magic(str(path))
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and path.is_file()
+def _is_sample(path: Path) -> bool:
+    """Whether a name is that of a picture; what it leads to is found out when it is opened."""
+    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
 
 
-def _first(most: int, there: int, where: str) -> tuple[str, ...]:
-    return (f"the first {most} of {there} pictures {where} (samples={most})",) if there > most else ()
+def _spatial(modalities: Sequence[Modality]) -> list[str]:
+    return [m.name for m in modalities if m.spatial]
 
 
-def _folder(path: Path, most: int) -> Listed:
-    """A folder's pictures by name; by its only CSV file if it has one; else those of its sub-folders, whose names are labels."""
-    tables = sorted(p for p in path.iterdir() if p.suffix.lower() == ".csv")
-    if len(tables) > 1:
-        raise InvalidInput(f"{path} holds several tables ({', '.join(p.name for p in tables)}): name one of them")
-    if tables:
-        return _table(tables[0], most)
-    pictures = sorted(p for p in path.iterdir() if _is_picture(p))
-    if pictures:
-        return Listed(pictures[:most], None, _first(most, len(pictures), f"of {path.name}"))
-    classes = {d.name: sorted(p for p in d.iterdir() if _is_picture(p)) for d in sorted(path.iterdir()) if d.is_dir()}
+def _plain(paths: Sequence[Path], base: Path, words: str, where: str) -> Listing:
+    entries = tuple(
+        Entry(readable(p.relative_to(base)), place, {"": p}, p.relative_to(base), Row(readable(p.name), {}))
+        for place, p in enumerate(paths)
+    )
+    return Listing(where, entries, words=words)
+
+
+def _of_folder(path: Path, declared: Files) -> Listing:
+    """A folder's pictures by name; else those of its sub-folders, whose names are labels; else its arrays, one a sample."""
+    inside = _inside(path)
+    pictures = [p for p in inside if _is_sample(p)]
+    if pictures and not all(p.is_dir() for p in pictures):
+        return _plain(pictures, path, f"of {path.name}", path.name)
+    masks = declared.path(declared.masks).resolve() if str(declared.masks) else None
+    folders = [d for d in inside if d.is_dir() and d.resolve() != masks]
+    classes = {d.name: [p for p in _inside(d) if _is_sample(p)] for d in folders}
     classes = {name: found for name, found in classes.items() if found}
     if not classes:
+        if arrays := [p for p in inside if p.suffix.lower() == ARRAY]:
+            return _plain(arrays, path, f"of {path.name}", path.name)
         raise InvalidInput(f"{path} holds no picture ({', '.join(PICTURES)}), and no folder of its holds one")
-    rows = [[(p, name) for p in found] for name, found in classes.items()]
-    turns = [row for row in chain.from_iterable(zip_longest(*rows)) if row is not None]  # one of each class in turn
-    chosen = sorted(turns[:most])
-    notes = (f"labels are the names of the folders in {path.name}: {', '.join(classes)}",)
-    return Listed([p for p, _ in chosen], [name for _, name in chosen], (*notes, *_first(most, len(turns), "by turns")))
+    ordered = _plain([p for found in classes.values() for p in found], path, "by turns", path.name).entries
+    if masks is not None and len(classes) == 1:  # pictures beside their masks
+        return Listing(path.name, ordered, words=f"of {path.name}")
+    rows = [[replace(e, label=name) for e in ordered if e.relative.parts[0] == name] for name in classes]
+    turns = tuple(e for e in chain.from_iterable(zip_longest(*rows)) if e is not None)  # one of each class in turn
+    note = f"labels are the names of the folders in {path.name}: {', '.join(map(readable, classes))}"
+    return Listing(path.name, turns, labelled=True, notes=(note,), words="by turns")
 
 
-def _table(path: Path, most: int) -> Listed:
-    """The pictures that a CSV file names in the column `file`, relative to itself; `label` is optional."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidFile(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not rows or not all(row.get("file") for row in rows):
-        raise InvalidInput(f"{path} needs a column with the head file, and a value in every row; label is a second one")
-    named = [row.get("label") or "" for row in rows]
-    if any(named) and not all(named):
-        raise InvalidInput(f"{path} gives a label for {sum(map(bool, named))} of {len(named)} rows: give all or none")
-    files = [path.parent / row["file"] for row in rows]
-    if missing := [row["file"] for row, file in zip(rows, files, strict=True) if not file.is_file()]:
-        raise InvalidFile(
-            f"{path} names {len(missing)} of {len(files)} files that are not there: {', '.join(missing[:3])}"
+def _of_table(own: Table, declared: Files, modalities: Sequence[Modality], table: Table | None) -> Listing:
+    """The rows of a CSV file, whose columns name pictures, masks and labels, and hold the values of a table."""
+    root = declared.path(declared.root) if str(declared.root) else own.path.parent
+    base = os.path.normpath(root.absolute())
+    columns: dict[str, str] = {}
+    spatial = _spatial(modalities)
+    for name in spatial:
+        alone = len(spatial) == 1
+        wanted = declared.images.get(name, name) if isinstance(declared.images, Mapping) else declared.images
+        wanted = wanted if isinstance(declared.images, Mapping) or (wanted and alone) else FILE if alone else name
+        write = 'images = "…" with the head of that column' if alone else f'images = {{ {name} = "…" }} with its head'
+        columns[name] = own.require(wanted, f"which names the files of {name}", write)
+    entries, seen = [], dict[tuple[str, ...], str]()
+    for place, row in enumerate(own.rows):
+        cells = tuple(row.cells[c] for c in columns.values())
+        paths = {name: _under(root, cell) for name, cell in zip(columns, cells, strict=True)}
+        problem = next((why for cell in cells if (why := _problem(base, cell))), "")
+        if cells and not problem and cells in seen:
+            problem = f"is named a second time, after {seen[cells]}"
+        seen.setdefault(cells, row.name)
+        first = Path(
+            cells[0].replace("\\", "/") if cells else row.cells.get(own.head(declared.key or "id"), "") or row.name
         )
-    notes = _first(most, len(files), f"of {path.name}")
-    return Listed(files[:most], named[:most] if any(named) else None, notes)
+        shown = readable(cells[0]) if cells and cells[0] else row.name
+        entries.append(Entry(shown, place, paths, first, row, problem=problem))
+    joined: tuple[Table, ...] = (own,)
+    used = tuple(columns.values())
+    if table is not None:
+        key = table.require(declared.key or FILE, "which joins it to the files", 'key = "…"')
+        entries = _joined(entries, table, key, own.require(key, f"which joins it to {table.path.name}", 'key = "…"'))
+        joined, used = (own, table), (*used, key)
+    found = Listing(
+        own.path.name, tuple(entries), joined, left_out=own.left_out, notes=own.notes, words=f"of {own.path.name}", used=used
+    )  # fmt: skip
+    if not own.rows:
+        raise InvalidInput(f"{own.path} holds no row below its heads" + "".join(f"; {x}" for x in own.left_out[:1]))
+    return _with_masks(_with_labels(found, declared), declared, root)
 
 
-def _arrays(path: Path, most: int, modalities: Sequence[Modality]) -> Listed:
-    """The array of an .npy, or those of an .npz by modality, with `labels` among them."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else {"": loaded}
-    except DAMAGED_NPZ as error:
-        raise InvalidFile(f"{path} is no NumPy file that can be read without running code: {error}") from error
-    labels = arrays.pop(LABELS, None)
-    names = [m.name for m in modalities]
-    if len(arrays) == len(names) == 1:
-        values: Any = next(iter(arrays.values()))
-        there = len(values) if values.ndim else 0
-        values = values[:most]
-    elif set(arrays) == set(names):
-        there = min(len(v) if v.ndim else 0 for v in arrays.values())
-        values = {name: v[:most] for name, v in arrays.items()}
-    else:
-        wanted = "one array" if len(names) == 1 else f"the arrays {', '.join(names)}"
+def _under(root: Path, cell: str) -> Path:
+    path = root / cell
+    return root / cell.replace("\\", "/") if "\\" in cell and not os.path.lexists(path) else path
+
+
+def _problem(base: str, cell: str) -> str:
+    """Why a file that a CSV file names is not to be opened; "" where it is."""
+    if not cell:
+        return "names no file"
+    path = os.path.normpath(_under(Path(base), cell))
+    if path.startswith(base.rstrip(os.sep) + os.sep):
+        return ""
+    return f'lies outside of {readable(Path(base).name) or base}: write root = "…", a folder that holds all files'
+
+
+def _key(declared: Files, table: Table) -> str:
+    wanted = declared.key or next((name for name in (FILE, "id") if table.head(name)), FILE)
+    return table.require(wanted, "which holds the names of the files", 'key = "…" with the head of that column')
+
+
+def _joined(entries: Sequence[Entry], table: Table, key: str, own: str | None) -> list[Entry]:
+    """Entries with the cells of the table's row that has their key: a cell of their own, or their file's name."""
+    known: dict[str, list[Row]] = {}
+    for row in table.rows:
+        known.setdefault(row.cells[key], []).append(row)
+    joined = []
+    for entry in entries:
+        relative = entry.relative
+        names = [str(relative.as_posix()), relative.name, str(relative.with_suffix("").as_posix()), relative.stem]
+        names = names if own is None else [entry.row.cells[own]]
+        name = next((name for name in names if name in known), names[-1])
+        rows = known.get(name, [])
+        if len(rows) == 1:
+            row = Row(rows[0].name if own is None else entry.row.name, {**rows[0].cells, **entry.row.cells})
+            joined.append(replace(entry, row=row))
+        else:
+            count = "no row" if not rows else f"{len(rows)} rows"
+            why = f"{table.path.name} has {count} with {key} = {readable(name)!r}"
+            joined.append(replace(entry, problem=entry.problem or why))
+    return joined
+
+
+def _with_labels(found: Listing, declared: Files) -> Listing:
+    """Labels of a column of the CSV file or of the table; given for all rows or for none."""
+    heads = [head for table in found.tables if (head := table.head(declared.labels or LABEL))]
+    if not heads:
+        if declared.labels and found.tables:
+            found.tables[-1].require(
+                declared.labels, "which holds the labels", 'labels = "…" with the head of that column'
+            )
+        if declared.labels:
+            raise InvalidInput(
+                f'labels = {declared.labels!r} is a column, and there is no table: write table = "….csv", too'
+            )
+        return found
+    entries = [replace(e, label=e.row.cells.get(heads[0], "")) for e in found.entries]
+    usable = [e for e in entries if not e.problem]
+    named = [e for e in usable if e.label]
+    if named and len(named) < len(usable):
+        raise InvalidInput(f"{found.where} gives a label for {len(named)} of {len(usable)} rows: give all or none")
+    return replace(found, entries=tuple(entries), labelled=bool(named), used=(*found.used, heads[0]))
+
+
+def _with_masks(found: Listing, declared: Files, root: Path) -> Listing:
+    """Each entry's mask: of a column, of a path with {}, or of a folder, by the picture's name."""
+    masks = str(declared.masks)
+    if not masks:
+        return found
+    if head := next((head for table in found.tables if (head := table.head(masks))), ""):
+        base, entries = os.path.normpath(root.absolute()), []
+        for entry in found.entries:
+            cell = entry.row.cells.get(head, "")
+            why = _problem(base, cell) if cell else ""
+            entries.append(
+                replace(
+                    entry,
+                    mask=_under(root, cell) if cell else None,
+                    problem=entry.problem or (why and f"its mask {why}"),
+                )
+            )
+        return replace(found, entries=tuple(entries), used=(*found.used, head))
+    place = declared.path(masks)
+    if found.alone and place.is_file():
+        return replace(found, entries=tuple(replace(e, mask=place) for e in found.entries))
+    if "{}" not in masks and not place.is_dir():
+        heads = ", ".join(dict.fromkeys(head for table in found.tables for head in table.heads))
+        there = f"; the columns are {heads}" if heads else ""
         raise InvalidInput(
-            f"{path} holds {', '.join(arrays) or 'no array'}: the model takes {wanted}, and {LABELS} if known"
+            f"masks = {masks!r} is neither a folder nor a column, and holds no {{}} for a file's name{there}"
         )
-    if labels is not None and len(np.atleast_1d(labels)) != there:
-        raise InvalidInput(f"{path} holds {there} samples and labels of shape {labels.shape}")
-    notes = (f"the first {most} of {there} samples of {path.name} (samples={most})",) if there > most else ()
-    return Listed(values, None if labels is None else labels[:most], notes)
+    find = _by_pattern(str(place)) if "{}" in masks else _by_name(place, [e.relative.stem for e in found.entries])
+    return replace(found, entries=tuple(replace(e, mask=find(e.relative)) for e in found.entries))
+
+
+Find = Callable[[Path], Path | None]
+
+
+def _by_pattern(pattern: str) -> Find:
+    def find(relative: Path) -> Path | None:
+        names = (relative.with_suffix("").as_posix(), relative.stem)
+        return next((p for name in names if os.path.lexists(p := Path(pattern.replace("{}", name)))), None)
+
+    return find
+
+
+def _by_name(folder: Path, stems: Sequence[str]) -> Find:
+    """By a picture's path in its folder; by its name alone where no other picture and no other mask has that name."""
+    masks = list(_walk(folder))
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in reversed(masks)}
+    pictures, names = Counter(stems), Counter(path.stem for path in masks)
+    alone = {path.stem: path for path in masks if names[path.stem] == 1 and pictures[path.stem] <= 1}
+
+    def find(relative: Path) -> Path | None:
+        return known.get(relative.with_suffix("").as_posix()) or alone.get(relative.stem)
+
+    return find
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The pictures of a folder and of its sub-folders, by name."""
+    for path, _, names in sorted(os.walk(folder)):
+        yield from (found for name in sorted(names) if _is_sample(found := Path(path) / name))

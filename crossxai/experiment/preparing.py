@@ -85,6 +85,7 @@ def labelled_batch(
         raise InvalidInput(f"training is (inputs, labels) or a loader of them, got a tuple of {len(given)}")
     batch = arrays.read(model, given[0] if by_hand else given, samples=samples, layout=layout)
     if by_hand:
+        batch.require_whole(labels=given[1])
         batch = replace(batch, labels=arrays.as_labels(given[1]))
     if batch.labels is not None and len(batch.labels) != len(batch):
         raise InvalidInput(f"training has {len(batch)} samples and {len(batch.labels)} labels: give each sample one")

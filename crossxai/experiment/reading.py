@@ -19,6 +19,8 @@ from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint
 from crossxai.model import Model
 
+MASK = "mask"
+"""The name of the masks that come with files."""
 PREDICTED = "predicted"
 """What the entry about samples says of labels that are the first model's own classes, for want of true ones."""
 
@@ -30,7 +32,7 @@ def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[
     check_ranges(adapters)
     _check_sizes(adapters)
     first = next(iter(adapters.values()))
-    batch = arrays.read(first, str(experiment.folder / data.files), samples=data.n)
+    batch = arrays.read(first, data.given(experiment.folder), samples=data.n)
     made, words, labelled = samples_of(first, batch, experiment.batch_size)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
@@ -93,16 +95,20 @@ def samples_of(
     labels, notes = batch.labels, list(batch.notes)
     shown = slice(None if labels is None else 1)  # one sample tells the shape
     outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
-    if outputs.ndim != 2:
+    if outputs.ndim != 2 and batch.masks is None:
         raise InvalidInput(
             f"model {model.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
-            "write an experiment file whose data name the true regions"
+            'write an experiment file whose data name the true regions, such as files = "photos" and masks = "masks"'
         )
-    n = outputs.shape[1]
+    n = outputs.shape[-1]
     known = tuple(classes) or getattr(getattr(model, "recognised", None), "classes", ())
     if batch.label_names:
         labels, known, note = _numbered(batch.label_names, known, n)
         notes += [note] if note else []
+    if labels is None and outputs.ndim > 2:
+        if n > 2:
+            raise InvalidInput(f"masks of which of {n} classes? Write labels, the class that each sample's mask shows")
+        labels = np.full(len(batch), n - 1)
     if labels is None and n == 1:
         raise InvalidInput(
             "labels are needed where the model has one output: classes 0 and 1, or a regression's true values"
@@ -113,6 +119,8 @@ def samples_of(
         why = "labels are not classes of the model" if batch.label_names else "no labels were given"
         notes.insert(0, f"{why}: the classes that {model.name} predicts take their place")
     task: Task = "regression" if np.issubdtype(labels.dtype, np.floating) else "classification"
+    if outputs.ndim > 2:
+        task = "segmentation"
     if len(known) != n and not classes and not (n == 1 and len(known) == 2):
         known = tuple(map(str, range(2 if n == 1 and task == "classification" else n)))
     made = Samples(
@@ -123,9 +131,19 @@ def samples_of(
         known,
         task=task,
         groups=arrays.as_groups(groups, len(batch)),
+        left_out=batch.left_out,
+        **_regions(model, batch),
     )
     words = ". ".join(f"{note[:1].upper()}{note[1:]}" for note in notes) + ("." if notes else "")
     return made, words, labelled
+
+
+def _regions(model: Model, batch: Batch) -> dict[str, Any]:
+    """The masks of a batch as true regions, and as the truth of the modality that they were drawn on."""
+    if batch.masks is None:
+        return {}
+    drawn = next(m.name for m in model.modalities if m.spatial)
+    return {"masks": {MASK: batch.masks}, "truth": {drawn: batch.masks}}
 
 
 def _numbered(names: Sequence[str], known: Sequence[str], n: int) -> tuple[Any, tuple[str, ...], str]:

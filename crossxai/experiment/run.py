@@ -4,7 +4,9 @@ manifest.json, before which plan.json stands in its place; the report reads noth
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import json
 import platform
 import time
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
+from crossxai.data import odd
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
 from crossxai.experiment import defaults, loading, reading
 from crossxai.experiment.loading import LoadedModel, load_model
@@ -41,6 +44,7 @@ PACKAGES = (
     "xplique",
     "scikit-image",
 )
+LEFT_OUT = "left_out.csv"
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
         samples, data = given.samples, dict(given.data)
     else:
         samples, data = loading.samples(experiment)
+    _tell_left_out(out, samples, console)
     _load_models(experiment, loaded_models, failed, failures)
     experiment, chosen = defaults.completed(experiment, samples, loaded_models)
     for line in defaults.lines(chosen):
@@ -138,6 +143,18 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
     write_text(out / "manifest.json", text)
     (out / tasks.PLAN).unlink(missing_ok=True)
     return out
+
+
+def _tell_left_out(out: Path, samples: Samples, console: Console) -> None:
+    """Print which files are no samples, and write them to a file; one of an earlier run is removed."""
+    for line in odd.lines(samples.left_out):
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    path = out / LEFT_OUT
+    path.unlink(missing_ok=True)
+    if samples.left_out:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *samples.left_out])
+        write_text(path, text.getvalue())
 
 
 def _load_models(

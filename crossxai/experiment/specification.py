@@ -22,10 +22,12 @@ from crossxai.attribution import Profile
 from crossxai.conventions.agreement import Rung
 from crossxai.conventions.convention import CANONICAL
 from crossxai.data import sources
+from crossxai.data.declared import Files
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
 from crossxai.outputs import Outputs
 
 LONGEST = 100
+OF_FILES = ("images", "labels", "masks", "table", "key", "missing", "missing_values", "indices")
 MeanSd = tuple[tuple[float, ...], tuple[float, ...]]
 HANDED_OVER = "handed over in Python"
 """In place of a source of data, and of a checkpoint, where samples and models came from a program and not from a file."""
@@ -64,7 +66,8 @@ class Data(_Part):
 
     factory "package.module:function": a function of yours that returns `crossxai.files.Samples`.
     files: in place of a source: a folder of pictures, or of a folder per class, one picture, a pattern, a CSV file with the
-    columns `file` and `label`, `.npy` or `.npz`; read as the first model takes them.
+    columns `file` and `label`, `.npy`, `.npz` or HDF5; read as the first model takes them. images, labels, masks, table, key,
+    missing, missing_values, indices and root: of files, as `crossxai.data.declared.Files` has them.
     n: how many samples, half of each class where there are classes, drawn by the experiment's seed; of files at most the first n.
     groups: a CSV file with the columns `id` and `group`, such as each sample's patient, where samples belong together.
     """
@@ -76,6 +79,14 @@ class Data(_Part):
     n: int = Field(default=12, ge=1)
     factory: str = ""
     files: str = ""
+    images: str | dict[str, str] = ""
+    labels: str = ""
+    masks: str = ""
+    table: str = ""
+    key: str = ""
+    missing: Literal["mean", "median", "drop"] | StrictInt | float | None = None
+    missing_values: tuple[StrictInt | float | str, ...] | StrictInt | float | str = ()
+    indices: tuple[StrictInt, ...] | str = ()
     description: str = ""
     groups: Path | None = None
 
@@ -83,8 +94,12 @@ class Data(_Part):
     def _of_source(self) -> Data:
         if self.factory and self.task:
             raise ValueError("task belongs to a source; Samples of your own name theirs")
-        if self.files and (self.factory or self.root or self.task or (self.source, self.split) != ("embedded", "test")):
+        if self.files and (self.factory or self.task or (self.source, self.split) != ("embedded", "test")):
             raise ValueError("files stand in place of a source or factory: write one of them")
+        if self.files:
+            self.given(Path())  # raises what does not fit together
+        elif beside := [key for key in OF_FILES if getattr(self, key) not in ("", (), None)]:
+            raise ValueError(f"{', '.join(beside)} say where in files samples are: write files, too")
         if self.files or self.factory or self.source == HANDED_OVER:
             return self
         try:
@@ -94,6 +109,11 @@ class Data(_Part):
         if problem:
             raise ValueError(problem)
         return self
+
+    def given(self, folder: Path) -> Files:
+        """The files and what is said of them; relative paths are relative to the folder."""
+        said = {key: value for key in OF_FILES if (value := getattr(self, key)) not in ("", ())}
+        return Files(self.files, root=self.root or "", folder=folder, **said)
 
 
 class ModelSpec(_Part):

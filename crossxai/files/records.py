@@ -29,6 +29,7 @@ class Samples:
     empty for a sample of which it is not. `controls.oracle` is made of it.
     groups: the label of each sample's group (n), such as its patient, where samples belong together; () where each stands for
     itself. Intervals and tests go by group.
+    left_out: the files, or rows of them, that could not be read and are no samples, each with its reason.
     Raises `InvalidInput` for inputs that are not as their modalities declare (axes, range, NaN), for labels that are no numbers
     of `classes`, and for masks that hold anything but booleans, or 0 and 1.
     """
@@ -42,10 +43,12 @@ class Samples:
     truth: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     task: Task = "classification"
     groups: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("ids", "modalities", "classes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "left_out", tuple((str(name), str(reason)) for name, reason in self.left_out))
         object.__setattr__(self, "groups", labels_of_groups(self.groups))
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}

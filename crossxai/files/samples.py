@@ -14,6 +14,9 @@ from crossxai.files.opening import reading, strings, write_strings, writing
 from crossxai.files.parts import read_modalities, write_modality, write_origin, write_target
 from crossxai.files.records import Origin, Predictions, Samples
 
+LEFT_OUT = ("left_out/files", "left_out/reasons")
+"""Files that are no samples, and why."""
+
 
 def write_samples(path: Path, samples: Samples) -> None:
     """Write `samples` to an HDF5 file, atomically."""
@@ -24,6 +27,9 @@ def write_samples(path: Path, samples: Samples) -> None:
         write_strings(file, "classes", samples.classes)
         if samples.groups:
             write_strings(file, "groups", samples.groups)
+        if samples.left_out:
+            for key, texts in zip(LEFT_OUT, zip(*samples.left_out, strict=True), strict=True):
+                write_strings(file, key, texts)
         for modality in samples.modalities:
             values = samples.inputs[modality.name]
             write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
@@ -49,6 +55,7 @@ def read_samples(path: Path) -> Samples:
             "truth": {name: data[()] for name, data in file.get("truth", {}).items()},
             "task": file.attrs.get("task", "classification"),
             "groups": strings(file, "groups") if "groups" in file else (),
+            "left_out": tuple(zip(*(strings(file, key) for key in LEFT_OUT if key in file), strict=True)),
         }
     try:
         return Samples(modalities=tuple(modalities), **contents)
