@@ -232,7 +232,37 @@ def test_a_program_of_torch_export_is_ported(network: nn.Module, tmp_path: Path)
     np.testing.assert_allclose(np.asarray(there.module(IMAGES)), outputs, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", pytest.param("shufflenet_v2_x0_5", marks=pytest.mark.deep)])
+class Tokens(nn.Module):
+    """Attention, tokens first and samples first, of the pixels of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.MultiheadAttention(6, 2), nn.MultiheadAttention(6, 3, batch_first=True)
+        self.stem, self.head = nn.Conv2d(3, 6, 4, 4), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).flatten(2).permute(2, 0, 1)
+        x = (x + self.first(x, x, x, need_weights=False)[0]).transpose(0, 1)
+        return self.head(self.second(x, x.flip(1), x, need_weights=False)[0].amax(1))
+
+
+def test_attention_that_torch_export_took_apart() -> None:
+    torch.manual_seed(0)
+    net = Tokens().double().eval()
+    images = IMAGES.astype(np.float64)
+    given = torch.from_numpy(images).permute(0, 3, 1, 2)
+    program = torch.export.export(net, (given,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    assert any("scaled_dot_product" in str(node.target) for node in program.graph.nodes)
+    for framework in ("torch", "keras"):
+        assert twin(xai.wrap(program), (images,), framework).gap < 1e-10  # type: ignore[arg-type]
+    with pytest.raises(xai.Unsupported, match=r"run_decompositions\(\) took the layers of this program apart"):
+        twin(xai.wrap(program.run_decompositions()), (images,), "keras")
+
+
+DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("shufflenet_v2_x0_5", "vit_b_16", "swin_t")]
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", *DEEP])
 def test_published_networks_as_programs(name: str) -> None:
     net = families.torchvision_network(name).double()
     images = np.random.default_rng(0).random((3, 64, 64, 3))

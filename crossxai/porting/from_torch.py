@@ -159,6 +159,13 @@ LIKE_FUNCTIONS = frozenset({torch.zeros_like, torch.ones_like, torch.full_like})
 """What depends on the sizes of a tensor alone."""
 
 
+def _of_sizes(target: Any) -> bool:
+    """Whether an operation, or its operator in a program, depends on no value of a tensor."""
+    return target in SAID | LIKE | LIKE_FUNCTIONS or programs.name_of(target) in LIKE | {
+        f.__name__ for f in LIKE_FUNCTIONS
+    }
+
+
 class _Reader(fx.Interpreter):
     """Runs the traced operations one by one and writes each down."""
 
@@ -184,7 +191,7 @@ class _Reader(fx.Interpreter):
                 if i not in self.env:  # a buffer, which torch.fx makes no symbol of
                     self.env[i] = self.fetch_attr(str(i.target))
             self.env[n] = self.run_node(n)
-            if any(i in self.refs for i in n.all_input_nodes) and n.target not in SAID | LIKE | LIKE_FUNCTIONS:
+            if any(i in self.refs for i in n.all_input_nodes) and not _of_sizes(n.target):
                 self._translate(n, self.env[n])
         return self.env[n]
 
@@ -243,7 +250,8 @@ class _Reader(fx.Interpreter):
             return  # an assertion
         if handler is None or not isinstance(result, Tensor | tuple | list):
             own = changed(self.root.get_submodule(layer))
-            raise untranslated(layer, kind, f"it is in the layer's own code, which overrides {own}" if own else "")
+            why = f"it is in the layer's own code, which overrides {own}" if own else programs.taken_apart(n.target)
+            raise untranslated(layer, kind, why)
         call = Call(
             self.builder, layer if leaf is not None else ".".join(p for p in (layer, kind) if p), layer, kind, result
         )

@@ -13,11 +13,15 @@ from crossxai.model import Array
 from crossxai.porting import from_torch_ops as ops
 from crossxai.porting import from_torch_shapes as shapes
 from crossxai.porting import layout
-from crossxai.porting.from_torch_ops import Call, Ref, array
+from crossxai.porting.from_torch_ops import Call, Joined, Ref, array
 from crossxai.porting.from_torch_windows import weighted
 
 
 def linear(c: Call, x: Any, weight: Any, bias: Any = None) -> Ref:
+    if isinstance(x, Joined):
+        inner = x.inner @ weight.T
+        made = linear(Call(c.builder, c.name, c.layer, c.kind, inner), Ref(x.name, x.inner, x.order), weight, bias)
+        return Joined(made.name, c.result, made.order, inner)
     return c.node("dense", c.last(x), weights=weighted(bias, kernel=array(weight).T.copy()))
 
 

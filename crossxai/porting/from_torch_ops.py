@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,14 @@ class Ref:
         return self.order.index(axis % self.value.ndim)
 
 
+@dataclass(frozen=True, eq=False)
+class Joined(Ref):
+    """A value whose first axis is two of the node's, not the samples' first: what attention, taken apart by torch.export,
+    multiplies by a matrix. Only that is done to it until it has both axes again. inner: the tensor with both."""
+
+    inner: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
 @dataclass
 class Call(Operation):
     """An operation of torch's. view: its result is its input's memory, seen in another shape."""
@@ -45,6 +53,8 @@ class Call(Operation):
             shape = tuple(ref.value.shape) if isinstance(ref, Ref) else type(ref).__name__
             wanted = " or ".join(map(str, ranks)) or "more"
             raise self.fail(f"takes an activation with {wanted} axes, here it gets {shape}")
+        if isinstance(ref, Joined):
+            raise self.fail("its samples are not along an axis of their own")
         return ref
 
     def along(self, ref: Any, axis: int) -> int:
@@ -55,10 +65,12 @@ class Call(Operation):
         return place
 
     def last(self, ref: Any, axes: int = 1) -> Ref:
-        """The activation with torch's own order of axes, of which the last are not that of the samples."""
-        if self.check(ref).value.ndim <= axes:
+        """The activation with its samples first and torch's own order of the other axes, of which the last are not that of the
+        samples."""
+        samples = self.check(ref).order[0]
+        if samples >= ref.value.ndim - axes:
             raise self.fail("over the samples")
-        return self.plain(ref)
+        return self.laid(ref, (samples, *(axis for axis in range(ref.value.ndim) if axis != samples)))
 
     def laid(self, ref: Ref, order: Order) -> Ref:
         """The activation with the axes of its node in this order."""

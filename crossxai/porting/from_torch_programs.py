@@ -14,11 +14,17 @@ from crossxai.porting.from_torch_ops import Call, Ref
 from crossxai.porting.from_torch_tables import FUNCTIONS, METHODS
 
 
+def name_of(target: Any) -> str:
+    """ "conv2d" of the operator aten.conv2d.default; "" of what is no operator of torch's."""
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+        return ""
+    return str(target._schema.name.partition("::")[2])
+
+
 def translation(target: Any) -> Callable[..., Any] | None:
     """That of an operator such as aten.conv2d.default, whose arguments are its function's, but for those in `OTHERWISE`."""
-    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+    if not (name := name_of(target)):
         return None
-    name = target._schema.name.partition("::")[2]
     if name in OTHERWISE:
         return OTHERWISE[name]
     for known in (name, name.removesuffix("_")):  # in place or not
@@ -27,6 +33,13 @@ def translation(target: Any) -> Callable[..., Any] | None:
         if found is not None:
             return found
     return None
+
+
+def taken_apart(target: Any) -> str:
+    """Why an operator has no translation; "" of those that `run_decompositions` did not make."""
+    if name_of(target) not in DECOMPOSED:
+        return ""
+    return "run_decompositions() took the layers of this program apart: port the program that torch.export.export gave"
 
 
 def _batch_norm(
@@ -58,6 +71,11 @@ def _slice(c: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, st
     return ref
 
 
+DECOMPOSED = frozenset({
+    "convolution", "addmm", "native_layer_norm", "native_group_norm", "_native_batch_norm_legit_no_training", "_softmax",
+    "_log_softmax", "_adaptive_avg_pool2d", "max_pool2d_with_indices", "upsample_bilinear2d", "upsample_nearest2d", "where",
+})  # fmt: skip
+"""Operators that layers become in a program of core ATen."""
 OTHERWISE: Mapping[str, Callable[..., Any]] = {
     "batch_norm": _batch_norm,
     "layer_norm": _layer_norm,

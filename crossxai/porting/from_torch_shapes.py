@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crossxai.porting import layout
-from crossxai.porting.from_torch_ops import Call, Ref, array
+from crossxai.porting.from_torch_ops import Call, Joined, Ref, array
 
 
 def reshape(c: Call, x: Any, *_shape: Any, **_named: Any) -> Ref:
@@ -21,8 +21,18 @@ def reshape(c: Call, x: Any, *_shape: Any, **_named: Any) -> Ref:
 def shaped(c: Call, x: Ref, result: Tensor) -> Ref:
     before, after = list(x.value.shape), list(result.shape)
     c.view = True
+    if isinstance(x, Joined) and after == list(x.inner.shape):
+        return Ref(x.name, result, x.order)
+    c.check(x)
     if after == before:
         return Ref(x.name, result, x.order)
+    samples = x.order[0]
+    if samples == 1 < before[0] and after[0] == before[0] * before[1]:
+        inner = x.value.reshape(*before[:2], *after[1:])
+        x = shaped(c, x, inner)
+        return Joined(x.name, result, x.order, inner)
+    if samples and layout.reshaped(before, after, x.order) is None:
+        x = c.laid(x, layout.with_samples_first(before, after, samples) or x.order)
     found = layout.reshaped(before, after, x.order)
     if found is None:
         if len(after) == 2 and after[0] == before[0]:

@@ -43,6 +43,17 @@ def reshaped(before: Sequence[int], after: Sequence[int], order: Order) -> tuple
     return tuple(after[axis] for axis in new), new
 
 
+def with_samples_first(before: Sequence[int], after: Sequence[int], samples: int) -> Order | None:
+    """The axes that a reshape joins side by side, those joined to the samples first; None where others come before these."""
+    groups = [joined for joined, _split in _groups(before, after)]
+    own = next((joined for joined in groups if samples in joined), None)
+    if own is None or own[0] != samples:
+        return None
+    others = [axis for joined in groups if joined is not own for axis in joined]
+    ones = [axis for axis, size in enumerate(before) if size == 1 and axis not in own and axis not in others]
+    return (*own, *others, *ones)
+
+
 def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
     """Which axes a reshape joins, and into which it splits them, without axes of one; in order."""
     ahead, behind = ([i for i, n in enumerate(shape) if n != 1] for shape in (before, after))
