@@ -298,6 +298,16 @@ def _(folder: Path) -> list[Path]:
     return [folder / "good.png", folder / "odd.png"]
 
 
+@case("name that is too long", Error("cannot be read: File name too long"))
+def _(folder: Path) -> str:
+    return "x" * 5000
+
+
+@case("name that no file can have", Error("cannot be read: embedded null byte"))
+def _(folder: Path) -> str:
+    return "a\0.png"
+
+
 @case("nothing that can be read", Error("no sample is left of p: good.png: is empty; odd.png: is empty"))
 def _(folder: Path) -> None:
     for name in ("good", "odd"):

@@ -153,6 +153,21 @@ def test_a_table_is_joined_to_pictures_and_its_missing_values_follow_the_rule(fo
     np.testing.assert_array_equal(rows.inputs[0], [[30, 0], [31, 1], [32, 2], [33, 7]])
 
 
+def test_columns_without_the_model_s_names_are_taken_in_their_order(folder: Path) -> None:
+    plain: Any = SimpleNamespace(name="plain", modalities=(xai.Modality.image(), xai.Modality.table(("x0", "x1"))))
+    batch = arrays.read(plain, xai.Files("photos", table="people.csv", key="picture", missing=0))
+    np.testing.assert_array_equal(batch.inputs[1], [[30, 0], [31, 1], [32, 2], [33, 0]])
+    assert "the columns of people.csv are taken in their order (age, dose)" in batch.notes
+    with pytest.raises(xai.InvalidInput, match=r"lacks x0, x1 \(there is picture, age, dose\)"):
+        arrays.read(SimpleNamespace(name="row", modalities=plain.modalities[1:]), "people.csv")  # type: ignore[arg-type]
+
+
+def test_labels_of_a_table_take_the_place_of_the_folders_names(folder: Path) -> None:
+    batch = arrays.read(model("image"), xai.Files("photos", table="people.csv", key="picture", labels="age"))
+    assert batch.label_names == ("30", "31", "32", "33")
+    assert "folders" not in " ".join(batch.notes)
+
+
 def test_one_csv_file_names_the_pictures_of_several_inputs(folder: Path) -> None:
     Path("pairs.csv").write_text("a,b,y\nphotos/cats/a.png,photos/cats/b.png,1\n")
     batch = arrays.read(model("pair"), xai.Files("pairs.csv", images={"front": "a", "side": "b"}, labels="y"))
@@ -248,6 +263,8 @@ def test_a_run_says_what_was_left_out_in_its_folder_on_its_page_and_on_the_termi
     with open("run/left_out.csv", newline="") as file:
         assert list(csv.reader(file)) == [["file", "reason"], ["dogs/b.png", reason]]
     assert read_samples(Path("run/samples.h5")).left_out == (("dogs/b.png", reason),)
+    assert xai.Run("run").left_out == {"dogs/b.png": reason}
+    assert json.loads(Path("run/report.json").read_text())["left_out"] == [{"file": "dogs/b.png", "reason": reason}]
     page = Path("run/report.html").read_text()
     assert "Files left out" in page
     assert '<td class="why">people.csv has no row with picture = &#39;b&#39;</td>' in page
@@ -287,3 +304,16 @@ def test_the_command_line_says_the_same_by_set(folder: Path) -> None:
     assert "joins files to a table" in wrong.output
     (folder / "lonely.toml").write_text(toml({**CONTENT, "data": {"labels": "y"}}))
     assert "labels say where in files samples are: write files, too" in crossxai("compare", "lonely.toml").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", "--size", "8"),
+        ("explain", "--explainer", "controls.random", "--out", "out"),
+    ],
+)
+def test_every_command_warns_of_what_was_left_out(folder: Path, words: tuple[str, ...]) -> None:
+    done = crossxai(*words, "--model", "file_models:image", "--data", "photos")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "Left out, since they cannot be used:\n  dogs/b.png: is empty\n" in done.output

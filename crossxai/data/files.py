@@ -20,6 +20,7 @@ from crossxai.model import Modality
 
 ARRAY = ".npy"
 FILE, LABEL = "file", "label"
+FOLDERS = "labels are the names of the folders"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Listing:
 def is_files(path: Path) -> bool:
     """Whether a path stands for samples, and is not a picture itself."""
     known = (*csv_files.ENDINGS, *containers.ENDINGS)
-    return path.is_dir() or path.suffix.lower() in known or (_pattern(path) and not path.exists())
+    # These two take names that no file can have.
+    return os.path.isdir(path) or path.suffix.lower() in known or (_pattern(path) and not os.path.exists(path))
 
 
 def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
@@ -148,7 +150,7 @@ def _of_folder(path: Path, declared: Files) -> Listing:
         return Listing(path.name, ordered, words=f"of {path.name}")
     rows = [[replace(e, label=name) for e in ordered if e.relative.parts[0] == name] for name in classes]
     turns = tuple(e for e in chain.from_iterable(zip_longest(*rows)) if e is not None)  # one of each class in turn
-    note = f"labels are the names of the folders in {path.name}: {', '.join(map(readable, classes))}"
+    note = f"{FOLDERS} in {path.name}: {', '.join(map(readable, classes))}"
     return Listing(path.name, turns, labelled=True, notes=(note,), words="by turns")
 
 
@@ -251,7 +253,8 @@ def _with_labels(found: Listing, declared: Files) -> Listing:
     named = [e for e in usable if e.label]
     if named and len(named) < len(usable):
         raise InvalidInput(f"{found.where} gives a label for {len(named)} of {len(usable)} rows: give all or none")
-    return replace(found, entries=tuple(entries), labelled=bool(named), used=(*found.used, heads[0]))
+    notes = tuple(note for note in found.notes if not note.startswith(FOLDERS)) if named else found.notes
+    return replace(found, entries=tuple(entries), labelled=bool(named), notes=notes, used=(*found.used, heads[0]))
 
 
 def _with_masks(found: Listing, declared: Files, root: Path) -> Listing:

@@ -33,7 +33,9 @@ class Odd(InvalidFile):
 
 def readable(name: object) -> str:
     """A file's name as text that any file and page can hold: line breaks and bytes that are no text are written as escapes."""
-    text = str(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    if (text := str(name)).isprintable():
+        return text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

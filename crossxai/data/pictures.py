@@ -65,7 +65,7 @@ def check_file(path: Path) -> None:
         about = path.stat()
         regular = path.is_file()
     except (OSError, ValueError) as error:
-        link = path.is_symlink() and getattr(error, "errno", 0) == errno.ENOENT
+        link = getattr(error, "errno", 0) == errno.ENOENT and path.is_symlink()
         words = WORDS.get(
             getattr(error, "errno", 0) or 0, f"cannot be read: {getattr(error, 'strerror', None) or error}"
         )

@@ -93,6 +93,11 @@ class Run:
         return Maps(self._contents.run, self.folder)
 
     @property
+    def left_out(self) -> dict[str, str]:
+        """The reason by file, of those that could not be used as samples."""
+        return dict(self._contents.run.samples.left_out)
+
+    @property
     def refused(self) -> dict[Any, str]:
         """The reason by explainer, of those that could not answer; keys as those of `maps`."""
         return self.maps.refused

@@ -122,6 +122,7 @@ def document(contents: Contents) -> dict[str, Any]:
     return {
         "format": "crossxai report 1",
         "manifest": contents.run.manifest,
+        "left_out": [{"file": name, "reason": reason} for name, reason in contents.run.samples.left_out],
         "verdict": contents.verdict,
         "findings": contents.findings,
         "explainers": contents.rows,
