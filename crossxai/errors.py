@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import zipfile
 import zlib
 from collections.abc import Iterable
+from importlib import metadata
+from urllib.parse import unquote, urlparse
 
 DAMAGED_NPZ = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What NumPy raises for an .npz that is cut short or has a wrong byte, found by changing each; never shown to users."""
@@ -57,11 +60,28 @@ FOREIGN = (
 among them."""
 
 
+def install_command(extra: str) -> str:
+    """The command that installs an extra of this package, however the package was installed: from an index, a folder (editable
+    or not), an archive or a repository."""
+    try:
+        told = json.loads(metadata.distribution("crossxai").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError, OSError):
+        told = {}
+    url = str(told.get("url", ""))
+    if "dir_info" in told:
+        editable = "-e " if told["dir_info"].get("editable") else ""
+        return f"pip install {editable}'{unquote(urlparse(url).path)}[{extra}]'"
+    if "vcs_info" in told:
+        about = told["vcs_info"]
+        url = f"{about.get('vcs', 'git')}+{url}@{about.get('commit_id', '')}".rstrip("@")
+    return f"pip install 'crossxai[{extra}]{f' @ {url}' if url else ''}'"
+
+
 class MissingDependency(CrossXAIError, ImportError):
     """A library is not installed; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'crossxai[{extra}]'")
+        super().__init__(f"{purpose} needs {package}, which is not installed: {install_command(extra)}")
         self.package = package
         self.extra = extra
 

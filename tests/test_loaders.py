@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import urllib.error
 import warnings
@@ -22,6 +23,7 @@ from torch import nn
 
 import crossxai as xai
 from crossxai.data import arrays
+from crossxai.errors import install_command
 from crossxai.loaders import huggingface as of_huggingface
 from crossxai.loaders import keras_applications as of_keras
 from crossxai.loaders import loaded
@@ -478,5 +480,5 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.onnx").write_bytes(b"")
-    with pytest.raises(xai.MissingDependency, match=rf"needs {package}, .*: pip install 'crossxai\[{extra}\]'"):
+    with pytest.raises(xai.MissingDependency, match=rf"needs {package}, .*: {re.escape(install_command(extra))}"):
         xai.wrap(written)

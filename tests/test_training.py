@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency
+from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency, install_command
 from crossxai.studies.networks import weight_files
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.dataset import PatchDataset, PCamIndex
@@ -145,7 +146,7 @@ def test_without_torch_the_extra_is_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingDependency, match=rf"training needs {package}, .*pip install 'crossxai\[torch\]'"):
+    with pytest.raises(MissingDependency, match=rf"training needs {package}, .*{re.escape(install_command('torch'))}"):
         fit(data, TINY, tmp_path)
 
 

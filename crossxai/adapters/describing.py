@@ -16,6 +16,8 @@ from crossxai.adapters.checks import MeanSd, check_modalities, constants, origin
 from crossxai.adapters.retraining import CALIBRATED, Step, lesson_of, teach
 from crossxai.assumptions.checking import Check, check
 from crossxai.assumptions.layer_facts import drawn_at
+from crossxai.assumptions.layer_table import Layers, layers_of
+from crossxai.assumptions.probes import noise
 from crossxai.attention import Attentive, Streams
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.loaders.loaded import Resize
@@ -113,6 +115,26 @@ class Described(ABC):
     ) -> Check:
         """Measure what explainers and metrics rely on in this model; parameters, result and errors as of `crossxai.check`."""
         return check(self, inputs, target, labels)
+
+    def layers(self, inputs: Inputs | Array | None = None) -> Layers:
+        """List the layers of the model: shapes, axes, and where activation maps can be drawn.
+
+        Parameters
+        ----------
+        inputs : tuple of arrays (n, *axes), optional
+            One per modality, one sample is enough; an array alone for one modality. Noise of the size that the model takes, or
+            of 64 pixels a side, if not given.
+
+        Returns
+        -------
+        Layers, a table with one row per layer that runs once in a pass, in order of execution
+
+        Raises
+        ------
+        Unsupported: where the model shows no layers, as a function, an ONNX file or TorchScript
+        """
+        given = noise(self) if inputs is None else inputs
+        return layers_of(self, given if isinstance(given, tuple) else (given,))
 
     def describe(self, inputs: Inputs | Array | None = None) -> Description:
         """Say what the model was taken for: framework, inputs, outputs, and what explainers can use.

@@ -194,6 +194,10 @@ class KerasModel(Declared):
         known = {carried[id(t)] for t in tensors if id(t) in carried}
         return known.pop() if len(known) == 1 else tensorflow_layers.defined_axes(layers[layer])
 
+    def class_of(self, layer: str) -> str:
+        """The class of a layer, such as "Conv2D"."""
+        return type(self._named()[layer]).__name__
+
     def layer_vjp(self, inputs: Inputs, cotangent: Cotangent, layer: str) -> tuple[Array, Array, Array]:
         """(outputs, the layer's activation, gradient at it), in the layer's own axes."""
         self._check_layer(layer, inputs)

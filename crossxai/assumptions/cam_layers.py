@@ -97,6 +97,18 @@ class CamLayers:
         """([z,] y, x, channel) of the layer's activation."""
         return self.layout(layer).size(self.layers.shapes[layer])
 
+    def read_as(self, layer: str) -> tuple[tuple[str, ...], str]:
+        """What the axes of a layer mean, () where nothing tells, and why no map can be drawn there, if that is so."""
+        known, words = self._layout(layer)
+        if known is None:
+            return self._axes(layer) or (), words
+        y, x, channel = known.size(self.layers.shapes[layer])
+        if y * x == 1:
+            return known.axes, "one place"
+        if (y, x, channel) == self.target.out:
+            return known.axes, "the output itself"
+        return known.axes, self._placed(layer).words if self.check else ""
+
     def words(self, layer: str) -> str:
         """Layer, axes and grid of a map, in one sentence."""
         *space, channel = self.size(layer)

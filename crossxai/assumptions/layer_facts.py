@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, spearmanr
 
+from crossxai.assumptions.cam_layers import CamLayers
 from crossxai.assumptions.facts import Fact, hints_of
 from crossxai.assumptions.probes import two_samples
 from crossxai.errors import CrossXAIError
@@ -34,11 +35,16 @@ def layer_facts(model: Model, inputs: Inputs) -> list[Fact]:
 def drawn_at(model: Layered, inputs: Inputs, modality: str) -> str:
     """The layer where activation maps of a modality are drawn, its axes and its grid, in words; raises `Unsupported` where no
     layer has space that the modality reaches."""
+    layers = about_layers(model, inputs, modality)
+    return layers.words(layers.default())
+
+
+def about_layers(model: Layered, inputs: Inputs, modality: str) -> CamLayers:
+    """The layers as a modality sees them, whatever is explained: a mixture of all outputs stands for it."""
     few = tuple(v[:2] for v in inputs)
     outputs = np.asarray(model.predict(few))
     mixture = np.random.default_rng(3).normal(size=outputs.shape[1:])  # the sum of a softmax never moves
-    question = Question(model, few, Target(np.broadcast_to(mixture, outputs.shape))).only(modality)
-    return question.layers.words(question.cam_layer())
+    return Question(model, few, Target(np.broadcast_to(mixture, outputs.shape))).only(modality).layers
 
 
 def _drawn(model: Layered, inputs: Inputs, modality: str) -> Fact:

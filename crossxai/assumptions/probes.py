@@ -150,3 +150,19 @@ def _same(own: Array, exact: Array, tolerance: float) -> bool:
         return False
     distance = float(np.linalg.norm(own.astype(np.float64) - exact))
     return bool(distance <= tolerance * float(np.linalg.norm(exact)))
+
+
+SIDE = 64
+"""Pixels a side of images of noise, for a model that says no size."""
+
+
+def noise(model: Model, size: int | None = None, n: int = 2) -> tuple[Array, ...]:
+    """Images, volumes or rows of noise in each input's range, as large as the model takes them."""
+    side, rng = size or SIDE, np.random.default_rng(0)
+    sides = getattr(getattr(model, "recognised", None), "size", None) or (side, side)
+    inputs = []
+    for modality in model.modalities:
+        low, high = modality.range or (-1.0, 1.0)
+        space = sides if len(modality.axes) == 3 else (side,) * (len(modality.axes) - 1)
+        inputs.append(rng.uniform(low, high, (n, *space, len(modality.features))).astype(np.float32))
+    return tuple(inputs)

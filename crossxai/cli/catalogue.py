@@ -94,7 +94,7 @@ def _question(*modalities: Modality) -> Question:
     return Question(_Sheet(*modalities), tuple(inputs), Target.classes([0], 2))
 
 
-def _explainer_row(name: str, kind: type[Method]) -> dict[str, str]:
+def explainer_row(name: str, kind: type[Method]) -> dict[str, str]:
     """Heading → cell."""
     together = "jointly" if kind.joint else "one at a time"
     return {
@@ -132,7 +132,7 @@ def _passes(kind: type[Method]) -> str:
 
 def explainer_page() -> str:
     """The whole page of all explainers."""
-    return _page(EXPLAINER_INTRODUCTION, [_explainer_row(*entry) for entry in discover().items()])
+    return _page(EXPLAINER_INTRODUCTION, [explainer_row(*entry) for entry in discover().items()])
 
 
 METRIC_INTRODUCTION = f"""# Every metric

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from crossxai.cli import given
+from crossxai.cli import given, printing
 from crossxai.cli.commands import clear_errors, escaped, quiet
-from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.assumptions.checking import Check
@@ -35,29 +34,25 @@ def check(
     samples: Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples are looked at.")] = 32,
     trust: given.Trust = False,
     size: given.Size = None,
+    settings: given.Settings = None,
+    as_json: printing.Json = False,
 ) -> None:
     """Measure what explainers rely on in each model: determinism, samples alone, gradients, outputs, weights, layers."""
-    from crossxai.experiment.specification import load
-
     with clear_errors():
         quiet()
-        console = Console()
-        named = list(model or ())
-        if experiment and not experiment.endswith(".toml"):
-            named.insert(0, experiment)
-        elif experiment:
-            given.one_of(experiment, model)
-        elif not named:
-            raise InvalidInput("write an experiment file, or --model with the name or the file of a model")
-        if named and not data:
+        console = printing.results(as_json, quiet=as_json)
+        in_file = bool(experiment and experiment.endswith(".toml"))
+        named = [*([experiment] if experiment and not in_file else []), *(model or ())]
+        if named and not data and not in_file:
             checks, failed = [_on_noise(name, size, trust) for name in named], dict[str, str]()
         else:
-            chosen = (
-                given.experiment(named, data, samples=samples, trust=trust, size=size)
-                if named
-                else load(Path(str(experiment)))
-            )
+            chosen = given.chosen(experiment, model, data, most=samples, trust=trust, size=size, settings=settings)
             checks, failed = _of_experiment(chosen, samples)
+        if as_json:
+            models = [{"model": each.model, "facts": each.facts} for each in checks]
+            printing.print_json(
+                {"models": models, "failed": failed, "broken": sum(len(each.broken) for each in checks)}
+            )
         for each in checks:
             _show(each, console)
         for name, reason in failed.items():
@@ -105,10 +100,11 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
 def _on_noise(name: str, size: int | None, trust: bool) -> Check:
     """The check of a model on images of noise, as large as it takes them."""
     from crossxai.assumptions.checking import check as measured
+    from crossxai.assumptions.probes import noise
     from crossxai.experiment.loading import load_model
 
     model = load_model(given.specified([name], trust, size)[0], Path()).model
-    return measured(model, given.noise(model, size, 8))
+    return measured(model, noise(model, size, 8))
 
 
 def _show(each: Check, console: Console) -> None:
@@ -128,4 +124,4 @@ def _block(console: Console, verdict: str, name: str, lines: list[str]) -> None:
 
     console.print(f"[{STYLES[verdict]}]{verdict:8}[/] [bold]{escaped(name)}[/]", highlight=False)
     for line in filter(None, lines):
-        console.print(Padding(escaped(line), (0, 0, 0, 9)), highlight=False)
+        console.print(Padding(escaped(line), (0, 0, 0, 9), expand=False), highlight=False)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from crossxai.cli import given
+from crossxai.cli import given, printing
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 
@@ -76,7 +75,7 @@ def explain(
         for picture in earlier - _pictures(out):
             picture.unlink(missing_ok=True)
         made.save(out / "recipe.toml")
-        console = Console()
+        console = printing.results()
         console.print(escaped(maps), highlight=False, soft_wrap=True)
         for note in maps.notes:
             console.print(escaped(note), highlight=False, soft_wrap=True)
@@ -106,8 +105,9 @@ def _options(explainer: str, params: list[str] | None, profile: str, target: str
 
 
 def evaluate_file(
-    path: Path, models: Sequence[str], metrics: Sequence[str], modality: str, data: str, size: int | None, trust: bool
-) -> None:
+    path: Path, models: Sequence[str], metrics: Sequence[str], modality: str, data: str, size: int | None, trust: bool,
+    as_json: bool = False,
+) -> None:  # fmt: skip
     """Measure the maps of a file on a model, and show each metric's mean with its interval."""
     from rich.table import Table
 
@@ -122,6 +122,10 @@ def evaluate_file(
         about = modality or (maps.modalities[0].name if len(maps.modalities) > 1 else "")
         asked = [(metric, {"modality": about}) if about else metric for metric in metrics]
         found = xai.evaluate(wrapped, data or None, maps, asked, samples=len(maps))
+        if as_json:
+            told = {"explainer": maps.explainer, "model": wrapped.name, "samples": found.ids, "notes": found.notes}
+            printing.print_json({**told, "metrics": found.summary.to_dict("records")})
+            return
         table = Table(
             title=escaped(f"{maps.explainer} on {wrapped.name}{f', {about}' if about else ''}"), title_justify="left"
         )
@@ -131,7 +135,7 @@ def evaluate_file(
             better = "higher" if row["higher_is_better"] else "lower"
             interval = f"{row['low']:.3f} to {row['high']:.3f}"
             table.add_row(escaped(row["metric"]), better, f"{row['mean']:.3f}", interval, str(row["n"]))
-        console = Console()
+        console = printing.results()
         console.print(table)
         for note in found.notes:
             console.print(escaped(note), highlight=False, soft_wrap=True)

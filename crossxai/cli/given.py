@@ -14,14 +14,11 @@ from crossxai.errors import InvalidInput
 if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment, ModelSpec
     from crossxai.files import Samples
-    from crossxai.model import Array, Model
 
 DEMO = str(Path(__file__).parents[1] / "demo.toml")
 """The experiment file of `crossxai demo`."""
 SAMPLES = 12
 """Samples if nobody says how many."""
-NOISE = 64
-"""Pixels a side of images of noise, for a model that says no size."""
 Models = Annotated[
     list[str] | None,
     typer.Option(
@@ -151,20 +148,6 @@ def tell_left_out(samples: Samples) -> None:
 
     for line in odd.lines(samples.left_out):
         typer.secho(line, fg="yellow", err=True)
-
-
-def noise(model: Model, size: int | None, n: int) -> tuple[Array, ...]:
-    """Images, or rows, of noise in each input's range; images as large as the model takes them."""
-    import numpy as np
-
-    side, rng = size or NOISE, np.random.default_rng(0)
-    sides = getattr(getattr(model, "recognised", None), "size", None) or (side, side)
-    inputs = []
-    for modality in model.modalities:
-        low, high = modality.range or (-1.0, 1.0)
-        space = sides if len(modality.axes) == 3 else (side,) * (len(modality.axes) - 1)
-        inputs.append(rng.uniform(low, high, (n, *space, len(modality.features))).astype(np.float32))
-    return tuple(inputs)
 
 
 def names(listed: str) -> list[str]:

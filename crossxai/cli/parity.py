@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from crossxai.cli import given
+from crossxai.cli import given, printing
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 GRID = {"segmentation": "grid", "patch": 16, "samples": 100}
@@ -23,8 +23,10 @@ PARAMS: dict[str, dict[str, object]] = {
 
 def parity(
     experiment: Annotated[
-        Path | None,
-        typer.Argument(help="An experiment file, for its data, target, models and [parity]; the demo's if not given."),
+        str | None,
+        typer.Argument(
+            help="An experiment file, for its data, target, models and [parity], or a model; the demo's if not given."
+        ),
     ] = None,
     model: given.Models = None,
     data: given.DataFiles = "",
@@ -57,6 +59,8 @@ def parity(
     ] = None,
     trust: given.Trust = False,
     size: given.Size = None,
+    settings: given.Settings = None,
+    as_json: printing.Json = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and its numbers.")] = Path("out/parity"),
 ) -> None:
     """Compare the libraries' maps of the same method, and name the conventions that part them.
@@ -65,7 +69,6 @@ def parity(
     expected, the models differ or a difference is in no known convention.
     """
     from functools import cache
-    from importlib.resources import files
 
     from crossxai.conventions.convention import CANONICAL
     from crossxai.conventions.parity import parity as compare
@@ -74,18 +77,17 @@ def parity(
     from crossxai.experiment.loading import about_network
     from crossxai.experiment.questions import questions
     from crossxai.experiment.reading import models_and_samples
-    from crossxai.experiment.specification import load, with_parity
+    from crossxai.experiment.specification import with_parity
     from crossxai.report.parity import write_parity
     from crossxai.report.words import listing
 
     with clear_errors():
         quiet()
-        console = Console()
-        given.one_of(experiment, model)
+        console = printing.results(as_json)
+        path = experiment or (None if model else given.DEMO)
+        most = max(samples or 0, given.SAMPLES)
         chosen = with_parity(
-            given.experiment(model, data, samples=max(samples or 0, 12), trust=trust, size=size)
-            if model
-            else load(experiment or Path(str(files("crossxai") / "demo.toml"))),
+            given.chosen(path, model, data, most=most, trust=trust, size=size, settings=settings),
             methods=method, modality=modality, sanity=sanity, axioms=axioms, samples=samples, expect=expect, profile=profile,
         )  # fmt: skip
         wanted = chosen.parity
@@ -122,6 +124,9 @@ def parity(
         about = [{"name": name, **about_network(loaded.model)} for name, loaded in models.items()]
         samples_about = str(entry.get("description", ""))
         page = write_parity(out, results, title, wanted.expect, wanted.profile, about, samples_about, refused)
+        if as_json:
+            written = json.loads((page.parent / "parity.json").read_text(encoding="utf-8"))
+            printing.print_json({"page": page.resolve(), "not_met": reasons if wanted.expect else [], **written})
         console.print(f"Page: [bold]{page.resolve()}[/]", soft_wrap=True)
         if wanted.expect and reasons:
             console.print(f"Expected: {wanted.expect}. Not met:", highlight=False)

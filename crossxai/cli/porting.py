@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from crossxai.cli import given
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 if TYPE_CHECKING:
@@ -92,7 +91,9 @@ def certify(
 
 def _example(model: Any, data: Path | None, size: int | None, samples: int) -> Any:
     """What to measure on: the files, or noise."""
-    return given.noise(model, size, samples) if data is None else str(data)
+    from crossxai.assumptions.probes import noise
+
+    return noise(model, size, samples) if data is None else str(data)
 
 
 def _from(data: Path | None) -> str:

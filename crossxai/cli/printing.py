@@ -25,12 +25,12 @@ Quiet = Annotated[
 ]
 
 
-def results(as_json: bool = False) -> Console:
+def results(as_json: bool = False, quiet: bool = False) -> Console:
     """The console of results for people: stdout, or stderr where stdout is for a program. As wide as it takes where it is no
     terminal, unless the environment says COLUMNS; without colours where it says NO_COLOR."""
     stream = sys.stderr if as_json else sys.stdout
     known = stream.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    return Console(stderr=as_json, width=None if known else WIDE)
+    return Console(stderr=as_json, width=None if known else WIDE, quiet=quiet)
 
 
 def notes(quiet: bool = False) -> Console:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.explainers import Method
+from crossxai.explainers.installed import installed
 from crossxai.files import Samples
 from crossxai.question import Question
 
@@ -49,7 +49,6 @@ COPIES = 200
 """Perturbed copies of a sample that a surrogate is fitted to, and windows that occlusion slides over at most."""
 ACROSS = 7
 """Windows of occlusion side by side along an image; they overlap by half."""
-PACKAGES = {"gradcam": "pytorch_grad_cam", "captum": "captum", "lime": "lime", "xplique": "xplique"}
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,6 @@ class Chosen:
     def __str__(self) -> str:
         others = "".join(f"; {model} refuses" for model in self.refused)
         return f"{self.why}; {self.passes} pass{'es' if self.passes > 1 else ''} a sample{others}"
-
-
-def installed(library: str) -> bool:
-    """Whether the package that an explainer asks is installed; ours are, and plug-ins came with their own."""
-    package = PACKAGES.get(library)
-    return package is None or find_spec(package) is not None
 
 
 def completed(

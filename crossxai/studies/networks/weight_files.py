@@ -23,7 +23,7 @@ from urllib.error import URLError
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput, Unsupported
+from crossxai.errors import DAMAGED_NPZ, InvalidFile, InvalidInput, Unsupported, install_command
 from crossxai.files.atomic import replacing
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _of_torch(weights: str) -> Weights:
         purpose = "torchvision's ImageNet weights" if weights == IMAGENET else f"reading {weights}"
         raise Unsupported(
             f"{purpose} takes torch and torchvision, which are not installed: begin with an .npz of this project, with none, or "
-            "pip install 'crossxai[torch]'"
+            f"{install_command('torch')}"
         )
     return {name: values.numpy() for name, values in _state_dict(weights).items()}
 
