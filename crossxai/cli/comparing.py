@@ -37,6 +37,9 @@ def compare(
     size: given.Size = None,
     settings: given.Settings = None,
     out: Out = Path("out"),
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost: passes, time, memory, disk. Nothing is written.")
+    ] = False,
     as_json: printing.Json = False,
     silent: printing.Quiet = False,
 ) -> None:
@@ -51,6 +54,9 @@ def compare(
             experiment, model, data, samples=samples, trust=trust, size=size, settings=settings, explainers=explainers,
             metrics=metrics,
         )  # fmt: skip
+        if dry:
+            _plan(chosen, out, as_json, silent)
+            return
         run(chosen, out, as_json, silent)
 
 
@@ -96,6 +102,28 @@ def run(experiment: Experiment, out: Path, as_json: bool = False, silent: bool =
         message = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
         console.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
+
+
+def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool) -> None:
+    """What the run would cost, a line per step."""
+    from crossxai.cli import tables
+    from crossxai.experiment import defaults
+    from crossxai.experiment.planning import plan
+
+    quiet()
+    planned = plan(experiment, out)
+    for line in defaults.lines(planned.chosen):
+        printing.notes(silent).print(line, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        forward, backward = planned.passes
+        total = {"forward": forward, "backward": backward, "seconds": planned.seconds, "exact": not planned.bounded}
+        printing.print_json({"total": total, **vars(planned)})
+        return
+    console = printing.results()
+    table, lines = tables.planned(planned)
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(folder: Path, as_json: bool) -> None:

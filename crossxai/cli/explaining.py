@@ -8,14 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from crossxai.cli import given, printing
+from crossxai.cli import completing, given, printing
 from crossxai.cli.commands import clear_errors, escaped, quiet
 
 
 def explain(
     model: Annotated[str, typer.Option("--model", help="A network by name or file; see docs/models.md.")],
     data: given.DataFiles,
-    explainer: Annotated[str, typer.Option("--explainer", "-e", help="A name that `crossxai list` shows.")] = "",
+    explainer: Annotated[
+        str,
+        typer.Option(
+            "--explainer", "-e", autocompletion=completing.explainers, help="A name that `crossxai list` shows."
+        ),
+    ] = "",
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="Of --explainer: name=value; may be repeated.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crossxai.cli import completing
 from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -38,10 +39,16 @@ DataFiles = Annotated[
 Explainers = Annotated[
     str,
     typer.Option(
-        "--explainers", "-e", help="Names that `crossxai list` shows, with commas; name@canonical for that profile.",
+        "--explainers", "-e", autocompletion=completing.explainers,
+        help="Names that `crossxai list` shows, with commas; name@canonical for that profile.",
     ),
 ]  # fmt: skip
-Metrics = Annotated[str, typer.Option("--metrics", help="Names that `crossxai list` shows, with commas.")]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics", autocompletion=completing.metrics, help="Names that `crossxai list` shows, with commas."
+    ),
+]  # fmt: skip
 Trust = Annotated[bool, typer.Option("--trust", help="Of --model: let its file run code of its own.")]
 Settings = Annotated[
     list[str] | None,

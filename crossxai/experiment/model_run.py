@@ -40,6 +40,9 @@ CONTROLS = "controls"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 SESSION = secrets.token_hex(8)
 """Of this process: maps of explainers that only it holds are none of another's."""
+Refused = dict[str, str]
+Wanted = dict[str, dict[str, str]]
+Work = tuple[list[Result], list[Attribution], dict[str, Metric], dict[str, Metric]]
 Refuse = Callable[[Exception, str, str], str]
 """Given an error, an explainer's label and a metric's, keeps it and returns the reason of the row."""
 
@@ -92,7 +95,7 @@ class ModelRun:
 
     def explain(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> None:
         """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
-        on_disk = [self._on_disk(spec, explainer) for spec, explainer in explainers]
+        on_disk = [self.on_disk(spec, explainer) for spec, explainer in explainers]
         known = [file is not None and file.status != "failed" for file in on_disk]
         todo = [pair for pair, done in zip(explainers, known, strict=True) if not done]
         costs = [explaining_cost(explainer, self.question) for _, explainer in todo]
@@ -121,35 +124,11 @@ class ModelRun:
         self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
     ) -> dict[str, str]:
         """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
-        files = [self._on_disk(spec, explainer) for spec, explainer in explainers]
+        files = [self.on_disk(spec, explainer) for spec, explainer in explainers]
         explained = [e for e in files if e is not None and e.status == "ok"]
         if not explained:
             return {}
-        refused = self._refused(explained[0], metrics)
-        usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
-        hashes = self.metrics(metrics)
-        refusals = {e.label: completeness.refusals(usable, self.measured, e.labelled) for e in explained}
-        refused |= {
-            f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()
-        }
-        for metric in usable:
-            without = [x for x, reasons in refusals.items() if metric in reasons and not x.startswith(f"{CONTROLS}.")]
-            if without:
-                self._warn(f"{metric} is left out of {', '.join(without)}: {refusals[without[0]][metric]}")
-        only = {spec.shown: spec.only for spec, _ in metrics}
-        every: dict[str, dict[str, str]] = {}
-        groups: dict[tuple[str, ...], list[Result]] = {}
-        for e in explained:
-            measuring = [name for name, m in usable.items() if self._measures(m, e, only[name])]
-            wanted = {name: hashes[name] for name in measuring if name not in refusals[e.label]}
-            every[e.label] = wanted
-            lacking = tuple(name for name in wanted if e.score_hashes.get(name) != wanted[name])
-            if lacking or set(e.score_hashes) != set(wanted):
-                groups.setdefault(lacking, []).append(e)
-        work = [
-            (group, [e.labelled for e in group], *split_by_question({name: usable[name] for name in names}))
-            for names, group in groups.items()
-        ]
+        refused, every, work = self.work(explained, metrics)
         by_label = {spec.shown: explainer for spec, explainer in explainers}
         costs = {
             (label, e.label): evaluation_cost(m, self.question, by_label[e.label])
@@ -178,6 +157,38 @@ class ModelRun:
         # `steps="auto"` may need fewer passes than the most that were announced.
         self.progress.finish(f"{self.name}: evaluated")
         return refused
+
+    def work(
+        self, explained: list[Result], metrics: list[tuple[MetricSpec, Metric]]
+    ) -> tuple[Refused, Wanted, list[Work]]:
+        """What these maps lack: metrics that refuse, with their reasons; the hash of every score that a label should have; and
+        groups of maps that lack the same, with metrics of the stream and others."""
+        refused = self._refused(explained[0], metrics)
+        usable = {spec.shown: metric for spec, metric in metrics if spec.shown not in refused}
+        hashes = self.metrics(metrics)
+        refusals = {e.label: completeness.refusals(usable, self.measured, e.labelled) for e in explained}
+        refused |= {
+            f"{metric} of {label}": why for label, reasons in refusals.items() for metric, why in reasons.items()
+        }
+        for metric in usable:
+            without = [x for x, reasons in refusals.items() if metric in reasons and not x.startswith(f"{CONTROLS}.")]
+            if without:
+                self._warn(f"{metric} is left out of {', '.join(without)}: {refusals[without[0]][metric]}")
+        only = {spec.shown: spec.only for spec, _ in metrics}
+        every: Wanted = {}
+        groups: dict[tuple[str, ...], list[Result]] = {}
+        for e in explained:
+            measuring = [name for name, m in usable.items() if self._measures(m, e, only[name])]
+            wanted = {name: hashes[name] for name in measuring if name not in refusals[e.label]}
+            every[e.label] = wanted
+            lacking = tuple(name for name in wanted if e.score_hashes.get(name) != wanted[name])
+            if lacking or set(e.score_hashes) != set(wanted):
+                groups.setdefault(lacking, []).append(e)
+        work = [
+            (group, [e.labelled for e in group], *split_by_question({name: usable[name] for name in names}))
+            for names, group in groups.items()
+        ]
+        return refused, every, work
 
     def _refuse(self, error: Exception, label: str, metric: str) -> str:
         status, reason = self.failures.row(error, self.name, label, metric)
@@ -234,7 +245,8 @@ class ModelRun:
         decides = {"on": self.identity, "name": spec.name, "params": params, "version": version(library)}
         return _digest(explainer, decides)
 
-    def _on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
+    def on_disk(self, spec: ExplainerSpec, explainer: Explainer) -> Result | None:
+        """The explainer's maps in the run's folder, if they are of this task."""
         path = self._path(spec.shown)
         if not path.is_file():
             return None

@@ -26,7 +26,7 @@ from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
-from crossxai.experiment.specification import Experiment, ExplainerSpec, ModelSpec
+from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
 from crossxai.files.atomic import write_text
 from crossxai.files.tasks import versions
@@ -59,40 +59,45 @@ class Prepared:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
 
-def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
-    """Run an experiment into the folder `out` and return it. Names, parameters, data and models are checked before any
-    map is computed. What an explainer or a metric cannot do for a model is recorded with its reason and the rest goes
-    on; so it does when one of them raises, or a whole model fails. The manifest's `failures` says what did."""
-    start = time.perf_counter()
-    given = prepared or Prepared()
+@dataclass(frozen=True)
+class Loaded:
+    """What a run begins with. experiment: complete, controls included. data, chosen: entries of the manifest. failed: models that
+    cannot be made, with reasons. metrics: by the model's name."""
+
+    experiment: Experiment
+    samples: Samples
+    data: dict[str, Any]
+    models: dict[str, LoadedModel]
+    failed: dict[str, str]
+    explainers: list[tuple[ExplainerSpec, Explainer]]
+    metrics: dict[str, list[tuple[MetricSpec, Metric]]]
+    chosen: dict[str, Any]
+
+
+def check_names(experiment: Experiment, given: Prepared) -> None:
+    """Raise `UnknownName` or `InvalidInput` where an explainer or a metric is not known, or a parameter is wrong."""
     for spec in experiment.explainers:
         if spec.shown not in given.explainers:
             loading.explainer(spec, experiment.seed)
     for metric in experiment.metrics:
         if metric.shown not in given.metrics:
             loading.metric(metric, experiment.seed)
-    writable_folder(out)
-    if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
-        raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
-    # A stopped run must not be reported with the settings of the last one.
-    for name in ("manifest.json", tasks.PLAN):
-        (out / name).unlink(missing_ok=True)
-    console = console or Console(stderr=True)
-    failures = Failures(out)
+
+
+def load(experiment: Experiment, given: Prepared, failures: Failures | None = None) -> Loaded:
+    """Load models and samples, and complete the experiment; without `failures` a model that cannot be made leaves its reason
+    alone."""
     failed: dict[str, str] = {}
-    loaded_models = dict(given.models)
+    models = dict(given.models)
     if experiment.data.files:
-        _load_models(experiment, loaded_models, failed, failures)
-        samples, data = reading.samples(experiment, loaded_models)
+        load_models(experiment, models, failed, failures)
+        samples, data = reading.samples(experiment, models)
     elif given.samples is not None:
         samples, data = given.samples, dict(given.data)
     else:
         samples, data = loading.samples(experiment)
-    _tell_left_out(out, samples, console)
-    _load_models(experiment, loaded_models, failed, failures)
-    experiment, chosen = defaults.completed(experiment, samples, loaded_models)
-    for line in defaults.lines(chosen):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    load_models(experiment, models, failed, failures)
+    experiment, chosen = defaults.completed(experiment, samples, models)
     experiment = loading.with_controls(experiment, samples)
     explainers = [
         (spec, given.explainers.get(spec.shown) or loading.explainer(spec, experiment.seed, samples))
@@ -103,15 +108,39 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
             (m, given.metrics.get(m.shown) or loading.metric(m, experiment.seed, samples, loaded.mean))
             for m in experiment.metrics
         ]
-        for name, loaded in loaded_models.items()
+        for name, loaded in models.items()
     }
+    return Loaded(experiment, samples, data, models, failed, explainers, metrics, chosen)
+
+
+def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
+    """Run an experiment into the folder `out` and return it. Names, parameters, data and models are checked before any
+    map is computed. What an explainer or a metric cannot do for a model is recorded with its reason and the rest goes
+    on; so it does when one of them raises, or a whole model fails. The manifest's `failures` says what did."""
+    start = time.perf_counter()
+    given = prepared or Prepared()
+    check_names(experiment, given)
+    writable_folder(out)
+    if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
+        raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
+    # A stopped run must not be reported with the settings of the last one.
+    for name in ("manifest.json", tasks.PLAN):
+        (out / name).unlink(missing_ok=True)
+    console = console or Console(stderr=True)
+    failures = Failures(out)
+    loaded = load(experiment, given, failures)
+    experiment, samples, data, failed = loaded.experiment, loaded.samples, loaded.data, loaded.failed
+    explainers, metrics, chosen = loaded.explainers, loaded.metrics, loaded.chosen
+    _tell_left_out(out, samples, console)
+    for line in defaults.lines(chosen):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     write_samples(out / "samples.h5", samples)
     with Progress(console) as progress:
         runs: dict[str, ModelRun] = {}
         mistakes: list[CrossXAIError] = []
-        for name, loaded in loaded_models.items():
+        for name, one in loaded.models.items():
             try:
-                runs[name] = ModelRun(experiment, samples, loaded, name, out, progress, console, failures)
+                runs[name] = ModelRun(experiment, samples, one, name, out, progress, console, failures)
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
@@ -125,19 +154,19 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
             console.print(
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
-        check_scales(experiment, {name: one.kind for name, one in runs.items()})
+        check_scales(experiment, {name: own.kind for name, own in runs.items()})
         models = {
-            model.name: _entry(model, loaded_models.get(model.name), failed.get(model.name, ""))
+            model.name: _entry(model, loaded.models.get(model.name), failed.get(model.name, ""))
             for model in experiment.models
         }
-        for name, one in runs.items():
-            models[name]["outputs"] = {"kind": one.kind.kind, "known": one.kind.how}
+        for name, own in runs.items():
+            models[name]["outputs"] = {"kind": own.kind.kind, "known": own.kind.how}
         draft = _manifest(experiment, samples, data, models, failures, chosen, start)
-        hashes = {name: one.metrics(metrics[name]) for name, one in runs.items()}
-        tasks.write_plan(out, draft, {name: one.tasks(explainers) for name, one in runs.items()}, hashes)
-        for name, one in runs.items():
-            one.explain(explainers)
-            models[name]["refused"] = one.evaluate(explainers, metrics[name])
+        hashes = {name: own.metrics(metrics[name]) for name, own in runs.items()}
+        tasks.write_plan(out, draft, {name: own.tasks(explainers) for name, own in runs.items()}, hashes)
+        for name, own in runs.items():
+            own.explain(explainers)
+            models[name]["refused"] = own.evaluate(explainers, metrics[name])
     _remove_others(out, experiment)
     text = json.dumps(_manifest(experiment, samples, data, models, failures, chosen, start), indent=1)
     write_text(out / "manifest.json", text)
@@ -157,15 +186,15 @@ def _tell_left_out(out: Path, samples: Samples, console: Console) -> None:
         write_text(path, text.getvalue())
 
 
-def _load_models(
-    experiment: Experiment, loaded: dict[str, LoadedModel], failed: dict[str, str], failures: Failures
+def load_models(
+    experiment: Experiment, loaded: dict[str, LoadedModel], failed: dict[str, str], failures: Failures | None = None
 ) -> None:
     """Add the models that are not loaded yet, and the reasons of those that cannot be."""
     for spec in (spec for spec in experiment.models if spec.name not in loaded.keys() | failed.keys()):
         try:
             loaded[spec.name] = load_model(spec, experiment.folder)
         except (ModelFailed, BrokenAssumption) as error:  # other errors are of the experiment file, and end the run
-            _, failed[spec.name] = failures.row(error, spec.name)
+            failed[spec.name] = failures.row(error, spec.name)[1] if failures else str(error)
     if experiment.data.files and not loaded:
         raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
 

@@ -132,8 +132,10 @@ class GroupMethod(Method, least={"patch": 1}):
             check_segmentation(self.segmentation, self.name)
 
     def group_count(self, question: Question) -> int:
-        """How many groups each sample has; `InvalidInput` where that depends on the image."""
+        """How many groups each sample has; `InvalidInput` where that depends on the image, and there are several."""
         if self.segmentation not in ("grid", "scalars", "modalities"):
+            if len(question) == 1:
+                return self.labels(question, 0)[1]
             raise InvalidInput(f"the number of groups of segmentation {self.segmentation!r} depends on the image")
         return count(groups(question, 0, self.segmentation, self.patch))
 

@@ -1,0 +1,307 @@
+"""What a run will cost, before it runs: passes of every explainer and metric, time, memory and disk. Nothing is written.
+
+Models and samples are loaded, models are checked, and a few batches are timed; that is what a run begins with, too."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from crossxai.attribution import Attribution, Explainer, needs_explainer
+from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
+from crossxai.evaluation import curves
+from crossxai.evaluation.curves.deletion import LONG, Curve
+from crossxai.experiment.counting import Counted, counting
+from crossxai.experiment.model_run import ModelRun
+from crossxai.experiment.progress import Failures, Progress
+from crossxai.experiment.run import Loaded, Prepared, check_names, load, load_models
+from crossxai.experiment.specification import Experiment, ExplainerSpec
+from crossxai.explainers import Method
+from crossxai.explainers.families import GroupMethod
+from crossxai.explainers.functions import UserExplainer
+from crossxai.files import Result
+from crossxai.question import Question
+
+FEW = 20
+"""Passes up to which an explainer of layers is tried on a sample, so that what it measures beforehand is counted."""
+BATCHES = 4.0
+"""Batches of copies that explainers hold at most."""
+PAGE = 400_000
+"""Bytes of a page without samples, and of a map on it."""
+PICTURE = 8_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step of a run on a model. kind: "preparing", "explainer" or "metric". bounded: whether its passes are no exact number;
+    note: why, or why there are none."""
+
+    model: str
+    kind: str
+    name: str
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+    bounded: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will cost. memory, disk: bytes, at most. chosen: the manifest's entry about explainers and metrics that nobody
+    named; failed: models that cannot be made, with reasons."""
+
+    rows: tuple[Row, ...]
+    memory: int
+    disk: int
+    samples: int
+    chosen: dict[str, Any]
+    failed: dict[str, str]
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """All (forward, backward) passes."""
+        return sum(row.forward for row in self.rows), sum(row.backward for row in self.rows)
+
+    @property
+    def seconds(self) -> float:
+        """The time in all."""
+        return sum(row.seconds for row in self.rows)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there may be fewer passes."""
+        return any(row.bounded for row in self.rows)
+
+
+def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None) -> Plan:
+    """What `run` would do into this folder, where finished maps and scores are used again; raises what it would raise first."""
+    given = prepared or Prepared()
+    check_names(experiment, given)
+    start = time.perf_counter()
+    models, failed = dict(given.models), dict[str, str]()
+    load_models(experiment, models, failed)
+    with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:
+        loaded = load(experiment, replace(given, models=models))
+        rows: list[Row] = []
+        memory = disk = 0
+        for name in loaded.models:
+            own = _OfModel(loaded, name, Path(folder), out, counted, start)
+            rows += own.rows()
+            memory, disk, start = max(memory, own.memory()), disk + own.disk(), time.perf_counter()
+    inputs = sum(values.nbytes for values in loaded.samples.inputs.values())
+    pages = PAGE + len(loaded.samples.ids) * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
+    return Plan(tuple(rows), memory, disk + inputs + pages, len(loaded.samples.ids), loaded.chosen, loaded.failed)
+
+
+class _OfModel:
+    """One model of a plan: a run of it in a folder that is thrown away."""
+
+    def __init__(self, loaded: Loaded, name: str, folder: Path, out: Path, counted: Counted, start: float) -> None:
+        quiet = Console(quiet=True)
+        self.name, self.loaded, self.counted, self.start = name, loaded, counted, start
+        self.model = loaded.models[name].model
+        self.run = ModelRun(
+            loaded.experiment, loaded.samples, loaded.models[name], name, folder, Progress(quiet, silent=True), quiet,
+            Failures(folder),
+        )  # fmt: skip
+        self.run.out = out  # where finished maps are looked for; nothing more is written
+        self.question = self.run.question
+        self.quick = self.run.measured
+
+    def rows(self) -> list[Row]:
+        """Preparing, explainers in their order, then metrics."""
+        explained: list[Result] = []
+        rows: list[Row] = []
+        tried = 0.0
+        for spec, explainer in self.loaded.explainers:
+            done = self.run.on_disk(spec, explainer)
+            if done is not None and done.status != "failed":
+                rows.append(Row(self.name, "explainer", spec.shown, note="done"))
+                explained += [done] if done.status == "ok" else []
+                continue
+            began = time.perf_counter()
+            row = self._explainer(spec, explainer)
+            tried += time.perf_counter() - began
+            rows.append(row)
+            if not row.note or row.bounded:
+                explained.append(self._stand_in(spec, explainer))
+        metrics = self._metrics(explained)
+        before = self.counted.of(self.model)
+        prepared = time.perf_counter() - self.start
+        forward, backward, masked = self._pace()
+        timed = [replace(row, seconds=row.forward * forward + row.backward * backward) for row in rows]
+        timed += [replace(row, seconds=row.forward * masked + row.backward * backward) for row in metrics]
+        preparing = Row(self.name, "preparing", "predictions, checks, layers", *before, prepared)
+        return [preparing, *timed]
+
+    def _explainer(self, spec: ExplainerSpec, explainer: Explainer) -> Row:
+        """The passes of an explainer; what it measures of the model beforehand is measured here."""
+        n = len(self.question)
+        try:
+            if isinstance(explainer, Method):
+                part = explainer.ready(self.question)
+                forward, backward = _passes(explainer, part)
+                self._try(explainer, part, (forward + backward) / n)
+                return Row(self.name, "explainer", spec.shown, forward, backward)
+        except UnknownPasses as unknown:
+            return Row(self.name, "explainer", spec.shown, n, 0, bounded=True, note=str(unknown))
+        except CrossXAIError as error:
+            return Row(self.name, "explainer", spec.shown, note=str(error))
+        why = f"how many passes {spec.shown} makes is not known; one for each sample is counted"
+        return Row(self.name, "explainer", spec.shown, n, 0, bounded=True, note=why)
+
+    def _try(self, explainer: Method, part: Question, each: float) -> None:
+        """What an explainer of layers, attention or a twin measures of the model before its first map, once for all samples."""
+        if explainer.needs not in ("layers", "attention", "module"):
+            return
+        if each > FEW:
+            for one in explainer.parts(part) if explainer.needs == "layers" else ():
+                one.cam_layer(getattr(explainer, "layer", ""))
+            return
+        explainer(part[:1])
+        forward, backward = explainer.cost(part[:1])
+        # Of the passes of a twin, one is the model's.
+        self.counted.add(self.model, *((-1, 0) if explainer.needs == "module" else (-forward, -backward)))
+
+    def _stand_in(self, spec: ExplainerSpec, explainer: Explainer) -> Result:
+        """Maps that have no ties and are like no other's; a control's own."""
+        question = explainer.explainable(self.question) if isinstance(explainer, Method) else self.question
+        if explainer.needs == "nothing":
+            maps = explainer(question)
+        else:
+            rng = np.random.default_rng([len(spec.shown), *spec.shown.encode()])
+            values = tuple(
+                rng.normal(size=(*v.shape[:-1], 1 if m.spatial else v.shape[-1])).astype(np.float32)
+                for m, v in zip(question.modalities, question.values, strict=True)
+            )
+            extras = {"completeness_gap": np.zeros(len(question))}
+            maps = Attribution(values, question.modalities, question.ids, spec.name, extras=extras)
+        return Result(self.name, self.run.framework, spec.shown, explainer.library, maps)
+
+    def _metrics(self, explained: list[Result]) -> list[Row]:
+        """A row per metric: what it adds to the passes of those before it, since curves share their ends."""
+        if not explained:
+            return []
+        given = self.loaded.metrics[self.name]
+        refused, _, work = self.run.work(explained, given)
+        by_label = {spec.shown: explainer for spec, explainer in self.loaded.explainers}
+        sums: dict[str, tuple[int, int]] = {}
+        families = [getattr(by_label[one.label], "family", "") for one in explained]
+        alike = len(families) > len(set(families) - {"control"}) + families.count("control")
+        bounded = {
+            spec.shown: reason
+            for spec, metric in given
+            if isinstance(metric, Curve)
+            and (reason := PRECISE if getattr(metric.rule, "precision", None) is not None else ALIKE if alike else "")
+        }
+        for group, maps, stream, others in work:
+            before = 0
+            for place, label in enumerate(stream):
+                first = [*stream.values()][: place + 1]
+                after = curves.passes(self.run.measured, maps, first)
+                forward, backward = sums.get(label, (0, 0))
+                sums[label] = forward + after - before, backward
+                before = after
+            if before * sum(v[0].size for v in self.question.inputs) >= LONG:
+                self.quick = self.run.measured.folded()
+            for label, metric in others.items():
+                for one in group:
+                    own = self._alone(metric, by_label[one.label])
+                    forward, backward = sums.get(label, (0, 0))
+                    sums[label] = forward + own[0], backward + own[1]
+        rows = [
+            Row(self.name, "metric", label, *passes, bounded=label in bounded, note=bounded.get(label, ""))
+            for label, passes in sums.items()
+        ]
+        return rows + [Row(self.name, "metric", label, note=why) for label, why in refused.items() if label not in sums]
+
+    def _alone(self, metric: Any, explainer: Explainer) -> tuple[int, int]:
+        """(forward, backward) of a metric of the explained question, its explanations included."""
+        try:
+            own = len(self.question) * int(metric.passes(self.question)) if hasattr(metric, "passes") else 0
+            if not needs_explainer(metric):
+                return own, 0
+            forward, backward = (
+                _passes(explainer, self.question) if isinstance(explainer, Method) else (len(self.question), 0)
+            )
+            times = metric.explanations(self.question, explainer)
+            return own + times * forward, times * backward
+        except CrossXAIError:  # it will be a row with its reason
+            return 0, 0
+
+    def _pace(self) -> tuple[float, float, float]:
+        """Seconds of one sample in a batch: a forward pass, a backward one, and a forward one of curves; none is counted."""
+        with self.counted.paused():
+            rows = np.arange(min(32, int(self.question.batch_size))) % len(self.question)
+            values = tuple(v[rows] for v in self.question.values)
+            forward = _timed(lambda: self.question.score(values, rows)) / len(rows)
+            masked = forward
+            if self.quick is not self.run.measured:
+                masked = _timed(lambda: self.quick.score(values, rows)) / len(rows)
+            try:
+                both = _timed(lambda: self.question.score_and_grad(values, rows)) / len(rows)
+            except CrossXAIError:
+                return forward, 0.0, masked
+        return forward, max(0.0, both - forward), masked
+
+    def memory(self) -> int:
+        """Bytes: what this process holds after a batch of the model, four batches of copies, and every map."""
+        sample = sum(int(v[0].nbytes) for v in self.question.inputs)
+        maps = len(self.question) * sample * len(self.loaded.explainers)
+        return _resident() + round(BATCHES * 32 * sample) + maps
+
+    def disk(self) -> int:
+        """Bytes of the files of maps, and of the model's outputs."""
+        one = sum(int(v[0].nbytes) for v in self.question.inputs)
+        return len(self.question) * one * len(self.loaded.explainers)
+
+
+class UnknownPasses(CrossXAIError):
+    """Nobody knows beforehand how many passes an explainer makes."""
+
+
+PRECISE = "at most: the precision decides how many points are needed"
+ALIKE = "at most: of explainers of one family, equal maps share their passes"
+
+
+def _passes(explainer: Method, question: Question) -> tuple[int, int]:
+    """(forward, backward) for all samples; where the number of groups depends on the image, image by image."""
+    try:
+        forward, backward = explainer.cost(question)
+        return len(question) * forward, len(question) * backward
+    except InvalidInput:
+        if not isinstance(explainer, GroupMethod):
+            raise
+    except Unsupported as error:
+        if isinstance(explainer, UserExplainer):
+            raise UnknownPasses(f"{error}; one for each sample is counted") from error
+        raise
+    each = [explainer.cost(question[row : row + 1]) for row in range(len(question))]
+    return sum(forward for forward, _ in each), sum(backward for _, backward in each)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds of the second time, since a first one may trace or allocate."""
+    work()
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _resident() -> int:
+    """The most bytes that this process has held; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
