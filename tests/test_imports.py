@@ -205,7 +205,7 @@ SHARED = {
 """What explainers share: the files of their folder that name no explainer themselves. A library's folder is its own."""
 MAY: dict[str, set[str]] = {
     "adapters": CORE
-    | {"porting", "loaders", "assumptions.checking", "assumptions.layer_facts"}
+    | {"porting", "loaders", "assumptions.checking", "assumptions.layer_facts", "assumptions.layer_table"}
     | {"adapters.describing", "adapters.retraining"}
     | {f"adapters.{path.stem}" for path in (PACKAGE / "adapters").glob("*.py") if "_" in path.stem},
     "explainers": CORE | {"porting"} | SHARED,
