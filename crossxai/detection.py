@@ -13,6 +13,8 @@ from crossxai.measures import Rows
 from crossxai.model import Array
 from crossxai.target import class_numbers, fits
 
+FOUND = "box"
+"""What files call this measure."""
 CORNERS = 4
 """Columns of a detector's outputs before the classes': x0, y0, x1, y1 in pixels of the image."""
 
@@ -90,6 +92,11 @@ class Box:
         return self.shape
 
     @property
+    def explained(self) -> Array:
+        """The boxes and their classes, (n, 5), by which answers are told apart."""
+        return np.column_stack([np.asarray(self.boxes), np.asarray(self.labels)])
+
+    @property
     def weights(self) -> npt.NDArray[Any]:
         """None: raises `Unsupported`."""
         raise Unsupported("how well a box is found is no weighted sum of outputs, which is needed here")
@@ -113,6 +120,13 @@ class Box:
             "how well a box is found has no gradient, since the detection that matches may change: explain it by scores, with "
             "reference.drise, occlusion, LIME or KernelSHAP"
         )
+
+
+def inside(boxes: npt.ArrayLike, space: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The pixels (n, y, x) whose middle lies in each box (n, 4) of corners."""
+    x0, y0, x1, y1 = (column[:, None] for column in np.asarray(boxes, np.float64).T)
+    y, x = (np.arange(size) + 0.5 for size in space)
+    return np.asarray(((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None, :])
 
 
 def overlap(boxes: Array, others: Array) -> Array:

@@ -135,8 +135,9 @@ def test_masks_make_a_segmentation(folder: Path) -> None:
     samples, *_ = reading.samples_of(model("regions"), batch)
     assert (samples.task, samples.labels.tolist()) == ("segmentation", [1, 1])
     np.testing.assert_array_equal(samples.masks["mask"], [mask(2), mask(3)])
-    with pytest.raises(xai.InvalidInput, match='files = "photos" and masks = "masks"'):
-        reading.samples_of(model("regions"), arrays.read(model("regions"), "photos"))
+    without, words, labelled = reading.samples_of(model("regions"), arrays.read(model("regions"), "photos"))
+    assert (without.task, dict(without.masks), labelled) == ("segmentation", {}, reading.PREDICTED)
+    assert "No true regions are known" in words
 
 
 def test_a_table_is_joined_to_pictures_and_its_missing_values_follow_the_rule(folder: Path) -> None:

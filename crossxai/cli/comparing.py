@@ -35,6 +35,7 @@ def compare(
     ] = None,
     trust: given.Trust = False,
     size: given.Size = None,
+    target: given.Target = "",
     settings: given.Settings = None,
     out: Out = Path("out"),
     dry: Annotated[
@@ -51,8 +52,8 @@ def compare(
     """
     with clear_errors():
         chosen = given.chosen(
-            experiment, model, data, samples=samples, trust=trust, size=size, settings=settings, explainers=explainers,
-            metrics=metrics,
+            experiment, model, data, samples=samples, trust=trust, size=size, target=target, settings=settings,
+            explainers=explainers, metrics=metrics,
         )  # fmt: skip
         if dry:
             _plan(chosen, out, as_json, silent)

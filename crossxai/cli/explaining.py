@@ -24,10 +24,10 @@ def explain(
     param: Annotated[
         list[str] | None, typer.Option("--param", "-p", help="Of --explainer: name=value; may be repeated.")
     ] = None,
-    profile: Annotated[str, typer.Option("--profile", help="Of --explainer: native or canonical.")] = "native",
-    target: Annotated[
-        str, typer.Option("--target", help="Without --recipe: predicted, label, or the number of a class.")
-    ] = "predicted",
+    profile: Annotated[
+        str, typer.Option("--profile", help="Of --explainer: native or canonical; its first if not given.")
+    ] = "",
+    target: given.Target = "predicted",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Without --recipe: of explainers that draw.")] = 0,
     recipe: Annotated[
         Path | None,
@@ -55,7 +55,7 @@ def explain(
         quiet()
         if (recipe is None) == (not explainer):
             raise InvalidInput("write --explainer, such as captum.saliency, or --recipe with a file; one of them")
-        if recipe is not None and (param or profile != "native" or target != "predicted" or seed):
+        if recipe is not None and (param or profile or target != "predicted" or seed):
             raise InvalidInput("a recipe says parameters, profile, target and seed: change them in its file")
         chosen = recipes.Recipe.load(recipe) if recipe else recipes.check(_options(explainer, param, profile, target, seed),
                                                                    "the command line")  # fmt: skip
@@ -104,9 +104,12 @@ def _options(explainer: str, params: list[str] | None, profile: str, target: str
     """The recipe that these options spell."""
     from crossxai.experiment.recipe import parameter
 
-    of = int(target) if target.isdecimal() else target
-    spec = {"name": explainer, "profile": profile, "params": dict(map(parameter, params or ()))}
-    return {"seed": seed, "explainer": spec, "target": {"of": of}}
+    spec = given.explainer(explainer) | ({"profile": profile} if profile else {})
+    return {
+        "seed": seed,
+        "explainer": {**spec, "params": dict(map(parameter, params or ()))},
+        "target": given.target_of(target),
+    }
 
 
 def evaluate_file(

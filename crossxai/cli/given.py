@@ -58,6 +58,14 @@ Settings = Annotated[
         metavar="KEY=VALUE",
     ),
 ]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help='What is explained: predicted, label or a class such as 3; of a segmentation "class=2 region=label", too, and '
+        '"mask=lesion", a mask of the data; of a regression output=1.',
+    ),
+]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 
 
@@ -71,6 +79,7 @@ def chosen(
     trust: bool = False,
     size: int | None = None,
     settings: Sequence[str] | None = None,
+    target: str = "",
     explainers: str = "",
     metrics: str = "",
 ) -> Experiment:
@@ -104,6 +113,8 @@ def chosen(
         raise InvalidInput(
             "write an experiment file, or --model and --data: the name or file of a network, and pictures"
         )
+    if target:
+        content = {**content, "target": {**content.get("target", {}), **target_of(target)}}
     if settings:
         content = with_settings(content, settings)
         where = f"{where} with {' '.join(f'--set {setting}' for setting in settings)}"
@@ -155,6 +166,26 @@ def tell_left_out(samples: Samples) -> None:
 
     for line in odd.lines(samples.left_out):
         typer.secho(line, fg="yellow", err=True)
+
+
+def target_of(written: str) -> dict[str, Any]:
+    """The target that `--target` says: one word, or key=value pairs with spaces between them; raises `InvalidInput`."""
+    pairs = dict(pair.partition("=")[::2] for pair in written.split())
+    if "=" not in written and len(pairs) == 1:
+        return {"of": int(written) if written.strip().isdecimal() else written.strip()}
+    unknown = sorted(pairs.keys() - {"class", "region", "mask", "output"})
+    numbers = {key: pairs[key] for key in ("class", "output") if key in pairs}
+    if unknown or not pairs or not all(value.isdecimal() for value in numbers.values()) or len(numbers) > 1:
+        raise InvalidInput(
+            f'--target {written!r}: write predicted, label, a class such as 3, or "class=2 region=predicted", "region=label", '
+            '"mask=lesion", "output=1"'
+        )
+    region = pairs.get("region", "label" if "mask" in pairs else "")
+    number = next(iter(numbers.values()), "")
+    if not region and "class" in pairs:
+        return {"of": int(number)}
+    said = {"of": region or "predicted", "mask": pairs.get("mask", ""), "output": int(number) if number else None}
+    return {key: value for key, value in said.items() if value not in ("", None)}
 
 
 def names(listed: str) -> list[str]:

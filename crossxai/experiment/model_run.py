@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric
+from crossxai.detection import Box
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
@@ -65,13 +66,15 @@ class ModelRun:
         self.framework, self.check = loaded.framework, experiment.check
         about = questions(experiment, samples, loaded, name)
         self.question, self.measured, outputs, self.kind = about
+        target = self.question.target
+        chosen = target.explained if isinstance(target, Box) else target.weights
         self.identity = digest(
             {
                 "crossxai": __version__,
                 "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,
                 "samples": fingerprint(samples),
-                "chosen": _hash(self.question.target.weights),
+                "chosen": _hash(chosen),
                 "link": self.question.target.link,
                 "check": experiment.check,
             }
@@ -88,8 +91,8 @@ class ModelRun:
             target=describe_measure(measured_as(experiment, samples), explained),
             info=info,
         )
-        target = experiment.target.model_dump(exclude_defaults=True, exclude={"measure"}) or {"of": "predicted"}
-        origin = replace(origin_of(self.question, outputs, {"target": target}), model=name)
+        wanted = experiment.target.model_dump(exclude_defaults=True, exclude={"measure"}) or {"of": "predicted"}
+        origin = replace(origin_of(self.question, outputs, {"target": wanted}), model=name)
         file = out / "predictions" / f"{name}.h5"
         write_predictions(file, predictions, self.question.target, origin, samples)
 

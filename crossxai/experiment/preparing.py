@@ -20,6 +20,7 @@ from crossxai.detection import Box
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
+from crossxai.experiment.dense import gives_boxes
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
 from crossxai.experiment.origin import declared_batch_size
@@ -28,6 +29,7 @@ from crossxai.experiment.reading import check_ranges, samples_of
 from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
+from crossxai.measures import predicted_region
 from crossxai.model import Array, Model, equal
 from crossxai.outputs import kind, probability_link
 from crossxai.question import Question
@@ -42,7 +44,7 @@ def question_of(model: Model, batch: Batch, target: Any, outputs: Array | None =
     if hasattr(target, "cotangent"):
         words = "explains the target that was given"
         return Question(model, batch.inputs, target, batch.ids, batch_size=batch_size), words
-    boxes = isinstance(getattr(model, "boxes", None), str)
+    boxes = gives_boxes(model)
     if outputs is None:
         shown = slice(None if target is None or boxes else 1)  # one sample tells the shape
         outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
@@ -54,10 +56,18 @@ def question_of(model: Model, batch: Batch, target: Any, outputs: Array | None =
             + " is found"
         )
         return Question(model, batch.inputs, box, batch.ids, batch_size=batch_size), words
+    if outputs.ndim != 2 and isinstance(target, int | np.integer):
+        if len(outputs) < len(batch):  # one told the shape
+            outputs = predicted(model, batch.inputs, batch_size)
+        known, label, n = kind(model, batch.inputs, outputs), int(target), outputs.shape[-1]
+        region = Target.regions(predicted_region(outputs, label, known.kind), label, n)
+        words = f"explains the mean raw output of class {label} over the region where it is predicted"
+        return Question(model, batch.inputs, region, batch.ids, batch_size=batch_size), words
     if outputs.ndim != 2:
         raise InvalidInput(
-            f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=xai.Target.regions("
-            f"masks, label=0, n_classes={outputs.shape[-1]}), the mean of an output over a region"
+            f"model {model.name!r} gives outputs of shape {outputs.shape}, maps of scores: write target=1, class 1 where it is "
+            f"predicted, or target=xai.Target.regions(masks, label=0, n_classes={outputs.shape[-1]}), the mean of an output over "
+            "a region"
         )
     n = outputs.shape[1]
     if target is None and n == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from crossxai.assumptions.probes import outputs_in_batches
 from crossxai.batching import DEFAULT_BATCH_SIZE
+from crossxai.detection import FOUND, Box
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
+from crossxai.experiment.dense import which_class
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
@@ -128,13 +130,35 @@ def _of_value(
     return target, replace(target, link=cast(Link, measure))
 
 
+def _segmented(wanted: experiments.Target, samples: Samples) -> int | None:
+    """The class of a segmentation that is explained; None where nobody says."""
+    if isinstance(wanted.of, int) or "output" in wanted.model_fields_set:
+        return wanted.of if isinstance(wanted.of, int) else wanted.output
+    shown = np.unique(samples.labels)
+    return int(shown[0]) if wanted.of == "label" and len(shown) == 1 else None  # all true regions show one class
+
+
+def _of_box(wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs) -> tuple[Box, Box]:
+    if wanted != experiments.Target(of=wanted.of):
+        raise InvalidInput(
+            "of a detector the strongest detection is explained and measured, of any class or one: write of alone"
+        )
+    box = Box.strongest(outputs, {"predicted": None, "label": samples.labels}.get(str(wanted.of), wanted.of))
+    return box, box
+
+
 def _of_region(
     wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs
 ) -> tuple[Target, Measure]:
-    if wanted.of not in ("predicted", "label") or wanted.measure in ("largest", "accuracy"):
+    number = _segmented(wanted, samples)
+    if number is None and outputs.shape[-1] > 1:
+        raise which_class(outputs, samples.classes, model.name)
+    of = wanted.of if isinstance(wanted.of, str) else "predicted"
+    wanted = wanted.model_copy(update={"of": of, "output": number or 0})
+    if wanted.measure in ("largest", "accuracy"):
         raise InvalidInput(
             f"of = {wanted.of!r}, measure = {wanted.measure!r}: of a segmentation the region is explained: write "
-            'of = "predicted" or "label", output = the number of its class, measure = a link or "dice"'
+            'of = "predicted", "label" or a class, output = the number of its class, measure = a link or "dice"'
         )
     n_classes = outputs.shape[-1]
     if wanted.output >= n_classes:
@@ -161,7 +185,12 @@ def _of_region(
     return target, replace(target, link=model.probability(n_classes, wanted.measure))
 
 
-_TARGETS = {"classification": _of_classes, "regression": _of_value, "segmentation": _of_region}
+_TARGETS: dict[str, Callable[..., tuple[Measure, Measure]]] = {
+    "classification": _of_classes,
+    "regression": _of_value,
+    "segmentation": _of_region,
+    "detection": _of_box,
+}
 
 
 def region_of(wanted: experiments.Target, samples: Samples) -> str:
@@ -175,7 +204,7 @@ def region_of(wanted: experiments.Target, samples: Samples) -> str:
 def _check_outputs(outputs: Array, name: str, task: Task) -> None:
     """Refuse what would run to the end and mean nothing."""
     wanted = {"classification": "classes (n, classes)", "regression": "values (n, outputs)"}
-    if (outputs.ndim > 2) != (task == "segmentation"):
+    if (outputs.ndim > 2) != (task in ("segmentation", "detection")):
         raise InvalidInput(
             f"model {name!r} gives outputs of shape {outputs.shape}; a {task} has {wanted.get(task, 'maps (n, *space, classes)')}"
         )
@@ -199,7 +228,7 @@ def check_scales(experiment: Experiment, kinds: Mapping[str, Kind]) -> None:
 def describe_questions(questions: Questions, experiment: Experiment, samples: Samples) -> dict[str, str]:
     """What one model's outputs are and what was made of them, in words, for its file of predictions."""
     target, of = experiment.target, describe_explained(experiment, samples)
-    explained = describe_measure(target.explain, of)
+    explained = of if samples.task == "detection" else describe_measure(target.explain, of)
     if getattr(questions.explained.target, "link", "") == "log_odds":
         explained = f"{describe_measure('log_odds', of)}, computed from the probabilities that the model gives"
     link = getattr(questions.measured.target, "probability", questions.measured.target.link)
@@ -215,6 +244,8 @@ def describe_target(experiment: Experiment, samples: Samples) -> str:
     """What is explained and measured, in words."""
     target, of = experiment.target, describe_explained(experiment, samples)
     measure = measured_as(experiment, samples)
+    if measure == FOUND:
+        return of
     if target.explain == measure:
         return describe_measure(measure, of)
     if measure in ("largest", "accuracy", "dice"):
@@ -226,11 +257,14 @@ def measured_as(experiment: Experiment, samples: Samples) -> str:
     """What metrics measure, "auto" resolved."""
     if experiment.target.measure != "auto":
         return experiment.target.measure
-    return {"classification": "softmax", "regression": "identity", "segmentation": "sigmoid"}[samples.task]
+    measures = {"classification": "softmax", "regression": "identity", "segmentation": "sigmoid", "detection": FOUND}
+    return measures[samples.task]
 
 
 def describe_measure(measure: str, of: str) -> str:
     """What is explained or measured, in words."""
+    if measure == FOUND:
+        return of
     if measure == "largest":
         return "largest probability of any class"
     if measure == "accuracy":
@@ -243,10 +277,16 @@ def describe_measure(measure: str, of: str) -> str:
 def describe_explained(experiment: Experiment, samples: Samples) -> str:
     """The class, value or region in words."""
     target = experiment.target
+    if samples.task == "detection":
+        label = "" if isinstance(target.of, str) else f" of class {samples.classes[target.of]}"
+        return f"overlap times score of the strongest detection{' of its label' if target.of == 'label' else label}"
     name = samples.classes[target.output] if target.output < len(samples.classes) else f"output {target.output}"
     if samples.task == "regression":
         return name
     if samples.task == "segmentation":
+        number = _segmented(target, samples) or 0
+        name = samples.classes[number] if number < len(samples.classes) else f"output {number}"
+        name = f"class {name}" if name.isdecimal() else name
         region = f"the true {region_of(target, samples)}" if target.of == "label" else f"the predicted {name}"
         return f"{name}, mean over {region} region"
     return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(target.of), f"class {target.of}")

@@ -12,6 +12,7 @@ from crossxai.data import arrays
 from crossxai.data.arrays import Batch
 from crossxai.errors import BrokenAssumption, InvalidInput, ModelFailed
 from crossxai.experiment import loading
+from crossxai.experiment.dense import gives_boxes, samples_of_dense
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.specification import Experiment
@@ -95,13 +96,12 @@ def samples_of(
     labels, notes = batch.labels, list(batch.notes)
     shown = slice(None if labels is None else 1)  # one sample tells the shape
     outputs = predicted(model, tuple(v[shown] for v in batch.inputs), batch_size)
-    if outputs.ndim != 2 and batch.masks is None:
-        raise InvalidInput(
-            f"model {model.name!r} gives outputs of shape {outputs.shape}: compare takes classes and values; of a segmentation "
-            'write an experiment file whose data name the true regions, such as files = "photos" and masks = "masks"'
-        )
-    n = outputs.shape[-1]
     known = tuple(classes) or getattr(getattr(model, "recognised", None), "classes", ())
+    if outputs.ndim != 2 and (batch.masks is None or gives_boxes(model)):
+        every = outputs if labels is None else predicted(model, batch.inputs, batch_size)
+        made, stands = samples_of_dense(model, batch, every, known, arrays.as_groups(groups, len(batch)))
+        return made, _sentences([stands, *notes]), PREDICTED
+    n = outputs.shape[-1]
     if batch.label_names:
         labels, known, note = _numbered(batch.label_names, known, n)
         notes += [note] if note else []
@@ -134,8 +134,11 @@ def samples_of(
         left_out=batch.left_out,
         **_regions(model, batch),
     )
-    words = ". ".join(f"{note[:1].upper()}{note[1:]}" for note in notes) + ("." if notes else "")
-    return made, words, labelled
+    return made, _sentences(notes), labelled
+
+
+def _sentences(notes: Sequence[str]) -> str:
+    return " ".join(f"{note[:1].upper()}{note[1:]}." for note in notes)
 
 
 def _regions(model: Model, batch: Batch) -> dict[str, Any]:

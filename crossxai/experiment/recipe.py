@@ -172,7 +172,8 @@ def question_of(recipe: Recipe, model: Model, batch: Batch) -> tuple[Question, A
 
 def words_of(recipe: Recipe, experiment: Experiment, samples: Samples, description: str) -> tuple[str, ...]:
     """What a recipe explains of an experiment's samples, and what these are, in words."""
-    explained = describe_measure(recipe.target.explain, describe_explained(experiment, samples))
+    of = describe_explained(experiment, samples)
+    explained = of if samples.task == "detection" else describe_measure(recipe.target.explain, of)
     return tuple(note for note in (f"explains the {explained}", description) if note)
 
 

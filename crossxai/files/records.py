@@ -15,7 +15,7 @@ from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality
 from crossxai.target import as_mask
 
-Task = Literal["classification", "regression", "segmentation"]
+Task = Literal["classification", "regression", "segmentation", "detection"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Samples:
 
     task "classification": labels are numbers of `classes`. "regression": they are the true values, and `classes` names the
     outputs. "segmentation": they are numbers of the segmented class among `classes`, and the first of the masks is its true
-    region.
+    region. "detection": they are the classes of boxes.
     truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
     empty for a sample of which it is not. `controls.oracle` is made of it.
     groups: the label of each sample's group (n), such as its patient, where samples belong together; () where each stands for

@@ -35,6 +35,7 @@ CONVENTIONS = {"mean": "mean per unit", "sum": "sum over units"}
 GALLERIES = {
     "classification": "Four samples of each class",
     "regression": "Six samples from the lowest to the highest score",
+    "detection": "Six samples",
     "segmentation": "Six lesions from the smallest to the largest",
 }
 
