@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import torch
@@ -315,3 +316,42 @@ def test_wrong_options_are_one_message(folder: Path, words: tuple[str, ...], mes
     assert done.exit_code == 2, (done.output, done.exception)
     assert message in " ".join(done.output.split())
     assert "Traceback" not in done.output
+
+
+def test_a_network_of_other_values_is_put_on_the_first_one_s_scale(folder: Path) -> None:
+    """A Keras file that takes 0 to 255 beside a torch network that takes 0 to 1 and subtracts a mean, in either order."""
+    given = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 127.5, offset=-1)(given))
+    net = keras.Model(given, keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x)))
+    net.save("scaled.keras")
+    torch_net = {"name": "torch", "checkpoint": "by_name_own:net", "size": 16, "standardise": "imagenet"}
+    pair = [torch_net, {"name": "keras", "checkpoint": "scaled.keras"}]
+    for models, scale in ((pair, 1.0), (pair[::-1], 255.0)):
+        loaded, failed, made, _ = reading.models_and_samples(
+            check({"data": {"files": "pictures"}, "models": models, "folder": folder})
+        )
+        assert not failed
+        images = made.inputs["image"]
+        assert images.max() > 0.9 * scale
+        outputs = {name: one.model.predict((images,)) for name, one in loaded.items()}
+        np.testing.assert_allclose(outputs["keras"], net.predict(images * (255 / scale), verbose=0), atol=1e-5)
+        alone = model(standardise="imagenet")
+        np.testing.assert_allclose(outputs["torch"], alone.predict((images / np.float32(scale),)), atol=1e-4)
+    words = (
+        "compare",
+        "--model",
+        "by_name_own:net",
+        "--model",
+        "scaled.keras",
+        "--data",
+        "pictures",
+        "--size",
+        "16",
+        "-q",
+    )
+    done = crossxai(*words, "-e", "captum.saliency", "--out", "both")
+    assert done.exit_code == 0, done.output
+    rows = xai.Run("both").scores
+    deletion = rows[rows["metric"] == "deletion"]
+    assert set(deletion["model"]) == {"net", "scaled"}
+    assert deletion["value"].between(0, 1).all()  # probabilities of logits and of a softmax alike

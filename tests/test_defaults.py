@@ -95,6 +95,7 @@ def test_occlusion_slides_over_as_many_windows_whatever_the_size(side: int) -> N
     assert 60 < one.passes <= defaults.COPIES + 1
 
 
+@pytest.mark.process
 def test_the_same_is_asked_from_python_in_a_file_and_on_the_command_line(photos: Path) -> None:
     done = crossxai("compare", "--model", "by_default:net", "--data", "photos", "--size", str(SIDE), "--out", "line")
     assert done.exit_code == 0, done.output

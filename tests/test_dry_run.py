@@ -128,6 +128,7 @@ def test_what_is_not_known_is_said_and_bounded(tmp_path: Path) -> None:
     assert "attention" in rows["attention.rollout"].note
 
 
+@pytest.mark.process
 def test_a_dry_run_on_the_command_line_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dry_own.py").write_text(

@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 def test_an_onnx_file_on_the_command_line_has_the_scores_of_the_torch_module(folder: Path) -> None:
     words = ("--data", "photos", "--explainers", EXPLAINERS, "--metrics", "deletion,insertion", "--size", str(SIDE))
     done = crossxai("compare", "--model", "net.onnx", *words, "--out", "out")

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 import crossxai
-from crossxai.cli import checking, commands, comparing, evaluating, explaining, layering, listing, parity, porting
+from crossxai.cli import (
+    checking,
+    commands,
+    comparing,
+    evaluating,
+    explaining,
+    layering,
+    listing,
+    parity,
+    porting,
+    starting,
+)
 
 app = typer.Typer(
     name="crossxai",
@@ -18,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(comparing.compare)
+app.command()(starting.init)
 app.command()(checking.check)
 app.command()(layering.layers)
 app.command()(explaining.explain)

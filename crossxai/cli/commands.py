@@ -3,6 +3,7 @@ module is imported when it is called or described, never to start the command li
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint
@@ -39,6 +40,8 @@ def quiet() -> None:
     import logging
     import warnings
 
+    # TensorFlow's C++ tells which processor and which missing GPU it found, before Python could keep it from doing so.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # torch's CUDA build says that it finds no GPU driver; everything here runs on the CPU.
     warnings.filterwarnings("ignore", message="CUDA initialization")
     # Every question is a new function to TensorFlow, which then warns about retracing; each is traced once and used often.

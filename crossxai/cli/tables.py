@@ -28,7 +28,8 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
     frame = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])  # a model may be called "nan"
     metrics = [column.removesuffix("_mean") for column in frame.columns if column.endswith("_mean")]
     first = next(iter(metrics), "")  # deletion, where there is one
-    breadths = {metric: _breadth(metric, frame[f"{metric}_mean"]) for metric in metrics}
+    digits = {metric: _digits(frame[f"{metric}_mean"]) for metric in metrics}
+    breadths = {metric: _breadth(metric, frame[f"{metric}_mean"], digits[metric]) for metric in metrics}
     room = width - _longest(frame["label"]) - len(VERDICT) - len("seconds") - 3
     taken = accumulate(breadth + 1 for breadth in breadths.values())
     shown = metrics[: max(1, sum(t <= room for t in taken))]  # one at least
@@ -44,7 +45,7 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
         table.add_row(f"[bold]{model}[/]")
         for row in rows.to_dict("records"):
             means = [row[f"{metric}_mean"] for metric in shown]
-            numbers = ["" if math.isnan(mean) else f"{mean:.3f}" for mean in means]
+            numbers = [_number(mean, digits[metric]) for mean, metric in zip(means, shown, strict=True)]
             verdict = row.get(f"{first}_versus_random_verdict") if row["status"] == "ok" else row["status"].capitalize()
             verdict = "no better" if verdict == "not told apart" else verdict
             seconds = "" if math.isnan(row["seconds"]) else f"{row['seconds']:.1f}"
@@ -101,9 +102,20 @@ def _reasons(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def _breadth(metric: str, means: Iterable[float]) -> int:
+def _breadth(metric: str, means: Iterable[float], digits: int) -> int:
     """Characters of a column: the longest word of its heading, or number."""
-    return _longest([*words.metric(metric).split(), *(f"{mean:.3f}" for mean in means if not math.isnan(mean))])
+    return _longest([*words.metric(metric).split(), *(_number(mean, digits) for mean in means)])
+
+
+def _number(mean: float, digits: int) -> str:
+    return "" if math.isnan(mean) else f"{mean:.{digits}f}"
+
+
+def _digits(means: Iterable[float]) -> int:
+    """Decimals that tell means apart: three, or more where all are close together, six at most."""
+    known = [mean for mean in means if math.isfinite(mean)]
+    spread = max(known, default=0.0) - min(known, default=0.0)
+    return min(6, max(3, 2 - math.floor(math.log10(spread)))) if spread > 1e-6 else 3
 
 
 def _longest(labels: Iterable[object]) -> int:

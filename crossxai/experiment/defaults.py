@@ -4,7 +4,7 @@ first, and the areas of deletion and insertion from few passes."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricS
 from crossxai.explainers import Method
 from crossxai.explainers.installed import installed
 from crossxai.files import Samples
+from crossxai.model import Modality
 from crossxai.question import Question
 
 CANDIDATES: Mapping[str, tuple[str, ...]] = {
@@ -131,7 +132,7 @@ def metrics_for(samples: Samples, loaded: Mapping[str, LoadedModel]) -> tuple[tu
     for modality in known:
         fill: Any = "mean"
         said = f"each {modality.kind}'s own mean, since no model says what its preprocessing subtracts"
-        if loaded and all(modality.name in one.mean for one in loaded.values()):
+        if loaded and all(_subtracts(one.mean.get(modality.name, ()), modality) for one in loaded.values()):
             fill, said = "dataset_mean", "the mean that preprocessing subtracts"
         elif not modality.spatial:
             fill = {"dataset_mean": np.mean(samples.inputs[modality.name], axis=0, dtype=float).tolist()}
@@ -148,6 +149,12 @@ def metrics_for(samples: Samples, loaded: Mapping[str, LoadedModel]) -> tuple[tu
         'No metrics were named: deletion and insertion are measured by steps = "auto", areas from a few points of each '
         f"curve; {', '.join(words)}."
     )
+
+
+def _subtracts(mean: Sequence[float], modality: Modality) -> bool:
+    """Whether this is a mean of inputs, and no end of their range, as where values are scaled alone."""
+    low, high = modality.range or (-math.inf, math.inf)
+    return bool(mean) and all(low < value < high for value in mean)
 
 
 def _refusal(name: str, question: Question, seed: int) -> str:

@@ -18,7 +18,7 @@ from crossxai.experiment.questions import predicted
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint
-from crossxai.model import Model
+from crossxai.model import Modality, Model
 
 MASK = "mask"
 """The name of the masks that come with files."""
@@ -57,23 +57,68 @@ def models_and_samples(
             failed[spec.name] = str(error)
     if given is None and not models:
         raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
+    if given is None:
+        models = on_one_scale(experiment, models)
     return models, failed, *(given or samples(experiment, models))
+
+
+def on_one_scale(experiment: Experiment, models: Mapping[str, LoadedModel]) -> dict[str, LoadedModel]:
+    """The models, all of which take pictures with the values that the first one takes: one that takes others, and of which the
+    experiment does not say which, is given a step before it that turns the first one's values into its own."""
+    changed = dict(models)
+    if not models:
+        return changed
+    first = next(iter(models.values())).model
+    specs = {spec.name: spec for spec in experiment.models}
+    for name, loaded in models.items():
+        spec, other = specs[name], loaded.model
+        wanted = {m.name: m.range for m, _ in _other_ranges(first, other)}
+        if not wanted or spec.trained or spec.range is not None or len(set(wanted.values())) > 1:
+            continue
+        constants = dict(getattr(other, "standardise", {}))
+        constants |= {m.name: _in_other_values(m, n, other) for m, n in _other_ranges(first, other)}
+        told = spec.model_copy(update={"range": next(iter(wanted.values())), "standardise": constants})
+        changed[name] = loading.load_model(told, experiment.folder)
+    return changed
+
+
+def _other_ranges(one: Model, other: Model) -> list[tuple[Modality, Modality]]:
+    """Modalities with space that both take, and for which they declare other values."""
+    pairs = ((m, n) for m in one.modalities for n in other.modalities if m.name == n.name and m.spatial)
+    return [(m, n) for m, n in pairs if m.range is not None and n.range is not None and m.range != n.range]
+
+
+def _in_other_values(m: Modality, n: Modality, model: Model) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(mean, sd) per channel that make of values of `m` what the network inside of a model of `n` is given."""
+    assert m.range is not None
+    assert n.range is not None
+    (low, high), (other_low, other_high) = m.range, n.range
+    step = (high - low) / (other_high - other_low)
+    channels = len(m.features)
+    mean, sd = dict(getattr(model, "standardise", {})).get(n.name, ((0.0,) * channels, (1.0,) * channels))
+    return tuple(low + (float(v) - other_low) * step for v in mean), tuple(float(v) * step for v in sd)
 
 
 def check_ranges(models: Mapping[str, Model]) -> None:
     """Raise `InvalidInput` where models that get the same images declare other values for them."""
     (first, one), *others = models.items()
     for name, other in others:
-        for m, n in ((m, n) for m in one.modalities for n in other.modalities if m.name == n.name and m.spatial):
-            if m.range is None or n.range is None or m.range == n.range:
-                continue
+        for m, n in _other_ranges(one, other):
+            assert m.range is not None
+            assert n.range is not None
             (low, high), (other_low, other_high) = m.range, n.range
-            sd = (high - low) / (other_high - other_low)
+            mean, sd = (_once(values) for values in _in_other_values(m, n, other))
             raise InvalidInput(
                 f"model {first!r} takes values of {m.name!r} from {low:g} to {high:g}, model {name!r} from {other_low:g} to "
                 f"{other_high:g}: write for {name!r} range = [{low:g}, {high:g}] and standardise = [mean, sd] with, per channel, "
-                f"mean {low - other_low * sd:.6g} and sd {sd:.6g}"
+                f"mean {mean} and sd {sd}"
             )
+
+
+def _once(values: Sequence[float]) -> str:
+    """Values as text; one where all are the same."""
+    texts = [f"{value:.6g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
 
 
 def _check_sizes(models: Mapping[str, Model]) -> None:

@@ -91,6 +91,7 @@ def load(experiment: Experiment, given: Prepared, failures: Failures | None = No
     models = dict(given.models)
     if experiment.data.files:
         load_models(experiment, models, failed, failures)
+        models = reading.on_one_scale(experiment, models)
         samples, data = reading.samples(experiment, models)
     elif given.samples is not None:
         samples, data = given.samples, dict(given.data)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
             "others write a function that returns the model, package.module:function"
         )
     try:
-        net = getattr(transformers, kind).from_pretrained(where, trust_remote_code=trust).eval()
-        processor = _processor(transformers, where, path, trust)
+        with _without_bars(transformers):
+            net = getattr(transformers, kind).from_pretrained(where, trust_remote_code=trust).eval()
+            processor = _processor(transformers, where, path, trust)
     except raised as error:
         raise InvalidFile(f"Hugging Face cannot load {where}: {in_words(error)}") from error
     names = tuple(str(label) for _, label in sorted((getattr(net.config, "id2label", None) or {}).items()))
@@ -67,6 +69,19 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
         () if names[:1] == ("LABEL_0",) else names,
         options={"outputs": "logits"},
     )
+
+
+@contextmanager
+def _without_bars(transformers: Any) -> Iterator[None]:
+    """Reading weights shows no bar inside: it takes no time. That of a download, which does, is another one's."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _processor(transformers: Any, where: str, path: Path, trust: bool) -> Any:
