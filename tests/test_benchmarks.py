@@ -90,3 +90,14 @@ def test_porting_tools() -> None:
     assert "fails" not in ours[6]
     assert missing[2] == "not installed: nobuco"  # its Keras 2 cannot be in one environment with ours
     assert rows[6][:7] == ["CrossXAI", "the other framework", "1 of 1", "1", "1 of 1", "1 of 1", "0 of 1"]
+
+
+def test_first_report() -> None:
+    """One command and a script by hand both end with their files; the script's lines are those that the README says."""
+    table = run("first_report.py", "--size", "48", "--repeats", "1")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("crossxai", "1", "report/report.html"),
+        ("by hand", "32", "maps.png"),
+    ]
+    assert "are 32 lines" in (FOLDER.parent / "README.md").read_text(encoding="utf-8")

@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Path:
     """Where all documented commands have run, in order, exactly as they are printed."""
     place = tmp_path_factory.mktemp("user")
     (place / "examples").symlink_to(ROOT / "examples")
+    runpy.run_path(str(ROOT / "benchmarks" / "first_report.py"))["written"](place)  # photos and own.pt
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for line in documented():
