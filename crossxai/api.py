@@ -130,7 +130,7 @@ def explain(
         outputs = predicted(model, batch.inputs, origin.declared_batch_size(model))
         question, sentence = preparing.question_of(model, batch, target, outputs)
         notes, record = (sentence, *batch.notes), recipes.record(method, target)
-    return origin.with_origin(method(question), question, outputs, notes, record)
+    return replace(origin.with_origin(method(question), question, outputs, notes, record), spaces=batch.spaces)
 
 
 def evaluate(

@@ -41,6 +41,9 @@ class Attribution:
     origin : crossxai.files.Origin, optional
         The model and all its inputs and outputs, as `explain` fills it in, by which `evaluate` knows another model to be the same
         function; not compared.
+    spaces : mapping of str to tuple of crossxai.files.spaces.Space, optional
+        By modality, where the voxels of each sample lie, of those that were read from scans: `export` writes the maps there; not
+        compared.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Attribution:
     inputs: Inputs | None = field(default=None, repr=False, compare=False)
     target: Any = field(default=None, repr=False, compare=False)
     origin: Any = field(default=None, repr=False, compare=False)
+    spaces: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.modalities):
@@ -157,13 +161,16 @@ class Attribution:
         Parameters
         ----------
         path : path
-            A file for "npz", a folder for the others.
+            A file for "npz", a folder for the others; of one sample's only map of space also a `.nii.gz`.
         kind : {"npz", "png", "nifti"}, optional
             "npz": one NumPy file with an array per modality, channels last, and `ids`. "png": a picture per sample and modality,
-            the map over its input where that is known. "nifti": a `.nii.gz` per sample of each image or volume, axes x, y, z,
-            channels; needs nibabel. By the ending if not given: "npz" for `.npz`, else "png".
+            the map over its input where that is known. "nifti": a `.nii.gz` per sample of each image or volume; needs nibabel.
+            Maps of scans in files have their scan's voxels, axes and affine, so that viewers lay them over it; others the
+            axes x, y, z, channels. By the ending if not given: "npz" for `.npz`, "nifti" for `.nii.gz` and for a folder of maps
+            of scans, else "png".
         affine : (4, 4) or (n, 4, 4), optional
-            Of "nifti": where the voxels of the scan lie, as `nibabel.load(scan).affine` says; 1 mm apart if not given.
+            Of "nifti": where the voxels of arrays lie, as `nibabel.load(scan).affine` says; 1 mm apart if not given. Not of maps
+            of scans in files, which know.
 
         Returns
         -------

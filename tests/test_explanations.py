@@ -325,7 +325,7 @@ def test_maps_for_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(xai.InvalidInput, match="affine says where the voxels of NIfTI lie; 'png' has none"):
         maps.export(tmp_path / "pictures", affine=np.eye(4))
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(xai.MissingDependency, match=re.escape(install_command("nifti"))):
+    with pytest.raises(xai.MissingDependency, match=re.escape(install_command("medical"))):
         maps.export(tmp_path / "volumes", "nifti")
 
 

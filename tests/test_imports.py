@@ -171,6 +171,7 @@ CORE = {
     "plugins",
     "process",
     "question",
+    "resizing",
     "target",
 }
 """The seam: the modules at the top, and what a question measures of its model."""

@@ -6,7 +6,7 @@ import inspect
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,37 @@ def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modali
             )
         pairs.append((mean, sd))
     return pairs
+
+
+SCAN = "scan"
+FILE = "file"
+BODY = ("LR", "PA", "SI")
+"""The sides of the body, in pairs: left and right, back (posterior) and front (anterior), head (superior) and feet (inferior)."""
+
+
+def check_levels(levels: Any) -> tuple[float, float] | Literal["scan"] | None:
+    """The values of scans that become the ends of a model's range; raises `InvalidInput` unless they are two, or "scan"."""
+    if levels is None or levels == SCAN:
+        return levels  # type: ignore[no-any-return]
+    try:
+        low, high = (float(level) for level in levels)
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise InvalidInput(
+            f'levels are (low, high), the values that become the ends of the range, or "scan"; got {levels!r}'
+        )
+    return low, high
+
+
+def check_orientation(sides: str) -> str:
+    """A side for each of x, y and z, each of another axis of the body, or "file"; raises `InvalidInput` for anything else."""
+    known = isinstance(sides, str) and len(sides) == 3 and all(sum(s in pair for s in sides) == 1 for pair in BODY)
+    if sides != FILE and not known:
+        raise InvalidInput(
+            f'orientation says to which side x, y and z run, such as "LPS" or "RAS", or "file"; got {sides!r}'
+        )
+    return sides
 
 
 def check_modalities(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:

@@ -45,15 +45,17 @@ class Description:
 
 
 Layout = Literal["NHWC", "NCHW"]
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Recognised:
     """What `wrap` took a network for, and how it reads inputs for it.
 
-    adapter: module and class, imported when used. size: (height, width) that the network takes, None for any. layout: the order
-    of axes in which images are handed over. assumed: what nothing told, a sentence each with what to write instead. Of a network
+    adapter: module and class, imported when used. size: (height, width) that the network takes, or of volumes (depth, height,
+    width), None for any. layout: the order of axes in which images are handed over. levels, orientation: of scans in files, see
+    `wrap`.
+    assumed: what nothing told, a sentence each with what to write instead. Of a network
     by name or file: told, where its weights and preprocessing come from, a sentence each; resize, how pictures are brought to it;
     classes, the names of its outputs; random, whether nobody trained its weights.
     """
@@ -65,6 +67,8 @@ class Recognised:
     options: Mapping[str, Any] = field(default_factory=dict)
     size: Size | None = None
     layout: Layout = "NHWC"
+    levels: tuple[float, float] | Literal["scan"] | None = None
+    orientation: str = ""
     batch_size: int | None = None
     assumed: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
@@ -74,7 +78,8 @@ class Recognised:
 
     def lines(self) -> tuple[str, ...]:
         """What it was taken for, what came with it, and what was assumed, a sentence each."""
-        size = f"images of {self.size[0]} × {self.size[1]} pixels" if self.size else ""
+        kind, unit = ("volumes", "voxels") if self.size and len(self.size) == 3 else ("images", "pixels")
+        size = f"{kind} of {' × '.join(map(str, self.size))} {unit}" if self.size else ""
         resize = str(self.resize or "")
         layout = "images are handed over channels first (NCHW)" if self.layout == "NCHW" else ""
         lines = (f"taken for {self.taken_for}", *self.told, resize or size, layout, *self.assumed)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.adapters.checks import MeanSd, needed_arguments
+from crossxai.adapters.checks import MeanSd, check_levels, check_orientation, needed_arguments
 from crossxai.adapters.describing import Layout, Recognised, Size
 from crossxai.adapters.sliding_window import Join, in_windows
 from crossxai.errors import InvalidInput
@@ -43,6 +43,8 @@ def wrap(
     standardise: Mapping[str, MeanSd] | MeanSd | Literal["imagenet"] | None = None,
     size: int | Size | None = None,
     layout: Layout = "NHWC",
+    levels: tuple[float, float] | Literal["scan"] | None = None,
+    orientation: str = "",
     batch_size: int | None = None,
     trust: bool = False,
     window: int | Sequence[int] | None = None,
@@ -64,9 +66,15 @@ def wrap(
     range : (float, float), optional, the smallest and largest value of images; (0, 1) unless the network scales by itself
     standardise : (mean, sd), "imagenet" or mapping, optional
         What is subtracted and divided by per channel before the network, so that inputs and maps stay in plain values.
-    size : int or (height, width), optional
-        To which pictures are brought, by their shorter side and cut to the middle; the network's own where it says one.
+    size : int or (height, width), of volumes (depth, height, width), optional
+        To which pictures are brought, by their shorter side and cut to the middle, and scans, trilinearly, each axis by itself;
+        the network's own where it says one.
     layout : {"NHWC", "NCHW"}, how images are handed over
+    levels : (float, float) or "scan", optional
+        Of scans in files: the values that become the ends of `range`, such as (-160, 240) Hounsfield units, beyond which they are
+        cut off; "scan" for each scan's smallest and largest. As they are if not given, or by the window that a series names.
+    orientation : str, optional
+        Of scans in files: to which side x, y and z run, "LPS" (left, back, head) if not given; "file" leaves them as they are.
     batch_size : int, optional
         The most samples that the network sees at once; 32, and for long streams what measures fastest, if not given.
     trust : bool, whether a file may run code of its own when it is read, as pickles and Lambda layers do
@@ -89,7 +97,7 @@ def wrap(
     if window is not None:
         one = wrap(
             net, name=name, modalities=modalities, range=range, standardise=standardise, layout=layout, batch_size=batch_size,
-            trust=trust, **options,
+            trust=trust, levels=levels, orientation=orientation, **options,
         )  # fmt: skip
         return in_windows(one, window, 0.5 if overlap is None else overlap, join or "mean", size)
     if overlap is not None or join is not None:
@@ -122,11 +130,12 @@ def wrap(
         assumed = tuple(line for line in found.assumed if not line.startswith("mean"))
         found = replace(found, standardise=constants, assumed=assumed)
     if isinstance(size, int):
-        size = (size, size)
+        size = (size,) * (3 if any(len(m.axes) == 4 for m in found.modalities) else 2)
     resize = None if size else loaded.resize
     found = replace(
         found, size=size or (resize.cut if resize else loaded.size) or found.size, layout=layout, batch_size=batch_size,
-        told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random,
+        told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random, levels=check_levels(levels),
+        orientation=orientation and check_orientation(orientation),
     )  # fmt: skip
     if "boxes" in options:
         found = replace(found, adapter="crossxai.adapters.torch_detection:TorchDetector", options={})
@@ -274,8 +283,8 @@ def _keras(net: Any, declared: tuple[Modality, ...] | None, limits: tuple[float,
     assumed = [] if declared else _assumed(modalities, limits, known)
     if any(m.spatial for m in modalities) and not any(type(x).__name__ == "Normalization" for x in layers):
         assumed += [] if known else [UNSTATED]
-    spatial = [shape for _, shape in tensors if len(shape) == 4]
-    sizes = {(s[2], s[3]) if first else (s[1], s[2]) for s in spatial}
+    spatial = [shape for _, shape in tensors if len(shape) in (4, 5)]
+    sizes = {s[2:] if first else s[1:-1] for s in spatial}
     size = next(iter(sizes)) if len(sizes) == 1 and None not in next(iter(sizes)) else None
     words = f"a Keras model, {net.name}, of {_listed(modalities)}"
     shape = getattr(net, "output_shape", ())

@@ -277,7 +277,7 @@ class _Joined:
 
 
 def in_windows(
-    model: Model, window: int | Sequence[int], overlap: float, join: Join, size: int | tuple[int, int] | None
+    model: Model, window: int | Sequence[int], overlap: float, join: Join, size: int | tuple[int, ...] | None
 ) -> SlidingWindow:
     """What `wrap` makes of a model and a window: pictures keep their own size, or are brought to `size`."""
     found: Recognised | None = getattr(model, "recognised", None)
@@ -285,7 +285,7 @@ def in_windows(
     windows = SlidingWindow(model, window, overlap=overlap, join=join, batch_size=at_once or 32)
     if found is not None:
         told = f"windows of {_shown(windows.window)} pixels move over images and overlap by {windows.overlap:.0%}"
-        whole = (size, size) if isinstance(size, int) else size
+        whole = (size,) * len(windows.space) if isinstance(size, int) else size
         windows.recognised = replace(found, size=whole, resize=None, batch_size=None, told=(*found.told, told))
     return windows
 

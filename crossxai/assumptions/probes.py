@@ -163,6 +163,6 @@ def noise(model: Model, size: int | None = None, n: int = 2) -> tuple[Array, ...
     inputs = []
     for modality in model.modalities:
         low, high = modality.range or (-1.0, 1.0)
-        space = sides if len(modality.axes) == 3 else (side,) * (len(modality.axes) - 1)
+        space = sides if len(modality.axes) == len(sides) + 1 else (side,) * (len(modality.axes) - 1)
         inputs.append(rng.uniform(low, high, (n, *space, len(modality.features))).astype(np.float32))
     return tuple(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,9 +75,12 @@ def explain(
         notes = recipes.words_of(chosen, experiment, every, str(entry.get("description", "")))
         made = chosen.made(method)
         maps = with_origin(method(question), question, asked.outputs, notes, made.content())
+        maps = replace(maps, spaces=every.spaces)
         earlier = _pictures(out)
         maps.save(out / "maps.h5", inputs)
-        maps.export(out / "pictures")
+        maps.export(out / "pictures", "png")
+        if maps.spaces:
+            maps.export(out / "volumes", "nifti")
         for picture in earlier - _pictures(out):
             picture.unlink(missing_ok=True)
         made.save(out / "recipe.toml")
@@ -84,7 +88,7 @@ def explain(
         console.print(escaped(maps), highlight=False, soft_wrap=True)
         for note in maps.notes:
             console.print(escaped(note), highlight=False, soft_wrap=True)
-        where = f"Files: [bold]{escaped(out.resolve())}[/] (maps.h5, pictures, recipe.toml)"
+        where = f"Files: [bold]{escaped(out.resolve())}[/] (maps.h5, pictures, {'volumes, ' if maps.spaces else ''}recipe.toml)"
         console.print(where, soft_wrap=True, highlight=False)
 
 

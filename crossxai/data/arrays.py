@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data import files, from_files, loaders, pictures
+from crossxai.data import files, from_files, from_scans, loaders, pictures, volumes
 from crossxai.data.declared import Files
 from crossxai.data.found import Found
 from crossxai.data.loaders import as_labels as as_labels
@@ -19,6 +19,7 @@ from crossxai.data.loaders import as_numpy as as_numpy
 from crossxai.data.odd import LeftOut
 from crossxai.errors import InvalidInput
 from crossxai.files.records import labels_of_groups
+from crossxai.files.spaces import Space
 from crossxai.model import Array, Inputs, Modality, Model
 
 SAMPLES = 16
@@ -29,7 +30,7 @@ SAMPLES = 16
 class Batch:
     """inputs: one array per modality; labels: of a loader or file that gives them; label_names: of files that name them; ids: the
     files' names, () where there are none; notes: what was changed on the way, a sentence each; masks (n, *space): of files that
-    have them; left_out: the files that are no samples, and why."""
+    have them; left_out: the files that are no samples, and why; spaces: by modality, where the voxels of scans lie."""
 
     inputs: Inputs
     labels: npt.NDArray[Any] | None = None
@@ -38,6 +39,7 @@ class Batch:
     label_names: tuple[str, ...] = ()
     masks: npt.NDArray[np.bool_] | None = None
     left_out: tuple[LeftOut, ...] = ()
+    spaces: Mapping[str, tuple[Space, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -72,16 +74,18 @@ def read(
     if samples < 1:
         raise InvalidInput(f"samples must be at least 1, got {samples}")
     reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples)
-    if isinstance(given, str | Path) and files.is_files(Path(given)):
-        given = Files(given)
-    if isinstance(given, Files):
+    if from_scans.takes(given, model.modalities):
+        found = from_scans.load(given, samples, model.modalities, reader.rule, reader.notes)
+        inputs = tuple(found.values[m.name] for m in model.modalities)
+    elif isinstance(given, Files) or (isinstance(given, str | Path) and files.is_files(Path(given))):
+        given = given if isinstance(given, Files) else Files(given)
         found = from_files.load(given, samples, reader, checked)
         inputs = tuple(found.values[m.name] for m in model.modalities)
     else:
         loaded = loaders.first(given, samples, model.modalities, reader.notes)
         values, labels = (given, None) if loaded is None else loaded
         inputs = reader.inputs(values)
-        found = Found({}, labels, None, reader.ids, ())
+        found = Found({}, labels, reader.masks, reader.ids, (), reader.spaces)
     sizes = [len(v) for v in inputs]
     if len(set(sizes)) > 1:
         raise InvalidInput(f"the modalities hold different numbers of samples: {sizes}")
@@ -92,7 +96,7 @@ def read(
     names = tuple(found.labels) if isinstance(found.labels, list) else ()
     given_labels = None if found.labels is None or names else as_labels(found.labels)
     notes = tuple(dict.fromkeys(reader.notes))
-    return Batch(inputs, given_labels, found.ids, notes, names, found.masks, found.left_out)
+    return Batch(inputs, given_labels, found.ids, notes, names, found.masks, found.left_out, found.spaces)
 
 
 def as_groups(given: Any, n: int) -> tuple[str, ...]:
@@ -127,10 +131,14 @@ class _Reader:
         if layout not in ("NHWC", "NCHW"):
             raise InvalidInput(f'layout is "NHWC" or "NCHW", got {layout!r}')
         self.modalities, self.layout, self.samples = model.modalities, layout, samples
-        self.size: tuple[int, int] | None = getattr(_recognised(model), "size", None)
+        size = getattr(_recognised(model), "size", None)
+        self.size: tuple[int, int] | None = size if size is not None and len(size) == 2 else None
+        self.rule = volumes.rule_of(_recognised(model))
         self.resize: Any = getattr(_recognised(model), "resize", None)
         self.ids: tuple[str, ...] = ()
         self.notes: list[str] = []
+        self.masks: npt.NDArray[np.bool_] | None = None
+        self.spaces: dict[str, tuple[Space, ...]] = {}
 
     def inputs(self, given: Any) -> Inputs:
         """One array per modality."""
@@ -150,6 +158,8 @@ class _Reader:
 
     def array(self, given: Any, modality: Modality) -> Array:
         """The array (n, *axes) of one modality."""
+        if from_scans.takes(given, (modality,)):
+            return self.scans(given, modality)
         if _is_picture_or_path(given):
             given = [given]
         if isinstance(given, list | np.ndarray) and len(given) and _is_picture_or_path(given[0]):
@@ -217,6 +227,16 @@ class _Reader:
         if set(modality.features) <= set(names):
             return np.asarray(frame[list(modality.features)].to_numpy())
         return np.asarray(frame.to_numpy())
+
+    def scans(self, given: Any, modality: Modality) -> Array:
+        """Scans of one modality in files; names and masks are those of the first modality that has them."""
+        found = from_scans.load(given, self.samples, (modality,), self.rule, self.notes)
+        if found.left_out:  # nothing tells which samples of other modalities they are
+            raise InvalidInput(f"{modality.name!r}: {found.left_out[0]}")
+        self.ids = self.ids or found.ids
+        self.masks = found.masks if self.masks is None else self.masks
+        self.spaces |= found.spaces
+        return found.values[modality.name]
 
     def pictures(self, given: list[Any], modality: Modality) -> Array:
         """Pictures and paths as one array: colours as the model's channels, and the network's size, where that is known."""

@@ -85,6 +85,13 @@ def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
         found = _plain(matching, base, f"that match {path.name}", f"the pattern {path.name}")
     else:
         found = replace(_plain([path], path.parent, "", path.name), alone=True)
+    return completed(found, declared, modalities)
+
+
+def completed(found: Listing, declared: Files, modalities: Sequence[Modality]) -> Listing:
+    """Files of one modality with what a table, or the names of masks, say of them."""
+    path = declared.place
+    table = csv_files.read(declared.path(declared.table)) if str(declared.table) else None
     spatial = _spatial(modalities)
     if len(spatial) != 1:
         raise InvalidInput(

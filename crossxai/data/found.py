@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from crossxai.data.odd import LeftOut
 from crossxai.errors import InvalidInput
+from crossxai.files.spaces import Space
 from crossxai.model import Array, Modality
 
 
@@ -40,13 +41,14 @@ class Reader(Protocol):
 @dataclass
 class Found:
     """What files hold. values: by modality; labels: a name for each sample, or an array; masks (n, *space) of the first modality
-    with space; ids: () where files do not name samples."""
+    with space; ids: () where files do not name samples; spaces: by modality, where the voxels of scans lie."""
 
     values: dict[str, Array]
     labels: list[str] | npt.NDArray[Any] | None
     masks: npt.NDArray[np.bool_] | None
     ids: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
+    spaces: dict[str, tuple[Space, ...]] = field(default_factory=dict)
 
 
 def numbers(values: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:

@@ -281,7 +281,7 @@ def _wrapped(spec: ModelSpec, loaded: Loaded, who: str) -> LoadedModel:
     try:
         model = recognition.wrap(
             loaded, name=spec.name, range=spec.range, size=spec.size, standardise=spec.standardise, window=spec.window,
-            overlap=spec.overlap,
+            overlap=spec.overlap, levels=spec.levels, orientation=spec.orientation or "",
         )  # fmt: skip
     except InvalidInput as error:
         raise ModelFailed(f"{who} cannot be wrapped: {error}") from error

@@ -125,8 +125,15 @@ def _check_sizes(models: Mapping[str, Model]) -> None:
     """Raise `InvalidInput` where models that get the same pictures say other sizes for them."""
     sizes = {name: getattr(getattr(model, "recognised", None), "size", None) for name, model in models.items()}
     if len({size for size in sizes.values() if size}) > 1:
-        listed = ", ".join(f"{name!r} of {size[0]} × {size[1]}" for name, size in sizes.items() if size)
+        listed = ", ".join(f"{name!r} of {' × '.join(map(str, size))}" for name, size in sizes.items() if size)
         raise InvalidInput(f"models take pictures of other sizes in pixels ({listed}): write size for all")
+    for key in ("levels", "orientation"):
+        told = {name: getattr(getattr(model, "recognised", None), key, None) for name, model in models.items()}
+        if len(set(told.values())) > 1:
+            listed = ", ".join(f"{name!r} {value or 'nothing'}" for name, value in told.items())
+            raise InvalidInput(
+                f"models get the same scans, and declare other {key} of them ({listed}): write it for all"
+            )
 
 
 def samples_of(
@@ -177,6 +184,7 @@ def samples_of(
         task=task,
         groups=arrays.as_groups(groups, len(batch)),
         left_out=batch.left_out,
+        spaces=batch.spaces,
         **_regions(model, batch),
     )
     return made, _sentences(notes), labelled

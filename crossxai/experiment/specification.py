@@ -122,9 +122,9 @@ class ModelSpec(_Part):
 
     factory "package.module:function": a function of yours that returns a `crossxai.model.Model`.
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
-    size, standardise, range: as `crossxai.wrap` takes them, of a network by name or file or from a factory; what comes along with
-    it if not given. window, overlap: of windows that move over images larger than the network takes. trust: whether its file may
-    run code of its own, which no file of a run says for its reader.
+    size, standardise, range, levels, orientation: as `crossxai.wrap` takes them, of a network by name or file or from a factory;
+    what comes along with it if not given. window, overlap: of windows that move over images larger than the network takes.
+    trust: whether its file may run code of its own, which no file of a run says for its reader.
     """
 
     name: Name
@@ -132,9 +132,11 @@ class ModelSpec(_Part):
     checkpoint: str = "embedded"
     factory: str = ""
     outputs: Outputs | None = None
-    size: int | tuple[int, int] | None = None
+    size: int | tuple[int, ...] | None = None
     standardise: Literal["imagenet"] | MeanSd | dict[str, MeanSd] | None = None
     range: tuple[float, float] | None = None
+    levels: tuple[float, float] | Literal["scan"] | None = None
+    orientation: str | None = None
     window: int | tuple[int, ...] | None = None
     overlap: float | None = Field(default=None, ge=0, lt=1)
     trust: StrictBool = Field(default=False, exclude=True)
@@ -143,7 +145,7 @@ class ModelSpec(_Part):
     def _of_network(self) -> ModelSpec:
         if self.factory or self.checkpoint == HANDED_OVER or not self.trained:
             return self
-        for key in ("outputs", "size", "standardise", "range", "window", "overlap"):
+        for key in ("outputs", "size", "standardise", "range", "levels", "orientation", "window", "overlap"):
             if getattr(self, key) is not None:
                 raise ValueError(
                     f"{key} belongs to a factory's model, or to a network by name; what a checkpoint of ours gives is known"

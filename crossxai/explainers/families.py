@@ -14,6 +14,7 @@ from crossxai.explainers.groups import Labels, check_segmentation, count, groups
 from crossxai.explainers.method import Method, Passes
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
+from crossxai.resizing import bilinear as bilinear
 
 Window = tuple[slice, ...]
 
@@ -167,27 +168,3 @@ def over_channels(question: Question, maps: Sequence[Array], reduce: Callable[..
     """Maps of the free modalities, those of images and volumes reduced over their channels to (n, …, 1); tables as they are."""
     by_modality = zip(question.modalities, maps, strict=True)
     return tuple(np.asarray(reduce(v, axis=-1, keepdims=True)) if m.spatial else v for m, v in by_modality)
-
-
-def bilinear(maps: Array, *size: int) -> Array:
-    """Resize maps (n, *space) to (n, *size) with half-pixel centres and clamped borders, linearly along each axis. Equal to torch
-    `interpolate(mode="bilinear", align_corners=False)`, of volumes `mode="trilinear"`, `tf.image.resize` and `cv2.resize`."""
-    if len(size) != 2:
-        enlarged = maps
-        for axis, new in enumerate(size, 1):
-            weights = _weights(maps.shape[axis], new)
-            enlarged = np.moveaxis(np.tensordot(weights, enlarged, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(enlarged).astype(maps.dtype)
-    rows, columns = (_weights(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
-    return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True)).astype(maps.dtype)
-
-
-def _weights(old: int, new: int) -> Array:
-    """Interpolation matrix (new, old)."""
-    centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    left = np.floor(centres).astype(int)
-    right = np.minimum(left + 1, old - 1)
-    matrix = np.zeros((new, old))
-    np.add.at(matrix, (np.arange(new), left), 1 - (centres - left))
-    np.add.at(matrix, (np.arange(new), right), centres - left)
-    return matrix

@@ -24,6 +24,7 @@ from crossxai.files.parts import (
 )
 from crossxai.files.records import Samples
 from crossxai.files.samples import read_samples
+from crossxai.files.spaces import read_spaces, write_spaces
 from crossxai.model import Modality
 
 
@@ -32,6 +33,7 @@ def write_attribution(path: Path, attribution: Attribution, inputs: bool = True)
     with writing(path, "attribution") as file:
         write_maps(file, attribution)
         write_target(file, attribution.target)
+        write_spaces(file, attribution.spaces)
         if attribution.origin is not None:
             write_origin(file, attribution.origin, inputs)
         write_dimensions(file, attribution)
@@ -47,7 +49,7 @@ def read_attribution(path: Path) -> Attribution:
                 raise InvalidFile(f"{path} holds no maps: {file.attrs['reason']}")
             return _of_run(path, maps)
         try:
-            origin, target = read_origin(file), read_target(file)
+            origin, target, spaces = read_origin(file), read_target(file), read_spaces(file, len(maps))
         except InvalidInput as error:
             raise InvalidFile(f"{path}: {error}") from error
         known = {} if origin is None else origin.by_name
@@ -55,7 +57,7 @@ def read_attribution(path: Path) -> Attribution:
         if any(hasattr(values, "__len__") and len(values) != len(maps) for values in rows):
             raise InvalidFile(f"{path}: maps of {len(maps)} samples, with inputs, outputs or a target of others")
         inputs = tuple(known[m.name] for m in maps.modalities) if known else None
-        return replace(maps, origin=origin, inputs=inputs, target=target)
+        return replace(maps, origin=origin, inputs=inputs, target=target, spaces=spaces)
 
 
 def _of_run(path: Path, maps: Attribution) -> Attribution:
@@ -72,6 +74,7 @@ def _of_run(path: Path, maps: Attribution) -> Attribution:
 def with_run(maps: Attribution, run: Path, model: str, samples: Samples) -> Attribution:
     """Maps of a run with samples, target and origin; with samples alone where the run is older than 0.6. Raises `InvalidFile`."""
     explained = tuple(samples.inputs[m.name] for m in maps.modalities)
+    maps = replace(maps, spaces=samples.spaces)
     with reading(run / "predictions" / f"{model}.h5", "predictions") as file:
         own, target = read_origin(file), read_target(file)
         if own is None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from crossxai.assumptions.inputs import missing_values
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput
+from crossxai.files.spaces import Space
 from crossxai.model import Array, Inputs, Modality
 from crossxai.target import as_mask
 
@@ -30,6 +31,7 @@ class Samples:
     groups: the label of each sample's group (n), such as its patient, where samples belong together; () where each stands for
     itself. Intervals and tests go by group.
     left_out: the files, or rows of them, that could not be read and are no samples, each with its reason.
+    spaces: by modality, where the voxels of each scan lie, of those that were read from scans.
     Raises `InvalidInput` for inputs that are not as their modalities declare (axes, range, NaN), for labels that are no numbers
     of `classes`, and for masks that hold anything but booleans, or 0 and 1.
     """
@@ -44,6 +46,7 @@ class Samples:
     task: Task = "classification"
     groups: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    spaces: Mapping[str, tuple[Space, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("ids", "modalities", "classes"):
@@ -53,6 +56,7 @@ class Samples:
         n = len(self.ids)
         columns: dict[str, Any] = {"labels": self.labels, **self.inputs, **self.masks}
         columns |= {"groups": self.groups} if self.groups else {}
+        columns |= {f"spaces of {name}": each for name, each in self.spaces.items()}
         columns |= {f"truth of {name}": values for name, values in self.truth.items()}
         for name, values in columns.items():
             if len(values) != n:

@@ -13,6 +13,7 @@ from crossxai.errors import InvalidInput
 from crossxai.files.opening import reading, strings, write_strings, writing
 from crossxai.files.parts import read_modalities, write_modality, write_origin, write_target
 from crossxai.files.records import Origin, Predictions, Samples
+from crossxai.files.spaces import read_spaces, write_spaces
 
 LEFT_OUT = ("left_out/files", "left_out/reasons")
 """Files that are no samples, and why."""
@@ -30,6 +31,7 @@ def write_samples(path: Path, samples: Samples) -> None:
         if samples.left_out:
             for key, texts in zip(LEFT_OUT, zip(*samples.left_out, strict=True), strict=True):
                 write_strings(file, key, texts)
+        write_spaces(file, samples.spaces)
         for modality in samples.modalities:
             values = samples.inputs[modality.name]
             write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
@@ -56,6 +58,7 @@ def read_samples(path: Path) -> Samples:
             "task": file.attrs.get("task", "classification"),
             "groups": strings(file, "groups") if "groups" in file else (),
             "left_out": tuple(zip(*(strings(file, key) for key in LEFT_OUT if key in file), strict=True)),
+            "spaces": read_spaces(file, len(file["ids"])),
         }
     try:
         return Samples(modalities=tuple(modalities), **contents)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib
 import re
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crossxai.errors import InvalidInput, MissingDependency, UnknownName
+from crossxai.errors import InvalidInput, UnknownName
 from crossxai.files import writable_folder
 from crossxai.files.atomic import replacing
 from crossxai.model import Array
+from crossxai.process import require
 
 if TYPE_CHECKING:
     from crossxai.attribution import Attribution
 
+NIFTI = (".nii", ".nii.gz")
 MM = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Where voxels of NIfTI lie unless that is told, as maps know no positions: 1 mm apart, x to the left and y to the back."""
 
@@ -28,12 +29,13 @@ def export(attribution: Attribution, path: Path, kind: str, affine: Any = None) 
     """Write maps in a format of others; see `Attribution.export`."""
     writers: dict[str, Callable[[Attribution, Path], None]]
     writers = {"npz": _npz, "png": _pngs, "nifti": partial(_niftis, affine=affine)}
-    chosen = kind or ("npz" if path.suffix == ".npz" else "png")
+    named = path.name.lower().endswith(NIFTI)
+    chosen = kind or ("npz" if path.suffix == ".npz" else "nifti" if named or attribution.spaces else "png")
     if chosen not in writers:
         raise UnknownName("kind of export", kind, writers)
-    if not kind and chosen == "png" and path.suffix:
+    if not kind and chosen != "npz" and path.suffix and not named:
         raise InvalidInput(
-            f"{path.name} does not say what to write: end it with .npz, or name a folder and its kind; .h5 is what save writes"
+            f"{path.name} does not say what to write: end it with .npz or .nii.gz, or name a folder and its kind; save writes .h5"
         )
     if affine is not None and chosen != "nifti":
         raise InvalidInput(f"affine says where the voxels of NIfTI lie; {chosen!r} has none")
@@ -66,25 +68,34 @@ def picture_names(attribution: Attribution) -> list[str]:
 
 
 def _niftis(attribution: Attribution, folder: Path, affine: Any) -> None:
-    try:
-        nibabel = importlib.import_module("nibabel")
-    except ImportError as error:
-        raise MissingDependency("nibabel", "nifti", "a NIfTI file") from error
+    nibabel = require("nibabel", "medical", "a NIfTI file")
     spatial = [(m, v) for m, v in zip(attribution.modalities, attribution.values, strict=True) if m.kind != "table"]
     if not spatial:
         raise InvalidInput("NIfTI files hold images and volumes; these maps are of tables")
+    if affine is not None and attribution.spaces:
+        raise InvalidInput("these maps are of scans in files, which say where their voxels lie: leave affine out")
     known = MM if affine is None else np.asarray(affine, float)
     if known.shape not in ((4, 4), (len(attribution), 4, 4)):
         raise InvalidInput(
             f"affine has shape (4, 4), or one for each of the {len(attribution)} samples; got {known.shape}"
         )
     affines = np.broadcast_to(known, (len(attribution), 4, 4))
-    writable_folder(folder)
+    alone = folder.name.lower().endswith(NIFTI)
+    if alone and (len(attribution) > 1 or len(spatial) > 1):
+        raise InvalidInput(f"{folder.name} is one file, and these are {len(attribution)} samples' maps: name a folder")
+    writable_folder(folder.parent if alone else folder)
     for modality, values in spatial:
         for row, name in enumerate(_file_names(attribution, modality.name)):
-            content = nibabel.Nifti1Image(_xyz(values[row]), affines[row]).to_bytes()
-            with replacing(folder / f"{name}.nii.gz") as temporary:
-                temporary.write_bytes(gzip.compress(content, mtime=0))
+            given, place = _xyz(values[row]), affines[row]
+            if modality.name in attribution.spaces:
+                space = attribution.spaces[modality.name][row]
+                given, place = _plain(space.in_file(values[row])), space.affine
+            image = nibabel.Nifti1Image(given, place)
+            image.header.set_xyzt_units("mm")
+            content = image.to_bytes()
+            path = folder if alone else folder / f"{name}.nii.gz"
+            with replacing(path) as temporary:
+                temporary.write_bytes(content if path.suffix == ".nii" else gzip.compress(content, mtime=0))
 
 
 def _xyz(values: Array) -> Array:
@@ -92,7 +103,12 @@ def _xyz(values: Array) -> Array:
     ordered = np.moveaxis(values, range(values.ndim - 1), range(values.ndim - 2, -1, -1))
     if values.ndim == 3:
         ordered = ordered[:, :, None]
-    return np.ascontiguousarray(ordered[..., 0] if ordered.shape[-1] == 1 else ordered, np.float32)
+    return _plain(ordered)
+
+
+def _plain(values: Array) -> Array:
+    """Without an axis for one channel, in float32, as viewers read it."""
+    return np.ascontiguousarray(values[..., 0] if values.shape[-1] == 1 else values, np.float32)
 
 
 def _file_names(attribution: Attribution, modality: str) -> list[str]:
