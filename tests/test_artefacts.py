@@ -114,7 +114,7 @@ def test_a_real_cam_is_a_grid_of_its_layers_stride() -> None:
 def test_they_refuse_what_has_no_rim_or_no_second_tile() -> None:
     question = ask()
     flat = answer(question, np.ones((4, 8, 8, 1)))
-    with pytest.raises(Unsupported, match="a rim of 4 pixels leaves no inside of a 8 × 8 image"):
+    with pytest.raises(Unsupported, match="a rim of 4 pixels leaves no inside of 8 × 8"):
         BorderShare()(question, flat)
     with pytest.raises(Unsupported, match="nothing repeats in a 8 × 8 image with a period of 8 pixels"):
         GridEnergy()(question, flat)

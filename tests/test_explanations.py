@@ -320,7 +320,7 @@ def test_maps_for_other_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         maps.export(tmp_path / "maps", "tiff")
     with pytest.raises(xai.InvalidInput, match=r"maps\.csv does not say what to write"):
         maps.export(tmp_path / "maps.csv")
-    with pytest.raises(xai.InvalidInput, match=r"\.h5 is what save writes"):
+    with pytest.raises(xai.InvalidInput, match=r"save writes \.h5"):
         maps.export(tmp_path / "maps.h5")
     with pytest.raises(xai.InvalidInput, match="affine says where the voxels of NIfTI lie; 'png' has none"):
         maps.export(tmp_path / "pictures", affine=np.eye(4))
