@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from documented import ROOT, commands, followed
+from experiments import crossxai
 from networks import scans
 from networks.scan_files import SECRET, oblique, write_nifti, write_series
 from pydicom.data import get_testdata_file
@@ -424,3 +428,32 @@ def test_several_volumes_from_files(tmp_path: Path) -> None:
     maps = xai.explain(two, {name: tmp_path / name for name in ("t1", "t2")}, "controls.edges")
     assert set(maps.spaces) == {"t1", "t2"}
     assert len(list(maps.export(tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.process
+def test_the_page_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of docs/volumes.md: files written, commands and Python run, the map over its scan."""
+    page = (ROOT / "docs" / "volumes.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", page, re.S)
+    (toml,) = re.findall(r"```toml\n(.*?)```", page, re.S)
+    (tmp_path / "scans.py").write_text(first, encoding="utf-8")
+    (tmp_path / "spots.toml").write_text(toml + '[[explainers]]\nname = "captum.saliency"\n', encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    runpy.run_path("scans.py", run_name="__main__")
+    followed(tmp_path, commands("volumes.md"))
+    scan = nibabel.load("scans/patient0.nii.gz")
+    back = nibabel.load("out/spots/volumes/000_patient0.nii.gz")
+    assert back.shape == scan.shape
+    np.testing.assert_array_equal(back.affine, scan.affine)
+    monkeypatch.delitem(sys.modules, "scans", raising=False)
+    ran: dict[str, Any] = {}
+    exec(second, ran)
+    monkeypatch.delitem(sys.modules, "scans", raising=False)
+    marked = np.asarray(nibabel.load("scans/patient0_mask.nii.gz").dataobj) > 0
+    heat = abs(nibabel.load("map.nii.gz").get_fdata())
+    assert heat[marked].mean() > 5 * heat[~marked].mean()  # what the network looks at lies where the file has it
+    scores = ran["run"].scores
+    assert scores[scores.metric == "mask_share"].value.max() > 0.5
+    assert crossxai("compare", "spots.toml", "--out", "out/toml").exit_code == 0
+    assert (tmp_path / "out" / "toml" / "report.html").is_file()

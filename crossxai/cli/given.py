@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crossxai.adapters.checks import SCAN
 from crossxai.cli import completing
 from crossxai.errors import InvalidInput
 
@@ -69,6 +70,14 @@ Target = Annotated[
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 
 
+Levels = Annotated[
+    str,
+    typer.Option(
+        "--levels", help="Of scans in --data: LOW,HIGH, the values that become the ends of the model's range, or scan."
+    ),
+]
+
+
 def chosen(
     path: str | None,
     models: Sequence[str] | None,
@@ -121,11 +130,27 @@ def chosen(
     return check(content, where)
 
 
-def experiment(models: Sequence[str], data: str, *, samples: int | None, trust: bool, size: int | None) -> Experiment:
+def experiment(
+    models: Sequence[str], data: str, *, samples: int | None, trust: bool, size: int | None, levels: str = ""
+) -> Experiment:
     """The experiment of these options, which names no explainers or metrics; raises `InvalidInput`."""
     from crossxai.experiment.specification import check
 
-    return check(of_models(models, data, samples, trust, size), "the command line")
+    content = of_models(models, data, samples, trust, size)
+    if levels:
+        content["models"] = [{**model, "levels": _levels(levels)} for model in content["models"]]
+    return check(content, "the command line")
+
+
+def _levels(written: str) -> tuple[float, float] | str:
+    """LOW,HIGH as numbers, or the word "scan"."""
+    if written == SCAN:
+        return written
+    low, _, high = written.partition(",")
+    try:
+        return float(low), float(high)
+    except ValueError as error:
+        raise InvalidInput(f"--levels is LOW,HIGH, such as --levels=-160,240, or scan; got {written!r}") from error
 
 
 def of_models(models: Sequence[str], data: str, samples: int | None, trust: bool, size: int | None) -> dict[str, Any]:
