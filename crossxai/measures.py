@@ -58,9 +58,9 @@ THRESHOLDS = {"probabilities": 0.5, "log_probabilities": float(np.log(0.5))}
 """Above which the one class of a segmentation is predicted, by what the outputs are; 0 for logits."""
 
 
-def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt.NDArray[np.bool_]:
-    """Where a class is predicted (n, *space), of outputs (n, *space, classes): the largest, or, of one class, above the
-    threshold of what the outputs are: kind, as of `crossxai.outputs`.
+def predicted_region(outputs: Array, label: npt.ArrayLike, kind: str | None = None) -> npt.NDArray[np.bool_]:
+    """Where a class, one for all samples or for each, is predicted (n, *space), of outputs (n, *space, classes): the largest, or,
+    of one class, above the threshold of what the outputs are: kind, as of `crossxai.outputs`.
 
     Not given, outputs outside of [0, 1] are logits. Raises `InvalidInput` where that decides and cannot be told.
     """
@@ -73,7 +73,8 @@ def predicted_region(outputs: Array, label: int, kind: str | None = None) -> npt
                 'probabilities, which are one above 1/2: write kind="logits" or "probabilities"'
             )
         return np.asarray(outputs[..., 0] > THRESHOLDS.get(kind, 0.0))
-    return np.asarray(outputs.argmax(axis=-1) == label)
+    labels = np.asarray(label).reshape(-1, *[1] * (outputs.ndim - 2))
+    return np.asarray(outputs.argmax(axis=-1) == labels)
 
 
 class _Unweighted:

@@ -82,20 +82,22 @@ class Target:
         return cls.classes(np.full(n, index, dtype=np.int64), n_outputs, link)
 
     @classmethod
-    def regions(cls, masks: npt.ArrayLike, label: int, n_classes: int, link: Link = "identity") -> Target:
+    def regions(cls, masks: npt.ArrayLike, label: npt.ArrayLike, n_classes: int, link: Link = "identity") -> Target:
         """Mean output of class `label` over each sample's region: weights (n, *space, n_classes) that sum to 1 for each sample.
 
         Parameters
         ----------
         masks : (n, *space) booleans, or 0 and 1: the region of each sample, none empty
-        label : int, the class, in 0 … n_classes - 1
+        label : int or (n,) whole numbers, the class of all samples or of each, in 0 … n_classes - 1
         n_classes : int, the length of the outputs' class axis
         link : str, as of `Target`
         """
         inside = regions_of(masks, label, n_classes, "nothing to explain")
         sizes = inside.reshape(len(inside), -1).sum(axis=1)
         weights = np.zeros((*inside.shape, n_classes))
-        weights[..., label] = inside / sizes.reshape(-1, *([1] * (inside.ndim - 1)))
+        own = np.broadcast_to(np.asarray(label), len(inside))
+        for row, (region, size) in enumerate(zip(inside, sizes, strict=True)):
+            weights[row, ..., own[row]] = region / size
         return cls(weights, link)
 
     @property
@@ -150,13 +152,16 @@ def class_numbers(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.integ
     return index
 
 
-def regions_of(masks: npt.ArrayLike, label: int, n_classes: int, empty: str) -> Masks:
+def regions_of(masks: npt.ArrayLike, label: npt.ArrayLike, n_classes: int, empty: str) -> Masks:
     """The masks (n, *space) of a class's regions, checked; empty: what an empty one means, in words."""
     inside = as_mask(masks)
     if inside.ndim < 2:
         raise InvalidInput(f"masks need shape (n, *space), got {inside.shape}")
-    if not 0 <= label < n_classes:
-        raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {label}")
+    labels = np.asarray(label)
+    if labels.shape not in ((), inside.shape[:1]) or not np.issubdtype(labels.dtype, np.integer):
+        raise InvalidInput(f"label is a class, or one for each of the {len(inside)} samples, got {label!r}")
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise InvalidInput(f"label must lie in 0 … {n_classes - 1}, got {labels}")
     without = np.flatnonzero(~inside.reshape(len(inside), -1).any(axis=1))
     if len(without):
         raise InvalidInput(f"the masks of samples {without.tolist()} are empty: {empty}")

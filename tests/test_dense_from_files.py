@@ -14,6 +14,7 @@ from PIL import Image
 import crossxai as xai
 from crossxai.cli.given import target_of
 from crossxai.experiment.results import Run
+from crossxai.files import read_samples
 
 OWN = '''
 import torch
@@ -104,6 +105,31 @@ def test_a_class_over_its_predicted_region(folder: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(values, expected, atol=1e-6)
 
 
+def test_several_classes_and_pictures_without_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each class of each picture; a class that is predicted nowhere is left out with its reason."""
+    Image.fromarray(np.full((16, 24, 3), (90, 0, 0), np.uint8)).save(folder / "photos" / "red.png")
+    try:
+        said = command(
+            folder, monkeypatch, "compare", "--model", "own_dense:segmenter", "--data", "photos", "--explainers",
+            "captum.saliency", "--metrics", "deletion", "--target", "class=0,1", "--out", "out/several",
+        )  # fmt: skip
+    finally:
+        (folder / "photos" / "red.png").unlink()
+    assert said.exit_code == 0, said.output
+    run = Run(folder / "out" / "several")
+    samples = read_samples(folder / "out" / "several" / "samples.h5")
+    assert samples.ids == ("0 class 0", "0 class 1", "1 class 0", "1 class 1", "red class 0")
+    assert samples.groups == ("0", "0", "1", "1", "red")
+    assert run.left_out == {"red": "class 1: predicted nowhere"}
+    maps = run.maps["captum.saliency"].of("image")
+    assert (np.abs(maps).sum((1, 2)) > 0).tolist() == [[True, False, False], [False, True, False]] * 2 + [
+        [True, False, False]
+    ]
+    page = (folder / "out" / "several" / "report.html").read_text(encoding="utf-8")
+    assert "each class of 0, 1, mean over its region" in page
+    assert "class 1: predicted nowhere" in page
+
+
 def test_the_same_in_python() -> None:
     torch.manual_seed(0)
     net = torch.nn.Conv2d(3, 3, 1).eval()
@@ -124,6 +150,7 @@ def test_the_same_in_python() -> None:
         ("class=2", {"of": 2}),
         ("class=2 region=label", {"of": "label", "output": 2}),
         ("region=predicted class=0", {"of": "predicted", "output": 0}),
+        ("class=1,2", {"of": "predicted", "output": [1, 2]}),
         ("mask=lesion", {"of": "label", "mask": "lesion"}),
         ("output=1", {"of": "predicted", "output": 1}),
     ],

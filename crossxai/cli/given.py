@@ -63,7 +63,7 @@ Target = Annotated[
     str,
     typer.Option(
         "--target",
-        help='What is explained: predicted, label or a class such as 3; of a segmentation "class=2 region=label", too, and '
+        help='What is explained: predicted, label or a class such as 3; of a segmentation "class=2 region=label", class=1,2 and '
         '"mask=lesion", a mask of the data; of a regression output=1.',
     ),
 ]
@@ -200,17 +200,21 @@ def target_of(written: str) -> dict[str, Any]:
         return {"of": int(written) if written.strip().isdecimal() else written.strip()}
     unknown = sorted(pairs.keys() - {"class", "region", "mask", "output"})
     numbers = {key: pairs[key] for key in ("class", "output") if key in pairs}
-    if unknown or not pairs or not all(value.isdecimal() for value in numbers.values()) or len(numbers) > 1:
+    each = [number for value in numbers.values() for number in value.split(",")]
+    if unknown or not pairs or not all(map(str.isdecimal, each)) or len(numbers) > 1:
         raise InvalidInput(
             f'--target {written!r}: write predicted, label, a class such as 3, or "class=2 region=predicted", "region=label", '
             '"mask=lesion", "output=1"'
         )
     region = pairs.get("region", "label" if "mask" in pairs else "")
-    number = next(iter(numbers.values()), "")
-    if not region and "class" in pairs:
-        return {"of": int(number)}
-    said = {"of": region or "predicted", "mask": pairs.get("mask", ""), "output": int(number) if number else None}
-    return {key: value for key, value in said.items() if value not in ("", None)}
+    if not region and "class" in pairs and len(each) == 1:
+        return {"of": int(each[0])}
+    said: dict[str, Any] = {"of": region or "predicted"}
+    if "mask" in pairs:
+        said["mask"] = pairs["mask"]
+    if each:
+        said["output"] = int(each[0]) if len(each) == 1 else [int(number) for number in each]
+    return said
 
 
 def names(listed: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from crossxai.data.arrays import Batch
 from crossxai.detection import Box, inside
 from crossxai.errors import InvalidInput
+from crossxai.experiment.specification import Target
 from crossxai.files import Samples, Task
 from crossxai.measures import predicted_region
 from crossxai.model import Array, Model
@@ -53,6 +55,42 @@ def samples_of_dense(
         left_out=batch.left_out,
     )
     return made, words
+
+
+def with_regions(samples: Samples, outputs: Array, target: Target, kind: str) -> Samples:
+    """The samples in which the class to explain is predicted at all, once for each of several classes; the others are left out.
+
+    outputs: the first model's, whose regions decide; kind: what they are. Rows of one sample are a group.
+    """
+    if target.of == "label" or (target.of == "predicted" and "output" not in target.model_fields_set):
+        return samples
+    wanted = target.of if isinstance(target.of, int) else target.output
+    several, n_classes = isinstance(wanted, tuple), outputs.shape[-1]
+    each = wanted if isinstance(wanted, tuple) else (wanted,)
+    if max(each) >= n_classes:
+        raise InvalidInput(f"output = {max(each)}: the first model segments classes 0 … {n_classes - 1}")
+    rows, labels, lost = list[int](), list[int](), list[tuple[str, str]]()
+    named = [f"class {name}" if name.isdecimal() else name for name in samples.classes]
+    regions = {label: predicted_region(outputs, label, kind) for label in each}
+    for row, sample in enumerate(samples.ids):
+        here = [label for label, region in regions.items() if region[row].any()]
+        rows += [row] * len(here)
+        labels += here
+        if absent := ", ".join(named[label] for label in each if label not in here):
+            lost.append((sample, f"{absent}: predicted nowhere"))
+    if not rows:
+        return samples  # the error about empty regions says so
+    ids = [samples.ids[row] + (f" {named[label]}" if several else "") for row, label in zip(rows, labels, strict=True)]
+    return replace(
+        samples,
+        ids=tuple(ids),
+        inputs={name: values[rows] for name, values in samples.inputs.items()},
+        labels=np.array(labels),
+        masks={name: values[rows] for name, values in samples.masks.items()},
+        truth={name: values[rows] for name, values in samples.truth.items()},
+        groups=tuple((samples.groups or samples.ids)[row] for row in rows) if several or samples.groups else (),
+        left_out=(*samples.left_out, *lost),
+    )
 
 
 def most_common(outputs: Array) -> npt.NDArray[np.intp]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.assumptions.probes import outputs_in_batches
 from crossxai.batching import DEFAULT_BATCH_SIZE
@@ -123,6 +124,8 @@ def _of_value(
         )
     if wanted.explain == "logit":
         raise InvalidInput('explain = "logit" is of classes; a regression has a value: write explain = "identity"')
+    if isinstance(wanted.output, tuple):
+        raise InvalidInput(f"output = {list(wanted.output)}: of a regression one value is explained, output = 0")
     if wanted.output >= outputs.shape[1]:
         raise InvalidInput(f"output = {wanted.output}: model {model.name!r} has outputs 0 … {outputs.shape[1] - 1}")
     target = Target.outputs(wanted.output, len(outputs), outputs.shape[1], cast(Link, wanted.explain))
@@ -130,10 +133,14 @@ def _of_value(
     return target, replace(target, link=cast(Link, measure))
 
 
-def _segmented(wanted: experiments.Target, samples: Samples) -> int | None:
-    """The class of a segmentation that is explained; None where nobody says."""
-    if isinstance(wanted.of, int) or "output" in wanted.model_fields_set:
-        return wanted.of if isinstance(wanted.of, int) else wanted.output
+def _segmented(wanted: experiments.Target, samples: Samples) -> int | npt.NDArray[Any] | None:
+    """The class of a segmentation that is explained, of all samples or of each; None where nobody says."""
+    if isinstance(wanted.of, int):
+        return wanted.of
+    if isinstance(wanted.output, tuple):  # a row for each of several
+        return np.asarray(samples.labels)
+    if "output" in wanted.model_fields_set:
+        return wanted.output
     shown = np.unique(samples.labels)
     return int(shown[0]) if wanted.of == "label" and len(shown) == 1 else None  # all true regions show one class
 
@@ -150,19 +157,18 @@ def _of_box(wanted: experiments.Target, outputs: Array, samples: Samples, model:
 def _of_region(
     wanted: experiments.Target, outputs: Array, samples: Samples, model: _NamedOutputs
 ) -> tuple[Target, Measure]:
-    number = _segmented(wanted, samples)
-    if number is None and outputs.shape[-1] > 1:
+    n_classes, several = outputs.shape[-1], isinstance(wanted.output, tuple)
+    label = _segmented(wanted, samples)
+    if label is None and n_classes > 1:
         raise which_class(outputs, samples.classes, model.name)
-    of = wanted.of if isinstance(wanted.of, str) else "predicted"
-    wanted = wanted.model_copy(update={"of": of, "output": number or 0})
-    if wanted.measure in ("largest", "accuracy"):
+    label = 0 if label is None else label
+    if wanted.measure in ("largest", "accuracy") or (several and wanted.measure == "dice"):
         raise InvalidInput(
             f"of = {wanted.of!r}, measure = {wanted.measure!r}: of a segmentation the region is explained: write "
-            'of = "predicted", "label" or a class, output = the number of its class, measure = a link or "dice"'
+            'of = "predicted", "label" or a class, output = the number of its class, measure = a link or, of one class, "dice"'
         )
-    n_classes = outputs.shape[-1]
-    if wanted.output >= n_classes:
-        raise InvalidInput(f"output = {wanted.output}: model {model.name!r} segments classes 0 … {n_classes - 1}")
+    if np.max(label) >= n_classes:
+        raise InvalidInput(f"output = {np.max(label)}: model {model.name!r} segments classes 0 … {n_classes - 1}")
     if wanted.of == "label":
         region = samples.masks[region_of(wanted, samples)]
         if region.shape != outputs.shape[:-1]:
@@ -170,16 +176,16 @@ def _of_region(
     else:
         if n_classes == 1:
             check_known(model.kind, model.name, "where the predicted region is")
-        region = predicted_region(outputs, wanted.output, model.kind.kind)
+        region = predicted_region(outputs, label, model.kind.kind)
     empty = [samples.ids[i] for i in np.flatnonzero(~region.reshape(len(region), -1).any(axis=1))]
     if empty:
         raise InvalidInput(
             f"nothing to explain: the {'true' if wanted.of == 'label' else 'predicted'} region of model {model.name!r} is empty "
             f'for {", ".join(empty[:5])}{" and more" if len(empty) > 5 else ""}; write of = "label", or other samples'
         )
-    target = Target.regions(region, wanted.output, n_classes, model.explained(wanted.explain, n_classes))
+    target = Target.regions(region, label, n_classes, model.explained(wanted.explain, n_classes))
     if wanted.measure == "dice":
-        return target, Dice(region, wanted.output, n_classes, model.probability(n_classes))
+        return target, Dice(region, int(label), n_classes, model.probability(n_classes))
     if wanted.measure == "identity":
         return target, replace(target, link="identity")
     return target, replace(target, link=model.probability(n_classes, wanted.measure))
@@ -280,15 +286,18 @@ def describe_explained(experiment: Experiment, samples: Samples) -> str:
     if samples.task == "detection":
         label = "" if isinstance(target.of, str) else f" of class {samples.classes[target.of]}"
         return f"overlap times score of the strongest detection{' of its label' if target.of == 'label' else label}"
-    name = samples.classes[target.output] if target.output < len(samples.classes) else f"output {target.output}"
-    if samples.task == "regression":
-        return name
     if samples.task == "segmentation":
-        number = _segmented(target, samples) or 0
+        number = _segmented(target, samples)
+        if isinstance(number, np.ndarray):
+            return f"each class of {', '.join(map(str, np.unique(number)))}, mean over its region"
+        number = number or 0
         name = samples.classes[number] if number < len(samples.classes) else f"output {number}"
         name = f"class {name}" if name.isdecimal() else name
         region = f"the true {region_of(target, samples)}" if target.of == "label" else f"the predicted {name}"
         return f"{name}, mean over {region} region"
+    if samples.task == "regression":
+        value = target.output if isinstance(target.output, int) else 0
+        return samples.classes[value] if value < len(samples.classes) else f"output {value}"
     return {"predicted": "the predicted class", "label": "the labelled class"}.get(str(target.of), f"class {target.of}")
 
 

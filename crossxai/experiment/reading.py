@@ -12,13 +12,14 @@ from crossxai.data import arrays
 from crossxai.data.arrays import Batch
 from crossxai.errors import BrokenAssumption, InvalidInput, ModelFailed
 from crossxai.experiment import loading
-from crossxai.experiment.dense import gives_boxes, samples_of_dense
+from crossxai.experiment.dense import gives_boxes, samples_of_dense, with_regions
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.files.tasks import fingerprint
 from crossxai.model import Modality, Model
+from crossxai.outputs import kind
 
 MASK = "mask"
 """The name of the masks that come with files."""
@@ -35,6 +36,9 @@ def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[
     first = next(iter(adapters.values()))
     batch = arrays.read(first, data.given(experiment.folder), samples=data.n)
     made, words, labelled = samples_of(first, batch, experiment.batch_size)
+    if made.task == "segmentation":
+        outputs = predicted(first, batch.inputs, experiment.batch_size)
+        made = with_regions(made, outputs, experiment.target, kind(first, batch.inputs, outputs).kind)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
     description = f"{data.description} {words}".strip()

@@ -165,8 +165,9 @@ class ModelSpec(_Part):
 
 class Target(_Part):
     """What is explained. Of classes: the model's own "predicted" class, the "label", or a class number. Of a regression: the
-    value of output number `output`. Of a segmentation: the mean output of class number `output` over the "predicted" region, or
-    over the true one ("label"), which is the mask called `mask`, else the first of the data.
+    value of output number `output`. Of a segmentation: the mean output of class number `output`, or of each of several in a row
+    of its own, over the "predicted" region, or over the true one ("label"), which is the mask called `mask`, else the first of
+    the data.
 
     explain, measure: the link for explainers and for metrics. By default explainers see the raw output; metrics the probability
     where there are classes, the value in a regression. Of a model that gives probabilities, "softmax" and "sigmoid" are what
@@ -176,7 +177,7 @@ class Target(_Part):
     """
 
     of: Literal["predicted", "label"] | StrictInt = "predicted"
-    output: int = Field(default=0, ge=0)
+    output: Annotated[int, Field(ge=0)] | tuple[Annotated[int, Field(ge=0)], ...] = 0
     mask: str = ""
     explain: Literal["identity", "softmax", "sigmoid", "logit"] = "identity"
     measure: Literal["auto", "identity", "softmax", "sigmoid", "largest", "accuracy", "dice"] = "auto"
