@@ -22,12 +22,12 @@ from crossxai.porting import twin
 PAGE = Path(__file__).parents[1] / "docs" / "porting.md"
 IN_EVERY_RUN = {
     **dict.fromkeys(("fusion_classifier", "fusion_regressor", "fusion_unet", "keras:fusion_unet"), WHAT),
-    **dict.fromkeys(("squeezenet1_1", "monai_unet_3d"), ("outputs", "gradients")),
+    **dict.fromkeys(("squeezenet1_1", "monai_unet_3d", "monai_unet_2d"), ("outputs", "gradients")),
     **dict.fromkeys(("resnet10t", "mobilenet_v3_small", "convnext_atto", "MobileNet"), ("outputs",)),
     "fusion_classifier_resnet18": ("outputs",),
 }
 """Networks -> what is compared of them in float64; the deep tests compare everything."""
-NOT_MEASURED = {("monai_unet_3d", "Grad-CAM"): "of images only", ("vgg11", "Grad-CAM"): "a map of zeros"}
+NOT_MEASURED = {("monai_unet_3d", "Grad-CAM"): "of images only"}
 """Network and what of it has no figure -> why."""
 
 

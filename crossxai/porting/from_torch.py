@@ -49,6 +49,7 @@ def graph_of(
     try:
         with _ONE_AT_A_TIME, torch.no_grad():
             traced = tracer.trace(module)
+        return tracer.reader.graph_read(*next(iter(reversed(traced.nodes))).args[0])
     except CrossXAIError:
         raise
     except Exception as error:  # whatever the module's own code says when its inputs are symbols
@@ -60,7 +61,7 @@ def graph_of(
         for m, attributes in before:  # torch.fx keeps tensors there, and a module what its forward sees: symbols, here
             vars(m).clear()
             vars(m).update(attributes)
-    return tracer.reader.graph_read(*next(iter(reversed(traced.nodes))).args[0])
+        tracer.reader.forget()
 
 
 def _example(tensor: Tensor) -> Tensor:
@@ -194,6 +195,12 @@ class _Reader(fx.Interpreter):
             if any(i in self.refs for i in n.all_input_nodes) and not _of_sizes(n.target):
                 self._translate(n, self.env[n])
         return self.env[n]
+
+    def forget(self) -> None:
+        """Let go of every value: the tracer and what it made refer to each other, and would keep them for a while."""
+        self.env.clear()
+        self.refs.clear()
+        self.examples.clear()
 
     def returned(self, path: str, node: fx.Node | None) -> None:
         """A module, maybe a composite one, ran and gave the value of a node."""

@@ -174,6 +174,15 @@ class Traceable(Model, Protocol):
         ...
 
 
+def without_weights(graph: Graph) -> Graph:
+    """The graph with empty arrays, of their dtype, in place of the weights, which a built network has itself."""
+
+    def emptied(node: Node) -> Node:
+        return replace(node, weights={name: np.empty(0, values.dtype) for name, values in node.weights.items()})
+
+    return replace(graph, nodes=tuple(map(emptied, graph.nodes)))
+
+
 def without_dropout(graph: Graph) -> Graph:
     """The graph as it is in evaluation: layers that drop at random in training give what they read."""
     given: dict[str, str] = {}

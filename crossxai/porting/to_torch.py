@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from crossxai.adapters.returned import mapped
 from crossxai.errors import UnknownName
 from crossxai.porting import layout, rules
-from crossxai.porting.graph import Graph, Node
+from crossxai.porting.graph import Graph, Node, without_weights
 from crossxai.porting.layout import Order
 from crossxai.porting.to_torch_layers import IMAGES, MAKERS, PLAIN
 from crossxai.porting.to_torch_windows import Value
@@ -26,7 +27,7 @@ class TorchGraph(nn.Module):
 
     def __init__(self, graph: Graph, dtype: torch.dtype, sharing: bool = False, sized: bool = False) -> None:
         super().__init__()
-        self.graph, self.inputs = graph, graph.inputs
+        self.graph, self.inputs = without_weights(graph), graph.inputs
         shapes = {node.name: node.settings["shape"] for node in graph.nodes if node.op == "input" and sized}
         self.sizes = {name: tuple(shape[:-1]) for name, shape in shapes.items() if len(shape) > 1}
         self.steps: list[tuple[str, str, tuple[str, ...]]] = []
@@ -34,7 +35,13 @@ class TorchGraph(nn.Module):
         shown: dict[str, Value] = {}  # two samples of nothing, which tell the sizes at every node
         named = set(graph.layers.values())
         orders: dict[str, list[Order]] = {}  # where each module that may run again wants the axes of what it gets
-        for node in graph.nodes:
+        last = {name: place for place, node in enumerate(graph.nodes) for name in node.inputs}
+        last |= dict.fromkeys(graph.ends, len(graph.nodes))
+        for place, node in enumerate(graph.nodes):
+            for name in [
+                name for name in shown if last.get(name, 0) < place
+            ]:  # read by nothing that follows: large networks
+                shown[name] = replace(shown[name], example=torch.empty(0))
             if node.op == "input":
                 zeros = torch.zeros((2, *node.settings["shape"]), dtype=dtype).movedim(-1, 1)
                 shown[node.name] = Value(zeros, layout.channels_first(zeros.ndim))

@@ -34,13 +34,13 @@ TIMM = {
     "swin_tiny_patch4_window7_224": 224, "efficientnet_lite0": 64, "mobilenetv4_conv_small": 64, "poolformer_s12": 64,
     "regnetx_002": 64, "ghostnet_100": 64, "resmlp_12_224": 224,
 }  # fmt: skip
-SEGMENTATION = {"fcn_resnet50": 64, "deeplabv3_mobilenet_v3_large": 64}
+SEGMENTATION = {"fcn_resnet50": 64, "deeplabv3_resnet50": 64, "deeplabv3_mobilenet_v3_large": 64}
 """torchvision's, which return a dictionary."""
 FUSION = dict.fromkeys(torch_networks.ARCHITECTURES, 32)
 """The project's own, of two inputs."""
 KERAS_FUSION = {f"keras:{name}": size for name, size in FUSION.items()}
 """The same, written in Keras."""
-VOLUMES = {"monai_unet_3d": 16}
+VOLUMES = {"monai_unet_3d": 16, "monai_unet_2d": 32}
 LAYERS = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Linear
 EVERY = TORCHVISION | SEGMENTATION | TIMM | FUSION | VOLUMES | APPLICATIONS | KERAS_FUSION
 
@@ -158,9 +158,11 @@ def model(name: str, dtype: str) -> tuple[TorchModel | KerasModel, Inputs]:
         net = lively(torch_networks.fusion_network(name, seed=0))
     elif name in VOLUMES:
         torch.manual_seed(0)
-        net = lively(UNet(1, 2, channels=(8, 16, 32), strides=(2, 2)))
-        modalities, inputs = (Modality.volume(),), (pictures(size, dimensions=3, channels=1),)
-        options = {"output_axes": ("z", "y", "x", "class")}
+        n = 3 if name.endswith("3d") else 2
+        net = lively(UNet(1, 2, channels=(8, 16, 32), strides=(2, 2), n=n))
+        modalities = (Modality.volume() if n == 3 else Modality.image("scan", ("intensity",)),)
+        inputs = (pictures(size, dimensions=n, channels=1),)
+        options = {"output_axes": ("z", "y", "x", "class")[3 - n :]}
     else:
         net = timm_network(name) if name in TIMM else torchvision_network(name)
         options = {"output": "out", "output_axes": ("y", "x", "class")} if name in SEGMENTATION else {}

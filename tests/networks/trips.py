@@ -4,8 +4,10 @@ of the product's certificate."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -73,15 +75,30 @@ def exact(name: str, compared: tuple[str, ...] = WHAT) -> dict[str, Figure]:
 
 def measured(name: str) -> dict[str, Figure]:
     """The figures in float32; beside them, of outputs, gradients, and maps beyond the limit, those in float64."""
-    wide = trip(name, "float64")
-    narrow, figures = trip(name, "float32", wide[0].target), {}
-    for what in WHAT:
-        said = _said(narrow, what)
-        figure = _figure(what, said)
-        if not isinstance(said, str) and (what in WHAT[:2] or not figure.worst <= LIMIT[what]):
-            figure = _beside(what, figure, said, _said(wide, what))
-        figures[what] = figure
+    model, inputs = families.model(name, "float64")
+    target = _target(model.predict(inputs))
+    # One precision after the other: of the large ones, the networks of both at once take 14 GB.
+    said = _all_said(name, "float32", target, WHAT)
+    figures = {what: _figure(what, said[what]) for what in WHAT}
+    needed = [
+        what
+        for what, figure in figures.items()
+        if not figure.reason and (what in WHAT[:2] or not figure.worst <= LIMIT[what])
+    ]
+    for what, exactly in _all_said(name, "float64", target, needed).items():
+        found = said[what]
+        assert not isinstance(found, str)
+        figures[what] = _beside(what, figures[what], found, exactly)
     return figures
+
+
+def _all_said(name: str, dtype: str, target: Target, compared: Sequence[str]) -> dict[str, Said | str]:
+    """What the three answer; then the networks, which refer to themselves, are gone."""
+    found = trip(name, dtype, target)
+    said = {what: _said(found, what) for what in compared}
+    del found
+    gc.collect()
+    return said
 
 
 def _beside(what: str, figure: Figure, said: Said, exactly: Said | str) -> Figure:
@@ -120,29 +137,29 @@ def _said(found: Trip, what: str) -> Said | str:
 
 def _maps(what: str, found: Trip) -> Inputs:
     """The map of each of the three at one modality."""
-    name, profile = METHODS[what]
     size = min(found[0].values[0].shape[1:-1], default=0)
-    params = {
-        "integrated gradients": {"steps": STEPS},
-        "Grad-CAM": {"layer": _layer(found) if what == "Grad-CAM" else ""},
-        "occlusion": {"patch": size // 2, "stride": size // 4} if size else {},
-    }[what]
-    maps = tuple(get(name, profile=profile, **params)(question).values[0] for question in found)
-    if not maps[0].any():
-        raise Unsupported("the map is zero, which compares nothing")
-    return maps
+    settings: dict[str, Iterable[dict[str, Any]]] = {
+        "integrated gradients": [{"steps": STEPS}],
+        "Grad-CAM": ({"layer": layer} for layer in _layers(found)),
+        "occlusion": [{"patch": size // 2, "stride": size // 4} if size else {}],
+    }
+    name, profile = METHODS[what]
+    for params in settings[what]:
+        maps = tuple(get(name, profile=profile, **params)(question).values[0] for question in found)
+        if maps[0].any():  # zeros compare nothing; of Grad-CAM, an earlier layer may have more
+            return maps
+    raise Unsupported("the map is zero, or no layer of all can be drawn at")
 
 
-def _layer(found: Trip) -> str:
-    """The layer that is best for the first; else the last that all can be drawn at: a padding may have gone into its convolution,
-    and of a layer with 2 × 2 places nothing may tell the axes."""
+def _layers(found: Trip) -> Iterator[str]:
+    """The layer that is best for the first; then the last ones that all can be drawn at: a padding may have gone into a layer's
+    convolution, and of a layer with 2 × 2 places nothing may tell the axes."""
     first, *others = found
     for name in _candidates(first):
         with contextlib.suppress(Unsupported, UnknownName):
             for question in others:
                 question.cam_layer(name)
-            return name
-    raise Unsupported("no layer of all that activation maps can be drawn at")
+            yield name
 
 
 def _candidates(question: Question) -> Iterator[str]:
@@ -192,4 +209,5 @@ def _brought(question: Question, framework: str) -> Question:
     """The question to a copy of the model in that framework, in the dtype of its weights."""
     model = question.model
     module = twin(model, question.inputs, framework).module
+    gc.collect()  # the graph of the network, and its weights with it
     return replace(question, model=xai.wrap(module, modalities=model.modalities, output_axes=model.output_axes))
