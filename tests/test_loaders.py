@@ -466,6 +466,19 @@ def test_a_folder_of_hugging_face_with_code_or_another_task_is_refused(tmp_path:
         xai.wrap(f"hf:{tmp_path / 'own'}")
 
 
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any, **__: Any) -> Any:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(transformers.PretrainedConfig, "get_config_dict", asked)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(xai.InvalidFile, match="hf:out/vit: there is no folder 'vit' in out"):
+        xai.wrap("hf:out/vit")
+    with pytest.raises(xai.InvalidFile, match="the hub was asked"):
+        xai.wrap("hf:google/vit-base-patch16-224")
+
+
 @pytest.mark.parametrize(
     ("package", "written", "extra"),
     [

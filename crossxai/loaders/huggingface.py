@@ -29,6 +29,10 @@ def load(name: str, weights: str, folder: Path, trust: bool) -> Loaded:
         raise InvalidInput(f"hf:{name}@{weights}: a folder of Hugging Face holds its weights: write hf:{name}")
     path = folder / Path(name).expanduser()
     where = str(path) if path.is_dir() else name
+    beside = path.parent
+    # A lost folder is not asked of the hub, which takes half a minute where it cannot be reached.
+    if not path.is_dir() and beside.is_dir() and beside.resolve() != folder.resolve():
+        raise InvalidFile(f"hf:{name}: there is no folder {path.name!r} in {beside}")
     raised: tuple[type[Exception], ...] = (*foreign(), OSError, ImportError, pickle.UnpicklingError)
     try:
         plain, _ = transformers.PretrainedConfig.get_config_dict(where)
