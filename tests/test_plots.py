@@ -51,7 +51,9 @@ def test_a_map_of_nothing_says_so(values: np.ndarray, note: str) -> None:
 def test_a_volume_shows_its_middle_slice() -> None:
     volume = Modality.volume()
     values, image = RNG.normal(size=(5, 8, 10, 1)), RNG.random((5, 8, 10, 1))
-    under, over = plot_map(values, image, volume).axes[0].images
+    axes = Figure().subplots()
+    plot_map(values, image, volume, ax=axes)
+    under, over = axes.images
     np.testing.assert_allclose(over.get_array(), values[2, ..., 0])
     np.testing.assert_allclose(under.get_array()[..., 0], image[2, ..., 0])
 

@@ -91,7 +91,8 @@ def test_a_volume_says_which_slice_is_shown(tmp_path: Path) -> None:
     )
     (tmp_path / "manifest.json").write_text('{"models": [{"name": "m"}]}')
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "ct: slice z = 4 of 6" in text
-    assert ", slice z = 4 of 6</small>" in text
+    assert text.count(">slice z = 4 of 6</span>") == 4  # below each input and beside each map
+    assert 'data-titles="slice z = 1 of 6|slice z = 2 of 6|' in text
+    assert "slice y = 5 of 8 · slice x = 5 of 9" in text
     assert style.slice_shown(Modality.image(), values[0, 0]) == ""
     assert style.plane(values[0, ..., 0]).tolist() == values[0, 3, ..., 0].tolist()

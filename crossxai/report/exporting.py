@@ -57,7 +57,9 @@ def _pngs(attribution: Attribution, folder: Path) -> None:
     for modality, values, given in zip(attribution.modalities, attribution.values, inputs, strict=True):
         for row, name in enumerate(_file_names(attribution, modality.name)):
             image = None if given is None else given[row]
-            figure = plot_map(values[row], image, modality, title=attribution.ids[row])
+            known = attribution.spaces.get(modality.name)
+            space = None if known is None else known[row]
+            figure = plot_map(values[row], image, modality, title=attribution.ids[row], space=space)
             with replacing(folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, format="png", dpi=150)
 

@@ -21,7 +21,7 @@ from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
 from crossxai.report.places import Place
-from crossxai.report.plots import style
+from crossxai.report.plots import planes, style
 from crossxai.report.run import CONTROLS, RANDOM, RunRecord
 
 SMALLEST = 48  # mean maps are shown small, and need no more pixels
@@ -138,6 +138,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "scale_signed": style.scale(True),
         "scale_positive": style.scale(False),
         "percentile": style.PERCENTILE,
+        "most_slices": planes.MOST_SLICES,
         "bars": samples.BARS,
     }
 

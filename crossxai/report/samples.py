@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from crossxai.files import Result
-from crossxai.model import Array, Modality
+from crossxai.model import Array, Modality, value_range
 from crossxai.report import words
-from crossxai.report.plots import style
+from crossxai.report.plots import planes, style
+from crossxai.report.plots.planes import Cut
 from crossxai.report.run import RunRecord, is_control, ok
 
 BUDGET = 6_500_000  # characters of embedded pictures; with the rest, the page stays below 10 MB
@@ -31,13 +32,27 @@ class Bar:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One map of one model: a picture, or bars, or the words that stand in for them."""
+    """One map of one model: a picture, of a volume its slices one below the other, or bars, or the words that stand in for them;
+    of volumes also strips with the two other planes and with maximum projections."""
 
     model: str
     alt: str
     image: str = ""
     bars: tuple[Bar, ...] = ()
     instead: str = ""
+    others: str = ""
+    maxima: str = ""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A volume among a sample's inputs: how it is cut, and strips of its other planes and maximum projections, whose width over
+    height are given for CSS."""
+
+    cut: Cut
+    others: str
+    maxima: str
+    widths: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -55,8 +70,8 @@ class Tile:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words. slices: of volumes,
-    which slice is shown, by modality."""
+    """One sample: pictures of its inputs by modality, outlines of its masks by name, predictions in words. stacks: of volumes,
+    by modality, whose pictures are all slices one below the other; stacked: the outlines that are so, too."""
 
     number: int
     id: str
@@ -67,7 +82,8 @@ class Sample:
     predictions: tuple[dict[str, Any], ...]
     tiles: tuple[Tile, ...]
     aspect: str = "1 / 1"
-    slices: Mapping[str, str] = field(default_factory=dict)
+    stacks: Mapping[str, Stack] = field(default_factory=dict)
+    stacked: frozenset[str] = frozenset()
     size: int = field(default=0, compare=False)
 
 
@@ -114,27 +130,59 @@ def _map(explanation: Result, modality: Modality) -> Array:
 
 def _sample(run: RunRecord, i: int, signs: dict[tuple[str, str], bool]) -> Sample:
     data = run.samples
-    inputs = {m.name: style.picture(data.inputs[m.name][i], m) for m in data.modalities if m.spatial}
+    cuts = {m.name: _cut(run, m, i) for m in data.modalities if len(m.axes) == 4}
+    inputs = {m.name: _input(data.inputs[m.name][i], m, cuts.get(m.name)) for m in data.modalities if m.spatial}
     features = tuple(
         (feature, words.brief(float(value)))
         for m in data.modalities
         if not m.spatial
         for feature, value in zip(m.features, data.inputs[m.name][i], strict=True)
     )
-    outlines = {name: style.outline(mask[i]) for name, mask in data.masks.items() if mask[i].any() and inputs}
+    outlines, stacked = dict[str, str](), set[str]()
+    for name, mask in data.masks.items():
+        if mask[i].any() and inputs:
+            cut = next((c for c in cuts.values() if c.shape == mask[i].shape), None)
+            outlines[name] = style.outline(mask[i]) if cut is None else planes.edge_uri(mask[i], cut)
+            stacked |= {name} if cut is not None else set()
     tiles = [
         tile
         for label in run.labels
         for modality in data.modalities
-        if (tile := _tile(run, label, modality, i, signs.get((label, modality.name), False))) is not None
+        if (tile := _tile(run, label, modality, i, signs.get((label, modality.name), False), cuts)) is not None
     ]
     shape = next((style.plane(data.inputs[m.name][i][..., 0]).shape for m in data.modalities if m.spatial), (1, 1))
     characters = sum(len(text) for text in (*inputs.values(), *outlines.values()))
-    characters += sum(len(d.image) for t in tiles for d in t.drawings)
+    characters += sum(len(d.image) + len(d.others) + len(d.maxima) for t in tiles for d in t.drawings)
+    stacks = {name: _stack(data.inputs[name][i], m, cuts[name]) for m in data.modalities if (name := m.name) in cuts}
+    aspect = next((cut.aspect for cut in cuts.values()), f"{shape[1]} / {shape[0]}")
     predictions = tuple(_prediction(run, model, i) for model in run.models if model in run.predictions)
-    cuts = {m.name: cut for m in data.modalities if (cut := style.slice_shown(m, data.inputs[m.name][i]))}
     about = (i, data.ids[i], _label(run, i), inputs, features, outlines, predictions, tuple(tiles))
-    return Sample(*about, aspect=f"{shape[1]} / {shape[0]}", slices=cuts, size=characters)
+    return Sample(*about, aspect=aspect, stacks=stacks, stacked=frozenset(stacked), size=characters)
+
+
+def _cut(run: RunRecord, modality: Modality, i: int) -> Cut:
+    """How sample i's volume is cut: by its mask where it has one."""
+    data = run.samples
+    shape = data.inputs[modality.name].shape[1:4]
+    mask = next((m[i] for m in data.masks.values() if m.shape[1:] == shape and m[i].any()), None)
+    known = data.spaces.get(modality.name)
+    return planes.cut_of(modality, shape, None if known is None else known[i], mask)
+
+
+def _input(values: Array, modality: Modality, cut: Cut | None) -> str:
+    if cut is None:
+        return style.picture(values, modality)
+    grey = np.asarray(values.mean(axis=-1))
+    return planes.grey_uri(planes.stack(grey, cut), value_range(modality, grey))
+
+
+def _stack(values: Array, modality: Modality, cut: Cut) -> Stack:
+    grey = np.asarray(values.mean(axis=-1))
+    limits = value_range(modality, grey)
+    strips = [planes.strip(panels, cut) for panels in (planes.through(grey, cut)[1:], planes.maxima(grey, cut))]
+    others, maxima = (planes.grey_uri(canvas, limits, there) for canvas, there in strips)
+    first, second = (f"{canvas.shape[1]} / {canvas.shape[0]}" for canvas, _ in strips)
+    return Stack(cut, others, maxima, (first, second))
 
 
 def _label(run: RunRecord, i: int) -> str:
@@ -163,7 +211,7 @@ def _prediction(run: RunRecord, model: str, i: int) -> dict[str, Any]:
     return {"model": model, "class": predicted, "right": right, "score": score}
 
 
-def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) -> Tile | None:
+def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool, cuts: Mapping[str, Cut]) -> Tile | None:
     explanations = {m: e for m in run.models if (e := run.of(m).get(label)) is not None}
     if not any(ok(e) for e in explanations.values()) or not any(modality.name in e.maps for e in explanations.values()):
         return None
@@ -171,11 +219,11 @@ def _tile(run: RunRecord, label: str, modality: Modality, i: int, signed: bool) 
     maps = {m: _map(e, modality)[i] for m, e in explanations.items() if modality.name in e.maps}
     # One scale for all models, so that equal colours mean equal values.
     low, high = style.limits(np.stack(list(maps.values())) if maps else np.zeros(1), signed)
-    drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed)) for m, e in explanations.items())
+    cut = cuts.get(modality.name)
+    drawings = tuple(_drawing(e, modality, maps.get(m), i, (low, high, signed), cut) for m, e in explanations.items())
     sided = _one_sided(maps) if signed else ""
     ends = f"±{words.brief(high)}{sided}" if signed else f"0 to {words.brief(high)}"
-    cut = style.slice_shown(modality, run.samples.inputs[modality.name][i])
-    scale = ", ".join(filter(None, (ends if any(d.alt for d in drawings) else "", cut)))
+    scale = ends if any(d.alt for d in drawings) else ""
     return Tile(label, one.library, is_control(one), modality.name, scale, signed, drawings)
 
 
@@ -189,7 +237,12 @@ def _one_sided(maps: dict[str, Array]) -> str:
 
 
 def _drawing(
-    explanation: Result, modality: Modality, values: Array | None, i: int, scale: tuple[float, float, bool]
+    explanation: Result,
+    modality: Modality,
+    values: Array | None,
+    i: int,
+    scale: tuple[float, float, bool],
+    cut: Cut | None,
 ) -> Drawing:
     kind = explanation.degenerate[i] if i < len(explanation.degenerate) else ""
     if not ok(explanation) or values is None:
@@ -198,6 +251,12 @@ def _drawing(
     if kind:
         return Drawing(explanation.model, "", instead=f"Degenerate: {words.kind(kind)}")
     alt = f"{explanation.label} on {explanation.model}"
+    if cut is not None:
+        whole = np.broadcast_to(values, cut.shape)
+        strips = [planes.strip(panels, cut) for panels in (planes.through(whole, cut)[1:], planes.maxima(whole, cut))]
+        others, maxima = (planes.heat_uri(canvas, scale, there) for canvas, there in strips)
+        slices = planes.heat_uri(planes.stack(whole, cut), scale)
+        return Drawing(explanation.model, alt, image=slices, others=others, maxima=maxima)
     if modality.spatial:
         return Drawing(explanation.model, alt, image=style.heat(values, *scale))
     return Drawing(explanation.model, alt, bars=_bars(values, modality, scale))

@@ -33,14 +33,16 @@ def plot_map(
     *,
     ax: Axes | None = None,
     title: str = "",
+    space: Any = None,
 ) -> Figure:
-    """One sample's map over its image in the image's own colours; of a table, a bar per column.
+    """One sample's map over its image in the image's own colours; of a table, a bar per column; of a volume three slices, through
+    the value farthest from zero, and three maximum projections.
 
     Parameters
     ----------
     values
-        The map of one sample: (y, x), (y, x, channels) with the channels summed, a volume, of which the middle slice is
-        shown, or (features,) of a table. Without `image` the map alone is drawn.
+        The map of one sample: (y, x), (y, x, channels) with the channels summed, a volume, of which `ax` has the middle slice
+        alone, or (features,) of a table. Without `image` the map alone is drawn.
     image
         The sample's input, (y, x), (y, x, 1) or (y, x, 3); of a table its values (features,), written beside the names.
     modality
@@ -50,6 +52,8 @@ def plot_map(
         The axes to draw in; by default a new figure.
     title
         Above the map.
+    space
+        Of a volume: where its voxels lie, `Attribution.spaces`, by which planes are named and shown as radiologists see them.
 
     Returns
     -------
@@ -63,6 +67,10 @@ def plot_map(
         Where the map does not fit the image.
     """
     spatial = values.ndim > 1
+    if ax is None and modality is not None and len(modality.axes) == 4:
+        from crossxai.report.plots.volumes import plot_volume  # it draws with this module's parts
+
+        return plot_volume(values, image, modality, title, space)
     if ax is None:
         height = WIDTH if spatial else 0.9 + 0.3 * min(len(values), MOST_BARS)
         figure = Figure(figsize=(WIDTH + 1.1 if spatial else 5.4, height + 0.3), layout=style.layout())

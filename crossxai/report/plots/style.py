@@ -189,8 +189,17 @@ def slice_shown(modality: Modality, values: Array) -> str:
 
 def heat(values: Array, low: float, high: float, signed: bool) -> str:
     """One sample's map as a PNG of indexed colours; values beyond the limits take the end colours."""
-    share = np.clip((plane(values) - low) / (high - low), 0.0, 1.0)
-    return _indexed(np.rint(share * (LEVELS - 1)).astype(np.uint8), _colours(SIGNED if signed else POSITIVE))
+    return heat_of(plane(values), low, high, signed)
+
+
+def heat_of(values: Array, low: float, high: float, signed: bool, there: npt.NDArray[np.bool_] | None = None) -> str:
+    """A picture of these values (y, x) in the colours of maps, transparent where nothing is `there`."""
+    share = np.clip((values - low) / (high - low), 0.0, 1.0)
+    index = np.rint(share * (LEVELS - 1)).astype(np.uint8)
+    colours = _colours(SIGNED if signed else POSITIVE)
+    if there is None:
+        return _indexed(index, colours)
+    return _indexed(np.where(there, index + 1, 0).astype(np.uint8), np.vstack([[[255, 255, 255]], colours]), True)
 
 
 def colour(value: float, low: float, high: float, signed: bool) -> str:
@@ -220,12 +229,20 @@ def picture(values: Array, modality: Modality) -> str:
 
 def outline(mask: npt.NDArray[np.bool_]) -> str:
     """The edge of one sample's ground-truth mask as a transparent PNG: a dark line with a light one inside it."""
-    flat = plane(mask.astype(np.float64)) >= 0.5
-    large = np.kron(flat, np.ones((4, 4), dtype=bool))
-    inner = binary_erosion(large)
-    index = np.zeros(large.shape, dtype=np.uint8)
-    index[large & ~inner] = 1
-    index[inner & ~binary_erosion(inner)] = 2
+    return outlines([plane(mask.astype(np.float64)) >= 0.5])
+
+
+def outlines(masks: Sequence[npt.NDArray[np.bool_]]) -> str:
+    """The same of several masks (y, x), one below the other."""
+    parts = []
+    for flat in masks:
+        large = np.kron(flat, np.ones((4, 4), dtype=bool))
+        inner = binary_erosion(large)
+        index = np.zeros(large.shape, dtype=np.uint8)
+        index[large & ~inner] = 1
+        index[inner & ~binary_erosion(inner)] = 2
+        parts.append(index)
+    index = np.concatenate(parts)
     palette = np.array([[0, 0, 0], [17, 24, 39], [94, 234, 212]], dtype=np.uint8)
     return _indexed(index, palette, transparent=True)
 
@@ -238,7 +255,7 @@ def _colours(name: str) -> Bytes:
 
 def _indexed(index: Bytes, palette: Bytes, transparent: bool = False) -> str:
     image = Image.fromarray(index).convert("P")
-    image.putpalette(palette.tobytes())
+    image.putpalette(palette.astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, **({"transparency": 0} if transparent else {}))
     return uri(buffer.getvalue(), "image/png")
