@@ -58,6 +58,11 @@ def test_a_volume_shows_its_middle_slice() -> None:
     np.testing.assert_allclose(under.get_array()[..., 0], image[2, ..., 0])
 
 
+def test_a_grid_of_volumes_names_its_slice() -> None:
+    figure = plot_grid({"a": RNG.normal(size=(2, 5, 8, 10, 1))}, RNG.random((2, 5, 8, 10, 1)), Modality.volume())
+    assert "slice z = 3 of 5" in figure.get_supxlabel()
+
+
 def test_colours_are_those_of_the_declared_range() -> None:
     bytes_ = Modality.image(range=(0.0, 255.0))
     np.testing.assert_allclose(own_colours(IMAGE * 255, bytes_), IMAGE)

@@ -335,6 +335,16 @@ def _changed(path: Path, **tags: Any) -> None:
     slice_.save_as(path)
 
 
+def test_a_series_that_is_left_out_does_not_tell_its_folder_s_name(tmp_path: Path) -> None:
+    write_series(tmp_path / "a" / SECRET, hounsfield())
+    write_series(tmp_path / "a" / f"{SECRET} again", hounsfield())[2].unlink()
+    batch = read(tmp_path / "a")
+    assert batch.ids == ("series 1",)
+    assert batch.left_out[0].name == "series 2"
+    assert batch.left_out[0].reason.startswith("series 2: slices 2 and 3 of 5 lie 5 mm apart")
+    assert SECRET not in str((batch.left_out, batch.notes))
+
+
 def test_a_tilted_series_keeps_its_shear(tmp_path: Path) -> None:
     """Slices of a tilted gantry shift from one to the next; the affine says so, and the map lies where the slices lay."""
     write_series(tmp_path / "ct", hounsfield(), tilt=0.4)
@@ -427,6 +437,12 @@ def test_several_volumes_from_files(tmp_path: Path) -> None:
     two = FunctionModel(lambda a, b: (a + b).reshape(len(a), -1).mean(axis=1, keepdims=True), (t1, t2))
     maps = xai.explain(two, {name: tmp_path / name for name in ("t1", "t2")}, "controls.edges")
     assert set(maps.spaces) == {"t1", "t2"}
+    (tmp_path / "table.csv").write_text("t1,t2,label\nt1/a.nii.gz,t2/a.nii.gz,ill\n", encoding="utf-8")
+    batch = arrays.read(two, tmp_path / "table.csv")
+    assert batch.label_names == ("ill",)
+    for (one, other), name in zip(zip(batch.inputs, maps.inputs or (), strict=True), ("t1", "t2"), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert batch.spaces[name] == maps.spaces[name]
     assert len(list(maps.export(tmp_path / "out").iterdir())) == 2
 
 

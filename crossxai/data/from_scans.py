@@ -104,14 +104,20 @@ def _add(kept: _Kept, declared: Files, most: int, modalities: Sequence[Modality]
         except (InvalidInput, InvalidFile) as error:
             if listing.alone and not several:
                 raise
-            parents = {f"{path.parent}/" for path in entry.paths.values()}
-            reason = str(error)
-            for parent in parents:
-                reason = reason.replace(parent, "")
-            kept.left_out.append(LeftOut(entry.name, reason))
+            kept.left_out.append(LeftOut(entry.name, _reason(entry, str(error))))
             continue
         _check(kept, sample, min(most, kept.there))
         kept.samples.append(sample)
+
+
+def _reason(entry: Entry, words: str) -> str:
+    """Why a scan is left out, without the folders that it lies in; of a series without its own folder's name, which may be a
+    person's."""
+    for path in entry.paths.values():
+        words = (
+            words.replace(f"{path.parent}/", "") if scan_files.is_nifti(path) else words.replace(str(path), entry.name)
+        )
+    return words
 
 
 def _read(entry: Entry, modalities: Sequence[Modality], rule: Rule, notes: list[str]) -> _Sample:

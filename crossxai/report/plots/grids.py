@@ -105,6 +105,8 @@ def plot_grid(
         label = name.replace(".", ".\n", 1).replace("@", "\n@")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8.5, color=style.INK)
     lines = ["each map on its own scale"]
+    if modality is not None and len(modality.axes) == 4:
+        lines.append(style.slice_shown(modality, next(iter(maps.values()))[shown[0]]))
     lines += ["red raises the explained score, blue lowers it"] if not spatial or any(signs.values()) else []
     lines += ["from violet, little, to yellow, much"] if spatial and not all(signs.values()) else []
     style.caption(figure, title, lines)
