@@ -106,6 +106,10 @@ USAGES: dict[str, Usage] = {
 """Explainer -> what it does."""
 
 
+QUICKSHIFT = ("lime.image", "reference.lime")
+"""Explainers whose segmentation "" stands for this one of images."""
+
+
 def explainers_of(method: str) -> list[str]:
     """The explainers that have a method, the referee last."""
     names = [name for name, usage in USAGES.items() if usage.method == method]
@@ -119,6 +123,8 @@ def setting_of(explainer: Explainer) -> Setting:
     own: dict[str, Any] = {f.name: getattr(explainer, f.name) for f in fields(explainer)}  # type: ignore[arg-type]
     if own.get("fill") is not None:  # what lime and Xplique call the one value of hidden groups
         own["baseline"], own["baseline_units"], own["fill"] = own["fill"], "raw", "value"
+    if explainer.name in QUICKSHIFT and own.get("segmentation") == "":
+        own["segmentation"] = "quickshift"
     own = {name: value for name, value in own.items() if value != ""}
     numbers = {name: own[name] for name in canonical if own.get(name) is not None}
     options = usage.options if explainer.profile == "native" else {}
