@@ -579,7 +579,9 @@ def test_two_seeds_are_no_difference_of_libraries(network: Any, seeds: int) -> N
     """Of a hundred maps of other seeds at most five are reported."""
     few, numbers = IMAGES[:2], {"samples": 8, "sd": 0.2}
     maps = {
-        f"seed {seed}": xai.explain(network, few, "xplique.smooth_grad", LABELS[:2], seed=seed, **numbers).values[0]
+        f"seed {seed}": xai.explain(
+            network, few, ("xplique.smooth_grad", {**numbers, "seed": seed}), LABELS[:2]
+        ).values[0]
         for seed in range(1, seeds + 1)
     }
     said = {name: (values, "xplique.smooth_grad") for name, values in maps.items()}
