@@ -46,6 +46,7 @@ PAPERS = {
     "Novello et al. 2022": "arXiv:2206.06219",
     "Parcalabescu & Frank 2023": "arXiv:2212.08158",
     "Petsiuk et al. 2018": "arXiv:1806.07421",
+    "Petsiuk et al. 2021": "arXiv:2006.03204",
     "Ribeiro et al. 2016": "arXiv:1602.04938",
     "Rieger & Hansen 2020": "arXiv:2003.08747",
     "Rong et al. 2022": "arXiv:2202.00449",

@@ -23,8 +23,9 @@ from crossxai.studies.networks import weight_files
 from crossxai.studies.pcam import histology
 
 ROOT = Path(__file__).parents[1]
-# The commands of these are run by test_explanations, test_workshop, test_by_name and test_pcam_study.
-ELSEWHERE = ("explanations.md", "medical.md", "models.md", "pcam.md")
+# The commands of these are run by test_documented_commands, test_explanations, test_workshop, test_by_name, test_pcam_study and
+# test_scans.
+ELSEWHERE = ("command-line.md", "explanations.md", "medical.md", "models.md", "pcam.md", "volumes.md")
 DOCUMENTS = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in ELSEWHERE)]
 
 

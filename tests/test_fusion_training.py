@@ -365,7 +365,7 @@ def test_without_torch_the_command_says_so(
     data: dict[str, MedicalSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingDependency, match=r"training .*needs torch.*crossxai\[torch\]"):
+    with pytest.raises(MissingDependency, match=r"training .*needs torch.*\[torch\]"):
         fitted(data["regression"], tmp_path)
 
 

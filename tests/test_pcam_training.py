@@ -313,7 +313,7 @@ def test_the_command(data: Path, tmp_path: Path) -> None:
 
 def test_without_tensorflow_the_extra_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingDependency, match=r"training in Keras needs tensorflow, .*crossxai\[tensorflow\]"):
+    with pytest.raises(MissingDependency, match=r"training in Keras needs tensorflow, .*\[tensorflow\]"):
         fit(data, TrainSettings(framework="tensorflow"), tmp_path)
 
 
