@@ -19,6 +19,7 @@ from crossxai.cli import (
     porting,
     starting,
 )
+from crossxai.cli.commands import quiet as quiet  # for notebooks
 
 app = typer.Typer(
     name="crossxai",
