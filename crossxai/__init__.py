@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from crossxai.attribution import Attribution, Scores
     from crossxai.conventions.result import Parity
     from crossxai.data.declared import Files
-    from crossxai.detection import Box
     from crossxai.errors import (
         BrokenAssumption,
         CrossXAIError,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from crossxai.experiment.results import Evaluation, Run
     from crossxai.files import Samples
     from crossxai.measures import Accuracy, Dice, Largest
+    from crossxai.measures.detection import Box
     from crossxai.model import Modality
     from crossxai.question import Question
     from crossxai.target import Target
@@ -81,10 +81,10 @@ _PLACES = {
     "attribution": ("Attribution", "Scores"),
     "conventions.result": ("Parity",),
     "data.declared": ("Files",),
-    "detection": ("Box",),
     "experiment.recipe": ("Recipe",),
     "experiment.results": ("Evaluation", "Run"),
     "files": ("Samples",),
+    "measures.detection": ("Box",),
     "measures": ("Accuracy", "Dice", "Largest"),
     "model": ("Modality",),
     "question": ("Question",),

@@ -130,6 +130,17 @@ def test_several_classes_and_pictures_without_them(folder: Path, monkeypatch: py
     assert "class 1: predicted nowhere" in page
 
 
+def test_groups_name_pictures_and_not_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "patients.csv").write_text("id,group\n0,anna\n1,bert\n")
+    said = command(
+        folder, monkeypatch, "compare", "--model", "own_dense:segmenter", "--data", "photos", "--explainers",
+        "captum.saliency", "--metrics", "deletion", "--target", "class=0,1", "--set", "data.groups=patients.csv",
+        "--out", "out/groups",
+    )  # fmt: skip
+    assert said.exit_code == 0, said.output
+    assert read_samples(folder / "out" / "groups" / "samples.h5").groups == ("anna", "anna", "bert", "bert")
+
+
 def test_the_same_in_python() -> None:
     torch.manual_seed(0)
     net = torch.nn.Conv2d(3, 3, 1).eval()

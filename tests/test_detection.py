@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor, nn
 
 import crossxai as xai
-from crossxai.detection import overlap
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.measures.detection import overlap
 
 CELL, SIDE = 8, 32
 RNG = np.random.default_rng(0)

@@ -88,7 +88,7 @@ class SlidingWindow(Described):
         super().__init__(name or model.name, model.modalities, output_axes, outputs if join == "mean" else None)
         self.model, self.overlap, self.join, self.batch_size = model, overlap, join, batch_size
         axis_weights = [_gaussian(length) for length in self.window]
-        self._weights = np.maximum(math.prod(np.ix_(*axis_weights)), LEAST)
+        self._weights = np.maximum(math.prod(np.ix_(*axis_weights)), LEAST)[..., None]
 
     @property
     def network(self) -> Any:
@@ -138,11 +138,13 @@ class SlidingWindow(Described):
         if len(batches) > 1:
             for part in batches:
                 joined.add(part, model.predict(self._cut(inputs, places, part)))
+            joined.pull_back(cotangent)
 
         def slope(outputs: Array, part: npt.NDArray[np.intp]) -> Array:
             if len(batches) == 1:
                 joined.add(part, outputs)
-            return joined.shares(cotangent(joined.outputs()), part).astype(outputs.dtype, copy=False)
+                joined.pull_back(cotangent)
+            return joined.shares(part).astype(outputs.dtype, copy=False)
 
         for part in batches:
             _, of_windows = model.vjp(self._cut(inputs, places, part), lambda y, part=part: slope(y, part))  # type: ignore[misc]
@@ -203,12 +205,19 @@ class SlidingWindow(Described):
         """Maps of one image's windows as one map (1, …); tables' values are averaged."""
         if not spatial:
             return np.asarray(values.mean(axis=0, keepdims=True))
-        space = next(v.shape[1:-1] for m, v in zip(self.modalities, inputs, strict=True) if m.spatial)
-        total, weight = np.zeros((*space, values.shape[-1])), np.zeros((*space, 1))
+        weight = self._weight_of_all(inputs, places)
+        total = np.zeros((*weight.shape[:-1], values.shape[-1]))
         for place, value in zip(places, values, strict=True):
-            total[place] += self._weights[..., None] * value
-            weight[place] += self._weights[..., None]
+            total[place] += self._weights * value
         return np.asarray((total / weight)[None], values.dtype)
+
+    def _weight_of_all(self, inputs: Inputs, places: Places) -> npt.NDArray[np.float64]:
+        """What the windows over each place weigh together, (*space, 1)."""
+        space = next(v.shape[1:-1] for m, v in zip(self.modalities, inputs, strict=True) if m.spatial)
+        weight = np.zeros((*space, 1))
+        for place in places:
+            weight[place] += self._weights
+        return weight
 
     def _batches(self, total: int) -> Iterator[npt.NDArray[np.intp]]:
         for start in range(0, total, self.batch_size):
@@ -228,11 +237,8 @@ class _Joined:
 
     def __init__(self, model: SlidingWindow, inputs: Inputs, places: Places) -> None:
         self.model, self.places, self.n = model, places, len(inputs[0])
-        self.space = next(v.shape[1:-1] for m, v in zip(model.modalities, inputs, strict=True) if m.spatial)
-        self.weight = np.zeros((*self.space, 1))
-        for place in places:
-            self.weight[place] += model._weights[..., None]
-        self.total = np.zeros(0)
+        self.weight = model._weight_of_all(inputs, places)
+        self.total = self.slope = np.zeros(0)
         self.dtype: Any = np.float32
 
     def add(self, part: npt.NDArray[np.intp], outputs: Array) -> None:
@@ -244,12 +250,14 @@ class _Joined:
                 "windows are joined where a map is as large as its window; enlarge it at the end of the network"
             )
         if not self.total.size:
-            shape = (*self.space, outputs.shape[-1]) if model.dense else (len(self.places), *outputs.shape[1:])
+            shape = (
+                (*self.weight.shape[:-1], outputs.shape[-1]) if model.dense else (len(self.places), *outputs.shape[1:])
+            )
             self.total, self.dtype = np.zeros((self.n, *shape)), outputs.dtype
         for position, output in zip(part, outputs, strict=True):
             sample, place = divmod(int(position), len(self.places))
             if model.dense:
-                self.total[sample][self.places[place]] += model._weights[..., None] * output
+                self.total[sample][self.places[place]] += model._weights * output
             else:
                 self.total[sample, place] = output
 
@@ -259,21 +267,22 @@ class _Joined:
             return np.asarray(self.total / self.weight, self.dtype)
         return np.asarray(self.total.max(axis=1) if self.model.join == "max" else self.total.mean(axis=1), self.dtype)
 
-    def shares(self, cotangent: Array, part: npt.NDArray[np.intp]) -> Array:
-        """The slope at the outputs of windows number `part`, of that at the answers."""
+    def pull_back(self, cotangent: Cotangent) -> None:
+        """Keep the slope at the answers, for a window's share of each."""
+        slope = cotangent(self.outputs())
+        share = self.weight if self.model.dense else len(self.places) if self.model.join == "mean" else 1
+        self.slope = np.asarray(slope / share)
+
+    def shares(self, part: npt.NDArray[np.intp]) -> Array:
+        """The slope at the outputs of windows number `part`."""
         samples, numbers = np.divmod(part, len(self.places))
         if self.model.dense:
-            even = cotangent / self.weight
-            return np.stack(
-                [
-                    self.model._weights[..., None] * even[s][self.places[p]]
-                    for s, p in zip(samples, numbers, strict=True)
-                ]
-            )
+            pairs = zip(samples, numbers, strict=True)
+            return np.stack([self.model._weights * self.slope[s][self.places[p]] for s, p in pairs])
         if self.model.join == "mean":
-            return np.asarray(cotangent[samples] / len(self.places))
+            return np.asarray(self.slope[samples])
         largest = self.total[samples].argmax(axis=1) == numbers[:, None]  # of each class, the window that decided
-        return np.asarray(cotangent[samples] * largest)
+        return np.asarray(self.slope[samples] * largest)
 
 
 def in_windows(

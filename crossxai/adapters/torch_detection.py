@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from crossxai.adapters import torch_running
 from crossxai.adapters.checks import MeanSd, check_inputs, constants, model_failed
 from crossxai.adapters.describing import Described
-from crossxai.detection import CORNERS
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
-from crossxai.model import Array, Inputs, Modality
+from crossxai.measures.detection import CORNERS
+from crossxai.model import Array, Inputs, Modality, standardise
 from crossxai.process import foreign
 
 Boxes = Literal["torchvision", "ultralytics"]
@@ -81,7 +81,7 @@ class TorchDetector(Described):
     def predict(self, inputs: Inputs) -> Array:
         """Boxes and scores (n, detections, 4 + n_classes)."""
         check_inputs(inputs, self.modalities, self.name)
-        images = np.moveaxis((inputs[0] - self._mean) / self._sd, -1, 1).astype(np.float32)
+        images = np.moveaxis(standardise(inputs[0], self._mean, self._sd), -1, 1).astype(np.float32)
         try:
             with torch.no_grad():
                 batch = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.assumptions import layer_facts, trust
-from crossxai.assumptions.facts import Fact, Verdict
+from crossxai.assumptions.facts import Fact, Verdict, html_table
 from crossxai.assumptions.inputs import target_fact, value_facts
 from crossxai.assumptions.probes import outputs_in_batches
 from crossxai.batching import DEFAULT_BATCH_SIZE
@@ -46,9 +45,7 @@ class Check:
         return f"Check({self.model}: {len(self.facts)} facts, {len(self.broken)} broken)"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in self.rows())
-        return f"<table><caption>{html.escape(repr(self))}</caption><tr>{head}</tr>{body}</table>"
+        return html_table(repr(self), COLUMNS, self.rows())
 
 
 def check(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -32,6 +33,13 @@ class Fact:
         """The fact as a message: what was found, what it breaks, what to write."""
         parts = [self.found, self.breaks, self.write and f"write {self.write}"]
         return "; ".join(part for part in parts if part)
+
+
+def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of plain text for a notebook."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>"
 
 
 T = TypeVar("T")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from crossxai.assumptions.facts import html_table
 from crossxai.assumptions.layer_facts import about_layers
 from crossxai.errors import Unsupported
 from crossxai.model import Differentiable, Inputs, Layered, Model
@@ -78,9 +78,7 @@ class Layers:
         return f"Layers({self.model}: {len(self)} layers, default {', '.join(self.default.values()) or 'none'})"
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in self.rows())
-        return f"<table><caption>{html.escape(repr(self))}</caption><tr>{head}</tr>{body}</table>"
+        return html_table(repr(self), COLUMNS, self.rows())
 
 
 def layers_of(model: Model, inputs: Inputs) -> Layers:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import TypeVar
 
 from crossxai.data import containers, csv_files
 from crossxai.data.csv_files import Row, Table
@@ -20,6 +21,7 @@ from crossxai.model import Modality
 
 ARRAY = ".npy"
 FILE, LABEL = "file", "label"
+T = TypeVar("T")
 FOLDERS = "labels are the names of the folders"
 
 
@@ -65,12 +67,12 @@ def is_files(path: Path) -> bool:
 def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
     """The samples of a folder, a pattern, a picture or a CSV file. Raises `InvalidInput` or `InvalidFile` with what is wrong."""
     path = declared.place
-    table = csv_files.read(declared.path(declared.table)) if str(declared.table) else None
+    table = table_of(declared)
     if path.suffix.lower() in csv_files.ENDINGS and not path.is_dir():
         return _of_table(csv_files.read(path), declared, modalities, table)
     if path.is_dir():
-        inside = [p for p in _inside(path) if p.suffix.lower() in csv_files.ENDINGS]
-        tables = [p for p in inside if table is None or not p.samefile(table.path)]
+        there = [p for p in inside(path) if p.suffix.lower() in csv_files.ENDINGS]
+        tables = [p for p in there if table is None or not p.samefile(table.path)]
         if len(tables) > 1:
             raise InvalidInput(f"{path} holds several tables ({', '.join(p.name for p in tables)}): name one of them")
         if tables:
@@ -85,13 +87,17 @@ def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
         found = _plain(matching, base, f"that match {path.name}", f"the pattern {path.name}")
     else:
         found = replace(_plain([path], path.parent, "", path.name), alone=True)
-    return completed(found, declared, modalities)
+    return completed(found, declared, modalities, table)
 
 
-def completed(found: Listing, declared: Files, modalities: Sequence[Modality]) -> Listing:
+def table_of(declared: Files) -> Table | None:
+    """The table that is declared beside the files."""
+    return csv_files.read(declared.path(declared.table)) if str(declared.table) else None
+
+
+def completed(found: Listing, declared: Files, modalities: Sequence[Modality], table: Table | None) -> Listing:
     """Files of one modality with what a table, or the names of masks, say of them."""
     path = declared.place
-    table = csv_files.read(declared.path(declared.table)) if str(declared.table) else None
     spatial = _spatial(modalities)
     if len(spatial) != 1:
         raise InvalidInput(
@@ -110,7 +116,8 @@ def completed(found: Listing, declared: Files, modalities: Sequence[Modality]) -
     return _with_masks(_with_labels(found, declared), declared, path if path.is_dir() else path.parent)
 
 
-def _inside(folder: Path) -> list[Path]:
+def inside(folder: Path) -> list[Path]:
+    """What a folder holds, by name; raises `InvalidFile`."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -140,25 +147,30 @@ def _plain(paths: Sequence[Path], base: Path, words: str, where: str) -> Listing
 
 def _of_folder(path: Path, declared: Files) -> Listing:
     """A folder's pictures by name; else those of its sub-folders, whose names are labels; else its arrays, one a sample."""
-    inside = _inside(path)
-    pictures = [p for p in inside if _is_sample(p)]
+    there = inside(path)
+    pictures = [p for p in there if _is_sample(p)]
     if pictures and not all(p.is_dir() for p in pictures):
         return _plain(pictures, path, f"of {path.name}", path.name)
     masks = declared.path(declared.masks).resolve() if str(declared.masks) else None
-    folders = [d for d in inside if d.is_dir() and d.resolve() != masks]
-    classes = {d.name: [p for p in _inside(d) if _is_sample(p)] for d in folders}
+    folders = [d for d in there if d.is_dir() and d.resolve() != masks]
+    classes = {d.name: [p for p in inside(d) if _is_sample(p)] for d in folders}
     classes = {name: found for name, found in classes.items() if found}
     if not classes:
-        if arrays := [p for p in inside if p.suffix.lower() == ARRAY]:
+        if arrays := [p for p in there if p.suffix.lower() == ARRAY]:
             return _plain(arrays, path, f"of {path.name}", path.name)
         raise InvalidInput(f"{path} holds no picture ({', '.join(PICTURES)}), and no folder of its holds one")
     ordered = _plain([p for found in classes.values() for p in found], path, "by turns", path.name).entries
     if masks is not None and len(classes) == 1:  # pictures beside their masks
         return Listing(path.name, ordered, words=f"of {path.name}")
     rows = [[replace(e, label=name) for e in ordered if e.relative.parts[0] == name] for name in classes]
-    turns = tuple(e for e in chain.from_iterable(zip_longest(*rows)) if e is not None)  # one of each class in turn
+    turns = tuple(by_turns(rows))
     note = f"{FOLDERS} in {path.name}: {', '.join(map(readable, classes))}"
     return Listing(path.name, turns, labelled=True, notes=(note,), words="by turns")
+
+
+def by_turns(rows: Iterable[Sequence[T]]) -> list[T]:
+    """The first of each row, the second of each, and so on."""
+    return [one for one in chain.from_iterable(zip_longest(*rows)) if one is not None]
 
 
 def _of_table(own: Table, declared: Files, modalities: Sequence[Modality], table: Table | None) -> Listing:

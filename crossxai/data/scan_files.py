@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
 from pathlib import Path
 
 from crossxai.data import csv_files, dicom, files
 from crossxai.data.csv_files import Row
 from crossxai.data.declared import Files
-from crossxai.data.files import Entry, Listing
+from crossxai.data.files import Entry, Listing, by_turns, inside
 from crossxai.data.odd import readable
 from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.model import Modality
@@ -34,13 +33,13 @@ def stem(path: Path) -> str:
 
 def slices(folder: Path) -> list[Path]:
     """The DICOM files of a folder."""
-    return [p for p in _inside(folder) if not is_nifti(p) and dicom.is_dicom(p)]
+    return [p for p in inside(folder) if not is_nifti(p) and dicom.is_dicom(p)]
 
 
 def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
     """The scans of a path, or of a CSV file's columns, each with its label and mask. Raises `InvalidInput` or `InvalidFile`."""
     path = declared.place
-    tables = [p for p in _inside(path) if p.suffix.lower() in csv_files.ENDINGS] if path.is_dir() else []
+    tables = [p for p in inside(path) if p.suffix.lower() in csv_files.ENDINGS] if path.is_dir() else []
     own = str(declared.table) and declared.path(declared.table)
     if path.suffix.lower() in csv_files.ENDINGS or [p for p in tables if not own or not p.samefile(own)]:
         found = files.listing(declared, modalities)
@@ -55,8 +54,8 @@ def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
     entries = []
     for place, (scan, label) in enumerate(scans):
         name = readable(stem(scan)) if is_nifti(scan) else f"series {place + 1}"
-        inside = Path(label, f"{name}.nii") if is_nifti(scan) else Path(f"{name}.nii")
-        entries.append(Entry(name, place, {"": scan}, inside, Row(name, {}), label))
+        relative = Path(label, f"{name}.nii") if is_nifti(scan) else Path(f"{name}.nii")
+        entries.append(Entry(name, place, {"": scan}, relative, Row(name, {}), label))
     notes = []
     if not all(is_nifti(scan) for scan, _ in scans):
         notes.append("DICOM series are named by their place in the order of their folders, not by what files say")
@@ -67,24 +66,32 @@ def listing(declared: Files, modalities: Sequence[Modality]) -> Listing:
     given = Listing(
         path.name, tuple(entries), labelled=classes, notes=tuple(notes), words=f"of {path.name}", alone=alone
     )
-    found = files.completed(replace(given), replace(declared, masks=""), modalities)
-    return replace(found, entries=tuple(_with_mask(entry, declared) for entry in found.entries))
+    found = files.completed(given, replace(declared, masks=""), modalities, files.table_of(declared))
+    return replace(found, entries=tuple(_with_masks(found.entries, declared)))
 
 
-def _with_mask(entry: Entry, declared: Files) -> Entry:
-    """With the mask that is declared for its name, or lies beside it."""
+def _with_masks(entries: Sequence[Entry], declared: Files) -> Iterator[Entry]:
+    """Each with the mask that is declared for its name, or lies beside it."""
     masks = str(declared.masks)
     if not masks:
-        return _with_mask_beside(entry)
-    (scan,), name = entry.paths.values(), stem(next(iter(entry.paths.values())))
+        yield from map(_with_mask_beside, entries)
+        return
     place = declared.path(masks)
-    if "{}" in masks:
-        path = Path(str(place).replace("{}", name))
-        return replace(entry, mask=path if os.path.lexists(path) else None)
-    if not place.is_dir():
+    if "{}" not in masks and not place.is_dir():
         raise InvalidInput(f"masks = {masks!r} is no folder, and holds no {{}} for a scan's name")
-    known = {stem(p): p for p in sorted(place.rglob("*")) if is_nifti(p) and p != scan}
-    return replace(entry, mask=known.get(name) or known.get(f"{name}{MASK}"))
+    known: dict[str, list[Path]] = {}
+    for path in () if "{}" in masks else sorted(place.rglob("*")):
+        if is_nifti(path):
+            known.setdefault(stem(path), []).append(path)
+    for entry in entries:
+        (scan,) = entry.paths.values()
+        name = stem(scan)
+        if "{}" in masks:
+            path = Path(str(place).replace("{}", name))
+            yield replace(entry, mask=path if os.path.lexists(path) else None)
+            continue
+        named = [p for wanted in (f"{name}{MASK}", name) for p in known.get(wanted, ()) if p != scan]
+        yield replace(entry, mask=named[-1] if named else None)
 
 
 def _with_mask_beside(entry: Entry) -> Entry:
@@ -118,20 +125,20 @@ def _folder(path: Path) -> list[tuple[Path, str]]:
     """A folder's own scans; else those of its sub-folders, which are series, or classes of scans."""
     if own := _own(path):
         return [(p, "") for p in own]
-    folders = [p for p in _inside(path) if p.is_dir()]
+    folders = [p for p in inside(path) if p.is_dir()]
     inner = {p.name: _own(p) for p in folders}
     found = [one for each in inner.values() for one in each]
     if found and not any(is_nifti(one) for one in found):  # a folder of series
         return [(p, "") for p in found]
     if not found:  # classes of series
-        inner = {p.name: [one for q in _inside(p) if q.is_dir() for one in _own(q)] for p in folders}
+        inner = {p.name: [one for q in inside(p) if q.is_dir() for one in _own(q)] for p in folders}
     rows = [[(one, name) for one in each] for name, each in inner.items()]
-    return [one for one in chain.from_iterable(zip_longest(*rows)) if one is not None]  # one of each class in turn
+    return by_turns(rows)
 
 
 def _own(folder: Path) -> list[Path]:
     """A folder's NIfTI files, or itself where it holds the slices of a series."""
-    return _scans(_inside(folder)) or ([folder] if slices(folder) else [])
+    return _scans(inside(folder)) or ([folder] if slices(folder) else [])
 
 
 def _scans(paths: Sequence[Path]) -> list[Path]:
@@ -139,10 +146,3 @@ def _scans(paths: Sequence[Path]) -> list[Path]:
     nifti = [p for p in paths if is_nifti(p) and p.is_file()]
     named = {p.parent / stem(p) for p in nifti} | {p for p in paths if p.is_dir()}
     return [p for p in nifti if not (stem(p).endswith(MASK) and p.parent / stem(p).removesuffix(MASK) in named)]
-
-
-def _inside(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise InvalidFile(f"{folder} cannot be looked into: {error.strerror or error}") from error

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.data.arrays import Batch
-from crossxai.detection import Box, inside
 from crossxai.errors import InvalidInput
 from crossxai.experiment.specification import Target
 from crossxai.files import Samples, Task
 from crossxai.measures import predicted_region
+from crossxai.measures.detection import CORNERS, Box, inside
 from crossxai.model import Array, Model
 
 
@@ -38,7 +38,7 @@ def samples_of_dense(
         image = next(v for m, v in zip(model.modalities, batch.inputs, strict=True) if m.spatial)
         masks = {"strongest detection": inside(box.boxes, image.shape[1:3])}
         words = f"no labels are read: the class of the strongest box that {model.name} finds takes their place"
-        n_classes = box.shape[1] - 4
+        n_classes = box.shape[1] - CORNERS
     else:
         n_classes = outputs.shape[-1]
         labels = most_common(outputs)
@@ -57,16 +57,22 @@ def samples_of_dense(
     return made, words
 
 
+def chosen_classes(target: Target) -> tuple[int, ...]:
+    """The classes that are explained where they are predicted; () where nobody names one, or true regions are explained."""
+    if isinstance(target.of, int):
+        return (target.of,)
+    if target.of == "label" or "output" not in target.model_fields_set:
+        return ()
+    return target.output if isinstance(target.output, tuple) else (target.output,)
+
+
 def with_regions(samples: Samples, outputs: Array, target: Target, kind: str) -> Samples:
-    """The samples in which the class to explain is predicted at all, once for each of several classes; the others are left out.
+    """The samples in which a class to explain is predicted at all, once for each of several classes; the others are left out.
 
     outputs: the first model's, whose regions decide; kind: what they are. Rows of one sample are a group.
     """
-    if target.of == "label" or (target.of == "predicted" and "output" not in target.model_fields_set):
-        return samples
-    wanted = target.of if isinstance(target.of, int) else target.output
-    several, n_classes = isinstance(wanted, tuple), outputs.shape[-1]
-    each = wanted if isinstance(wanted, tuple) else (wanted,)
+    each, n_classes = chosen_classes(target), outputs.shape[-1]
+    several = isinstance(target.output, tuple) and not isinstance(target.of, int)
     if max(each) >= n_classes:
         raise InvalidInput(f"output = {max(each)}: the first model segments classes 0 … {n_classes - 1}")
     rows, labels, lost = list[int](), list[int](), list[tuple[str, str]]()

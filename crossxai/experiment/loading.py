@@ -317,8 +317,7 @@ def about_network(model: Any) -> dict[str, Any]:
 
 def framework_of(model: Any) -> str:
     """The framework of a model's adapter; else what its class declares as `framework`; else the name of its module."""
-    if hasattr(model, "explain_windows"):
-        return framework_of(model.model)
+    model = _behind_windows(model)
     for kind in type(model).__mro__:
         if kind.__module__.startswith("crossxai.adapters."):
             return kind.__module__.rpartition(".")[2].partition("_")[0]  # torch_detection is torch
@@ -327,10 +326,14 @@ def framework_of(model: Any) -> str:
     return type(model).__module__.rpartition(".")[2]
 
 
+def _behind_windows(model: Any) -> Any:
+    """The model that a `SlidingWindow` asks, or the model itself."""
+    return model.model if hasattr(model, "explain_windows") else model
+
+
 def weights_digest(model: Any) -> str:
     """sha256 of the weights of a torch or Keras model, by name and in order; "" for a model that shows none."""
-    if hasattr(model, "explain_windows"):
-        return weights_digest(model.model)
+    model = _behind_windows(model)
     if hasattr(model, "module") and hasattr(model.module, "state_dict"):
         weights = list(model.module.state_dict().items())
     elif hasattr(getattr(model, "model", None), "weights"):

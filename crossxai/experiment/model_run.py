@@ -14,7 +14,6 @@ import numpy as np
 from rich.console import Console
 
 from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_metric
-from crossxai.detection import Box
 from crossxai.errors import InvalidFile, InvalidInput, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
@@ -33,6 +32,7 @@ from crossxai.experiment.questions import (
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
 from crossxai.files.tasks import content, digest, fingerprint, version
+from crossxai.measures.detection import Box
 from crossxai.plugins import code_of
 from crossxai.question import Question
 from crossxai.version import __version__

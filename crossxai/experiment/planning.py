@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from crossxai.attribution import Attribution, Explainer, needs_explainer
+from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves.deletion import LONG, Curve
@@ -241,7 +242,7 @@ class _OfModel:
     def _pace(self) -> tuple[float, float, float]:
         """Seconds of one sample in a batch: a forward pass, a backward one, and a forward one of curves; none is counted."""
         with self.counted.paused():
-            rows = np.arange(min(32, int(self.question.batch_size))) % len(self.question)
+            rows = np.arange(min(DEFAULT_BATCH_SIZE, self.question.batch_size)) % len(self.question)
             values = tuple(v[rows] for v in self.question.values)
             forward = _timed(lambda: self.question.score(values, rows)) / len(rows)
             masked = forward
@@ -256,8 +257,7 @@ class _OfModel:
     def memory(self) -> int:
         """Bytes: what this process holds after a batch of the model, four batches of copies, and every map."""
         sample = sum(int(v[0].nbytes) for v in self.question.inputs)
-        maps = len(self.question) * sample * len(self.loaded.explainers)
-        return _resident() + round(BATCHES * 32 * sample) + maps
+        return _resident() + round(BATCHES * DEFAULT_BATCH_SIZE * sample) + self.disk()
 
     def disk(self) -> int:
         """Bytes of the files of maps, and of the model's outputs."""

@@ -16,7 +16,6 @@ from crossxai.attribution import Attribution, Explainer, Metric, Scores, apply_m
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import arrays
 from crossxai.data.arrays import Batch
-from crossxai.detection import Box
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
@@ -30,6 +29,7 @@ from crossxai.experiment.run import Prepared
 from crossxai.experiment.specification import HANDED_OVER, Experiment
 from crossxai.files.tasks import fingerprint, plain
 from crossxai.measures import predicted_region
+from crossxai.measures.detection import Box
 from crossxai.model import Array, Model, equal
 from crossxai.outputs import kind, probability_link
 from crossxai.question import Question

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from crossxai.assumptions.probes import outputs_in_batches
 from crossxai.batching import DEFAULT_BATCH_SIZE
-from crossxai.detection import FOUND, Box
 from crossxai.errors import InvalidInput
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.dense import which_class
@@ -19,6 +18,7 @@ from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.specification import Experiment
 from crossxai.files import Samples, Task
 from crossxai.measures import Accuracy, Dice, Largest, Measure, Probability, predicted_region
+from crossxai.measures.detection import FOUND, Box
 from crossxai.model import Array, Inputs, Model, standardise
 from crossxai.outputs import Kind, check_known, kind, probability_link
 from crossxai.question import Question
@@ -233,8 +233,8 @@ def check_scales(experiment: Experiment, kinds: Mapping[str, Kind]) -> None:
 
 def describe_questions(questions: Questions, experiment: Experiment, samples: Samples) -> dict[str, str]:
     """What one model's outputs are and what was made of them, in words, for its file of predictions."""
-    target, of = experiment.target, describe_explained(experiment, samples)
-    explained = of if samples.task == "detection" else describe_measure(target.explain, of)
+    of = describe_explained(experiment, samples)
+    explained = describe_measure(explained_as(experiment.target, samples), of)
     if getattr(questions.explained.target, "link", "") == "log_odds":
         explained = f"{describe_measure('log_odds', of)}, computed from the probabilities that the model gives"
     link = getattr(questions.measured.target, "probability", questions.measured.target.link)
@@ -248,15 +248,18 @@ def describe_questions(questions: Questions, experiment: Experiment, samples: Sa
 
 def describe_target(experiment: Experiment, samples: Samples) -> str:
     """What is explained and measured, in words."""
-    target, of = experiment.target, describe_explained(experiment, samples)
+    explained, of = explained_as(experiment.target, samples), describe_explained(experiment, samples)
     measure = measured_as(experiment, samples)
-    if measure == FOUND:
-        return of
-    if target.explain == measure:
+    if explained == measure:
         return describe_measure(measure, of)
     if measure in ("largest", "accuracy", "dice"):
-        return f"{describe_measure(target.explain, of)} (metrics measure the {describe_measure(measure, of)})"
-    return f"{describe_measure(target.explain, of)} (metrics measure its {describe_link(measure)})"
+        return f"{describe_measure(explained, of)} (metrics measure the {describe_measure(measure, of)})"
+    return f"{describe_measure(explained, of)} (metrics measure its {describe_link(measure)})"
+
+
+def explained_as(target: experiments.Target, samples: Samples) -> str:
+    """What explainers explain: the link, or how well a box is found."""
+    return FOUND if samples.task == "detection" else target.explain
 
 
 def measured_as(experiment: Experiment, samples: Samples) -> str:

@@ -12,7 +12,7 @@ from crossxai.data import arrays
 from crossxai.data.arrays import Batch
 from crossxai.errors import BrokenAssumption, InvalidInput, ModelFailed
 from crossxai.experiment import loading
-from crossxai.experiment.dense import gives_boxes, samples_of_dense, with_regions
+from crossxai.experiment.dense import chosen_classes, gives_boxes, samples_of_dense, with_regions
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.specification import Experiment
@@ -36,11 +36,11 @@ def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[
     first = next(iter(adapters.values()))
     batch = arrays.read(first, data.given(experiment.folder), samples=data.n)
     made, words, labelled = samples_of(first, batch, experiment.batch_size)
-    if made.task == "segmentation":
-        outputs = predicted(first, batch.inputs, experiment.batch_size)
-        made = with_regions(made, outputs, experiment.target, kind(first, batch.inputs, outputs).kind)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
+    if made.task == "segmentation" and chosen_classes(experiment.target):
+        outputs = predicted(first, batch.inputs, experiment.batch_size)
+        made = with_regions(made, outputs, experiment.target, kind(first, batch.inputs, outputs).kind)
     description = f"{data.description} {words}".strip()
     about = {"source": data.files, "split": "", "labels": labelled, "n": len(made.ids), "description": description}
     return made, {**about, "fingerprint": fingerprint(made)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,10 +15,10 @@ from crossxai import explainers
 from crossxai.attribution import Attribution, Explainer
 from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput
-from crossxai.experiment import loading, preparing
+from crossxai.experiment import loading, preparing, toml
 from crossxai.experiment import specification as experiments
 from crossxai.experiment.origin import declared_batch_size
-from crossxai.experiment.questions import describe_explained, describe_measure, predicted, questions
+from crossxai.experiment.questions import describe_explained, describe_measure, explained_as, predicted, questions
 from crossxai.experiment.reading import samples_of
 from crossxai.experiment.specification import HANDED_OVER, Experiment, ExplainerSpec, Target, read_toml, wrong_entries
 from crossxai.files import Samples
@@ -84,7 +82,7 @@ class Recipe(BaseModel):
         text = f"seed = {self.seed}\n"
         for name, entries in tables.items():
             if entries:
-                text += f"\n[{name}]\n" + "".join(f"{_key(k)} = {_value(v)}\n" for k, v in entries.items())
+                text += f"\n[{name}]\n" + "".join(f"{toml.key(k)} = {toml.value(v)}\n" for k, v in entries.items())
         return text
 
     def __str__(self) -> str:
@@ -173,7 +171,7 @@ def question_of(recipe: Recipe, model: Model, batch: Batch) -> tuple[Question, A
 def words_of(recipe: Recipe, experiment: Experiment, samples: Samples, description: str) -> tuple[str, ...]:
     """What a recipe explains of an experiment's samples, and what these are, in words."""
     of = describe_explained(experiment, samples)
-    explained = of if samples.task == "detection" else describe_measure(recipe.target.explain, of)
+    explained = describe_measure(explained_as(recipe.target, samples), of)
     return tuple(note for note in (f"explains the {explained}", description) if note)
 
 
@@ -194,18 +192,3 @@ def _is_toml(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(k, str) and _is_toml(v) for k, v in value.items())
     return isinstance(value, str | int | float)
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
-
-
-def _value(value: Any) -> str:
-    """A value in TOML's words, which are JSON's for text and booleans."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return repr(value)

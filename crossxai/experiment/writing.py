@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from crossxai.experiment.defaults import LEFT_OUT
 from crossxai.experiment.specification import Experiment
+from crossxai.experiment.toml import value
 
 INTRODUCTION = """\
 # Run it:             crossxai compare {name} --out out/{stem}
@@ -27,18 +27,6 @@ MODEL = """\
 # standardise = "imagenet"  # or [mean, sd] per channel; what comes along with the network if not said
 # outputs = "logits"  # or "probabilities"; measured if not said
 """
-
-
-def value(given: Any) -> str:
-    """A value as TOML."""
-    if isinstance(given, Mapping):
-        inside = ", ".join(f"{_key(str(key))} = {value(item)}" for key, item in given.items() if item is not None)
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return f"[{', '.join(value(item) for item in given)}]"
-    if isinstance(given, str):  # TOML lacks JSON's pairs of surrogates, and forbids one control more
-        return json.dumps(given, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return json.dumps(given)
 
 
 def written(experiment: Experiment, chosen: Mapping[str, Any], name: str) -> str:
@@ -84,7 +72,3 @@ def written(experiment: Experiment, chosen: Mapping[str, Any], name: str) -> str
         lines.append("")
     lines += ["# Whole curves instead: params = { steps = 100 }. More metrics: `crossxai list --metrics`."]
     return "\n".join(lines) + "\n"
-
-
-def _key(key: str) -> str:
-    return key if key.isidentifier() and key.isascii() else json.dumps(key, ensure_ascii=False)

@@ -77,8 +77,8 @@ def predicted_region(outputs: Array, label: npt.ArrayLike, kind: str | None = No
     return np.asarray(outputs.argmax(axis=-1) == labels)
 
 
-class _Unweighted:
-    """What is no weighted sum of outputs (n, n_classes), and has no gradient."""
+class Unweighted:
+    """What is no weighted sum of outputs, by default (n, n_classes), and has no gradient."""
 
     n_classes: int
     described: ClassVar[str]
@@ -100,7 +100,7 @@ class _Unweighted:
 
 
 @dataclass(frozen=True)
-class Dice(_Unweighted):
+class Dice(Unweighted):
     """Dice coefficient of a class's predicted region with each sample's reference mask, in [0, 1]; for segmentation.
 
     Soft, with p the class's map of probabilities and m the mask: 2 Σ p m / (Σ p + Σ m), which has a gradient.
@@ -183,7 +183,7 @@ class Dice(_Unweighted):
 
 
 @dataclass(frozen=True)
-class Largest(_Unweighted):
+class Largest(Unweighted):
     """The largest probability of any class: the confidence in whatever is predicted at each step, for n samples.
 
     Without a gradient, since the class may change.
@@ -226,7 +226,7 @@ class Largest(_Unweighted):
 
 
 @dataclass(frozen=True)
-class Accuracy(_Unweighted):
+class Accuracy(Unweighted):
     """1 where the largest output is that of the sample's own class, else 0; without a gradient.
 
     Of tied outputs the first counts, as in NumPy's argmax; an output of NaN gives NaN.

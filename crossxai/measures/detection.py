@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.errors import InvalidInput, Unsupported
-from crossxai.measures import Rows
+from crossxai.errors import InvalidInput
+from crossxai.measures import Rows, Unweighted
 from crossxai.model import Array
 from crossxai.target import class_numbers, fits
 
@@ -20,7 +20,7 @@ CORNERS = 4
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(Unweighted):
     """How well a box is found: the largest product, over all detections, of overlap with the box and score of its class.
 
     Of outputs (n, detections, 4 + classes) as `wrap(…, boxes=…)` gives them: corners x0, y0, x1, y1 in pixels and a score per
@@ -47,6 +47,11 @@ class Box:
     shape: tuple[int, int]
 
     link: ClassVar[str] = "overlap times score of a box"
+    described: ClassVar[str] = "how well a box is found"
+    no_gradient: ClassVar[str] = (
+        "how well a box is found has no gradient, since the detection that matches may change: explain it by scores, with "
+        "reference.drise, occlusion, LIME or KernelSHAP"
+    )
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float64)
@@ -96,11 +101,6 @@ class Box:
         """The boxes and their classes, (n, 5), by which answers are told apart."""
         return np.column_stack([np.asarray(self.boxes), np.asarray(self.labels)])
 
-    @property
-    def weights(self) -> npt.NDArray[Any]:
-        """None: raises `Unsupported`."""
-        raise Unsupported("how well a box is found is no weighted sum of outputs, which is needed here")
-
     def __len__(self) -> int:
         return len(np.asarray(self.labels))
 
@@ -113,13 +113,6 @@ class Box:
         boxes, labels = np.asarray(self.boxes)[rows], np.asarray(self.labels)[rows]
         of_class = outputs[np.arange(len(rows)), :, CORNERS + labels]
         return np.asarray((overlap(outputs[..., :CORNERS], boxes[:, None]) * of_class).max(axis=1), outputs.dtype)
-
-    def cotangent(self, outputs: Array, rows: Rows) -> Array:
-        """None: raises `Unsupported`."""
-        raise Unsupported(
-            "how well a box is found has no gradient, since the detection that matches may change: explain it by scores, with "
-            "reference.drise, occlusion, LIME or KernelSHAP"
-        )
 
 
 def inside(boxes: npt.ArrayLike, space: tuple[int, int]) -> npt.NDArray[np.bool_]:
