@@ -17,8 +17,10 @@ from torch import nn
 import crossxai as xai
 from crossxai.adapters.torch import TorchModel
 from crossxai.experiment import preparing
+from crossxai.experiment.counting import counting
+from crossxai.experiment.loading import load_model
 from crossxai.experiment.planning import plan
-from crossxai.experiment.run import run
+from crossxai.experiment.run import Prepared, run
 from crossxai.experiment.specification import Experiment
 
 SIDE, N = 16, 5
@@ -115,14 +117,15 @@ def test_what_is_not_known_is_said_and_bounded(tmp_path: Path) -> None:
     def mine(images: Any) -> Any:
         return images.mean(axis=-1)
 
-    explainers = [mine, "captum.saliency", "xplique.saliency", "attention.rollout"]
+    both = [(f"{library}.occlusion", {"patch": 4, "stride": 1}) for library in ("captum", "xplique")]
+    explainers = [mine, *both, "attention.rollout"]
     experiment, given = prepared(
         model(), explainers, [("deletion", {"steps": "auto"}), ("insertion", {"steps": {"auto": {"precision": 0.1}}})]
     )
     rows = {row.name: row for row in plan(experiment, tmp_path / "out", given).rows}
     assert rows["mine"].bounded
     assert "how many passes mine makes is not known" in rows["mine"].note
-    assert "equal maps share" in rows["deletion"].note
+    assert "equal maps of methods of one name" in rows["deletion"].note
     assert "precision decides" in rows["insertion"].note
     assert rows["attention.rollout"].forward == 0
     assert "attention" in rows["attention.rollout"].note
@@ -149,13 +152,43 @@ def test_a_dry_run_on_the_command_line_writes_nothing(tmp_path: Path, monkeypatc
     assert written < told["disk"] < 20 * written
 
 
+def test_maps_that_are_equal_on_two_samples_share_their_passes(tmp_path: Path) -> None:
+    """A library whose own convention is the canonical one."""
+    explainers = [
+        {"name": "captum.saliency", "profile": "canonical"},
+        "xplique.saliency",
+        "gradcam.gradcam",
+        "gradcam.hirescam",
+    ]
+    first, second = model(), model()
+    experiment, given = prepared(first, explainers, CURVES[:2])
+    planned = plan(experiment, tmp_path / "out", given)
+    experiment, given = prepared(second, explainers, CURVES[:2])
+    before = second.forward
+    run(experiment, tmp_path / "out", Console(quiet=True), given)
+    assert not planned.bounded
+    assert planned.passes == (second.forward - before, second.backward)
+    alone, given = prepared(model(), explainers[1:], CURVES[:2])
+    passes = [
+        sum(row.forward for row in one.rows if row.kind == "metric") for one in (planned, plan(alone, tmp_path, given))
+    ]
+    assert passes[0] == passes[1]
+
+
 @pytest.mark.deep
-def test_the_demo_takes_the_time_that_was_said_within_a_factor_of_two(embedded: Path, tmp_path: Path) -> None:
+def test_the_demo_makes_the_passes_and_takes_half_to_twice_the_time_that_were_said(
+    embedded: Path, tmp_path: Path
+) -> None:
     from crossxai.cli import given
 
     experiment = given.chosen(given.DEMO, None, "")
-    said = plan(experiment, tmp_path / "said").seconds
+    said = plan(experiment, tmp_path / "said")
+    assert not said.bounded
+    models = {one.name: load_model(one, experiment.folder) for one in experiment.models}
     start = time.perf_counter()
-    run(experiment, tmp_path / "demo", Console(quiet=True))
+    with counting([one.model for one in models.values()]) as counted:
+        run(experiment, tmp_path / "demo", Console(quiet=True), Prepared(models=models))
+        made = [counted.of(one.model) for one in models.values()]
     took = time.perf_counter() - start
-    assert took / 2 < said < took * 2
+    assert took / 2 < said.seconds < took * 2
+    assert said.passes == tuple(map(sum, zip(*made, strict=True)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from crossxai.batching import batched
 from crossxai.errors import CrossXAIError
@@ -18,14 +19,20 @@ def two_samples(inputs: Inputs, seed: int = 0) -> Inputs:
     and a shuffled copy of it where there is no other."""
     if len(inputs[0]) == 1:
         return tuple(np.concatenate([values, shuffled(values, seed)]) for values in inputs)
+    rows = telling(inputs)
+    return tuple(values[rows] for values in inputs)
+
+
+def telling(inputs: Inputs) -> npt.NDArray[np.intp]:
+    """Which samples show something, two of them in their order, or the only one."""
+    if len(inputs[0]) < 2:
+        return np.arange(len(inputs[0]))
     images = [values for values in inputs if values.ndim > 2]
     if images:
         vivid = sum(v.reshape(len(v), -1).std(axis=1) / max(float(v.std()), 1e-12) for v in images)
-        rows = np.sort(np.argsort(-np.round(vivid, 1), kind="stable")[:2])
-    else:
-        away = sum(np.abs(v - v[:1]).reshape(len(v), -1).sum(axis=1) for v in inputs)
-        rows = np.array([0, max(1, int(np.argmax(away)))])
-    return tuple(values[rows] for values in inputs)
+        return np.sort(np.argsort(-np.round(vivid, 1), kind="stable")[:2])
+    away = sum(np.abs(v - v[:1]).reshape(len(v), -1).sum(axis=1) for v in inputs)
+    return np.array([0, max(1, int(np.argmax(away)))])
 
 
 def shuffled(values: Array, seed: int = 0) -> Array:

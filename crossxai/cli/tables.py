@@ -72,7 +72,9 @@ def planned(plan: Plan) -> tuple[Table, list[str]]:
     table.add_section()
     table.add_row("[bold]all[/]", *map(_grouped, plan.passes), words.seconds(plan.seconds), "")
     exact = (
-        "at most so many passes" if plan.bounded else "exactly so many passes, unless maps come out equal or constant,"
+        "at most so many passes"
+        if plan.bounded
+        else "exactly so many passes, if maps that are equal on two samples, and no others, are on all,"
     )
     return table, [
         f"{plan.samples} samples; {exact} of one sample each; time as measured on a batch, without the page.",

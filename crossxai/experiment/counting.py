@@ -11,20 +11,24 @@ VERBS = {"predict": 0, "vjp": 1, "layer_vjp": 1, "read": 0, "replace": 0, "activ
 
 
 class Counted:
-    """(forward, backward) passes of models, by id."""
+    """(forward, backward) passes of models, by id, and of all their copies."""
 
-    def __init__(self) -> None:
-        self._passes: dict[int, list[int]] = {}
+    def __init__(self, models: list[Any]) -> None:
+        self._passes = {id(model): [0, 0] for model in models}
+        self._copies = [0, 0]
         self._inside = False
 
     def of(self, model: Any) -> tuple[int, int]:
-        """The passes of a model so far."""
-        forward, backward = self._passes.get(id(model), (0, 0))
+        """The passes of a model so far, with those of copies since the last time that this was asked of any model."""
+        forward, backward = self._copies
+        self._copies = [0, 0]
+        self.add(model, forward, backward)
+        forward, backward = self._passes[id(model)]
         return forward, backward
 
     def add(self, model: Any, forward: int, backward: int) -> None:
         """So many more."""
-        own = self._passes.setdefault(id(model), [0, 0])
+        own = self._passes.get(id(model), self._copies)
         own[0] += forward
         own[1] += backward
 
@@ -37,11 +41,11 @@ class Counted:
         finally:
             self._inside = before
 
-    def watched(self, verb: str, function: Callable[..., Any], watched: set[int]) -> Callable[..., Any]:
+    def watched(self, verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """A method of a model that counts its samples, unless another method of a model calls it."""
 
         def watching(model: Any, inputs: Any, *more: Any, **options: Any) -> Any:
-            if self._inside or id(model) not in watched:
+            if self._inside:
                 return function(model, inputs, *more, **options)
             weighed = bool(VERBS[verb]) and (
                 verb != "attention_vjp" or (*more, options.get("cotangent"))[0] is not None
@@ -55,12 +59,12 @@ class Counted:
 
 @contextmanager
 def counting(models: list[Any]) -> Iterator[Counted]:
-    """Inside, the passes of these models are counted; of copies of them they are not."""
-    counted, watched = Counted(), {id(model) for model in models}
+    """Inside, the passes of these models and of their copies are counted."""
+    counted = Counted(models)
     kinds = {type(model) for model in models}
     own = [(kind, verb, vars(kind).get(verb)) for kind in kinds for verb in VERBS if hasattr(kind, verb)]
     for kind, verb, _ in own:
-        setattr(kind, verb, counted.watched(verb, getattr(kind, verb), watched))
+        setattr(kind, verb, counted.watched(verb, getattr(kind, verb)))
     try:
         yield counted
     finally:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from crossxai.attribution import Attribution, Explainer, needs_explainer
+from crossxai.attribution import Explainer, needs_explainer
 from crossxai.batching import DEFAULT_BATCH_SIZE
-from crossxai.errors import CrossXAIError, InvalidInput, Unsupported
+from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves.deletion import LONG, Curve
 from crossxai.experiment.counting import Counted, counting
@@ -25,14 +25,10 @@ from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.run import Loaded, Prepared, check_names, load, load_models
 from crossxai.experiment.specification import Experiment, ExplainerSpec
+from crossxai.experiment.trials import Trials, UnknownPasses, passes
 from crossxai.explainers import Method
-from crossxai.explainers.families import GroupMethod
-from crossxai.explainers.functions import UserExplainer
 from crossxai.files import Result
-from crossxai.question import Question
 
-FEW = 20
-"""Passes up to which an explainer of layers is tried on a sample, so that what it measures beforehand is counted."""
 BATCHES = 4.0
 """Batches of copies that explainers hold at most."""
 PAGE = 400_000
@@ -117,6 +113,7 @@ class _OfModel:
         self.run.out = out  # where finished maps are looked for; nothing more is written
         self.question = self.run.question
         self.quick = self.run.measured
+        self.trials = Trials(self.model, [explainer for _, explainer in loaded.explainers], counted)
 
     def rows(self) -> list[Row]:
         """Preparing, explainers in their order, then metrics."""
@@ -134,7 +131,8 @@ class _OfModel:
             tried += time.perf_counter() - began
             rows.append(row)
             if not row.note or row.bounded:
-                explained.append(self._stand_in(spec, explainer))
+                maps = self.trials.stand_in(spec.shown, explainer, self.question)
+                explained.append(Result(self.name, self.run.framework, spec.shown, explainer.library, maps))
         metrics = self._metrics(explained)
         before = self.counted.of(self.model)
         prepared = time.perf_counter() - self.start
@@ -150,8 +148,8 @@ class _OfModel:
         try:
             if isinstance(explainer, Method):
                 part = explainer.ready(self.question)
-                forward, backward = _passes(explainer, part)
-                self._try(explainer, part, (forward + backward) / n)
+                forward, backward = passes(explainer, part)
+                self.trials.add(spec.shown, explainer, part, (forward + backward) / n)
                 return Row(self.name, "explainer", spec.shown, forward, backward)
         except UnknownPasses as unknown:
             return Row(self.name, "explainer", spec.shown, n, 0, bounded=True, note=str(unknown))
@@ -159,34 +157,6 @@ class _OfModel:
             return Row(self.name, "explainer", spec.shown, note=str(error))
         why = f"how many passes {spec.shown} makes is not known; one for each sample is counted"
         return Row(self.name, "explainer", spec.shown, n, 0, bounded=True, note=why)
-
-    def _try(self, explainer: Method, part: Question, each: float) -> None:
-        """What an explainer of layers, attention or a twin measures of the model before its first map, once for all samples."""
-        if explainer.needs not in ("layers", "attention", "module"):
-            return
-        if each > FEW:
-            for one in explainer.parts(part) if explainer.needs == "layers" else ():
-                one.cam_layer(getattr(explainer, "layer", ""))
-            return
-        explainer(part[:1])
-        forward, backward = explainer.cost(part[:1])
-        # Of the passes of a twin, one is the model's.
-        self.counted.add(self.model, *((-1, 0) if explainer.needs == "module" else (-forward, -backward)))
-
-    def _stand_in(self, spec: ExplainerSpec, explainer: Explainer) -> Result:
-        """Maps that have no ties and are like no other's; a control's own."""
-        question = explainer.explainable(self.question) if isinstance(explainer, Method) else self.question
-        if explainer.needs == "nothing":
-            maps = explainer(question)
-        else:
-            rng = np.random.default_rng([len(spec.shown), *spec.shown.encode()])
-            values = tuple(
-                rng.normal(size=(*v.shape[:-1], 1 if m.spatial else v.shape[-1])).astype(np.float32)
-                for m, v in zip(question.modalities, question.values, strict=True)
-            )
-            extras = {"completeness_gap": np.zeros(len(question))}
-            maps = Attribution(values, question.modalities, question.ids, spec.name, extras=extras)
-        return Result(self.name, self.run.framework, spec.shown, explainer.library, maps)
 
     def _metrics(self, explained: list[Result]) -> list[Row]:
         """A row per metric: what it adds to the passes of those before it, since curves share their ends."""
@@ -196,13 +166,17 @@ class _OfModel:
         refused, _, work = self.run.work(explained, given)
         by_label = {spec.shown: explainer for spec, explainer in self.loaded.explainers}
         sums: dict[str, tuple[int, int]] = {}
-        families = [getattr(by_label[one.label], "family", "") for one in explained]
-        alike = len(families) > len(set(families) - {"control"}) + families.count("control")
         bounded = {
             spec.shown: reason
             for spec, metric in given
             if isinstance(metric, Curve)
-            and (reason := PRECISE if getattr(metric.rule, "precision", None) is not None else ALIKE if alike else "")
+            and (
+                reason := PRECISE
+                if getattr(metric.rule, "precision", None) is not None
+                else ALIKE
+                if self.trials.missing
+                else ""
+            )
         }
         for group, maps, stream, others in work:
             before = 0
@@ -232,7 +206,7 @@ class _OfModel:
             if not needs_explainer(metric):
                 return own, 0
             forward, backward = (
-                _passes(explainer, self.question) if isinstance(explainer, Method) else (len(self.question), 0)
+                passes(explainer, self.question) if isinstance(explainer, Method) else (len(self.question), 0)
             )
             times = metric.explanations(self.question, explainer)
             return own + times * forward, times * backward
@@ -265,28 +239,8 @@ class _OfModel:
         return len(self.question) * one * len(self.loaded.explainers)
 
 
-class UnknownPasses(CrossXAIError):
-    """Nobody knows beforehand how many passes an explainer makes."""
-
-
 PRECISE = "at most: the precision decides how many points are needed"
-ALIKE = "at most: of explainers of one family, equal maps share their passes"
-
-
-def _passes(explainer: Method, question: Question) -> tuple[int, int]:
-    """(forward, backward) for all samples; where the number of groups depends on the image, image by image."""
-    try:
-        forward, backward = explainer.cost(question)
-        return len(question) * forward, len(question) * backward
-    except InvalidInput:
-        if not isinstance(explainer, GroupMethod):
-            raise
-    except Unsupported as error:
-        if isinstance(explainer, UserExplainer):
-            raise UnknownPasses(f"{error}; one for each sample is counted") from error
-        raise
-    each = [explainer.cost(question[row : row + 1]) for row in range(len(question))]
-    return sum(forward for forward, _ in each), sum(backward for _, backward in each)
+ALIKE = "at most: equal maps of methods of one name share their passes"
 
 
 def _timed(work: Callable[[], object]) -> float:
