@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -400,7 +401,8 @@ class KerasModel(Declared):
 
     def _weighing(self, outputs: Any) -> Any:
         """The cotangent of these outputs, computed in Python in the middle of the graph, so that one pass is enough."""
-        weights = tf.numpy_function(self._cotangent_of, [outputs], outputs.dtype, stateful=True)
+        model = weakref.proxy(self)  # TensorFlow keeps the function as long as the process lives
+        weights = tf.numpy_function(lambda y: model._cotangent_of(y), [outputs], outputs.dtype, stateful=True)
         return tf.ensure_shape(weights, outputs.shape)
 
     def _cotangent_of(self, outputs: Array) -> Array:

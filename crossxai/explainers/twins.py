@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Collection
 from typing import Any
 
@@ -184,7 +185,8 @@ class KerasTwinScores:
         scores = tf.reduce_sum(weighed, axis=range(1, len(self._weights.shape)))
         # Zeros, which lead to the modality where nothing reads it: the library fails without a path.
         scores += tf.reduce_sum(tf.reshape(inputs, [len(rows), -1])[:, :0], axis=1)
-        tf.numpy_function(self._note, [scores, rows], [])
+        twin = weakref.proxy(self)  # TensorFlow keeps the function as long as the process lives
+        tf.numpy_function(lambda *noted: twin._note(*noted), [scores, rows], [])
         return scores
 
     def _note(self, scores: Array, rows: Any) -> None:
