@@ -23,14 +23,14 @@ help:
 
 # Xplique's metadata asks for TensorFlow's CUDA wheels (4 GB that a CPU never loads): the extra xplique-cpu brings what it
 # needs, and the package itself comes without its dependencies. So does Quantus, which the tests hold the metrics against: its
-# opencv-python would overwrite the headless one's files, and the extra dev brings what else it lacks.
+# opencv-python would overwrite the headless one's files, and the extra dev brings what else it lacks. Torchcam is held against, too, and needs nothing more.
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): a few minutes and 8 GB, once."
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, PYTHON is {sys.version}"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps xplique
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps quantus
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps quantus torchcam
 	rm -f $(VENV)/.installed-*
 	echo "$(CURDIR)" > $(VENV)/.source
 	touch $@

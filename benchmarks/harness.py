@@ -1,12 +1,12 @@
-"""What deletion and insertion cost beyond the model's own forward passes, and beside a plain loop, Xplique and Quantus.
+"""What deletion and insertion cost beyond the model's own forward passes, and beside a plain loop, Xplique, Quantus and torchcam.
 
     python benchmarks/harness.py [--sides 96 224] [--frameworks torch keras] [--images 16] [--steps 24] [--repeats 5]
 
 ResNet-18, batches of 32, one fresh process per framework and side. "Bare" is the framework alone on one prepared batch, as many
 images as the harness scores. The plain loop masks one image at a step and asks the model, one at a time; Xplique's Deletion
-and Insertion (through its TorchWrapper on PyTorch) and Quantus' PixelFlipping give the same curves as what they are compared
-with, which is checked. All take turns within one run, after a warm-up, so that a busy machine slows all; medians are shown, and
-the range of the ratios of each turn.
+and Insertion (through its TorchWrapper on PyTorch), Quantus' PixelFlipping and, on PyTorch, torchcam's DeletionInsertionMetric
+give the same curves as what they are compared with, which is checked. All take turns within one run, after a warm-up, so that a
+busy machine slows all; medians are shown, and the range of the ratios of each turn.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 import crossxai  # before any framework: makes their import order safe
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
+from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes, presets
 
 BATCH = 32
 CLASSES = 2
@@ -114,6 +115,39 @@ def quantus_flipping(model: Any, images: np.ndarray, maps: np.ndarray, step: int
     )
 
 
+class Given:
+    """Maps (n, y, x) in place of torchcam's extractor, as its metric asks for them."""
+
+    def __init__(self, model: Any, maps: np.ndarray) -> None:
+        import torch
+
+        self.model, self.maps = model, torch.from_numpy(maps)
+
+    def __call__(self, *_: Any, **__: Any) -> list[Any]:
+        return [self.maps]
+
+    def fuse_cams(self, maps: list[Any]) -> Any:
+        return maps[0]
+
+    def _hooks_off(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def torchcam_areas(module: Any, images: np.ndarray, maps: np.ndarray) -> Callable[[], list[float]]:
+    """Mean deletion and insertion of class 0."""
+    import torch
+    from torchcam.metrics import DeletionInsertionMetric
+
+    extractor, batch = Given(module, maps[..., 0]), torch.from_numpy(np.moveaxis(images, -1, 1).copy())
+
+    def turn() -> list[float]:
+        metric = DeletionInsertionMetric(extractor, batch_size=BATCH)
+        metric.update(batch, 0)
+        return [*metric.summary().values()]
+
+    return turn
+
+
 def measure(framework: str, side: int, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds of every turn of one framework and side, and how many images were scored."""
     from xplique import metrics as xplique
@@ -143,7 +177,14 @@ def measure(framework: str, side: int, options: argparse.Namespace) -> dict[str,
         "ours, PixelFlipping": lambda: evaluate(probable, answers, flipping)[0],
         "quantus": quantus_flipping(for_quantus, images, maps, step, framework == "torch"),
     }
+    if framework == "torch":
+        its = presets.get("torchcam")
+        turns["ours, torchcam's steps"] = lambda: evaluate(question, answers, its)[0]
+        turns["torchcam"] = torchcam_areas(for_quantus, images, maps)
     found = {name: turn() for name, turn in turns.items()}  # warm-up, and the same curves
+    if framework == "torch":
+        areas = [scores.value.mean() for scores in found["ours, torchcam's steps"]]
+        np.testing.assert_allclose(areas, found["torchcam"], rtol=1e-4, atol=1e-4)
     for i, metric in enumerate(both):
         np.testing.assert_allclose(found["ours"][i].curve, found["loop"][i], rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(metric.total(found["ours"][i]), found["xplique"][i], rtol=1e-4, atol=1e-4)
@@ -178,6 +219,7 @@ def row(framework: str, side: int, found: dict[str, Any]) -> list[str]:
         ratio("loop", "ours"),
         ratio("xplique", "ours"),
         ratio("quantus", "ours, PixelFlipping"),
+        ratio("torchcam", "ours, torchcam's steps") if "torchcam" in seconds else "",
     ]
 
 
@@ -197,7 +239,7 @@ def main() -> None:
         print(json.dumps(measure(options.frameworks[0], options.sides[0], options)))
         return
     columns = ("model", "images scored", "bare forward", "deletion + insertion")
-    ratios = ("ours / bare", "plain loop / ours", "Xplique / ours", "Quantus / ours")
+    ratios = ("ours / bare", "plain loop / ours", "Xplique / ours", "Quantus / ours", "torchcam / ours")
     table = Table(*columns, *ratios, title=f"ResNet-18, batches of {BATCH}, medians of {options.repeats} (range)")
     for framework in options.frameworks:
         for side in options.sides:
