@@ -73,7 +73,7 @@ def test_areas(network: nn.Module, images: torch.Tensor, link: str, logits_fn: A
 
 
 def test_its_map_explains_what_its_metric_measures(network: nn.Module, images: torch.Tensor) -> None:
-    """A softmax as `logits_fn` is what its activation map explains, too; elsewhere maps of logits are measured by probabilities."""
+    """A softmax as `logits_fn` is what its activation map explains, too; elsewhere, maps of logits are measured so."""
     theirs = their_maps(network, images, PROBABILITY)
     apart = {}
     for link in ("identity", "softmax"):
