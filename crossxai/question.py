@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,14 @@ from crossxai.assumptions.cam_layers import CamLayers
 from crossxai.assumptions.facts import Fact
 from crossxai.assumptions.trust import require_finite
 from crossxai.attention import AttentionMap, Attentive
-from crossxai.batching import DEFAULT_BATCH_SIZE, batched
+from crossxai.batching import DEFAULT_BATCH_SIZE, Clock, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Foldable, Inputs, Layered, Modality, Model, check_inputs, equal
 from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -196,17 +197,35 @@ class Question:
         measurement, if none is given.
         """
         index = self._rows(rows)
-        self.trusted()
 
         def work(part: Rows) -> Array:
             scores = self.target.score(self.model.predict(self._full(make(part), index[part])), index[part])
-            if progress is not None:
-                progress(len(part))
             # A copy: a model may return a view of its inputs, a measure one of the outputs, and `make` may use arrays again.
             return np.array(scores)
 
-        scores = batched(len(index), self.batch_size, work, measure=progress is not None)
+        scores = self.stream(len(index), work, progress)
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+    def stream(
+        self,
+        n: int,
+        work: Callable[[Rows], T],
+        progress: Callable[[int], object] | None = None,
+        clock: Clock | None = None,
+    ) -> list[T]:
+        """What `work(positions)` gives for copies 0 … n - 1 batch by batch, once the model does what their scores rely on.
+
+        progress: as of `score_stream`; clock: of a device that does not wait for one batch before it is given the next.
+        """
+        self.trusted()
+
+        def told(part: Rows) -> T:
+            result = work(part)
+            if progress is not None:
+                progress(len(part))
+            return result
+
+        return batched(n, self.batch_size, told, measure=progress is not None, clock=clock)
 
     def score_and_grad(self, inputs: Inputs | None = None, rows: npt.ArrayLike | None = None) -> tuple[Array, Inputs]:
         """Scores (m,) and their gradients at each free modality, one forward and one backward pass per copy."""

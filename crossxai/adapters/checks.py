@@ -196,7 +196,7 @@ def overridden(layer: object, known: type, harmless: frozenset[str]) -> str | No
     return None
 
 
-def model_failed(error: Exception, model: str, inputs: Inputs, hint: str = "") -> ModelFailed:
+def model_failed(error: Exception, model: str, inputs: Sequence[Any], hint: str = "") -> ModelFailed:
     """The error of a model whose own code raised: its message without the frameworks' frames, and what may help."""
     lines = (line.strip() for line in _COLOURS.sub("", str(error)).splitlines())
     message = next((line for line in lines if line and not line.startswith(_FRAMES)), "")

@@ -19,6 +19,7 @@ from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
 from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
+from crossxai.adapters.tensorflow_canvas import KerasCanvas
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
@@ -112,6 +113,16 @@ class KerasModel(Declared):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         return to_array(self._with(None, "predict", self._run, inputs))
+
+    def canvas(self) -> KerasCanvas | None:
+        """Where copies are masked and scored beside the model; None on a CPU, where NumPy is faster."""
+        device = str(self.model.weights[0].value.device) if self.model.weights else ""
+        return KerasCanvas(device, self.predict_there, self.dtype == tf.float64) if "GPU" in device else None
+
+    def predict_there(self, inputs: list[Any]) -> Any:
+        """Outputs as of `predict`, of tensors on the device, where they stay."""
+        with self._guarded(inputs):
+            return self._traces.run("predict", self._run, [tf.cast(values, self.dtype) for values in inputs])
 
     def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
         """What the model returns beside the tensor that counts: name or position → array, in its own axes."""
@@ -432,7 +443,7 @@ class KerasModel(Declared):
                 self._cotangent = None
 
     @contextmanager
-    def _guarded(self, inputs: Inputs) -> Iterator[None]:
+    def _guarded(self, inputs: Sequence[Any]) -> Iterator[None]:
         """One request at a time; what the model's code raises becomes `ModelFailed` or `OutOfMemory`."""
         with self._lock:
             self._failure = None

@@ -25,6 +25,7 @@ from crossxai.adapters.checks import (
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
+from crossxai.adapters.torch_canvas import TorchCanvas
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -114,6 +115,22 @@ class TorchModel(Declared):
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
         return self._guarded(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
+
+    def canvas(self) -> TorchCanvas | None:
+        """Where copies are masked and scored beside the module; None on a CPU, where NumPy is faster."""
+        if self.device.type == "cpu":
+            return None
+        return TorchCanvas(self.device, self.predict_there, self.dtype == torch.float64)
+
+    def predict_there(self, inputs: list[Tensor]) -> Tensor:
+        """Outputs as of `predict`, of channels-last tensors on the device, where they stay."""
+
+        def run() -> Tensor:
+            raw = self._run(self._arranged([values.to(self.dtype) for values in inputs]))
+            last = raw.movedim(1, -1) if len(self.output_axes) > 1 else raw
+            return last if last.dtype in (torch.float32, torch.float64) else last.float()
+
+        return self._guarded(inputs, False, run)
 
     def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
         """What the module returns beside the tensor that counts: name or position → array, in its own axes."""
@@ -359,7 +376,7 @@ class TorchModel(Declared):
                 "batch norm would make every explanation random; write module.eval() first"
             )
 
-    def _guarded(self, inputs: Inputs, gradients: bool, work: Callable[[], T]) -> T:
+    def _guarded(self, inputs: Sequence[Array | Tensor], gradients: bool, work: Callable[[], T]) -> T:
         """What `work` gives, one request at a time; what the module raises becomes an error of ours."""
         with (
             self._lock,
@@ -396,6 +413,9 @@ class TorchModel(Declared):
             else torch.tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
             for values in inputs
         ]
+        return self._arranged(tensors)
+
+    def _arranged(self, tensors: list[Tensor]) -> list[Tensor]:
         # The NCHW view of an NHWC tensor is torch's channels_last layout: no copy, and the faster one on a CPU.
         moved = [t.movedim(-1, 1) if m.spatial else t for m, t in zip(self.modalities, tensors, strict=True)]
         return [t.contiguous() for t in moved] if self._contiguous else moved

@@ -47,6 +47,7 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()  # blocks of larger batches are of no use for smaller ones
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
         if isinstance(error, CrossXAIError) or not says_no_memory(str(error)):
@@ -54,8 +55,13 @@ def memory_errors() -> Iterator[None]:
         raise OutOfMemory(str(error)) from error
 
 
+NO_MEMORY = (
+    *("can't allocate memory", "not enough memory", "CUDA error: out of memory", "ALLOC_FAILED"),
+)  # the last is how cuBLAS and cuDNN say it
+
+
 def says_no_memory(words: str) -> bool:
-    return "can't allocate memory" in words or "not enough memory" in words
+    return any(saying in words for saying in NO_MEMORY)
 
 
 def to_array(tensor: Tensor) -> Array:

@@ -13,53 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.attribution import Attribution
-from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves import on_device, ranks
+from crossxai.evaluation.curves.copies import Copy, Masks, Order, Source, Subsets
 from crossxai.evaluation.curves.fills import Fill, FillLike, filled, imputes, resolve
 from crossxai.evaluation.curves.ranks import BLOCK, Blocks, Labels, Positions, Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
 
-Masks = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int64]
 
 SAMPLE = 2**40
 """Codes that one sample has, all its copies together."""
-
-
-class Copy(NamedTuple):
-    """A sample whose first `units` units of an order hold their fill, or all but those; order -1: all units, fill -1: none."""
-
-    row: int
-    order: int
-    units: int
-    inserts: bool
-    fill: int
-
-
-class Order(NamedTuple):
-    """Positions (units,) in order of removal; ends (groups + 1,): how many of them the first groups hold, where groups go."""
-
-    positions: Positions
-    ends: Positions | None = None
-
-    def hidden(self, count: int, inserts: bool) -> Positions:
-        """The positions that the fill replaces."""
-        end = count if self.ends is None else int(self.ends[count])
-        return self.positions[end:] if inserts else self.positions[:end]
-
-
-class Subsets(NamedTuple):
-    """Masks (subsets, units), no order's beginnings; a copy's `units` numbers them from 1, of one more than there are."""
-
-    masks: Masks
-
-    def hidden(self, count: int, inserts: bool) -> Positions:
-        """The positions that the fill replaces."""
-        return np.flatnonzero(self.masks[count - 1] ^ inserts)
-
-
-Source = Callable[[int], Order | Subsets]
-"""A sample's number → its order; called once per sample, in order of samples, and again where memory ran out."""
 
 
 class RankedMaps(NamedTuple):
@@ -112,7 +76,7 @@ class Masking:
         self._attributions: list[Attribution] = []  # kept, because maps are known by identity
         self._digests: dict[tuple[Ranking, int, bytes], int] = {}
         self.labels: dict[tuple[str, str, int], dict[int, Labels]] = {}
-        self._kinds: list[_Kind] = []
+        self.kinds: list[_Kind] = []
         self._buffers: tuple[Array, ...] = ()
         self._row, self._own = -1, dict[int, Order | Subsets]()
         self._refills: dict[tuple[int, int], tuple[tuple[int, ...], Array]] = {}
@@ -124,14 +88,14 @@ class Masking:
         kinds = []
         for name, given in fills.items():
             place, one = self._places[name], resolve(given)
-            same = (number for number, kind in enumerate(self._kinds) if (kind.place, kind.fill) == (place, one))
-            kinds.append(next(same, len(self._kinds)))
-            if kinds[-1] == len(self._kinds):
+            same = (number for number, kind in enumerate(self.kinds) if (kind.place, kind.fill) == (place, one))
+            kinds.append(next(same, len(self.kinds)))
+            if kinds[-1] == len(self.kinds):
                 modality, values = self.question.model.modalities[place], self.question.inputs[place]
                 filled(one, modality, values[:1])  # refused before any pass
                 blocks = Blocks(partial(filled, one, modality, values), values)
-                self._kinds.append(_Kind(place, one, blocks, imputes(one)))
-        draws = any(self._kinds[kind].imputes for kind in kinds)
+                self.kinds.append(_Kind(place, one, blocks, imputes(one)))
+        draws = any(self.kinds[kind].imputes for kind in kinds)
         entry = _Filling(tuple(kinds), seed if draws else 0, trail)
         if entry not in self.fills:
             self.fills.append(entry)
@@ -195,6 +159,15 @@ class Masking:
             order, fill, inserts = specs[family]
             yield Copy(row, order, count, inserts, fill)
 
+    def built_alone(self, codes: Codes) -> Masks:
+        """Which copies (m,) have a fill of their own, since it reads the mask or the step before."""
+        starts, families = np.fromiter(self._families.values(), np.int64), list(self._families)
+        fills = [self.fills[fill] if fill >= 0 else None for _, fill, _ in families]
+        alone = [
+            fill is not None and bool(fill.trail or any(self.kinds[k].imputes for k in fill.kinds)) for fill in fills
+        ]
+        return np.array(alone)[np.searchsorted(starts, codes % SAMPLE, side="right") - 1]
+
     def _family(self, order: int, fill: int, inserts: bool, size: int) -> int:
         key = (order, fill, inserts)
         if key not in self._families:
@@ -222,7 +195,9 @@ class Masking:
             new = np.setdiff1d(new, self.known, assume_unique=True)
         quick = question or self.question
         faster = replace(self.question, model=quick.model, check=quick.check)
-        scores = faster.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
+        scores = on_device.scores(self, faster, new, progress)
+        if scores is None:
+            scores = faster.score_stream(new // SAMPLE, lambda part: self.build(new[part]), progress)
         if not len(self.known):
             self.known, self.scores = new, scores.astype(np.float64)
         elif len(new):
@@ -234,7 +209,7 @@ class Masking:
         """The scores of copies, in the shape of their codes."""
         return np.asarray(self.scores[np.searchsorted(self.known, codes)])
 
-    # Building. An accelerator may do it on the device instead: one `where` over the ranks that an order gives.
+    # Building, where NumPy shares the model's memory; `on_device` is the other way.
 
     def build(self, codes: Codes) -> Inputs:
         """One batch of copies, sorted by sample, in arrays that the next batch uses again."""
@@ -255,12 +230,12 @@ class Masking:
         filling = self.fills[copy.fill]
         if copy.order < 0:
             for kind in filling.kinds:
-                self._replace(inputs[self._kinds[kind].place][j], copy.row, kind, filling.seed)
+                self._replace(inputs[self.kinds[kind].place][j], copy.row, kind, filling.seed)
             return
-        own, start = self._order(copy), 0
+        own, start = self.order_of(copy), 0
         positions = own.hidden(copy.units, copy.inserts)
         for kind in filling.kinds:
-            place = self._kinds[kind].place
+            place = self.kinds[kind].place
             if filling.trail:
                 inputs[place][j] = self._refilled(copy, own, kind, filling.trail)
                 continue
@@ -275,7 +250,7 @@ class Masking:
         self, values: Array, row: int, kind: int, seed: int, hidden: Positions | None = None, units: int = 0
     ) -> None:
         """Fill one sample's hidden positions, of `units`, or everything."""
-        _, fill, filled, draws = self._kinds[kind]
+        _, fill, filled, draws = self.kinds[kind]
         if draws:
             mask = np.full(values.shape[:-1], hidden is None)
             if hidden is not None:
@@ -288,7 +263,7 @@ class Masking:
 
     def _refilled(self, copy: Copy, own: Order | Subsets, kind: int, trail: tuple[int, ...]) -> Array:
         """The copy after the steps of its trail, each filling from the copy as the one before left it."""
-        place, fill, _, _ = self._kinds[kind]
+        place, fill, _, _ = self.kinds[kind]
         untouched: tuple[tuple[int, ...], Array] = ((), self.question.inputs[place][copy.row])
         before, state = self._refills.get((copy.order, kind), untouched)
         if before != trail[: len(before)]:
@@ -301,7 +276,7 @@ class Masking:
         self._refills[copy.order, kind] = (trail, state)
         return state
 
-    def _order(self, copy: Copy) -> Order | Subsets:
+    def order_of(self, copy: Copy) -> Order | Subsets:
         """A sample's order; only the current sample's are kept, since the stream goes sample by sample."""
         if copy.row != self._row:
             self._row, self._own, self._refills = copy.row, {}, {}

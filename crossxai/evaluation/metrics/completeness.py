@@ -14,8 +14,9 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Axis, Metric, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.curves.copies import Order
 from crossxai.evaluation.curves.fills import Fill, FillLike, describe, plain
-from crossxai.evaluation.curves.masking import Order, scores_replaced, scores_without
+from crossxai.evaluation.curves.masking import scores_replaced, scores_without
 from crossxai.evaluation.curves.steps import counts
 from crossxai.evaluation.metrics.families import Numbers, spread
 from crossxai.evaluation.parameters import Count, FromZero, Parameters, finite

@@ -13,8 +13,9 @@ from scipy.stats import rankdata
 from crossxai.attribution import Attribution, Range, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import fills, ranks
+from crossxai.evaluation.curves.copies import Subsets
 from crossxai.evaluation.curves.fills import filled, plain
-from crossxai.evaluation.curves.masking import Subsets, scores_without
+from crossxai.evaluation.curves.masking import scores_without
 from crossxai.evaluation.metrics.families import Numbers, UnitMetric
 from crossxai.evaluation.parameters import Count, FromTwo, Positive, Share, ShareOrAll, Shares
 from crossxai.model import Array, Inputs, Modality

@@ -15,8 +15,9 @@ from skimage.segmentation import slic
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import deletion, fills, ranks
+from crossxai.evaluation.curves.copies import Order
 from crossxai.evaluation.curves.fills import plain
-from crossxai.evaluation.curves.masking import Order, scores_without
+from crossxai.evaluation.curves.masking import scores_without
 from crossxai.evaluation.curves.ranks import Labels
 from crossxai.evaluation.curves.steps import counts
 from crossxai.evaluation.metrics.families import UnitMetric

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from crossxai.attribution import Scores
 from crossxai.errors import Unsupported
 from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves.copies import Subsets
 from crossxai.evaluation.curves.imputation import Imputations, NoisyLinear
-from crossxai.evaluation.curves.masking import Subsets, scores_without
+from crossxai.evaluation.curves.masking import scores_without
 from crossxai.evaluation.metrics.families import UnitMetric
 from crossxai.evaluation.parameters import NotNegative, Percentages
 from crossxai.model import Array, Modality

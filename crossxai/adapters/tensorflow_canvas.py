@@ -1,0 +1,85 @@
+"""Masking and scoring copies where a Keras model runs; see `crossxai.model.Canvas`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from crossxai.errors import OutOfMemory
+from crossxai.model import PAIR, Array, Sheet
+
+LINKS: dict[str, Callable[[Any], Any]] = {"identity": tf.identity, "softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """What TensorFlow raises when memory runs out, as `OutOfMemory`."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise OutOfMemory(str(error)) from error
+
+
+class KerasCanvas:
+    """A device, and a model on it. predict: channels-last tensors → outputs, class axis last; double: it runs in float64.
+
+    Numbers are float32 there: TensorFlow computes with int32 on the host, wherever they lie.
+    """
+
+    clock = None  # TensorFlow has no events that could be read later
+
+    def __init__(self, device: str, predict: Callable[[list[Any]], Any], double: bool) -> None:
+        self.device, self._predict, self._double = device, predict, double
+
+    def put(self, values: npt.NDArray[Any]) -> Any:
+        """An array there."""
+        exact = values.dtype == np.float64 and self._double
+        with memory_errors(), tf.device(self.device):
+            return tf.constant(values if exact else values.astype(np.float32, copy=False))
+
+    def paint(self, copies: Any, sheets: list[Sheet]) -> list[Any]:
+        """Masked copies; see `Canvas`."""
+        with memory_errors(), tf.device(self.device):
+            return [_masked(sheet, copies, copies[:, 3 + place]) for place, sheet in enumerate(sheets)]
+
+    def predict(self, inputs: list[Any]) -> Any:
+        """The model's outputs."""
+        return self._predict(inputs)
+
+    def score(self, outputs: Any, copies: Any, weights: list[Any], link: str) -> Any:
+        """Scores (m,); see `Canvas`."""
+        with memory_errors(), tf.device(self.device):
+            own = tf.gather(tf.cast(tf.stack(weights), outputs.dtype), tf.cast(copies[:, 0], tf.int64))
+            return tf.reduce_sum(LINKS[link](outputs) * own, axis=list(range(1, len(outputs.shape))))
+
+    def take(self, tensors: list[Any]) -> Array:
+        """All numbers of tensors on the host; the one place that waits for the device."""
+        with memory_errors(), tf.device(self.device):
+            return np.asarray(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0).numpy())
+
+
+def _masked(sheet: Sheet, copies: Any, pair: Any) -> Any:
+    values = tf.gather(tf.stack(sheet.samples), tf.cast(copies[:, 0], tf.int64))
+    if not sheet.ranks:
+        return values
+
+    def along(numbers: Any) -> Any:
+        return tf.reshape(numbers, (-1, *[1] * (len(values.shape) - 1)))
+
+    numbered = tf.cast(tf.maximum(pair, 0), tf.int64)
+    ranks, fills = tf.gather(_stacked(sheet.ranks), numbered % PAIR), tf.gather(_stacked(sheet.fills), numbered // PAIR)
+    end, bit = along(copies[:, 1]), along(copies[:, 2])
+    below = ranks < tf.where(end < 0, -1 - end, end)
+    among = tf.floor(ranks / 2 ** tf.maximum(bit, 0)) % 2 == 1
+    hidden = tf.not_equal(tf.where(bit < 0, below, among), end < 0)
+    return tf.where(tf.logical_and(hidden, along(pair) >= 0), fills, values)
+
+
+def _stacked(tensors: list[Any]) -> Any:
+    shape = np.broadcast_shapes(*(tuple(tensor.shape) for tensor in tensors))
+    return tf.stack([tf.broadcast_to(tensor, shape) for tensor in tensors])

@@ -1,0 +1,103 @@
+"""Masking and scoring copies where a torch module runs; see `crossxai.model.Canvas`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crossxai.adapters.torch_running import memory_errors, to_array
+from crossxai.batching import Clock
+from crossxai.model import PAIR, Array, Sheet
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": lambda outputs: outputs,
+    "softmax": lambda outputs: torch.softmax(outputs, dim=-1),
+    "sigmoid": torch.sigmoid,
+}
+
+
+class TorchCanvas:
+    """A device, and a module on it. predict: channels-last tensors → outputs, class axis last; double: it runs in float64."""
+
+    def __init__(self, device: torch.device, predict: Callable[[list[Tensor]], Tensor], double: bool) -> None:
+        self.device, self._predict, self._double = device, predict, double
+
+    @property
+    def clock(self) -> Clock | None:
+        """That of CUDA."""
+        return _Events(self.device) if self.device.type == "cuda" else None
+
+    def put(self, values: npt.NDArray[Any]) -> Tensor:
+        """An array there. It crosses from pinned memory, which torch keeps until it has crossed, so nothing waits."""
+        dtype = np.float32 if values.dtype == np.float64 and not self._double else values.dtype
+        with memory_errors():
+            kind = torch.from_numpy(np.empty(0, dtype)).dtype
+            host = torch.empty(values.shape, dtype=kind, pin_memory=self.device.type == "cuda")
+            host.numpy()[...] = values
+            return host.to(self.device, non_blocking=True)
+
+    def paint(self, copies: Tensor, sheets: list[Sheet]) -> list[Tensor]:
+        """Masked copies; see `Canvas`."""
+        which, end, bit = copies[:, 0], copies[:, 1], copies[:, 2]
+        with memory_errors(), torch.no_grad():
+            return [_masked(sheet, which, end, bit, copies[:, 3 + place]) for place, sheet in enumerate(sheets)]
+
+    def predict(self, inputs: list[Tensor]) -> Tensor:
+        """The module's outputs, class axis last."""
+        return self._predict(inputs)
+
+    def score(self, outputs: Tensor, copies: Tensor, weights: list[Tensor], link: str) -> Tensor:
+        """Scores (m,); see `Canvas`."""
+        with memory_errors(), torch.no_grad():
+            own = torch.stack(weights).to(outputs.dtype)[copies[:, 0]]
+            return (LINKS[link](outputs) * own).flatten(1).sum(dim=1)
+
+    def take(self, tensors: list[Tensor]) -> Array:
+        """All numbers of tensors on the host; the one place that waits for the device."""
+        with memory_errors():
+            return to_array(torch.cat([tensor.flatten() for tensor in tensors]))
+
+
+def _masked(sheet: Sheet, which: Tensor, end: Tensor, bit: Tensor, pair: Tensor) -> Tensor:
+    values = torch.stack(sheet.samples)[which]
+    if not sheet.ranks:
+        return values
+
+    def along(numbers: Tensor) -> Tensor:
+        return numbers.reshape(-1, *[1] * (values.ndim - 1))
+
+    numbered = pair.clamp(min=0)
+    ranks = _stacked(sheet.ranks)[numbered % PAIR]
+    fills = _stacked(sheet.fills)[numbered // PAIR]
+    inserts = end < 0
+    below = ranks < along(torch.where(inserts, -1 - end, end))
+    among = (ranks >> along(bit.clamp(min=0))) & 1 == 1
+    hidden = torch.where(along(bit < 0), below, among) ^ along(inserts)
+    return torch.where(hidden & along(pair >= 0), fills, values)
+
+
+def _stacked(tensors: list[Tensor]) -> Tensor:
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return torch.stack([tensor.expand(shape) for tensor in tensors])
+
+
+class _Events:
+    """Events in a CUDA stream, which tell afterwards when the device came by."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.current_stream(device)
+
+    def mark(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(self._stream)
+        return event
+
+    def seconds(self, marks: list[Any]) -> list[float]:
+        marks[-1].synchronize()
+        return [one.elapsed_time(next_) / 1000 for one, next_ in pairwise(marks)]

@@ -1,0 +1,185 @@
+"""Masking where the model runs: what copies are made of is laid there once, and a copy is a few whole numbers.
+
+A sample, its ranks and its fills cross to the device once and go as soon as the stream has passed the sample; scores stay there
+until the stream's end. What only the host can make (imputed and refilled copies) crosses whole, but nothing waits for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves.copies import Copy, Order, Subsets
+from crossxai.model import PAIR, Array, Canvas, Paintable, Sheet
+from crossxai.question import Question, Rows
+from crossxai.target import Target, apply_link, fits
+
+if TYPE_CHECKING:
+    from crossxai.evaluation.curves.masking import Codes, Masking
+    from crossxai.evaluation.curves.ranks import Blocks
+
+EXACT = 2**24
+"""Whole numbers up to which float32 holds every one, as some devices count in."""
+BITS = 24
+"""Subsets that one number per unit holds."""
+LINKS = ("identity", "softmax", "sigmoid")
+"""Links that a canvas computes; log-odds are computed in float64, after a look at all outputs."""
+
+
+def scores(
+    masking: Masking, question: Question, codes: Codes, progress: Callable[[int], object] | None
+) -> Array | None:
+    """Scores (m,) of sorted codes; None where the model runs in the host's memory, or a sample has too many numbers."""
+    canvas = question.model.canvas() if isinstance(question.model, Paintable) else None
+    if canvas is None or max(v[0].size for v in question.inputs) > EXACT:
+        return None
+    if question.batch_size > PAIR:
+        question = replace(question, batch_size=PAIR)
+    alone, result = masking.built_alone(codes), np.zeros(len(codes))
+    for part in (np.flatnonzero(~alone), np.flatnonzero(alone)):
+        if len(part):
+            result[part] = _Stream(masking, question, canvas, codes[part])(progress, bool(alone[part[0]]))
+    return result
+
+
+class _Share(NamedTuple):
+    """What a copy hides of one modality: the kind of its fill, and its ranks, known by a key among its sample's."""
+
+    kind: int
+    place: int
+    key: tuple[Any, ...]
+    make: Callable[[], npt.NDArray[Any]]
+
+
+class _Stream:
+    """Copies of one question on their way to their scores; what lies on the canvas is that of the samples at hand."""
+
+    def __init__(self, masking: Masking, question: Question, canvas: Canvas, codes: Codes) -> None:
+        self.masking, self.question, self.canvas, self.codes = masking, question, canvas, codes
+        self._laid: dict[int, dict[tuple[Any, ...], Any]] = {}  # row → what is laid there of it
+        self._first: list[Any] = []  # outputs of a few copies, whose kind is looked at on the host when all are scored
+
+    def __call__(self, progress: Callable[[int], object] | None, built: bool) -> npt.NDArray[np.float64]:
+        """Scores (m,) of all codes. built: the host builds the copies."""
+        make = self._built if built else self._painted
+
+        def work(part: Rows) -> Any:
+            codes = self.codes[part]
+            copies = list(self.masking.decode(codes))
+            self._forget(copies[0].row)
+            rows, which = np.unique([copy.row for copy in copies], return_inverse=True)
+            inputs, numbers = make(codes, copies, rows, which)
+            return self._scored(self.canvas.predict(inputs), numbers, rows, which)
+
+        batches = self.question.stream(len(self.codes), work, progress, self.canvas.clock)
+        if isinstance(batches[0], np.ndarray):
+            return np.concatenate(batches).astype(np.float64)
+        taken = self.canvas.take([*batches, *self._first])
+        apply_link(taken[len(self.codes) :].reshape(-1, self.question.target.out[-1]), self.question.target.link)  # type: ignore[arg-type]
+        return taken[: len(self.codes)].astype(np.float64)
+
+    def _scored(self, outputs: Any, numbers: Any, rows: Rows, which: Rows) -> Any:
+        """Scores (m,) on the canvas; of a target that it does not know, on the host."""
+        target = self.question.target
+        fits(outputs, target.out, which)
+        if type(target) is not Target or target.link not in LINKS:
+            taken = self.canvas.take([outputs]).reshape(outputs.shape)
+            return np.array(target.score(taken, rows[which]))
+        if not self._first:
+            self._first = [outputs[:8]]
+        weights = [self._lay(row, ("weights",), partial(target.weights.__getitem__, row)) for row in rows.tolist()]
+        return self.canvas.score(outputs, numbers, weights, target.link)
+
+    def _built(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
+        inputs = [self.canvas.put(values) for values in self.masking.build(codes)]
+        return inputs, self.canvas.put(which.astype(np.int32)[:, None])
+
+    def _painted(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
+        inputs = self.question.inputs
+        numbers = np.full((len(copies), 3 + len(inputs)), -1, np.int32)
+        numbers[:, 0] = which
+        sheets = [Sheet([], [], []) for _ in inputs]
+        places: list[dict[tuple[Any, ...], int]] = [{} for _ in inputs]
+
+        def number(place: int, tensors: list[Any], key: tuple[Any, ...], row: int, make: Callable[[], Any]) -> int:
+            """The number on the sheet of what is laid on the canvas."""
+            if (*key, row) not in places[place]:
+                places[place][*key, row] = len(tensors)
+                tensors.append(self._lay(row, key, make))
+            return places[place][*key, row]
+
+        for place, values in enumerate(inputs):
+            for row in rows.tolist():
+                number(place, sheets[place].samples, ("sample", place), row, partial(values.__getitem__, row))
+        for j, copy in enumerate(copies):
+            if copy.fill < 0:
+                continue
+            numbers[j, 1], numbers[j, 2], shares = self._hidden(copy)
+            for kind, place, key, make in shares:
+                whole = partial(_compact, self.masking.kinds[kind].filled, copy.row)
+                fill = number(place, sheets[place].fills, ("fill", kind), copy.row, whole)
+                rank = number(place, sheets[place].ranks, (*key, place), copy.row, make)
+                numbers[j, 3 + place] = PAIR * fill + rank
+        laid = self.canvas.put(numbers)
+        return self.canvas.paint(laid, sheets), laid
+
+    def _hidden(self, copy: Copy) -> tuple[int, int, list[_Share]]:
+        """The end and the bit of a copy, and what they hide of each modality that it masks."""
+        kinds = self.masking.fills[copy.fill].kinds
+        places = [self.masking.kinds[kind].place for kind in kinds]
+        axes = [self.question.inputs[place].shape[1:] for place in places]
+        if copy.order < 0:
+            everything = [partial(np.zeros, (1,) * len(own), dtype=np.int32) for own in axes]
+            return 1, -1, [_Share(k, p, ("all",), make) for k, p, make in zip(kinds, places, everything, strict=True)]
+        own, word, bit = self.masking.order_of(copy), 0, -1
+        if isinstance(own, Subsets):
+            end, (word, bit) = 0, divmod(copy.units - 1, BITS)
+        else:
+            end = copy.units if own.ends is None else int(own.ends[copy.units])
+        shares, start = [], 0
+        for kind, place, shape in zip(kinds, places, axes, strict=True):
+            units = own[0].shape[-1]
+            if len(kinds) > 1:
+                units = math.prod(ranks.space_of(self.question, self.question.model.modalities[place]))
+            make = partial(_ranks, own, word, slice(start, start + units), shape)
+            shares.append(_Share(kind, place, (copy.order, word, start), make))
+            start += units
+        return -1 - end if copy.inserts else end, bit, shares
+
+    def _lay(self, row: int, key: tuple[Any, ...], make: Callable[[], npt.NDArray[Any]]) -> Any:
+        laid = self._laid.setdefault(row, {})
+        if key not in laid:
+            laid[key] = self.canvas.put(make())
+        return laid[key]
+
+    def _forget(self, first: int) -> None:
+        """Drop what lies on the canvas of samples before the first at hand: the stream goes sample by sample."""
+        for row in [row for row in self._laid if row < first]:
+            del self._laid[row]
+
+
+def _ranks(own: Order | Subsets, word: int, share: slice, axes: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """What `Canvas.paint` takes for ranks, of a share of an order's units: the leading axes, all of them or all but channels."""
+    if isinstance(own, Subsets):
+        masks = own.masks[word * BITS : (word + 1) * BITS]
+        numbers = np.zeros(masks.shape[1], np.int32)
+        for bit, mask in enumerate(masks):
+            numbers |= mask.astype(np.int32) << bit
+    else:
+        numbers = np.empty(len(own.positions), np.int32)
+        numbers[own.positions] = np.arange(len(own.positions), dtype=np.int32)
+    numbers = numbers[share]
+    leading = next(i for i in range(len(axes) + 1) if math.prod(axes[:i]) == len(numbers))
+    return numbers.reshape(*axes[:leading], *[1] * (len(axes) - leading))
+
+
+def _compact(filled: Blocks, row: int) -> Array:
+    """A fill of one sample, with axes of length 1 where NumPy repeats one value."""
+    values = filled(row)
+    return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
