@@ -27,8 +27,6 @@ IN_EVERY_RUN = {
     "fusion_classifier_resnet18": ("outputs",),
 }
 """Networks -> what is compared of them in float64; the deep tests compare everything."""
-NOT_MEASURED = {("monai_unet_3d", "Grad-CAM"): "of images only"}
-"""Network and what of it has no figure -> why."""
 
 
 @pytest.mark.parametrize("name", IN_EVERY_RUN)
@@ -42,7 +40,7 @@ def test_a_network_is_the_same_there_and_back(name: str) -> None:
 @pytest.mark.parametrize("name", families.EVERY)
 def test_a_family_is_the_same_there_and_back(name: str) -> None:
     for what, figure in trips.measured(name).items():
-        assert figure.explained(what) or (name, what) in NOT_MEASURED, (what, figure)
+        assert figure.explained(what), (what, figure)
     gc.collect()  # networks refer to themselves, and are large
 
 
@@ -88,8 +86,7 @@ def cells(name: str, figures: dict[str, Figure]) -> Iterator[str]:
         figure = figures[what]
         beyond = figure.worst > LIMIT[what]
         numbers = [f"**{v:.1e}**" if v > LIMIT[what] else short(v) for v in (figure.there, figure.back)]
-        reason = NOT_MEASURED.get((name, what), figure.reason)
-        yield reason or " · ".join(numbers) + f" ({short(figure.exact)})" * beyond
+        yield figure.reason or " · ".join(numbers) + f" ({short(figure.exact)})" * beyond
 
 
 def short(value: float) -> str:

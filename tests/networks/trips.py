@@ -189,10 +189,10 @@ def _outputs(question: Question) -> Array:
 
 
 def _parts(what: str, question: Question) -> Sequence[Question]:
-    """One free modality after the other; of images alone for activation maps."""
-    parts = [part for part in question.parts() if what != "Grad-CAM" or part.modalities[0].kind == "image"]
+    """One free modality after the other; of images and volumes for activation maps."""
+    parts = [part for part in question.parts() if what != "Grad-CAM" or part.modalities[0].kind != "table"]
     if not parts:
-        raise Unsupported("reference.gradcam explains images")
+        raise Unsupported("reference.gradcam explains images and volumes")
     return parts
 
 
