@@ -1,8 +1,8 @@
 """CrossXAI: the same question to different explainability libraries, on PyTorch and TensorFlow, measured by one harness.
 
-`import crossxai as xai` gives the verbs `wrap`, `check`, `explain`, `evaluate`, `compare`, `parity`, `port` and `certify`, and
-the classes of what they take and return. Importing this package loads neither torch nor TensorFlow; each name is imported when
-it is first used.
+`import crossxai as xai` gives the verbs `wrap`, `check`, `explain`, `evaluate`, `compare`, `merge`, `parity`, `port` and
+`certify`, and the classes of what they take and return. Importing this package loads neither torch nor TensorFlow; each name is
+imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from crossxai.process import guard
 from crossxai.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from crossxai.api import certify, check, compare, evaluate, explain, parity, port, wrap
+    from crossxai.api import certify, check, compare, evaluate, explain, merge, parity, port, wrap
     from crossxai.assumptions.checking import Check
     from crossxai.attribution import Attribution, Scores
     from crossxai.conventions.result import Parity
@@ -70,13 +70,14 @@ __all__ = [
     "compare",
     "evaluate",
     "explain",
+    "merge",
     "parity",
     "port",
     "wrap",
 ]
 
 _PLACES = {
-    "api": ("certify", "check", "compare", "evaluate", "explain", "parity", "port", "wrap"),
+    "api": ("certify", "check", "compare", "evaluate", "explain", "merge", "parity", "port", "wrap"),
     "assumptions.checking": ("Check",),
     "attribution": ("Attribution", "Scores"),
     "conventions.result": ("Parity",),

@@ -24,7 +24,7 @@ from crossxai.conventions.result import Parity
 from crossxai.conventions.retraining import SAMPLES, Retrained, retrain
 from crossxai.data import arrays
 from crossxai.errors import InvalidInput
-from crossxai.experiment import origin, preparing
+from crossxai.experiment import merging, origin, preparing
 from crossxai.experiment import recipe as recipes
 from crossxai.experiment import run as runs
 from crossxai.experiment.loading import about_network
@@ -32,6 +32,7 @@ from crossxai.experiment.ported import Ported, port_model, save_certificate
 from crossxai.experiment.questions import predicted
 from crossxai.experiment.recipe import Recipe
 from crossxai.experiment.results import Evaluation, Run
+from crossxai.experiment.sharding import Shard
 from crossxai.explainers import as_explainer
 from crossxai.report import write_report
 
@@ -203,6 +204,7 @@ def compare(
     check: Literal["on", "off"] = "on",
     seed: int = 0,
     progress: bool = True,
+    shard: tuple[int, int] | None = None,
 ) -> Run:
     """Compare explainers on one or several models: maps, scores, tests against controls, and a page.
 
@@ -231,6 +233,9 @@ def compare(
         Whether controls that never look at the model are added: random maps, and for images the centre and the edges.
     check : {"on", "off"}, "off" leaves out measuring that models do what explainers rely on, which page and files then say
     progress : bool, whether to say how far the run is
+    shard : (int, int), optional
+        (3, 64): the third of 64 parts of the samples alone, which goes into a folder of its own in `out`, without a page; `merge`
+        joins all parts.
 
     Returns
     -------
@@ -250,9 +255,35 @@ def compare(
         wrapped, batch, explainers, metrics, target=target, classes=classes, groups=groups, title=title, controls=controls,
         check=check, seed=seed,
     )  # fmt: skip
+    if shard is not None and out is None:
+        raise InvalidInput("shards of one run go into one folder: write out=…")
+    part = None if shard is None else Shard(*shard)
     folder = Path(out or tempfile.mkdtemp(prefix="crossxai-"))
-    runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared)
+    made = runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared, part)
+    if part is not None:
+        return Run(made)
     write_report(folder)
+    return Run(folder)
+
+
+def merge(folder: str | Path) -> Run:
+    """Join the shards that `compare(…, shard=…)` or `crossxai compare --shard` wrote into a folder, in whatever order.
+
+    Parameters
+    ----------
+    folder : path, the `out` of the shards
+
+    Returns
+    -------
+    Run, as one without shards would be, with its page
+
+    Raises
+    ------
+    InvalidInput: where shards are missing, overlap, or are of another experiment, version or set of samples
+    InvalidFile: where a file is damaged or cannot be written
+    """
+    merging.merge(Path(folder))
+    write_report(Path(folder))
     return Run(folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -46,6 +46,9 @@ class Question:
         The most samples that a model sees at once, which bounds memory; halved when memory runs out. Not given, it is 32, and
         in a metric's long streams what measures fastest, up to 64.
     check : {"on", "off"}, "off" does not measure what scores rely on, and every result says so
+    part_of : Question, optional
+        The question about all samples, where this one is about some of them, as in a shard of a run. The model is measured on
+        those, and what compares samples with each other looks at them, through `whole`.
 
     Raises
     ------
@@ -59,6 +62,7 @@ class Question:
     free: tuple[str, ...] = ()
     batch_size: int = DEFAULT_BATCH_SIZE
     check: Literal["on", "off"] = "on"
+    part_of: Question | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (hasattr(self.model, "predict") and hasattr(self.model, "modalities")):
@@ -117,6 +121,15 @@ class Question:
             ids=tuple(self.ids[i] for i in index),
         )
 
+    def part(self, rows: Rows | slice | Sequence[int]) -> Question:
+        """The same question about some of the samples, which knows all of them."""
+        return replace(self[rows], part_of=self)
+
+    @property
+    def whole(self) -> Question:
+        """The question about all samples, of which this one may be a part."""
+        return self if self.part_of is None else replace(self.part_of, model=self.model, free=self.free)
+
     def only(self, *names: str) -> Question:
         """The same question with just these modalities free; the others are held at each sample's own values."""
         if not names:
@@ -134,7 +147,7 @@ class Question:
         few = min(4, self.batch_size)
         self.trusted()
         try:  # what holds of a model holds of its copy
-            return replace(self, model=self.model.folded(tuple(v[:few] for v in self.inputs)), check="off")
+            return replace(self, model=self.model.folded(tuple(v[:few] for v in self._probed)), check="off")
         except (Unsupported, MemoryError):  # nothing to fold, or no room for a copy: the model itself will do
             return self
 
@@ -142,7 +155,7 @@ class Question:
         """Raise `BrokenAssumption`, in words, unless the model does what scores (and gradients) rely on, as measured."""
         if self.check == "off":
             return
-        check_target(self.model, self.inputs, self.target)
+        check_target(self.model, self._probed, self.target)
         trust.require(self._facts(gradients))
 
     def notes(self, gradients: bool = False) -> tuple[str, ...]:
@@ -153,10 +166,15 @@ class Question:
 
     def _facts(self, gradients: bool) -> Iterator[Fact]:
         """What scores rely on, and gradients, which are not measured where the scores are broken."""
-        yield from trust.scores_of(self.model, self.inputs, self.batch_size)
+        yield from trust.scores_of(self.model, self._probed, self.batch_size)
         if gradients and isinstance(self.model, Differentiable):
-            facts = trust.gradients_of(self.model, self.inputs)
+            facts = trust.gradients_of(self.model, self._probed)
             yield from (facts[name] for name in self.free)
+
+    @property
+    def _probed(self) -> Inputs:
+        """The samples on which the model is measured."""
+        return self.inputs if self.part_of is None else self.part_of.inputs
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -253,7 +271,7 @@ class Question:
         values, index = self._copies(inputs, rows)
         self.trusted()
         if self.check == "on":
-            trust.require([trust.layer_gradient_of(model, self.inputs, layer)])
+            trust.require([trust.layer_gradient_of(model, self._probed, layer)])
 
         def work(part: Rows) -> tuple[Array, Array, Array]:
             here = index[part]
@@ -324,7 +342,7 @@ class Question:
     def layers(self) -> CamLayers:
         """The layers as the one free modality sees them; raises `Unsupported` without inner layers or with several free."""
         model, (free, _) = self._layered(), self.one
-        return CamLayers(model, self.inputs, free, self.target, self.check == "on")
+        return CamLayers(model, self._probed, free, self.whole.target, self.check == "on")
 
     def _passes(self, rows: Rows, work: Callable[[Rows], tuple[Array, ...]]) -> tuple[Array, ...]:
         """What `work(positions)` gives batch by batch, joined; scores of the samples rows[j] come first, and are finite."""

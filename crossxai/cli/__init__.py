@@ -15,6 +15,7 @@ from crossxai.cli import (
     explaining,
     layering,
     listing,
+    merging,
     parity,
     porting,
     starting,
@@ -40,6 +41,7 @@ app.command()(porting.port)
 app.command()(porting.certify)
 app.command()(comparing.demo)
 app.command()(comparing.report)
+app.command()(merging.merge)
 app.command("list")(listing.list_)
 
 

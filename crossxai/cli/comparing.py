@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +13,14 @@ from crossxai.cli import given, printing
 from crossxai.cli.commands import clear_errors, quiet
 
 if TYPE_CHECKING:
+    from crossxai.experiment.sharding import Shard
     from crossxai.experiment.specification import Experiment
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 
 def compare(
+    context: typer.Context,
     experiment: Annotated[
         str | None,
         typer.Argument(
@@ -38,6 +41,14 @@ def compare(
     target: given.Target = "",
     settings: given.Settings = None,
     out: Out = Path("out"),
+    shard: Annotated[
+        str,
+        typer.Option(
+            "--shard",
+            metavar="N/OF",
+            help="Explain and evaluate one part of the samples only, 3/64 the third of 64; `crossxai merge` joins all parts.",
+        ),
+    ] = "",
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would cost: passes, time, memory, disk. Nothing is written.")
     ] = False,
@@ -51,14 +62,29 @@ def compare(
     and some rows failed.
     """
     with clear_errors():
+        from crossxai.experiment.sharding import Shard
+
         chosen = given.chosen(
             experiment, model, data, samples=samples, trust=trust, size=size, target=target, settings=settings,
             explainers=explainers, metrics=metrics,
         )  # fmt: skip
+        part = Shard.read(shard, _written(context)) if shard else None
         if dry:
-            _plan(chosen, out, as_json, silent)
+            _plan(chosen, out, as_json, silent, part)
             return
-        run(chosen, out, as_json, silent)
+        run(chosen, out, as_json, silent, part)
+
+
+def _written(context: typer.Context) -> str:
+    """The command as it was written, but for the shard, the folder and what is shown."""
+    words = [*context.command_path.split()]
+    for option in context.command.params:
+        value, name = context.params.get(str(option.name)), str(option.opts[0])
+        if option.name in ("shard", "out", "dry", "as_json", "silent") or value == option.default or not value:
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [str(each)] if not name.startswith("-") else [name] if each is True else [name, str(each)]
+    return shlex.join(words)
 
 
 def demo(
@@ -80,39 +106,60 @@ def report(
         _report(folder, as_json)
 
 
-def run(experiment: Experiment, out: Path, as_json: bool = False, silent: bool = False) -> None:
-    """Run, report, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
+def run(
+    experiment: Experiment, out: Path, as_json: bool = False, silent: bool = False, shard: Shard | None = None
+) -> None:
+    """Run, report if it is no shard, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
     from crossxai.experiment import run as runs
-    from crossxai.experiment.progress import FOLDER
+    from crossxai.experiment.sharding import next_step
     from crossxai.files import tasks
 
     quiet()
     console = printing.notes()
     try:
-        runs.run(experiment, out, printing.notes(silent))
+        folder = runs.run(experiment, out, printing.notes(silent), shard=shard)
     except KeyboardInterrupt:
-        done = tasks.done(out) or "nothing is done yet"
+        folder = shard.folder(out) if shard else out
+        done = tasks.done(folder) or "nothing is done yet"
         console.print(
-            f"Stopped: {done}. The same command goes on from there; `crossxai report {out}` reports what is there.",
+            f"Stopped: {done}. The same command goes on from there; `crossxai report {folder}` reports what is there.",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(130) from None
+    if shard is None:
+        end(out, as_json)
+        return
+    if as_json:
+        printing.print_json({"folder": folder.resolve(), "failures": runs.failures_of(folder)})
+    console.print(next_step(shard, out), highlight=False, markup=False, soft_wrap=True)
+    _end_of_failures(folder, "files of the shard")
+
+
+def end(out: Path, as_json: bool) -> None:
+    """Write the report of a finished run, and end with 3 if something failed."""
     _report(out, as_json)
+    _end_of_failures(out, "report")
+
+
+def _end_of_failures(out: Path, where: str) -> None:
+    from crossxai.experiment import run as runs
+    from crossxai.experiment.progress import FOLDER
+
     if n := len(runs.failures_of(out)):
         rows = "1 row has" if n == 1 else f"{n} rows have"
-        message = f"{rows} failed; the reasons are in the report, the tracebacks in {out / FOLDER}"
-        console.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
+        message = f"{rows} failed; the reasons are in the {where}, the tracebacks in {out / FOLDER}"
+        printing.notes().print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
 
 
-def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool) -> None:
+def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool, shard: Shard | None) -> None:
     """What the run would cost, a line per step."""
     from crossxai.cli import tables
     from crossxai.experiment import defaults
     from crossxai.experiment.planning import plan
 
     quiet()
-    planned = plan(experiment, out)
+    planned = plan(experiment, out, shard=shard)
     for line in defaults.lines(planned.chosen):
         printing.notes(silent).print(line, markup=False, highlight=False, soft_wrap=True)
     if as_json:

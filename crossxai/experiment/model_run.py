@@ -19,6 +19,7 @@ from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
+from crossxai.experiment import sharding
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
@@ -61,11 +62,14 @@ class ModelRun:
         progress: Progress,
         console: Console,
         failures: Failures,
+        rows: slice | None = None,
     ) -> None:
+        """rows: of the samples, those of a shard; all of them decide what is asked, and are one `whole` question."""
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
         about = questions(experiment, samples, loaded, name)
         self.question, self.measured, outputs, self.kind = about
+        self.outputs = sharding.summary(outputs)
         target = self.question.target
         chosen = target.explained if isinstance(target, Box) else target.weights
         self.identity = digest(
@@ -81,6 +85,9 @@ class ModelRun:
         )
         explained = describe_explained(experiment, samples)
         info = {**describe_questions(about, experiment, samples), "check": self.check}
+        if rows is not None:
+            self.question, self.measured = self.question.part(rows), self.measured.part(rows)
+            outputs, samples = outputs[rows], samples[rows]
         if samples.task == "classification":
             info["classes"] = self.question.target.weights.argmax(axis=1).tolist()  # the class explained of each sample
         predictions = Predictions(
@@ -106,13 +113,20 @@ class ModelRun:
         for (spec, explainer), cost in zip(todo, costs, strict=True):
             try:
                 with self.progress.step(f"{self.name}: {spec.shown}", *cost):
-                    self._write(spec, explainer, explainer(self.question))
+                    self._write(spec, explainer, self._explain(explainer))
             except Exception as error:  # one failure is one row; whatever an explainer raises, the others go on
                 status, reason = self.failures.row(error, self.name, spec.shown)
                 if status == "failed":
                     self._warn(f"{spec.shown} has failed: {reason}")
                 self._write(spec, explainer, None, status, reason)
         self.progress.finish(f"{self.name}: explained")
+
+    def _explain(self, explainer: Explainer) -> Attribution:
+        """The maps of an explainer; one that compares samples with each other explains all of them, also in a shard."""
+        if self.question.part_of is None or not getattr(explainer, "contrasts", False):
+            return explainer(self.question)
+        whole = self.question.whole
+        return of_samples(explainer(whole), self.question.ids)
 
     def tasks(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:
         """Each explainer's label, and the hash of what decides its maps."""
@@ -215,7 +229,7 @@ class ModelRun:
 
     def _refused(self, explanation: Result, metrics: list[tuple[MetricSpec, Metric]]) -> dict[str, str]:
         """Metrics that cannot measure this kind of input, tested on one sample without a forward pass."""
-        one = self.measured[:1]
+        one = self.measured.whole[:1]
         maps = tuple(np.full_like(v, np.nan) for v in one.values)
         complete = {"completeness_gap": np.zeros(1)}  # whether maps add up is tested on each explainer's own
         probe = Attribution(maps, one.modalities, one.ids, explanation.label, extras=complete)
@@ -258,7 +272,8 @@ class ModelRun:
         except InvalidFile as error:
             self._warn(f"{path.name} is unreadable and is computed again: {error}")
             return None
-        return explanation if explanation.task == self._task(spec, explainer) else None
+        known = explanation.task == self._task(spec, explainer) and explanation.attribution.ids == self.question.ids
+        return explanation if known else None
 
     def _write(
         self, spec: ExplainerSpec, explainer: Explainer, own: Attribution | None, status: str = "ok", reason: str = ""
@@ -281,6 +296,16 @@ class ModelRun:
             convention=getattr(explainer, "conventions", {}).get(explainer.profile, ""),
         )
         write_result(self._path(spec.shown), result)
+
+
+def of_samples(maps: Attribution, ids: Sequence[str]) -> Attribution:
+    """The maps of some samples by their names."""
+    places = {name: place for place, name in enumerate(maps.ids)}
+    rows = np.array([places[name] for name in ids])
+    extras = {
+        name: values[rows] if np.shape(values)[:1] == (len(maps),) else values for name, values in maps.extras.items()
+    }
+    return replace(maps, values=tuple(v[rows] for v in maps.values), ids=tuple(ids), extras=extras)
 
 
 def evaluate_alone(

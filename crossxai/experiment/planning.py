@@ -24,6 +24,7 @@ from crossxai.experiment.counting import Counted, counting
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.run import Loaded, Prepared, check_names, load, load_models
+from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment, ExplainerSpec
 from crossxai.experiment.trials import Trials, UnknownPasses, passes
 from crossxai.explainers import Method
@@ -79,24 +80,26 @@ class Plan:
         return any(row.bounded for row in self.rows)
 
 
-def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None) -> Plan:
+def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, shard: Shard | None = None) -> Plan:
     """What `run` would do into this folder, where finished maps and scores are used again; raises what it would raise first."""
     given = prepared or Prepared()
     check_names(experiment, given)
     start = time.perf_counter()
+    out = out if shard is None else shard.folder(out)
     models, failed = dict(given.models), dict[str, str]()
     load_models(experiment, models, failed)
     with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:
-        loaded = load(experiment, replace(given, models=models))
+        loaded = load(experiment, replace(given, models=models), shard=shard)
         rows: list[Row] = []
         memory = disk = 0
         for name in loaded.models:
             own = _OfModel(loaded, name, Path(folder), out, counted, start)
             rows += own.rows()
             memory, disk, start = max(memory, own.memory()), disk + own.disk(), time.perf_counter()
-    inputs = sum(values.nbytes for values in loaded.samples.inputs.values())
-    pages = PAGE + len(loaded.samples.ids) * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
-    return Plan(tuple(rows), memory, disk + inputs + pages, len(loaded.samples.ids), loaded.chosen, loaded.failed)
+    samples = loaded.samples if loaded.rows is None else loaded.samples[loaded.rows]
+    inputs = sum(values.nbytes for values in samples.inputs.values())
+    pages = PAGE + len(samples.ids) * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
+    return Plan(tuple(rows), memory, disk + inputs + pages, len(samples.ids), loaded.chosen, loaded.failed)
 
 
 class _OfModel:
@@ -108,7 +111,7 @@ class _OfModel:
         self.model = loaded.models[name].model
         self.run = ModelRun(
             loaded.experiment, loaded.samples, loaded.models[name], name, folder, Progress(quiet, silent=True), quiet,
-            Failures(folder),
+            Failures(folder), loaded.rows,
         )  # fmt: skip
         self.run.out = out  # where finished maps are looked for; nothing more is written
         self.question = self.run.question

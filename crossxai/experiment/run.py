@@ -10,7 +10,7 @@ import io
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import odd
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import defaults, loading, reading
+from crossxai.experiment import defaults, loading, reading, sharding
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import check_scales, describe_target
+from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
 from crossxai.files.atomic import write_text
@@ -62,7 +63,7 @@ class Prepared:
 @dataclass(frozen=True)
 class Loaded:
     """What a run begins with. experiment: complete, controls included. data, chosen: entries of the manifest. failed: models that
-    cannot be made, with reasons. metrics: by the model's name."""
+    cannot be made, with reasons. metrics: by the model's name. rows: of the samples, those of a shard."""
 
     experiment: Experiment
     samples: Samples
@@ -72,6 +73,7 @@ class Loaded:
     explainers: list[tuple[ExplainerSpec, Explainer]]
     metrics: dict[str, list[tuple[MetricSpec, Metric]]]
     chosen: dict[str, Any]
+    rows: slice | None = None
 
 
 def check_names(experiment: Experiment, given: Prepared) -> None:
@@ -84,9 +86,11 @@ def check_names(experiment: Experiment, given: Prepared) -> None:
             loading.metric(metric, experiment.seed)
 
 
-def load(experiment: Experiment, given: Prepared, failures: Failures | None = None) -> Loaded:
+def load(
+    experiment: Experiment, given: Prepared, failures: Failures | None = None, shard: Shard | None = None
+) -> Loaded:
     """Load models and samples, and complete the experiment; without `failures` a model that cannot be made leaves its reason
-    alone."""
+    alone. All samples are loaded, of a shard too: they decide what is asked."""
     failed: dict[str, str] = {}
     models = dict(given.models)
     if experiment.data.files:
@@ -111,37 +115,49 @@ def load(experiment: Experiment, given: Prepared, failures: Failures | None = No
         ]
         for name, loaded in models.items()
     }
-    return Loaded(experiment, samples, data, models, failed, explainers, metrics, chosen)
+    rows = None
+    if shard is not None:
+        rows = shard.rows(len(samples.ids))
+        sharding.check_metrics(pair for pairs in metrics.values() for pair in pairs)
+    return Loaded(experiment, samples, data, models, failed, explainers, metrics, chosen, rows)
 
 
-def run(experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None) -> Path:
-    """Run an experiment into the folder `out` and return it. Names, parameters, data and models are checked before any
-    map is computed. What an explainer or a metric cannot do for a model is recorded with its reason and the rest goes
-    on; so it does when one of them raises, or a whole model fails. The manifest's `failures` says what did."""
+def run(
+    experiment: Experiment,
+    out: Path,
+    console: Console | None = None,
+    prepared: Prepared | None = None,
+    shard: Shard | None = None,
+) -> Path:
+    """Run an experiment into the folder `out` and return it; of a shard, into a folder of its own in there. Names,
+    parameters, data and models are checked before any map is computed. What an explainer or a metric cannot do for a model is
+    recorded with its reason and the rest goes on; so it does when one of them raises, or a whole model fails. The manifest's
+    `failures` says what did."""
     start = time.perf_counter()
     given = prepared or Prepared()
     check_names(experiment, given)
+    out = out if shard is None else shard.folder(out)
     writable_folder(out)
-    if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
-        raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
+    require_ours(out)
     # A stopped run must not be reported with the settings of the last one.
     for name in ("manifest.json", tasks.PLAN):
         (out / name).unlink(missing_ok=True)
     console = console or Console(stderr=True)
     failures = Failures(out)
-    loaded = load(experiment, given, failures)
+    loaded = load(experiment, given, failures, shard)
     experiment, samples, data, failed = loaded.experiment, loaded.samples, loaded.data, loaded.failed
+    own_samples = samples if loaded.rows is None else samples[loaded.rows]
     explainers, metrics, chosen = loaded.explainers, loaded.metrics, loaded.chosen
     _tell_left_out(out, samples, console)
     for line in defaults.lines(chosen):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    write_samples(out / "samples.h5", samples)
+    write_samples(out / "samples.h5", own_samples)
     with Progress(console) as progress:
         runs: dict[str, ModelRun] = {}
         mistakes: list[CrossXAIError] = []
         for name, one in loaded.models.items():
             try:
-                runs[name] = ModelRun(experiment, samples, one, name, out, progress, console, failures)
+                runs[name] = ModelRun(experiment, samples, one, name, out, progress, console, failures, loaded.rows)
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
@@ -151,7 +167,7 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
         if not runs and mistakes:  # of the experiment, rather than of a model
             raise mistakes[0]
         for name, reason in failed.items():
-            _give_up(out, name, experiment, samples, explainers, reason)
+            _give_up(out, name, experiment, own_samples, explainers, reason)
             console.print(
                 f"{name} is left out: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True
             )
@@ -162,17 +178,27 @@ def run(experiment: Experiment, out: Path, console: Console | None = None, prepa
         }
         for name, own in runs.items():
             models[name]["outputs"] = {"kind": own.kind.kind, "known": own.kind.how}
-        draft = _manifest(experiment, samples, data, models, failures, chosen, start)
+        known: dict[str, Any] = {"chosen": chosen} if chosen else {}
+        if shard is not None and loaded.rows is not None:
+            outputs = {name: own.outputs for name, own in runs.items()}
+            known["shard"] = sharding.about(shard, loaded.rows, len(samples.ids), outputs)
+        draft = _manifest(experiment, samples, data, models, failures, known, start)
         hashes = {name: own.metrics(metrics[name]) for name, own in runs.items()}
         tasks.write_plan(out, draft, {name: own.tasks(explainers) for name, own in runs.items()}, hashes)
         for name, own in runs.items():
             own.explain(explainers)
             models[name]["refused"] = own.evaluate(explainers, metrics[name])
-    _remove_others(out, experiment)
-    text = json.dumps(_manifest(experiment, samples, data, models, failures, chosen, start), indent=1)
+    remove_others(out, (m.name for m in experiment.models), (e.shown for e in experiment.explainers))
+    text = json.dumps(_manifest(experiment, samples, data, models, failures, known, start), indent=1)
     write_text(out / "manifest.json", text)
     (out / tasks.PLAN).unlink(missing_ok=True)
     return out
+
+
+def require_ours(out: Path) -> None:
+    """Raise `InvalidFile` where a file of somebody else's would be lost."""
+    if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
+        raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
 
 
 def _tell_left_out(out: Path, samples: Samples, console: Console) -> None:
@@ -240,9 +266,9 @@ def _give_up(
         write_result(out / "explanations" / name / f"{entry.shown}.h5", row)
 
 
-def _remove_others(out: Path, experiment: Experiment) -> None:
+def remove_others(out: Path, models: Iterable[str], labels: Iterable[str]) -> None:
     """Our files of models and explainers that the experiment no longer names would otherwise appear in its report."""
-    models, labels = {m.name for m in experiment.models}, {e.shown for e in experiment.explainers}
+    models, labels = set(models), set(labels)
     for path in (*out.glob("predictions/*.h5"), *out.glob("explanations/*/*.h5")):
         model, label = (path.stem, None) if path.parent.name == "predictions" else (path.parent.name, path.stem)
         if (model not in models or (label is not None and label not in labels)) and ours(path):
@@ -255,7 +281,7 @@ def _manifest(
     data: dict[str, Any],
     models: Mapping[str, dict[str, Any]],
     failures: Failures,
-    chosen: Mapping[str, Any],
+    known: Mapping[str, Any],
     start: float,
 ) -> dict[str, Any]:
     return {
@@ -273,7 +299,7 @@ def _manifest(
         "data": data,
         "models": [*models.values()],
         "failures": [asdict(failure) for failure in failures.rows],
-        **({"chosen": dict(chosen)} if chosen else {}),
+        **known,
         "settings": experiment.model_dump(mode="json"),
         "seconds": time.perf_counter() - start,
     }

@@ -31,7 +31,9 @@ from crossxai.model import Modality
 def write_attribution(path: Path, attribution: Attribution, inputs: bool = True) -> Path:
     """Write an attribution to an HDF5 file, atomically; returns the path. inputs: whether with the samples that it explains."""
     with writing(path, "attribution") as file:
-        write_maps(file, attribution)
+        write_strings(file, "ids", attribution.ids)
+        write_words(file, attribution)
+        write_values(file, attribution)
         write_target(file, attribution.target)
         write_spaces(file, attribution.spaces)
         if attribution.origin is not None:
@@ -93,11 +95,17 @@ def with_run(maps: Attribution, run: Path, model: str, samples: Samples) -> Attr
     return replace(maps, origin=origin, inputs=tuple(inputs[m.name] for m in maps.modalities), target=target)
 
 
-def write_maps(file: Any, attribution: Attribution) -> None:
+def write_words(file: Any, attribution: Attribution) -> None:
+    """Write who made maps and how, and what else the explainer learnt."""
     file.attrs["explainer"], file.attrs["profile"] = attribution.explainer, attribution.profile
     file.attrs["params"] = json.dumps(attribution.params, default=repr)
     file.attrs["seconds"], file.attrs["notes"] = attribution.seconds, json.dumps(attribution.notes)
-    write_strings(file, "ids", attribution.ids)
+    for name, extra in attribution.extras.items():
+        file[f"extras/{name}"] = extra
+
+
+def write_values(file: Any, attribution: Attribution) -> None:
+    """Write the maps themselves."""
     file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
     for modality, values in zip(attribution.modalities, attribution.values, strict=True):
         chunks = (1, *values.shape[1:]) if modality.spatial and values.size else None  # a sample is read alone
@@ -105,11 +113,10 @@ def write_maps(file: Any, attribution: Attribution) -> None:
             f"values/{modality.name}", data=values, compression="gzip", shuffle=True, chunks=chunks
         )
         write_modality(data, modality)
-    for name, extra in attribution.extras.items():
-        file[f"extras/{name}"] = extra
 
 
-def read_maps(path: Path, file: Any) -> Attribution:
+def read_maps(path: Path, file: Any, values: bool = True) -> Attribution:
+    """The maps of a file; without their values, all that is said of them."""
     ids, maps = strings(file, "ids"), data_of(file.get("values", {}))
     for name, data in maps.items():
         if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
@@ -118,6 +125,7 @@ def read_maps(path: Path, file: Any) -> Attribution:
         modalities = read_modalities(file, "values")
     else:  # files of a run up to 0.5 leave them to its samples
         modalities = [m for m in _modalities_of_run(path) if m.name in maps] if maps else []
+    modalities = modalities if values else []
     try:
         return Attribution(
             values=tuple(maps[m.name][()] for m in modalities),

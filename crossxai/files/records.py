@@ -86,6 +86,19 @@ class Samples:
         elif n:
             _check_labels(np.asarray(self.labels), self.classes)
 
+    def __getitem__(self, rows: slice) -> Samples:
+        """Some of the samples, neighbours."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            inputs={name: values[rows] for name, values in self.inputs.items()},
+            labels=self.labels[rows],
+            masks={name: values[rows] for name, values in self.masks.items()},
+            truth={name: values[rows] for name, values in self.truth.items()},
+            groups=self.groups[rows],
+            spaces={name: each[rows] for name, each in self.spaces.items()},
+        )
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
         return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"

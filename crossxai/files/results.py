@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossxai.attribution import Scores
-from crossxai.files.maps import read_maps, write_maps
+from crossxai.files.maps import read_maps, write_values, write_words
 from crossxai.files.opening import reading, strings, write_strings, writing
 from crossxai.files.records import Result
 
@@ -21,31 +21,38 @@ def write_result(path: Path, result: Result) -> None:
     """Write maps, scores and curves of one explainer on one model to an HDF5 file, atomically."""
     attribution = result.attribution
     with writing(path, "explanation") as file:
-        write_maps(file, replace(attribution, values=tuple(v.astype(np.float32) for v in attribution.values)))
-        for key in _TEXT:
-            file.attrs[key] = getattr(result, key)
-        file.attrs["judged"] = json.dumps(dict(result.score_hashes))
-        write_strings(file, "degenerate", result.degenerate)
-        for name, scores in result.scores.items():
-            group = file.create_group(f"scores/{name}")
-            group.attrs["metric"] = scores.metric
-            group.attrs["higher_is_better"] = scores.higher_is_better
-            group.attrs["params"] = json.dumps(scores.params)
-            group["value"] = scores.value
-            if scores.curve is not None:
-                group["curve"] = scores.curve
-                group["fractions"] = scores.fractions
-            for key, per_sample in scores.extras.items():
-                group[f"extras/{key}"] = per_sample
+        write_strings(file, "ids", attribution.ids)
+        write_values(file, replace(attribution, values=tuple(v.astype(np.float32) for v in attribution.values)))
+        write_about(file, result)
 
 
-def read_result(path: Path) -> Result:
-    """Read what `write_result` wrote; raises `InvalidFile`."""
+def write_about(file: Any, result: Result) -> None:
+    """Write all of a result but its maps and the names of the samples."""
+    write_words(file, result.attribution)
+    for key in _TEXT:
+        file.attrs[key] = getattr(result, key)
+    file.attrs["judged"] = json.dumps(dict(result.score_hashes))
+    write_strings(file, "degenerate", result.degenerate)
+    for name, scores in result.scores.items():
+        group = file.create_group(f"scores/{name}")
+        group.attrs["metric"] = scores.metric
+        group.attrs["higher_is_better"] = scores.higher_is_better
+        group.attrs["params"] = json.dumps(scores.params)
+        group["value"] = scores.value
+        if scores.curve is not None:
+            group["curve"] = scores.curve
+            group["fractions"] = scores.fractions
+        for key, per_sample in scores.extras.items():
+            group[f"extras/{key}"] = per_sample
+
+
+def read_result(path: Path, maps: bool = True) -> Result:
+    """Read what `write_result` wrote; raises `InvalidFile`. maps: whether with them, or all else."""
     with reading(path, "explanation") as file:
         text: dict[str, Any] = {key: str(file.attrs[key]) for key in _TEXT if key != "check"}
         return Result(
             **text,
-            attribution=read_maps(path, file),
+            attribution=read_maps(path, file, maps),
             scores={name: _read_scores(name, group) for name, group in file.get("scores", {}).items()},
             degenerate=strings(file, "degenerate"),
             score_hashes=json.loads(file.attrs["judged"]),

@@ -147,6 +147,11 @@ class ReexplainingMetric(MapMetric):
                 "of the map and the question that was explained"
             )
         self.check(question)
+        if question.part_of is not None and getattr(explainer, "contrasts", False):
+            raise Unsupported(
+                f"{self.name} explains again, and {explainer.name} compares samples with each other, of which a shard has some: "
+                "measure it in a run without shards"
+            )
         modality = self.modality_of(question)
         relevance = self.units_of(question, attribution, modality)
         parts = [
@@ -188,12 +193,12 @@ def generators(question: Question, seed: int) -> list[np.random.Generator]:
 
 
 def with_values(question: Question, modality: Modality, values: Array) -> Question:
-    """The same question about other values of one modality."""
+    """The same question about other values of one modality, which are no part of a run."""
     given = tuple(
         values.astype(own.dtype, copy=False) if m.name == modality.name else own
         for m, own in zip(question.model.modalities, question.inputs, strict=True)
     )
-    return replace(question, inputs=given)
+    return replace(question, inputs=given, part_of=None)
 
 
 def _rows(attribution: Attribution, rows: Rows) -> Attribution:

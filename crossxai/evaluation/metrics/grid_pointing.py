@@ -46,6 +46,7 @@ class GridPointing(ReexplainingMetric):
     range: ClassVar[Range] = (0.0, 1.0)
     source: ClassVar[str] = "Böhle et al. 2021"
     contrasts: ClassVar[bool] = True
+    sees_whole: ClassVar[bool] = True
     together: ClassVar[bool] = True
 
     def check(self, question: Question) -> None:
@@ -58,17 +59,17 @@ class GridPointing(ReexplainingMetric):
         space = ranks.space_of(question, modality)
         if self.mosaic == "same" and (space[0] % 2 or space[1] % 2):
             raise Unsupported(f"{self.name} halves images, {space[0]} × {space[1]} is odd: write mosaic='double'")
-        if len(_classes(question)) and _classes(question).max() == 0:
+        if len(classes := _classes(question.whole)) and classes.max() == 0:
             raise Unsupported(f"{self.name} needs samples explained for different classes; all are of one")
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         plan = self.plan(question)
         value, hit, pointed = np.empty((3, len(question)))
         for rows in blocks(question, explainer):
-            mosaics = self.mosaics(question, modality, plan[rows])
+            mosaics = self.mosaics(question.whole, modality, plan[rows])
             mosaic = with_values(question[rows], modality, mosaics)
             relevance = self.units_of(mosaic, self._explain(explainer, mosaic), modality)
-            own = plan[rows] == rows[:, None]
+            own = plan[rows] == _places(question)[rows, None]
             height, width = relevance.shape[1] // 2, relevance.shape[2] // 2
             mask = own.reshape(-1, 2, 2).repeat(height, axis=1).repeat(width, axis=2)
             value[rows], pointed[rows] = relevance_mass(relevance, mask), pointing(relevance, mask)
@@ -92,17 +93,18 @@ class GridPointing(ReexplainingMetric):
             ) from error
 
     def plan(self, question: Question) -> np.typing.NDArray[np.intp]:
-        """Which sample is in which cell of each sample's mosaic, (n, 4): row by row, itself exactly once."""
-        classes = _classes(question)
+        """Which sample of the whole question is in which cell of each sample's mosaic, (n, 4): row by row, itself once."""
+        whole = question.whole
+        classes = _classes(whole)
         # In the order of their names, so that the order of the question does not matter.
-        named = np.array(sorted(range(len(question)), key=lambda i: question.ids[i]), dtype=np.intp)
+        named = np.array(sorted(range(len(whole)), key=lambda i: whole.ids[i]), dtype=np.intp)
         plan = np.empty((len(question), 4), dtype=np.intp)
-        for row, rng in enumerate(generators(question, self.seed)):
-            others = rng.permutation(named[classes[named] != classes[row]])
+        for row, (place, rng) in enumerate(zip(_places(question), generators(question, self.seed), strict=True)):
+            others = rng.permutation(named[classes[named] != classes[place]])
             first = np.sort(np.unique(classes[others], return_index=True)[1])
             ordered = np.concatenate([others[first], np.delete(others, first)])
             cell = int(rng.integers(4))
-            plan[row] = np.insert(np.resize(ordered, 3), cell, row)
+            plan[row] = np.insert(np.resize(ordered, 3), cell, place)
         return plan
 
     def mosaics(self, question: Question, modality: Modality, plan: np.typing.NDArray[np.intp]) -> Array:
@@ -124,6 +126,12 @@ def _of_shapes() -> tuple[type[Exception], ...]:
     tensorflow = sys.modules.get("tensorflow")
     errors = (CrossXAIError, RuntimeError, ValueError)
     return errors if tensorflow is None else (*errors, tensorflow.errors.OpError)
+
+
+def _places(question: Question) -> np.typing.NDArray[np.intp]:
+    """Where each sample stands in the whole question."""
+    places = {name: place for place, name in enumerate(question.whole.ids)}
+    return np.array([places[name] for name in question.ids], dtype=np.intp)
 
 
 def _classes(question: Question) -> np.typing.NDArray[np.intp]:

@@ -149,7 +149,7 @@ class InputShift(ReexplainingMetric):
 
     def measure(self, question: Question, attribution: Attribution, modality: Modality, explainer: Explainer) -> Scores:
         model = Shifted(question.model, modality.name, self.shift)
-        moved = replace(question, model=model, inputs=model.moved(question.inputs))
+        moved = replace(question, model=model, inputs=model.moved(question.inputs), part_of=None)
         again = explainer(moved)
         declared = next(m for m in model.modalities if m.name == modality.name)
         own, new = self.units_of(question, attribution, modality), self.units_of(moved, again, declared)

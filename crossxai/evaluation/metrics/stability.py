@@ -78,7 +78,7 @@ class _Noisy(ReexplainingMetric):
             return self.scale
         if modality.range is not None:
             return (float(modality.range[1] - modality.range[0]),) * len(modality.features)
-        values = ranks.values_of(question, modality).reshape(-1, len(modality.features)).astype(np.float64)
+        values = ranks.values_of(question.whole, modality).reshape(-1, len(modality.features)).astype(np.float64)
         spread = values.std(axis=0)
         if not spread.any():
             raise Unsupported(

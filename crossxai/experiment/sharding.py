@@ -1,0 +1,123 @@
+"""Shards: the part of a run's samples that one command explains and evaluates, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossxai.attribution import Metric
+from crossxai.errors import InvalidInput
+from crossxai.evaluation.curves.deletion import Curve
+from crossxai.model import Array
+
+FOLDER = "shards"
+WRITE = "write the number of the shard and how many there are, 1/4 to 4/4 of four"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts of the samples, by its number from 1: neighbours, whose numbers differ by at most one between parts.
+
+    command: what makes it, without `--shard`, for those who have to make another one; "" where nobody knows.
+    """
+
+    number: int
+    count: int
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.count:
+            raise InvalidInput(f"there is no shard {self}: {WRITE}")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    @classmethod
+    def read(cls, written: str, command: str = "") -> Shard:
+        """The shard that `3/64` names; raises `InvalidInput`."""
+        if not re.fullmatch(r"\d{1,9}/\d{1,9}", written):
+            raise InvalidInput(f"--shard {written}: {WRITE}")
+        number, count = map(int, written.split("/"))
+        return cls(number, count, command)
+
+    def folder(self, out: Path) -> Path:
+        """Where its files go, in the folder of the run."""
+        return out / FOLDER / f"{self.number}-of-{self.count}"
+
+    def rows(self, n: int) -> slice:
+        """Its samples among n; the first shards have one more where the numbers do not divide. Raises `InvalidInput`."""
+        if self.count > n:
+            raise InvalidInput(
+                f"shard {self} of {n} samples would leave shards without a sample: at most {n} shards, --shard 1/{n}"
+            )
+        size, more = divmod(n, self.count)
+        first = (self.number - 1) * size + min(self.number - 1, more)
+        return slice(first, first + size + (self.number <= more))
+
+
+def check_metrics(metrics: Iterable[tuple[Any, Metric]]) -> None:
+    """Raise `InvalidInput` for metrics that cannot be measured in parts."""
+    for spec, metric in metrics:
+        if isinstance(metric, Curve) and getattr(metric.rule, "precision", None) is not None:
+            raise InvalidInput(
+                f"metric {spec.shown}: with a precision, the spread of all samples decides how many points each one takes, and a "
+                "shard has some of them: write points alone"
+            )
+        if getattr(metric, "contrasts", False) and not getattr(metric, "sees_whole", False):
+            raise InvalidInput(
+                f"metric {spec.shown} compares samples with each other, of which a shard has some: run without shards, or let it "
+                "look at question.whole and say sees_whole: ClassVar = True"
+            )
+
+
+def about(shard: Shard, rows: slice, n: int, outputs: dict[str, list[float]]) -> dict[str, Any]:
+    """The manifest's entry of a shard. outputs: by model, its `summary` on all samples."""
+    return {
+        "number": shard.number,
+        "of": shard.count,
+        "first": rows.start,
+        "end": rows.stop,
+        "samples": n,
+        "outputs": outputs,
+        "command": shard.command,
+    }
+
+
+def summary(outputs: Array) -> list[float]:
+    """Mean, standard deviation, smallest and largest of a model's outputs, by which two processes tell whether theirs agree."""
+    values = [outputs.mean(dtype=np.float64), outputs.std(dtype=np.float64), outputs.min(), outputs.max()]
+    return [float(value) for value in values]
+
+
+def present(out: Path) -> dict[tuple[int, int], Path]:
+    """The folders of shards in a run's folder, by (count, number)."""
+    named = ((re.fullmatch(r"(\d+)-of-(\d+)", path.name), path) for path in (out / FOLDER).glob("*-of-*"))
+    return dict(sorted(((int(name[2]), int(name[1])), path) for name, path in named if name and path.is_dir()))
+
+
+def finished(folder: Path) -> bool:
+    """Whether a shard has all its files."""
+    return (folder / "manifest.json").is_file()
+
+
+def next_step(shard: Shard, out: Path) -> str:
+    """What to do after a shard, in words."""
+    done = sum(count == shard.count and finished(path) for (count, _), path in present(out).items())
+    if done == shard.count:
+        return f"Shard {shard} is done, and so are all others: crossxai merge {out}"
+    return f"Shard {shard} is done, {done} of {shard.count}. When all are: crossxai merge {out}"
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished shard; None where there is none, or where it is none."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("shard"), dict) else None
