@@ -256,6 +256,14 @@ class Canvas(Protocol):
         """An array there: float64 becomes float32 unless the model runs in float64; whole numbers (below 2^24) stay exact."""
         ...
 
+    def ranks(self, values: Any, ties: Any) -> Any:
+        """The place of each value in their descending order, in the same shape; of equal ones, the earlier in `ties` is first."""
+        ...
+
+    def blurred(self, values: Any, matrices: Sequence[Any]) -> Any:
+        """values (*axes) whose first axes are multiplied by one matrix each, from the left; not in less than float32."""
+        ...
+
     def paint(self, copies: Any, sheets: Sequence[Sheet]) -> list[Any]:
         """Masked copies (m, *axes) of every modality, from whole numbers (m, 3 + modalities) for each copy.
 

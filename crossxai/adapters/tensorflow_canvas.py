@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +41,25 @@ class KerasCanvas:
         exact = values.dtype == np.float64 and self._double
         with memory_errors(), tf.device(self.device):
             return tf.constant(values if exact else values.astype(np.float32, copy=False))
+
+    def ranks(self, values: Any, ties: Any) -> Any:
+        """Places in descending order; see `Canvas`."""
+        with memory_errors(), tf.device(self.device):
+            flat = (
+                tf.gather(tf.reshape(values, [-1]), tf.cast(ties, tf.int64)) + 0.0
+            )  # -0 becomes 0, to which it is equal
+            order = tf.gather(ties, tf.argsort(flat, direction="DESCENDING", stable=True))
+            return tf.reshape(tf.cast(tf.argsort(order), tf.float32), values.shape)
+
+    def blurred(self, values: Any, matrices: Sequence[Any]) -> Any:
+        """values multiplied by matrices, in float64, since float32 may be TF32."""
+        with memory_errors(), tf.device(self.device):
+            exact = tf.cast(values, tf.float64)
+            for axis, matrix in enumerate(matrices):
+                turned = tf.tensordot(tf.cast(matrix, tf.float64), exact, [[1], [axis]])
+                axes = list(range(1, len(exact.shape)))
+                exact = tf.transpose(turned, [*axes[:axis], 0, *axes[axis:]])
+            return tf.cast(exact, values.dtype)
 
     def paint(self, copies: Any, sheets: list[Sheet]) -> list[Any]:
         """Masked copies; see `Canvas`."""

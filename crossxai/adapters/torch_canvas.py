@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +41,22 @@ class TorchCanvas:
             host = torch.empty(values.shape, dtype=kind, pin_memory=self.device.type == "cuda")
             host.numpy()[...] = values
             return host.to(self.device, non_blocking=True)
+
+    def ranks(self, values: Tensor, ties: Tensor) -> Tensor:
+        """Places in descending order, int32; see `Canvas`."""
+        with memory_errors(), torch.no_grad():
+            flat = values.flatten()[ties] + 0.0  # -0 becomes 0, to which it is equal
+            order = ties[torch.argsort(flat, descending=True, stable=True)].long()
+            places = torch.arange(len(order), dtype=torch.int32, device=self.device)
+            return torch.empty_like(places).scatter_(0, order, places).reshape(values.shape)
+
+    def blurred(self, values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+        """values multiplied by matrices, in float64 where there is such, since float32 may be TF32."""
+        with memory_errors(), torch.no_grad():
+            exact = values if self.device.type == "mps" else values.double()
+            for axis, matrix in enumerate(matrices):
+                exact = torch.tensordot(matrix.to(exact.dtype), exact, dims=([1], [axis])).movedim(0, axis)
+            return exact.to(values.dtype).contiguous()
 
     def paint(self, copies: Tensor, sheets: list[Sheet]) -> list[Tensor]:
         """Masked copies; see `Canvas`."""

@@ -78,6 +78,10 @@ class Blur:
         positive(self.sigma, "blur: sigma")
         object.__setattr__(self, "sigma", float(self.sigma))
 
+    def matrix(self, length: int) -> Array:
+        """What the blur does to values along one axis of that length."""
+        return np.asarray(gaussian_filter1d(np.eye(length), self.sigma, axis=0, mode="reflect"))
+
     def __call__(self, values: Array) -> Array:
         sigmas = (0.0, *[self.sigma] * (values.ndim - 2), 0.0)
         return np.asarray(gaussian_filter(values, sigmas, mode="reflect"))
@@ -153,11 +157,18 @@ class KernelBlur:
         samples = np.exp(-0.5 * (np.arange(-half, half + 1) / self.sigma) ** 2)
         return np.asarray(samples / samples.sum())
 
-    def __call__(self, values: Array) -> Array:
-        kernel, blurred = self.kernel(), values.astype(np.float64)
+    def matrix(self, length: int) -> Array:
+        """What the blur does to values along one axis of that length."""
+        return self._along(np.eye(length), 0)
+
+    def _along(self, values: Array, axis: int) -> Array:
         mode = "constant" if self.border == "zero" else self.border
+        return np.asarray(correlate1d(values, self.kernel(), axis=axis, mode=mode))
+
+    def __call__(self, values: Array) -> Array:
+        blurred: Array = values.astype(np.float64)
         for axis in range(1, values.ndim - 1):
-            blurred = correlate1d(blurred, kernel, axis=axis, mode=mode)
+            blurred = self._along(blurred, axis)
         return np.asarray(blurred.astype(values.dtype))
 
 

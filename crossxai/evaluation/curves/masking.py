@@ -36,11 +36,13 @@ class RankedMaps(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """How many units an order has (of each sample, if they differ), and which order each sample's is equal to."""
+    """How many units an order has (of each sample, if they differ), and which order each sample's is equal to. ranked: maps whose
+    order it is."""
 
     source: Source
     units: int | Positions
     equal: Positions | None = None
+    ranked: Ranked | None = None
 
 
 class _Kind(NamedTuple):
@@ -116,7 +118,7 @@ class Masking:
             number, alike = len(self.orders), key._replace(reduction="sum")
             first = [self._digests.setdefault((alike, row, digest), number) for row, digest in enumerate(digests)]
             equal = np.array(first, np.intp) if any(other != number for other in first) else None
-            self.orders.append(_Order(lambda row: Order(ranked(row)), ranked.total, equal))
+            self.orders.append(_Order(lambda row: Order(ranked(row)), ranked.total, equal, ranked))
             self._attributions.append(attribution)
             self._maps[known] = RankedMaps(number, ranked, usable, extras)
         return self._maps[known]

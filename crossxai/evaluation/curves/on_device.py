@@ -15,19 +15,21 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.copies import Copy, Order, Subsets
+from crossxai.evaluation.curves.copies import Copy, Masks, Subsets
+from crossxai.evaluation.curves.fills import Blur, KernelBlur
 from crossxai.model import PAIR, Array, Canvas, Paintable, Sheet
 from crossxai.question import Question, Rows
 from crossxai.target import Target, apply_link, fits
 
 if TYPE_CHECKING:
     from crossxai.evaluation.curves.masking import Codes, Masking
-    from crossxai.evaluation.curves.ranks import Blocks
 
 EXACT = 2**24
 """Whole numbers up to which float32 holds every one, as some devices count in."""
 BITS = 24
 """Subsets that one number per unit holds."""
+LONGEST = 2048
+"""Pixels along an axis up to which it is blurred by a matrix."""
 LINKS = ("identity", "softmax", "sigmoid")
 """Links that a canvas computes; log-odds are computed in float64, after a look at all outputs."""
 
@@ -54,7 +56,7 @@ class _Share(NamedTuple):
     kind: int
     place: int
     key: tuple[Any, ...]
-    make: Callable[[], npt.NDArray[Any]]
+    make: Callable[[], Any]
 
 
 class _Stream:
@@ -63,6 +65,7 @@ class _Stream:
     def __init__(self, masking: Masking, question: Question, canvas: Canvas, codes: Codes) -> None:
         self.masking, self.question, self.canvas, self.codes = masking, question, canvas, codes
         self._laid: dict[int, dict[tuple[Any, ...], Any]] = {}  # row → what is laid there of it
+        self._matrices: dict[tuple[int, int], Any] = {}  # kind of fill and length of an axis → what blurs along it
         self._first: list[Any] = []  # outputs of a few copies, whose kind is looked at on the host when all are scored
 
     def __call__(self, progress: Callable[[int], object] | None, built: bool) -> npt.NDArray[np.float64]:
@@ -122,7 +125,7 @@ class _Stream:
                 continue
             numbers[j, 1], numbers[j, 2], shares = self._hidden(copy)
             for kind, place, key, make in shares:
-                whole = partial(_compact, self.masking.kinds[kind].filled, copy.row)
+                whole = partial(self._filled, kind, copy.row)
                 fill = number(place, sheets[place].fills, ("fill", kind), copy.row, whole)
                 rank = number(place, sheets[place].ranks, (*key, place), copy.row, make)
                 numbers[j, 3 + place] = PAIR * fill + rank
@@ -137,25 +140,58 @@ class _Stream:
         if copy.order < 0:
             everything = [partial(np.zeros, (1,) * len(own), dtype=np.int32) for own in axes]
             return 1, -1, [_Share(k, p, ("all",), make) for k, p, make in zip(kinds, places, everything, strict=True)]
-        own, word, bit = self.masking.order_of(copy), 0, -1
-        if isinstance(own, Subsets):
-            end, (word, bit) = 0, divmod(copy.units - 1, BITS)
+        end, word, bit = copy.units, 0, -1
+        if ranked := self.masking.orders[copy.order].ranked:
+            numbers = partial(ranked.early, copy.row)
         else:
-            end = copy.units if own.ends is None else int(own.ends[copy.units])
+            own = self.masking.order_of(copy)
+            if isinstance(own, Subsets):
+                end, (word, bit) = 0, divmod(copy.units - 1, BITS)
+                numbers = partial(_packed, own.masks[word * BITS : (word + 1) * BITS])
+            else:
+                end = copy.units if own.ends is None else int(own.ends[copy.units])
+                numbers = partial(ranks.inverse, own.positions)
         shares, start = [], 0
         for kind, place, shape in zip(kinds, places, axes, strict=True):
-            units = own[0].shape[-1]
-            if len(kinds) > 1:
-                units = math.prod(ranks.space_of(self.question, self.question.model.modalities[place]))
-            make = partial(_ranks, own, word, slice(start, start + units), shape)
+            # An order of several modalities numbers the units of one after those of the other.
+            own_units = math.prod(ranks.space_of(self.question, self.question.model.modalities[place]))
+            share = slice(start, start + own_units) if len(kinds) > 1 else slice(None)
+            make = partial(self._ranks, copy, numbers, share, shape)
             shares.append(_Share(kind, place, (copy.order, word, start), make))
-            start += units
+            start += own_units
         return -1 - end if copy.inserts else end, bit, shares
 
-    def _lay(self, row: int, key: tuple[Any, ...], make: Callable[[], npt.NDArray[Any]]) -> Any:
+    def _ranks(self, copy: Copy, numbers: Callable[[], npt.NDArray[Any]], share: slice, axes: tuple[int, ...]) -> Any:
+        """Ranks on the canvas, for a share of some units: the leading axes, all of them or all but channels."""
+        own = numbers()[share]
+        leading = next(i for i in range(len(axes) + 1) if math.prod(axes[:i]) == len(own))
+        laid = self.canvas.put(own.reshape(*axes[:leading], *[1] * (len(axes) - leading)))
+        if own.dtype == np.int32:
+            return laid
+        ranked = self.masking.orders[copy.order].ranked
+        assert ranked is not None
+        ties = ("ties", ranked.modality.name, ranked.key.unit, ranked.key.ties, ranked.key.seed)
+        return self.canvas.ranks(laid, self._lay(copy.row, ties, partial(ranked.among_equals, copy.row)))
+
+    def _filled(self, kind: int, row: int) -> Any:
+        """A sample's fill: blurred on the canvas; else an array with axes of length 1 where NumPy repeats one value."""
+        place, fill, filled, _ = self.masking.kinds[kind]
+        modality, lengths = self.question.model.modalities[place], self.question.inputs[place].shape[1:-1]
+        if isinstance(fill, Blur | KernelBlur) and modality.spatial and max(lengths) <= LONGEST:
+            for length in lengths:
+                if (kind, length) not in self._matrices:
+                    self._matrices[kind, length] = self.canvas.put(fill.matrix(length))
+            sample = self._laid[row]["sample", place]
+            return self.canvas.blurred(sample, [self._matrices[kind, length] for length in lengths])
+        values = filled(row)
+        return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
+
+    def _lay(self, row: int, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What lies on the canvas of a sample, made there or put there if it does not yet."""
         laid = self._laid.setdefault(row, {})
         if key not in laid:
-            laid[key] = self.canvas.put(make())
+            made = make()
+            laid[key] = self.canvas.put(made) if isinstance(made, np.ndarray) else made
         return laid[key]
 
     def _forget(self, first: int) -> None:
@@ -164,22 +200,9 @@ class _Stream:
             del self._laid[row]
 
 
-def _ranks(own: Order | Subsets, word: int, share: slice, axes: tuple[int, ...]) -> npt.NDArray[np.int32]:
-    """What `Canvas.paint` takes for ranks, of a share of an order's units: the leading axes, all of them or all but channels."""
-    if isinstance(own, Subsets):
-        masks = own.masks[word * BITS : (word + 1) * BITS]
-        numbers = np.zeros(masks.shape[1], np.int32)
-        for bit, mask in enumerate(masks):
-            numbers |= mask.astype(np.int32) << bit
-    else:
-        numbers = np.empty(len(own.positions), np.int32)
-        numbers[own.positions] = np.arange(len(own.positions), dtype=np.int32)
-    numbers = numbers[share]
-    leading = next(i for i in range(len(axes) + 1) if math.prod(axes[:i]) == len(numbers))
-    return numbers.reshape(*axes[:leading], *[1] * (len(axes) - leading))
-
-
-def _compact(filled: Blocks, row: int) -> Array:
-    """A fill of one sample, with axes of length 1 where NumPy repeats one value."""
-    values = filled(row)
-    return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
+def _packed(masks: Masks) -> npt.NDArray[np.int32]:
+    """Masks (at most 24, units) as the bits of one number per unit."""
+    numbers = np.zeros(masks.shape[1], np.int32)
+    for bit, mask in enumerate(masks):
+        numbers |= mask.astype(np.int32) << bit
+    return numbers

@@ -162,6 +162,21 @@ def in_groups(ranked: Positions, labels: Labels) -> tuple[Positions, Positions]:
     return np.argsort(place[labels], kind="stable"), ends.astype(np.intp)
 
 
+def inverse(positions: Positions) -> npt.NDArray[np.int32]:
+    """The place of each unit (units,) in an order of all."""
+    places = np.empty(len(positions), np.int32)
+    places[positions] = np.arange(len(positions), dtype=np.int32)
+    return places
+
+
+def starts(ranked: Positions, labels: Labels) -> npt.NDArray[np.int32]:
+    """How many units go before the group of each unit (units,), where whole groups go in the order `ranked` (groups,)."""
+    sizes = np.bincount(labels, minlength=len(ranked))[ranked]
+    before = np.empty(len(ranked), np.int32)
+    before[ranked] = np.cumsum(sizes) - sizes
+    return np.asarray(before[labels])
+
+
 BLOCK = 2**20
 """Values that are filled, or maps that are reduced, at once: a few samples' exist at a time, never all."""
 
@@ -241,11 +256,34 @@ class Ranked:
         ranked, labels = self._ranked(row), self._grouping(row)
         if labels is not None:
             return in_groups(ranked, labels)[0]
+        return self._positions(ranked)
+
+    def _positions(self, units: Positions) -> Positions:
+        """The positions of units, of which elements are numbered channels first."""
         if self.key.unit == "element" and len(self.space) > 1:
             channels = self.space[-1]
-            channel, pixel = np.divmod(ranked, self.total // channels)
+            channel, pixel = np.divmod(units, self.total // channels)
             return np.asarray(pixel * channels + channel)
-        return ranked
+        return units
+
+    def early(self, row: int) -> npt.NDArray[Any]:
+        """How early each position (total,) of one sample goes: its place among all, that of its group's first for groups.
+
+        Or float32 values, of which the largest goes first and equal ones go in the order of `among_equals`: sorting is left.
+        """
+        labels = self._grouping(row)
+        if labels is not None:
+            return starts(self._ranked(row), labels)
+        values = np.ascontiguousarray(self._blocks(row)).ravel()
+        if self.key.ties not in ("seeded", "stable") or values.dtype != np.float32:
+            return inverse(self(row))
+        return -values if self.key.order == "lerf" else values
+
+    def among_equals(self, row: int) -> npt.NDArray[np.int32]:
+        """The order of the positions (total,) in which those of equal values go, the same for all maps of a sample."""
+        seeded = self.key.ties == "seeded"
+        first = self.question.rng(row, self.key.seed).permutation(self.total) if seeded else np.arange(self.total)
+        return self._positions(first).astype(np.int32)
 
     def counts(self, row: int, rule: Rule) -> Counts:
         """How many positions of a sample are changed at each point."""
