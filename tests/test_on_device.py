@@ -254,9 +254,9 @@ CURVES: list[Metric] = [Deletion(24), Insertion(24), Deletion(24, fill="mean"), 
 
 
 def parts(question: Question, maps: int) -> int:
-    """Bytes of the inputs; of their fills, a zero and a mean colour each and one matrix that blurs along both axes; of the numbers by
-    which pixels are ranked and of the ranks of patches, of each map; of the order of ties, of the rank of everything, and of
-    the target's weights."""
+    """Bytes of the inputs; of their fills, a zero and a mean colour each and one matrix that blurs along both axes; of the
+    numbers by which pixels are ranked and of the ranks of patches, of each map; of the order of ties, of the rank of
+    everything, and of the target's weights."""
     (images,), n = question.inputs, len(question)
     weights = question.target.weights.size * (1 if isinstance(question.model, TorchModel) else 4)
     fills = (1 + 3) * 4 * n + 4 * SIDE**2
