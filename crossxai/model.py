@@ -295,6 +295,23 @@ class Paintable(Model, Protocol):
         ...
 
 
+@runtime_checkable
+class TensorModel(Model, Protocol):
+    """A model that torch libraries can ask by tensors on its device, from end to end."""
+
+    def tensor_device(self) -> Any:
+        """The torch device that it runs on; None if that is the CPU, where arrays are tensors without a copy."""
+        ...
+
+    def scores_there(self, inputs: list[Any], score: Callable[[Any], Any]) -> Any:
+        """score(outputs) (m,) of channels-last tensors on the device; outputs have the class axis last."""
+        ...
+
+    def gradients_there(self, inputs: list[Any], score: Callable[[Any], Any]) -> tuple[Any, list[Any]]:
+        """The same, and its gradient at each input, zeros where none arrives, from one forward and one backward pass."""
+        ...
+
+
 LEVELS = 65535
 """Of 16 bits; those of 8 bits are among them, since 65535 = 255 · 257."""
 

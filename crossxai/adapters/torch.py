@@ -124,13 +124,37 @@ class TorchModel(Declared):
 
     def predict_there(self, inputs: list[Tensor]) -> Tensor:
         """Outputs as of `predict`, of channels-last tensors on the device, where they stay."""
+        return self._guarded(inputs, False, lambda: self._outputs_there(inputs))
 
-        def run() -> Tensor:
-            raw = self._run(self._arranged([values.to(self.dtype) for values in inputs]))
-            last = raw.movedim(1, -1) if len(self.output_axes) > 1 else raw
-            return last if last.dtype in (torch.float32, torch.float64) else last.float()
+    def tensor_device(self) -> torch.device | None:
+        """The device of the module; None on a CPU, where arrays are tensors without a copy."""
+        return None if self.device.type == "cpu" else self.device
 
-        return self._guarded(inputs, False, run)
+    def scores_there(self, inputs: list[Tensor], score: Callable[[Tensor], Tensor]) -> Tensor:
+        """score(outputs) (m,), of channels-last tensors on the device, where it stays."""
+        return self._guarded(inputs, False, lambda: score(self._outputs_there(inputs)))
+
+    def gradients_there(self, inputs: list[Tensor], score: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The same, and its gradient at each input, from one forward and one backward pass; zeros where none arrives."""
+
+        def both() -> tuple[Tensor, list[Tensor]]:
+            # A leaf of each, so that the gradients are those of these copies alone.
+            own = [values.detach().clone().requires_grad_() for values in inputs]
+            scores = score(self._outputs_there(own))
+            if not scores.requires_grad:
+                return scores, [torch.zeros_like(values) for values in own]
+            gradients = torch.autograd.grad(scores.sum(), own, allow_unused=True)
+            return scores.detach(), [
+                torch.zeros_like(values) if gradient is None else gradient
+                for values, gradient in zip(own, gradients, strict=True)
+            ]
+
+        return self._guarded(inputs, True, both)
+
+    def _outputs_there(self, inputs: list[Tensor]) -> Tensor:
+        raw = self._run(self._arranged([values.to(self.dtype) for values in inputs]))
+        last = raw.movedim(1, -1) if len(self.output_axes) > 1 else raw
+        return last if last.dtype in (torch.float32, torch.float64) else last.float()
 
     def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
         """What the module returns beside the tensor that counts: name or position → array, in its own axes."""

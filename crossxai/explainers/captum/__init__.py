@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crossxai.explainers.captum.on_device import device_scores
 from crossxai.explainers.families import over_channels
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Method
@@ -22,13 +23,23 @@ def captum(purpose: str) -> Any:
     return require("captum.attr", "captum", purpose)
 
 
-def forward(question: Question) -> Any:
-    """A torch function of (*inputs, rows) that gives the question's scores; one pass fetches score and gradient at once."""
+def forward(question: Question, there: bool = True) -> Any:
+    """A torch function of (*inputs, rows) that gives the question's scores; one pass fetches score and gradient at once.
+
+    there: whether tensors may be on the model's device; the function's `there` tells whether they have to be.
+    """
     import torch
+
+    on_device = device_scores(question) if there else None
 
     class Scores(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, wanted: bool, rows: Any, *inputs: Any) -> Any:
+            if on_device is not None:
+                if not wanted:
+                    return on_device.score(inputs, rows)
+                scores, ctx.gradients = on_device.score_and_grad(inputs, rows)
+                return scores
             arrays = tuple(x.detach().numpy() for x in inputs)
             if not wanted:
                 return torch.from_numpy(question.score(arrays, rows.numpy()))
@@ -47,6 +58,7 @@ def forward(question: Question) -> Any:
         wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
         return Scores.apply(wanted, rows, *inputs)
 
+    scores.there = on_device  # type: ignore[attr-defined]
     return scores
 
 
@@ -57,9 +69,20 @@ def attribute(
     import torch
 
     index = np.arange(len(question)) if rows is None else rows
-    inputs = tuple(torch.tensor(v[index], requires_grad=gradients) for v in question.values)
-    maps = attribution.attribute(inputs, additional_forward_args=(torch.from_numpy(index),), **arguments)
-    return [tensor.detach().numpy() for tensor in maps] if isinstance(maps, tuple) else [maps.detach().numpy()]
+    there = getattr(attribution.forward_func, "there", None)
+    inputs, args = tuple(torch.tensor(v[index]) for v in question.values), torch.from_numpy(index)
+    if there is not None:
+        inputs, args = (
+            there.put(inputs),
+            there.put(args),
+        )  # feature masks stay: Captum looks at their numbers one by one
+        arguments = {name: there.put(given) if name == "baselines" else given for name, given in arguments.items()}
+    for tensor in inputs:
+        tensor.requires_grad_(gradients)
+    maps = attribution.attribute(inputs, additional_forward_args=(args,), **arguments)
+    if there is not None:
+        there.check()
+    return [tensor.detach().cpu().numpy() for tensor in (maps if isinstance(maps, tuple) else (maps,))]
 
 
 def room(question: Question, rows: int) -> int:

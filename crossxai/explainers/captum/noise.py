@@ -96,7 +96,7 @@ def _given(library: Any, draws: list[Any]) -> Any:
             some = slice(self.done, self.done + samples)
             self.done += samples
             return tuple(
-                (x.repeat_interleave(samples, dim=0) + draw[:, some].flatten(0, 1)).requires_grad_()
+                (x.repeat_interleave(samples, dim=0) + draw[:, some].flatten(0, 1).to(x.device)).requires_grad_()
                 for x, draw in zip(inputs, draws, strict=True)
             )
 

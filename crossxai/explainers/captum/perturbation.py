@@ -35,8 +35,10 @@ class Occlusion(WindowMethod, needs="scores", family="perturbation", joint=True)
             space = values.shape[1:-1]
             windows.append((*(self.patch for _ in space), values.shape[-1] if modality.spatial else 1))
             strides.append((*(self.stride for _ in space), 1))
+        # Of several inputs, Captum 0.9 lays a mask of zeros on the CPU beside those on the device.
+        scores = forward(question, there=len(question.free) == 1)
         maps = attribute(
-            captum(self.name).Occlusion(forward(question)),
+            captum(self.name).Occlusion(scores),
             question,
             gradients=False,
             sliding_window_shapes=tuple(windows),
@@ -203,7 +205,7 @@ class FeaturePermutation(GroupMethod, needs="scores", family="perturbation", pro
         def swap(x: Any, mask: Any) -> Any:
             return torch.where(mask, donors, x)
 
-        method = captum(self.name).FeaturePermutation(forward(question), swap)
+        method = captum(self.name).FeaturePermutation(forward(question, there=False), swap)
         method._min_examples_per_batch_grouped = None  # Captum skips a batch of one; donors come from outside the batch
         return _ablated(method, question, rows, (labels,))
 

@@ -88,13 +88,13 @@ class Lime(_Fitted, family="surrogate"):
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
         library = captum(self.name)
         if self.profile == "native":
-            return self._fit(library.Lime(forward(question)), question, row, self.samples)
+            return self._fit(library.Lime(forward(question, there=False)), question, row, self.samples)
         from captum._utils.models.linear_model import SkLearnRidge
 
         _, count = self.labels(question, row)
         shown = lime_samples(question.rng(row, self.seed), self.samples, count)
         method = library.Lime(
-            forward(question),
+            forward(question, there=False),
             interpretable_model=SkLearnRidge(alpha=1),
             similarity_func=_binary_cosine,
             perturb_func=_given(shown),
@@ -133,7 +133,7 @@ class KernelShap(_Fitted, family="Shapley", least={"samples": 3}):
         return self.samples + (2 if self.profile == "canonical" else 0), 0
 
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
-        method = captum(self.name).KernelShap(forward(question))
+        method = captum(self.name).KernelShap(forward(question, there=False))
         _, count = self.labels(question, row)
         if count < 2:
             raise Unsupported(
@@ -178,6 +178,6 @@ class ShapleyValueSampling(_Sampled, family="Shapley", profiles=NATIVE, least={"
         return 1 + self.samples * self.group_count(question), 0
 
     def explain(self, question: Question) -> Maps:
-        method = captum(self.name).ShapleyValueSampling(forward(question))
+        method = captum(self.name).ShapleyValueSampling(forward(question, there=False))
         rows = range(len(question))
         return tuple(joined([narrow(*self._attributed(method, question, row, self.samples)) for row in rows])), {}
