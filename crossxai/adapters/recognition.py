@@ -137,6 +137,11 @@ def wrap(
         told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random, levels=check_levels(levels),
         orientation=orientation and check_orientation(orientation),
     )  # fmt: skip
+    if "torch" not in found.adapter and options.pop("device", "auto") != "auto":
+        raise InvalidInput(
+            f"device is of torch networks, and this is {found.taken_for}: TensorFlow takes the GPUs that "
+            "CUDA_VISIBLE_DEVICES names"
+        )
     if "boxes" in options:
         found = replace(found, adapter="crossxai.adapters.torch_detection:TorchDetector", options={})
     return adapt(net, replace(found, options={**found.options, **loaded.options, **options}), name)

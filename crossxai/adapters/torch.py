@@ -51,7 +51,7 @@ class TorchModel(Declared):
         their wrapper. Runs in the dtype of its parameters.
     modalities : tuple of Modality
         The inputs in the order of the module's arguments. Arrays are channels last; the adapter gives torch its own order.
-    device : str or torch.device, where the module runs; the CPU by default
+    device : str or torch.device, where the module runs; the CPU by default, "auto" is a GPU if there is one
     standardise : mapping of str to (mean, sd), optional, by modality: subtracted and divided by, so that maps stay in raw values
     output_axes : tuple of str
         The axes of the outputs after the sample axis, ("class",) or ("y", "x", "class"); the class axis is torch's axis 1.
@@ -66,7 +66,7 @@ class TorchModel(Declared):
 
     Raises
     ------
-    InvalidInput: if the module is in training mode, or a declaration does not fit
+    InvalidInput: if the module is in training mode, a declaration does not fit, or there is no such device
     """
 
     framework = "PyTorch"
@@ -88,10 +88,10 @@ class TorchModel(Declared):
         if not isinstance(module, nn.Module):
             raise InvalidInput(f"TorchModel takes a torch.nn.Module, got {type(module).__name__}")
         super().__init__(name, modalities, output_axes, outputs, output, standardise, streams, layer_axes)
-        self.module = torch_running.unwrap(module).to(device)
+        self.device = torch_running.device_of(device)
+        self.module = torch_running.unwrap(module).to(self.device)
         weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws if w.is_floating_point())
         self.dtype = next((w.dtype for w in weights), torch.float32)
-        self.device = torch.device(device)
         self._axes: dict[str, torch_layers.Axes | None] = {}
         self._contiguous = False  # whether images lie in memory as torch's own, for networks that end in `.view`
         self._standardise: list[tuple[Tensor, ...]] = []  # mean and sd, or nothing

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from crossxai.adapters.checks import ITSELF, LARGEST_COPY, redrawn
 from crossxai.adapters.torch_layers import hooked, inner_layers, makes_weights
-from crossxai.errors import CrossXAIError, OutOfMemory, Unsupported
+from crossxai.errors import CrossXAIError, InvalidInput, OutOfMemory, Unsupported
 from crossxai.model import Array
 from crossxai.porting.graph import Graph, foldable_norms
 from crossxai.process import foreign
@@ -53,6 +53,25 @@ def memory_errors() -> Iterator[None]:
         if isinstance(error, CrossXAIError) or not says_no_memory(str(error)):
             raise
         raise OutOfMemory(str(error)) from error
+
+
+def device_of(given: str | torch.device) -> torch.device:
+    """A device by its name; "auto" is the first GPU that torch can use, else the CPU. Raises `InvalidInput` if there is none."""
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if given == "auto" else given
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # an assertion where torch is built without CUDA
+        there = ", ".join(["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise InvalidInput(
+            f"device {str(given)!r} is not there ({reason}); torch sees {there}: write one of them, or 'auto'"
+        ) from error
+    return device
 
 
 NO_MEMORY = (

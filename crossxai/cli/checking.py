@@ -34,6 +34,7 @@ def check(
     samples: Annotated[int, typer.Option("--samples", "-n", min=2, help="At most so many samples are looked at.")] = 32,
     trust: given.Trust = False,
     size: given.Size = None,
+    device: given.Device = "",
     settings: given.Settings = None,
     as_json: printing.Json = False,
 ) -> None:
@@ -44,9 +45,11 @@ def check(
         in_file = bool(experiment and experiment.endswith(".toml"))
         named = [*([experiment] if experiment and not in_file else []), *(model or ())]
         if named and not data and not in_file:
-            checks, failed = [_on_noise(name, size, trust) for name in named], dict[str, str]()
+            checks, failed = [_on_noise(name, size, trust, device) for name in named], dict[str, str]()
         else:
-            chosen = given.chosen(experiment, model, data, most=samples, trust=trust, size=size, settings=settings)
+            chosen = given.chosen(
+                experiment, model, data, most=samples, trust=trust, size=size, device=device, settings=settings
+            )
             checks, failed = _of_experiment(chosen, samples)
         if as_json:
             models = [{"model": each.model, "facts": each.facts} for each in checks]
@@ -97,13 +100,13 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
     return checks, failed
 
 
-def _on_noise(name: str, size: int | None, trust: bool) -> Check:
+def _on_noise(name: str, size: int | None, trust: bool, device: str) -> Check:
     """The check of a model on images of noise, as large as it takes them."""
     from crossxai.assumptions.checking import check as measured
     from crossxai.assumptions.probes import noise
     from crossxai.experiment.loading import load_model
 
-    model = load_model(given.specified([name], trust, size)[0], Path()).model
+    model = load_model(given.specified([name], trust, size, device)[0], Path()).model
     return measured(model, noise(model, size, 8))
 
 

@@ -38,6 +38,7 @@ def compare(
     ] = None,
     trust: given.Trust = False,
     size: given.Size = None,
+    device: given.Device = "",
     target: given.Target = "",
     settings: given.Settings = None,
     out: Out = Path("out"),
@@ -65,7 +66,7 @@ def compare(
         from crossxai.experiment.sharding import Shard
 
         chosen = given.chosen(
-            experiment, model, data, samples=samples, trust=trust, size=size, target=target, settings=settings,
+            experiment, model, data, samples=samples, trust=trust, size=size, device=device, target=target, settings=settings,
             explainers=explainers, metrics=metrics,
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None

@@ -67,6 +67,12 @@ Target = Annotated[
         '"mask=lesion", a mask of the data; of a regression output=1.',
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="Of --model: where a torch network runs, such as cuda:1; auto is a GPU if there is one."
+    ),
+]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 
 
@@ -87,6 +93,7 @@ def chosen(
     most: int = SAMPLES,
     trust: bool = False,
     size: int | None = None,
+    device: str = "",
     settings: Sequence[str] | None = None,
     target: str = "",
     explainers: str = "",
@@ -107,10 +114,14 @@ def chosen(
     listed = {"explainers": [explainer(name) for name in names(explainers)],
               "metrics": [{"name": name} for name in names(metrics)]}  # fmt: skip
     if named:
-        content = {**of_models(named, data, samples or most, trust, size), **listed}
+        content = {**of_models(named, data, samples or most, trust, size, device), **listed}
         where = "the command line"
     elif path:
-        if wrong := [key for key, value in (("--data", data), ("--size", size), ("--trust", trust)) if value]:
+        if wrong := [
+            key
+            for key, value in (("--data", data), ("--size", size), ("--trust", trust), ("--device", device))
+            if value
+        ]:
             raise InvalidInput(
                 f"{' and '.join(wrong)} belong to --model: change {path} itself, or one entry by --set, such as --set data.n=20"
             )
@@ -131,12 +142,19 @@ def chosen(
 
 
 def experiment(
-    models: Sequence[str], data: str, *, samples: int | None, trust: bool, size: int | None, levels: str = ""
+    models: Sequence[str],
+    data: str,
+    *,
+    samples: int | None,
+    trust: bool,
+    size: int | None,
+    device: str = "",
+    levels: str = "",
 ) -> Experiment:
     """The experiment of these options, which names no explainers or metrics; raises `InvalidInput`."""
     from crossxai.experiment.specification import check
 
-    content = of_models(models, data, samples, trust, size)
+    content = of_models(models, data, samples, trust, size, device)
     if levels:
         content["models"] = [{**model, "levels": _levels(levels)} for model in content["models"]]
     return check(content, "the command line")
@@ -153,14 +171,17 @@ def _levels(written: str) -> tuple[float, float] | str:
         raise InvalidInput(f"--levels is LOW,HIGH, such as --levels=-160,240, or scan; got {written!r}") from error
 
 
-def of_models(models: Sequence[str], data: str, samples: int | None, trust: bool, size: int | None) -> dict[str, Any]:
+def of_models(
+    models: Sequence[str], data: str, samples: int | None, trust: bool, size: int | None, device: str = ""
+) -> dict[str, Any]:
     """The content of an experiment file. Paths are relative to the folder that the command runs in."""
     if not data:
         raise InvalidInput("--model needs --data, on which it is explained: a folder of pictures, a CSV file, .npz …")
     return {
         "data": {"files": data, **({"n": samples} if samples else {})},
         "models": [
-            spec.model_dump(exclude_defaults=True) | {"trust": spec.trust} for spec in specified(models, trust, size)
+            spec.model_dump(exclude_defaults=True) | {"trust": spec.trust}
+            for spec in specified(models, trust, size, device)
         ],
         "folder": Path.cwd(),
     }
@@ -175,14 +196,14 @@ def explainer(written: str) -> dict[str, str]:
     return {"name": name, "profile": profile or (kind.profiles[0] if kind else "native")}
 
 
-def specified(models: Sequence[str], trust: bool, size: int | None) -> list[ModelSpec]:
+def specified(models: Sequence[str], trust: bool, size: int | None, device: str = "") -> list[ModelSpec]:
     """The models of an experiment; each is called after its network or file."""
     from crossxai.experiment.preparing import numbered
     from crossxai.experiment.specification import ModelSpec
 
     named = zip(numbered([_name(model) for model in models]), models, strict=True)
     specs = [ModelSpec(name=name, checkpoint=model, trust=trust) for name, model in named]
-    return [spec if spec.trained else spec.model_copy(update={"size": size}) for spec in specs]
+    return [spec if spec.trained else spec.model_copy(update={"size": size, "device": device}) for spec in specs]
 
 
 def tell_left_out(samples: Samples) -> None:

@@ -124,6 +124,7 @@ class ModelSpec(_Part):
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
     size, standardise, range, levels, orientation: as `crossxai.wrap` takes them, of a network by name or file or from a factory;
     what comes along with it if not given. window, overlap: of windows that move over images larger than the network takes.
+    device: where a torch network runs, such as "cuda"; "auto" is a GPU if there is one, the CPU if not given.
     trust: whether its file may run code of its own, which no file of a run says for its reader.
     """
 
@@ -139,6 +140,7 @@ class ModelSpec(_Part):
     orientation: str | None = None
     window: int | tuple[int, ...] | None = None
     overlap: float | None = Field(default=None, ge=0, lt=1)
+    device: str = ""
     trust: StrictBool = Field(default=False, exclude=True)
 
     @model_validator(mode="after")
