@@ -205,6 +205,7 @@ def compare(
     seed: int = 0,
     progress: bool = True,
     shard: tuple[int, int] | None = None,
+    keep_maps: str = "all",
 ) -> Run:
     """Compare explainers on one or several models: maps, scores, tests against controls, and a page.
 
@@ -236,6 +237,8 @@ def compare(
     shard : (int, int), optional
         (3, 64): the third of 64 parts of the samples alone, which goes into a folder of its own in `out`, without a page; `merge`
         joins all parts.
+    keep_maps : str, "all", "float16", "none", or "sample:200"
+        What is kept of maps once they are measured: all, in half precision, none, or those of 200 samples. Scores are of all.
 
     Returns
     -------
@@ -253,7 +256,7 @@ def compare(
     batch = batch if labels is None else replace(batch, labels=arrays.as_labels(labels))
     experiment, prepared = preparing.prepare(
         wrapped, batch, explainers, metrics, target=target, classes=classes, groups=groups, title=title, controls=controls,
-        check=check, seed=seed,
+        check=check, seed=seed, keep_maps=keep_maps,
     )  # fmt: skip
     if shard is not None and out is None:
         raise InvalidInput("shards of one run go into one folder: write out=…")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
@@ -334,6 +334,17 @@ class Scores:
             raise InvalidInput(f"{self.metric}: scores must have shape (n,), got {self.value.shape}")
         if self.curve is not None and (self.fractions is None or self.curve.shape[-1] != self.fractions.shape[-1]):
             raise InvalidInput(f"{self.metric}: a curve needs fractions of the same length")
+
+    def part(self, rows: npt.NDArray[np.intp]) -> Scores:
+        """Those of some samples, by their places."""
+        shared = self.fractions is None or self.fractions.ndim == 1
+        return replace(
+            self,
+            value=self.value[rows],
+            curve=None if self.curve is None else self.curve[rows],
+            fractions=self.fractions if shared or self.fractions is None else self.fractions[rows],
+            extras={name: values[rows] for name, values in self.extras.items()},
+        )
 
     def __eq__(self, other: object) -> bool:
         return equal(self, other)

@@ -36,17 +36,17 @@ METRICS = [
 PASSING = ("created", "seconds", "merged")
 
 
-def differences(one: Any, other: Any, place: str = "") -> Iterator[str]:
+def differences(one: Any, other: Any, place: str = "", atol: float = 1e-6) -> Iterator[str]:
     """Where two documents differ by more than rounding, but for when they were made."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in {**one, **other}:
             if key not in PASSING:
-                yield from differences(one.get(key), other.get(key), f"{place}.{key}")
+                yield from differences(one.get(key), other.get(key), f"{place}.{key}", atol)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for row, pair in enumerate(zip(one, other, strict=True)):
-            yield from differences(*pair, f"{place}.{row}")
+            yield from differences(*pair, f"{place}.{row}", atol)
     elif isinstance(one, float) and isinstance(other, float):
-        if not np.isclose(one, other, rtol=0, atol=1e-6, equal_nan=True):
+        if not np.isclose(one, other, rtol=0, atol=atol, equal_nan=True):
             yield f"{place}: {one} {other}"
     elif one != other:
         yield f"{place}: {one} {other}"
@@ -72,17 +72,17 @@ def _plain(value: Any) -> Any:
     return value.astype(float).tolist() if value.dtype.kind in "fiub" else [str(v) for v in value.reshape(-1)]
 
 
-def assert_same(one: Path, other: Path) -> None:
-    """The same files, scores, summary and report."""
+def assert_same(one: Path, other: Path, atol: float = 1e-6) -> None:
+    """The same files, scores, summary and report; atol: of maps and what is said of them."""
     names = {p.relative_to(one).as_posix() for p in one.rglob("*.h5")}
     assert names == {p.relative_to(other).as_posix() for p in other.rglob("*.h5") if "shards" not in p.parts}
     for name in names:
-        assert [*differences(content(one / name), content(other / name))] == [], name
+        assert [*differences(content(one / name), content(other / name), atol=atol)] == [], name
     for name in ("scores.csv", "summary.csv"):
         a, b = (pd.read_csv(folder / name).drop(columns="seconds", errors="ignore") for folder in (one, other))
         pd.testing.assert_frame_equal(a, b, rtol=0, atol=1e-6)
     documents = (json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in (one, other))
-    assert [*differences(*documents)] == []
+    assert [*differences(*documents, atol=atol)] == []
 
 
 def compare_torch(out: Path, **options: Any) -> xai.Run:

@@ -50,6 +50,13 @@ def compare(
             help="Explain and evaluate one part of the samples only, 3/64 the third of 64; `crossxai merge` joins all parts.",
         ),
     ] = "",
+    keep_maps: Annotated[
+        str,
+        typer.Option(
+            "--keep-maps",
+            help="Of maps that are measured, keep all, float16, none, or those of some samples: sample:200.",
+        ),
+    ] = "",
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would cost: passes, time, memory, disk. Nothing is written.")
     ] = False,
@@ -65,6 +72,7 @@ def compare(
     with clear_errors():
         from crossxai.experiment.sharding import Shard
 
+        settings = [*(settings or ()), *([f"keep_maps={keep_maps}"] if keep_maps else ())]
         chosen = given.chosen(
             experiment, model, data, samples=samples, trust=trust, size=size, device=device, target=target, settings=settings,
             explainers=explainers, metrics=metrics,

@@ -76,9 +76,10 @@ def planned(plan: Plan) -> tuple[Table, list[str]]:
         if plan.bounded
         else "exactly so many passes, if maps that are equal on two samples, and no others, are on all,"
     )
+    passing = f", and {_size(plan.passing)} more until maps are measured" if plan.passing else ""
     return table, [
         f"{plan.samples} samples; {exact} of one sample each; time as measured on a batch, without the page.",
-        f"Memory: about {_size(plan.memory)}. Disk: at most {_size(plan.disk)}. Nothing was written.",
+        f"Memory: about {_size(plan.memory)}. Disk: at most {_size(plan.disk)}{passing}. Nothing was written.",
         *(f"{name} cannot be made: {reason}" for name, reason in plan.failed.items()),
     ]
 

@@ -51,7 +51,8 @@ def merge(out: Path) -> Path:
             if not entry.get("failed"):
                 join_predictions(staging, entry["name"], parts)
             for label in sorted(labels):
-                join_result(staging, parts, _result(folders, entry, label))
+                result, kept = _result(folders, entry, label)
+                join_result(staging, parts, result, kept)
         _copy_failures(manifest, folders, staging)
         if (folders[0] / LEFT_OUT).is_file():
             shutil.copyfile(folders[0] / LEFT_OUT, staging / LEFT_OUT)
@@ -203,11 +204,11 @@ def _reasons(each: Sequence[str]) -> str:
     return each[first] + _where({"number": first + 1}, sum(map(bool, each)), len(each))
 
 
-def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> Result:
-    """An explainer's result on all samples, without its maps. It has maps and scores if it has them in every shard, as in a run
-    without shards, where one sample that fails fails them all."""
+def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> tuple[Result, list[int]]:
+    """An explainer's result on all samples, without its maps, and how many of these each shard has. It has maps and scores if it
+    has them in every shard, as in a run without shards, where one sample that fails fails them all."""
     every = [read_result(folder / "explanations" / entry["name"] / f"{label}.h5", maps=False) for folder in folders]
-    ids = tuple(name for one in every for name in one.attribution.ids)
+    ids = tuple(name for one in every for name in one.ids)
     worst = next((status for status in ("failed", "unsupported") if any(one.status == status for one in every)), "ok")
     if worst != "ok":
         first = next(one for one in every if one.status == worst)
@@ -215,7 +216,12 @@ def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> Re
             (), (), ids, first.attribution.explainer, first.attribution.profile, first.attribution.params
         )
         reason = _reasons([one.reason if one.status == worst else "" for one in every])
-        return replace(first, attribution=none, scores={}, score_hashes={}, degenerate=(), reason=reason)
+        lost = replace(first, attribution=none, scores={}, score_hashes={}, degenerate=(), reason=reason)
+        return lost, [0] * len(every)
+    if len(kinds := {one.keep_maps for one in every}) > 1:
+        raise InvalidInput(
+            f"shards kept other maps of {label} ({', '.join(sorted(kinds))}): run the same command for all"
+        )
     own = every[0].attribution
     attribution = replace(
         own,
@@ -229,15 +235,27 @@ def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> Re
         for name in every[0].scores
         if all(name in one.scores for one in every) and not _refused(entry, name, label)
     ]
-    return replace(
+    joined = replace(
         every[0],
         attribution=attribution,
+        samples=ids if every[0].rows is not None else (),
+        rows=_rows(every),
+        refused={metric: why for one in every for metric, why in one.refused.items()},
         degenerate=tuple(kind for one in every for kind in one.degenerate),
         scores={name: _scores([one.scores[name] for one in every]) for name in names},
         score_hashes={
             n: h for n, h in every[0].score_hashes.items() if all(one.score_hashes.get(n) == h for one in every)
         },
     )
+    return joined, [len(one.ids if one.rows is None else one.rows) for one in every]
+
+
+def _rows(every: Sequence[Result]) -> Any:
+    """The places of samples with maps among all; None for all."""
+    if every[0].rows is None:
+        return None
+    before = np.cumsum([0, *(len(one.ids) for one in every)])
+    return np.concatenate([start + one.rows for start, one in zip(before, every, strict=False)])
 
 
 def _refused(entry: Mapping[str, Any], metric: str, label: str) -> bool:
@@ -246,7 +264,7 @@ def _refused(entry: Mapping[str, Any], metric: str, label: str) -> bool:
 
 def _joined(values: Sequence[Any], every: Sequence[Result]) -> Any:
     """Extras of all samples, where there is one for each; else the first shard's."""
-    lengths = [len(one.attribution) for one in every]
+    lengths = [len(one.ids) for one in every]
     return np.concatenate(values) if [np.shape(v)[:1] for v in values] == [(n,) for n in lengths] else values[0]
 
 

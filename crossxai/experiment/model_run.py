@@ -19,7 +19,7 @@ from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.experiment import sharding
+from crossxai.experiment import keeping, sharding
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
@@ -85,7 +85,11 @@ class ModelRun:
         )
         explained = describe_explained(experiment, samples)
         info = {**describe_questions(about, experiment, samples), "check": self.check}
+        self.rows = keeping.rows_of(experiment.keep_maps, samples, experiment.seed)
+        self.keep = keeping.in_force(experiment.keep_maps, self.rows)
         if rows is not None:
+            if self.rows is not None:
+                self.rows = self.rows[(self.rows >= rows.start) & (self.rows < rows.stop)] - rows.start
             self.question, self.measured = self.question.part(rows), self.measured.part(rows)
             outputs, samples = outputs[rows], samples[rows]
         if samples.task == "classification":
@@ -103,10 +107,13 @@ class ModelRun:
         file = out / "predictions" / f"{name}.h5"
         write_predictions(file, predictions, self.question.target, origin, samples)
 
-    def explain(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> None:
-        """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed."""
+    def explain(
+        self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
+    ) -> None:
+        """Maps of every explainer whose file is missing, of another task, or of a failure, which may have passed; or whose maps
+        were not kept as they are to be, or before a metric that is new."""
         on_disk = [self.on_disk(spec, explainer) for spec, explainer in explainers]
-        known = [file is not None and file.status != "failed" for file in on_disk]
+        known = [file is not None and self.suffices(file, metrics) for file in on_disk]
         todo = [pair for pair, done in zip(explainers, known, strict=True) if not done]
         costs = [explaining_cost(explainer, self.question) for _, explainer in todo]
         self.progress.stage(self.name, sum(cost for cost, _ in costs))
@@ -137,14 +144,25 @@ class ModelRun:
         link = self.measured.target.link
         return {spec.shown: _digest(metric, {"metric": content(metric), "link": link}) for spec, metric in metrics}
 
+    def suffices(self, file: Result, metrics: list[tuple[MetricSpec, Metric]]) -> bool:
+        """Whether a file has all that is needed of an explainer, or its maps, from which the rest is measured."""
+        if file.status != "ok" or file.whole:
+            return file.status != "failed"
+        return file.keep_maps == self.keep and file.evaluated == self._evaluated(metrics)
+
+    def _evaluated(self, metrics: list[tuple[MetricSpec, Metric]]) -> str:
+        return digest({"metrics": self.metrics(metrics), "only": {spec.shown: spec.only for spec, _ in metrics}})
+
     def evaluate(
         self, explainers: list[tuple[ExplainerSpec, Explainer]], metrics: list[tuple[MetricSpec, Metric]]
     ) -> dict[str, str]:
         """Scores that the files lack, in one stream; returns the metrics that refuse, with their reasons."""
         files = [self.on_disk(spec, explainer) for spec, explainer in explainers]
-        explained = [e for e in files if e is not None and e.status == "ok"]
+        ok = [e for e in files if e is not None and e.status == "ok"]
+        before_this = {metric: why for e in ok for metric, why in e.refused.items()}
+        explained = [e for e in ok if e.whole]  # others are measured
         if not explained:
-            return {}
+            return before_this
         refused, every, work = self.work(explained, metrics)
         by_label = {spec.shown: explainer for spec, explainer in explainers}
         costs = {
@@ -170,10 +188,24 @@ class ModelRun:
                 failed = {f.metric for f in self.failures.rows[before:] if f.explainer == explanation.label}
                 held = {name: known[name] for name in wanted}
                 own = {name: key for name, key in wanted.items() if name not in failed}
-                write_result(self._path(explanation.label), replace(explanation, scores=held, score_hashes=own))
+                measured = replace(explanation, scores=held, score_hashes=own)
+                evaluated = "" if failed else self._evaluated(metrics)
+                write_result(self._path(explanation.label), self._kept(measured, refused, evaluated))
         # `steps="auto"` may need fewer passes than the most that were announced.
         self.progress.finish(f"{self.name}: evaluated")
-        return refused
+        written = {e.label for group, *_ in work for e in group}
+        for explanation in explained if self.keep != "all" else []:
+            if explanation.label not in written:
+                write_result(self._path(explanation.label), self._kept(explanation, refused, self._evaluated(metrics)))
+        return before_this | refused
+
+    def _kept(self, result: Result, refused: Refused, evaluated: str) -> Result:
+        """A measured result with what is kept of its maps, and what a later run must know to take it as it is."""
+        if self.keep == "all":
+            return result
+        own = (f for f in refused if " of " not in f or f.endswith(f" of {result.label}"))
+        others = {metric: refused[metric] for metric in own}
+        return replace(keeping.reduced(result, self.keep, self.rows), evaluated=evaluated, refused=others)
 
     def work(
         self, explained: list[Result], metrics: list[tuple[MetricSpec, Metric]]
@@ -272,7 +304,7 @@ class ModelRun:
         except InvalidFile as error:
             self._warn(f"{path.name} is unreadable and is computed again: {error}")
             return None
-        known = explanation.task == self._task(spec, explainer) and explanation.attribution.ids == self.question.ids
+        known = explanation.task == self._task(spec, explainer) and explanation.ids == self.question.ids
         return explanation if known else None
 
     def _write(

@@ -20,6 +20,7 @@ from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.errors import CrossXAIError
 from crossxai.evaluation import curves
 from crossxai.evaluation.curves.deletion import LONG, Curve
+from crossxai.experiment import keeping
 from crossxai.experiment.counting import Counted, counting
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
@@ -29,6 +30,7 @@ from crossxai.experiment.specification import Experiment, ExplainerSpec
 from crossxai.experiment.trials import Trials, UnknownPasses, passes
 from crossxai.explainers import Method
 from crossxai.files import Result
+from crossxai.files.maps import HALF
 
 BATCHES = 4.0
 """Batches of copies that explainers hold at most."""
@@ -54,12 +56,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will cost. memory, disk: bytes, at most. chosen: the manifest's entry about explainers and metrics that nobody
+    """What a run will cost. memory, disk: bytes, at most. passing: of disk, what more stands there until maps are
+    measured, where not all are kept. chosen: the manifest's entry about explainers and metrics that nobody
     named; failed: models that cannot be made, with reasons."""
 
     rows: tuple[Row, ...]
     memory: int
     disk: int
+    passing: int
     samples: int
     chosen: dict[str, Any]
     failed: dict[str, str]
@@ -91,15 +95,18 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
     with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:
         loaded = load(experiment, replace(given, models=models), shard=shard)
         rows: list[Row] = []
-        memory = disk = 0
+        memory = disk = whole = 0
         for name in loaded.models:
             own = _OfModel(loaded, name, Path(folder), out, counted, start)
             rows += own.rows()
             memory, disk, start = max(memory, own.memory()), disk + own.disk(), time.perf_counter()
+            whole = max(whole, own.maps() - own.disk())
     samples = loaded.samples if loaded.rows is None else loaded.samples[loaded.rows]
     inputs = sum(values.nbytes for values in samples.inputs.values())
-    pages = PAGE + len(samples.ids) * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
-    return Plan(tuple(rows), memory, disk + inputs + pages, len(samples.ids), loaded.chosen, loaded.failed)
+    kept = keeping.rows_of(loaded.experiment.keep_maps, loaded.samples, loaded.experiment.seed)
+    drawn = len(samples.ids) if kept is None else min(len(kept), len(samples.ids))
+    pages = PAGE + drawn * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
+    return Plan(tuple(rows), memory, disk + inputs + pages, whole, len(samples.ids), loaded.chosen, loaded.failed)
 
 
 class _OfModel:
@@ -125,9 +132,9 @@ class _OfModel:
         tried = 0.0
         for spec, explainer in self.loaded.explainers:
             done = self.run.on_disk(spec, explainer)
-            if done is not None and done.status != "failed":
+            if done is not None and self.run.suffices(done, self.loaded.metrics[self.name]):
                 rows.append(Row(self.name, "explainer", spec.shown, note="done"))
-                explained += [done] if done.status == "ok" else []
+                explained += [done] if done.status == "ok" and done.whole else []
                 continue
             began = time.perf_counter()
             row = self._explainer(spec, explainer)
@@ -234,12 +241,19 @@ class _OfModel:
     def memory(self) -> int:
         """Bytes: what this process holds after a batch of the model, four batches of copies, and every map."""
         sample = sum(int(v[0].nbytes) for v in self.question.inputs)
-        return _resident() + round(BATCHES * DEFAULT_BATCH_SIZE * sample) + self.disk()
+        return _resident() + round(BATCHES * DEFAULT_BATCH_SIZE * sample) + self.maps()
 
-    def disk(self) -> int:
-        """Bytes of the files of maps, and of the model's outputs."""
+    def maps(self) -> int:
+        """Bytes of all maps."""
         one = sum(int(v[0].nbytes) for v in self.question.inputs)
         return len(self.question) * one * len(self.loaded.explainers)
+
+    def disk(self) -> int:
+        """Bytes of those that are kept."""
+        rows, whole = self.run.rows, self.maps()
+        if rows is not None:
+            return whole // len(self.question) * len(rows)
+        return whole // 2 if self.run.keep == HALF else whole
 
 
 PRECISE = "at most: the precision decides how many points are needed"

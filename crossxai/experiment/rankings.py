@@ -216,6 +216,13 @@ def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
 def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
     """The run's maps of a modality, in the order of their labels."""
     explanations = [read_result(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
+    lacking = next((e for e in explanations if e.rows is not None), None)
+    if lacking is not None:
+        kept, n = len(lacking.attribution), len(lacking.ids)
+        raise InvalidInput(
+            f'the run kept maps of {kept} of {n} samples (keep_maps = "{lacking.keep_maps}"), and all are to be measured: '
+            'run again with keep_maps = "all" or "float16"'
+        )
     usable = [e for e in explanations if e.status == "ok" and modality in e.maps and e.attribution.ids == question.ids]
     if not usable:
         raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")

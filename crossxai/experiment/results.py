@@ -123,7 +123,7 @@ class Run:
         """
         from crossxai.report import plots
 
-        run = self._contents.run
+        run = self._contents.run.mapped if kind == "grid" else self._contents.run
         model = model or run.models[0]
         if model not in run.models:
             raise UnknownName("model of this run", model, run.models)
@@ -132,6 +132,10 @@ class Run:
             place = _place(modality, run.samples.modalities, "run")
             name = run.samples.modalities[place].name
             maps = {label: e.maps[name] for label, e in own.items() if name in e.maps}
+            if (kept := self._contents.run.kept) is not None and not len(kept):
+                raise InvalidInput(
+                    'no maps were kept (keep_maps = "none"): run again with keep_maps = "all" or "sample:200"'
+                )
             images, ids = run.samples.inputs[name], run.samples.ids
             return plots.plot_grid(
                 maps, images, run.samples.modalities[place], titles=ids, samples=samples, title=model

@@ -186,7 +186,7 @@ def run(
         hashes = {name: own.metrics(metrics[name]) for name, own in runs.items()}
         tasks.write_plan(out, draft, {name: own.tasks(explainers) for name, own in runs.items()}, hashes)
         for name, own in runs.items():
-            own.explain(explainers)
+            own.explain(explainers, metrics[name])
             models[name]["refused"] = own.evaluate(explainers, metrics[name])
     remove_others(out, (m.name for m in experiment.models), (e.shown for e in experiment.explainers))
     text = json.dumps(_manifest(experiment, samples, data, models, failures, known, start), indent=1)

@@ -24,6 +24,7 @@ from crossxai.conventions.convention import CANONICAL
 from crossxai.data import sources
 from crossxai.data.declared import Files
 from crossxai.errors import InvalidFile, InvalidInput, UnknownName
+from crossxai.experiment import keeping
 from crossxai.outputs import Outputs
 
 LONGEST = 100
@@ -49,6 +50,12 @@ def _label(text: str) -> str:
             f"a label becomes the name of a file: at most {LONGEST} letters, digits, spaces, and . _ @ + -; a dot or a space "
             "neither first nor last"
         )
+    return text
+
+
+def _keep(text: str) -> str:
+    if wrong := keeping.problem(text):
+        raise ValueError(wrong)
     return text
 
 
@@ -259,6 +266,7 @@ class Experiment(_Part):
     controls: whether the controls that `explainers` does not name are added: random, centre, edges, and the oracle where the
     data know the truth.
     check: "off" leaves out measuring that models do what explainers rely on; files and report say so.
+    keep_maps: what is kept of maps once they are measured, "all", "float16", those of some samples, "sample:200", or "none".
     """
 
     title: str = "Comparison of explanations"
@@ -266,6 +274,7 @@ class Experiment(_Part):
     batch_size: int | None = Field(default=None, ge=1)
     controls: StrictBool = True
     check: Literal["on", "off"] = "on"
+    keep_maps: Annotated[str, AfterValidator(_keep)] = "all"
     data: Data = Field(default_factory=Data)
     target: Target = Target()
     models: tuple[ModelSpec, ...] = Field(min_length=1)

@@ -47,13 +47,14 @@ def join_predictions(out: Path, model: str, parts: Sequence[Part]) -> None:
         file.attrs["info"] = json.dumps(every[0])
 
 
-def join_result(out: Path, parts: Sequence[Part], result: Result) -> None:
-    """Write an explainer's file: its maps from the files of all parts, everything else from the result, which has none."""
+def join_result(out: Path, parts: Sequence[Part], result: Result, kept: Sequence[int]) -> None:
+    """Write an explainer's file: its maps, of which the parts have so many, from their files, all else from the result."""
     name = f"explanations/{result.model}/{result.label}.h5"
-    with _joining(out, "explanation", name, parts, ("values",), copied=result.status == "ok") as (file, _):
+    parts = [Part(part.folder, n) for part, n in zip(parts, kept, strict=True)]
+    with _joining(out, "explanation", name, parts, ("values", "scales"), copied=result.status == "ok") as (file, _):
         if result.status != "ok":
             file.attrs["modalities"] = "[]"
-        write_strings(file, "ids", result.attribution.ids)
+        write_strings(file, "ids", result.ids)
         write_about(file, result)
 
 

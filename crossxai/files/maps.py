@@ -22,10 +22,10 @@ from crossxai.files.parts import (
     write_origin,
     write_target,
 )
-from crossxai.files.records import Samples
+from crossxai.files.records import Samples, extras_of
 from crossxai.files.samples import read_samples
 from crossxai.files.spaces import read_spaces, write_spaces
-from crossxai.model import Modality
+from crossxai.model import Array, Modality
 
 
 def write_attribution(path: Path, attribution: Attribution, inputs: bool = True) -> Path:
@@ -74,11 +74,22 @@ def _of_run(path: Path, maps: Attribution) -> Attribution:
 
 
 def with_run(maps: Attribution, run: Path, model: str, samples: Samples) -> Attribution:
-    """Maps of a run with samples, target and origin; with samples alone where the run is older than 0.6. Raises `InvalidFile`."""
+    """Maps of a run with samples, target and origin, of the samples whose maps were kept; with samples alone where the run is
+    older than 0.6. Raises `InvalidFile`."""
+    places = {name: place for place, name in enumerate(samples.ids)}
+    if not set(maps.ids) <= set(places):
+        raise InvalidFile(f"{run}: maps of {maps.explainer} are of other samples than samples.h5")
+    rows = np.array([places[name] for name in maps.ids], dtype=np.intp)
+    every = len(rows) == len(samples.ids)
+    maps = replace(maps, extras=extras_of(maps.extras, rows, len(samples.ids)))
+    samples = samples if every else samples[rows]
     explained = tuple(samples.inputs[m.name] for m in maps.modalities)
     maps = replace(maps, spaces=samples.spaces)
     with reading(run / "predictions" / f"{model}.h5", "predictions") as file:
         own, target = read_origin(file), read_target(file)
+        if own is not None and not every:
+            own = replace(own, inputs=tuple(v[rows] for v in own.inputs), outputs=own.outputs[rows])
+        target = target[rows] if not every and hasattr(target, "__getitem__") else target
         if own is None:
             return replace(maps, inputs=explained)
         names = json.loads(file.attrs["modalities"])
@@ -104,20 +115,48 @@ def write_words(file: Any, attribution: Attribution) -> None:
         file[f"extras/{name}"] = extra
 
 
-def write_values(file: Any, attribution: Attribution) -> None:
+HALF = "float16"
+"""Maps in half precision, each by a scale of its own, so that neither small nor large ones are lost."""
+
+
+def write_values(file: Any, attribution: Attribution, half: bool = False) -> None:
     """Write the maps themselves."""
     file.attrs["modalities"] = json.dumps([m.name for m in attribution.modalities])
     for modality, values in zip(attribution.modalities, attribution.values, strict=True):
         chunks = (1, *values.shape[1:]) if modality.spatial and values.size else None  # a sample is read alone
+        if half:
+            values, file[f"scales/{modality.name}"] = _halved(values)
         data = file.create_dataset(
             f"values/{modality.name}", data=values, compression="gzip", shuffle=True, chunks=chunks
         )
         write_modality(data, modality)
 
 
+def _halved(values: Array) -> tuple[Array, Array]:
+    """Maps in half precision, and the largest absolute value of each, by which they were divided."""
+    sizes = np.abs(np.where(np.isfinite(values), values, 0)).reshape(len(values), -1).max(axis=1, initial=0)
+    scales = np.where(sizes > 0, sizes, 1).astype(np.float32)
+    return (values / scales.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float16), scales
+
+
+def _values(file: Any, name: str, data: Any) -> Array:
+    values = np.asarray(data[()])
+    if "scales" not in file:
+        return values
+    scales = file["scales"][name][()]
+    return np.asarray(values.astype(np.float32) * scales.reshape(-1, *[1] * (values.ndim - 1)))
+
+
 def read_maps(path: Path, file: Any, values: bool = True) -> Attribution:
-    """The maps of a file; without their values, all that is said of them."""
+    """The maps of a file, of those samples alone whose maps were kept; without their values, all that is said of them."""
     ids, maps = strings(file, "ids"), data_of(file.get("values", {}))
+    if "kept" in file and values:
+        rows = file["kept"][()]
+        if len(rows) and not (rows[0] >= 0 and (np.diff(rows) > 0).all() and rows[-1] < len(ids)):
+            raise InvalidFile(f"{path}: kept is no list of samples among {len(ids)}")
+        ids = tuple(ids[row] for row in rows)
+    if not values:
+        maps = {}
     for name, data in maps.items():
         if len(data) != len(ids) or not np.issubdtype(data.dtype, np.floating):
             raise InvalidFile(f"{path}: values/{name} is {data.dtype} {data.shape} for {len(ids)} samples")
@@ -128,7 +167,7 @@ def read_maps(path: Path, file: Any, values: bool = True) -> Attribution:
     modalities = modalities if values else []
     try:
         return Attribution(
-            values=tuple(maps[m.name][()] for m in modalities),
+            values=tuple(_values(file, m.name, maps[m.name]) for m in modalities),
             modalities=tuple(modalities),
             ids=ids,
             explainer=str(file.attrs["explainer"]),

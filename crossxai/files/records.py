@@ -86,17 +86,18 @@ class Samples:
         elif n:
             _check_labels(np.asarray(self.labels), self.classes)
 
-    def __getitem__(self, rows: slice) -> Samples:
-        """Some of the samples, neighbours."""
+    def __getitem__(self, rows: slice | npt.NDArray[np.intp]) -> Samples:
+        """Some of the samples, by their places."""
+        places = range(len(self.ids))[rows] if isinstance(rows, slice) else rows.tolist()
         return replace(
             self,
-            ids=self.ids[rows],
+            ids=tuple(self.ids[i] for i in places),
             inputs={name: values[rows] for name, values in self.inputs.items()},
             labels=self.labels[rows],
             masks={name: values[rows] for name, values in self.masks.items()},
             truth={name: values[rows] for name, values in self.truth.items()},
-            groups=self.groups[rows],
-            spaces={name: each[rows] for name, each in self.spaces.items()},
+            groups=tuple(self.groups[i] for i in places) if self.groups else (),
+            spaces={name: tuple(each[i] for i in places) for name, each in self.spaces.items()},
         )
 
     def __repr__(self) -> str:
@@ -146,6 +147,11 @@ def _check_labels(labels: npt.NDArray[Any], classes: tuple[str, ...]) -> None:
         )
 
 
+def extras_of(extras: Mapping[str, Any], rows: npt.NDArray[np.intp], n: int) -> dict[str, Any]:
+    """Extras of some of n samples; those that are not per sample stay as they are."""
+    return {name: values[rows] if np.shape(values)[:1] == (n,) else values for name, values in extras.items()}
+
+
 @dataclass(frozen=True)
 class Predictions:
     """One model's outputs (n, *out) and the scores (n,) that were explained, in the order of the samples."""
@@ -156,6 +162,11 @@ class Predictions:
     score: Array
     target: str
     info: Mapping[str, Any] = field(default_factory=dict)
+
+    def part(self, rows: npt.NDArray[np.intp]) -> Predictions:
+        """Those of some samples, by their places."""
+        info = {**self.info, **({"classes": [self.info["classes"][i] for i in rows]} if "classes" in self.info else {})}
+        return replace(self, outputs=self.outputs[rows], score=self.score[rows], info=info)
 
     def __repr__(self) -> str:
         return f"Predictions({self.model}: outputs {self.outputs.shape}, {self.target})"
@@ -198,6 +209,10 @@ class Result:
     what decides the maps; score_hashes: metric → hash of what decides its scores; a run reuses what has its own hashes.
     scores: by the metric's label in the experiment, which is its name unless one metric appears with several settings.
     check: "off" where nobody measured that the model does what explainers rely on.
+    keep_maps: what was kept of the maps once they were measured, "all" of them or as the experiment says. Of "sample:200" and
+    "none", `rows` are the places of the samples whose maps are there, `attribution` holds those alone, with the extras of all
+    samples, and `samples` names all. evaluated: hash of all metrics that measured what was not kept; refused: those that could
+    not, with reasons.
     """
 
     model: str
@@ -213,6 +228,32 @@ class Result:
     score_hashes: Mapping[str, str] = field(default_factory=dict)
     convention: str = ""
     check: str = "on"
+    keep_maps: str = "all"
+    rows: npt.NDArray[np.intp] | None = None
+    samples: tuple[str, ...] = ()
+    evaluated: str = ""
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of all samples."""
+        return self.attribution.ids if self.rows is None else self.samples
+
+    @property
+    def whole(self) -> bool:
+        """Whether all maps are there as they were made."""
+        return self.keep_maps == "all"
+
+    def part(self, rows: npt.NDArray[np.intp]) -> Result:
+        """The result of some samples, by their places, all of which have maps."""
+        own, n = self.attribution, len(self.ids)
+        ids = tuple(self.ids[row] for row in rows)
+        places = rows if self.rows is None else np.searchsorted(self.rows, rows)
+        values = tuple(v[places] for v in own.values)
+        maps = replace(own, values=values, ids=ids, extras=extras_of(own.extras, rows, n))
+        scores = {name: one.part(rows) for name, one in self.scores.items()}
+        degenerate = tuple(self.degenerate[row] for row in rows) if self.degenerate else ()
+        return replace(self, attribution=maps, scores=scores, degenerate=degenerate, rows=None, samples=())
 
     @property
     def maps(self) -> dict[str, Array]:

@@ -129,7 +129,7 @@ def _row(explanation: Result, cells: Mapping[str, Cell]) -> Row:
         control=is_control(explanation),
         params=explanation.attribution.params,
         cells=cells,
-        maps=len(explanation.attribution.ids) - unasked if ok(explanation) else 0,
+        maps=len(explanation.ids) - unasked if ok(explanation) else 0,
         degenerate=dict(kinds),
         tie_rate=_mean(ties[0]) if ties else math.nan,
         seconds=explanation.attribution.seconds,

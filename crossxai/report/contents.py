@@ -55,8 +55,8 @@ class Contents:
 def gather(directory: Path) -> Contents:
     """Read a run directory and work out what it says; raises `InvalidFile`."""
     run = load(directory)
-    rows, maps = analysis.table(run), comparison.compare(run)
-    where = tuple(places.places(run))
+    rows, maps = analysis.table(run), comparison.compare(run.mapped)
+    where = tuple(places.places(run.mapped))
     findings = find(run, rows, maps, where)
     rankings = certainty.rankings(run, rows)
     return Contents(run, rows, maps, where, findings, rankings, words.write(run_findings.verdict(run, rows)))
@@ -69,8 +69,8 @@ def find(run: RunRecord, rows: Sequence[Row], maps: Maps, where: Sequence[Places
         *reference_findings.facts(run, rows),
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
-        *modality_findings.facts(run, rows),
-        *shortcuts.facts(run, where),
+        *modality_findings.facts(run.mapped, rows),
+        *shortcuts.facts(run.mapped, where),
     ]
     return tuple(sorted(map(words.write, facts), key=lambda f: -f.weight))
 
@@ -93,7 +93,7 @@ def score_rows(contents: Contents) -> list[dict[str, Any]]:
             about = (model, e.framework, label, e.attribution.explainer, e.library, e.attribution.profile)
             for metric, held in e.scores.items():
                 extras = [held.extras.get(key) for key in ("tie_rate", "area_share")]
-                for i, sample in enumerate(e.attribution.ids):
+                for i, sample in enumerate(e.ids):
                     own = [float(x[i]) if x is not None else math.nan for x in extras]
                     kind = e.degenerate[i] if i < len(e.degenerate) else ""
                     line = (*about, metric, held.higher_is_better, sample, float(held.value[i]), *own, kind)

@@ -80,7 +80,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "conclusion": contents.verdict,
         "key_numbers": front.key_numbers(contents),
         "tables": tables.tables(tables.columns(contents)),
-        "modality_tables": modalities.tables(run),
+        "modality_tables": modalities.tables(run.mapped),
         "places": contents.places,
         "scorecards": scorecard.scorecards(run, contents.rows),
         "rows": contents.rows,
@@ -122,7 +122,8 @@ def _certainty(contents: Contents) -> list[dict[str, Any]]:
 
 def _pictures(contents: Contents) -> dict[str, Any]:
     """What only the page has."""
-    shown = samples.samples(contents.run)
+    mapped = contents.run.mapped
+    shown = samples.samples(mapped) if contents.run.kept is None or len(contents.run.kept) else []
     return {
         "forest": front.forest(contents),
         "strip": front.strip(contents, shown),
@@ -132,7 +133,7 @@ def _pictures(contents: Contents) -> dict[str, Any]:
         "curveless": [words.metric(m) for m in contents.run.metrics if certainty.without_curve(contents.run, m)],
         "matrices": _matrices(contents),
         "mean_map": _mean_map,
-        "run_figures": run_figures.embedded(contents.run) if len(contents.run.samples.modalities) > 1 else [],
+        "run_figures": run_figures.embedded(mapped) if len(contents.run.samples.modalities) > 1 else [],
         "samples": shown,
         "centre": samples.centre(contents.run),
         "scale_signed": style.scale(True),

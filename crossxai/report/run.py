@@ -9,6 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from crossxai.errors import InvalidFile
 from crossxai.evaluation import statistics
 from crossxai.files import (
@@ -82,6 +85,24 @@ class RunRecord(Counted):
         """The number of groups, 0 where each sample stands for itself."""
         return len(set(self.samples.groups))
 
+    @cached_property
+    def kept(self) -> npt.NDArray[np.intp] | None:
+        """The places of the samples of which all maps were kept; None where those of all samples were."""
+        held = [set(e.rows.tolist()) for e in self.explanations if ok(e) and e.rows is not None]
+        return np.array(sorted(set.intersection(*held)), dtype=np.intp) if held else None
+
+    @cached_property
+    def mapped(self) -> RunRecord:
+        """The run as far as its maps were kept: of those samples alone, and without maps where there are none of any sample."""
+        rows = self.kept
+        if rows is None:
+            return self
+        if not len(rows):
+            return replace(self, explanations=tuple(map(_without_maps, self.explanations)))
+        predictions = {model: one.part(rows) for model, one in self.predictions.items()}
+        explanations = tuple(e.part(rows) if ok(e) else e for e in self.explanations)
+        return replace(self, samples=self.samples[rows], predictions=predictions, explanations=explanations)
+
     @property
     def few(self) -> bool:
         """Whether these are too few for intervals to hold the mean as often as they say, where scores are skewed."""
@@ -152,6 +173,10 @@ def ok(explanation: Result) -> bool:
     return explanation.status == "ok"
 
 
+def _without_maps(explanation: Result) -> Result:
+    return replace(explanation, attribution=replace(explanation.attribution, values=(), modalities=()))
+
+
 def load(directory: Path) -> RunRecord:
     """Read a run directory, also one of a run that was stopped; raises `InvalidFile` if a file is missing, damaged, or about
     other samples."""
@@ -209,7 +234,7 @@ def _explanation(path: Path, samples: Samples) -> Result:
     explanation = read_result(path)
     if not ok(explanation):
         return explanation
-    if explanation.attribution.ids != samples.ids:
+    if explanation.ids != samples.ids:
         raise InvalidFile(f"{path} explains other samples than samples.h5, or in another order; run `crossxai` again")
     n = len(samples.ids)
     for name, scores in explanation.scores.items():

@@ -40,6 +40,15 @@ class Unchecked(Fact):
 
 
 @dataclass(frozen=True)
+class SomeMaps(Fact):
+    """A run whose maps were not all kept as they were made. how: as the experiment says; kept: of so many samples."""
+
+    how: str
+    kept: int
+    samples: int
+
+
+@dataclass(frozen=True)
 class Reason:
     """Why explainers, or a metric of explainers, have nothing on some models. labels: none means all; metric: "" for maps."""
 
@@ -217,6 +226,10 @@ def facts(run: RunRecord, rows: Sequence[Row]) -> list[Fact]:
         collected.append(NoMaps(models=run.models))
     if run.manifest.get("check", "on") == "off":
         collected.append(Unchecked(models=run.models))
+    how = {e.keep_maps for e in run.explanations if e.status == "ok"} - {"all"}
+    if how:
+        kept = run.n if run.kept is None else len(run.kept)
+        collected.append(SomeMaps(models=run.models, how=min(how), kept=kept, samples=run.n))
     collected += [*_failed(run, [r for r in rows if r.status == "failed"]), *_unsupported(run, rows)]
     # What raised is a failure, and says so above.
     raised = {f.get("metric") for f in run.manifest.get("failures", [])}
