@@ -76,13 +76,13 @@ def _of_run(path: Path, maps: Attribution) -> Attribution:
 def with_run(maps: Attribution, run: Path, model: str, samples: Samples) -> Attribution:
     """Maps of a run with samples, target and origin, of the samples whose maps were kept; with samples alone where the run is
     older than 0.6. Raises `InvalidFile`."""
-    places = {name: place for place, name in enumerate(samples.ids)}
-    if not set(maps.ids) <= set(places):
-        raise InvalidFile(f"{run}: maps of {maps.explainer} are of other samples than samples.h5")
-    rows = np.array([places[name] for name in maps.ids], dtype=np.intp)
-    every = len(rows) == len(samples.ids)
-    maps = replace(maps, extras=extras_of(maps.extras, rows, len(samples.ids)))
-    samples = samples if every else samples[rows]
+    every = len(maps) == len(samples.ids)
+    if not every:
+        places = {name: place for place, name in enumerate(samples.ids)}
+        if not set(maps.ids) <= set(places):
+            raise InvalidFile(f"{run}: maps of {maps.explainer} are of other samples than samples.h5")
+        rows = np.array([places[name] for name in maps.ids], dtype=np.intp)
+        maps, samples = replace(maps, extras=extras_of(maps.extras, rows, len(samples.ids))), samples[rows]
     explained = tuple(samples.inputs[m.name] for m in maps.modalities)
     maps = replace(maps, spaces=samples.spaces)
     with reading(run / "predictions" / f"{model}.h5", "predictions") as file:
