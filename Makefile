@@ -90,6 +90,7 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/harness.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/device.py
 	$(BIN)/python benchmarks/auto_steps.py
 	$(BIN)/python benchmarks/intervals.py
 	$(BIN)/python benchmarks/other_intervals.py

@@ -41,6 +41,16 @@ def test_memory() -> None:
 
 
 @pytest.mark.deep
+def test_device() -> None:
+    """All rivals' curves are compared with ours, and without a GPU the title says so."""
+    table = run("device.py", "--quick")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert [row[0] for row in rows] == ["resnet18, float32", "resnet18, bfloat16"]
+    assert all(float(cell) > 0 for cell in rows[0][2:-1])
+    assert "there is no GPU" in table or "On NVIDIA" in table
+
+
+@pytest.mark.deep
 def test_pcam_study() -> None:
     """The plain loop's curves are compared with ours before anything is shown."""
     words = ("--images", "2", "--steps", "5", "--looped", "1", "--samples", "20", "--repeats", "1")
