@@ -17,6 +17,7 @@ import tensorflow as tf
 import torch
 from tensorflow.python.framework.ops import _EagerTensorBase
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from crossxai import Attribution, InvalidInput, Largest, Modality, Question, Target
@@ -302,6 +303,36 @@ def test_traffic_of_estimates(framework: str, on_device: Callable[..., list[Cros
     assert made[-1].bytes > passes(question, maps, built) // 2 * question.inputs[0][0].nbytes
     evaluate(question, maps, [Deletion(12)])
     assert made[-1].bytes < passes(question, maps, [Deletion(12)]) // 2 * question.inputs[0][0].nbytes
+
+
+def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch computes shapes and devices alone here, as of a GPU: what lies elsewhere, or has to know a number, is refused."""
+    cuda, taken = torch.device("cuda:0"), []
+
+    def put(canvas: TorchCanvas, values: np.ndarray) -> torch.Tensor:
+        dtype = np.float32 if values.dtype == np.float64 else values.dtype
+        return torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=cuda)
+
+    def take(canvas: TorchCanvas, tensors: list[torch.Tensor]) -> np.ndarray:
+        assert {tensor.device for tensor in tensors} == {cuda}
+        taken.append(len(tensors))
+        return np.zeros(sum(tensor.numel() for tensor in tensors), np.float32)
+
+    monkeypatch.setattr(TorchCanvas, "put", put)
+    monkeypatch.setattr(TorchCanvas, "take", take)
+    monkeypatch.setattr(TorchCanvas, "clock", None)
+    monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # it is made there
+    question = ask("torch")
+    with FakeTensorMode():
+        with cuda:
+            module = Two().eval()
+        model = TorchModel(module, (IMAGE,), device=cuda, standardise={"image": ((0.5,) * 3, (0.2,) * 3)})
+        there = Question(model, question.inputs, question.target, batch_size=7, check="off")
+        evaluate(there, some_maps(there), [*UNITS, *BUILT])
+        with pytest.raises(DataDependentOutputException):
+            model.predict_there([put(model.canvas(), question.inputs[0])])[0, 0].item()
+    assert all(batches > 1 for batches in taken)
+    assert taken
 
 
 def test_memory_there(on_device: Callable[..., list[Crossing]], monkeypatch: pytest.MonkeyPatch) -> None:
