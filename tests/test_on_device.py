@@ -29,7 +29,7 @@ from crossxai.attribution import Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE, ON_DEVICE, Clock, batched
 from crossxai.errors import OutOfMemory
 from crossxai.evaluation import get
-from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes
+from crossxai.evaluation.curves import Deletion, Insertion, deletion, evaluate, passes
 from crossxai.evaluation.curves import on_device as on_device_module
 from crossxai.model import Canvas
 
@@ -230,6 +230,26 @@ def test_links_and_maps_of_outputs(link: Any, on_device: Callable[..., list[Cros
         return
     host = evaluate(question, some_maps(question), metrics)
     assert_same(question, metrics, on_device(), host)
+
+
+def test_folded_copies_stay_there(on_device: Callable[..., list[Crossing]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long stream's faster copy of the model is on the device, too."""
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(4)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = np.random.default_rng(0).random((4, SIDE, SIDE, 3), np.float32)
+    question = Question(TorchModel(network.eval(), (IMAGE,)), (images,), Target.classes([0, 1, 2, 3], 4))
+    metrics: list[Metric] = [Deletion(6), Insertion("auto")]
+    host = evaluate(question, some_maps(question), metrics)
+    monkeypatch.setattr(deletion, "LONG", 0)
+    made = on_device()
+    assert_same(question, metrics, made, host)
+    networks = [
+        canvas.canvas._predict.__self__.module for canvas in made if canvas.puts
+    ]  # the model whose method it is
+    assert networks
+    assert not any(isinstance(layer, nn.BatchNorm2d) for net in networks for layer in net.modules())
 
 
 class Border(TorchFunctionMode):

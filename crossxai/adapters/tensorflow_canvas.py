@@ -28,7 +28,7 @@ def memory_errors() -> Iterator[None]:
 class KerasCanvas:
     """A device, and a model on it. predict: channels-last tensors → outputs, class axis last; double: it runs in float64.
 
-    Numbers are float32 there: TensorFlow computes with int32 on the host, wherever they lie.
+    Numbers are float32 there: TensorFlow computes with int32 on the host, wherever they lie, and so with what few kernels know.
     """
 
     clock = None  # TensorFlow has no events that could be read later
@@ -90,12 +90,15 @@ def _masked(sheet: Sheet, copies: Any, pair: Any) -> Any:
     def along(numbers: Any) -> Any:
         return tf.reshape(numbers, (-1, *[1] * (len(values.shape) - 1)))
 
-    numbered = tf.cast(tf.maximum(pair, 0), tf.int64)
-    ranks, fills = tf.gather(_stacked(sheet.ranks), numbered % PAIR), tf.gather(_stacked(sheet.fills), numbered // PAIR)
+    numbered = tf.maximum(pair, 0)
+    fill = tf.floor(numbered / PAIR)
+    fills = tf.gather(_stacked(sheet.fills), tf.cast(fill, tf.int64))
+    ranks = tf.gather(_stacked(sheet.ranks), tf.cast(numbered - PAIR * fill, tf.int64))
     end, bit = along(copies[:, 1]), along(copies[:, 2])
     below = ranks < tf.where(end < 0, -1 - end, end)
-    among = tf.floor(ranks / 2 ** tf.maximum(bit, 0)) % 2 == 1
-    hidden = tf.not_equal(tf.where(bit < 0, below, among), end < 0)
+    shifted = tf.floor(ranks / 2 ** tf.maximum(bit, 0))
+    among = tf.equal(shifted - 2 * tf.floor(shifted / 2), 1)
+    hidden = tf.math.logical_xor(tf.where(bit < 0, below, among), end < 0)
     return tf.where(tf.logical_and(hidden, along(pair) >= 0), fills, values)
 
 

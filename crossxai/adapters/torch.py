@@ -117,8 +117,8 @@ class TorchModel(Declared):
         return self._guarded(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
 
     def canvas(self) -> TorchCanvas | None:
-        """Where copies are masked and scored beside the module; None on a CPU, where NumPy is faster."""
-        if self.device.type == "cpu":
+        """Where copies are masked and scored beside the module; None on a CPU, where NumPy is faster, and on what is not CUDA."""
+        if self.device.type != "cuda":
             return None
         return TorchCanvas(self.device, self.predict_there, self.dtype == torch.float64)
 

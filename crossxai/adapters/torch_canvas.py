@@ -51,11 +51,11 @@ class TorchCanvas:
             return torch.empty_like(places).scatter_(0, order, places).reshape(values.shape)
 
     def blurred(self, values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        """values multiplied by matrices, in float64 where there is such, since float32 may be TF32."""
+        """values multiplied by matrices, in float64, since float32 may be TF32."""
         with memory_errors(), torch.no_grad():
-            exact = values if self.device.type == "mps" else values.double()
+            exact = values.double()
             for axis, matrix in enumerate(matrices):
-                exact = torch.tensordot(matrix.to(exact.dtype), exact, dims=([1], [axis])).movedim(0, axis)
+                exact = torch.tensordot(matrix.double(), exact, dims=([1], [axis])).movedim(0, axis)
             return exact.to(values.dtype).contiguous()
 
     def paint(self, copies: Tensor, sheets: list[Sheet]) -> list[Tensor]:
