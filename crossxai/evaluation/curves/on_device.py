@@ -39,7 +39,7 @@ def scores(
 ) -> Array | None:
     """Scores (m,) of sorted codes; None where the model runs in the host's memory, or a sample has too many numbers."""
     canvas = question.model.canvas() if isinstance(question.model, Paintable) else None
-    if canvas is None or not len(codes) or max(v[0].size for v in question.inputs) > EXACT:
+    if canvas is None or not len(codes) or sum(v[0].size for v in question.inputs) > EXACT:
         return None
     if question.batch_size > PAIR:
         question = replace(question, batch_size=PAIR)
