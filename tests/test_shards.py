@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import random
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cheap import CHEAP, MIDDLE
 from experiments import BOTH, crossxai, toml
 
 import crossxai as xai
+from crossxai import evaluation, explainers
 from crossxai.experiment import model_run
 from crossxai.experiment.sharding import Shard
 
@@ -374,3 +378,91 @@ def test_a_dry_run_of_a_shard_plans_its_samples(both: Path) -> None:
 def test_precision_of_all_samples_is_refused_in_shards(tmp_path: Path) -> None:
     with pytest.raises(xai.InvalidInput, match="a shard has some of them: write points alone"):
         compare_torch(tmp_path, shard=(1, 2), metrics=[("deletion", {"steps": {"auto": {"precision": 0.01}}})])
+
+
+def every_explainer() -> list[Any]:
+    """All that need no truth and no control, with parameters that are cheap."""
+    kinds = {name: kind for name, kind in explainers.discover().items() if not name.startswith("controls.")}
+    return [(name, {"profile": kind.profiles[0], **CHEAP.get(name, {})}) for name, kind in kinds.items()]
+
+
+def every_metric() -> list[Any]:
+    few: dict[str, Any] = {"mosaic": "same", "masks": MIDDLE, "draws": 2}
+    entries = [(entry.name, {f.name for f in dataclasses.fields(entry.metric)}) for entry in evaluation.discover()]
+    return [evaluation.get(name, **{key: few[key] for key in few.keys() & fields}) for name, fields in entries]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("of", ["explainers", "metrics"])
+def test_every_explainer_and_every_metric_is_the_same_in_shards(tmp_path: Path, of: str) -> None:
+    """Nothing looks at the samples of a shard where it would look at the run's. One shard's integrated gradients add up and
+    another's do not: whether they do is judged of all."""
+    few = ["captum.saliency", "captum.integrated_gradients", "gradcam.gradcam"]
+    asked = {"explainers": every_explainer() if of == "explainers" else few, "controls": of == "metrics"}
+    asked["metrics"] = ["sparseness"] if of == "explainers" else every_metric()
+    before = compare_torch(tmp_path / "whole", **asked)
+    for number in (2, 3, 1):  # each of a model of its own, of which nothing has been measured yet
+        compare_torch(tmp_path / "parts", shard=(number, 3), **asked)
+    after = xai.merge(tmp_path / "parts")
+    assert before.refused == after.refused
+    keys = ["label", "metric", "sample"]
+    one, other = (run.scores.set_index(keys)["value"] for run in (before, after))
+    pd.testing.assert_series_equal(one, other, rtol=0, atol=1e-6, check_index_type=False, check_categorical=False)
+    for label, maps in before.maps.items():
+        for values, joined in zip(maps.values, after.maps[label].values, strict=True):
+            np.testing.assert_allclose(
+                joined, values, rtol=0, atol=3e-6 * max(np.nanmax(np.abs(values)), 1e-9), err_msg=label
+            )
+    assert len(one) > 200
+
+
+def test_a_folder_that_vanishes_in_the_middle_ends_in_words_and_goes_on(
+    both: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file system that is unmounted: what was written there is missing, which merging says with what makes it."""
+    original = model_run.write_result
+    folder = both / "out" / "shards" / "1-of-2"
+
+    def vanishing(path: Path, result: Any) -> None:
+        original(path, result)
+        monkeypatch.setattr(model_run, "write_result", original)
+        shutil.rmtree(folder)
+
+    monkeypatch.setattr(model_run, "write_result", vanishing)
+    made(both, "--shard", "1/2")
+    assert made(both, "--shard", "2/2").exit_code == 0
+    done = crossxai("merge", str(both / "out"))
+    assert done.exit_code == 2
+    assert "samples.h5 does not exist; make this shard again: " in done.output
+    assert f"--shard 1/2 --out {both / 'out'}" in done.output
+    assert made(both, "--shard", "1/2").exit_code == 0
+    assert crossxai("merge", str(both / "out")).exit_code == 0
+
+
+@pytest.mark.deep
+def test_merging_holds_a_block_of_maps_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of maps of 64 MB, a few blocks of 1 MB; and the same maps in blocks of one sample."""
+    from crossxai.attribution import Attribution
+    from crossxai.files import Result, joining, read_result, write_result
+    from crossxai.model import Modality
+
+    parts, rng = [], np.random.default_rng(0)
+    for number in range(4):
+        values = rng.random((32, 256, 512, 1), np.float32)
+        maps = Attribution((values,), (Modality.image(),), tuple(f"{number} {i}" for i in range(32)), "e")
+        write_result(tmp_path / str(number) / "explanations" / "m" / "l.h5", Result("m", "torch", "l", "e", maps))
+        parts.append(joining.Part(tmp_path / str(number), 32))
+    del values, maps
+    each = [read_result(part.folder / "explanations" / "m" / "l.h5", maps=False) for part in parts]
+    ids = tuple(name for one in each for name in one.ids)
+    result = dataclasses.replace(each[0], attribution=dataclasses.replace(each[0].attribution, ids=ids))
+    monkeypatch.setattr(joining, "BLOCK", 2**20)
+    tracemalloc.start()
+    joining.join_result(tmp_path / "joined", parts, result, [32] * 4)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**23
+    joined = read_result(tmp_path / "joined" / "explanations" / "m" / "l.h5")
+    own = read_result(parts[2].folder / "explanations" / "m" / "l.h5")
+    np.testing.assert_array_equal(joined.maps["image"][64:96], own.maps["image"])
+    assert joined.ids == ids

@@ -16,6 +16,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.evaluation.metrics.completeness import of_parts
 from crossxai.experiment import progress, sharding
 from crossxai.experiment.run import LEFT_OUT, remove_others, require_ours
 from crossxai.experiment.sharding import Shard
@@ -45,7 +46,7 @@ def merge(out: Path) -> Path:
     manifest = _manifest(manifests)
     writable_folder(out)
     labels = {path.stem for folder in folders for path in folder.glob("explanations/*/*.h5")}
-    with _staged(out) as staging:
+    with _staged(out) as staging, _naming(folders, manifests, out):
         join_samples(staging, parts)
         for entry in manifest["models"]:
             if not entry.get("failed"):
@@ -83,6 +84,24 @@ def _staged(out: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def _naming(folders: Sequence[Path], manifests: Sequence[Mapping[str, Any]], out: Path) -> Iterator[None]:
+    """What is wrong with a file of a shard becomes an error that says what makes it again."""
+    try:
+        yield
+    except InvalidFile as error:
+        for folder, manifest in zip(folders, manifests, strict=True):
+            if str(folder) in str(error):
+                about = manifest["shard"]
+                again = _command(about.get("command", ""), Shard(about["number"], about["of"]), out)
+                raise InvalidFile(f"{error}; make this shard again: {again}") from error
+        raise
+
+
+def _command(command: str, shard: Shard, out: Path) -> str:
+    return f"{command or 'crossxai compare …'} --shard {shard} --out {out}"
+
+
 def _complete(out: Path) -> list[Path]:
     """The folders of all shards, in order; raises `InvalidInput`, which names those that are missing and what makes them."""
     present = sharding.present(out)
@@ -101,8 +120,8 @@ def _complete(out: Path) -> list[Path]:
     missing = [n for n in range(1, count + 1) if not sharding.read_manifest(present.get((count, n), Path("/nowhere")))]
     if missing:
         known = (sharding.read_manifest(folder) for folder in present.values())
-        command = next((m["shard"].get("command") for m in known if m), "") or "crossxai compare …"
-        lines = [f"  {command} --shard {Shard(n, count)} --out {out}" for n in missing[:SHOWN]]
+        command = next((m["shard"].get("command") for m in known if m), "")
+        lines = [f"  {_command(command, Shard(n, count), out)}" for n in missing[:SHOWN]]
         begun = [str(n) for n in missing if (count, n) in present]
         which = f"{len(missing)} of {count} shards are missing" + (f", {', '.join(begun)} begun" if begun else "")
         more = (
@@ -204,7 +223,7 @@ def _reasons(each: Sequence[str]) -> str:
     return each[first] + _where({"number": first + 1}, sum(map(bool, each)), len(each))
 
 
-def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> tuple[Result, list[int]]:
+def _result(folders: Sequence[Path], entry: dict[str, Any], label: str) -> tuple[Result, list[int]]:
     """An explainer's result on all samples, without its maps, and how many of these each shard has. It has maps and scores if it
     has them in every shard, as in a run without shards, where one sample that fails fails them all."""
     every = [read_result(folder / "explanations" / entry["name"] / f"{label}.h5", maps=False) for folder in folders]
@@ -235,16 +254,24 @@ def _result(folders: Sequence[Path], entry: Mapping[str, Any], label: str) -> tu
         for name in every[0].scores
         if all(name in one.scores for one in every) and not _refused(entry, name, label)
     ]
+    scores = {name: _scores([one.scores[name] for one in every]) for name in names}
+    refused = {metric: why for one in every for metric, why in one.refused.items()}
+    for name, (own_scores, reason) in {name: of_parts(one, label) for name, one in scores.items()}.items():
+        scores[name] = own_scores
+        if reason:
+            del scores[name]
+            refused[f"{name} of {label}"] = entry["refused"][f"{name} of {label}"] = reason
+    shared = set.intersection(*(set(one.score_hashes.items()) for one in every))
     joined = replace(
         every[0],
         attribution=attribution,
         samples=ids if every[0].rows is not None else (),
         rows=_rows(every),
-        refused={metric: why for one in every for metric, why in one.refused.items()},
+        refused=refused,
         degenerate=tuple(kind for one in every for kind in one.degenerate),
-        scores={name: _scores([one.scores[name] for one in every]) for name in names},
+        scores=scores,
         score_hashes={
-            n: h for n, h in every[0].score_hashes.items() if all(one.score_hashes.get(n) == h for one in every)
+            name: key for name, key in every[0].score_hashes.items() if name in scores and (name, key) in shared
         },
     )
     return joined, [len(one.ids if one.rows is None else one.rows) for one in every]

@@ -5,7 +5,7 @@ A pixel ranks against a column only in the unit of the score, which a class acti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -156,6 +156,9 @@ class Joint(Parameters):
             "tie_rate": ranks.tie_rate(relevance),
             "relative_gap": gaps,
         }
+        if question.part_of is not None:
+            for key, pair in _gaps(question, attribution, self.name).items():
+                extras |= dict(zip((of + key for of in PARTS), pair, strict=True))
         area = np.asarray(trapezoid(curve, points / units, axis=1))
         params = {
             "steps": int(self.steps),
@@ -206,8 +209,52 @@ def refusals(metrics: Mapping[str, Metric], question: Question, attribution: Att
     return reasons
 
 
+PARTS = ("gap of ", "change of ")
+"""Extras of scores of a part of a run: whether maps add up is judged of all samples, once they are together."""
+
+
 def completeness(question: Question, attribution: Attribution, metric: str, tolerance: float) -> Numbers:
     """|completeness gap| as a share of the score's change (n,), the maps' sum less the gap; raises `Unsupported`, see `Joint`."""
+    worst = np.zeros(len(question))
+    for key, (gap, change) in _gaps(question, attribution, metric).items():
+        known = np.isfinite(change) & np.isfinite(gap)
+        if question.part_of is None and (
+            reason := _refusal(metric, attribution.explainer, key, gap, change, tolerance)
+        ):
+            raise Unsupported(reason)
+        size = np.where(change == 0, np.where(gap == 0, 1.0, np.nan), np.abs(change))
+        worst = np.maximum(worst, np.where(known, np.abs(gap) / size, np.nan))
+    return worst
+
+
+def of_parts(scores: Scores, explainer: str) -> tuple[Scores, str]:
+    """The scores of all parts without what tells whether the maps add up, and why they do not; "" if they do."""
+    of_gap, of_change = PARTS
+    keys = [name.removeprefix(of_gap) for name in scores.extras if name.startswith(of_gap)]
+    own = {name: values for name, values in scores.extras.items() if not name.startswith(PARTS)}
+    given = {key: (scores.extras[of_gap + key], scores.extras[of_change + key]) for key in keys}
+    reasons = (
+        _refusal(scores.metric, explainer, key, gap, change, scores.params["tolerance"])
+        for key, (gap, change) in given.items()
+    )
+    return replace(scores, extras=own), next(filter(None, reasons), "")
+
+
+def _refusal(metric: str, explainer: str, key: str, gap: Array, change: Array, tolerance: float) -> str:
+    """Why maps do not add up well enough; "" if they do."""
+    known = np.isfinite(change) & np.isfinite(gap)
+    missed, explained = float(np.abs(gap[known]).sum()), float(np.abs(change[known]).sum())
+    if missed <= tolerance * explained:
+        return ""
+    share = f"{missed / explained:.0%} of" if explained else "not zero, unlike"
+    return (
+        f"{metric}: the maps of {explainer} do not add up to the change of the score: the mean "
+        f"{key} is {share} it, {tolerance:.0%} are allowed: write more steps for the explainer, or tolerance=…"
+    )
+
+
+def _gaps(question: Question, attribution: Attribution, metric: str) -> dict[str, tuple[Numbers, Numbers]]:
+    """By extra, the completeness gap and the change of the score that maps explain, (n,) each; raises `Unsupported`."""
     names, held = ([m.name for m in modalities] for modalities in (question.modalities, attribution.modalities))
     if lacking := [name for name in names if name not in held]:
         raise Unsupported(
@@ -227,7 +274,7 @@ def completeness(question: Question, attribution: Attribution, metric: str, tole
             m.name: ranks.units(question, attribution, m).reshape(len(question), -1).sum(axis=1, dtype=np.float64)
             for m in question.modalities
         }
-    worst = np.zeros(len(question))
+    pairs = {}
     for key, members in groups.items():
         if key not in attribution.extras:
             raise Unsupported(
@@ -238,15 +285,5 @@ def completeness(question: Question, attribution: Attribution, metric: str, tole
         gap = np.asarray(attribution.extras[key], dtype=np.float64)
         if gap.shape != (len(question),):
             raise InvalidInput(f"{attribution.explainer}: {key} has shape {gap.shape}, one number per sample is needed")
-        change = sum((totals[name] for name in members), np.zeros(len(question))) - gap
-        known = np.isfinite(change) & np.isfinite(gap)
-        missed, explained = float(np.abs(gap[known]).sum()), float(np.abs(change[known]).sum())
-        if missed > tolerance * explained:
-            share = f"{missed / explained:.0%} of" if explained else "not zero, unlike"
-            raise Unsupported(
-                f"{metric}: the maps of {attribution.explainer} do not add up to the change of the score: the mean "
-                f"{key} is {share} it, {tolerance:.0%} are allowed: write more steps for the explainer, or tolerance=…"
-            )
-        size = np.where(change == 0, np.where(gap == 0, 1.0, np.nan), np.abs(change))
-        worst = np.maximum(worst, np.where(known, np.abs(gap) / size, np.nan))
-    return worst
+        pairs[key] = gap, sum((totals[name] for name in members), np.zeros(len(question))) - gap
+    return pairs
