@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from crossxai.experiment.sharding import Shard
     from crossxai.experiment.specification import Experiment
 
+NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus")
+"""Options that are no words of the command that makes a shard."""
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
 
@@ -50,6 +52,17 @@ def compare(
             help="Explain and evaluate one part of the samples only, 3/64 the third of 64; `crossxai merge` joins all parts.",
         ),
     ] = "",
+    engine: Annotated[
+        str, typer.Option("--engine", help="ray: run in shards on Ray, by as many workers as there are.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option("--workers", min=0, help="Of --engine: how many; as many as fit if not given.")
+    ] = 0,
+    shards: Annotated[int, typer.Option("--shards", min=0, help="Of --engine: how many; 4 a worker if not given.")] = 0,
+    address: Annotated[
+        str, typer.Option("--address", help="Of --engine: a Ray cluster's; auto for one that runs here.")
+    ] = "",
+    gpus: Annotated[float, typer.Option("--gpus-per-worker", min=0, help="Of --engine: such as 1, or 0.5.")] = 0.0,
     keep_maps: Annotated[
         str,
         typer.Option(
@@ -78,10 +91,34 @@ def compare(
             explainers=explainers, metrics=metrics,
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None
+        if engine:
+            _on_engine(engine, chosen, out, context, as_json, silent)
+            return
         if dry:
             _plan(chosen, out, as_json, silent, part)
             return
         run(chosen, out, as_json, silent, part)
+
+
+def _on_engine(
+    engine: str, experiment: Experiment, out: Path, context: typer.Context, as_json: bool, silent: bool
+) -> None:
+    """Run in shards by many workers, merge them, and report."""
+    from crossxai.errors import InvalidInput
+    from crossxai.experiment.on_ray import Engine, run_on_ray
+
+    given = context.params
+    if engine != "ray" or given["shard"] or given["dry"]:
+        raise InvalidInput("--engine is ray, beside neither --shard, which is one part of what it does, nor --dry-run")
+    quiet()
+    where = Engine(given["workers"], given["shards"], given["address"], given["gpus"])
+    try:
+        run_on_ray(experiment, out, where, _written(context), printing.notes(silent))
+    except KeyboardInterrupt:
+        words = "Stopped. The same command goes on with the shards that are missing."
+        printing.notes().print(words, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    end(out, as_json)
 
 
 def _written(context: typer.Context) -> str:
@@ -89,7 +126,7 @@ def _written(context: typer.Context) -> str:
     words = [*context.command_path.split()]
     for option in context.command.params:
         value, name = context.params.get(str(option.name)), str(option.opts[0])
-        if option.name in ("shard", "out", "dry", "as_json", "silent") or value == option.default or not value:
+        if option.name in NOT_OF_SHARDS or value == option.default or not value:
             continue
         for each in value if isinstance(value, list | tuple) else [value]:
             words += [str(each)] if not name.startswith("-") else [name] if each is True else [name, str(each)]

@@ -24,6 +24,7 @@ from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
 from crossxai.experiment.questions import (
+    Questions,
     describe_explained,
     describe_measure,
     describe_questions,
@@ -63,11 +64,15 @@ class ModelRun:
         console: Console,
         failures: Failures,
         rows: slice | None = None,
+        asked: dict[str, Questions] | None = None,
     ) -> None:
-        """rows: of the samples, those of a shard; all of them decide what is asked, and are one `whole` question."""
+        """rows: of the samples, those of a shard; all of them decide what is asked, and are one `whole` question. asked: by
+        model, where those questions are remembered for other shards."""
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
-        about = questions(experiment, samples, loaded, name)
+        about = (asked or {}).get(name) or questions(experiment, samples, loaded, name)
+        if asked is not None:
+            asked[name] = about
         self.question, self.measured, outputs, self.kind = about
         self.outputs = sharding.summary(outputs)
         target = self.question.target

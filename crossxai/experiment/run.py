@@ -11,7 +11,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from crossxai.experiment import defaults, loading, reading, sharding
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
-from crossxai.experiment.questions import check_scales, describe_target
+from crossxai.experiment.questions import Questions, check_scales, describe_target
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
 from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
@@ -63,7 +63,8 @@ class Prepared:
 @dataclass(frozen=True)
 class Loaded:
     """What a run begins with. experiment: complete, controls included. data, chosen: entries of the manifest. failed: models that
-    cannot be made, with reasons. metrics: by the model's name. rows: of the samples, those of a shard."""
+    cannot be made, with reasons. metrics: by the model's name. rows: of the samples, those of a shard. asked: by model, its
+    questions about all samples, once they are known."""
 
     experiment: Experiment
     samples: Samples
@@ -74,6 +75,12 @@ class Loaded:
     metrics: dict[str, list[tuple[MetricSpec, Metric]]]
     chosen: dict[str, Any]
     rows: slice | None = None
+    asked: dict[str, Questions] = field(default_factory=dict)
+
+    def of(self, shard: Shard) -> Loaded:
+        """The same for a shard; raises `InvalidInput` where it has no samples, or metrics that cannot be measured in parts."""
+        sharding.check_metrics(pair for pairs in self.metrics.values() for pair in pairs)
+        return replace(self, rows=shard.rows(len(self.samples.ids)))
 
 
 def check_names(experiment: Experiment, given: Prepared) -> None:
@@ -115,11 +122,8 @@ def load(
         ]
         for name, loaded in models.items()
     }
-    rows = None
-    if shard is not None:
-        rows = shard.rows(len(samples.ids))
-        sharding.check_metrics(pair for pairs in metrics.values() for pair in pairs)
-    return Loaded(experiment, samples, data, models, failed, explainers, metrics, chosen, rows)
+    loaded_all = Loaded(experiment, samples, data, models, failed, explainers, metrics, chosen)
+    return loaded_all if shard is None else loaded_all.of(shard)
 
 
 def run(
@@ -128,11 +132,12 @@ def run(
     console: Console | None = None,
     prepared: Prepared | None = None,
     shard: Shard | None = None,
+    known: Loaded | None = None,
 ) -> Path:
     """Run an experiment into the folder `out` and return it; of a shard, into a folder of its own in there. Names,
     parameters, data and models are checked before any map is computed. What an explainer or a metric cannot do for a model is
     recorded with its reason and the rest goes on; so it does when one of them raises, or a whole model fails. The manifest's
-    `failures` says what did."""
+    `failures` says what did. known: what `load` returned before, of another shard of this run."""
     start = time.perf_counter()
     given = prepared or Prepared()
     check_names(experiment, given)
@@ -144,7 +149,7 @@ def run(
         (out / name).unlink(missing_ok=True)
     console = console or Console(stderr=True)
     failures = Failures(out)
-    loaded = load(experiment, given, failures, shard)
+    loaded = load(experiment, given, failures, shard) if known is None or shard is None else known.of(shard)
     experiment, samples, data, failed = loaded.experiment, loaded.samples, loaded.data, loaded.failed
     own_samples = samples if loaded.rows is None else samples[loaded.rows]
     explainers, metrics, chosen = loaded.explainers, loaded.metrics, loaded.chosen
@@ -157,7 +162,9 @@ def run(
         mistakes: list[CrossXAIError] = []
         for name, one in loaded.models.items():
             try:
-                runs[name] = ModelRun(experiment, samples, one, name, out, progress, console, failures, loaded.rows)
+                runs[name] = ModelRun(
+                    experiment, samples, one, name, out, progress, console, failures, loaded.rows, loaded.asked
+                )
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
@@ -178,18 +185,18 @@ def run(
         }
         for name, own in runs.items():
             models[name]["outputs"] = {"kind": own.kind.kind, "known": own.kind.how}
-        known: dict[str, Any] = {"chosen": chosen} if chosen else {}
+        further: dict[str, Any] = {"chosen": chosen} if chosen else {}
         if shard is not None and loaded.rows is not None:
             outputs = {name: own.outputs for name, own in runs.items()}
-            known["shard"] = sharding.about(shard, loaded.rows, len(samples.ids), outputs)
-        draft = _manifest(experiment, samples, data, models, failures, known, start)
+            further["shard"] = sharding.about(shard, loaded.rows, len(samples.ids), outputs)
+        draft = _manifest(experiment, samples, data, models, failures, further, start)
         hashes = {name: own.metrics(metrics[name]) for name, own in runs.items()}
         tasks.write_plan(out, draft, {name: own.tasks(explainers) for name, own in runs.items()}, hashes)
         for name, own in runs.items():
             own.explain(explainers, metrics[name])
             models[name]["refused"] = own.evaluate(explainers, metrics[name])
     remove_others(out, (m.name for m in experiment.models), (e.shown for e in experiment.explainers))
-    text = json.dumps(_manifest(experiment, samples, data, models, failures, known, start), indent=1)
+    text = json.dumps(_manifest(experiment, samples, data, models, failures, further, start), indent=1)
     write_text(out / "manifest.json", text)
     (out / tasks.PLAN).unlink(missing_ok=True)
     return out

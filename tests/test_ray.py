@@ -1,0 +1,135 @@
+"""Runs on Ray: the same files as one process makes, whoever made which shard, and though workers die."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import crossxai, toml
+from test_shards import assert_same
+
+from crossxai.errors import InvalidInput
+from crossxai.experiment import on_ray
+from crossxai.experiment.on_ray import Engine
+
+TOLD = """
+import os
+from pathlib import Path
+import numpy as np
+from crossxai import Modality
+from crossxai.adapters.numpy import FunctionModel
+from crossxai.files import Samples
+
+PLACE = Path(__file__).parent
+IMAGE = (Modality.image(),)
+
+def data():
+    images = np.random.default_rng(0).random((10, 16, 16, 3), np.float32)
+    return Samples(tuple('abcdefghij'), IMAGE, {'image': images}, np.arange(10) % 2, ('no', 'yes'))
+
+def model():
+    with (PLACE / 'models.txt').open('a') as file:
+        file.write(f'{os.getpid()}\\n')
+    def f(x):
+        fatal = PLACE / 'fatal.txt'
+        deaths = int(fatal.read_text()) if fatal.exists() else 0
+        if deaths and len(x) < 10 and os.getpid() != int((PLACE / 'driver.txt').read_text()):
+            fatal.write_text(str(deaths - 1))
+            os._exit(9)
+        s = 4 * x[:, :8, :8].mean(axis=(1, 2, 3))
+        return np.stack([-s, s], axis=1)
+    return FunctionModel(f, IMAGE)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "told.py").write_text(TOLD)
+    (tmp_path / "driver.txt").write_text(str(os.getpid()))
+    content = {
+        "data": {"factory": "told:data"},
+        "models": [{"name": "f", "factory": "told:model"}],
+        "explainers": [{"name": "reference.rise", "profile": "canonical", "params": {"samples": 40}}],
+        "metrics": [{"name": "deletion", "params": {"steps": 4}}],
+    }
+    (tmp_path / "e.toml").write_text(toml(content))
+    return tmp_path
+
+
+def made(place: Path, out: str, *words: str) -> Any:
+    return crossxai("compare", str(place / "e.toml"), "--out", str(place / out), *words)
+
+
+@pytest.mark.process
+def test_two_workers_make_the_run_of_one_process(place: Path) -> None:
+    """Each worker makes its model once, for all of its shards; the same command again makes nothing anew."""
+    assert made(place, "whole").exit_code == 0
+    (place / "models.txt").unlink()
+    words = ("--engine", "ray", "--workers", "2", "--shards", "5")
+    done = made(place, "ray", *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "5 of 5 shards" in done.output
+    assert_same(place / "whole", place / "ray")
+    processes = (place / "models.txt").read_text().split()
+    assert len(processes) == len(set(processes)) == 2
+    shards = sorted((place / "ray" / "shards").glob("*/manifest.json"))
+    before = [path.stat().st_mtime_ns for path in shards]
+    manifest = json.loads(shards[0].read_text())
+    assert manifest["shard"]["command"] == f"crossxai compare {place / 'e.toml'}"
+    assert made(place, "ray", *words).exit_code == 0
+    assert [path.stat().st_mtime_ns for path in shards] == before
+
+
+@pytest.mark.process
+def test_a_shard_whose_worker_dies_goes_on_in_another_and_one_that_kills_three_is_given_up(place: Path) -> None:
+    assert made(place, "whole").exit_code == 0
+    (place / "fatal.txt").write_text("2")
+    words = ("--engine", "ray", "--workers", "1", "--shards", "2")
+    done = made(place, "ray", *words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert done.output.count("A worker died; shard 1/2 goes on in another.") == 2
+    assert_same(place / "whole", place / "ray")
+    (place / "fatal.txt").write_text("9")
+    done = made(place, "other", *words)
+    assert done.exit_code == 2
+    assert "shard 1/2 ended 3 workers" in done.output
+    assert not (place / "other" / "manifest.json").exists()
+
+
+def test_workers_share_what_there_is() -> None:
+    assert on_ray._shares({"CPU": 16}, Engine()) == (4, {"num_cpus": 4.0, "num_gpus": 0.0})
+    assert on_ray._shares({"CPU": 2}, Engine()) == (1, {"num_cpus": 2.0, "num_gpus": 0.0})
+    assert on_ray._shares({"CPU": 2}, Engine(workers=4))[1]["num_cpus"] < 0.5
+    assert on_ray._shares({"CPU": 32, "GPU": 8}, Engine(gpus=1)) == (8, {"num_cpus": 4.0, "num_gpus": 1})
+    assert on_ray._shares({"CPU": 32, "GPU": 1}, Engine(gpus=0.25))[0] == 4
+    for engine in (Engine(gpus=1), Engine(workers=3, gpus=0.5)):
+        with pytest.raises(InvalidInput, match="GPUs"):
+            on_ray._shares({"CPU": 2, "GPU": 0.0 if engine.gpus == 1 else 1.0}, engine)
+
+
+def test_shards_are_a_few_for_each_worker_or_those_that_are_there(tmp_path: Path) -> None:
+    assert on_ray._count(Engine(), 3, 100, tmp_path) == 12
+    assert on_ray._count(Engine(), 3, 5, tmp_path) == 5
+    (tmp_path / "shards" / "2-of-7").mkdir(parents=True)
+    assert on_ray._count(Engine(), 3, 100, tmp_path) == 7
+    assert on_ray._count(Engine(shards=9), 3, 100, tmp_path) == 9
+    with pytest.raises(InvalidInput, match="at most 5 shards"):
+        on_ray._count(Engine(shards=9), 3, 5, tmp_path)
+
+
+def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = made(place, "out", "--engine", "ray")
+    assert done.exit_code == 2
+    assert "--engine ray needs ray, which is not installed: " in done.output
+
+
+def test_engines_that_are_none_are_refused(place: Path) -> None:
+    for words in (("--engine", "spark"), ("--engine", "ray", "--shard", "1/2"), ("--engine", "ray", "--dry-run")):
+        done = made(place, "out", *words)
+        assert done.exit_code == 2
+        assert "--engine is ray, beside neither --shard" in done.output
