@@ -254,6 +254,7 @@ def test_what_does_not_belong_together_is_refused(both: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "Shard 2/3 is done, 1 of 3. When all are: crossxai merge" in done.output
     assert not [*(both / "out").rglob("report.*")]
+    assert "holds shards of a run: `crossxai merge" in crossxai("report", out).output
     done = crossxai("merge", out)
     assert done.exit_code == 2
     assert "2 of 3 shards are missing" in done.output

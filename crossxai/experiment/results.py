@@ -18,7 +18,7 @@ from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.files.maps import with_run
 from crossxai.model import Modality
 from crossxai.report.analysis import summarised
-from crossxai.report.contents import SCORES, Contents, gather, score_rows
+from crossxai.report.contents import SCORES, Contents, gather, score_frames
 from crossxai.report.run import RunRecord
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class Run:
     @property
     def scores(self) -> pd.DataFrame:
         """One row per model, explainer, metric and sample."""
-        return typed(pd.DataFrame(score_rows(self._contents), columns=SCORES))
+        frames = [*score_frames(self._contents)] or [pd.DataFrame(columns=list(SCORES))]
+        return typed(pd.concat(frames, ignore_index=True))
 
     @property
     def summary(self) -> pd.DataFrame:

@@ -180,6 +180,8 @@ def _without_maps(explanation: Result) -> Result:
 def load(directory: Path) -> RunRecord:
     """Read a run directory, also one of a run that was stopped; raises `InvalidFile` if a file is missing, damaged, or about
     other samples."""
+    if not (directory / "samples.h5").exists() and (directory / "shards").is_dir():
+        raise InvalidFile(f"{directory} holds shards of a run: `crossxai merge {directory}` joins them")
     samples = read_samples(directory / "samples.h5")
     finished = (directory / "manifest.json").exists()
     begun = None if finished else tasks.read_plan(directory)
