@@ -10,7 +10,7 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
@@ -22,6 +22,7 @@ from experiments import BOTH, crossxai, toml
 
 import crossxai as xai
 from crossxai import evaluation, explainers
+from crossxai.attribution import Scores
 from crossxai.experiment import model_run
 from crossxai.experiment.sharding import Shard
 
@@ -308,6 +309,58 @@ def test_a_failure_in_one_shard_is_a_row_with_its_reason(both: Path, monkeypatch
     assert crossxai("merge", str(both / "out")).exit_code == 0
     assert set(xai.Run(both / "out").scores["label"]) == {"captum.occlusion", "controls.random"}
     assert not (both / "out" / "failures" / "fusion" / "captum.occlusion.txt").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class FailsOfOne:
+    """A metric that cannot measure one sample, and so, in a run without shards, none."""
+
+    name: ClassVar[str] = "fails_of_one"
+    higher_is_better: ClassVar[bool] = True
+
+    def __call__(self, question: Any, attribution: Any) -> Scores:
+        if "3" in question.ids:
+            raise ZeroDivisionError("of sample 3")
+        return Scores(self.name, np.ones(len(question)), True)
+
+
+def test_a_metric_that_fails_in_one_shard_has_no_value_of_any_sample(tmp_path: Path) -> None:
+    asked = {"explainers": ["captum.saliency"], "controls": False, "metrics": [FailsOfOne(), "sparseness"]}
+    before = compare_torch(tmp_path / "whole", **asked)
+    for number in (1, 2, 3):
+        compare_torch(tmp_path / "parts", shard=(number, 3), **asked)
+    after = xai.merge(tmp_path / "parts")
+    pd.testing.assert_frame_equal(before.scores, after.scores)
+    assert after.scores.query("metric == 'fails_of_one'")["value"].isna().all()
+    assert not after.scores.query("metric == 'sparseness'")["value"].isna().any()
+    (failure,) = json.loads((after.folder / "manifest.json").read_text())["failures"]
+    assert "of sample 3" in failure["reason"]
+    assert failure["reason"].endswith("(in shard 2/3)")
+
+
+def test_a_model_that_fails_in_one_shard_has_failed(both: Path) -> None:
+    broken = "\ndef breaking():\n    import pathlib\n    if pathlib.Path(__file__).with_name('broken').exists():\n"
+    (both / "breaking.py").write_text(BOTH + broken + "        raise OSError('no weights')\n    return model()\n")
+    text = (both / "e.toml").read_text(encoding="utf-8")
+    (both / "e.toml").write_text(text.replace("both:model", "breaking:breaking"))
+    assert made(both, "--shard", "1/2").exit_code == 0
+    (both / "broken").touch()
+    assert made(both, "--shard", "2/2").exit_code == 3
+    for _ in range(2):
+        assert crossxai("merge", str(both / "out")).exit_code == 3
+        (entry,) = json.loads((both / "out" / "manifest.json").read_text())["models"]
+        assert "no weights" in entry["failed"]
+        assert entry["failed"].endswith("(in shard 2/2)")
+        assert set(xai.Run(both / "out").refused) == {"captum.occlusion", "controls.random"}
+    (both / "broken").unlink()
+    assert made(both, "--shard", "2/2").exit_code == 0
+    assert crossxai("merge", str(both / "out")).exit_code == 0
+    assert (both / "out" / "predictions" / "fusion.h5").exists()
+    (both / "broken").touch()
+    shutil.rmtree(both / "out" / "shards" / "1-of-2")
+    assert made(both, "--shard", "1/2").exit_code == 3
+    assert crossxai("merge", str(both / "out")).exit_code == 3
+    assert not (both / "out" / "predictions" / "fusion.h5").exists()
 
 
 def test_a_stopped_shard_goes_on(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from crossxai.evaluation.metrics.completeness import of_parts
 from crossxai.experiment import progress, sharding
 from crossxai.experiment.run import LEFT_OUT, remove_others, require_ours
 from crossxai.experiment.sharding import Shard
-from crossxai.files import Result, read_result, writable_folder
+from crossxai.files import Result, ours, read_result, writable_folder
 from crossxai.files.atomic import write_text
 from crossxai.files.joining import Part, join_predictions, join_result, join_samples
 from crossxai.files.tasks import PLAN
@@ -65,6 +65,9 @@ def merge(out: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             path.replace(place)
     remove_others(out, (m["name"] for m in manifest["models"]), labels)
+    for stale in (out / "predictions" / f"{m['name']}.h5" for m in manifest["models"] if m.get("failed")):
+        if ours(stale):
+            stale.unlink()
     write_text(out / "manifest.json", json.dumps(manifest, indent=1))
     return out
 
