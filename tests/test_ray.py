@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiments import crossxai, toml
+from rich.console import Console
 from test_shards import assert_same
 
 from crossxai.errors import InvalidInput
-from crossxai.experiment import on_ray
-from crossxai.experiment.on_ray import Engine
+from crossxai.experiment import on_ray, specification
+from crossxai.experiment.run import run
+from crossxai.experiment.workers import Engine, count_of
+from crossxai.files import read_result
+from crossxai.report import write_report
 
 TOLD = """
 import os
@@ -100,6 +107,61 @@ def test_a_shard_whose_worker_dies_goes_on_in_another_and_one_that_kills_three_i
     assert not (place / "other" / "manifest.json").exists()
 
 
+def killed(out: Path, moments: random.Random, kills: int, going: threading.Thread) -> tuple[int, dict[Path, float]]:
+    """Kill workers −9 at random moments of a run; how many were, and of files that were there, how long their maps took."""
+    done, kept = 0, dict[Path, float]()
+    while going.is_alive() and done < kills:
+        going.join(moments.uniform(2.0, 14.0))
+        workers = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal() and _is_worker(p)]
+        if not workers or not going.is_alive():
+            continue
+        for path in out.glob("shards/*/explanations/*/*.h5"):
+            kept.setdefault(path, read_result(path).attribution.seconds)
+        os.kill(moments.choice(workers), signal.SIGKILL)
+        done += 1
+    going.join()
+    return done, kept
+
+
+def _is_worker(process: Path) -> bool:
+    try:
+        return (process / "cmdline").read_bytes().startswith(b"ray::Worker")
+    except OSError:  # it has ended
+        return False
+
+
+@pytest.mark.deep
+def test_ten_workers_killed_at_random_moments(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run after the other, until ten are. No map that was on disk is computed twice: each keeps the time that it took."""
+    monkeypatch.setattr(on_ray, "TRIES", 20)
+    told, slow = (place / "told.py").read_text(), "        __import__('time').sleep(0.15)\n"
+    (place / "told.py").write_text(told.replace("        s = 4", f"{slow}        s = 4"))
+    content = specification.read_toml(place / "e.toml", "experiment file")
+    content["explainers"].append({"name": "lime.image", "params": {"samples": 40}})
+    experiment = specification.check({**content, "folder": place}, "a test")
+    run(experiment, place / "whole", Console(quiet=True))
+    write_report(place / "whole")
+    moments, left, kept = random.Random(0), 10, 0
+    while left:
+        out, errors = place / str(left), list[BaseException]()
+
+        def work(out: Path = out, errors: list[BaseException] = errors) -> None:
+            try:
+                on_ray.run_on_ray(experiment, out, Engine(workers=2, shards=5), console=Console(quiet=True))
+            except BaseException as error:
+                errors.append(error)
+
+        going = threading.Thread(target=work)
+        going.start()
+        done, explained = killed(out, moments, left, going)
+        assert not errors
+        write_report(out)
+        assert_same(place / "whole", out)
+        assert {path: read_result(path).attribution.seconds for path in explained} == explained
+        left, kept = left - done, kept + len(explained)
+    assert kept > 20
+
+
 def test_workers_share_what_there_is() -> None:
     assert on_ray._shares({"CPU": 16}, Engine()) == (4, {"num_cpus": 4.0, "num_gpus": 0.0})
     assert on_ray._shares({"CPU": 2}, Engine()) == (1, {"num_cpus": 2.0, "num_gpus": 0.0})
@@ -112,13 +174,13 @@ def test_workers_share_what_there_is() -> None:
 
 
 def test_shards_are_a_few_for_each_worker_or_those_that_are_there(tmp_path: Path) -> None:
-    assert on_ray._count(Engine(), 3, 100, tmp_path) == 12
-    assert on_ray._count(Engine(), 3, 5, tmp_path) == 5
+    assert count_of(Engine(), 3, 100, tmp_path) == 12
+    assert count_of(Engine(), 3, 5, tmp_path) == 5
     (tmp_path / "shards" / "2-of-7").mkdir(parents=True)
-    assert on_ray._count(Engine(), 3, 100, tmp_path) == 7
-    assert on_ray._count(Engine(shards=9), 3, 100, tmp_path) == 9
+    assert count_of(Engine(), 3, 100, tmp_path) == 7
+    assert count_of(Engine(shards=9), 3, 100, tmp_path) == 9
     with pytest.raises(InvalidInput, match="at most 5 shards"):
-        on_ray._count(Engine(shards=9), 3, 5, tmp_path)
+        count_of(Engine(shards=9), 3, 5, tmp_path)
 
 
 def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +191,16 @@ def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_engines_that_are_none_are_refused(place: Path) -> None:
-    for words in (("--engine", "spark"), ("--engine", "ray", "--shard", "1/2"), ("--engine", "ray", "--dry-run")):
+    for words, message in (
+        (("--engine", "spark"), "--engine is ray or slurm, got spark"),
+        (("--engine", "ray", "--shard", "1/2"), "write it beside neither --shard"),
+        (("--engine", "ray", "--dry-run"), "nor --dry-run"),
+        (("--workers", "2"), "--workers belongs beside --engine ray or --engine slurm"),
+        (("--engine", "slurm", "--address", "auto"), "--address belongs beside --engine ray"),
+        (("--engine", "ray", "--slurm", "partition=gpu"), "--slurm belongs beside --engine slurm"),
+        (("--engine", "slurm", "--slurm", "partition"), "--slurm partition: write KEY=VALUE"),
+        (("--engine", "slurm", "--gpus-per-worker", "0.5"), "Slurm gives whole GPUs"),
+    ):
         done = made(place, "out", *words)
         assert done.exit_code == 2
-        assert "--engine is ray, beside neither --shard" in done.output
+        assert message in done.output

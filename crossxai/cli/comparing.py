@@ -11,12 +11,13 @@ import typer
 
 from crossxai.cli import given, printing
 from crossxai.cli.commands import clear_errors, quiet
+from crossxai.errors import InvalidInput
 
 if TYPE_CHECKING:
     from crossxai.experiment.sharding import Shard
     from crossxai.experiment.specification import Experiment
 
-NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus")
+NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus", "slurm")
 """Options that are no words of the command that makes a shard."""
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
 
@@ -53,16 +54,26 @@ def compare(
         ),
     ] = "",
     engine: Annotated[
-        str, typer.Option("--engine", help="ray: run in shards on Ray, by as many workers as there are.")
+        str,
+        typer.Option(
+            "--engine",
+            help="Run in shards by many workers: ray, or slurm (here, as processes, where there is no Slurm).",
+        ),
     ] = "",
     workers: Annotated[
         int, typer.Option("--workers", min=0, help="Of --engine: how many; as many as fit if not given.")
     ] = 0,
     shards: Annotated[int, typer.Option("--shards", min=0, help="Of --engine: how many; 4 a worker if not given.")] = 0,
     address: Annotated[
-        str, typer.Option("--address", help="Of --engine: a Ray cluster's; auto for one that runs here.")
+        str, typer.Option("--address", help="Of --engine ray: a Ray cluster's; auto for one that runs here.")
     ] = "",
     gpus: Annotated[float, typer.Option("--gpus-per-worker", min=0, help="Of --engine: such as 1, or 0.5.")] = 0.0,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slurm", metavar="KEY=VALUE", help="Of --engine slurm: Slurm's own, partition=gpu say; may be repeated."
+        ),
+    ] = None,
     keep_maps: Annotated[
         str,
         typer.Option(
@@ -91,6 +102,7 @@ def compare(
             explainers=explainers, metrics=metrics,
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None
+        _check_engine(context.params)
         if engine:
             _on_engine(engine, chosen, out, context, as_json, silent)
             return
@@ -100,20 +112,38 @@ def compare(
         run(chosen, out, as_json, silent, part)
 
 
+def _check_engine(said: dict[str, Any]) -> None:
+    """Raise `InvalidInput` for options of an engine without it, or of another one."""
+    engine = said["engine"]
+    if engine not in ("", "ray", "slurm"):
+        raise InvalidInput(f"--engine is ray or slurm, got {engine}")
+    options = {"workers": "", "shards": "", "gpus": "", "address": "ray", "slurm": "slurm"}
+    names = {"gpus": "gpus-per-worker"}
+    for key, of in options.items():
+        if said[key] and (not engine or (of and of != engine)):
+            raise InvalidInput(f"--{names.get(key, key)} belongs beside --engine {of or 'ray or --engine slurm'}")
+    if engine and (said["shard"] or said["dry"]):
+        raise InvalidInput(
+            "--engine runs all shards: write it beside neither --shard, which is one part of that, nor --dry-run"
+        )
+
+
 def _on_engine(
     engine: str, experiment: Experiment, out: Path, context: typer.Context, as_json: bool, silent: bool
 ) -> None:
     """Run in shards by many workers, merge them, and report."""
-    from crossxai.errors import InvalidInput
-    from crossxai.experiment.on_ray import Engine, run_on_ray
+    from crossxai.experiment.workers import Engine
 
-    given = context.params
-    if engine != "ray" or given["shard"] or given["dry"]:
-        raise InvalidInput("--engine is ray, beside neither --shard, which is one part of what it does, nor --dry-run")
+    given_here = context.params
+    slurm = given.pairs(given_here["slurm"] or (), "--slurm")
+    where = Engine(given_here["workers"], given_here["shards"], given_here["address"], given_here["gpus"], slurm)
+    if engine == "ray":
+        from crossxai.experiment.on_ray import run_on_ray as run_on
+    else:
+        from crossxai.experiment.on_slurm import run_on_slurm as run_on
     quiet()
-    where = Engine(given["workers"], given["shards"], given["address"], given["gpus"])
     try:
-        run_on_ray(experiment, out, where, _written(context), printing.notes(silent))
+        run_on(experiment, out, where, _written(context), printing.notes(silent))
     except KeyboardInterrupt:
         words = "Stopped. The same command goes on with the shards that are missing."
         printing.notes().print(words, highlight=False, soft_wrap=True)

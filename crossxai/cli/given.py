@@ -238,6 +238,13 @@ def target_of(written: str) -> dict[str, Any]:
     return said
 
 
+def pairs(written: Sequence[str], option: str) -> dict[str, str]:
+    """KEY=VALUE pairs; raises `InvalidInput`."""
+    if wrong := [one for one in written if "=" not in one]:
+        raise InvalidInput(f"{option} {wrong[0]}: write KEY=VALUE")
+    return dict(one.partition("=")[::2] for one in written)
+
+
 def names(listed: str) -> list[str]:
     """Names that are written with commas between them."""
     return [name.strip() for name in listed.split(",") if name.strip()]

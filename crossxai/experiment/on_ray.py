@@ -8,83 +8,22 @@ import os
 from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from crossxai.errors import CrossXAIError, InvalidInput, MissingDependency, ModelFailed
-from crossxai.experiment import sharding
+from crossxai.errors import InvalidInput, MissingDependency, ModelFailed
 from crossxai.experiment.merging import merge
 from crossxai.experiment.progress import Progress
-from crossxai.experiment.run import Loaded, Prepared, check_names, load, run
-from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
+from crossxai.experiment.workers import TRIES, Engine, Worker, count_of
 from crossxai.files import writable_folder
-from crossxai.version import __version__
 
-EACH = 4
-"""Shards of a worker if nobody says how many, so that slow workers leave some to fast ones."""
-TRIES = 3
-"""Workers that may die of one shard."""
 CPUS = 4
 """Of a worker without a GPU, if nobody says how many workers there are."""
 STORE = 128 * 2**20
 """Bytes of the store of objects of a cluster that is started here: no array goes through it."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where workers run. workers, shards: 0 for as many as fit. address: of a cluster, "auto" for the one of this machine; ""
-    starts one here, which ends with the run. gpus: of each worker, parts allowed."""
-
-    workers: int = 0
-    shards: int = 0
-    address: str = ""
-    gpus: float = 0.0
-
-
-class Worker:
-    """What runs in an actor: models and samples are loaded once, for all of its shards."""
-
-    def __init__(self, experiment: Experiment, out: Path, command: str) -> None:
-        self.experiment, self.out, self.command = experiment, out, command
-        self.known: Loaded | None = None
-
-    def samples(self) -> tuple[int, str]:
-        """How many samples there are, or 0 and what is wrong."""
-        try:
-            return len(self._loaded().samples.ids), ""
-        except CrossXAIError as error:
-            return 0, str(error)
-
-    def make(self, number: int, count: int) -> str:
-        """Make a shard, if it is not there; what is wrong with the experiment, "" if nothing."""
-        shard = Shard(number, count, self.command)
-        try:
-            if not self._made(shard):
-                # Models that failed are made anew, so that their reasons are written into the shard's files.
-                known = None if self._loaded().failed else self._loaded()
-                run(self.experiment, self.out, Console(quiet=True), shard=shard, known=known)
-        except CrossXAIError as error:
-            return str(error)
-        return ""
-
-    def _loaded(self) -> Loaded:
-        if self.known is None:
-            check_names(self.experiment, Prepared())
-            self.known = load(self.experiment, Prepared())
-        return self.known
-
-    def _made(self, shard: Shard) -> bool:
-        """Whether the shard's files are finished, of this experiment and these samples, without a failure."""
-        manifest: Mapping[str, Any] | None = sharding.read_manifest(shard.folder(self.out))
-        known = self._loaded()
-        if manifest is None or manifest.get("failures") or manifest.get("crossxai") != __version__:
-            return False
-        wanted = known.experiment.model_dump(mode="json"), known.data.get("fingerprint")
-        return wanted == (manifest["settings"], manifest["data"].get("fingerprint"))
 
 
 def run_on_ray(
@@ -124,7 +63,7 @@ def _make_all(ray: Any, experiment: Experiment, out: Path, engine: Engine, comma
     n, wrong = ray.get(first.samples.remote())
     if wrong:
         raise InvalidInput(wrong)
-    count = _count(engine, workers, n, out)
+    count = count_of(engine, workers, n, out)
     queue, died = deque(range(1, count + 1)), Counter[int]()
     idle = [first, *(start() for _ in range(min(workers, count) - 1))]
     at_work: dict[Any, tuple[Any, int]] = {}
@@ -175,12 +114,3 @@ def _shares(resources: Mapping[str, float], engine: Engine) -> tuple[int, dict[s
         )
     each = cpus / workers
     return workers, {"num_cpus": float(int(each)) if each >= 1 else each * 0.99, "num_gpus": engine.gpus}
-
-
-def _count(engine: Engine, workers: int, n: int, out: Path) -> int:
-    """How many shards: as said, else as many as an earlier run here had, else a few for each worker."""
-    before = {count for count, _ in sharding.present(out)}
-    if engine.shards:
-        Shard(1, engine.shards).rows(n)  # raises where there are more than samples
-        return engine.shards
-    return before.pop() if len(before) == 1 and max(before) <= n else min(n, EACH * workers)
