@@ -43,7 +43,7 @@ def every(tmp_path_factory: pytest.TempPathFactory) -> xai.Run:
     ("keep", "n"),
     [
         ("sample:4", 4),
-        ("none", 0),
+        pytest.param("none", 0, marks=pytest.mark.deep),
         *(pytest.param(keep, 7, marks=pytest.mark.deep) for keep in ("float16", "sample:7")),
     ],
 )

@@ -127,6 +127,7 @@ def test_shards_in_any_order_are_the_run_without_shards(tmp_path: Path, whole: P
     assert_same(whole, tmp_path)
 
 
+@pytest.mark.deep
 def test_an_explainer_that_compares_samples_sees_all_of_them(tmp_path: Path) -> None:
     asked = {"explainers": [("captum.feature_permutation", {"patch": 8})], "controls": False}
     asked["metrics"] = ["sparseness", ("noise_correlation", {"draws": 1})]
@@ -338,6 +339,7 @@ def test_a_metric_that_fails_in_one_shard_has_no_value_of_any_sample(tmp_path: P
     assert failure["reason"].endswith("(in shard 2/3)")
 
 
+@pytest.mark.deep
 def test_a_model_that_fails_in_one_shard_has_failed(both: Path) -> None:
     broken = "\ndef breaking():\n    import pathlib\n    if pathlib.Path(__file__).with_name('broken').exists():\n"
     (both / "breaking.py").write_text(BOTH + broken + "        raise OSError('no weights')\n    return model()\n")
@@ -470,6 +472,7 @@ def test_every_explainer_and_every_metric_is_the_same_in_shards(tmp_path: Path, 
     assert len(one) > 200
 
 
+@pytest.mark.deep
 def test_a_folder_that_vanishes_in_the_middle_ends_in_words_and_goes_on(
     both: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
