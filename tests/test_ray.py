@@ -124,10 +124,15 @@ def killed(out: Path, moments: random.Random, kills: int, going: threading.Threa
 
 
 def _is_worker(process: Path) -> bool:
+    """Whether it is a worker of the Ray that this process started."""
     try:
-        return (process / "cmdline").read_bytes().startswith(b"ray::Worker")
+        if not (process / "cmdline").read_bytes().startswith(b"ray::Worker"):
+            return False
+        while (parent := int((process / "stat").read_text().rpartition(")")[2].split()[1])) not in (0, os.getpid()):
+            process = process.parent / str(parent)
     except OSError:  # it has ended
         return False
+    return parent == os.getpid()
 
 
 @pytest.mark.deep
