@@ -204,7 +204,6 @@ def test_engines_that_are_none_are_refused(place: Path) -> None:
         (("--engine", "slurm", "--address", "auto"), "--address belongs beside --engine ray"),
         (("--engine", "ray", "--slurm", "partition=gpu"), "--slurm belongs beside --engine slurm"),
         (("--engine", "slurm", "--slurm", "partition"), "--slurm partition: write KEY=VALUE"),
-        (("--engine", "slurm", "--gpus-per-worker", "0.5"), "Slurm gives whole GPUs"),
     ):
         done = made(place, "out", *words)
         assert done.exit_code == 2

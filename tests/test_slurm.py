@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -32,6 +33,17 @@ def test_options_of_slurm_s_own() -> None:
     asked: dict[str, Any] = {"gpus_per_node": 2}
     assert _settings(engine, here=True) == asked
     assert _settings(engine, here=False) == asked | {"slurm_partition": "gpu", "slurm_time": "120"}
+
+
+def test_handlers_of_logging_stay_open(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    for name in [name for name in sys.modules if name.partition(".")[0] == "submitit"]:
+        monkeypatch.delitem(sys.modules, name)  # it closes them when it is imported
+    closed: list[bool] = []
+    handler = logging.StreamHandler()
+    monkeypatch.setattr(handler, "close", lambda: closed.append(True))
+    done = made(place, "out", "--engine", "slurm", "--gpus-per-worker", "0.5")
+    assert "Slurm gives whole GPUs" in done.output
+    assert not closed
 
 
 def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

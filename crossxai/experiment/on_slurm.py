@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ def run_on_slurm(
 ) -> Path:
     """Run an experiment in shards on Slurm, merge them, and return the folder. The same command goes on with the shards that are
     missing. Raises what `run` and `merge` raise, and `ModelFailed` where the job of a shard dies again and again."""
+    # Else its import sets up logging, which closes every handler that anybody has.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     submitit: Any = require("submitit", "slurm", "--engine slurm")
     writable_folder(out)
     out = out.resolve()
