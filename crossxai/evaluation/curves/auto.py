@@ -15,10 +15,11 @@ from scipy.integrate import trapezoid
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import ranks
+from crossxai.evaluation.curves.copies import Codes
 from crossxai.evaluation.curves.estimates import Design, Estimate, Estimates, factor_needed, mean_of
 from crossxai.evaluation.curves.fills import describe as describe_fill
 from crossxai.evaluation.curves.fills import resolve
-from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps
+from crossxai.evaluation.curves.masking import Masking, RankedMaps
 from crossxai.evaluation.curves.options import CurveOptions
 from crossxai.evaluation.curves.ranks import Ranking
 from crossxai.evaluation.curves.steps import Auto, counts, describe

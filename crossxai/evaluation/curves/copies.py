@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.evaluation.curves.ranks import Positions
+from crossxai.evaluation.curves.fills import Fill
+from crossxai.evaluation.curves.ranks import Blocks, Positions, Ranked
+from crossxai.model import Inputs
 
 Masks = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
 
 
 class Copy(NamedTuple):
@@ -47,3 +50,54 @@ class Subsets(NamedTuple):
 
 Source = Callable[[int], Order | Subsets]
 """A sample's number → its order; called once per sample, in order of samples, and again where memory ran out."""
+
+
+class Ordering(NamedTuple):
+    """How many units an order has (of each sample, if they differ), and which order each sample's is equal to. ranked: maps whose
+    order it is."""
+
+    source: Source
+    units: int | Positions
+    equal: Positions | None = None
+    ranked: Ranked | None = None
+
+
+class Kind(NamedTuple):
+    """A fill of one modality, and its samples with everything replaced."""
+
+    place: int
+    fill: Fill
+    filled: Blocks
+    imputes: bool
+
+
+class Filling(NamedTuple):
+    """What replaces units, one kind per modality. trail: the counts of the steps so far, where every step fills anew."""
+
+    kinds: tuple[int, ...]
+    seed: int
+    trail: tuple[int, ...]
+
+
+class Copies(Protocol):
+    """What a stream of copies reads of the engine that numbers and builds them, `masking.Masking`."""
+
+    orders: list[Ordering]
+    fills: list[Filling]
+    kinds: list[Kind]
+
+    def decode(self, codes: Codes) -> Iterable[Copy]:
+        """The copies behind codes (m,)."""
+        ...
+
+    def built_alone(self, codes: Codes) -> Masks:
+        """Which codes (m,) are of copies that the host has to build."""
+        ...
+
+    def build(self, codes: Codes) -> Inputs:
+        """One batch of copies."""
+        ...
+
+    def order_of(self, copy: Copy) -> Order | Subsets:
+        """The order of a copy's sample."""
+        ...

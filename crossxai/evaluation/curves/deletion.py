@@ -15,8 +15,9 @@ from crossxai.attribution import Attribution, Metric, Scores
 from crossxai.batching import LADDER, AutoBatchSize
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.evaluation.curves import auto, ranks
+from crossxai.evaluation.curves.copies import Codes
 from crossxai.evaluation.curves.fills import FillLike, describe, imputes, resolve
-from crossxai.evaluation.curves.masking import Codes, Masking, RankedMaps
+from crossxai.evaluation.curves.masking import Masking, RankedMaps
 from crossxai.evaluation.curves.options import CurveOptions
 from crossxai.evaluation.curves.ranks import BLOCK, Ranking
 from crossxai.question import Question, Rows

@@ -14,13 +14,11 @@ import numpy.typing as npt
 
 from crossxai.attribution import Attribution
 from crossxai.evaluation.curves import on_device, ranks
-from crossxai.evaluation.curves.copies import Copy, Masks, Order, Source, Subsets
-from crossxai.evaluation.curves.fills import Fill, FillLike, filled, imputes, resolve
+from crossxai.evaluation.curves.copies import Codes, Copy, Filling, Kind, Masks, Order, Ordering, Source, Subsets
+from crossxai.evaluation.curves.fills import FillLike, filled, imputes, resolve
 from crossxai.evaluation.curves.ranks import BLOCK, Blocks, Labels, Positions, Ranked, Ranking
 from crossxai.model import Array, Inputs, Modality
 from crossxai.question import Question, Rows
-
-Codes = npt.NDArray[np.int64]
 
 SAMPLE = 2**40
 """Codes that one sample has, all its copies together."""
@@ -35,33 +33,6 @@ class RankedMaps(NamedTuple):
     extras: dict[str, Array]
 
 
-class _Order(NamedTuple):
-    """How many units an order has (of each sample, if they differ), and which order each sample's is equal to. ranked: maps whose
-    order it is."""
-
-    source: Source
-    units: int | Positions
-    equal: Positions | None = None
-    ranked: Ranked | None = None
-
-
-class _Kind(NamedTuple):
-    """A fill of one modality, and its samples with everything replaced."""
-
-    place: int
-    fill: Fill
-    filled: Blocks
-    imputes: bool
-
-
-class _Filling(NamedTuple):
-    """What replaces units, one kind per modality. trail: the counts of the steps so far, where every step fills anew."""
-
-    kinds: tuple[int, ...]
-    seed: int
-    trail: tuple[int, ...]
-
-
 class Masking:
     """Copies of a question's samples and their scores; `known` are the codes that are scored, sorted, and `scores` theirs."""
 
@@ -69,8 +40,8 @@ class Masking:
         # All modalities are given, whichever is masked, so that metrics of different modalities share a stream.
         self.question = question.only(*(m.name for m in question.model.modalities))
         self.known, self.scores = np.zeros(0, np.int64), np.zeros(0)
-        self.orders: list[_Order] = []
-        self.fills: list[_Filling] = []
+        self.orders: list[Ordering] = []
+        self.fills: list[Filling] = []
         self._places = {m.name: i for i, m in enumerate(question.model.modalities)}
         # (order, fill, inserts) and the first code of its copies, that of count 0; code 0 is the sample itself.
         self._families, self._next = {(-1, -1, False): 0}, 1
@@ -78,7 +49,7 @@ class Masking:
         self._attributions: list[Attribution] = []  # kept, because maps are known by identity
         self._digests: dict[tuple[Ranking, int, bytes], int] = {}
         self.labels: dict[tuple[str, str, int], dict[int, Labels]] = {}
-        self.kinds: list[_Kind] = []
+        self.kinds: list[Kind] = []
         self._buffers: tuple[Array, ...] = ()
         self._row, self._own = -1, dict[int, Order | Subsets]()
         self._refills: dict[tuple[int, int], tuple[tuple[int, ...], Array]] = {}
@@ -96,16 +67,16 @@ class Masking:
                 modality, values = self.question.model.modalities[place], self.question.inputs[place]
                 filled(one, modality, values[:1])  # refused before any pass
                 blocks = Blocks(partial(filled, one, modality, values), values)
-                self.kinds.append(_Kind(place, one, blocks, imputes(one)))
+                self.kinds.append(Kind(place, one, blocks, imputes(one)))
         draws = any(self.kinds[kind].imputes for kind in kinds)
-        entry = _Filling(tuple(kinds), seed if draws else 0, trail)
+        entry = Filling(tuple(kinds), seed if draws else 0, trail)
         if entry not in self.fills:
             self.fills.append(entry)
         return self.fills.index(entry)
 
     def order(self, source: Source, units: int | Positions) -> int:
         """The number of an order of removal over the units of the fill's modalities, numbered one after the other."""
-        self.orders.append(_Order(source, units))
+        self.orders.append(Ordering(source, units))
         return len(self.orders) - 1
 
     def rank(self, attribution: Attribution, modality: Modality, key: Ranking) -> RankedMaps:
@@ -118,7 +89,7 @@ class Masking:
             number, alike = len(self.orders), key._replace(reduction="sum")
             first = [self._digests.setdefault((alike, row, digest), number) for row, digest in enumerate(digests)]
             equal = np.array(first, np.intp) if any(other != number for other in first) else None
-            self.orders.append(_Order(lambda row: Order(ranked(row)), ranked.total, equal, ranked))
+            self.orders.append(Ordering(lambda row: Order(ranked(row)), ranked.total, equal, ranked))
             self._attributions.append(attribution)
             self._maps[known] = RankedMaps(number, ranked, usable, extras)
         return self._maps[known]

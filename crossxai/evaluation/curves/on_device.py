@@ -9,20 +9,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crossxai.evaluation.curves import ranks
-from crossxai.evaluation.curves.copies import Copy, Masks, Subsets
+from crossxai.evaluation.curves.copies import Codes, Copies, Copy, Masks, Subsets
 from crossxai.evaluation.curves.fills import Blur, KernelBlur
 from crossxai.model import PAIR, Array, Canvas, Paintable, Sheet
 from crossxai.question import Question, Rows
 from crossxai.target import Target, apply_link, fits
-
-if TYPE_CHECKING:
-    from crossxai.evaluation.curves.masking import Codes, Masking
 
 EXACT = 2**24
 """Whole numbers up to which float32 holds every one, as some devices count in."""
@@ -34,9 +31,7 @@ LINKS = ("identity", "softmax", "sigmoid")
 """Links that a canvas computes; log-odds are computed in float64, after a look at all outputs."""
 
 
-def scores(
-    masking: Masking, question: Question, codes: Codes, progress: Callable[[int], object] | None
-) -> Array | None:
+def scores(masking: Copies, question: Question, codes: Codes, progress: Callable[[int], object] | None) -> Array | None:
     """Scores (m,) of sorted codes; None where the model runs in the host's memory, or a sample has too many numbers."""
     canvas = question.model.canvas() if isinstance(question.model, Paintable) else None
     if canvas is None or not len(codes) or sum(v[0].size for v in question.inputs) > EXACT:
@@ -62,7 +57,7 @@ class _Share(NamedTuple):
 class _Stream:
     """Copies of one question on their way to their scores; what lies on the canvas is that of the samples at hand."""
 
-    def __init__(self, masking: Masking, question: Question, canvas: Canvas, codes: Codes) -> None:
+    def __init__(self, masking: Copies, question: Question, canvas: Canvas, codes: Codes) -> None:
         self.masking, self.question, self.canvas, self.codes = masking, question, canvas, codes
         self._laid: dict[int, dict[tuple[Any, ...], Any]] = {}  # row → what is laid there of it
         self._matrices: dict[tuple[int, int], Any] = {}  # kind of fill and length of an axis → what blurs along it
