@@ -303,11 +303,11 @@ class TensorModel(Model, Protocol):
         """The torch device that it runs on; None if that is the CPU, where arrays are tensors without a copy."""
         ...
 
-    def scores_there(self, inputs: list[Any], score: Callable[[Any], Any]) -> Any:
-        """score(outputs) (m,) of channels-last tensors on the device; outputs have the class axis last."""
+    def scores_there(self, inputs: list[Any], weights: Any, link: str) -> Any:
+        """sum(link(outputs) · weights) (m,) of channels-last tensors on the device; weights (m, *out), class axis last."""
         ...
 
-    def gradients_there(self, inputs: list[Any], score: Callable[[Any], Any]) -> tuple[Any, list[Any]]:
+    def gradients_there(self, inputs: list[Any], weights: Any, link: str) -> tuple[Any, list[Any]]:
         """The same, and its gradient at each input, zeros where none arrives, from one forward and one backward pass."""
         ...
 

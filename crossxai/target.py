@@ -105,6 +105,12 @@ class Target:
         """Shape of the outputs of one sample."""
         return self.weights.shape[1:]
 
+    @staticmethod
+    def known_there(target: object) -> bool:
+        """Whether a device computes the scores: sums of outputs; but log-odds, in float64 after a look at all outputs, and other
+        measures are computed on the host."""
+        return type(target) is Target and target.link in ("identity", "softmax", "sigmoid")
+
     def __eq__(self, other: object) -> bool:
         return equal(self, other)
 

@@ -87,11 +87,11 @@ def same(monkeypatch: pytest.MonkeyPatch, name: str, params: Any, question: Ques
 def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     own, sizes = TorchModel.gradients_there, []
 
-    def small(model: TorchModel, inputs: list[Any], score: Any) -> Any:
+    def small(model: TorchModel, inputs: list[Any], *how: Any) -> Any:
         sizes.append(len(inputs[0]))
         if len(inputs[0]) > 1:
             raise MemoryError
-        return own(model, inputs, score)
+        return own(model, inputs, *how)
 
     question = ask("softmax")
     question.trusted(gradients=True)

@@ -25,7 +25,7 @@ from crossxai.adapters.checks import (
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
-from crossxai.adapters.torch_canvas import TorchCanvas
+from crossxai.adapters.torch_canvas import TorchCanvas, weighed
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -130,17 +130,17 @@ class TorchModel(Declared):
         """The device of the module; None on a CPU, where arrays are tensors without a copy."""
         return None if self.device.type == "cpu" else self.device
 
-    def scores_there(self, inputs: list[Tensor], score: Callable[[Tensor], Tensor]) -> Tensor:
-        """score(outputs) (m,), of channels-last tensors on the device, where it stays."""
-        return self._guarded(inputs, False, lambda: score(self._outputs_there(inputs)))
+    def scores_there(self, inputs: list[Tensor], weights: Tensor, link: str) -> Tensor:
+        """sum(link(outputs) · weights) (m,), of channels-last tensors on the device, where it stays."""
+        return self._guarded(inputs, False, lambda: weighed(self._outputs_there(inputs), weights, link))
 
-    def gradients_there(self, inputs: list[Tensor], score: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def gradients_there(self, inputs: list[Tensor], weights: Tensor, link: str) -> tuple[Tensor, list[Tensor]]:
         """The same, and its gradient at each input, from one forward and one backward pass; zeros where none arrives."""
 
         def both() -> tuple[Tensor, list[Tensor]]:
             # A leaf of each, so that the gradients are those of these copies alone.
             own = [values.detach().clone().requires_grad_() for values in inputs]
-            scores = score(self._outputs_there(own))
+            scores = weighed(self._outputs_there(own), weights, link)
             if not scores.requires_grad:
                 return scores, [torch.zeros_like(values) for values in own]
             gradients = torch.autograd.grad(scores.sum(), own, allow_unused=True)

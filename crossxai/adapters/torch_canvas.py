@@ -71,13 +71,17 @@ class TorchCanvas:
     def score(self, outputs: Tensor, copies: Tensor, weights: list[Tensor], link: str) -> Tensor:
         """Scores (m,); see `Canvas`."""
         with memory_errors(), torch.no_grad():
-            own = torch.stack(weights).to(outputs.dtype)[copies[:, 0]]
-            return (LINKS[link](outputs) * own).flatten(1).sum(dim=1)
+            return weighed(outputs, torch.stack(weights)[copies[:, 0]], link)
 
     def take(self, tensors: list[Tensor]) -> Array:
         """All numbers of tensors on the host; the one place that waits for the device."""
         with memory_errors():
             return to_array(torch.cat([tensor.flatten() for tensor in tensors]))
+
+
+def weighed(outputs: Tensor, weights: Tensor, link: str) -> Tensor:
+    """Scores (m,): sum(link(outputs) · weights), both (m, *out)."""
+    return (LINKS[link](outputs) * weights.to(outputs.dtype)).flatten(1).sum(dim=1)
 
 
 def _masked(sheet: Sheet, which: Tensor, end: Tensor, bit: Tensor, pair: Tensor) -> Tensor:

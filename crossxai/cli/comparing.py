@@ -16,6 +16,7 @@ from crossxai.errors import InvalidInput
 if TYPE_CHECKING:
     from crossxai.experiment.sharding import Shard
     from crossxai.experiment.specification import Experiment
+    from crossxai.experiment.workers import Engine
 
 NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus", "slurm")
 """Options that are no words of the command that makes a shard."""
@@ -104,7 +105,10 @@ def compare(
         part = Shard.read(shard, _written(context)) if shard else None
         _check_engine(context.params)
         if engine:
-            _on_engine(engine, chosen, out, context, as_json, silent)
+            from crossxai.experiment.workers import Engine
+
+            where = Engine(workers, shards, address, gpus, given.pairs(slurm or (), "--slurm"))
+            _on_engine(engine, chosen, out, where, _written(context), as_json, silent)
             return
         if dry:
             _plan(chosen, out, as_json, silent, part)
@@ -129,21 +133,16 @@ def _check_engine(said: dict[str, Any]) -> None:
 
 
 def _on_engine(
-    engine: str, experiment: Experiment, out: Path, context: typer.Context, as_json: bool, silent: bool
+    engine: str, experiment: Experiment, out: Path, where: Engine, command: str, as_json: bool, silent: bool
 ) -> None:
-    """Run in shards by many workers, merge them, and report."""
-    from crossxai.experiment.workers import Engine
-
-    given_here = context.params
-    slurm = given.pairs(given_here["slurm"] or (), "--slurm")
-    where = Engine(given_here["workers"], given_here["shards"], given_here["address"], given_here["gpus"], slurm)
+    """Run in shards by many workers, merge them, and report. command: what makes a shard, but for its number."""
     if engine == "ray":
         from crossxai.experiment.on_ray import run_on_ray as run_on
     else:
         from crossxai.experiment.on_slurm import run_on_slurm as run_on
     quiet()
     try:
-        run_on(experiment, out, where, _written(context), printing.notes(silent))
+        run_on(experiment, out, where, command, printing.notes(silent))
     except KeyboardInterrupt:
         words = "Stopped. The same command goes on with the shards that are missing."
         printing.notes().print(words, highlight=False, soft_wrap=True)

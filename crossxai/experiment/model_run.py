@@ -33,6 +33,7 @@ from crossxai.experiment.questions import (
 )
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec
 from crossxai.files import Predictions, Result, Samples, read_result, write_predictions, write_result
+from crossxai.files.records import extras_of
 from crossxai.files.tasks import content, digest, fingerprint, version
 from crossxai.measures.detection import Box
 from crossxai.plugins import code_of
@@ -339,9 +340,7 @@ def of_samples(maps: Attribution, ids: Sequence[str]) -> Attribution:
     """The maps of some samples by their names."""
     places = {name: place for place, name in enumerate(maps.ids)}
     rows = np.array([places[name] for name in ids])
-    extras = {
-        name: values[rows] if np.shape(values)[:1] == (len(maps),) else values for name, values in maps.extras.items()
-    }
+    extras = extras_of(maps.extras, rows, len(maps))
     return replace(maps, values=tuple(v[rows] for v in maps.values), ids=tuple(ids), extras=extras)
 
 

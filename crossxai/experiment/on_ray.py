@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 
-from crossxai.errors import InvalidInput, MissingDependency, ModelFailed
+from crossxai.errors import InvalidInput, ModelFailed
 from crossxai.experiment.merging import merge
 from crossxai.experiment.progress import Progress
 from crossxai.experiment.specification import Experiment
 from crossxai.experiment.workers import TRIES, Engine, Worker, count_of
 from crossxai.files import writable_folder
+from crossxai.process import require
 
 CPUS = 4
 """Of a worker without a GPU, if nobody says how many workers there are."""
@@ -31,10 +32,7 @@ def run_on_ray(
 ) -> Path:
     """Run an experiment in shards on Ray, merge them, and return the folder. The same command goes on with the shards that are
     missing. Raises what `run` and `merge` raise, and `ModelFailed` where a shard ends its worker again and again."""
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependency("ray", "ray", "--engine ray") from error
+    ray: Any = require("ray", "ray", "--engine ray")
     writable_folder(out)
     out, started = out.resolve(), not ray.is_initialized()
     if started:

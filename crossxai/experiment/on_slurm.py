@@ -46,9 +46,10 @@ def run_on_slurm(
     # Slurm itself decides how many jobs run at once.
     count = count_of(engine, engine.workers or 1, n, out)
     jobs = _Jobs(submitit, executor, (experiment, out, command), count, engine.workers or (1 if here else count))
-    with Progress(console or Console(stderr=True), unit="shards") as progress:
+    console = console or Console(stderr=True)
+    with Progress(console, unit="shards") as progress:
         progress.stage(f"{executor.cluster}: {min(jobs.most, count)} jobs at once", count)
-        jobs.make_all(progress, console or Console(stderr=True))
+        jobs.make_all(progress, console)
         progress.finish("shards")
     return merge(out)
 

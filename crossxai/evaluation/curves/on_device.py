@@ -27,8 +27,6 @@ BITS = 24
 """Subsets that one number per unit holds."""
 LONGEST = 2048
 """Pixels along an axis up to which it is blurred by a matrix."""
-LINKS = ("identity", "softmax", "sigmoid")
-"""Links that a canvas computes; log-odds are computed in float64, after a look at all outputs."""
 
 
 def scores(masking: Copies, question: Question, codes: Codes, progress: Callable[[int], object] | None) -> Array | None:
@@ -86,7 +84,7 @@ class _Stream:
         """Scores (m,) on the canvas; of a target that it does not know, on the host."""
         target = self.question.target
         fits(outputs, target.out, which)
-        if type(target) is not Target or target.link not in LINKS:
+        if not Target.known_there(target):
             taken = self.canvas.take([outputs]).reshape(outputs.shape)
             return np.array(target.score(taken, rows[which]))
         if not self._first:

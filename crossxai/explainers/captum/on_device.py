@@ -11,14 +11,11 @@ from crossxai.model import Array, TensorModel
 from crossxai.question import Question
 from crossxai.target import Target
 
-LINKS = ("identity", "softmax", "sigmoid")
-"""Links that are computed there; log-odds are computed in float64, after a look at all outputs."""
-
 
 def device_scores(question: Question) -> DeviceScores | None:
     """The question's scores on its model's device; None where that is the host's memory, or the target is not known there."""
     model, target = question.model, question.target
-    if not isinstance(model, TensorModel) or type(target) is not Target or target.link not in LINKS:
+    if not isinstance(model, TensorModel) or not Target.known_there(target):
         return None
     device = model.tensor_device()
     return None if device is None else DeviceScores(question, model, device)
@@ -77,6 +74,7 @@ class DeviceScores:
 
     def _batches(self, inputs: tuple[Any, ...], rows: Any, verb: Any) -> list[Any]:
         """What the model's verb gives for every batch, sized as anywhere and halved where memory runs out."""
+        target = self.question.target
 
         def work(part: Any) -> Any:
             start, end = int(part[0]), int(part[-1]) + 1
@@ -85,7 +83,7 @@ class DeviceScores:
                 next(given)[start:end].detach() if m.name in self.question.free else self._lay(m.name, values)[own]
                 for m, values in zip(self.question.model.modalities, self.question.inputs, strict=True)
             ]
-            return verb(full, lambda outputs: self._weighed(outputs, own))
+            return verb(full, self._lay("", target.weights)[own], target.link)
 
         return batched(len(rows), self.question.batch_size, work)
 
@@ -93,13 +91,3 @@ class DeviceScores:
         if name not in self._laid:
             self._laid[name] = self.put(values)
         return self._laid[name]
-
-    def _weighed(self, outputs: Any, rows: Any) -> Any:
-        import torch
-
-        link = self.question.target.link
-        linked = {"softmax": lambda: torch.softmax(outputs, dim=-1), "sigmoid": lambda: torch.sigmoid(outputs)}.get(
-            link
-        )
-        values = outputs if linked is None else linked()
-        return (values * self._lay("", self.question.target.weights)[rows].to(outputs.dtype)).flatten(1).sum(dim=1)
