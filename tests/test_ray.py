@@ -39,6 +39,8 @@ def data():
     return Samples(tuple('abcdefghij'), IMAGE, {'image': images}, np.arange(10) % 2, ('no', 'yes'))
 
 def model():
+    if (PLACE / 'never.txt').exists():
+        os._exit(9)
     with (PLACE / 'models.txt').open('a') as file:
         file.write(f'{os.getpid()}\\n')
     def f(x):
@@ -105,6 +107,18 @@ def test_a_shard_whose_worker_dies_goes_on_in_another_and_one_that_kills_three_i
     assert done.exit_code == 2
     assert "shard 1/2 ended 3 workers" in done.output
     assert not (place / "other" / "manifest.json").exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("engine", ["ray", "slurm"])
+def test_a_worker_that_dies_as_it_loads_is_told_in_words(
+    place: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place), *sys.path]))
+    (place / "never.txt").touch()
+    done = made(place, "out", "--engine", engine, "--workers", "1")
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert "ended while it loaded models and samples" in done.output
 
 
 def killed(out: Path, moments: random.Random, kills: int, going: threading.Thread) -> tuple[int, dict[Path, float]]:

@@ -58,7 +58,10 @@ def _make_all(ray: Any, experiment: Experiment, out: Path, engine: Engine, comma
         return actor.remote(experiment, out, command)
 
     first = start()
-    n, wrong = ray.get(first.samples.remote())
+    try:
+        n, wrong = ray.get(first.samples.remote())
+    except ray.exceptions.RayActorError as error:
+        raise ModelFailed(f"the first worker ended while it loaded models and samples: {error}") from error
     if wrong:
         raise InvalidInput(wrong)
     count = count_of(engine, workers, n, out)

@@ -40,7 +40,12 @@ def run_on_slurm(
     executor = submitit.AutoExecutor(folder=out / LOGS)
     here = executor.cluster != "slurm"
     executor.update_parameters(name="crossxai", **_settings(engine, here))
-    n, wrong = _answer(executor.submit(_samples, experiment, out), submitit)
+    try:
+        n, wrong = _answer(executor.submit(_samples, experiment, out), submitit)
+    except _Died as error:
+        raise ModelFailed(
+            f"the first job ended while it loaded models and samples: {error}; logs are in {executor.folder}"
+        ) from error
     if wrong:
         raise InvalidInput(wrong)
     # Slurm itself decides how many jobs run at once.
