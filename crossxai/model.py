@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.batching import Clock
 from crossxai.errors import InvalidInput
 
 Array = npt.NDArray[np.floating[Any]]
@@ -226,89 +225,6 @@ class Foldable(Model, Protocol):
         Its outputs on these inputs, on their pixels shuffled and on noise differ by at most 3e-4 (1e-10 in float64) of how far
         outputs vary. Raises `Unsupported` if there is nothing to fold, it cannot be done, or they differ by more.
         """
-        ...
-
-
-class Sheet(NamedTuple):
-    """What copies of one modality are made of: tensors of a device of shape (*axes), or with axes of length 1 that hold for all.
-
-    samples: whole samples; fills: what replaces their units; ranks: a number per unit, see `Canvas.paint`.
-    """
-
-    samples: list[Any]
-    fills: list[Any]
-    ranks: list[Any]
-
-
-PAIR = 4096
-"""Numbers of a fill and of ranks are one: PAIR * fill + ranks."""
-
-
-class Canvas(Protocol):
-    """Where a model runs: copies are masked, run and scored there, and nothing waits for it but `take`. Tensors are its own."""
-
-    @property
-    def clock(self) -> Clock | None:
-        """Time there; None where it cannot be measured without waiting."""
-        ...
-
-    def put(self, values: npt.NDArray[Any]) -> Any:
-        """An array there: float64 becomes float32 unless the model runs in float64; whole numbers (below 2^24) stay exact."""
-        ...
-
-    def ranks(self, values: Any, ties: Any) -> Any:
-        """The place of each value in their descending order, in the same shape; of equal ones, the earlier in `ties` is first."""
-        ...
-
-    def blurred(self, values: Any, matrices: Sequence[Any]) -> Any:
-        """values (*axes) whose first axes are multiplied by one matrix each, from the left; not in less than float32."""
-        ...
-
-    def paint(self, copies: Any, sheets: Sequence[Sheet]) -> list[Any]:
-        """Masked copies (m, *axes) of every modality, from whole numbers (m, 3 + modalities) for each copy.
-
-        They are the sample on the sheets; an end; a bit; and for each modality a fill and ranks (see `PAIR`), or -1 where nothing
-        is masked. A unit is hidden whose rank is below the end, or if a bit is not -1, in whose rank that bit is set; or all
-        but these where the end is negative, which then stands for -1 - end.
-        """
-        ...
-
-    def predict(self, inputs: list[Any]) -> Any:
-        """The model's outputs (m, *out), class axis last, in full precision."""
-        ...
-
-    def score(self, outputs: Any, copies: Any, weights: list[Any], link: str) -> Any:
-        """sum(link(outputs) · weights) of each copy (m,), weights being those of the sample on the sheets."""
-        ...
-
-    def take(self, tensors: list[Any]) -> Array:
-        """All numbers of tensors, one tensor after the other, in one array on the host: waits until they are made."""
-        ...
-
-
-@runtime_checkable
-class Paintable(Model, Protocol):
-    """A model beside which copies can be masked and scored."""
-
-    def canvas(self) -> Canvas | None:
-        """Where it runs; None if that is the host's own memory, where NumPy masks as fast."""
-        ...
-
-
-@runtime_checkable
-class TensorModel(Model, Protocol):
-    """A model that torch libraries can ask by tensors on its device, from end to end."""
-
-    def tensor_device(self) -> Any:
-        """The torch device that it runs on; None if that is the CPU, where arrays are tensors without a copy."""
-        ...
-
-    def scores_there(self, inputs: list[Any], weights: Any, link: str) -> Any:
-        """sum(link(outputs) · weights) (m,) of channels-last tensors on the device; weights (m, *out), class axis last."""
-        ...
-
-    def gradients_there(self, inputs: list[Any], weights: Any, link: str) -> tuple[Any, list[Any]]:
-        """The same, and its gradient at each input, zeros where none arrives, from one forward and one backward pass."""
         ...
 
 

@@ -162,6 +162,7 @@ CORE = {
     "attention",
     "attribution",
     "batching",
+    "devices",
     "documentation",
     "errors",
     "measures.detection",

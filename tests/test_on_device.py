@@ -22,16 +22,16 @@ from torch.overrides import TorchFunctionMode
 
 from crossxai import Attribution, InvalidInput, Largest, Modality, Question, Target
 from crossxai.adapters.tensorflow import KerasModel
-from crossxai.adapters.tensorflow_canvas import KerasCanvas
+from crossxai.adapters.tensorflow_backend import KerasBackend
 from crossxai.adapters.torch import TorchModel
-from crossxai.adapters.torch_canvas import TorchCanvas
+from crossxai.adapters.torch_backend import TorchBackend
 from crossxai.attribution import Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE, ON_DEVICE, Clock, batched
+from crossxai.devices import DeviceBackend
 from crossxai.errors import OutOfMemory
 from crossxai.evaluation import get
 from crossxai.evaluation.curves import Deletion, Insertion, deletion, evaluate, passes
 from crossxai.evaluation.curves import on_device as on_device_module
-from crossxai.model import Canvas
 
 IMAGE, TABLE = Modality.image(), Modality.table(("age", "dose", "weight"))
 SIDE, CLASSES = 12, 3
@@ -40,17 +40,17 @@ FRAMEWORKS = ["torch", "keras"]
 
 
 class Crossing:
-    """A canvas that counts the bytes that are put on it, those that lie there at most, and how often someone waits."""
+    """A backend that counts the bytes that are put on it, those that lie there at most, and how often someone waits."""
 
-    def __init__(self, canvas: Canvas, clock: Clock | None = None) -> None:
-        self.canvas, self.clock = canvas, clock
+    def __init__(self, backend: DeviceBackend, clock: Clock | None = None) -> None:
+        self.backend, self.clock = backend, clock
         self.bytes = self.puts = self.waits = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.canvas, name)
+        return getattr(self.backend, name)
 
     def put(self, values: np.ndarray) -> Any:
-        laid = self.canvas.put(values)
+        laid = self.backend.put(values)
         self.puts += 1
         self.bytes += (
             math.prod(laid.shape) * laid.dtype.itemsize if torch.is_tensor(laid) else 4 * math.prod(laid.shape)
@@ -59,25 +59,25 @@ class Crossing:
 
     def take(self, tensors: list[Any]) -> np.ndarray:
         self.waits += 1
-        return self.canvas.take(tensors)
+        return self.backend.take(tensors)
 
 
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Crossing]]:
-    """Makes all models take the way of a device, and gives the list of the canvases that are made from then on."""
+    """Makes all models take the way of a device, and gives the list of the backends that are made from then on."""
     made: list[Crossing] = []
 
     def begin(clock: Clock | None = None) -> list[Crossing]:
         def of_torch(self: TorchModel) -> Crossing:
-            made.append(Crossing(TorchCanvas(self.device, self.predict_there, self.dtype == torch.float64), clock))
+            made.append(Crossing(TorchBackend(self.device, self.predict_there, self.dtype == torch.float64), clock))
             return made[-1]
 
         def of_keras(self: KerasModel) -> Crossing:
-            made.append(Crossing(KerasCanvas("CPU:0", self.predict_there, self.dtype == tf.float64), clock))
+            made.append(Crossing(KerasBackend("CPU:0", self.predict_there, self.dtype == tf.float64), clock))
             return made[-1]
 
-        monkeypatch.setattr(TorchModel, "canvas", of_torch)
-        monkeypatch.setattr(KerasModel, "canvas", of_keras)
+        monkeypatch.setattr(TorchModel, "device_backend", of_torch)
+        monkeypatch.setattr(KerasModel, "device_backend", of_keras)
         return made
 
     return begin
@@ -246,7 +246,7 @@ def test_folded_copies_stay_there(on_device: Callable[..., list[Crossing]], monk
     made = on_device()
     assert_same(question, metrics, made, host)
     networks = [
-        canvas.canvas._predict.__self__.module for canvas in made if canvas.puts
+        crossing.backend._predict.__self__.module for crossing in made if crossing.puts
     ]  # the model whose method it is
     assert networks
     assert not any(isinstance(layer, nn.BatchNorm2d) for net in networks for layer in net.modules())
@@ -299,11 +299,11 @@ def test_traffic(framework: str, on_device: Callable[..., list[Crossing]], monke
     with Border() as border, monkeypatch.context() as patch:
         patch.setattr(_EagerTensorBase, "numpy", numpy)
         evaluate(question, maps, CURVES)
-    canvas = made[-1]
-    assert canvas.bytes == parts(question, len(maps)) + 16 * copies
-    assert canvas.waits == 1
+    backend = made[-1]
+    assert backend.bytes == parts(question, len(maps)) + 16 * copies
+    assert backend.waits == 1
     if framework == "torch":  # nothing else crosses: an upload fills one array of the host, and waiting gives one
-        assert (border.waits, border.host, border.made) == (1, canvas.puts + 1, 0)
+        assert (border.waits, border.host, border.made) == (1, backend.puts + 1, 0)
     else:
         assert len(fetched) == 1
     monkeypatch.setattr(on_device_module._Stream, "_forget", lambda stream, _: stream._laid.clear())  # nothing is kept
@@ -317,7 +317,7 @@ def test_traffic_of_estimates(framework: str, on_device: Callable[..., list[Cros
     question = ask(framework, n=10)
     maps, made = some_maps(question), on_device()
     evaluate(question, maps, [Deletion({"auto": {"of": 60, "precision": 1e-9}})])
-    assert [canvas.waits for canvas in made if canvas.puts] == [1, 1]
+    assert [backend.waits for backend in made if backend.puts] == [1, 1]
     evaluate(question, maps, built := [Deletion(12, fill="noisy_linear")])
     assert made[-1].waits == 2  # the untouched and the filled image are made there, in a stream of their own
     assert made[-1].bytes > passes(question, maps, built) // 2 * question.inputs[0][0].nbytes
@@ -329,18 +329,18 @@ def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch computes shapes and devices alone here, as of a GPU: what lies elsewhere, or has to know a number, is refused."""
     cuda, taken = torch.device("cuda:0"), []
 
-    def put(canvas: TorchCanvas, values: np.ndarray) -> torch.Tensor:
+    def put(backend: TorchBackend, values: np.ndarray) -> torch.Tensor:
         dtype = np.float32 if values.dtype == np.float64 else values.dtype
         return torch.empty(values.shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=cuda)
 
-    def take(canvas: TorchCanvas, tensors: list[torch.Tensor]) -> np.ndarray:
+    def take(backend: TorchBackend, tensors: list[torch.Tensor]) -> np.ndarray:
         assert {tensor.device for tensor in tensors} == {cuda}
         taken.append(len(tensors))
         return np.zeros(sum(tensor.numel() for tensor in tensors), np.float32)
 
-    monkeypatch.setattr(TorchCanvas, "put", put)
-    monkeypatch.setattr(TorchCanvas, "take", take)
-    monkeypatch.setattr(TorchCanvas, "clock", None)
+    monkeypatch.setattr(TorchBackend, "put", put)
+    monkeypatch.setattr(TorchBackend, "take", take)
+    monkeypatch.setattr(TorchBackend, "clock", None)
     monkeypatch.setattr(nn.Module, "to", lambda module, *_, **__: module)  # it is made there
     question = ask("torch")
     with FakeTensorMode():
@@ -350,7 +350,7 @@ def test_nothing_waits_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         there = Question(model, question.inputs, question.target, batch_size=7, check="off")
         evaluate(there, some_maps(there), [*UNITS[:5], Insertion("auto"), BUILT[0]])
         with pytest.raises(DataDependentOutputException):
-            model.predict_there([put(model.canvas(), question.inputs[0])])[0, 0].item()
+            model.predict_there([put(model.device_backend(), question.inputs[0])])[0, 0].item()
     assert all(batches > 1 for batches in taken)
     assert taken
 
@@ -359,15 +359,15 @@ def test_memory_there(on_device: Callable[..., list[Crossing]], monkeypatch: pyt
     """What lies on the device does not grow with the number of samples."""
     alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
     most = dict[int, int]()
-    put = TorchCanvas.put
+    put = TorchBackend.put
 
-    def kept(canvas: TorchCanvas, values: np.ndarray) -> torch.Tensor:
-        laid = put(canvas, values)
+    def kept(backend: TorchBackend, values: np.ndarray) -> torch.Tensor:
+        laid = put(backend, values)
         alive.add(laid)
         most[n] = max(most.get(n, 0), sum(t.nbytes for t in alive))
         return laid
 
-    monkeypatch.setattr(TorchCanvas, "put", kept)
+    monkeypatch.setattr(TorchBackend, "put", kept)
     on_device()
     for n in (8, 40):
         question = ask("torch", n=n)
@@ -456,5 +456,5 @@ def test_measured_streams_wait_twice(on_device: Callable[..., list[Crossing]]) -
 
 def test_cpus_are_no_devices() -> None:
     """Nothing changes where NumPy shares the model's memory."""
-    assert ask("torch").model.canvas() is None
-    assert ask("keras").model.canvas() is None
+    assert ask("torch").model.device_backend() is None
+    assert ask("keras").model.device_backend() is None

@@ -18,8 +18,8 @@ from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, origina
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
+from crossxai.adapters.tensorflow_backend import KerasBackend
 from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
-from crossxai.adapters.tensorflow_canvas import KerasCanvas
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
 from crossxai.attention import AttentionMap, Streams
@@ -114,10 +114,10 @@ class KerasModel(Declared):
         """Outputs (n, *out), class axis last. Raises `ModelFailed` with what the model's own code raised, as every verb does."""
         return to_array(self._with(None, "predict", self._run, inputs))
 
-    def canvas(self) -> KerasCanvas | None:
+    def device_backend(self) -> KerasBackend | None:
         """Where copies are masked and scored beside the model; None on a CPU, where NumPy is faster."""
         device = str(self.model.weights[0].value.device) if self.model.weights else ""
-        return KerasCanvas(device, self.predict_there, self.dtype == tf.float64) if "GPU" in device else None
+        return KerasBackend(device, self.predict_there, self.dtype == tf.float64) if "GPU" in device else None
 
     def predict_there(self, inputs: list[Any]) -> Any:
         """Outputs as of `predict`, of tensors on the device, where they stay."""

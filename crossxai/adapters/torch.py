@@ -25,7 +25,7 @@ from crossxai.adapters.checks import (
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
-from crossxai.adapters.torch_canvas import TorchCanvas, weighed
+from crossxai.adapters.torch_backend import TorchBackend, weighed
 from crossxai.adapters.torch_running import to_array
 from crossxai.assumptions.facts import kind_of, known
 from crossxai.attention import AttentionMap, Streams
@@ -116,11 +116,11 @@ class TorchModel(Declared):
         """Outputs (n, *out), class axis last."""
         return self._guarded(inputs, False, lambda: self._outputs(self._run(self._tensors(inputs, shared=True))))
 
-    def canvas(self) -> TorchCanvas | None:
+    def device_backend(self) -> TorchBackend | None:
         """Where copies are masked and scored beside the module; None on a CPU, where NumPy is faster, and on what is not CUDA."""
         if self.device.type != "cuda":
             return None
-        return TorchCanvas(self.device, self.predict_there, self.dtype == torch.float64)
+        return TorchBackend(self.device, self.predict_there, self.dtype == torch.float64)
 
     def predict_there(self, inputs: list[Tensor]) -> Tensor:
         """Outputs as of `predict`, of channels-last tensors on the device, where they stay."""

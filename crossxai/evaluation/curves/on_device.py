@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.devices import PAIR, CopyParts, DeviceBackend, DeviceModel
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.copies import Codes, Copies, Copy, Masks, Subsets
 from crossxai.evaluation.curves.fills import Blur, KernelBlur
-from crossxai.model import PAIR, Array, Canvas, Paintable, Sheet
+from crossxai.model import Array
 from crossxai.question import Question, Rows
 from crossxai.target import Target, apply_link, fits
 
@@ -31,15 +32,15 @@ LONGEST = 2048
 
 def scores(masking: Copies, question: Question, codes: Codes, progress: Callable[[int], object] | None) -> Array | None:
     """Scores (m,) of sorted codes; None where the model runs in the host's memory, or a sample has too many numbers."""
-    canvas = question.model.canvas() if isinstance(question.model, Paintable) else None
-    if canvas is None or not len(codes) or sum(v[0].size for v in question.inputs) > EXACT:
+    backend = question.model.device_backend() if isinstance(question.model, DeviceModel) else None
+    if backend is None or not len(codes) or sum(v[0].size for v in question.inputs) > EXACT:
         return None
     if question.batch_size > PAIR:
         question = replace(question, batch_size=PAIR)
     alone, result = masking.built_alone(codes), np.zeros(len(codes))
     for part in (np.flatnonzero(~alone), np.flatnonzero(alone)):
         if len(part):
-            result[part] = _Stream(masking, question, canvas, codes[part])(progress, bool(alone[part[0]]))
+            result[part] = _Stream(masking, question, backend, codes[part])(progress, bool(alone[part[0]]))
     return result
 
 
@@ -53,17 +54,17 @@ class _Share(NamedTuple):
 
 
 class _Stream:
-    """Copies of one question on their way to their scores; what lies on the canvas is that of the samples at hand."""
+    """Copies of one question on their way to their scores; what lies on the device is that of the samples at hand."""
 
-    def __init__(self, masking: Copies, question: Question, canvas: Canvas, codes: Codes) -> None:
-        self.masking, self.question, self.canvas, self.codes = masking, question, canvas, codes
+    def __init__(self, masking: Copies, question: Question, backend: DeviceBackend, codes: Codes) -> None:
+        self.masking, self.question, self.backend, self.codes = masking, question, backend, codes
         self._laid: dict[int, dict[tuple[Any, ...], Any]] = {}  # row → what is laid there of it
         self._matrices: dict[tuple[int, int], Any] = {}  # kind of fill and length of an axis → what blurs along it
         self._first: list[Any] = []  # outputs of a few copies, whose kind is looked at on the host when all are scored
 
     def __call__(self, progress: Callable[[int], object] | None, built: bool) -> npt.NDArray[np.float64]:
         """Scores (m,) of all codes. built: the host builds the copies."""
-        make = self._built if built else self._painted
+        make = self._built if built else self._masked
 
         def work(part: Rows) -> Any:
             codes = self.codes[part]
@@ -71,40 +72,40 @@ class _Stream:
             self._forget(copies[0].row)
             rows, which = np.unique([copy.row for copy in copies], return_inverse=True)
             inputs, numbers = make(codes, copies, rows, which)
-            return self._scored(self.canvas.predict(inputs), numbers, rows, which)
+            return self._scored(self.backend.predict(inputs), numbers, rows, which)
 
-        batches = self.question.stream(len(self.codes), work, progress, self.canvas.clock)
+        batches = self.question.stream(len(self.codes), work, progress, self.backend.clock)
         if isinstance(batches[0], np.ndarray):
             return np.concatenate(batches).astype(np.float64)
-        taken = self.canvas.take([*batches, *self._first])
+        taken = self.backend.take([*batches, *self._first])
         apply_link(taken[len(self.codes) :].reshape(-1, self.question.target.out[-1]), self.question.target.link)  # type: ignore[arg-type]
         return taken[: len(self.codes)].astype(np.float64)
 
     def _scored(self, outputs: Any, numbers: Any, rows: Rows, which: Rows) -> Any:
-        """Scores (m,) on the canvas; of a target that it does not know, on the host."""
+        """Scores (m,) on the device; of a target that it does not know, on the host."""
         target = self.question.target
         fits(outputs, target.out, which)
         if not Target.known_there(target):
-            taken = self.canvas.take([outputs]).reshape(outputs.shape)
+            taken = self.backend.take([outputs]).reshape(outputs.shape)
             return np.array(target.score(taken, rows[which]))
         if not self._first:
             self._first = [outputs[:8]]
         weights = [self._lay(row, ("weights",), partial(target.weights.__getitem__, row)) for row in rows.tolist()]
-        return self.canvas.score(outputs, numbers, weights, target.link)
+        return self.backend.score(outputs, numbers, weights, target.link)
 
     def _built(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
-        inputs = [self.canvas.put(values) for values in self.masking.build(codes)]
-        return inputs, self.canvas.put(which.astype(np.int32)[:, None])
+        inputs = [self.backend.put(values) for values in self.masking.build(codes)]
+        return inputs, self.backend.put(which.astype(np.int32)[:, None])
 
-    def _painted(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
+    def _masked(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
         inputs = self.question.inputs
         numbers = np.full((len(copies), 3 + len(inputs)), -1, np.int32)
         numbers[:, 0] = which
-        sheets = [Sheet([], [], []) for _ in inputs]
+        parts = [CopyParts([], [], []) for _ in inputs]
         places: list[dict[tuple[Any, ...], int]] = [{} for _ in inputs]
 
         def number(place: int, tensors: list[Any], key: tuple[Any, ...], row: int, make: Callable[[], Any]) -> int:
-            """The number on the sheet of what is laid on the canvas."""
+            """The number on the own of what is laid on the device."""
             if (*key, row) not in places[place]:
                 places[place][*key, row] = len(tensors)
                 tensors.append(self._lay(row, key, make))
@@ -112,18 +113,18 @@ class _Stream:
 
         for place, values in enumerate(inputs):
             for row in rows.tolist():
-                number(place, sheets[place].samples, ("sample", place), row, partial(values.__getitem__, row))
+                number(place, parts[place].samples, ("sample", place), row, partial(values.__getitem__, row))
         for j, copy in enumerate(copies):
             if copy.fill < 0:
                 continue
             numbers[j, 1], numbers[j, 2], shares = self._hidden(copy)
             for kind, place, key, make in shares:
                 whole = partial(self._filled, kind, copy.row)
-                fill = number(place, sheets[place].fills, ("fill", kind), copy.row, whole)
-                rank = number(place, sheets[place].ranks, (*key, place), copy.row, make)
+                fill = number(place, parts[place].fills, ("fill", kind), copy.row, whole)
+                rank = number(place, parts[place].ranks, (*key, place), copy.row, make)
                 numbers[j, 3 + place] = PAIR * fill + rank
-        laid = self.canvas.put(numbers)
-        return self.canvas.paint(laid, sheets), laid
+        laid = self.backend.put(numbers)
+        return self.backend.mask(laid, parts), laid
 
     def _hidden(self, copy: Copy) -> tuple[int, int, list[_Share]]:
         """The end and the bit of a copy, and what they hide of each modality that it masks."""
@@ -155,40 +156,40 @@ class _Stream:
         return -1 - end if copy.inserts else end, bit, shares
 
     def _ranks(self, copy: Copy, numbers: Callable[[], npt.NDArray[Any]], share: slice, axes: tuple[int, ...]) -> Any:
-        """Ranks on the canvas, for a share of some units: the leading axes, all of them or all but channels."""
+        """Ranks on the device, for a share of some units: the leading axes, all of them or all but channels."""
         own = numbers()[share]
         leading = next(i for i in range(len(axes) + 1) if math.prod(axes[:i]) == len(own))
-        laid = self.canvas.put(own.reshape(*axes[:leading], *[1] * (len(axes) - leading)))
+        laid = self.backend.put(own.reshape(*axes[:leading], *[1] * (len(axes) - leading)))
         if own.dtype == np.int32:
             return laid
         ranked = self.masking.orders[copy.order].ranked
         assert ranked is not None
         ties = ("ties", ranked.modality.name, ranked.key.unit, ranked.key.ties, ranked.key.seed)
-        return self.canvas.ranks(laid, self._lay(copy.row, ties, partial(ranked.among_equals, copy.row)))
+        return self.backend.ranks(laid, self._lay(copy.row, ties, partial(ranked.among_equals, copy.row)))
 
     def _filled(self, kind: int, row: int) -> Any:
-        """A sample's fill: blurred on the canvas; else an array with axes of length 1 where NumPy repeats one value."""
+        """A sample's fill: blurred on the device; else an array with axes of length 1 where NumPy repeats one value."""
         place, fill, filled, _ = self.masking.kinds[kind]
         modality, lengths = self.question.model.modalities[place], self.question.inputs[place].shape[1:-1]
         if isinstance(fill, Blur | KernelBlur) and modality.spatial and max(lengths) <= LONGEST:
             for length in lengths:
                 if (kind, length) not in self._matrices:
-                    self._matrices[kind, length] = self.canvas.put(fill.matrix(length))
+                    self._matrices[kind, length] = self.backend.put(fill.matrix(length))
             sample = self._laid[row]["sample", place]
-            return self.canvas.blurred(sample, [self._matrices[kind, length] for length in lengths])
+            return self.backend.blurred(sample, [self._matrices[kind, length] for length in lengths])
         values = filled(row)
         return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
 
     def _lay(self, row: int, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What lies on the canvas of a sample, made there or put there if it does not yet."""
+        """What lies on the device of a sample, made there or put there if it does not yet."""
         laid = self._laid.setdefault(row, {})
         if key not in laid:
             made = make()
-            laid[key] = self.canvas.put(made) if isinstance(made, np.ndarray) else made
+            laid[key] = self.backend.put(made) if isinstance(made, np.ndarray) else made
         return laid[key]
 
     def _forget(self, first: int) -> None:
-        """Drop what lies on the canvas of samples before the first at hand: the stream goes sample by sample."""
+        """Drop what lies on the device of samples before the first at hand: the stream goes sample by sample."""
         for row in [row for row in self._laid if row < first]:
             del self._laid[row]
 

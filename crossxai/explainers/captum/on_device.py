@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from crossxai.batching import batched
-from crossxai.model import Array, TensorModel
+from crossxai.devices import TensorModel
+from crossxai.model import Array
 from crossxai.question import Question
 from crossxai.target import Target
 

@@ -1,4 +1,4 @@
-"""Masking and scoring copies where a Keras model runs; see `crossxai.model.Canvas`."""
+"""Masking and scoring copies where a Keras model runs; see `crossxai.devices.DeviceBackend`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from crossxai.devices import PAIR, CopyParts
 from crossxai.errors import OutOfMemory
-from crossxai.model import PAIR, Array, Sheet
+from crossxai.model import Array
 
 LINKS: dict[str, Callable[[Any], Any]] = {"identity": tf.identity, "softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
 
@@ -25,7 +26,7 @@ def memory_errors() -> Iterator[None]:
         raise OutOfMemory(str(error)) from error
 
 
-class KerasCanvas:
+class KerasBackend:
     """A device, and a model on it. predict: channels-last tensors → outputs, class axis last; double: it runs in float64.
 
     Numbers are float32 there: TensorFlow computes with int32 on the host, wherever they lie, and so with what few kernels know.
@@ -43,7 +44,7 @@ class KerasCanvas:
             return tf.constant(values if exact else values.astype(np.float32, copy=False))
 
     def ranks(self, values: Any, ties: Any) -> Any:
-        """Places in descending order; see `Canvas`."""
+        """Places in descending order; see `DeviceBackend`."""
         with memory_errors(), tf.device(self.device):
             flat = (
                 tf.gather(tf.reshape(values, [-1]), tf.cast(ties, tf.int64)) + 0.0
@@ -61,17 +62,17 @@ class KerasCanvas:
                 exact = tf.transpose(turned, [*axes[:axis], 0, *axes[axis:]])
             return tf.cast(exact, values.dtype)
 
-    def paint(self, copies: Any, sheets: list[Sheet]) -> list[Any]:
-        """Masked copies; see `Canvas`."""
+    def mask(self, copies: Any, parts: list[CopyParts]) -> list[Any]:
+        """Masked copies; see `DeviceBackend`."""
         with memory_errors(), tf.device(self.device):
-            return [_masked(sheet, copies, copies[:, 3 + place]) for place, sheet in enumerate(sheets)]
+            return [_masked(own, copies, copies[:, 3 + place]) for place, own in enumerate(parts)]
 
     def predict(self, inputs: list[Any]) -> Any:
         """The model's outputs."""
         return self._predict(inputs)
 
     def score(self, outputs: Any, copies: Any, weights: list[Any], link: str) -> Any:
-        """Scores (m,); see `Canvas`."""
+        """Scores (m,); see `DeviceBackend`."""
         with memory_errors(), tf.device(self.device):
             own = tf.gather(tf.cast(tf.stack(weights), outputs.dtype), tf.cast(copies[:, 0], tf.int64))
             return tf.reduce_sum(LINKS[link](outputs) * own, axis=list(range(1, len(outputs.shape))))
@@ -82,9 +83,9 @@ class KerasCanvas:
             return np.asarray(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0).numpy())
 
 
-def _masked(sheet: Sheet, copies: Any, pair: Any) -> Any:
-    values = tf.gather(tf.stack(sheet.samples), tf.cast(copies[:, 0], tf.int64))
-    if not sheet.ranks:
+def _masked(parts: CopyParts, copies: Any, pair: Any) -> Any:
+    values = tf.gather(tf.stack(parts.samples), tf.cast(copies[:, 0], tf.int64))
+    if not parts.ranks:
         return values
 
     def along(numbers: Any) -> Any:
@@ -92,8 +93,8 @@ def _masked(sheet: Sheet, copies: Any, pair: Any) -> Any:
 
     numbered = tf.maximum(pair, 0)
     fill = tf.floor(numbered / PAIR)
-    fills = tf.gather(_stacked(sheet.fills), tf.cast(fill, tf.int64))
-    ranks = tf.gather(_stacked(sheet.ranks), tf.cast(numbered - PAIR * fill, tf.int64))
+    fills = tf.gather(_stacked(parts.fills), tf.cast(fill, tf.int64))
+    ranks = tf.gather(_stacked(parts.ranks), tf.cast(numbered - PAIR * fill, tf.int64))
     end, bit = along(copies[:, 1]), along(copies[:, 2])
     below = ranks < tf.where(end < 0, -1 - end, end)
     shifted = tf.floor(ranks / 2 ** tf.maximum(bit, 0))

@@ -1,4 +1,4 @@
-"""Masking and scoring copies where a torch module runs; see `crossxai.model.Canvas`."""
+"""Masking and scoring copies where a torch module runs; see `crossxai.devices.DeviceBackend`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from crossxai.adapters.torch_running import memory_errors, to_array
 from crossxai.batching import Clock
-from crossxai.model import PAIR, Array, Sheet
+from crossxai.devices import PAIR, CopyParts
+from crossxai.model import Array
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda outputs: outputs,
@@ -22,7 +23,7 @@ LINKS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class TorchCanvas:
+class TorchBackend:
     """A device, and a module on it. predict: channels-last tensors → outputs, class axis last; double: it runs in float64."""
 
     def __init__(self, device: torch.device, predict: Callable[[list[Tensor]], Tensor], double: bool) -> None:
@@ -43,7 +44,7 @@ class TorchCanvas:
             return host.to(self.device, non_blocking=True)
 
     def ranks(self, values: Tensor, ties: Tensor) -> Tensor:
-        """Places in descending order, int32; see `Canvas`."""
+        """Places in descending order, int32; see `DeviceBackend`."""
         with memory_errors(), torch.no_grad():
             flat = values.flatten()[ties] + 0.0  # -0 becomes 0, to which it is equal
             order = ties[torch.argsort(flat, descending=True, stable=True)].long()
@@ -58,18 +59,18 @@ class TorchCanvas:
                 exact = torch.tensordot(matrix.double(), exact, dims=([1], [axis])).movedim(0, axis)
             return exact.to(values.dtype).contiguous()
 
-    def paint(self, copies: Tensor, sheets: list[Sheet]) -> list[Tensor]:
-        """Masked copies; see `Canvas`."""
+    def mask(self, copies: Tensor, parts: list[CopyParts]) -> list[Tensor]:
+        """Masked copies; see `DeviceBackend`."""
         which, end, bit = copies[:, 0], copies[:, 1], copies[:, 2]
         with memory_errors(), torch.no_grad():
-            return [_masked(sheet, which, end, bit, copies[:, 3 + place]) for place, sheet in enumerate(sheets)]
+            return [_masked(own, which, end, bit, copies[:, 3 + place]) for place, own in enumerate(parts)]
 
     def predict(self, inputs: list[Tensor]) -> Tensor:
         """The module's outputs, class axis last."""
         return self._predict(inputs)
 
     def score(self, outputs: Tensor, copies: Tensor, weights: list[Tensor], link: str) -> Tensor:
-        """Scores (m,); see `Canvas`."""
+        """Scores (m,); see `DeviceBackend`."""
         with memory_errors(), torch.no_grad():
             return weighed(outputs, torch.stack(weights)[copies[:, 0]], link)
 
@@ -84,17 +85,17 @@ def weighed(outputs: Tensor, weights: Tensor, link: str) -> Tensor:
     return (LINKS[link](outputs) * weights.to(outputs.dtype)).flatten(1).sum(dim=1)
 
 
-def _masked(sheet: Sheet, which: Tensor, end: Tensor, bit: Tensor, pair: Tensor) -> Tensor:
-    values = torch.stack(sheet.samples)[which]
-    if not sheet.ranks:
+def _masked(parts: CopyParts, which: Tensor, end: Tensor, bit: Tensor, pair: Tensor) -> Tensor:
+    values = torch.stack(parts.samples)[which]
+    if not parts.ranks:
         return values
 
     def along(numbers: Tensor) -> Tensor:
         return numbers.reshape(-1, *[1] * (values.ndim - 1))
 
     numbered = pair.clamp(min=0)
-    ranks = _stacked(sheet.ranks)[numbered % PAIR]
-    fills = _stacked(sheet.fills)[numbered // PAIR]
+    ranks = _stacked(parts.ranks)[numbered % PAIR]
+    fills = _stacked(parts.fills)[numbered // PAIR]
     inserts = end < 0
     below = ranks < along(torch.where(inserts, -1 - end, end))
     among = (ranks >> along(bit.clamp(min=0))) & 1 == 1
