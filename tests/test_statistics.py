@@ -1,6 +1,7 @@
 """Intervals and paired tests against scipy, closed forms and the degenerate cases."""
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from crossxai.evaluation.statistics import (
     effective,
     friedman,
     holm,
+    intervals,
     resample,
     samples_needed,
     spread,
@@ -155,10 +157,53 @@ def test_false_alarms_are_rare_under_no_difference():
     assert np.mean([compare(a, b, True).p < 0.05 for a, b in draws]) < 0.09
 
 
-def test_many_samples_stay_small_in_memory():
-    many = RNG.normal(size=20_000)
-    assert summarise(many, resamples=200).n == 20_000
-    assert compare(many, 0 * many, True, resamples=200).n == 20_000
+@pytest.mark.parametrize("grouped", [False, True])
+def test_draws_of_parts_say_what_draws_of_all_samples_say(monkeypatch, grouped):
+    rng = np.random.default_rng(3)
+    n, of = 6001, np.arange(6001) // 2 if grouped else None
+    skewed, other = rng.lognormal(0, 1, n), rng.lognormal(0, 1, n)
+    change = np.where(rng.random(n) < 0.5, 0.03, 0.0)  # a difference that chance could well make
+    rows = np.stack([other, other + change + rng.normal(0, 1, n)], axis=1)
+
+    def answers():
+        own = summarise(skewed, groups=of, resamples=1000)
+        pair = compare(rows[:, 1], rows[:, 0], True, groups=of, resamples=1000)
+        assert (own.n, pair.n) == (n, n)
+        return own, pair, resample(rows, True, groups=of, resamples=1000), bands(rows, groups=of, resamples=1000)
+
+    few = answers()
+    monkeypatch.setattr(intervals, "MANY", n)
+    every = answers()
+    half = every[0].high - every[0].mean
+    assert few[0].mean == every[0].mean
+    assert half > 1.03 * (every[0].mean - every[0].low)  # the long tail is still told
+    assert (few[0].low, few[0].high) == pytest.approx((every[0].low, every[0].high), abs=0.1 * half)
+    assert few[1].p == pytest.approx(every[1].p, abs=0.02)
+    assert 1e-3 < few[1].p < 0.2
+    np.testing.assert_allclose(few[2].best, every[2].best, atol=0.05)
+    width = every[3][1] - every[3][0]
+    assert (np.abs(np.array(few[3]) - np.array(every[3])) < 0.05 * width).all()
+    if not grouped:
+        assert few[1].p == pytest.approx(stats.ttest_rel(rows[:, 1], rows[:, 0]).pvalue, abs=0.02)
+
+
+def test_a_million_samples_take_little_memory_and_time():
+    many = np.random.default_rng(0).normal(size=1_000_000)
+    tracemalloc.start()
+    own, pair = summarise(many), compare(many, 0 * many, True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert own.n == pair.n == 1_000_000
+    assert (own.low, own.high) == pytest.approx(stats.ttest_1samp(many, 0).confidence_interval(), abs=2e-4)
+    assert peak < 300e6  # draws of the samples themselves would be 16 GB
+
+
+def test_numbers_of_groups_are_labels_of_groups():
+    labels = np.array([3, 3, 1, 1, 1, 7, 7, 2, 2, 5])
+    values = np.r_[np.nan, np.nan, RNG.normal(size=8)]
+    as_words = [f"patient {label}" for label in labels]
+    assert summarise(values, groups=labels) == summarise(values, groups=as_words)
+    assert summarise(values[2:7], groups=[1, 2, 3, 4, 5]) == summarise(values[2:7], groups=np.arange(5))
 
 
 def test_holm():

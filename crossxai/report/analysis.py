@@ -140,12 +140,12 @@ def _row(explanation: Result, cells: Mapping[str, Cell]) -> Row:
 
 def against(run: RunRecord, model: str, metric: str, control: str, libraries_only: bool = False) -> dict[str, Test]:
     """Every other explainer of a model against one of them, on the same samples; one family for Holm's correction."""
-    scores = {
-        label: e.scores[metric]
-        for label, e in run.of(model).items()
-        if metric in e.scores and (label == control or not (libraries_only and is_control(e)))
-    }
-    return compared(scores, control, run.groups)
+    own = {label: e for label, e in run.of(model).items() if metric in e.scores}
+    if control not in own:
+        return {}
+    others = [x for x, e in own.items() if x != control and not (libraries_only and is_control(e))]
+    comparisons = [run.comparison(model, metric, label, control) for label in others]
+    return _family(others, comparisons, own[control].scores[metric].higher_is_better)
 
 
 def summarised(scores: Scores, groups: statistics.Groups | None = None) -> Summary:
@@ -211,11 +211,13 @@ def mean_curve(explanation: Result, metric: str, points: int = 49) -> tuple[Arra
     if scores is None or scores.curve is None or scores.fractions is None:
         return None
     grid = np.linspace(0.0, 1.0, points)
-    fractions = np.broadcast_to(scores.fractions, scores.curve.shape)
     usable = np.isfinite(scores.curve).all(axis=1)
     if not usable.any():
         return None
-    curves = [np.interp(grid, x, y) for x, y in zip(fractions[usable], scores.curve[usable], strict=True)]
+    if scores.fractions.ndim == 1:  # as those of all curves: the same weights of the same points
+        weights = [np.interp(grid, scores.fractions, point) for point in np.eye(len(scores.fractions))]
+        return grid, scores.curve[usable] @ np.stack(weights)
+    curves = [np.interp(grid, x, y) for x, y in zip(scores.fractions[usable], scores.curve[usable], strict=True)]
     return grid, np.stack(curves)
 
 

@@ -163,7 +163,7 @@ def _ranking(run: RunRecord, rows: Sequence[Row], model: str, metric: str) -> Ra
     means = values.mean(axis=0)
     order = np.argsort(-means if higher else means, kind="stable")
     labels, values = [chosen[i].label for i in order], values[:, order]
-    groups = None if run.groups is None else np.array(run.groups)[complete].tolist()
+    groups = None if run.groups is None else run.groups[complete]
     tested = statistics.friedman(values, higher, groups=groups)
     drawn = statistics.resample(values, higher, groups=groups)
     versus = [test.verdict if (test := chosen[i].cells[metric].versus) else "" for i in order]
@@ -199,12 +199,12 @@ def _letters(groups: Sequence[Sequence[int]], k: int) -> list[str]:
     return ["".join(name for name, group in zip(names, groups, strict=True) if i in group) for i in range(k)]
 
 
-def _power(values: Array, groups: Sequence[str] | None) -> tuple[float, int, float, int]:
+def _power(values: Array, groups: npt.NDArray[np.intp] | None) -> tuple[float, int, float, int]:
     """What the samples can show between two explainers; the first that differs from the best, by how much, and the samples,
     or groups, that this needs."""
     pairs = combinations(range(values.shape[1]), 2)
     spreads = [statistics.spread(values[:, i], values[:, j], groups=groups) for i, j in pairs]
-    n, sd = len(values) if groups is None else len(set(groups)), float(np.median(spreads))
+    n, sd = len(values) if groups is None else len(np.unique(groups)), float(np.median(spreads))
     typical = statistics.detectable(n, sd).difference if math.isfinite(sd) else math.inf
     gaps = np.abs(values.mean(axis=0) - values[:, 0].mean())
     different = np.flatnonzero(gaps > 1e-8 * np.abs(values).max())

@@ -12,10 +12,10 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from crossxai.attribution import Scores
+from crossxai.errors import InvalidInput
 from crossxai.evaluation import statistics
+from crossxai.files import Result
 from crossxai.files.atomic import write_text
-from crossxai.model import Array
 from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
 from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
@@ -197,17 +197,18 @@ def _panels(contents: Contents, metric: str, model: str, limits: tuple[float, fl
     run = contents.run
     explanations = run.of(model)
     rows = {r.label: r for r in contents.rows if r.model == model}
-    curves = {label: c for label, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
-    groups = {label: _groups(run, explanations[label].scores[metric]) for label in curves}
-    control = [_line(*curves[RANDOM], style.CONTROL, True, groups[RANDOM])] if RANDOM in curves else []
+    # Tables of curves, of many samples, are held one at a time.
+    means = {x: (c[0], c[1].mean(axis=0)) for x, e in explanations.items() if (c := mean_curve(e, metric)) is not None}
+    control = [_shaded(run, explanations[RANDOM], metric, style.CONTROL)] if RANDOM in means else []
     panels = []
-    for library in dict.fromkeys(explanations[label].library for label in curves):
-        ranked = _by_area([x for x in curves if explanations[x].library == library and x != RANDOM], rows, metric)
+    for library in dict.fromkeys(explanations[label].library for label in means):
+        ranked = _by_area([x for x in means if explanations[x].library == library and x != RANDOM], rows, metric)
         if not ranked:
             continue
-        faint = [x for x in curves if explanations[x].library not in (library, CONTROLS)]
-        lines = [_line(*curves[x], style.line_style(i), i == 0, groups[x]) for i, x in enumerate(ranked)]
-        others = [_line(*curves[x], (style.FAINT, "solid"), shaded=False) for x in faint]
+        faint = [x for x in means if explanations[x].library not in (library, CONTROLS)]
+        lines = [_shaded(run, explanations[ranked[0]], metric, style.line_style(0))]
+        lines += [style.Line(*means[x], style.line_style(i), [], []) for i, x in enumerate(ranked[1:], 1)]
+        others = [style.Line(*means[x], (style.FAINT, "solid"), [], []) for x in faint]
         share = "pixels" if all(m.spatial for m in run.samples.modalities) else "units"
         done = {"deletion": "removed", "insertion": "put back"}.get(run.kinds[metric], "changed")
         title = "Controls" if library == CONTROLS else words.library(library)
@@ -231,17 +232,16 @@ def _by_area(labels: Sequence[str], rows: dict[str, Row], metric: str) -> list[s
     return sorted(labels, key=lambda x: means[x] if math.isfinite(means[x]) else math.inf)
 
 
-def _line(grid: Array, curves: Array, look: tuple[str, Any], shaded: bool, groups: Array | None = None) -> style.Line:
-    bands = statistics.bands(curves, groups=groups, resamples=RESAMPLES) if shaded else ()
-    low, high = [band.tolist() for band in bands] or ([], [])
-    return style.Line(grid, curves.mean(axis=0), look, low, high)
-
-
-def _groups(run: RunRecord, scores: Scores) -> Array | None:
-    """The groups of the samples whose curve is finite, which `mean_curve` keeps."""
-    if run.groups is None or scores.curve is None:
-        return None
-    return np.array(run.groups)[np.isfinite(scores.curve).all(axis=1)]
+def _shaded(run: RunRecord, explanation: Result, metric: str, look: tuple[str, Any]) -> style.Line:
+    """An explainer's mean curve with its interval."""
+    curve, drawn = explanation.scores[metric].curve, mean_curve(explanation, metric)
+    if curve is None or drawn is None:
+        raise InvalidInput(f"{explanation.label} has no curve of {metric}")
+    grid, curves = drawn
+    # `mean_curve` leaves out samples whose curve is not finite.
+    groups = None if run.groups is None else run.groups[np.isfinite(curve).all(axis=1)]
+    low, high = statistics.bands(curves, groups=groups, resamples=RESAMPLES)
+    return style.Line(grid, curves.mean(axis=0), look, low.tolist(), high.tolist())
 
 
 def _legend(label: str, number: int, row: Row, metric: str) -> dict[str, str]:

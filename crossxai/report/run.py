@@ -75,15 +75,29 @@ class RunRecord(Counted):
         """The number of samples."""
         return len(self.samples.ids)
 
-    @property
-    def groups(self) -> tuple[str, ...] | None:
-        """The group of each sample, None where each stands for itself."""
-        return self.samples.groups or None
+    @cached_property
+    def groups(self) -> npt.NDArray[np.intp] | None:
+        """The number of each sample's group, None where each stands for itself."""
+        numbers = {label: number for number, label in enumerate(dict.fromkeys(self.samples.groups))}
+        return np.array([numbers[label] for label in self.samples.groups], dtype=np.intp) if numbers else None
 
     @property
     def n_groups(self) -> int:
         """The number of groups, 0 where each sample stands for itself."""
-        return len(set(self.samples.groups))
+        return 0 if self.groups is None else int(self.groups.max()) + 1
+
+    @cached_property
+    def _comparisons(self) -> dict[tuple[str, str, str, str], statistics.Comparison]:
+        return {}
+
+    def comparison(self, model: str, metric: str, label: str, control: str) -> statistics.Comparison:
+        """An explainer's scores against another one's on the same samples, worked out once however many findings ask."""
+        key = (model, metric, label, control)
+        if key not in self._comparisons:
+            own, other = (self.of(model)[x].scores[metric] for x in (label, control))
+            higher = other.higher_is_better
+            self._comparisons[key] = statistics.compare(own.value, other.value, higher, groups=self.groups)
+        return self._comparisons[key]
 
     @cached_property
     def kept(self) -> npt.NDArray[np.intp] | None:

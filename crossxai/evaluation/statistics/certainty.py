@@ -16,7 +16,7 @@ from scipy.stats import kendalltau, rankdata
 
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.statistics.comparison import table
-from crossxai.evaluation.statistics.intervals import Groups, averages, count, grouped, redrawn, totals, vector
+from crossxai.evaluation.statistics.intervals import Groups, averages, count, grouped, parted, redrawn, totals, vector
 
 Numbers = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ def resample(
         nan = np.full((k, k), np.nan)
         return Resampled(means, nan, nan[0].copy(), float("nan"), 0, len(given))
     good = kept if higher_is_better else -kept
-    sums = redrawn(totals(np.hstack([good, np.ones((n, 1))]), numbers), resamples, seed)
+    sums = redrawn(parted(totals(np.hstack([good, np.ones((n, 1))]), numbers), seed), resamples, seed)
     drawn = _tidy(sums[:, :k] / sums[:, k:], good)
     whole = _signs(_tidy(good.mean(axis=0)[None], good))[0]
     signs = _signs(drawn)

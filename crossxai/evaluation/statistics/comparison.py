@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import stats
 
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.statistics.intervals import (
+    KEPT,
     Groups,
     Labels,
     averages,
@@ -18,11 +20,13 @@ from crossxai.evaluation.statistics.intervals import (
     count,
     grouped,
     interval,
+    parted,
     totals,
     vector,
 )
 
 Numbers = npt.NDArray[np.float64]
+Signs = npt.NDArray[np.int8]
 
 Test = Literal["sign_flip", "wilcoxon"]
 
@@ -78,7 +82,7 @@ def compare(
     low, high = interval(d, numbers, confidence, resamples, seed)
     difference = float(d.mean()) if len(d) else float("nan")
     if test == "sign_flip":
-        p, up = _sign_flip(totals(d, numbers), resamples, seed), difference > 0
+        p, up = _sign_flip(parted(totals(d, numbers), seed), resamples, seed), difference > 0
     else:
         p, up = _wilcoxon(averages(d, numbers))
     better = p < 0.05 and (difference > 0) == up == higher_is_better
@@ -110,9 +114,29 @@ def _sign_flip(d: Numbers, resamples: int, seed: int) -> float:
     if 2**n <= resamples:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
         return float((np.abs(signs @ d) >= reached).mean())
-    rng = np.random.default_rng(seed)
-    sums = chunked(resamples, n, lambda size: (1.0 - 2.0 * rng.integers(0, 2, size=(size, n), dtype=np.int8)) @ d)
+    sums = _flipped(d, resamples, seed)
     return float((1 + (np.abs(sums) >= reached).sum()) / (1 + resamples))
+
+
+def _flipped(d: Numbers, resamples: int, seed: int) -> Numbers:
+    """Sums (resamples,) of d with signs at random; the same signs for the same number and seed."""
+    n = len(d)
+    if n * resamples > KEPT:
+        rng = np.random.default_rng(seed)
+        return chunked(resamples, n, lambda part: _drawn_signs(rng, part, n).astype(np.float64) @ d)
+    signs = _signs(n, resamples, seed)
+    return chunked(resamples, n, lambda part: signs[part].astype(np.float64) @ d)
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int, resamples: int, seed: int) -> Signs:
+    """A table of a report has hundreds of comparisons over the same n."""
+    rng = np.random.default_rng(seed)
+    return chunked(resamples, n, lambda part: _drawn_signs(rng, part, n))
+
+
+def _drawn_signs(rng: np.random.Generator, part: slice, n: int) -> Signs:
+    return 1 - 2 * rng.integers(0, 2, size=(part.stop - part.start, n), dtype=np.int8)
 
 
 def _wilcoxon(d: Numbers) -> tuple[float, bool]:

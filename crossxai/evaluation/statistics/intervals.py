@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,12 @@ Groups = Sequence[Hashable] | npt.NDArray[np.generic]
 FEWEST = 10
 """Samples, or groups, below which simulated intervals held the mean less often than they say."""
 
+MANY = 2000
+"""Samples, or groups, that are drawn one by one. More of them are put into so many parts at random, and parts are drawn."""
+
 _LEAST = 3  # samples or groups: Student's interval of two is 25 standard errors wide
 _CHUNK = 1_000_000  # random numbers held at once
+KEPT = 20 * _CHUNK  # draws that are kept for the next mean of as many samples
 _FLOOR = 0.3  # of the standard error: a draw of one value many times has no spread, and its t would be infinite
 
 
@@ -109,7 +114,8 @@ def _bands(x: Numbers, numbers: Labels | None, confidence: float, resamples: int
     scale = np.abs(x - mean).max(axis=0)
     residuals = totals((x - mean) / np.where(scale > 0, scale, 1), numbers)
     error = _error(residuals, sizes)
-    weights = sizes[:, None]
+    drawn_from = parted(np.hstack([residuals, sizes[:, None]]), seed)
+    residuals, weights, g = drawn_from[:, :-1], drawn_from[:, -1:], len(drawn_from)
     sums = redrawn(np.hstack([residuals, residuals**2, residuals * weights, weights, weights**2]), resamples, seed)
     drawn, squared = sums[:, -2:-1], sums[:, -1:]
     shift = sums[:, :k] / drawn
@@ -196,9 +202,12 @@ def grouped(groups: Groups | None, present: npt.NDArray[np.bool_]) -> Labels | N
     """Numbers 0 … of the groups of the samples that are `present` (n,); None without groups, or if each has one sample."""
     if groups is None:
         return None
+    if len(groups) != len(present):
+        raise InvalidInput(f"groups name the group of each sample: got {len(groups)} for {len(present)} samples")
+    if isinstance(groups, np.ndarray) and np.issubdtype(groups.dtype, np.integer):  # a million, without a Python loop
+        _, firsts, numbers = np.unique(groups[present], return_index=True, return_inverse=True)
+        return None if len(firsts) == len(numbers) else np.argsort(np.argsort(firsts)).astype(np.intp)[numbers]
     labels = list(groups)
-    if len(labels) != len(present):
-        raise InvalidInput(f"groups name the group of each sample: got {len(labels)} for {len(present)} samples")
     if any(label is None or label in ("",) or label != label for label in labels):  # NaN differs from itself
         raise InvalidInput("a sample has no group: give it a label of its own")
     chosen = [label for label, held in zip(labels, present, strict=True) if held]
@@ -215,9 +224,25 @@ def totals(rows: Numbers, numbers: Labels | None) -> Numbers:
     """Sums by group (g, …) of rows (n, …); the rows themselves without groups."""
     if numbers is None:
         return rows
-    sums = np.zeros((count(numbers), *rows.shape[1:]))
-    np.add.at(sums, numbers, rows)
-    return sums
+    columns = [np.bincount(numbers, column) for column in rows.reshape(len(rows), -1).T]
+    return np.stack(columns, axis=1).astype(np.float64).reshape(-1, *rows.shape[1:])
+
+
+def parted(rows: Numbers, seed: int) -> Numbers:
+    """Sums (MANY, …) over parts of more than MANY rows (n, …), each row being in one part at random; else the rows themselves.
+
+    Means of parts are as skewed as rows make the mean of all, and random signs of parts are some of all random signs, so that
+    intervals and tests by parts hold, too; time and memory do not grow with the draws of a million rows.
+    """
+    n = len(rows)
+    if n <= MANY:
+        return rows
+    return np.add.reduceat(rows[_shuffled(n, seed)], np.arange(MANY) * n // MANY, axis=0)
+
+
+@lru_cache(maxsize=2)
+def _shuffled(n: int, seed: int) -> Labels:
+    return np.random.default_rng([seed, n]).permutation(n)
 
 
 def averages(rows: Numbers, numbers: Labels | None) -> Numbers:
@@ -237,25 +262,27 @@ def vector(values: npt.ArrayLike, what: str) -> Numbers:
 def redrawn(rows: Numbers, resamples: int, seed: int) -> Numbers:
     """Sums (resamples, k) over the n rows (n, k) drawn again with replacement; the same draws for the same n and seed."""
     n = len(rows)
-    if n * resamples <= _CHUNK:
-        return _counts(n, resamples, seed) @ rows
+    if n * resamples <= KEPT:
+        counts = _counts(n, resamples, seed)
+        return chunked(resamples, n, lambda part: counts[part].astype(np.float64) @ rows)
     rng = np.random.default_rng(seed)
-    return chunked(resamples, n, lambda size: _drawn(rng, n, size) @ rows)
+    return chunked(resamples, n, lambda part: _drawn(rng, n, part.stop - part.start).astype(np.float64) @ rows)
 
 
-@lru_cache(maxsize=8)
-def _counts(n: int, resamples: int, seed: int) -> Numbers:
+@lru_cache(maxsize=4)
+def _counts(n: int, resamples: int, seed: int) -> npt.NDArray[np.uint16]:
     """A table of a report has thousands of means over the same n."""
-    return _drawn(np.random.default_rng(seed), n, resamples)
+    rng = np.random.default_rng(seed)
+    return chunked(resamples, n, lambda part: _drawn(rng, n, part.stop - part.start))
 
 
-def _drawn(rng: np.random.Generator, n: int, size: int) -> Numbers:
+def _drawn(rng: np.random.Generator, n: int, size: int) -> npt.NDArray[np.uint16]:
     """How often each of n rows is drawn (size, n)."""
     places = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-    return np.bincount(places.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+    return np.bincount(places.ravel(), minlength=size * n).reshape(size, n).astype(np.uint16)
 
 
-def chunked(total: int, width: int, draw: Callable[[int], Numbers]) -> Numbers:
-    """`total` numbers from draw(size), in chunks whose size × width stays small in memory."""
+def chunked(total: int, width: int, draw: Callable[[slice], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """`total` rows of numbers from draw(which), in chunks whose size × width stays small in memory."""
     most = max(1, _CHUNK // width)
-    return np.concatenate([draw(min(most, total - start)) for start in range(0, total, most)])
+    return np.concatenate([draw(slice(start, min(start + most, total))) for start in range(0, total, most)])
