@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner
 
 from crossxai.attribution import Attribution, Scores
+from crossxai.cli import app
+from crossxai.errors import InvalidFile
 from crossxai.evaluation import statistics
-from crossxai.files import Predictions, Result, Samples, write_predictions, write_result, write_samples
+from crossxai.experiment.results import Run
+from crossxai.files import (
+    Predictions,
+    Result,
+    Samples,
+    read_result,
+    write_predictions,
+    write_result,
+    write_samples,
+)
 from crossxai.model import Modality
-from crossxai.report import analysis, write_report
+from crossxai.report import analysis, score_files, write_report
 from crossxai.report.run import load
 
 LABELS = ("captum.integrated_gradients", "captum.saliency", "gradcam.gradcam", "controls.random")
@@ -66,6 +81,70 @@ def test_pages_do_not_grow_with_the_samples_and_statistics_are_of_all(tmp_path: 
             assert (row[f"{metric}_n"], row[f"{metric}_mean"]) == (7_999, pytest.approx(own.mean(), rel=1e-12))
             width = 1.96 * own.std() / np.sqrt(len(own))
             assert row[f"{metric}_high"] - row[f"{metric}_mean"] == pytest.approx(width, rel=0.1)
+
+
+def test_parquet_holds_what_csv_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(tmp_path, 60)
+    monkeypatch.setattr(score_files, "GROUP", 150)
+    write_report(tmp_path)
+    csv, table = (
+        pd.read_csv(tmp_path / "scores.csv", keep_default_na=False),
+        pd.read_parquet(tmp_path / "scores.parquet"),
+    )
+    numbers = ["value", "tie_rate", "area_share"]
+    csv[numbers] = csv[numbers].replace("", "nan").astype("float64")
+    assert csv["value"].isna().sum() == 2 * len(LABELS)
+    pd.testing.assert_frame_equal(table.astype(csv.dtypes), csv, check_exact=True)
+    assert list(table.columns[table.dtypes == "category"]) == [*table.columns[:7], "degenerate"]
+    pd.testing.assert_frame_equal(table, Run(tmp_path).scores, check_exact=True)
+    held = parquet.ParquetFile(tmp_path / "scores.parquet").metadata
+    assert [held.row_group(i).num_rows for i in range(held.num_row_groups)] == [180, 180, 120]
+    assert {held.row_group(0).column(i).compression for i in range(held.num_columns)} == {"ZSTD"}
+
+
+def test_many_lines_are_in_parquet_alone_and_never_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left() -> list[str]:
+        done = CliRunner().invoke(app, ["report", str(tmp_path)])
+        assert done.exit_code == 0, done.output
+        names = sorted(path.name for path in tmp_path.glob("scores.*"))
+        assert (names == ["scores.parquet"]) == ("for scores.csv they are too many" in done.output)
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert [name for name in ("scores.csv", "scores.parquet") if f"<code>{name}</code>" in page] == names
+        return names
+
+    write_many(tmp_path, 20)
+    assert left() == ["scores.csv", "scores.parquet"]
+    monkeypatch.setattr(score_files, "MOST_LINES", 20 * 8 - 1)
+    assert left() == ["scores.parquet"]
+    monkeypatch.setattr(score_files, "find_spec", lambda name: None)
+    assert left() == ["scores.csv"]
+    assert len(pd.read_csv(tmp_path / "scores.csv")) == 20 * 8
+
+
+def test_a_full_disk_leaves_the_earlier_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_many(tmp_path, 20)
+    write_report(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("scores.*")}
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(score_files, "MOST_LINES", 0)
+    monkeypatch.setattr(parquet.ParquetWriter, "write_table", full)
+    with pytest.raises(InvalidFile, match="No space left"):
+        write_report(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("scores.*")} == before
+    assert not list(tmp_path.glob("*.part")) + list(tmp_path.glob(".*.part"))
+
+
+def test_a_run_without_scores_has_tables_without_lines(tmp_path: Path) -> None:
+    write_many(tmp_path, 5)
+    for path in tmp_path.glob("explanations/*/*.h5"):
+        write_result(path, replace(read_result(path), scores={}))
+    write_report(tmp_path)
+    table = pd.read_parquet(tmp_path / "scores.parquet")
+    assert len(table) == len(pd.read_csv(tmp_path / "scores.csv")) == 0
+    assert [*table.columns] == [*Run(tmp_path).scores.columns]
 
 
 def test_two_explainers_are_compared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

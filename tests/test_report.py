@@ -468,7 +468,7 @@ def test_missing_and_damaged_manifest(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_behind(report: Path) -> None:
-    expected = {"report.html", "report.md", "report.json", "scores.csv", "summary.csv"}
+    expected = {"report.html", "report.md", "report.json", "scores.csv", "scores.parquet", "summary.csv"}
     assert expected <= {p.name for p in report.iterdir()}
     assert not [p.name for p in report.rglob(".*")]
 

@@ -123,6 +123,7 @@ def test_shards_in_any_order_are_the_run_without_shards(tmp_path: Path, whole: P
     merged = xai.merge(tmp_path)
     assert merged.page.exists()
     assert len(merged.scores["sample"].unique()) == N
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "scores.parquet"), merged.scores, check_exact=True)
     assert set(merged.summary["metric"]) == {"deletion", "insertion", "irof", "grid_pointing"}
     assert_same(whole, tmp_path)
 

@@ -252,6 +252,7 @@ def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool, shard:
 def _report(folder: Path, as_json: bool) -> None:
     from crossxai.cli import tables
     from crossxai.report import write_report
+    from crossxai.report.score_files import CSV, PARQUET, written
 
     page = write_report(folder)
     if as_json:
@@ -262,6 +263,10 @@ def _report(folder: Path, as_json: bool) -> None:
     console.print(table)
     for line in lines:
         console.print(line, highlight=False, markup=False)
+    if CSV not in written(folder):
+        console.print(
+            f"Scores of all samples: {folder / PARQUET}; for {CSV} they are too many.", highlight=False, markup=False
+        )
     console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)
 
 

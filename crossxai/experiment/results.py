@@ -18,8 +18,9 @@ from crossxai.errors import InvalidInput, MissingDependency, UnknownName
 from crossxai.files.maps import with_run
 from crossxai.model import Modality
 from crossxai.report.analysis import summarised
-from crossxai.report.contents import SCORES, Contents, gather, score_frames
+from crossxai.report.contents import Contents, gather
 from crossxai.report.run import RunRecord
+from crossxai.report.score_files import no_scores, score_frames
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,8 +65,7 @@ class Run:
     @property
     def scores(self) -> pd.DataFrame:
         """One row per model, explainer, metric and sample."""
-        frames = [*score_frames(self._contents)] or [pd.DataFrame(columns=list(SCORES))]
-        return typed(pd.concat(frames, ignore_index=True))
+        return pd.concat([*score_frames(self._contents.run)] or [no_scores()], ignore_index=True)
 
     @property
     def summary(self) -> pd.DataFrame:

@@ -38,7 +38,7 @@ __all__ = [
 
 
 def write_report(directory: Path) -> Path:
-    """Write report.html, report.md, scores.csv, summary.csv and report.json in a run directory; return report.html.
+    """Write report.html, report.md, report.json, summary.csv and scores (`score_files`) in a run directory; return report.html.
 
     Reads only files (samples.h5, predictions/, explanations/, manifest.json), so it needs neither a framework nor an
     explainer library, and can run again on a copied directory. Raises `InvalidFile` when those files are not there.

@@ -1,10 +1,10 @@
-"""Contents: everything a report says, worked out once, and the same for machines: scores.csv, summary.csv, report.json."""
+"""Contents: everything a report says, worked out once, and the same for machines: scores, summary.csv, report.json."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossxai.files.atomic import replacing, write_text
+from crossxai.files.atomic import write_text
 from crossxai.report import (
     analysis,
     certainty,
@@ -22,6 +22,7 @@ from crossxai.report import (
     places,
     reference_findings,
     run_findings,
+    score_files,
     score_findings,
     shortcuts,
     words,
@@ -33,8 +34,6 @@ from crossxai.report.places import Places
 from crossxai.report.run import RunRecord, load
 from crossxai.report.words import Finding
 
-SCORES = ("model", "framework", "label", "explainer", "library", "profile", "metric", "higher_is_better", "sample", "value",
-          "tie_rate", "area_share", "degenerate")  # fmt: skip
 ROW = ("model", "framework", "label", "explainer", "library", "profile", "status", "reason", "maps")
 
 
@@ -76,33 +75,13 @@ def find(run: RunRecord, rows: Sequence[Row], maps: Maps, where: Sequence[Places
 
 
 def write_exports(contents: Contents) -> None:
-    """Write scores.csv, summary.csv and report.json in the run's directory."""
+    """Write scores.csv or scores.parquet, summary.csv and report.json in the run's directory."""
     directory = contents.run.directory
-    _write_scores(directory / "scores.csv", score_frames(contents))
+    score_files.write_scores(contents.run)
     lines = [_line(row, contents.run.metrics) for row in contents.rows]
     header = list(dict.fromkeys(key for line in lines for key in line)) or ROW
     write_text(directory / "summary.csv", _csv(header, lines))
     write_text(directory / "report.json", json.dumps(_plain(document(contents)), indent=1, allow_nan=False) + "\n")
-
-
-def score_frames(contents: Contents) -> Iterator[pd.DataFrame]:
-    """By model, explainer and metric, a line per sample; numbers in full precision, NaN where there is none."""
-    for model in contents.run.models:
-        for label, e in contents.run.of(model).items():
-            about = (model, e.framework, label, e.attribution.explainer, e.library, e.attribution.profile)
-            kinds = [*e.degenerate, *[""] * (len(e.ids) - len(e.degenerate))]
-            for metric, held in e.scores.items():
-                extras = [held.extras.get(key, math.nan) for key in ("tie_rate", "area_share")]
-                columns = (*about, metric, held.higher_is_better, e.ids, held.value.astype(np.float64), *extras, kinds)
-                yield pd.DataFrame(dict(zip(SCORES, columns, strict=True)))
-
-
-def _write_scores(path: Path, frames: Iterator[pd.DataFrame]) -> None:
-    """Write them one after the other, so that memory holds those of one explainer and metric."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        pd.DataFrame(columns=list(SCORES)).to_csv(file, index=False, lineterminator="\n")
-        for frame in frames:
-            frame.to_csv(file, index=False, header=False, lineterminator="\n")
 
 
 def _line(row: Row, metrics: Sequence[str]) -> dict[str, Any]:

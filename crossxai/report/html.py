@@ -16,7 +16,7 @@ from crossxai.errors import InvalidInput
 from crossxai.evaluation import statistics
 from crossxai.files import Result
 from crossxai.files.atomic import write_text
-from crossxai.report import certainty, front, modalities, run_figures, samples, scorecard, tables, words
+from crossxai.report import certainty, front, modalities, run_figures, samples, score_files, scorecard, tables, words
 from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
 from crossxai.report.contents import Contents
@@ -90,6 +90,7 @@ def _context(contents: Contents) -> dict[str, Any]:
         "meanings": tables.meanings(run),
         "chosen": manifest.get("chosen") if isinstance(manifest.get("chosen"), dict) else {},
         "settings": _settings(manifest.get("settings", {})),
+        "score_files": score_files.written(run.directory),
         "verdict": tables.verdict,
     }
 
