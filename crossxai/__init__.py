@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from crossxai.measures import Accuracy, Dice, Largest
     from crossxai.measures.detection import Box
     from crossxai.model import Modality
+    from crossxai.on_demand import OnDemand
     from crossxai.question import Question
     from crossxai.target import Target
 
@@ -56,6 +57,7 @@ __all__ = [
     "MissingDependency",
     "Modality",
     "ModelFailed",
+    "OnDemand",
     "Parity",
     "Question",
     "Recipe",
@@ -88,6 +90,7 @@ _PLACES = {
     "measures.detection": ("Box",),
     "measures": ("Accuracy", "Dice", "Largest"),
     "model": ("Modality",),
+    "on_demand": ("OnDemand",),
     "question": ("Question",),
     "target": ("Target",),
 }

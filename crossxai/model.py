@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput
+from crossxai.on_demand import OnDemand
 
 Array = npt.NDArray[np.floating[Any]]
 Inputs = tuple[Array, ...]
@@ -92,18 +93,21 @@ class Modality:
         """Raise `InvalidInput` unless `values` is a finite float array (n, *axes) of this modality, in its range."""
         label = f"{where}modality {self.name!r}"
         expected = f"(n, {', '.join((*self.axes[:-1], f'{len(self.features)} {self.axes[-1]}s'))})"
+        shape = getattr(values, "shape", ())
+        if isinstance(values, OnDemand):  # its values are checked when they are read
+            values = np.zeros((0, *values.shape[1:]), values.dtype)
         if not isinstance(values, np.ndarray):
             raise InvalidInput(f"{label}: expected a NumPy array {expected}, got {type(values).__name__}")
         if values.dtype not in (np.float32, np.float64):
             write = "x.astype(np.float32) / 255" if values.dtype == np.uint8 else "x.astype(np.float32)"
             raise InvalidInput(f"{label}: expected float32 or float64, got {values.dtype}; write {write}")
         if values.ndim != len(self.axes) + 1:
-            raise InvalidInput(f"{label}: expected {len(self.axes) + 1} axes {expected}, got shape {values.shape}")
+            raise InvalidInput(f"{label}: expected {len(self.axes) + 1} axes {expected}, got shape {shape}")
         if values.shape[-1] != len(self.features):
             hint = ""
             if self.spatial and values.shape[1] == len(self.features):
                 hint = "; this looks like channels first: write np.moveaxis(x, 1, -1)"
-            raise InvalidInput(f"{label}: expected shape {expected}, got {values.shape}{hint}")
+            raise InvalidInput(f"{label}: expected shape {expected}, got {shape}{hint}")
         if not np.isfinite(values).all():
             raise InvalidInput(f"{label}: the values hold NaN or infinity")
         if self.range is not None and values.size:

@@ -20,6 +20,7 @@ from crossxai.batching import DEFAULT_BATCH_SIZE, Clock, batched
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Foldable, Inputs, Layered, Modality, Model, check_inputs, equal
+from crossxai.on_demand import OnDemand
 from crossxai.outputs import check_target
 
 Rows = npt.NDArray[np.intp]
@@ -173,8 +174,9 @@ class Question:
 
     @property
     def _probed(self) -> Inputs:
-        """The samples on which the model is measured."""
-        return self.inputs if self.part_of is None else self.part_of.inputs
+        """The samples on which the model is measured; of those on demand the first."""
+        inputs = self.inputs if self.part_of is None else self.part_of.inputs
+        return tuple(v.head if isinstance(v, OnDemand) else v for v in inputs)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -13,6 +13,7 @@ from scipy.special import expit, softmax
 
 from crossxai.errors import BrokenAssumption, InvalidInput
 from crossxai.model import Array, equal
+from crossxai.on_demand import OnDemand, blocks
 from crossxai.outputs import sums_to_one
 
 Link = Literal["identity", "softmax", "sigmoid", "log_odds"]
@@ -180,6 +181,9 @@ def as_mask(values: npt.ArrayLike, name: str = "masks") -> Masks:
     Raises `InvalidInput`, which says what to write instead, for anything else: of a label map, a mask of 0 and 255, or a soft
     mask "non-zero" would silently take what was not meant.
     """
+    if isinstance(values, OnDemand):  # its rows are checked when they are read
+        whole: Any = values if values.dtype == bool else values.changed(lambda read, _: as_mask(read, name), bool)
+        return whole  # type: ignore[no-any-return]
     given = np.asarray(values)
     if given.dtype == bool:
         return given
@@ -211,9 +215,11 @@ class SampleMasks:
     """
 
     def __init__(self, values: npt.ArrayLike, ids: tuple[str, ...] = ()) -> None:
-        self.values: Masks = as_mask(values).copy()
-        self.ids = ids
-        self.values.flags.writeable = False
+        self.values: Masks = as_mask(values)
+        self.ids, self._digest = ids, ""
+        if not isinstance(self.values, OnDemand):
+            self.values = self.values.copy()
+            self.values.flags.writeable = False
 
     def of(self, samples: Sequence[str], space: tuple[int, ...], who: str) -> Masks:
         """The masks of these samples, (n, *space) or (*space); raises `InvalidInput` in the name of `who`."""
@@ -228,7 +234,9 @@ class SampleMasks:
             missing = [name for name in samples if name not in places]
             if missing:
                 raise InvalidInput(f"{who}: no mask for samples {', '.join(missing[:3])}")
-            inside = inside[[places[name] for name in samples]]
+            inside = inside[np.array([places[name] for name in samples], np.intp)]
+        elif isinstance(inside, OnDemand):
+            inside = inside[:]
         if inside.shape not in (space, (len(samples), *space)):
             raise InvalidInput(f"{who}: masks have shape {inside.shape}, expected {(len(samples), *space)} or {space}")
         return inside
@@ -236,6 +244,8 @@ class SampleMasks:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SampleMasks):
             return NotImplemented
+        if any(isinstance(held, OnDemand) for held in (self.values, other.values)):
+            return repr(self) == repr(other)
         return self.ids == other.ids and np.array_equal(self.values, other.values)
 
     def __hash__(self) -> int:
@@ -245,8 +255,13 @@ class SampleMasks:
         return self  # nothing in it changes
 
     def __repr__(self) -> str:
-        digest = hashlib.sha256(self.values.tobytes() + repr(self.ids).encode()).hexdigest()
-        return f"masks {' × '.join(str(size) for size in self.values.shape)}, sha256 {digest[:16]}"
+        if not self._digest:
+            digest = hashlib.sha256()
+            for block in blocks(self.values):
+                digest.update(block.tobytes())
+            digest.update(repr(self.ids).encode())
+            self._digest = digest.hexdigest()
+        return f"masks {' × '.join(str(size) for size in self.values.shape)}, sha256 {self._digest[:16]}"
 
 
 def apply_link(outputs: Array, link: Link) -> Array:

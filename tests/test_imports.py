@@ -168,6 +168,7 @@ CORE = {
     "measures.detection",
     "measures",
     "model",
+    "on_demand",
     "outputs",
     "plugins",
     "process",

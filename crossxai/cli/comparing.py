@@ -185,17 +185,20 @@ def run(
     experiment: Experiment, out: Path, as_json: bool = False, silent: bool = False, shard: Shard | None = None
 ) -> None:
     """Run, report if it is no shard, and end with 3 if something failed that should not have, 130 if Ctrl-C stopped it."""
+    from crossxai.experiment import parts, sharding
     from crossxai.experiment import run as runs
-    from crossxai.experiment.sharding import next_step
     from crossxai.files import tasks
 
     quiet()
     console = printing.notes()
     try:
-        folder = runs.run(experiment, out, printing.notes(silent), shard=shard)
+        if shard is None:
+            folder = parts.run_all(experiment, out, printing.notes(silent))
+        else:
+            folder = runs.run(experiment, out, printing.notes(silent), shard=shard)
     except KeyboardInterrupt:
         folder = shard.folder(out) if shard else out
-        done = tasks.done(folder) or "nothing is done yet"
+        done = tasks.done(folder) or sharding.done(folder) or "nothing is done yet"
         console.print(
             f"Stopped: {done}. The same command goes on from there; `crossxai report {folder}` reports what is there.",
             highlight=False, markup=False, soft_wrap=True,
@@ -206,7 +209,7 @@ def run(
         return
     if as_json:
         printing.print_json({"folder": folder.resolve(), "failures": runs.failures_of(folder)})
-    console.print(next_step(shard, out), highlight=False, markup=False, soft_wrap=True)
+    console.print(sharding.next_step(shard, out), highlight=False, markup=False, soft_wrap=True)
     _end_of_failures(folder, "files of the shard")
 
 

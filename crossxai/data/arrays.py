@@ -62,20 +62,22 @@ def read(
     samples: int = SAMPLES,
     layout: Literal["NHWC", "NCHW"] | None = None,
     checked: bool = True,
+    on_demand: bool = False,
 ) -> Batch:
     """Inputs for a model.
 
     given: an array or tensor, a picture (PIL), the path of one, or a list of these; a tuple or a dict of them for several
     modalities; a path that `crossxai.data.files` reads, or `Files`, which says more of it; or a loader or data set of inputs or
     (inputs, label), of which the first `samples` are taken. layout: "NCHW" if images are channels first; as the model was
-    wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused.
+    wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused. on_demand:
+    whether inputs and masks in files may be `OnDemand` where they take much memory, which is refused otherwise.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
     if samples < 1:
         raise InvalidInput(f"samples must be at least 1, got {samples}")
-    reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples)
+    reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples, on_demand)
     if from_scans.takes(given, model.modalities):
-        found = from_scans.load(given, samples, model.modalities, reader.rule, reader.notes)
+        found = from_scans.load(given, samples, model.modalities, reader.rule, reader.notes, on_demand)
         inputs = tuple(found.values[m.name] for m in model.modalities)
     elif isinstance(given, Files) or (isinstance(given, str | Path) and files.is_files(Path(given))):
         given = given if isinstance(given, Files) else Files(given)
@@ -127,10 +129,11 @@ def _recognised(model: Model) -> Any:
 class _Reader:
     """What is known of the model while its inputs are read, and the notes about them."""
 
-    def __init__(self, model: Model, layout: str, samples: int) -> None:
+    def __init__(self, model: Model, layout: str, samples: int, on_demand: bool = False) -> None:
         if layout not in ("NHWC", "NCHW"):
             raise InvalidInput(f'layout is "NHWC" or "NCHW", got {layout!r}')
         self.modalities, self.layout, self.samples = model.modalities, layout, samples
+        self.on_demand = on_demand
         size = getattr(_recognised(model), "size", None)
         self.size: tuple[int, int] | None = size if size is not None and len(size) == 2 else None
         self.rule = volumes.rule_of(_recognised(model))

@@ -27,8 +27,9 @@ CODELESS = "is no NumPy file that can be read without running code"
 
 @dataclass(frozen=True)
 class Stored:
-    """An array in a file. take: reads rows, in ascending order."""
+    """An array in a file, by its key there. take: reads rows, in ascending order."""
 
+    key: str
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -75,7 +76,7 @@ def _is_npy(path: Path) -> bool:
 @contextmanager
 def _npy(path: Path) -> Iterator[Mapping[str, Stored]]:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-    yield {"": Stored(path.name, array.shape, array.dtype, lambda rows: np.array(array[rows]))}
+    yield {"": Stored("", path.name, array.shape, array.dtype, lambda rows: np.array(array[rows]))}
 
 
 @contextmanager
@@ -119,7 +120,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> Stor
             file.read(1)  # at the end this checks the sum of the member
             return np.frombuffer(b"".join(parts), dtype).reshape(len(rows), *shape[1:])
 
-    return Stored(where, tuple(shape), dtype, take)
+    return Stored(info.filename.removesuffix(".npy"), where, tuple(shape), dtype, take)
 
 
 def _exactly(file: Any, size: int, where: str) -> bytes:
@@ -170,7 +171,7 @@ class _DataSets(Mapping[str, Stored]):
             raise InvalidInput(f"{where} holds {found.dtype}: samples are real numbers")
         if found.size and not found.id.get_storage_size():
             raise InvalidInput(f"{where} is empty: it declares the shape {found.shape}, and nothing was ever written")
-        return Stored(where, found.shape or (), found.dtype, lambda rows: _rows(found, rows))
+        return Stored(key, where, found.shape or (), found.dtype, lambda rows: _rows(found, rows))
 
 
 def _rows(found: Any, rows: npt.NDArray[np.intp]) -> npt.NDArray[Any]:

@@ -20,6 +20,8 @@ class Reader(Protocol):
 
     modalities: tuple[Modality, ...]
     notes: list[str]
+    on_demand: bool
+    """Whether more samples than memory holds may be asked for, which are then read when they are needed."""
 
     def picture(self, picture: Any, modality: Modality, remark: Callable[[str], object]) -> npt.NDArray[Any]:
         """A PIL picture (y, x, channel), 8 bits, in the network's size; remark: called with what was changed."""

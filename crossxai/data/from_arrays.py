@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from crossxai.data.found import Found, Reader, numbers
 from crossxai.data.odd import LeftOut, note_of, require_some
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
+from crossxai.on_demand import HELD, OnDemand, Rows, blocks, some
 
 LABELS = "labels"
 """The array of an .npz or HDF5 file that holds labels, unless the user names another."""
@@ -47,12 +49,38 @@ class Arrays:
             there = self._same_length(inputs, labels, masks)
             rows = self._chosen(arrays, there)
             taken = rows[:most]
-            values = {name: numbers(stored.rows(taken), stored.where) for name, stored in inputs.items()}
+            values = {name: numbers(self._rows(stored, taken), stored.where) for name, stored in inputs.items()}
             given = None if labels is None else labels.rows(taken)
-            inside = None if masks is None else masks.rows(taken)
+            inside = None if masks is None else self._rows(masks, taken)
         if len(rows) > most:
             self.reader.notes.append(f"the first {most} of {len(rows)} samples of {path.name} (samples={most})")
         return self._checked(values, _labels(given, path), inside, taken)
+
+    def _rows(self, stored: Stored, taken: Rows) -> Any:
+        """These rows of an array; of images on demand where they take much memory; of an .npz at once, since it is packed."""
+        size = len(taken) * prod(stored.shape[1:]) * max(stored.dtype.itemsize, 4)
+        packed = self.declared.place.suffix.lower() == ".npz"
+        if (
+            packed
+            or not self.reader.on_demand
+            or len(stored.shape) < 3
+            or size <= HELD
+            or stored.dtype.kind not in "biuf"
+        ):
+            return stored.rows(taken)
+
+        def read(rows: Rows) -> npt.NDArray[Any]:
+            with containers.opened(self.declared.place) as arrays:
+                return arrays[stored.key].rows(taken[rows])
+
+        return OnDemand((len(taken), *stored.shape[1:]), stored.dtype.newbyteorder("="), read)
+
+    def _taken(self, values: Any, modality: Modality) -> Any:
+        """Values as the model takes them."""
+        if not isinstance(values, OnDemand):
+            return self.reader.scaled(self.reader.arranged(values, modality), modality)
+        one = self._taken(values[:1], modality)
+        return OnDemand((len(values), *one.shape[1:]), one.dtype, lambda rows: self._taken(values[rows], modality))
 
     def _named(self, arrays: Mapping[str, Stored], name: str, key: str) -> Stored | None:
         if not name:
@@ -132,19 +160,20 @@ class Arrays:
         made: dict[str, Array] = {}
         bad: dict[int, str] = {}
         for modality in self.reader.modalities:
-            array = self.reader.scaled(self.reader.arranged(values[modality.name], modality), modality)
+            array = self._taken(values[modality.name], modality)
             if not modality.spatial and (self.checked or self.declared.missing is not None):
                 array = self._filled(array, modality, filler, taken)
             made[modality.name] = array
             if self.checked:
-                wrong = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+                axes = tuple(range(1, array.ndim))
+                wrong = np.concatenate([~np.isfinite(block).all(axis=axes) for block in blocks(array)])
                 bad.update(dict.fromkeys(np.flatnonzero(wrong).tolist(), f"{modality.name!r} holds NaN or infinity"))
         left_out = tuple(LeftOut(f"{place.name}, row {taken[row]}", bad[row]) for row in sorted(bad))
         kept = np.array([row for row in range(len(taken)) if row not in bad], np.intp)
         require_some(left_out, len(kept), place.name)
         self.reader.notes.extend((*filler.notes, *note_of(left_out, len(kept))))
         if left_out:
-            made = {name: array[kept] for name, array in made.items()}
+            made = {name: some(array, kept) for name, array in made.items()}
             labels = (
                 labels if labels is None else [labels[i] for i in kept] if isinstance(labels, list) else labels[kept]
             )
@@ -154,7 +183,7 @@ class Arrays:
             if named and len(set(taken[kept].tolist())) == len(kept)
             else ()
         )
-        inside = None if masks is None else self._regions(masks[kept], labels, made)
+        inside = None if masks is None else self._regions(some(masks, kept), labels, made)
         return Found(made, labels, inside, ids, left_out)
 
     def _filled(self, array: Array, modality: Modality, filler: Filler, taken: npt.NDArray[np.intp]) -> Array:
@@ -169,19 +198,26 @@ class Arrays:
             array[row, column] = filler.fill(float("nan"), modality.features[column], where, known[:, column])
         return array
 
-    def _regions(self, masks: npt.NDArray[Any], labels: Any, made: Mapping[str, Array]) -> npt.NDArray[np.bool_]:
+    def _regions(self, masks: Any, labels: Any, made: Mapping[str, Array]) -> Any:
         first = next((m for m in self.reader.modalities if m.spatial), None)
         if first is None:
             raise InvalidInput("masks are of images and volumes; the model takes none")
         if masks.shape[-1:] == (1,) and masks.ndim == made[first.name].ndim:
-            masks = masks[..., 0]
+            flat = isinstance(masks, OnDemand)
+            masks = masks.changed(lambda read, _: read[..., 0], shape=masks.shape[:-1]) if flat else masks[..., 0]
         if masks.shape != made[first.name].shape[:-1]:
             raise InvalidInput(
                 f"masks have shape {masks.shape}; those of {first.name!r} need {made[first.name].shape[:-1]}"
             )
         names = [""] * len(masks) if labels is None else [str(label) for label in labels]
         place = self.declared.place
-        return np.stack([pictures.inside(mask, name, place) for mask, name in zip(masks, names, strict=True)])
+
+        def read(given: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
+            return np.stack([pictures.inside(mask, names[row], place) for mask, row in zip(given, rows, strict=True)])
+
+        if isinstance(masks, OnDemand):
+            return masks.changed(read, bool)
+        return read(masks, np.arange(len(masks)))
 
 
 def _labels(given: npt.NDArray[Any] | None, path: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data import containers, files, pictures
+from crossxai.data import containers, files, outlines, pictures
 from crossxai.data.columns import Columns, Filler
 from crossxai.data.declared import Files
 from crossxai.data.files import Entry, Listing
@@ -20,6 +20,7 @@ from crossxai.data.from_arrays import Arrays
 from crossxai.data.odd import BYTES, LeftOut, Odd, gigabytes, note_of, readable, require_some
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Modality
+from crossxai.on_demand import HELD, OnDemand, Rows
 
 OTHERS = 5
 """How many files a sentence names."""
@@ -42,13 +43,14 @@ class _Rows:
     declared: Files
     reader: Reader
     remarks: dict[str, list[str]] = field(default_factory=dict)
+    told: bool = False
 
     def load(self, most: int) -> Found:
         listing = files.listing(self.declared, self.reader.modalities)
         filler = Filler(self.declared)
         tables = {m.name: Columns(self.declared, listing, m, filler) for m in self.reader.modalities if not m.spatial}
         left_out, kept = list(listing.left_out), list[tuple[Entry, dict[str, Array], Any]]()
-        size = 0
+        size, again = 0, False
         for entry in listing.entries:
             if len(kept) == most:
                 break
@@ -61,19 +63,41 @@ class _Rows:
                     raise
                 left_out.append(LeftOut(entry.name, odd.reason))
                 continue
-            kept.append((entry, values, mask))
-            if (size := size + sum(v.nbytes for v in values.values())) > BYTES:
+            size += sum(v.nbytes for v in values.values())
+            if size > BYTES and not self.reader.on_demand:
                 raise InvalidInput(
-                    f"{len(kept)} samples of {listing.where} take {gigabytes(size)}: ask for fewer, or write the size that "
+                    f"{len(kept) + 1} samples of {listing.where} take {gigabytes(size)}: ask for fewer, or write the size that "
                     "pictures are brought to, such as size=(224, 224)"
                 )
+            again = again or (self.reader.on_demand and size > HELD)
+            kept.append((entry, *(outlines.of(values, mask) if again else (values, mask))))
         require_some(left_out, len(kept), listing.where)
         kept.sort(key=lambda sample: sample[0].place)
         self._tell(listing, len(kept), most, left_out, filler)
         entries = [entry for entry, _, _ in kept]
         values = {m.name: _stacked([v[m.name] for _, v, _ in kept], entries) for m in self.reader.modalities}
+        masks = self._masks(kept)
+        if again:
+            self.told = True
+            values, masks = self._on_demand(entries, tables, values, masks)
         labels = [entry.label for entry in entries] if listing.labelled else None
-        return Found(values, labels, self._masks(kept), _ids(entries), tuple(left_out))
+        return Found(values, labels, masks, _ids(entries), tuple(left_out))
+
+    def _on_demand(
+        self, entries: Sequence[Entry], tables: Mapping[str, Columns], values: dict[str, Any], masks: Any
+    ) -> tuple[dict[str, Any], Any]:
+        """Pictures and masks that are read again when they are asked for, in place of outlines of them."""
+
+        def pictures_of(name: str, rows: Rows) -> npt.NDArray[Any]:
+            return np.stack([self._sample(entries[row], tables)[0][name] for row in rows])
+
+        def masks_of(rows: Rows) -> npt.NDArray[Any]:
+            read = (self._sample(entries[row], tables)[1] for row in rows)
+            return np.stack([np.zeros(masks.shape[1:], bool) if mask is None else mask for mask in read])
+
+        for name in (m.name for m in self.reader.modalities if m.spatial):
+            values[name] = OnDemand(values[name].shape, values[name].dtype, partial(pictures_of, name))
+        return values, masks if masks is None else OnDemand(masks.shape, bool, masks_of)
 
     def _sample(self, entry: Entry, tables: Mapping[str, Columns]) -> tuple[dict[str, Array], Any]:
         """One sample's values by modality, and its mask; raises `Odd`."""
@@ -101,7 +125,8 @@ class _Rows:
         return values, np.asarray(self.reader.fitted(pictures.open_mask(entry.mask, size, entry.label))) > 127
 
     def _remark(self, name: str, text: str) -> None:
-        self.remarks.setdefault(text, []).append(name)
+        if not self.told:
+            self.remarks.setdefault(text, []).append(name)
 
     def _array(self, path: Path, modality: Modality) -> Array:
         """One sample of an .npy."""
@@ -130,7 +155,7 @@ class _Rows:
             )
         if none:
             self.reader.notes.append(f"{len(none)} of {len(kept)} samples have no mask, and an empty one stands for it")
-        return np.stack([np.zeros(v[shown].shape[:2], bool) if mask is None else mask for _, v, mask in kept])
+        return outlines.stacked([np.zeros(v[shown].shape[:2], bool) if mask is None else mask for _, v, mask in kept])
 
     def _tell(self, listing: Listing, n: int, most: int, left_out: Sequence[LeftOut], filler: Filler) -> None:
         """Notes on what was taken, changed and left out."""
@@ -157,7 +182,7 @@ def _stacked(values: Sequence[Array], entries: Sequence[Entry]) -> Array:
             f"the pictures have different sizes ({sizes}), and nothing says which the network takes: write size=(224, 224), say, "
             "in wrap"
         )
-    return np.stack(values)
+    return outlines.stacked(values)
 
 
 def _ids(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data import containers, scan_files, volumes
+from crossxai.data import containers, outlines, scan_files, volumes
 from crossxai.data.declared import Files
 from crossxai.data.files import Entry
 from crossxai.data.found import Found
@@ -20,6 +21,7 @@ from crossxai.data.volumes import Rule
 from crossxai.errors import InvalidFile, InvalidInput, MissingDependency
 from crossxai.files.spaces import Space
 from crossxai.model import Array, Modality
+from crossxai.on_demand import HELD, OnDemand, Rows
 
 BYTES = 2**32
 """The most memory that scans of one reading may take."""
@@ -52,19 +54,29 @@ class _Kept:
     notes: list[str] = field(default_factory=list)
     labelled: bool = False
     there: int = 0
+    on_demand: bool = False
+    size: int = 0
+
+    @property
+    def outlined(self) -> bool:
+        """Whether so much was read that the rest is not held."""
+        return self.on_demand and self.size > HELD
 
 
-def load(given: Any, most: int, modalities: Sequence[Modality], rule: Rule, notes: list[str]) -> Found:
+def load(
+    given: Any, most: int, modalities: Sequence[Modality], rule: Rule, notes: list[str], on_demand: bool = False
+) -> Found:
     """At most so many scans of what `takes` says yes to. Raises `InvalidInput` or `InvalidFile` where nothing is left, or what
-    holds for all is wrong; notes: what was done is told there."""
-    kept = _Kept()
+    holds for all is wrong; notes: what was done is told there. on_demand: whether volumes that take much memory may be read when
+    they are asked for, which is refused otherwise."""
+    kept = _Kept(on_demand=on_demand)
     several = given if isinstance(given, list) else [given]
     for item in several:
         _add(kept, item if isinstance(item, Files) else Files(item), most, modalities, rule, len(several) > 1)
     where = str(several[0].place.name if isinstance(several[0], Files) else Path(several[0]).name)
     require_some(kept.left_out, len(kept.samples), where)
     samples = sorted(kept.samples, key=lambda sample: sample.entry.place) if len(several) == 1 else kept.samples
-    values = {m.name: np.stack([s.values[m.name] for s in samples]) for m in modalities}
+    values = {m.name: outlines.stacked([s.values[m.name] for s in samples]) for m in modalities}
     spaces = {m.name: tuple(s.spaces[m.name] for s in samples) for m in modalities}
     notes.extend(kept.notes)
     if kept.there > len(samples) == most:
@@ -74,10 +86,12 @@ def load(given: Any, most: int, modalities: Sequence[Modality], rule: Rule, note
     masks = None
     if any(s.mask is not None for s in samples):
         empty = np.zeros(next(iter(values.values())).shape[1:-1], bool)
-        masks = np.stack([empty if s.mask is None else s.mask for s in samples])
+        masks = outlines.stacked([empty if s.mask is None else s.mask for s in samples])
         if lacking := sum(s.mask is None for s in samples):
             notes.append(f"{lacking} of {len(samples)} scans have no mask")
     notes.extend(note_of(kept.left_out, len(samples)))
+    if kept.outlined:
+        values, masks = _on_demand([s.entry for s in samples], modalities, rule, values, masks)
     labels = [s.entry.label for s in samples] if kept.labelled else None
     return Found(values, labels, masks, _names([s.entry for s in samples]), tuple(kept.left_out), spaces)
 
@@ -107,7 +121,27 @@ def _add(kept: _Kept, declared: Files, most: int, modalities: Sequence[Modality]
             kept.left_out.append(LeftOut(entry.name, _reason(entry, str(error))))
             continue
         _check(kept, sample, min(most, kept.there))
+        kept.size += sum(v.nbytes for v in sample.values.values())
+        if kept.outlined:
+            shapes, mask = outlines.of(sample.values, sample.mask)
+            sample = replace(sample, values=shapes, mask=mask)
         kept.samples.append(sample)
+
+
+def _on_demand(
+    entries: Sequence[Entry], modalities: Sequence[Modality], rule: Rule, values: Mapping[str, Any], masks: Any
+) -> tuple[dict[str, Any], Any]:
+    """Volumes and masks that are read again when they are asked for."""
+
+    def volumes_of(modality: Modality, rows: Rows) -> npt.NDArray[Any]:
+        return np.stack([volumes.fit(_path(entries[row], modality), modality, rule, [])[0] for row in rows])
+
+    def masks_of(rows: Rows) -> npt.NDArray[Any]:
+        read = (_read(entries[row], modalities[:1], rule, []).mask for row in rows)
+        return np.stack([np.zeros(masks.shape[1:], bool) if mask is None else mask for mask in read])
+
+    whole = {m.name: OnDemand(values[m.name].shape, values[m.name].dtype, partial(volumes_of, m)) for m in modalities}
+    return whole, masks if masks is None else OnDemand(masks.shape, bool, masks_of)
 
 
 def _reason(entry: Entry, words: str) -> str:
@@ -120,12 +154,15 @@ def _reason(entry: Entry, words: str) -> str:
     return words
 
 
+def _path(entry: Entry, modality: Modality) -> Path:
+    return entry.paths[modality.name] if modality.name in entry.paths else entry.paths[""]
+
+
 def _read(entry: Entry, modalities: Sequence[Modality], rule: Rule, notes: list[str]) -> _Sample:
     """One sample's volumes, where they lie, and its mask, which is of the first."""
     values, spaces, told = dict[str, Array](), dict[str, Space](), list[str]()
     for modality in modalities:
-        path = entry.paths[modality.name] if modality.name in entry.paths else entry.paths[""]
-        values[modality.name], spaces[modality.name] = volumes.fit(path, modality, rule, told)
+        values[modality.name], spaces[modality.name] = volumes.fit(_path(entry, modality), modality, rule, told)
     mask = None if entry.mask is None else volumes.mask(entry.mask, spaces[modalities[0].name], told)
     notes.extend(
         note for note in dict.fromkeys(told) if note not in notes
@@ -136,7 +173,7 @@ def _read(entry: Entry, modalities: Sequence[Modality], rule: Rule, notes: list[
 def _check(kept: _Kept, sample: _Sample, n: int) -> None:
     """Raise `InvalidInput` where a scan has another size than those before, or all take too much memory."""
     size = n * sum(v.nbytes for v in sample.values.values())
-    if size > BYTES:
+    if size > BYTES and not kept.on_demand:
         raise InvalidInput(
             f"{n} samples of {volumes.times(next(iter(sample.values.values())).shape)} values take {gigabytes(size)}: ask for "
             "fewer, or write the size that scans are brought to, size=(z, y, x) in wrap"

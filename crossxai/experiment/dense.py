@@ -15,6 +15,7 @@ from crossxai.files import Samples, Task
 from crossxai.measures import predicted_region
 from crossxai.measures.detection import CORNERS, Box, inside
 from crossxai.model import Array, Model
+from crossxai.on_demand import some
 
 
 def gives_boxes(model: Model) -> bool:
@@ -87,13 +88,14 @@ def with_regions(samples: Samples, outputs: Array, target: Target, kind: str) ->
     if not rows:
         return samples  # the error about empty regions says so
     ids = [samples.ids[row] + (f" {named[label]}" if several else "") for row, label in zip(rows, labels, strict=True)]
+    index = np.array(rows, np.intp)
     return replace(
         samples,
         ids=tuple(ids),
-        inputs={name: values[rows] for name, values in samples.inputs.items()},
+        inputs={name: some(values, index) for name, values in samples.inputs.items()},
         labels=np.array(labels),
-        masks={name: values[rows] for name, values in samples.masks.items()},
-        truth={name: values[rows] for name, values in samples.truth.items()},
+        masks={name: some(values, index) for name, values in samples.masks.items()},
+        truth={name: some(values, index) for name, values in samples.truth.items()},
         groups=tuple((samples.groups or samples.ids)[row] for row in rows) if several or samples.groups else (),
         left_out=(*samples.left_out, *lost),
     )

@@ -38,6 +38,12 @@ def rows_of(keep: str, samples: Samples, seed: int) -> Rows | None:
     return np.sort(order[np.argsort(turns[order], kind="stable")][:most])
 
 
+def own_rows(keep: str, samples: Samples, seed: int, part: slice | None) -> Rows | None:
+    """The same among the samples of a part; of all samples if None."""
+    rows = rows_of(keep, samples, seed)
+    return rows if rows is None or part is None else rows[(rows >= part.start) & (rows < part.stop)] - part.start
+
+
 def in_force(keep: str, rows: Rows | None) -> str:
     """What a file says was kept: "all" where a sample would be of all."""
     return "all" if rows is None and keep.startswith("sample:") else keep

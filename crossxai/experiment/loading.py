@@ -25,6 +25,7 @@ from crossxai.files.tasks import fingerprint
 from crossxai.loaders import by_name
 from crossxai.loaders.loaded import Loaded
 from crossxai.model import Array, Model
+from crossxai.on_demand import HELD, OnDemand, blocks
 from crossxai.outputs import Outputs
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -65,6 +66,8 @@ def samples(experiment: Experiment) -> tuple[Samples, dict[str, Any]]:
         )
     if data.groups is not None:
         samples = dataclasses.replace(samples, groups=groups(experiment.folder / data.groups, samples.ids))
+    if samples.on_demand <= HELD:
+        samples = samples.in_memory()
     known = {"source": data.factory or data.source, "split": "", "n": len(samples.ids), "description": data.description}
     return samples, {**known, **about, "fingerprint": fingerprint(samples)}
 
@@ -100,7 +103,9 @@ def with_controls(experiment: Experiment, samples: Samples) -> Experiment:
     named = {spec.name for spec in known} | {spec.shown for spec in experiment.explainers}
     spatial = any(m.spatial for m in samples.modalities)
     wanted = ["controls.random", *(("controls.centre", "controls.edges") if spatial else ())]
-    wanted += ["controls.oracle"] if any(mask.any() for mask in samples.truth.values()) else []
+    wanted += (
+        ["controls.oracle"] if any(block.any() for mask in samples.truth.values() for block in blocks(mask)) else []
+    )
     added = tuple(ExplainerSpec(name=name) for name in wanted if name not in named)
     return experiment.model_copy(update={"explainers": (*experiment.explainers, *added)})
 
@@ -190,7 +195,8 @@ def _named(who: str, samples: Samples | None, labels: list[int]) -> tuple[str, .
 
 def _of_labels(mask: Any, samples: Samples, labels: list[int]) -> Any:
     """An empty mask makes a sample undefined, which is what other labels should be."""
-    return mask & np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
+    chosen = np.isin(samples.labels, labels).reshape(-1, *[1] * (mask.ndim - 1))
+    return mask.changed(lambda read, rows: read & chosen[rows]) if isinstance(mask, OnDemand) else mask & chosen
 
 
 def _mask(who: str, samples: Samples, name: str | None, labels: list[int] | None, modality: str | None = None) -> Any:

@@ -36,6 +36,7 @@ from crossxai.files import Predictions, Result, Samples, read_result, write_pred
 from crossxai.files.records import extras_of
 from crossxai.files.tasks import content, digest, fingerprint, version
 from crossxai.measures.detection import Box
+from crossxai.on_demand import OnDemand
 from crossxai.plugins import code_of
 from crossxai.question import Question
 from crossxai.version import __version__
@@ -66,9 +67,10 @@ class ModelRun:
         failures: Failures,
         rows: slice | None = None,
         asked: dict[str, Questions] | None = None,
+        known: str = "",
     ) -> None:
         """rows: of the samples, those of a shard; all of them decide what is asked, and are one `whole` question. asked: by
-        model, where those questions are remembered for other shards."""
+        model, where those questions are remembered for other shards. known: the samples' fingerprint."""
         self.name, self.out, self.progress, self.console, self.failures = name, out, progress, console, failures
         self.framework, self.check = loaded.framework, experiment.check
         about = (asked or {}).get(name) or questions(experiment, samples, loaded, name)
@@ -83,7 +85,7 @@ class ModelRun:
                 "crossxai": __version__,
                 "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,
-                "samples": fingerprint(samples),
+                "samples": known or fingerprint(samples),
                 "chosen": _hash(chosen),
                 "link": self.question.target.link,
                 "check": experiment.check,
@@ -91,11 +93,9 @@ class ModelRun:
         )
         explained = describe_explained(experiment, samples)
         info = {**describe_questions(about, experiment, samples), "check": self.check}
-        self.rows = keeping.rows_of(experiment.keep_maps, samples, experiment.seed)
+        self.rows = keeping.own_rows(experiment.keep_maps, samples, experiment.seed, rows)
         self.keep = keeping.in_force(experiment.keep_maps, self.rows)
         if rows is not None:
-            if self.rows is not None:
-                self.rows = self.rows[(self.rows >= rows.start) & (self.rows < rows.stop)] - rows.start
             self.question, self.measured = self.question.part(rows), self.measured.part(rows)
             outputs, samples = outputs[rows], samples[rows]
         if samples.task == "classification":
@@ -139,6 +139,10 @@ class ModelRun:
         if self.question.part_of is None or not getattr(explainer, "contrasts", False):
             return explainer(self.question)
         whole = self.question.whole
+        if large := sum(v.nbytes for v in whole.inputs if isinstance(v, OnDemand)):
+            raise Unsupported(
+                f"compares samples with each other, and all of them, {large / 2**30:.1f} GiB, do not fit into memory: take fewer"
+            )
         return of_samples(explainer(whole), self.question.ids)
 
     def tasks(self, explainers: list[tuple[ExplainerSpec, Explainer]]) -> dict[str, str]:

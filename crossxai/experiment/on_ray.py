@@ -59,12 +59,12 @@ def _make_all(ray: Any, experiment: Experiment, out: Path, engine: Engine, comma
 
     first = start()
     try:
-        n, wrong = ray.get(first.samples.remote())
+        n, least, wrong = ray.get(first.samples.remote())
     except ray.exceptions.RayActorError as error:
         raise ModelFailed(f"the first worker ended while it loaded models and samples: {error}") from error
     if wrong:
         raise InvalidInput(wrong)
-    count = count_of(engine, workers, n, out)
+    count = count_of(engine, workers, n, least, out)
     queue, died = deque(range(1, count + 1)), Counter[int]()
     idle = [first, *(start() for _ in range(min(workers, count) - 1))]
     at_work: dict[Any, tuple[Any, int]] = {}

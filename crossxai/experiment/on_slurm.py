@@ -41,7 +41,7 @@ def run_on_slurm(
     here = executor.cluster != "slurm"
     executor.update_parameters(name="crossxai", **_settings(engine, here))
     try:
-        n, wrong = _answer(executor.submit(_samples, experiment, out), submitit)
+        n, least, wrong = _answer(executor.submit(_samples, experiment, out), submitit)
     except _Died as error:
         raise ModelFailed(
             f"the first job ended while it loaded models and samples: {error}; logs are in {executor.folder}"
@@ -49,7 +49,7 @@ def run_on_slurm(
     if wrong:
         raise InvalidInput(wrong)
     # Slurm itself decides how many jobs run at once.
-    count = count_of(engine, engine.workers or 1, n, out)
+    count = count_of(engine, engine.workers or 1, n, least, out)
     jobs = _Jobs(submitit, executor, (experiment, out, command), count, engine.workers or (1 if here else count))
     console = console or Console(stderr=True)
     with Progress(console, unit="shards") as progress:
@@ -123,7 +123,7 @@ def _settings(engine: Engine, here: bool) -> dict[str, Any]:
     return given
 
 
-def _samples(experiment: Experiment, out: Path) -> tuple[int, str]:
+def _samples(experiment: Experiment, out: Path) -> tuple[int, int, str]:
     return Worker(experiment, out, "").samples()
 
 

@@ -24,7 +24,7 @@ from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import questions
 from crossxai.experiment.specification import Experiment
-from crossxai.files import Samples, read_predictions, read_result, read_samples
+from crossxai.files import Result, Samples, read_predictions, read_result, read_samples
 from crossxai.files.atomic import write_text
 from crossxai.question import Question
 from crossxai.report.analysis import compared
@@ -109,7 +109,7 @@ def evaluate(
     if unknown := [name for name in models if name not in known]:
         raise InvalidInput(f"the run has no model {unknown[0]!r}, only {', '.join(known)}")
     wanted = [spec for spec in experiment.models if not models or spec.name in models]
-    samples = read_samples(out / "samples.h5")
+    held = read_samples(out / "samples.h5")
     rows: list[dict[str, Any]] = []
     refused = {(spec.name, MODEL): lost[spec.name] for spec in wanted if spec.name in lost}
     failures = Failures(out, fresh=False)
@@ -118,9 +118,11 @@ def evaluate(
             try:
                 with _placed(out, folder):
                     loaded = load_model(spec.model_copy(update={"trust": trust}), experiment.folder)
+                explained = _explained(out, spec.name)
+                samples = held.in_memory()
                 question = _question(experiment, samples, loaded, spec.name, out)
                 about = modality or question.modalities[0].name
-                maps = _maps(out, spec.name, question, about)
+                maps = _maps(explained, question, about)
                 common: dict[str, Any] = {"limit": limit, "modality": about, "seed": experiment.seed}
                 mean, sd = loaded.mean.get(about, ()), loaded.sd.get(about, ())
                 chosen = {name: presets.get(name, mean=mean, sd=sd, **common) for name in names}
@@ -213,8 +215,8 @@ def _question(experiment: Experiment, samples: Samples, loaded: LoadedModel, nam
     return measured
 
 
-def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attribution]:
-    """The run's maps of a modality, in the order of their labels."""
+def _explained(out: Path, model: str) -> list[Result]:
+    """What the run explained of a model, in the order of labels; raises `InvalidInput` where some maps were not kept."""
     explanations = [read_result(path) for path in sorted((out / "explanations" / model).glob("*.h5"))]
     lacking = next((e for e in explanations if e.rows is not None), None)
     if lacking is not None:
@@ -223,9 +225,14 @@ def _maps(out: Path, model: str, question: Question, modality: str) -> list[Attr
             f'the run kept maps of {kept} of {n} samples (keep_maps = "{lacking.keep_maps}"), and all are to be measured: '
             'run again with keep_maps = "all" or "float16"'
         )
-    usable = [e for e in explanations if e.status == "ok" and modality in e.maps and e.attribution.ids == question.ids]
+    return explanations
+
+
+def _maps(explained: Sequence[Result], question: Question, modality: str) -> list[Attribution]:
+    """The run's maps of a modality."""
+    usable = [e for e in explained if e.status == "ok" and modality in e.maps and e.attribution.ids == question.ids]
     if not usable:
-        raise InvalidInput(f"the run holds no map of {modality!r} for model {model!r} to measure")
+        raise InvalidInput(f"the run holds no map of {modality!r} for model {question.model.name!r} to measure")
     return [e.labelled for e in usable]
 
 

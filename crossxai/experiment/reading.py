@@ -34,7 +34,7 @@ def samples(experiment: Experiment, models: Mapping[str, LoadedModel]) -> tuple[
     check_ranges(adapters)
     _check_sizes(adapters)
     first = next(iter(adapters.values()))
-    batch = arrays.read(first, data.given(experiment.folder), samples=data.n)
+    batch = arrays.read(first, data.given(experiment.folder), samples=data.n, on_demand=True)
     made, words, labelled = samples_of(first, batch, experiment.batch_size)
     if data.groups is not None:
         made = replace(made, groups=loading.groups(experiment.folder / data.groups, made.ids))
@@ -63,7 +63,8 @@ def models_and_samples(
         raise ModelFailed("; ".join(f"model {name!r}: {reason}" for name, reason in failed.items()))
     if given is None:
         models = on_one_scale(experiment, models)
-    return models, failed, *(given or samples(experiment, models))
+    made, about = given or samples(experiment, models)
+    return models, failed, made.in_memory(), about
 
 
 def on_one_scale(experiment: Experiment, models: Mapping[str, LoadedModel]) -> dict[str, LoadedModel]:

@@ -21,7 +21,7 @@ from crossxai.attribution import Attribution, Explainer, Metric
 from crossxai.batching import DEFAULT_BATCH_SIZE
 from crossxai.data import odd
 from crossxai.errors import BrokenAssumption, CrossXAIError, InvalidFile, ModelFailed
-from crossxai.experiment import defaults, loading, reading, sharding
+from crossxai.experiment import defaults, keeping, loading, reading, sharding
 from crossxai.experiment.loading import LoadedModel, load_model
 from crossxai.experiment.model_run import ModelRun
 from crossxai.experiment.progress import Failures, Progress
@@ -137,7 +137,7 @@ def run(
     """Run an experiment into the folder `out` and return it; of a shard, into a folder of its own in there. Names,
     parameters, data and models are checked before any map is computed. What an explainer or a metric cannot do for a model is
     recorded with its reason and the rest goes on; so it does when one of them raises, or a whole model fails. The manifest's
-    `failures` says what did. known: what `load` returned before, of another shard of this run."""
+    `failures` says what did. known: what `load` returned before, of this run or of another shard of it."""
     start = time.perf_counter()
     given = prepared or Prepared()
     check_names(experiment, given)
@@ -149,22 +149,32 @@ def run(
         (out / name).unlink(missing_ok=True)
     console = console or Console(stderr=True)
     failures = Failures(out)
-    loaded = load(experiment, given, failures, shard) if known is None or shard is None else known.of(shard)
+    if known is None:
+        loaded = load(experiment, given, failures, shard)
+    else:
+        loaded = known if shard is None else known.of(shard)
+        for name, reason in known.failed.items():
+            failures.row(ModelFailed(reason), name)
+    if loaded.rows is None and loaded.samples.on_demand:
+        loaded = replace(loaded, samples=loaded.samples.in_memory())
     experiment, samples, data, failed = loaded.experiment, loaded.samples, loaded.data, loaded.failed
     own_samples = samples if loaded.rows is None else samples[loaded.rows]
     explainers, metrics, chosen = loaded.explainers, loaded.metrics, loaded.chosen
     _tell_left_out(out, samples, console)
     for line in defaults.lines(chosen):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    write_samples(out / "samples.h5", own_samples)
+    write_samples(
+        out / "samples.h5", own_samples, keeping.own_rows(experiment.keep_maps, samples, experiment.seed, loaded.rows)
+    )
     with Progress(console) as progress:
         runs: dict[str, ModelRun] = {}
         mistakes: list[CrossXAIError] = []
         for name, one in loaded.models.items():
             try:
                 runs[name] = ModelRun(
-                    experiment, samples, one, name, out, progress, console, failures, loaded.rows, loaded.asked
-                )
+                    experiment, samples, one, name, out, progress, console, failures, loaded.rows, loaded.asked,
+                    str(data.get("fingerprint", "")),
+                )  # fmt: skip
             except InvalidFile:
                 raise
             except Exception as error:  # one failure is one row; whatever a model raises, the others go on
@@ -200,6 +210,15 @@ def run(
     write_text(out / "manifest.json", text)
     (out / tasks.PLAN).unlink(missing_ok=True)
     return out
+
+
+def finished(folder: Path, loaded: Loaded) -> bool:
+    """Whether a folder holds all files of this experiment on these samples, or of a shard of it, without a failure."""
+    manifest = sharding.any_manifest(folder)
+    if manifest is None or manifest.get("failures") or manifest.get("crossxai") != __version__:
+        return False
+    wanted = loaded.experiment.model_dump(mode="json"), loaded.data.get("fingerprint")
+    return wanted == (manifest.get("settings"), manifest.get("data", {}).get("fingerprint"))
 
 
 def require_ours(out: Path) -> None:

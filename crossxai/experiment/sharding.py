@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import numpy as np
 from crossxai.attribution import Metric
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves.deletion import Curve
+from crossxai.files import Samples
 from crossxai.model import Array
+from crossxai.on_demand import PART
 
 FOLDER = "shards"
 WRITE = "write the number of the shard and how many there are, 1/4 to 4/4 of four"
@@ -59,6 +62,18 @@ class Shard:
         size, more = divmod(n, self.count)
         first = (self.number - 1) * size + min(self.number - 1, more)
         return slice(first, first + size + (self.number <= more))
+
+
+def least(samples: Samples) -> int:
+    """How many parts samples are divided into at least, so that memory holds each; 1 of samples that it holds already."""
+    return max(1, math.ceil(samples.on_demand / PART))
+
+
+def done(out: Path) -> str:
+    """`3 of 83 parts are done`; "" where none is begun."""
+    begun = present(out)
+    count = max((count for count, _ in begun), default=0)
+    return f"{sum(map(finished, begun.values()))} of {count} parts are done" if count else ""
 
 
 def check_metrics(metrics: Iterable[tuple[Any, Metric]]) -> None:
@@ -116,8 +131,14 @@ def next_step(shard: Shard, out: Path) -> str:
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished shard; None where there is none, or where it is none."""
+    manifest = any_manifest(folder)
+    return manifest if manifest is not None and isinstance(manifest.get("shard"), dict) else None
+
+
+def any_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a finished run, or a shard of one; None where there is none, or where it cannot be read."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return manifest if isinstance(manifest, dict) and isinstance(manifest.get("shard"), dict) else None
+    return manifest if isinstance(manifest, dict) else None

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from crossxai.errors import CrossXAIError
 from crossxai.experiment import sharding
-from crossxai.experiment.run import Loaded, Prepared, check_names, load, run
+from crossxai.experiment.run import Loaded, Prepared, check_names, finished, load, run
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
-from crossxai.version import __version__
 
 EACH = 4
 """Shards of a worker if nobody says how many, so that slow workers leave some to fast ones."""
@@ -41,21 +39,20 @@ class Worker:
         self.experiment, self.out, self.command = experiment, out, command
         self.known: Loaded | None = None
 
-    def samples(self) -> tuple[int, str]:
-        """How many samples there are, or 0 and what is wrong."""
+    def samples(self) -> tuple[int, int, str]:
+        """How many samples there are, and how many parts each of which is in memory; or 0, 0 and what is wrong."""
         try:
-            return len(self._loaded().samples.ids), ""
+            samples = self._loaded().samples
+            return len(samples.ids), sharding.least(samples), ""
         except CrossXAIError as error:
-            return 0, str(error)
+            return 0, 0, str(error)
 
     def make(self, number: int, count: int) -> str:
         """Make a shard, if it is not there; what is wrong with the experiment, "" if nothing."""
         shard = Shard(number, count, self.command)
         try:
-            if not self._made(shard):
-                # Models that failed are made anew, so that their reasons are written into the shard's files.
-                known = None if self._loaded().failed else self._loaded()
-                run(self.experiment, self.out, Console(quiet=True), shard=shard, known=known)
+            if not finished(shard.folder(self.out), self._loaded()):
+                run(self.experiment, self.out, Console(quiet=True), shard=shard, known=self._loaded())
         except CrossXAIError as error:
             return str(error)
         return ""
@@ -66,20 +63,11 @@ class Worker:
             self.known = load(self.experiment, Prepared())
         return self.known
 
-    def _made(self, shard: Shard) -> bool:
-        """Whether the shard's files are finished, of this experiment and these samples, without a failure."""
-        manifest: Mapping[str, Any] | None = sharding.read_manifest(shard.folder(self.out))
-        known = self._loaded()
-        if manifest is None or manifest.get("failures") or manifest.get("crossxai") != __version__:
-            return False
-        wanted = known.experiment.model_dump(mode="json"), known.data.get("fingerprint")
-        return wanted == (manifest["settings"], manifest["data"].get("fingerprint"))
 
-
-def count_of(engine: Engine, workers: int, n: int, out: Path) -> int:
-    """How many shards: as said, else as many as an earlier run here had, else a few for each worker."""
+def count_of(engine: Engine, workers: int, n: int, least: int, out: Path) -> int:
+    """How many shards: as said, else as many as an earlier run here had, else a few for each worker, and at least so many."""
     before = {count for count, _ in sharding.present(out)}
     if engine.shards:
         Shard(1, engine.shards).rows(n)  # raises where there are more than samples
         return engine.shards
-    return before.pop() if len(before) == 1 and max(before) <= n else min(n, EACH * workers)
+    return before.pop() if len(before) == 1 and max(before) <= n else min(n, max(least, EACH * workers))

@@ -15,6 +15,7 @@ from crossxai.errors import InvalidFile
 from crossxai.files.opening import reading, write_strings, writing
 from crossxai.files.records import Result
 from crossxai.files.results import write_about
+from crossxai.files.samples import KEPT
 
 BLOCK = 2**24
 """Bytes that are read at once, at least one sample."""
@@ -33,6 +34,12 @@ class Part:
 def join_samples(out: Path, parts: Sequence[Part]) -> None:
     """Write samples.h5 of the samples of all parts."""
     with _joining(out, "samples", "samples.h5", parts, SAMPLES) as (file, files):
+        if "kept" in file:
+            del file["kept"]
+            before = np.cumsum([0, *(part.n for part in parts)])
+            file["kept"] = np.concatenate(
+                [start + own["kept"][()] for start, own in zip(before, files(), strict=False)]
+            )
         for name in file.get("spaces", {}):
             each = [json.loads(own["spaces"][name].attrs["orientation"]) for own in files()]
             file["spaces"][name].attrs["orientation"] = json.dumps([letters for some in each for letters in some])
@@ -71,25 +78,29 @@ def _joining(
             with reading(part.folder / name, kind) as file:
                 yield file
 
+    kept = [
+        len(own["kept"]) if kind == "samples" and "kept" in own else part.n
+        for part, own in zip(parts, files(), strict=True)
+    ]
     with writing(out / name, kind) as file:
-        before = 0
-        for part, own in zip(parts, files(), strict=True):
+        before = before_kept = 0
+        for part, own, own_kept in zip(parts, files(), kept, strict=True):
             if before == 0:
                 file.attrs.update(own.attrs)
                 if kind != "explanation":
                     _copy_other(file, own, per_sample)
             for place in [p for p in _data_sets(own) if copied and p.partition("/")[0] in per_sample]:
                 data = own[place]
-                if len(data) != part.n:
-                    raise InvalidFile(
-                        f"{part.folder / name}: {place} holds {len(data)} rows, the shard {part.n} samples"
-                    )
+                some = KEPT in data.attrs
+                rows, start, total = (own_kept, before_kept, sum(kept)) if some else (part.n, before, n)
+                if len(data) != rows:
+                    raise InvalidFile(f"{part.folder / name}: {place} holds {len(data)} rows, the shard {rows} samples")
                 if place == "outputs" and "origin/outputs" in own and data == own["origin/outputs"]:
                     if before == 0:
                         file[place] = _prepared(file, "origin/outputs", own["origin/outputs"], n)
                     continue
-                _fill(_prepared(file, place, data, n), data, before)
-            before += part.n
+                _fill(_prepared(file, place, data, total), data, start)
+            before, before_kept = before + part.n, before_kept + own_kept
         yield file, files
 
 

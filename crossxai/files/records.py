@@ -14,6 +14,7 @@ from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput
 from crossxai.files.spaces import Space
 from crossxai.model import Array, Inputs, Modality
+from crossxai.on_demand import AT_ONCE, OnDemand
 from crossxai.target import as_mask
 
 Task = Literal["classification", "regression", "segmentation", "detection"]
@@ -28,6 +29,7 @@ class Samples:
     region. "detection": they are the classes of boxes.
     truth: by modality, masks (n, *space) of the pixels that decide each sample's label, where that is known by construction;
     empty for a sample of which it is not. `controls.oracle` is made of it.
+    Inputs, masks and truth may be `crossxai.OnDemand`, of samples that do not fit into memory together.
     groups: the label of each sample's group (n), such as its patient, where samples belong together; () where each stands for
     itself. Intervals and tests go by group.
     left_out: the files, or rows of them, that could not be read and are no samples, each with its reason.
@@ -65,6 +67,7 @@ class Samples:
             if modality.name not in self.inputs:
                 raise InvalidInput(f"samples: no inputs for modality {modality.name!r}, only {', '.join(self.inputs)}")
             _check_inputs(modality, self.inputs[modality.name])
+        object.__setattr__(self, "inputs", {name: _checking(self, name, v) for name, v in self.inputs.items()})
         for field_, held in (("masks", self.masks), ("truth", self.truth)):
             for name, values in held.items():
                 _check_sizes(name, values)
@@ -100,9 +103,39 @@ class Samples:
             spaces={name: tuple(each[i] for i in places) for name, each in self.spaces.items()},
         )
 
+    @property
+    def on_demand(self) -> int:
+        """Bytes of the inputs whose rows are read when they are asked for; 0 of samples in memory."""
+        return sum(values.nbytes for values in self.inputs.values() if isinstance(values, OnDemand))
+
+    def in_memory(self) -> Samples:
+        """The same samples, all of them in memory; raises `InvalidInput` where they take too much of it."""
+        if self.on_demand > AT_ONCE:
+            raise InvalidInput(
+                f"{len(self.ids)} samples take {self.on_demand / 1e9:.1f} GB, and all of them are needed at once: take fewer"
+            )
+        read: dict[str, Any] = {
+            part: {name: np.asarray(values) for name, values in getattr(self, part).items()}
+            for part in ("inputs", "masks", "truth")
+        }
+        return replace(self, **read)
+
     def __repr__(self) -> str:
         inputs = ", ".join(f"{name} {np.shape(values)}" for name, values in self.inputs.items())
         return f"Samples({self.task}, {len(self.ids)} samples: {inputs}; classes: {', '.join(self.classes)})"
+
+
+def _checking(samples: Samples, name: str, values: Any) -> Any:
+    """Inputs of which rows on demand are checked when they are read."""
+    modality = next((m for m in samples.modalities if m.name == name), None)
+    if modality is None or not isinstance(values, OnDemand):
+        return values
+
+    def checked(read: Array, rows: npt.NDArray[np.intp]) -> Array:
+        modality.check(read, "samples: ")
+        return read
+
+    return values.changed(checked)
 
 
 def labels_of_groups(given: Any) -> tuple[str, ...]:
@@ -126,7 +159,7 @@ def _check_inputs(modality: Modality, values: Any) -> None:
 
 def _check_sizes(name: str, values: Any) -> None:
     """Raise `InvalidInput` for samples of different sizes, which no file can hold and no model can take together."""
-    if isinstance(values, np.ndarray) and values.dtype != object:
+    if isinstance(values, OnDemand) or (isinstance(values, np.ndarray) and values.dtype != object):
         return
     shapes = list(dict.fromkeys(np.shape(value) for value in values))
     if len(shapes) > 1:

@@ -10,18 +10,24 @@ from typing import Any
 import numpy as np
 
 from crossxai.errors import InvalidInput
-from crossxai.files.opening import reading, strings, write_strings, writing
+from crossxai.files.opening import reading, rows_of, strings, write_strings, writing
 from crossxai.files.parts import read_modalities, write_modality, write_origin, write_target
 from crossxai.files.records import Origin, Predictions, Samples
 from crossxai.files.spaces import read_spaces, write_spaces
+from crossxai.model import Array
+from crossxai.on_demand import HELD, OnDemand, Rows
 
+KEPT = "kept"
+"""The attribute of a data set that holds the rows of samples whose maps were kept, and no others."""
 LEFT_OUT = ("left_out/files", "left_out/reasons")
 """Files that are no samples, and why."""
 
 
-def write_samples(path: Path, samples: Samples) -> None:
-    """Write `samples` to an HDF5 file, atomically."""
+def write_samples(path: Path, samples: Samples, kept: Rows | None = None) -> None:
+    """Write `samples` to an HDF5 file, atomically. kept: the places of those whose images are written, in order; all if None."""
     with writing(path, "samples") as file:
+        if kept is not None:
+            file["kept"] = kept
         write_strings(file, "ids", samples.ids)
         file["labels"] = samples.labels
         file.attrs["task"] = samples.task
@@ -33,8 +39,12 @@ def write_samples(path: Path, samples: Samples) -> None:
                 write_strings(file, key, texts)
         write_spaces(file, samples.spaces)
         for modality in samples.modalities:
-            values = samples.inputs[modality.name]
-            write_modality(file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip"), modality)
+            some = kept is not None and modality.spatial
+            values = samples.inputs[modality.name][kept if some else slice(None)]
+            data = file.create_dataset(f"inputs/{modality.name}", data=values, compression="gzip")
+            write_modality(data, modality)
+            if some:
+                data.attrs[KEPT] = True
         file.attrs["modalities"] = json.dumps([m.name for m in samples.modalities])
         # HDF5 sorts by name, and the first mask of a segmentation is its region.
         file.attrs["masks"] = json.dumps(list(samples.masks))
@@ -45,16 +55,19 @@ def write_samples(path: Path, samples: Samples) -> None:
 
 
 def read_samples(path: Path) -> Samples:
-    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none."""
+    """Read what `write_samples` wrote; raises `InvalidFile`, or `InvalidInput` for samples that are none. Of more than `HELD`
+    bytes, and where some images were not kept, rows are read when they are asked for."""
     with reading(path, "samples") as file:
         modalities = read_modalities(file, "inputs")
+        kept = file["kept"][()] if "kept" in file else None
+        ids = strings(file, "ids")
         contents: dict[str, Any] = {
-            "ids": strings(file, "ids"),
-            "inputs": {m.name: file[f"inputs/{m.name}"][()] for m in modalities},
+            "ids": ids,
+            "inputs": {m.name: _rows(path, file[f"inputs/{m.name}"], ids, kept) for m in modalities},
             "labels": file["labels"][()],
             "classes": strings(file, "classes"),
-            "masks": {name: file[f"masks/{name}"][()] for name in _mask_names(file)},
-            "truth": {name: data[()] for name, data in file.get("truth", {}).items()},
+            "masks": {name: _rows(path, file[f"masks/{name}"], ids) for name in _mask_names(file)},
+            "truth": {name: _rows(path, data, ids) for name, data in file.get("truth", {}).items()},
             "task": file.attrs.get("task", "classification"),
             "groups": strings(file, "groups") if "groups" in file else (),
             "left_out": tuple(zip(*(strings(file, key) for key in LEFT_OUT if key in file), strict=True)),
@@ -64,6 +77,24 @@ def read_samples(path: Path) -> Samples:
         return Samples(modalities=tuple(modalities), **contents)
     except InvalidInput as error:
         raise InvalidInput(f"{path.name}: {error}") from error
+
+
+def _rows(path: Path, data: Any, ids: tuple[str, ...], kept: Rows | None = None) -> Any:
+    """The rows of a data set, of those kept where it holds no others."""
+    kept = kept if data.attrs.get(KEPT) else None
+    if kept is None and data.nbytes <= HELD:
+        return data[()]
+    name = data.name
+
+    def read(rows: Rows) -> Array:
+        places = rows if kept is None else np.searchsorted(kept, rows)
+        if kept is not None and not np.isin(rows, kept).all():
+            lost = ids[rows[~np.isin(rows, kept)][0]]
+            raise InvalidInput(f"{path}: the image of {lost} was not kept, as its maps were not (keep_maps)")
+        with reading(path, "samples") as file:
+            return np.asarray(rows_of(file[name], places))
+
+    return OnDemand((len(ids), *data.shape[1:]), data.dtype, read)
 
 
 def _mask_names(file: Any) -> list[str]:

@@ -19,6 +19,7 @@ from crossxai.attribution import Metric
 from crossxai.errors import InvalidFile
 from crossxai.files import Result, Samples, read_result
 from crossxai.files.atomic import write_text
+from crossxai.on_demand import OnDemand, blocks, sha256
 from crossxai.target import SampleMasks
 
 PLAN = "plan.json"
@@ -29,7 +30,9 @@ def fingerprint(samples: Samples) -> str:
     digest = hashlib.sha256(repr(samples.ids).encode())
     digest.update(samples.labels.tobytes())
     for name, values in samples.inputs.items():
-        digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+        digest.update(name.encode())
+        for block in blocks(values):
+            digest.update(np.ascontiguousarray(block).tobytes())
     return digest.hexdigest()
 
 
@@ -49,10 +52,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def content(metric: Metric) -> list[str]:
     """A metric's name and parameters as built, arrays by their hash, so that other masks or seeds are another metric."""
     values = {name: getattr(metric, name) for name in getattr(metric, "__dataclass_fields__", {})}
-    digests = {
-        name: hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() if isinstance(v, np.ndarray) else repr(v)
-        for name, v in values.items()
-    }
+    digests = {name: sha256(v) if isinstance(v, np.ndarray | OnDemand) else repr(v) for name, v in values.items()}
     return [metric.name, *(f"{name}={digest}" for name, digest in digests.items())]
 
 

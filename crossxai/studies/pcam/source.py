@@ -16,6 +16,7 @@ from crossxai.errors import InvalidFile
 from crossxai.experiment.specification import Data, Experiment
 from crossxai.files import Samples
 from crossxai.model import Modality
+from crossxai.on_demand import OnDemand
 from crossxai.studies.generation import read_note
 from crossxai.studies.pcam import histology
 from crossxai.studies.pcam.reading import CENTRE, SIZE, PCam
@@ -119,18 +120,22 @@ def kind_of(folder: Path) -> Kind:
 
 
 def samples_of(split: PCam, rows: Sequence[int] | npt.NDArray[np.integer[Any]], about: Kind) -> Samples:
-    """The patches of these rows; the truth is what decides, see `deciding`: a planted shortcut is a mask, and no truth."""
-    labels = split.labels(rows)
-    masks: dict[str, npt.NDArray[np.bool_]] = {}
-    truth: dict[str, npt.NDArray[np.bool_]] = {}
+    """The patches of these rows, read when they are asked for; the truth is what decides, see `deciding`: a planted shortcut is a
+    mask, and no truth."""
+    index, labels = np.asarray(rows), split.labels(rows)
+    n, space = len(index), (SIZE, SIZE)
+    masks: dict[str, Any] = {}
+    truth: dict[str, Any] = {}
     if split.has_masks:
-        masks[about.mask] = split.masks(rows)
-        truth["image"] = deciding(masks[about.mask], labels)
+        masks[about.mask] = OnDemand((n, *space), bool, lambda places: split.masks(index[places]))
+        truth["image"] = masks[about.mask].changed(lambda read, places: deciding(read, labels[places]))
     if about.box is not None:
-        masks[SHORTCUT] = np.zeros((len(labels), SIZE, SIZE), bool)
-        masks[SHORTCUT][(labels == 1, *about.box)] = True
-    inputs = {"image": split.images(rows)}
-    return Samples(split.ids(rows), (Modality.image(),), inputs, labels, about.classes, masks, truth)
+        box = np.zeros(space, bool)
+        box[about.box] = True
+        planted = (labels == 1).reshape(-1, 1, 1)
+        masks[SHORTCUT] = OnDemand((n, *space), bool, lambda places: planted[places] & box)
+    images: Any = OnDemand((n, *space, 3), np.float32, lambda places: split.images(index[places]))
+    return Samples(split.ids(rows), (Modality.image(),), {"image": images}, labels, about.classes, masks, truth)
 
 
 def deciding(masks: npt.NDArray[np.bool_], labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

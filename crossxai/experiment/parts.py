@@ -1,0 +1,74 @@
+"""A run of more samples than memory holds: its shards are made one after the other in this process, and merged."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from crossxai.data.odd import gigabytes
+from crossxai.errors import InvalidInput
+from crossxai.experiment import sharding
+from crossxai.experiment.merging import merge
+from crossxai.experiment.progress import Progress
+from crossxai.experiment.run import Loaded, Prepared, check_names, finished, load, require_ours, run
+from crossxai.experiment.sharding import Shard
+from crossxai.experiment.specification import Experiment
+from crossxai.files import writable_folder
+from crossxai.on_demand import AT_ONCE
+
+
+def run_all(
+    experiment: Experiment, out: Path, console: Console | None = None, prepared: Prepared | None = None
+) -> Path:
+    """What `run` does, for any number of samples: those that take too much memory are explained and evaluated part by part, and
+    merged. A run that was stopped goes on with the part it was at."""
+    given = prepared or Prepared()
+    console = console or Console(stderr=True)
+    check_names(experiment, given)
+    writable_folder(out)
+    loaded = load(experiment, given)
+    count, size = _parts(loaded), gigabytes(loaded.samples.on_demand)
+    if count == 1:
+        return run(experiment, out, console, given, known=loaded)
+    if finished(out, loaded):
+        return out
+    require_ours(out)
+    if others := {n for n, _ in sharding.present(out)} - {count}:
+        raise InvalidInput(
+            f"{out / sharding.FOLDER} holds shards of a division into {others.pop()}, this run is made in {count} parts: "
+            "merge or remove them, or choose another folder"
+        )
+    n = len(loaded.samples.ids)
+    console.print(f"{n} samples take {size}: they are explained and evaluated in {count} parts.", highlight=False)
+    shards = [Shard(number, count) for number in range(1, count + 1)]
+    todo = [shard for shard in shards if not finished(shard.folder(out), loaded)]
+    for shard in todo[:1]:  # which tells what is chosen, and what refuses
+        run(experiment, out, console, given, shard, loaded)
+    with Progress(console, unit="parts") as progress:
+        progress.stage(f"{n} samples", count)
+        progress.skip(count - len(todo[1:]))
+        for shard in todo[1:]:
+            run(experiment, out, Console(quiet=True), given, shard, loaded)
+            progress.advance(1)
+    merge(out)
+    if finished(out, loaded):  # else the parts say what is to be done again
+        shutil.rmtree(out / sharding.FOLDER, ignore_errors=True)
+    return out
+
+
+def _parts(loaded: Loaded) -> int:
+    """How many parts a run is made in; raises `InvalidInput` where it cannot be, and all is too much at once."""
+    samples, count = loaded.samples, sharding.least(loaded.samples)
+    if count > 1:
+        try:
+            loaded.of(Shard(1, count))
+        except InvalidInput as error:
+            if samples.on_demand <= AT_ONCE:
+                return 1
+            size = gigabytes(samples.on_demand)
+            raise InvalidInput(
+                f"{len(samples.ids)} samples take {size}, so that the run is made in parts: {error}"
+            ) from error
+    return count
