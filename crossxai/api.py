@@ -34,6 +34,7 @@ from crossxai.experiment.recipe import Recipe
 from crossxai.experiment.results import Evaluation, Run
 from crossxai.experiment.sharding import Shard
 from crossxai.explainers import as_explainer
+from crossxai.files import remote
 from crossxai.report import write_report
 
 METRICS = ("deletion", "insertion")
@@ -228,7 +229,8 @@ def compare(
     classes : sequence of str, the classes' names; their numbers if not given
     groups : sequence of (n,) labels
         The group of each sample where they belong together, as patches of one patient do: intervals and tests go by group.
-    out : path, optional, the run's folder; a temporary one, named by the result, if not given
+    out : path or URL, optional
+        The run's folder, also in a bucket, such as "s3://bucket/run"; a temporary one, named by the result, if not given.
     title : str, the page's heading
     controls : bool
         Whether controls that never look at the model are added: random maps, and for images the centre and the edges.
@@ -261,12 +263,11 @@ def compare(
     if shard is not None and out is None:
         raise InvalidInput("shards of one run go into one folder: write out=…")
     part = None if shard is None else Shard(*shard)
-    folder = Path(out or tempfile.mkdtemp(prefix="crossxai-"))
-    made = runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared, part)
-    if part is not None:
+    with remote.folder(out or tempfile.mkdtemp(prefix="crossxai-"), lasting=True) as folder:
+        made = runs.run(experiment, folder, Console(stderr=True, quiet=not progress), prepared, part)
+        if part is None:
+            write_report(folder)
         return Run(made)
-    write_report(folder)
-    return Run(folder)
 
 
 def merge(folder: str | Path) -> Run:
@@ -274,7 +275,7 @@ def merge(folder: str | Path) -> Run:
 
     Parameters
     ----------
-    folder : path, the `out` of the shards
+    folder : path or URL, the `out` of the shards
 
     Returns
     -------
@@ -285,9 +286,10 @@ def merge(folder: str | Path) -> Run:
     InvalidInput: where shards are missing, overlap, or are of another experiment, version or set of samples
     InvalidFile: where a file is damaged or cannot be written
     """
-    merging.merge(Path(folder))
-    write_report(Path(folder))
-    return Run(folder)
+    with remote.folder(folder, lasting=True) as here:
+        merging.merge(here)
+        write_report(here)
+        return Run(here)
 
 
 def parity(

@@ -78,10 +78,11 @@ def install_command(extra: str) -> str:
 
 
 class MissingDependency(CrossXAIError, ImportError):
-    """A library is not installed; the message names the extra that brings it."""
+    """A library is not installed; the message names the extra that brings it, if there is one."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {package}, which is not installed: {install_command(extra)}")
+        command = install_command(extra) if extra else f"pip install {package}"
+        super().__init__(f"{purpose} needs {package}, which is not installed: {command}")
         self.package = package
         self.extra = extra
 

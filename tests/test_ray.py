@@ -57,16 +57,21 @@ def model():
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "told.py").write_text(TOLD)
-    (tmp_path / "driver.txt").write_text(str(os.getpid()))
+    return experiment_in(tmp_path)
+
+
+def experiment_in(folder: Path) -> Path:
+    """The folder, with an experiment and what it names."""
+    (folder / "told.py").write_text(TOLD)
+    (folder / "driver.txt").write_text(str(os.getpid()))
     content = {
         "data": {"factory": "told:data"},
         "models": [{"name": "f", "factory": "told:model"}],
         "explainers": [{"name": "reference.rise", "profile": "canonical", "params": {"samples": 40}}],
         "metrics": [{"name": "deletion", "params": {"steps": 4}}],
     }
-    (tmp_path / "e.toml").write_text(toml(content))
-    return tmp_path
+    (folder / "e.toml").write_text(toml(content))
+    return folder
 
 
 def made(place: Path, out: str, *words: str) -> Any:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus", "slurm")
 """Options that are no words of the command that makes a shard."""
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the run's files and the report.")]
+Out = Annotated[
+    str,
+    typer.Option("--out", "-o", **given.PLACE, help="Folder for the run's files and the report; also s3://bucket/run."),
+]
 
 
 def compare(
@@ -45,7 +48,7 @@ def compare(
     device: given.Device = "",
     target: given.Target = "",
     settings: given.Settings = None,
-    out: Out = Path("out"),
+    out: Out = "out",
     shard: Annotated[
         str,
         typer.Option(
@@ -96,6 +99,7 @@ def compare(
     """
     with clear_errors():
         from crossxai.experiment.sharding import Shard
+        from crossxai.files import remote
 
         settings = [*(settings or ()), *([f"keep_maps={keep_maps}"] if keep_maps else ())]
         chosen = given.chosen(
@@ -104,16 +108,16 @@ def compare(
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None
         _check_engine(context.params)
-        if engine:
-            from crossxai.experiment.workers import Engine
+        with remote.folder(out) as folder:
+            if engine:
+                from crossxai.experiment.workers import Engine
 
-            where = Engine(workers, shards, address, gpus, given.pairs(slurm or (), "--slurm"))
-            _on_engine(engine, chosen, out, where, _written(context), as_json, silent)
-            return
-        if dry:
-            _plan(chosen, out, as_json, silent, part)
-            return
-        run(chosen, out, as_json, silent, part)
+                where = Engine(workers, shards, address, gpus, given.pairs(slurm or (), "--slurm"))
+                _on_engine(engine, chosen, folder, where, _written(context), as_json, silent)
+            elif dry:
+                _plan(chosen, folder, as_json, silent, part)
+            else:
+                run(chosen, folder, as_json, silent, part)
 
 
 def _check_engine(said: dict[str, Any]) -> None:
@@ -163,22 +167,28 @@ def _written(context: typer.Context) -> str:
 
 
 def demo(
-    out: Out = Path("out/demo"),
+    out: Out = "out/demo",
     samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="How many patches to explain.")] = 12,
     as_json: printing.Json = False,
     silent: printing.Quiet = False,
 ) -> None:
     """Compare four libraries on one ResNet-18 in PyTorch and in TensorFlow, on embedded histology: no download."""
-    with clear_errors():
-        run(given.chosen(given.DEMO, None, "", samples=samples), out, as_json, silent)
+    from crossxai.files import remote
+
+    with clear_errors(), remote.folder(out) as folder:
+        run(given.chosen(given.DEMO, None, "", samples=samples), folder, as_json, silent)
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run.")], as_json: printing.Json = False
+    folder: Annotated[str, typer.Argument(**given.PLACE, help="The folder of a run, or its URL.")],
+    as_json: printing.Json = False,
 ) -> None:
     """Write the report of a run again from its files; needs neither framework nor explainer library."""
-    with clear_errors():
-        _report(folder, as_json)
+    from crossxai.files import remote
+
+    with clear_errors(), remote.folder(folder) as here:
+        remote.fetched(here, *remote.RUN)
+        _report(here, as_json)
 
 
 def run(
@@ -188,6 +198,7 @@ def run(
     from crossxai.experiment import parts, sharding
     from crossxai.experiment import run as runs
     from crossxai.files import tasks
+    from crossxai.files.remote import shown
 
     quiet()
     console = printing.notes()
@@ -200,7 +211,7 @@ def run(
         folder = shard.folder(out) if shard else out
         done = tasks.done(folder) or sharding.done(folder) or "nothing is done yet"
         console.print(
-            f"Stopped: {done}. The same command goes on from there; `crossxai report {folder}` reports what is there.",
+            f"Stopped: {done}. The same command goes on from there; `crossxai report {shown(folder)}` reports what is there.",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(130) from None
@@ -208,7 +219,7 @@ def run(
         end(out, as_json)
         return
     if as_json:
-        printing.print_json({"folder": folder.resolve(), "failures": runs.failures_of(folder)})
+        printing.print_json({"folder": shown(folder.resolve()), "failures": runs.failures_of(folder)})
     console.print(sharding.next_step(shard, out), highlight=False, markup=False, soft_wrap=True)
     _end_of_failures(folder, "files of the shard")
 
@@ -222,10 +233,11 @@ def end(out: Path, as_json: bool) -> None:
 def _end_of_failures(out: Path, where: str) -> None:
     from crossxai.experiment import run as runs
     from crossxai.experiment.progress import FOLDER
+    from crossxai.files.remote import shown
 
     if n := len(runs.failures_of(out)):
         rows = "1 row has" if n == 1 else f"{n} rows have"
-        message = f"{rows} failed; the reasons are in the {where}, the tracebacks in {out / FOLDER}"
+        message = f"{rows} failed; the reasons are in the {where}, the tracebacks in {shown(out / FOLDER)}"
         printing.notes().print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
 
@@ -254,6 +266,7 @@ def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool, shard:
 
 def _report(folder: Path, as_json: bool) -> None:
     from crossxai.cli import tables
+    from crossxai.files.remote import shown
     from crossxai.report import write_report
     from crossxai.report.score_files import CSV, PARQUET, written
 
@@ -268,20 +281,22 @@ def _report(folder: Path, as_json: bool) -> None:
         console.print(line, highlight=False, markup=False)
     if CSV not in written(folder):
         console.print(
-            f"Scores of all samples: {folder / PARQUET}; for {CSV} they are too many.", highlight=False, markup=False
+            f"Scores of all samples: {shown(folder / PARQUET)}; for {CSV} they are too many.", highlight=False, markup=False
         )
-    console.print(f"Report: [bold]{page.resolve()}[/]", soft_wrap=True)
+    console.print(f"Report: [bold]{shown(page.resolve())}[/]", soft_wrap=True)
 
 
 def _document(folder: Path, page: Path) -> dict[str, Any]:
     """What a program is told of a run: where it is, what it says, and a row per model and explainer as in summary.csv."""
     import pandas as pd
 
+    from crossxai.files.remote import shown
+
     written = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     rows = pd.read_csv(folder / "summary.csv", keep_default_na=False, na_values=[""])
     manifest = written["manifest"]
     return {
-        "report": page.resolve(),
+        "report": shown(page.resolve()),
         "verdict": written["verdict"]["headline"],
         "findings": [finding["headline"] for finding in written["findings"]],
         "rows": rows.to_dict("records"),

@@ -1,7 +1,8 @@
-"""What the shell's completion offers where an option takes names."""
+"""What the shell's completion offers where an option takes names, or folders that may be URLs."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable
 
 
@@ -17,6 +18,11 @@ def metrics(incomplete: str) -> list[str]:
     from crossxai.evaluation import discover
 
     return _next(incomplete, (entry.name for entry in discover()))
+
+
+def folders(incomplete: str) -> list[str]:
+    """Paths, where a URL may stand, too."""
+    return sorted(glob.glob(f"{glob.escape(incomplete)}*"))
 
 
 def _next(incomplete: str, known: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ from crossxai.cli.commands import clear_errors, escaped, quiet
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="The folder of a run, or a file of maps.")],
+    folder: Annotated[str, typer.Argument(**given.PLACE, help="The folder of a run, or its URL, or a file of maps.")],
     preset: Annotated[
         str,
         typer.Option("--preset", "-p", help="Conventions to measure its maps by, with commas; see docs/evaluation.md."),
@@ -50,17 +50,19 @@ def evaluate(
     Of a file of maps, which `crossxai explain` wrote: measure them on a model, which has to be the one that was explained or
     the same function in the other framework.
     """
-    if folder.is_file():
-        explaining.evaluate_file(folder, model or (), given.names(metrics), modality, data, size, trust, as_json)
+    if Path(folder).is_file():
+        explaining.evaluate_file(Path(folder), model or (), given.names(metrics), modality, data, size, trust, as_json)
         return
     from crossxai.cli import tables
     from crossxai.experiment import rankings
+    from crossxai.files import remote
 
-    with clear_errors():
+    with clear_errors(), remote.folder(folder) as here:
         quiet()
+        remote.fetched(here, *remote.RUN)
         names = [name.strip() for name in preset.split(",") if name.strip()]
         flips = rankings.evaluate(
-            folder,
+            here,
             names,
             models=model or (),
             limit=limit,
@@ -83,6 +85,8 @@ def evaluate(
             console.print(table)
         for sentence in flips.sentences():
             console.print(escaped(sentence), highlight=False)
-        console.print(f"Tables: [bold]{folder.resolve() / 'presets.csv'}[/], preset_flips.csv", soft_wrap=True)
+        console.print(
+            f"Tables: [bold]{remote.shown(here.resolve() / 'presets.csv')}[/], preset_flips.csv", soft_wrap=True
+        )
         if any(name == rankings.MODEL for _, name in flips.refused):
             raise typer.Exit(3)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DEMO = str(Path(__file__).parents[1] / "demo.toml")
 """The experiment file of `crossxai demo`."""
+PLACE: dict[str, Any] = {"metavar": "PATH", "autocompletion": completing.folders}
+"""Of an argument or option that is a path or a URL."""
 SAMPLES = 12
 """Samples if nobody says how many."""
 Models = Annotated[

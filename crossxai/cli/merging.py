@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from crossxai.cli import comparing, printing
+from crossxai.cli import comparing, given, printing
 from crossxai.cli.commands import clear_errors, quiet
 
 
 def merge(
-    folder: Annotated[Path, typer.Argument(help="The folder that `crossxai compare --shard` wrote into.")],
+    folder: Annotated[
+        str, typer.Argument(**given.PLACE, help="The folder, or its URL, that `crossxai compare --shard` wrote into.")
+    ],
     as_json: printing.Json = False,
 ) -> None:
     """Join the shards of a run, in whatever order they were made, and write the report that the whole run would have.
@@ -23,6 +24,8 @@ def merge(
     with clear_errors():
         quiet()
         from crossxai.experiment.merging import merge as join
+        from crossxai.files import remote
 
-        join(folder)
-        comparing.end(folder, as_json)
+        with remote.folder(folder) as here:
+            join(here)
+            comparing.end(here, as_json)

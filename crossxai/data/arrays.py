@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.data import files, from_files, from_scans, loaders, pictures, volumes
+from crossxai.data import files, from_files, from_scans, from_stores, loaders, pictures, volumes
 from crossxai.data.declared import Files
 from crossxai.data.found import Found
 from crossxai.data.loaders import as_labels as as_labels
@@ -67,14 +67,15 @@ def read(
     """Inputs for a model.
 
     given: an array or tensor, a picture (PIL), the path of one, or a list of these; a tuple or a dict of them for several
-    modalities; a path that `crossxai.data.files` reads, or `Files`, which says more of it; or a loader or data set of inputs or
-    (inputs, label), of which the first `samples` are taken. layout: "NCHW" if images are channels first; as the model was
-    wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused. on_demand:
+    modalities; a path or URL that `crossxai.data.files` reads, or `Files`, which says more of it; or a loader or data set of
+    inputs or (inputs, label), of which the first `samples` are taken. layout: "NCHW" if images are channels first; as the model
+    was wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused. on_demand:
     whether inputs and masks in files may be `OnDemand` where they take much memory, which is refused otherwise.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
     if samples < 1:
         raise InvalidInput(f"samples must be at least 1, got {samples}")
+    given = from_stores.here(given)
     reader = _Reader(model, str(layout or getattr(_recognised(model), "layout", "NHWC")), samples, on_demand)
     if from_scans.takes(given, model.modalities):
         found = from_scans.load(given, samples, model.modalities, reader.rule, reader.notes, on_demand)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -18,10 +17,9 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from platformdirs import user_cache_path
-
 from crossxai.errors import InvalidFile
 from crossxai.files.atomic import sweep, write_text
+from crossxai.files.cache import cache_folder as cache_folder
 from crossxai.version import __version__
 
 BLOCK = 1 << 20
@@ -29,16 +27,6 @@ GZIP = b"\x1f\x8b"
 """What every gzip file begins with (RFC 1952); a page that says "try later" with status 200 does not."""
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 """Answers that another attempt may change; any other error is final."""
-
-
-def cache_folder() -> Path:
-    """Where files are that can be made again: `crossxai` in $XDG_CACHE_HOME, or else in the system's folder for caches.
-    Until 0.5 it was ~/.cache/crossxai on every system; a folder that is there is used on."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(root) / "crossxai"
-    if os.environ.get("XDG_CACHE_HOME") or folder.is_dir():
-        return folder
-    return user_cache_path("crossxai", appauthor=False)
 
 
 @dataclass(frozen=True)

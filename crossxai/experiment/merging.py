@@ -21,8 +21,9 @@ from crossxai.experiment import progress, sharding
 from crossxai.experiment.run import LEFT_OUT, remove_others, require_ours
 from crossxai.experiment.sharding import Shard
 from crossxai.files import Result, ours, read_result, writable_folder
-from crossxai.files.atomic import write_text
+from crossxai.files.atomic import move, remove, write_text
 from crossxai.files.joining import Part, join_predictions, join_result, join_samples
+from crossxai.files.remote import RUN, fetched
 from crossxai.files.tasks import PLAN
 
 SHOWN = 5
@@ -45,6 +46,8 @@ def merge(out: Path) -> Path:
     ]
     manifest = _manifest(manifests)
     writable_folder(out)
+    for folder in folders:
+        fetched(folder, *RUN)
     labels = {path.stem for folder in folders for path in folder.glob("explanations/*/*.h5")}
     with _staged(out) as staging, _naming(folders, manifests, out):
         join_samples(staging, parts)
@@ -58,16 +61,14 @@ def merge(out: Path) -> Path:
         if (folders[0] / LEFT_OUT).is_file():
             shutil.copyfile(folders[0] / LEFT_OUT, staging / LEFT_OUT)
         for name in ("manifest.json", PLAN, LEFT_OUT):
-            (out / name).unlink(missing_ok=True)
+            remove(out / name)
         progress.Failures(out)  # takes those of an earlier run away
         for path in sorted(path for path in staging.rglob("*") if path.is_file()):
-            place = out / path.relative_to(staging)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(place)
+            move(path, out / path.relative_to(staging))
     remove_others(out, (m["name"] for m in manifest["models"]), labels)
     for stale in (out / "predictions" / f"{m['name']}.h5" for m in manifest["models"] if m.get("failed")):
         if ours(stale):
-            stale.unlink()
+            remove(stale)
     write_text(out / "manifest.json", json.dumps(manifest, indent=1))
     return out
 

@@ -19,6 +19,7 @@ from crossxai.experiment.progress import Progress
 from crossxai.experiment.specification import Experiment
 from crossxai.experiment.workers import TRIES, Engine, Worker, count_of
 from crossxai.files import writable_folder
+from crossxai.files.remote import shown
 from crossxai.process import require
 
 CPUS = 4
@@ -55,7 +56,7 @@ def _make_all(ray: Any, experiment: Experiment, out: Path, engine: Engine, comma
     actor = ray.remote(Worker).options(**options)
 
     def start() -> Any:
-        return actor.remote(experiment, out, command)
+        return actor.remote(experiment, shown(out), command)
 
     first = start()
     try:

@@ -15,10 +15,12 @@ from crossxai.experiment.progress import Progress
 from crossxai.experiment.specification import Experiment
 from crossxai.experiment.workers import TRIES, Engine, Worker, count_of
 from crossxai.files import writable_folder
+from crossxai.files.remote import shown
+from crossxai.files.stores import is_url
 from crossxai.process import require
 
 LOGS = "slurm"
-"""Where jobs and their logs lie, in the folder of the run."""
+"""Where jobs and their logs lie, in the folder of the run; of a run in a bucket, in the working directory."""
 SECONDS = 0.5
 """Between two looks at the jobs."""
 
@@ -37,11 +39,12 @@ def run_on_slurm(
     submitit: Any = require("submitit", "slurm", "--engine slurm")
     writable_folder(out)
     out = out.resolve()
-    executor = submitit.AutoExecutor(folder=out / LOGS)
+    place = shown(out)
+    executor = submitit.AutoExecutor(folder=(Path.cwd() if is_url(place) else out) / LOGS)
     here = executor.cluster != "slurm"
     executor.update_parameters(name="crossxai", **_settings(engine, here))
     try:
-        n, least, wrong = _answer(executor.submit(_samples, experiment, out), submitit)
+        n, least, wrong = _answer(executor.submit(_samples, experiment, place), submitit)
     except _Died as error:
         raise ModelFailed(
             f"the first job ended while it loaded models and samples: {error}; logs are in {executor.folder}"
@@ -50,7 +53,7 @@ def run_on_slurm(
         raise InvalidInput(wrong)
     # Slurm itself decides how many jobs run at once.
     count = count_of(engine, engine.workers or 1, n, least, out)
-    jobs = _Jobs(submitit, executor, (experiment, out, command), count, engine.workers or (1 if here else count))
+    jobs = _Jobs(submitit, executor, (experiment, place, command), count, engine.workers or (1 if here else count))
     console = console or Console(stderr=True)
     with Progress(console, unit="shards") as progress:
         progress.stage(f"{executor.cluster}: {min(jobs.most, count)} jobs at once", count)
@@ -62,9 +65,7 @@ def run_on_slurm(
 class _Jobs:
     """The jobs of a run, at most so many at once; one that dies is submitted again."""
 
-    def __init__(
-        self, submitit: Any, executor: Any, given: tuple[Experiment, Path, str], count: int, most: int
-    ) -> None:
+    def __init__(self, submitit: Any, executor: Any, given: tuple[Experiment, str, str], count: int, most: int) -> None:
         self.submitit, self.executor, self.given, self.count, self.most = submitit, executor, given, count, most
 
     def make_all(self, progress: Progress, console: Console) -> None:
@@ -123,9 +124,9 @@ def _settings(engine: Engine, here: bool) -> dict[str, Any]:
     return given
 
 
-def _samples(experiment: Experiment, out: Path) -> tuple[int, int, str]:
+def _samples(experiment: Experiment, out: str) -> tuple[int, int, str]:
     return Worker(experiment, out, "").samples()
 
 
-def _make(experiment: Experiment, out: Path, command: str, number: int, count: int) -> str:
+def _make(experiment: Experiment, out: str, command: str, number: int, count: int) -> str:
     return Worker(experiment, out, command).make(number, count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from crossxai.experiment.progress import Progress
 from crossxai.experiment.run import Loaded, Prepared, check_names, finished, load, require_ours, run
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
-from crossxai.files import writable_folder
+from crossxai.files import remote, writable_folder
 from crossxai.on_demand import AT_ONCE
 
 
@@ -33,6 +32,7 @@ def run_all(
     if count == 1:
         return run(experiment, out, console, given, known=loaded)
     if finished(out, loaded):
+        remote.fetched(out, *remote.RUN)
         return out
     require_ours(out)
     if others := {n for n, _ in sharding.present(out)} - {count}:
@@ -54,7 +54,7 @@ def run_all(
             progress.advance(1)
     merge(out)
     if finished(out, loaded):  # else the parts say what is to be done again
-        shutil.rmtree(out / sharding.FOLDER, ignore_errors=True)
+        remote.remove_folder(out / sharding.FOLDER)
     return out
 
 

@@ -31,6 +31,7 @@ from crossxai.experiment.trials import Trials, UnknownPasses, passes
 from crossxai.explainers import Method
 from crossxai.files import Result
 from crossxai.files.maps import HALF
+from crossxai.files.remote import fetched
 
 BATCHES = 4.0
 """Batches of copies that explainers hold at most."""
@@ -90,6 +91,7 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
     check_names(experiment, given)
     start = time.perf_counter()
     out = out if shard is None else shard.folder(out)
+    fetched(out, "explanations/*/*.h5")
     models, failed = dict(given.models), dict[str, str]()
     load_models(experiment, models, failed)
     with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,8 @@ from crossxai.errors import (
 )
 from crossxai.evaluation import curves
 from crossxai.explainers import Method
-from crossxai.files.atomic import write_text
+from crossxai.files.atomic import remove, write_text
+from crossxai.files.remote import fetched
 from crossxai.process import foreign
 from crossxai.question import Question
 from crossxai.version import __version__
@@ -210,9 +211,9 @@ class Failures:
     def __init__(self, out: Path, fresh: bool = True) -> None:
         self._out = out
         self.rows: list[Failure] = []
-        for path in out.glob(f"{FOLDER}/*/*.txt"):
-            if fresh and _ours(path):
-                path.unlink()
+        for path in fetched(out, f"{FOLDER}/*/*.txt") if fresh else ():
+            if _ours(path):
+                remove(path)
 
     def row(self, error: Exception, model: str, explainer: str = "", metric: str = "") -> tuple[Status, str]:
         """The status and the reason of a row: a clean refusal is "unsupported", anything else has "failed" and is kept;

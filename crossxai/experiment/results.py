@@ -15,7 +15,9 @@ import pandas as pd
 
 from crossxai.attribution import Attribution, Scores
 from crossxai.errors import InvalidInput, MissingDependency, UnknownName
+from crossxai.files import remote
 from crossxai.files.maps import with_run
+from crossxai.files.stores import is_url
 from crossxai.model import Modality
 from crossxai.report.analysis import summarised
 from crossxai.report.contents import Contents, gather
@@ -35,8 +37,8 @@ class Run:
 
     Parameters
     ----------
-    folder : path
-        What `crossxai.compare` or the command `crossxai compare` wrote.
+    folder : path or URL
+        What `crossxai.compare` or the command `crossxai compare` wrote. Of a URL, a copy is made here, until Python ends.
 
     Raises
     ------
@@ -45,8 +47,11 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).resolve()
-        self._contents  # noqa: B018 - damaged files are reported now
+        with remote.folder(folder, lasting=True) as here:
+            self.folder = here.resolve()
+            if is_url(folder):
+                remote.fetched(self.folder, *remote.RUN)
+            self._contents  # noqa: B018 - damaged files are reported now
 
     @cached_property
     def _contents(self) -> Contents:
@@ -158,7 +163,7 @@ class Run:
         counts = (
             f"{len(run.models)} models × {len(run.labels)} explainers × {len(run.metrics)} metrics on {run.n} samples"
         )
-        return f"Run({counts}; {self.folder}{', ' + run.stopped if run.stopped else ''})"
+        return f"Run({counts}; {remote.shown(self.folder)}{', ' + run.stopped if run.stopped else ''})"
 
     def __eq__(self, other: object) -> bool:
         return self.folder == other.folder if isinstance(other, Run) else NotImplemented

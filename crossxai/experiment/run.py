@@ -28,8 +28,8 @@ from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.questions import Questions, check_scales, describe_target
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment, ExplainerSpec, MetricSpec, ModelSpec
-from crossxai.files import Result, Samples, ours, tasks, writable_folder, write_result, write_samples
-from crossxai.files.atomic import write_text
+from crossxai.files import Result, Samples, ours, remote, tasks, writable_folder, write_result, write_samples
+from crossxai.files.atomic import remove, write_text
 from crossxai.files.tasks import versions
 from crossxai.version import __version__
 
@@ -144,9 +144,10 @@ def run(
     out = out if shard is None else shard.folder(out)
     writable_folder(out)
     require_ours(out)
+    remote.fetched(out, "explanations/*/*.h5")
     # A stopped run must not be reported with the settings of the last one.
     for name in ("manifest.json", tasks.PLAN):
-        (out / name).unlink(missing_ok=True)
+        remove(out / name)
     console = console or Console(stderr=True)
     failures = Failures(out)
     if known is None:
@@ -208,12 +209,13 @@ def run(
     remove_others(out, (m.name for m in experiment.models), (e.shown for e in experiment.explainers))
     text = json.dumps(_manifest(experiment, samples, data, models, failures, further, start), indent=1)
     write_text(out / "manifest.json", text)
-    (out / tasks.PLAN).unlink(missing_ok=True)
+    remove(out / tasks.PLAN)
     return out
 
 
 def finished(folder: Path, loaded: Loaded) -> bool:
     """Whether a folder holds all files of this experiment on these samples, or of a shard of it, without a failure."""
+    remote.fetched(folder, "manifest.json")
     manifest = sharding.any_manifest(folder)
     if manifest is None or manifest.get("failures") or manifest.get("crossxai") != __version__:
         return False
@@ -223,7 +225,7 @@ def finished(folder: Path, loaded: Loaded) -> bool:
 
 def require_ours(out: Path) -> None:
     """Raise `InvalidFile` where a file of somebody else's would be lost."""
-    if (out / "samples.h5").exists() and not ours(out / "samples.h5"):
+    if remote.exists(out / "samples.h5") and not ours(out / "samples.h5"):
         raise InvalidFile(f"{out / 'samples.h5'} was not written by CrossXAI and would be lost; choose another folder")
 
 
@@ -232,7 +234,7 @@ def _tell_left_out(out: Path, samples: Samples, console: Console) -> None:
     for line in odd.lines(samples.left_out):
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     path = out / LEFT_OUT
-    path.unlink(missing_ok=True)
+    remove(path)
     if samples.left_out:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([("file", "reason"), *samples.left_out])
@@ -284,7 +286,7 @@ def _give_up(
     spec = next(m for m in experiment.models if m.name == name)
     predictions = out / "predictions" / f"{name}.h5"
     if ours(predictions):
-        predictions.unlink()
+        remove(predictions)
     for entry, explainer in explainers:
         none = Attribution((), (), samples.ids, entry.name, explainer.profile, dict(entry.params))
         about = (name, spec.declared_framework, entry.shown, explainer.library, none)
@@ -295,10 +297,10 @@ def _give_up(
 def remove_others(out: Path, models: Iterable[str], labels: Iterable[str]) -> None:
     """Our files of models and explainers that the experiment no longer names would otherwise appear in its report."""
     models, labels = set(models), set(labels)
-    for path in (*out.glob("predictions/*.h5"), *out.glob("explanations/*/*.h5")):
+    for path in remote.listed(out, "predictions/*.h5", "explanations/*/*.h5"):
         model, label = (path.stem, None) if path.parent.name == "predictions" else (path.parent.name, path.stem)
         if (model not in models or (label is not None and label not in labels)) and ours(path):
-            path.unlink()
+            remove(path)
 
 
 def _manifest(

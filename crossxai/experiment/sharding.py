@@ -16,6 +16,8 @@ from crossxai.attribution import Metric
 from crossxai.errors import InvalidInput
 from crossxai.evaluation.curves.deletion import Curve
 from crossxai.files import Samples
+from crossxai.files.remote import fetched, shown
+from crossxai.files.tasks import PLAN
 from crossxai.model import Array
 from crossxai.on_demand import PART
 
@@ -112,6 +114,7 @@ def summary(outputs: Array) -> list[float]:
 
 def present(out: Path) -> dict[tuple[int, int], Path]:
     """The folders of shards in a run's folder, by (count, number)."""
+    fetched(out, f"{FOLDER}/*/manifest.json", f"{FOLDER}/*/{PLAN}")
     named = ((re.fullmatch(r"(\d+)-of-(\d+)", path.name), path) for path in (out / FOLDER).glob("*-of-*"))
     return dict(sorted(((int(name[2]), int(name[1])), path) for name, path in named if name and path.is_dir()))
 
@@ -125,8 +128,8 @@ def next_step(shard: Shard, out: Path) -> str:
     """What to do after a shard, in words."""
     done = sum(count == shard.count and finished(path) for (count, _), path in present(out).items())
     if done == shard.count:
-        return f"Shard {shard} is done, and so are all others: crossxai merge {out}"
-    return f"Shard {shard} is done, {done} of {shard.count}. When all are: crossxai merge {out}"
+        return f"Shard {shard} is done, and so are all others: crossxai merge {shown(out)}"
+    return f"Shard {shard} is done, {done} of {shard.count}. When all are: crossxai merge {shown(out)}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from crossxai.experiment import sharding
 from crossxai.experiment.run import Loaded, Prepared, check_names, finished, load, run
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
+from crossxai.files import remote
 
 EACH = 4
 """Shards of a worker if nobody says how many, so that slow workers leave some to fast ones."""
@@ -35,7 +36,8 @@ class Engine:
 class Worker:
     """What makes shards in a process of its own: models and samples are loaded once, for all of its shards."""
 
-    def __init__(self, experiment: Experiment, out: Path, command: str) -> None:
+    def __init__(self, experiment: Experiment, out: str, command: str) -> None:
+        """out: the run's folder, a path or a URL."""
         self.experiment, self.out, self.command = experiment, out, command
         self.known: Loaded | None = None
 
@@ -51,8 +53,9 @@ class Worker:
         """Make a shard, if it is not there; what is wrong with the experiment, "" if nothing."""
         shard = Shard(number, count, self.command)
         try:
-            if not finished(shard.folder(self.out), self._loaded()):
-                run(self.experiment, self.out, Console(quiet=True), shard=shard, known=self._loaded())
+            with remote.folder(self.out) as out:
+                if not finished(shard.folder(out), self._loaded()):
+                    run(self.experiment, out, Console(quiet=True), shard=shard, known=self._loaded())
         except CrossXAIError as error:
             return str(error)
         return ""

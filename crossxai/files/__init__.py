@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from crossxai.errors import InvalidFile
+from crossxai.files import remote
 from crossxai.files.maps import read_attribution as read_attribution
 from crossxai.files.maps import write_attribution as write_attribution
 from crossxai.files.opening import FORMAT as FORMAT
@@ -35,4 +36,5 @@ def writable_folder(path: Path) -> Path:
             pass
     except OSError as error:
         raise InvalidFile(f"cannot write in {path}: {error.strerror or error}; choose another by --out") from error
+    remote.prove_writable(path)
     return path

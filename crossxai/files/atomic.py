@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -19,6 +20,11 @@ HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 STALE = 24 * 3600
 """Seconds without a change after which another machine's file is taken for a killed process's."""
 
+SCHEME = re.compile(r"(s3a?|gc?s|az|abfss?|oss|https?|file|memory|sftp|hdfs):")
+"""What the URL of a store becomes as a part of a path, so that no folder of this name is made."""
+
+elsewhere: dict[Path, Callable[[Path], None]] = {}
+"""Of folders whose files are kept elsewhere, too (`crossxai.files.remote`): what is told of each file that is new or gone."""
 _open: set[str] = set()  # this process's own; a container's every start may have the number of the one that was killed
 
 
@@ -28,6 +34,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
     What killed processes left of earlier attempts goes first.
     """
+    if any(SCHEME.fullmatch(part) for part in path.parts):
+        raise InvalidFile(
+            f"{path} is a URL, which the folder of a run may be, written as text: crossxai compare --out s3://bucket/run"
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{HOST}-{secrets.token_hex(4)}.part")
     _open.add(temporary.name)
     try:
@@ -35,6 +45,7 @@ def replacing(path: Path) -> Iterator[Path]:
         sweep(path)
         yield temporary
         os.replace(temporary, path)
+        _tell(path)
     except OSError as error:
         if isinstance(error, InvalidFile):
             raise
@@ -46,16 +57,35 @@ def replacing(path: Path) -> Iterator[Path]:
         _open.discard(temporary.name)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    path.unlink(missing_ok=True)
+    _tell(path)
+
+
+def move(source: Path, path: Path) -> None:
+    """Put a finished file under another name, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(path)
+    _tell(path)
+
+
+def _tell(path: Path) -> None:
+    for folder, tell in elsewhere.items():
+        if path.is_relative_to(folder):
+            tell(path)
+
+
 def sweep(path: Path) -> None:
     """Remove what processes that were killed inside `replacing(path)` left beside it; living ones are left alone."""
     for stray in path.parent.glob(f".{escape(path.name)}.*.*.part"):
         owner, _, token = stray.name.removeprefix(f".{path.name}.").partition(".")
         host, dash, _ = token.partition("-")
-        if owner.isdigit() and not (_runs(int(owner), stray.name) if host == HOST or not dash else _fresh(stray)):
+        if owner.isdigit() and not (runs(int(owner), stray.name) if host == HOST or not dash else _fresh(stray)):
             stray.unlink(missing_ok=True)
 
 
-def _runs(process: int, name: str) -> bool:
+def runs(process: int, name: str) -> bool:
     """Whether the process that writes the file of this name, on this machine, is still at it."""
     if process == os.getpid():
         return name in _open

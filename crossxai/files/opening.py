@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crossxai.errors import InvalidFile
 from crossxai.files.atomic import replacing
+from crossxai.files.remote import readable
 
 FORMAT = "crossxai"
 VERSION = 1
@@ -22,8 +23,10 @@ VERSION = 1
 def ours(path: Path) -> bool:
     """Whether a file is one of these, so that a run may replace or remove it."""
     try:
-        with h5py.File(path, "r") as file:
+        with readable(path) as stored, h5py.File(stored, "r") as file:
             return bool(file.attrs.get("format") == FORMAT)
+    except InvalidFile:  # it is in a store that cannot be asked
+        raise
     except OSError:
         return False
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crossxai.files.atomic import replacing
+from crossxai.files.atomic import remove, replacing
 from crossxai.files.records import Result
 from crossxai.process import require
 from crossxai.report.run import RunRecord
@@ -66,9 +66,9 @@ def write_scores(run: RunRecord) -> None:
     if not tabled or lines <= MOST_LINES:
         _write_csv(folder / CSV, score_frames(run))
     else:
-        (folder / CSV).unlink(missing_ok=True)
+        remove(folder / CSV)
     if not tabled:
-        (folder / PARQUET).unlink(missing_ok=True)
+        remove(folder / PARQUET)
 
 
 def written(folder: Path) -> tuple[str, ...]:
