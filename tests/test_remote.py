@@ -239,8 +239,10 @@ def test_a_url_where_none_is_taken_makes_no_folder_of_its_name(tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     maps = xai.Attribution.of_array(np.zeros((1, 4, 4, 3), np.float32), layout="NHWC", explainer="mine")
     for out in ("s3://bucket/maps.h5", tmp_path / "s3://bucket/maps.h5"):
-        with pytest.raises(xai.InvalidFile, match="is a URL, which the folder of a run may be"):
+        with pytest.raises(xai.InvalidFile, match="was a URL, which the folder of a run alone may be"):
             maps.save(out)
+    with pytest.raises(xai.InvalidFile, match="was a URL"):
+        xai.merge(Path("s3://bucket/run"))
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
 
 
@@ -278,11 +280,14 @@ def test_copies_stay_where_they_are_to_stay_and_go_where_their_process_was_kille
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    killed = tmp_path / "cache" / "crossxai" / "remote" / f"{2**22 + 1}.abcd.{atomic.HOST}.copy"
-    killed.mkdir(parents=True)
+    caches = tmp_path / "cache" / "crossxai" / "remote"
+    (killed := caches / "abcd.copy").mkdir(parents=True)
     words = ("--shard", "1/2")
     assert made(place, "memory://bucket/run", *words).exit_code == 0
     assert not killed.exists()
+    with remote.folder("memory://bucket/other") as used:
+        assert made(place, "memory://bucket/run", *words).exit_code == 0
+        assert used.is_dir()
     monkeypatch.setenv("CROSSXAI_CACHE", str(tmp_path / "kept"))
     assert made(place, "memory://bucket/run", *words).exit_code == 0
     (kept,) = (tmp_path / "kept").glob("run-*")

@@ -34,10 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     What killed processes left of earlier attempts goes first.
     """
-    if any(SCHEME.fullmatch(part) for part in path.parts):
-        raise InvalidFile(
-            f"{path} is a URL, which the folder of a run may be, written as text: crossxai compare --out s3://bucket/run"
-        )
+    refuse_url(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{HOST}-{secrets.token_hex(4)}.part")
     _open.add(temporary.name)
     try:
@@ -55,6 +52,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the folder may be what could not be made
             temporary.unlink(missing_ok=True)
         _open.discard(temporary.name)
+
+
+def refuse_url(path: Path) -> None:
+    """Raise `InvalidFile` for what was a URL before it became a path."""
+    if any(SCHEME.fullmatch(part) for part in path.parts):
+        raise InvalidFile(f'{path} was a URL, which the folder of a run alone may be, as text: out="s3://bucket/run"')
 
 
 def remove(path: Path) -> None:
@@ -81,11 +84,11 @@ def sweep(path: Path) -> None:
     for stray in path.parent.glob(f".{escape(path.name)}.*.*.part"):
         owner, _, token = stray.name.removeprefix(f".{path.name}.").partition(".")
         host, dash, _ = token.partition("-")
-        if owner.isdigit() and not (runs(int(owner), stray.name) if host == HOST or not dash else _fresh(stray)):
+        if owner.isdigit() and not (_runs(int(owner), stray.name) if host == HOST or not dash else _fresh(stray)):
             stray.unlink(missing_ok=True)
 
 
-def runs(process: int, name: str) -> bool:
+def _runs(process: int, name: str) -> bool:
     """Whether the process that writes the file of this name, on this machine, is still at it."""
     if process == os.getpid():
         return name in _open

@@ -8,13 +8,14 @@ import atexit
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from crossxai.errors import CrossXAIError, InvalidFile
-from crossxai.files.atomic import HOST, elsewhere, runs
+from crossxai.files.atomic import elsewhere, refuse_url
 from crossxai.files.cache import cache_folder
 from crossxai.files.stores import Store, is_url
 
@@ -32,7 +33,7 @@ class _Copy:
 
     def __init__(self, url: str) -> None:
         self.store = Store(url)
-        self.root = _new_folder(self.store.url.rpartition("/")[2])
+        self.root, self._lock = _new_folder(self.store.url.rpartition("/")[2])
         self._held: dict[str, str | None] = {}
         """The stamps of files as they were fetched; None of those that were made here."""
         _copies[self.root] = self
@@ -71,6 +72,8 @@ class _Copy:
         elsewhere.pop(self.root, None)
         if _copies.pop(self.root, None) and not os.environ.get(KEEP):
             shutil.rmtree(self.root, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
 
     def in_words(self, error: CrossXAIError) -> None:
         """Let an error name the URL in place of the copy; what cannot be written here names both."""
@@ -82,30 +85,53 @@ class _Copy:
         error.args = (text,)
 
 
-def _new_folder(name: str) -> Path:
-    """A folder for a copy; those of processes of this machine that were killed are removed."""
+def _new_folder(name: str) -> tuple[Path, IO[str] | None]:
+    """A folder for a copy, and what is open as long as it is used; those of processes that were killed are removed."""
     keep = os.environ.get(KEEP)
     place = Path(keep) if keep else cache_folder() / "remote"
+    token = secrets.token_hex(4)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for stray in place.glob(f"*.{HOST}.copy"):
-            process = stray.name.partition(".")[0]
-            if process.isdigit() and int(process) != os.getpid() and not runs(int(process), stray.name):
+        place = place.resolve()
+        if keep:
+            (made := place / f"{name}-{token}").mkdir()
+            return made, None
+        for stray in place.glob("*.copy"):
+            if (lock := _lock(stray)) is not None:
                 shutil.rmtree(stray, ignore_errors=True)
-        token = secrets.token_hex(4)
-        made = place.resolve() / (f"{name}-{token}" if keep else f"{os.getpid()}.{token}.{HOST}.copy")
-        made.mkdir()
+                lock.close()
+        (new := place / f"{token}.new").mkdir()
+        lock = _lock(new)
+        return new.rename(place / f"{token}.copy"), lock  # only now may others see it
     except OSError as error:
         raise InvalidFile(
             f"cannot write in {place}: {error.strerror or error}; XDG_CACHE_HOME or {KEEP} names another place for copies"
         ) from error
-    return made
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """A file that this process has locked until it is closed, or the process ends; None where another has, or nobody can."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError:  # it is gone
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 @contextmanager
 def folder(place: str | Path, lasting: bool = False) -> Iterator[Path]:
     """The folder of a run, given a path or a URL; of a URL a copy, which goes with the block or, if `lasting`, the process."""
     if not is_url(place):
+        refuse_url(Path(place))
         yield Path(place)
         return
     copy = _Copy(str(place))
