@@ -18,12 +18,15 @@ import pytest
 from experiments import crossxai
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
+from rich.console import Console
+from test_on_demand import few, little_memory  # noqa: F401
 from test_ray import experiment_in, place  # noqa: F401
 from test_shards import assert_same
 
 import crossxai as xai
 from crossxai.data import arrays, from_stores
 from crossxai.errors import install_command
+from crossxai.experiment import parts
 from crossxai.files import atomic, read_result, remote, stores
 from crossxai.files.stores import Store
 
@@ -346,6 +349,36 @@ def test_samples_in_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }  # what lies beside it comes along
     with pytest.raises(xai.InvalidFile, match="memory://bucket/nothing: there are no files"):
         read("memory://bucket/nothing")
+
+
+def test_parts_of_many_samples_go_on_from_the_bucket(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """As another machine would: each command has a copy of its own."""
+    url, more = "failing://bucket/run", {"metrics": [{"name": "sparseness"}]}
+    request.getfixturevalue("little_memory")
+
+    def fail(path: str) -> None:
+        if path.endswith("3-of-3/manifest.json"):
+            raise PermissionError("no")
+
+    def run() -> None:
+        with remote.folder(url) as out:
+            parts.run_all(few(tmp_path / "a", **more), out, Console(quiet=True))
+            assert (
+                len(read_result(out / "explanations" / "net" / "lime.image.h5").ids) == 20
+            )  # what a report reads is here
+
+    Failing.refuse = fail
+    with pytest.raises(xai.InvalidFile, match=f"^cannot write {url}/shards/3-of-3/manifest.json: PermissionError: no$"):
+        run()
+    assert {f"shards/{number}-of-3/manifest.json" for number in (1, 2)} <= set(Store(url).names())
+    sent: list[str] = []
+    Failing.refuse = sent.append
+    run()
+    assert not [path for path in sent if "shards/1-of-3" in path or "shards/2-of-3" in path]
+    assert not [name for name in Store(url).names() if name.startswith("shards")]
+    sent.clear()
+    run()
+    assert not [path for path in sent if path.endswith(".h5")]  # all was done
 
 
 @pytest.mark.process

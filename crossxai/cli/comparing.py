@@ -281,7 +281,9 @@ def _report(folder: Path, as_json: bool) -> None:
         console.print(line, highlight=False, markup=False)
     if CSV not in written(folder):
         console.print(
-            f"Scores of all samples: {shown(folder / PARQUET)}; for {CSV} they are too many.", highlight=False, markup=False
+            f"Scores of all samples: {shown(folder / PARQUET)}; for {CSV} they are too many.",
+            highlight=False,
+            markup=False,
         )
     console.print(f"Report: [bold]{shown(page.resolve())}[/]", soft_wrap=True)
 

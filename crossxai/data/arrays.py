@@ -69,8 +69,8 @@ def read(
     given: an array or tensor, a picture (PIL), the path of one, or a list of these; a tuple or a dict of them for several
     modalities; a path or URL that `crossxai.data.files` reads, or `Files`, which says more of it; or a loader or data set of
     inputs or (inputs, label), of which the first `samples` are taken. layout: "NCHW" if images are channels first; as the model
-    was wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused. on_demand:
-    whether inputs and masks in files may be `OnDemand` where they take much memory, which is refused otherwise.
+    was wrapped, unless given here. checked: whether values outside of the declared range, NaN and infinity are refused.
+    on_demand: whether inputs and masks in files may be `OnDemand` where they take much memory, which is refused otherwise.
     Raises `InvalidInput` that says what was given and what to write instead.
     """
     if samples < 1:
