@@ -227,6 +227,36 @@ def test_a_run_in_parts_is_the_run_at_once(tmp_path: Path, request: pytest.Fixtu
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.h5")} == before  # nothing was to be done
 
 
+@pytest.mark.parametrize("keep", ["all", "float16", pytest.param("sample:3", marks=pytest.mark.deep)])
+def test_a_further_explainer_is_all_that_is_computed(
+    tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch, keep: str
+) -> None:
+    from crossxai.experiment import model_run
+
+    asked: list[str] = []
+    explain = model_run.ModelRun._explain
+
+    def counted(self: Any, explainer: Any) -> Any:
+        asked.append(explainer.name)
+        return explain(self, explainer)
+
+    monkeypatch.setattr(model_run.ModelRun, "_explain", counted)
+    lime = {"name": "lime.image", "params": {"samples": 20, "segmentation": "grid", "patch": 8}}
+    occlusion = {"name": "reference.occlusion", "profile": "canonical", "params": {"patch": 8, "stride": 8}}
+    out = parts.run_all(few(tmp_path / "a", keep_maps=keep), tmp_path / "run")
+    before = xai.Run(out)
+    maps, scores = before.maps["lime.image"], before.scores
+    asked.clear()
+    parts.run_all(few(tmp_path / "a", keep_maps=keep, explainers=[lime, occlusion]), out)
+    assert set(asked) == {"reference.occlusion"}
+    after = xai.Run(out)
+    np.testing.assert_array_equal(after.maps["lime.image"].values[0], maps.values[0])
+    assert after.maps["lime.image"].ids == maps.ids
+    lines = after.scores[after.scores["explainer"].isin(scores["explainer"].unique())]
+    np.testing.assert_array_equal(lines["value"], scores["value"])
+    assert after.maps["lime.image"].seconds == pytest.approx(maps.seconds)
+
+
 def test_a_stopped_run_goes_on_with_its_part(
     tmp_path: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crossxai.data.odd import gigabytes
-from crossxai.errors import InvalidInput
+from crossxai.errors import InvalidFile, InvalidInput
 from crossxai.experiment import sharding
 from crossxai.experiment.merging import merge
 from crossxai.experiment.progress import Progress
@@ -15,6 +15,7 @@ from crossxai.experiment.run import Loaded, Prepared, check_names, finished, loa
 from crossxai.experiment.sharding import Shard
 from crossxai.experiment.specification import Experiment
 from crossxai.files import remote, writable_folder
+from crossxai.files.splitting import split_result
 from crossxai.on_demand import AT_ONCE
 
 
@@ -45,17 +46,30 @@ def run_all(
     shards = [Shard(number, count) for number in range(1, count + 1)]
     todo = [shard for shard in shards if not finished(shard.folder(out), loaded)]
     for shard in todo[:1]:  # which tells what is chosen, and what refuses
+        _take_over(out, shard, n)
         run(experiment, out, console, given, shard, loaded)
     with Progress(console, unit="parts") as progress:
         progress.stage(f"{n} samples", count)
         progress.skip(count - len(todo[1:]))
         for shard in todo[1:]:
+            _take_over(out, shard, n)
             run(experiment, out, Console(quiet=True), given, shard, loaded)
             progress.advance(1)
     merge(out)
     if finished(out, loaded):  # else the parts say what is to be done again
         remote.remove_folder(out / sharding.FOLDER)
     return out
+
+
+def _take_over(out: Path, shard: Shard, n: int) -> None:
+    """Give a part what an earlier run in the folder found of its samples; the part itself knows what it can use of that."""
+    for path in out.glob("explanations/*/*.h5"):
+        own = shard.folder(out) / path.relative_to(out)
+        if not own.exists():
+            try:
+                split_result(path, own, shard.rows(n), n)
+            except InvalidFile:
+                continue  # it is computed again
 
 
 def _parts(loaded: Loaded) -> int:

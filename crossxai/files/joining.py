@@ -89,7 +89,7 @@ def _joining(
                 file.attrs.update(own.attrs)
                 if kind != "explanation":
                     _copy_other(file, own, per_sample)
-            for place in [p for p in _data_sets(own) if copied and p.partition("/")[0] in per_sample]:
+            for place in [p for p in data_sets(own) if copied and p.partition("/")[0] in per_sample]:
                 data = own[place]
                 some = KEPT in data.attrs
                 rows, start, total = (own_kept, before_kept, sum(kept)) if some else (part.n, before, n)
@@ -97,14 +97,14 @@ def _joining(
                     raise InvalidFile(f"{part.folder / name}: {place} holds {len(data)} rows, the shard {rows} samples")
                 if place == "outputs" and "origin/outputs" in own and data == own["origin/outputs"]:
                     if before == 0:
-                        file[place] = _prepared(file, "origin/outputs", own["origin/outputs"], n)
+                        file[place] = prepared(file, "origin/outputs", own["origin/outputs"], n)
                     continue
-                _fill(_prepared(file, place, data, total), data, start)
+                fill(prepared(file, place, data, total), data, start)
             before, before_kept = before + part.n, before_kept + own_kept
         yield file, files
 
 
-def _data_sets(file: Any) -> list[str]:
+def data_sets(file: Any) -> list[str]:
     """The paths of all data sets, shared ones under each of their names."""
     places: list[str] = []
 
@@ -135,14 +135,14 @@ def _copy_groups(group: Any, own: Any) -> None:
             _copy_groups(group.create_group(name), item)
 
 
-def _prepared(file: Any, place: str, like: Any, n: int) -> Any:
+def prepared(file: Any, place: str, like: Any, n: int) -> Any:
     """The data set of all samples, made like that of a part where it is not there yet."""
     if place not in file:
         shape = (n, *like.shape[1:])
         alone = like.chunks is not None and like.chunks[0] == 1
         chunks = like.chunks if alone else True if like.chunks else None
         stored = {"compression": like.compression, "shuffle": like.shuffle or None, "chunks": chunks}
-        file.create_dataset(place, shape, like.dtype, **stored).attrs.update(like.attrs)
+        file.create_dataset(place, shape, like.dtype, **(stored if n else {})).attrs.update(like.attrs)
     data = file[place]
     if data.shape[1:] != like.shape[1:]:
         raise InvalidFile(
@@ -151,9 +151,10 @@ def _prepared(file: Any, place: str, like: Any, n: int) -> Any:
     return data
 
 
-def _fill(data: Any, own: Any, before: int) -> None:
-    """Copy a part's rows behind those of the parts before it."""
-    rows = max(1, BLOCK // max(1, own.dtype.itemsize * int(np.prod(own.shape[1:]))))
-    for start in range(0, len(own), rows):
-        block = own[start : start + rows]
-        data[before + start : before + start + len(block)] = block
+def fill(data: Any, own: Any, before: int, rows: slice | None = None) -> None:
+    """Copy a part's rows, or some of them, behind those of the parts before it."""
+    first, end = (0, len(own)) if rows is None else (rows.start, rows.stop)
+    step = max(1, BLOCK // max(1, own.dtype.itemsize * int(np.prod(own.shape[1:]))))
+    for start in range(first, end, step):
+        block = own[start : min(start + step, end)]
+        data[before + start - first : before + start - first + len(block)] = block
