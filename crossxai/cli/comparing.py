@@ -46,6 +46,8 @@ def compare(
     trust: given.Trust = False,
     size: given.Size = None,
     device: given.Device = "",
+    precision: given.Precision = "",
+    compiled: given.Compile = False,
     target: given.Target = "",
     settings: given.Settings = None,
     out: Out = "out",
@@ -103,8 +105,8 @@ def compare(
 
         settings = [*(settings or ()), *([f"keep_maps={keep_maps}"] if keep_maps else ())]
         chosen = given.chosen(
-            experiment, model, data, samples=samples, trust=trust, size=size, device=device, target=target, settings=settings,
-            explainers=explainers, metrics=metrics,
+            experiment, model, data, samples=samples, trust=trust, size=size, target=target, settings=settings,
+            running=given.Running(device, precision, compiled), explainers=explainers, metrics=metrics,
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None
         _check_engine(context.params)
