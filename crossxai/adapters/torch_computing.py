@@ -16,6 +16,7 @@ from crossxai.model import Inputs, Model
 from crossxai.porting.certificate import TOLERANCE, difference, probe_inputs
 
 REDUCED = {"bf16": torch.bfloat16}
+MARK = "_is_torch_compile"
 DEFAULT_BACKEND = "inductor"
 OTHERWISE = "write compile=False, or a backend that needs no compiler of C++, such as compile='aot_eager'"
 
@@ -55,7 +56,10 @@ def backend_of(given: bool | str, module: nn.Module) -> str:
 
 def compiled(module: nn.Module, backend: str) -> Callable[..., Any]:
     """The module's forward pass as torch.compile makes it, for batches of any size."""
+    marked = MARK in vars(module)
     run = torch.compile(module, backend=backend)
+    if not marked:
+        vars(module).pop(MARK, None)  # torch means its wrapper, which hands it on to the user's module
 
     def forward(*tensors: Tensor) -> Any:
         for tensor in tensors:
