@@ -78,7 +78,8 @@ def compiled_difference(model: Model, copy: Model, full: Model, inputs: Inputs, 
     full one as the model is.
     """
     given = probe_inputs(inputs, model.modalities)
-    own, exact = (np.concatenate([m.predict(values) for values in given]) for m in (model, full))
+    own = np.concatenate([model.predict(values) for values in given])
+    exact = own if full is model else np.concatenate([full.predict(values) for values in given])
     try:
         outputs = np.concatenate([copy.predict(values) for values in given])
     except ModelFailed as error:

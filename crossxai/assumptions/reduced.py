@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from scipy.stats import spearmanr
 
 from crossxai.assumptions.facts import Fact
 from crossxai.assumptions.probes import outputs_in_batches
-from crossxai.batching import batched
 from crossxai.errors import CrossXAIError
 from crossxai.measures import Measure
 from crossxai.model import Array, Differentiable, Inputs, Model, Reducible
@@ -19,6 +18,7 @@ from crossxai.outputs import Kind, kind
 
 SAMPLES, OF_GRADIENTS = 64, 8
 """Of a run that are compared, at most, evenly among all: outputs, and gradients."""
+RANKED = 2**18
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,17 @@ class Effect:
         return asdict(self)
 
 
-def effect(model: Model, inputs: Inputs, target: Measure | None = None, outputs: Array | None = None) -> Effect | None:
+def effect(
+    model: Model,
+    inputs: Inputs,
+    target: Measure | None = None,
+    outputs: Array | None = None,
+    known: Kind | None = None,
+) -> Effect | None:
     """What the precision of a model does on some of these samples; None for one that runs in full.
 
-    outputs: the model's on all of them, if they are known. target: of whose score gradients are compared; the largest output's
-    if not given.
+    target: of whose score gradients are compared; the largest output's if not given. outputs: the model's on all samples, and
+    known: what they are, where that is known.
     """
     if not isinstance(model, Reducible) or model.precision == "float32":
         return None
@@ -61,13 +67,16 @@ def effect(model: Model, inputs: Inputs, target: Measure | None = None, outputs:
     exact = outputs_in_batches(full, some)
     gap = np.abs(own.astype(np.float64) - exact)
     spread = float(np.abs(exact - exact.mean(axis=0, dtype=np.float64)).max()) if len(exact) > 1 else None
-    known = kind(model, some, own)
-    one, other = (_classes(values, known) for values in (own, exact))
+    one, other = (_classes(values, known or kind(model, some, own)) for values in (own, exact))
     changed = None if one is None or other is None else float((one != other).mean())
     about = Effect(model.precision, len(rows), float(gap.max()), float(gap.mean()), spread, changed)
     few = rows[:: max(len(rows) // OF_GRADIENTS, 1)][:OF_GRADIENTS]
-    ours, theirs = (_gradients(one, inputs, target, few) for one in (model, full))
-    return about if ours is None or theirs is None else _with_gradients(about, ours, theirs)
+    pairs = [[_gradient(each, inputs, target, row) for each in (model, full)] for row in few]
+    compared = [_compare(a, b) for a, b in pairs if a is not None and b is not None and np.ptp(a) > 0 and np.ptp(b) > 0]
+    if not compared:
+        return about
+    distance, ranks = np.median(compared, axis=0).tolist()
+    return replace(about, gradients=len(compared), distance=distance, ranks=ranks)
 
 
 def facts_of(model: Model, inputs: Inputs, target: Measure | None = None) -> list[Fact]:
@@ -95,42 +104,27 @@ def _classes(outputs: Array, known: Kind) -> npt.NDArray[Any] | None:
     return None if half is None else outputs > half
 
 
-def _gradients(model: Any, inputs: Inputs, target: Measure | None, rows: npt.NDArray[np.intp]) -> Array | None:
-    """Gradients (n, numbers) at all inputs of these samples; None where the model gives none."""
+def _gradient(model: Any, inputs: Inputs, target: Measure | None, row: int) -> Array | None:
+    """The gradient (numbers,) at all inputs of one sample; None where the model gives none."""
     if not isinstance(model, Differentiable):
         return None
-
-    def work(part: npt.NDArray[np.intp]) -> Array:
-        own = rows[part]
-        weigh = _largest if target is None else lambda outputs: target.cotangent(outputs, own)
-        _, gradients = model.vjp(tuple(values[own] for values in inputs), weigh)
-        return np.concatenate([g.reshape(len(own), -1) for g in gradients], axis=1)
-
+    rows = np.array([row])
+    weigh = _largest if target is None else lambda outputs: target.cotangent(outputs, rows)
     try:
-        return np.concatenate(batched(len(rows), OF_GRADIENTS, work)).astype(np.float64)
+        _, gradients = model.vjp(tuple(values[rows] for values in inputs), weigh)
     except CrossXAIError:  # explainers that ask for gradients say why
         return None
+    return np.concatenate([g.ravel() for g in gradients])
+
+
+def _compare(own: Array, exact: Array) -> tuple[float, float]:
+    """The relative L2 distance of two gradients, and the rank correlation of at most `RANKED` of their numbers."""
+    far = np.linalg.norm(own.astype(np.float64) - exact) / np.linalg.norm(exact.astype(np.float64))
+    step = -(-len(own) // RANKED)
+    return float(far), float(spearmanr(own[::step], exact[::step]).statistic)
 
 
 def _largest(outputs: Array) -> Array:
     """The cotangent of each sample's largest output."""
     flat = outputs.reshape(len(outputs), -1)
     return np.asarray((flat == flat.max(axis=1, keepdims=True)).reshape(outputs.shape), outputs.dtype)
-
-
-def _with_gradients(about: Effect, own: Array, exact: Array) -> Effect:
-    length = np.linalg.norm(exact, axis=1)
-    distances = [float(np.linalg.norm(a - b) / size) for a, b, size in zip(own, exact, length, strict=True) if size > 0]
-    ranks = [
-        float(spearmanr(a, b).statistic) for a, b in zip(own, exact, strict=True) if np.ptp(a) > 0 and np.ptp(b) > 0
-    ]
-    if not distances or not ranks:
-        return about
-    return Effect(
-        **{
-            **asdict(about),
-            "gradients": len(exact),
-            "distance": float(np.median(distances)),
-            "ranks": float(np.median(ranks)),
-        }
-    )

@@ -80,7 +80,7 @@ class ModelRun:
         self.outputs = sharding.summary(outputs)
         target = self.question.target
         chosen = target.explained if isinstance(target, Box) else target.weights
-        self.computing = computing.measured(self.question, outputs)
+        self.computing = computing.measured(about)
         self.identity = digest(
             {
                 **computing.precision(loaded.model),
