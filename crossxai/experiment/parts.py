@@ -63,9 +63,9 @@ def run_all(
 
 def _take_over(out: Path, shard: Shard, n: int) -> None:
     """Give a part what an earlier run in the folder found of its samples; the part itself knows what it can use of that."""
-    for path in out.glob("explanations/*/*.h5"):
+    for path in remote.fetched(out, "explanations/*/*.h5"):
         own = shard.folder(out) / path.relative_to(out)
-        if not own.exists():
+        if not remote.exists(own):
             try:
                 split_result(path, own, shard.rows(n), n)
             except InvalidFile:
