@@ -29,7 +29,7 @@ def run_all(
     check_names(experiment, given)
     writable_folder(out)
     loaded = load(experiment, given)
-    count, size = _parts(loaded), gigabytes(loaded.samples.on_demand)
+    count, size = parts_of(loaded), gigabytes(loaded.samples.on_demand)
     if count == 1:
         return run(experiment, out, console, given, known=loaded)
     if finished(out, loaded):
@@ -72,7 +72,7 @@ def _take_over(out: Path, shard: Shard, n: int) -> None:
                 continue  # it is computed again
 
 
-def _parts(loaded: Loaded) -> int:
+def parts_of(loaded: Loaded) -> int:
     """How many parts a run is made in; raises `InvalidInput` where it cannot be, and all is too much at once."""
     samples, count = loaded.samples, sharding.least(loaded.samples)
     if count > 1:
