@@ -22,6 +22,18 @@ class CopyParts(NamedTuple):
     ranks: list[Any]
 
 
+class Factor(NamedTuple):
+    """What a copy hides: the units whose number is hidden in its row of a table; tensors of a device.
+
+    numbers: whole numbers, broadcastable to (*axes); table: 0 and 1 (rows, numbers), 1 where a number is hidden; rows: those of
+    copies (m,).
+    """
+
+    numbers: Any
+    table: Any
+    rows: Any
+
+
 PAIR = 4096
 """Numbers of a fill and of ranks are one: PAIR * fill + ranks."""
 
@@ -55,6 +67,24 @@ class DeviceBackend(Protocol):
         """
         ...
 
+    def hide(self, samples: Sequence[Any], which: Any, factors: Sequence[Factor], fill: Any) -> Any:
+        """Copies (m, *axes) of samples[which], which (m,), whose units hold the fill, broadcastable to (*axes), where all factors
+        hide them; unmasked where there are no factors."""
+        ...
+
+    def smooth_masks(self, patterns: Any, corners: Any, matrices: Sequence[Any], space: Sequence[int]) -> Any:
+        """Masks (m, *space): patterns (m, *cells) enlarged by one matrix (larger, cells) along each axis, and of that the part
+        that begins at corners (m, axes)."""
+        ...
+
+    def dim(self, sample: Any, masks: Any, fill: Any) -> Any:
+        """Copies (m, *space, channels) of one sample: mask · sample + (1 - mask) · fill."""
+        ...
+
+    def weigh(self, masks: Any, scores: Any) -> Any:
+        """sum(scores · masks) (*space) of scores (m,) and masks (m, *space), in float64."""
+        ...
+
     def predict(self, inputs: list[Any]) -> Any:
         """The model's outputs (m, *out), class axis last, in full precision."""
         ...
@@ -79,10 +109,15 @@ class DeviceModel(Model, Protocol):
 
 @runtime_checkable
 class TensorModel(Model, Protocol):
-    """A model that torch libraries can ask by tensors on its device, from end to end."""
+    """A model that libraries of its own framework can ask by tensors on its device, from end to end."""
+
+    @property
+    def tensor_library(self) -> str:
+        """Whose tensors they are: "torch" or "tensorflow"."""
+        ...
 
     def tensor_device(self) -> Any:
-        """The torch device that it runs on; None if that is the CPU, where arrays are tensors without a copy."""
+        """The device that it runs on, as that library names it; None if that is the CPU, where NumPy shares the memory."""
         ...
 
     def scores_there(self, inputs: list[Any], weights: Any, link: str) -> Any:

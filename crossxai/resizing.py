@@ -13,14 +13,14 @@ def bilinear(maps: Array, *size: int) -> Array:
     if len(size) != 2:
         enlarged = maps
         for axis, new in enumerate(size, 1):
-            weights = _weights(maps.shape[axis], new)
+            weights = interpolation(maps.shape[axis], new)
             enlarged = np.moveaxis(np.tensordot(weights, enlarged, axes=(1, axis)), 0, axis)
         return np.ascontiguousarray(enlarged).astype(maps.dtype)
-    rows, columns = (_weights(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (interpolation(old, new) for old, new in zip(maps.shape[1:], size, strict=True))
     return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True)).astype(maps.dtype)
 
 
-def _weights(old: int, new: int) -> Array:
+def interpolation(old: int, new: int) -> Array:
     """Interpolation matrix (new, old)."""
     centres = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
     left = np.floor(centres).astype(int)

@@ -141,10 +141,15 @@ class Target:
 
 def fits(outputs: Array, out: tuple[int, ...], rows: npt.NDArray[np.intp]) -> None:
     """Raise `InvalidInput` unless outputs are of shape (len(rows), *out)."""
-    if outputs.shape[1:] != out:
-        raise InvalidInput(f"the target speaks of outputs of shape {out}, the model gives {outputs.shape[1:]}")
+    require_out(tuple(outputs.shape[1:]), out)
     if len(outputs) != len(rows):
         raise InvalidInput(f"the model gives {len(outputs)} outputs for {len(rows)} samples: keep the sample axis")
+
+
+def require_out(given: tuple[int | None, ...], out: tuple[int, ...]) -> None:
+    """Raise `InvalidInput` unless the outputs of one sample, of shape `given`, are those that the target speaks of."""
+    if given != out:
+        raise InvalidInput(f"the target speaks of outputs of shape {out}, the model gives {given}")
 
 
 def class_numbers(labels: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.integer[Any]]:

@@ -13,7 +13,7 @@ from crossxai import Modality, Question, Target
 from crossxai.adapters.torch import TorchModel
 from crossxai.errors import BrokenAssumption
 from crossxai.explainers import get
-from crossxai.explainers.captum import on_device
+from crossxai.explainers.tensor_scores import device_scores
 
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("saliency", {}),
@@ -101,7 +101,9 @@ def test_memory_that_runs_out_halves_the_batch(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("there")
-def test_a_score_that_is_not_finite_is_refused() -> None:
+def test_a_score_that_is_not_finite() -> None:
+    """As on the host: beside it a gradient is refused, and a drop is no map."""
+
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             mean = x.mean(dim=(2, 3))
@@ -112,14 +114,17 @@ def test_a_score_that_is_not_finite_is_refused() -> None:
         TorchModel(Broken().eval(), (Modality.image(),), outputs="logits"), (images,), Target.outputs(0, 3, 3)
     )
     with pytest.raises(BrokenAssumption, match="NaN or infinite"):
-        get("captum.occlusion", patch=32, stride=32)(question)
+        get("captum.integrated_gradients", steps=20)(question)
+    occluded = get("captum.occlusion", patch=32, stride=32)(question)
+    assert occluded.notes == ("no map of samples 0, 1, 2: NaN or infinite",)
 
 
 def test_log_odds_and_measures_take_the_way_through_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     question = ask("log_odds")
     monkeypatch.setattr(TorchModel, "tensor_device", lambda self: torch.device("cpu"))
-    assert on_device.device_scores(question) is None
-    assert on_device.device_scores(ask("softmax")) is not None
+    assert device_scores(question, "torch") is None
+    assert device_scores(ask("softmax"), "torch") is not None
+    assert device_scores(ask("softmax"), "tensorflow") is None
 
 
 @pytest.mark.parametrize("name", ["saliency", "integrated_gradients", "gradient_shap", "smooth_grad", "occlusion"])

@@ -162,6 +162,7 @@ CORE = {
     "attention",
     "attribution",
     "batching",
+    "device_stream",
     "devices",
     "documentation",
     "errors",

@@ -306,7 +306,7 @@ def test_traffic(framework: str, on_device: Callable[..., list[Crossing]], monke
         assert (border.waits, border.host, border.made) == (1, backend.puts + 1, 0)
     else:
         assert len(fetched) == 1
-    monkeypatch.setattr(on_device_module._Stream, "_forget", lambda stream, _: stream._laid.clear())  # nothing is kept
+    monkeypatch.setattr(on_device_module._Stream, "forget", lambda stream, _: stream._laid.clear())  # nothing is kept
     evaluate(question, maps, CURVES)
     assert made[-1].bytes > 1.2 * (parts(question, len(maps)) + 16 * copies)
 

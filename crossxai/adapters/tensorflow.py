@@ -18,7 +18,7 @@ from crossxai.adapters.checks import MeanSd, check_inputs, model_failed, origina
 from crossxai.adapters.describing import Declared
 from crossxai.adapters.retraining import Step, rate_of
 from crossxai.adapters.returned import leaves
-from crossxai.adapters.tensorflow_backend import KerasBackend
+from crossxai.adapters.tensorflow_backend import KerasBackend, weighed
 from crossxai.adapters.tensorflow_calling import DataFormat, Passage, named, symbols
 from crossxai.adapters.tensorflow_layers import hooked, once, to_array
 from crossxai.adapters.tensorflow_tracing import Traces
@@ -63,6 +63,7 @@ class KerasModel(Declared):
     """
 
     framework = "Keras on TensorFlow"
+    tensor_library = "tensorflow"
 
     def __init__(
         self,
@@ -116,13 +117,36 @@ class KerasModel(Declared):
 
     def device_backend(self) -> KerasBackend | None:
         """Where copies are masked and scored beside the model; None on a CPU, where NumPy is faster."""
-        device = str(self.model.weights[0].value.device) if self.model.weights else ""
-        return KerasBackend(device, self.predict_there, self.dtype == tf.float64) if "GPU" in device else None
+        device = self.tensor_device()
+        return None if device is None else KerasBackend(device, self.predict_there, self.dtype == tf.float64)
 
     def predict_there(self, inputs: list[Any]) -> Any:
         """Outputs as of `predict`, of tensors on the device, where they stay."""
         with self._guarded(inputs):
             return self._traces.run("predict", self._run, [tf.cast(values, self.dtype) for values in inputs])
+
+    def tensor_device(self) -> str | None:
+        """The GPU on which the weights lie; None on a CPU."""
+        device = str(self.model.weights[0].value.device) if self.model.weights else ""
+        return device if "GPU" in device else None
+
+    def scores_there(self, inputs: list[Any], weights: Any, link: str) -> Any:
+        """sum(link(outputs) · weights) (m,), of channels-last tensors on the device, where it stays."""
+        return weighed(self.predict_there(inputs), weights, link)
+
+    def gradients_there(self, inputs: list[Any], weights: Any, link: str) -> tuple[Any, list[Any]]:
+        """The same, and its gradient at each input, from one forward and one backward pass; zeros where none arrives."""
+
+        def both(*tensors: Any) -> Any:
+            *own, given = tensors
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(own)
+                scores = weighed(self._run(*own), given, link)
+            return scores, _gradient(tape, scores, own, None)
+
+        with self._guarded(inputs):
+            own = [tf.cast(values, self.dtype) for values in inputs]
+            return self._traces.run(f"gradients of {link}", both, [*own, weights])  # type: ignore[no-any-return]
 
     def other_outputs(self, inputs: Inputs) -> dict[str, Array]:
         """What the model returns beside the tensor that counts: name or position → array, in its own axes."""

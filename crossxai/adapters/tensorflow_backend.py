@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from crossxai.devices import PAIR, CopyParts
+from crossxai.devices import PAIR, CopyParts, Factor
 from crossxai.errors import OutOfMemory
 from crossxai.model import Array
+from crossxai.target import require_out
 
 LINKS: dict[str, Callable[[Any], Any]] = {"identity": tf.identity, "softmax": tf.nn.softmax, "sigmoid": tf.sigmoid}
 
@@ -67,6 +69,41 @@ class KerasBackend:
         with memory_errors(), tf.device(self.device):
             return [_masked(own, copies, copies[:, 3 + place]) for place, own in enumerate(parts)]
 
+    def hide(self, samples: Sequence[Any], which: Any, factors: Sequence[Factor], fill: Any) -> Any:
+        """Copies of some samples; see `DeviceBackend`."""
+        with memory_errors(), tf.device(self.device):
+            values = tf.gather(tf.stack(list(samples)), tf.cast(which, tf.int64))
+            hidden = [
+                tf.gather(tf.gather(table, tf.cast(rows, tf.int64)), tf.cast(numbers, tf.int64), axis=1) > 0
+                for numbers, table, rows in factors
+            ]
+            return tf.where(reduce(tf.logical_and, hidden), tf.cast(fill, values.dtype), values) if hidden else values
+
+    def smooth_masks(self, patterns: Any, corners: Any, matrices: Sequence[Any], space: Sequence[int]) -> Any:
+        """Parts of enlarged patterns, computed in float64, since float32 may be TF32; see `DeviceBackend`."""
+        with memory_errors(), tf.device(self.device):
+            masks = tf.cast(patterns, tf.float64)
+            for axis, (matrix, size) in enumerate(zip(matrices, space, strict=True)):
+                rows = tf.cast(corners[:, axis, None], tf.int64) + tf.range(size, dtype=tf.int64)
+                axes = [a for a in range(len(masks.shape)) if a not in (0, 1 + axis)]
+                moved = tf.transpose(masks, (0, 1 + axis, *axes))
+                flat = tf.reshape(moved, (*moved.shape[:2], -1))
+                enlarged = tf.gather(tf.cast(matrix, tf.float64), rows) @ flat
+                back = [0, *range(2, 2 + axis), 1, *range(2 + axis, len(masks.shape))]
+                masks = tf.transpose(tf.reshape(enlarged, (len(rows), size, *moved.shape[2:])), back)
+            return tf.cast(masks, patterns.dtype)
+
+    def dim(self, sample: Any, masks: Any, fill: Any) -> Any:
+        """Copies of one sample; see `DeviceBackend`."""
+        with memory_errors(), tf.device(self.device):
+            return masks[..., None] * sample + (1 - masks[..., None]) * tf.cast(fill, sample.dtype)
+
+    def weigh(self, masks: Any, scores: Any) -> Any:
+        """Masks weighted by scores; see `DeviceBackend`."""
+        with memory_errors(), tf.device(self.device):
+            weights = tf.reshape(tf.cast(scores, masks.dtype), (-1, *[1] * (len(masks.shape) - 1)))
+            return tf.reduce_sum(tf.cast(masks * weights, tf.float64), axis=0)
+
     def predict(self, inputs: list[Any]) -> Any:
         """The model's outputs."""
         return self._predict(inputs)
@@ -74,13 +111,22 @@ class KerasBackend:
     def score(self, outputs: Any, copies: Any, weights: list[Any], link: str) -> Any:
         """Scores (m,); see `DeviceBackend`."""
         with memory_errors(), tf.device(self.device):
-            own = tf.gather(tf.cast(tf.stack(weights), outputs.dtype), tf.cast(copies[:, 0], tf.int64))
-            return tf.reduce_sum(LINKS[link](outputs) * own, axis=list(range(1, len(outputs.shape))))
+            return weighed(outputs, tf.gather(tf.stack(weights), tf.cast(copies[:, 0], tf.int64)), link)
 
     def take(self, tensors: list[Any]) -> Array:
         """All numbers of tensors on the host; the one place that waits for the device."""
         with memory_errors(), tf.device(self.device):
-            return np.asarray(tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0).numpy())
+            dtype = tf.float64 if any(tensor.dtype == tf.float64 for tensor in tensors) else tensors[0].dtype
+            flat = [tf.cast(tf.reshape(tensor, [-1]), dtype) for tensor in tensors]
+            return np.asarray(tf.concat(flat, axis=0).numpy())
+
+
+def weighed(outputs: Any, weights: Any, link: str) -> Any:
+    """Scores (m,): sum(link(outputs) · weights), both (m, *out)."""
+    require_out(tuple(outputs.shape[1:]), tuple(weights.shape[1:]))
+    return tf.reduce_sum(
+        LINKS[link](outputs) * tf.cast(weights, outputs.dtype), axis=list(range(1, len(outputs.shape)))
+    )
 
 
 def _masked(parts: CopyParts, copies: Any, pair: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from crossxai.adapters.torch_running import memory_errors, to_array
 from crossxai.batching import Clock
-from crossxai.devices import PAIR, CopyParts
+from crossxai.devices import PAIR, CopyParts, Factor
 from crossxai.model import Array
+from crossxai.target import require_out
 
 LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": lambda outputs: outputs,
@@ -65,6 +67,36 @@ class TorchBackend:
         with memory_errors(), torch.no_grad():
             return [_masked(own, which, end, bit, copies[:, 3 + place]) for place, own in enumerate(parts)]
 
+    def hide(self, samples: Sequence[Tensor], which: Tensor, factors: Sequence[Factor], fill: Tensor) -> Tensor:
+        """Copies of some samples; see `DeviceBackend`."""
+        with memory_errors(), torch.no_grad():
+            values = torch.stack(list(samples))[which]
+            hidden = [table[rows][:, numbers] != 0 for numbers, table, rows in factors]
+            return torch.where(reduce(torch.logical_and, hidden), fill.to(values.dtype), values) if hidden else values
+
+    def smooth_masks(
+        self, patterns: Tensor, corners: Tensor, matrices: Sequence[Tensor], space: Sequence[int]
+    ) -> Tensor:
+        """Parts of enlarged patterns, computed in float64, since float32 may be TF32; see `DeviceBackend`."""
+        with memory_errors(), torch.no_grad():
+            masks = patterns.double()
+            for axis, (matrix, size) in enumerate(zip(matrices, space, strict=True)):
+                rows = corners[:, axis, None].long() + torch.arange(size, device=self.device)
+                moved = masks.movedim(1 + axis, 1)
+                enlarged = matrix.double()[rows] @ moved.flatten(2)
+                masks = enlarged.reshape(len(rows), size, *moved.shape[2:]).movedim(1, 1 + axis)
+            return masks.to(patterns.dtype)
+
+    def dim(self, sample: Tensor, masks: Tensor, fill: Tensor) -> Tensor:
+        """Copies of one sample; see `DeviceBackend`."""
+        with memory_errors(), torch.no_grad():
+            return masks[..., None] * sample + (1 - masks[..., None]) * fill.to(sample.dtype)
+
+    def weigh(self, masks: Tensor, scores: Tensor) -> Tensor:
+        """Masks weighted by scores; see `DeviceBackend`."""
+        with memory_errors(), torch.no_grad():
+            return (masks * scores.reshape(-1, *[1] * (masks.ndim - 1)).to(masks.dtype)).sum(dim=0, dtype=torch.float64)
+
     def predict(self, inputs: list[Tensor]) -> Tensor:
         """The module's outputs, class axis last."""
         return self._predict(inputs)
@@ -82,6 +114,7 @@ class TorchBackend:
 
 def weighed(outputs: Tensor, weights: Tensor, link: str) -> Tensor:
     """Scores (m,): sum(link(outputs) · weights), both (m, *out)."""
+    require_out(tuple(outputs.shape[1:]), tuple(weights.shape[1:]))
     return (LINKS[link](outputs) * weights.to(outputs.dtype)).flatten(1).sum(dim=1)
 
 

@@ -169,6 +169,11 @@ class FiniteQuestion(Question):
     ) -> Array:
         """As of a `Question`."""
         scores = super().score_stream(rows, make, progress)
+        self.require_finite(scores, rows)
+        return scores
+
+    def require_finite(self, scores: Array, rows: npt.ArrayLike) -> None:
+        """Raise `Unsupported` unless the scores (m,) of copies of samples rows (m,) are finite."""
         bad = ~np.isfinite(scores)
         if bad.any():
             own = np.asarray(rows) == (row := np.asarray(rows)[bad][0])
@@ -177,4 +182,3 @@ class FiniteQuestion(Question):
                 f"{(bad & own).sum()} of {own.sum()} of them, made of sample {self.ids[row]!r}: give another fill or baseline, "
                 "or mend the model (does it divide by a deviation, or take a logarithm, that can be 0?)"
             )
-        return scores

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.device_stream import backend_of
 from crossxai.errors import InvalidFile, InvalidInput
+from crossxai.explainers.device_copies import group_scorer
 from crossxai.explainers.groups import check_segmentation, groups, lime_samples
 from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.native import patched
@@ -78,7 +80,7 @@ class Image(
             copies = (images[..., :1] if grey else images).astype(image.dtype)
             return question.score((copies,), np.full(len(copies), row))[:, None]
 
-        kind = library.LimeImageExplainer
+        kind = _scored_there(library.LimeImageExplainer, question, row, grey)
         fill = 0.0 if canonical and self.fill is None else self.fill
         if fill is None and (channels not in (1, 3) or not flat):
             kind, fill = _mean_filled(kind), 0.0
@@ -119,6 +121,25 @@ class _Drawn:
 
     def randint(self, _low: int, _high: int, _size: int) -> Labels:
         return self.samples.reshape(-1)
+
+
+def _scored_there(kind: Any, question: Question, row: int, grey: bool) -> Any:
+    """lime's explainer with copies made where the model runs, by lime's own draw, if that is not the host's memory."""
+    if backend_of(question) is None:
+        return kind
+
+    class ScoredThere(kind):  # type: ignore[misc]
+        def data_labels(
+            self, _image: Array, fudged: Array, segments: Labels, _scores: Any, samples: int, **_options: Any
+        ) -> Any:
+            number = len(np.unique(segments))
+            shown = self.random_state.randint(0, 2, samples * number).reshape(samples, number)
+            shown[0] = 1
+            scores = group_scorer(question, row, [segments[..., None]], [fudged[..., :1] if grey else fudged])
+            assert scores is not None
+            return shown, scores(shown)[:, None]
+
+    return ScoredThere
 
 
 def _mean_filled(kind: Any) -> Any:

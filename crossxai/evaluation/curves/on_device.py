@@ -14,16 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.devices import PAIR, CopyParts, DeviceBackend, DeviceModel
+from crossxai.device_stream import DeviceStream, backend_of
+from crossxai.devices import PAIR, CopyParts, DeviceBackend
 from crossxai.evaluation.curves import ranks
 from crossxai.evaluation.curves.copies import Codes, Copies, Copy, Masks, Subsets
 from crossxai.evaluation.curves.fills import Blur, KernelBlur
 from crossxai.model import Array
 from crossxai.question import Question, Rows
-from crossxai.target import Target, apply_link, fits
 
-EXACT = 2**24
-"""Whole numbers up to which float32 holds every one, as some devices count in."""
 BITS = 24
 """Subsets that one number per unit holds."""
 LONGEST = 2048
@@ -32,8 +30,8 @@ LONGEST = 2048
 
 def scores(masking: Copies, question: Question, codes: Codes, progress: Callable[[int], object] | None) -> Array | None:
     """Scores (m,) of sorted codes; None where the model runs in the host's memory, or a sample has too many numbers."""
-    backend = question.model.device_backend() if isinstance(question.model, DeviceModel) else None
-    if backend is None or not len(codes) or sum(v[0].size for v in question.inputs) > EXACT:
+    backend = backend_of(question)
+    if backend is None or not len(codes):
         return None
     if question.batch_size > PAIR:
         question = replace(question, batch_size=PAIR)
@@ -53,14 +51,13 @@ class _Share(NamedTuple):
     make: Callable[[], Any]
 
 
-class _Stream:
+class _Stream(DeviceStream):
     """Copies of one question on their way to their scores; what lies on the device is that of the samples at hand."""
 
     def __init__(self, masking: Copies, question: Question, backend: DeviceBackend, codes: Codes) -> None:
-        self.masking, self.question, self.backend, self.codes = masking, question, backend, codes
-        self._laid: dict[int, dict[tuple[Any, ...], Any]] = {}  # row → what is laid there of it
+        super().__init__(question, backend)
+        self.masking, self.codes = masking, codes
         self._matrices: dict[tuple[int, int], Any] = {}  # kind of fill and length of an axis → what blurs along it
-        self._first: list[Any] = []  # outputs of a few copies, whose kind is looked at on the host when all are scored
 
     def __call__(self, progress: Callable[[int], object] | None, built: bool) -> npt.NDArray[np.float64]:
         """Scores (m,) of all codes. built: the host builds the copies."""
@@ -69,29 +66,12 @@ class _Stream:
         def work(part: Rows) -> Any:
             codes = self.codes[part]
             copies = list(self.masking.decode(codes))
-            self._forget(copies[0].row)
+            self.forget(copies[0].row)
             rows, which = np.unique([copy.row for copy in copies], return_inverse=True)
             inputs, numbers = make(codes, copies, rows, which)
-            return self._scored(self.backend.predict(inputs), numbers, rows, which)
+            return self.scored(inputs, numbers, rows, which)
 
-        batches = self.question.stream(len(self.codes), work, progress, self.backend.clock)
-        if isinstance(batches[0], np.ndarray):
-            return np.concatenate(batches).astype(np.float64)
-        taken = self.backend.take([*batches, *self._first])
-        apply_link(taken[len(self.codes) :].reshape(-1, self.question.target.out[-1]), self.question.target.link)  # type: ignore[arg-type]
-        return taken[: len(self.codes)].astype(np.float64)
-
-    def _scored(self, outputs: Any, numbers: Any, rows: Rows, which: Rows) -> Any:
-        """Scores (m,) on the device; of a target that it does not know, on the host."""
-        target = self.question.target
-        fits(outputs, target.out, which)
-        if not Target.known_there(target):
-            taken = self.backend.take([outputs]).reshape(outputs.shape)
-            return np.array(target.score(taken, rows[which]))
-        if not self._first:
-            self._first = [outputs[:8]]
-        weights = [self._lay(row, ("weights",), partial(target.weights.__getitem__, row)) for row in rows.tolist()]
-        return self.backend.score(outputs, numbers, weights, target.link)
+        return self.take(self.question.stream(len(self.codes), work, progress, self.backend.clock))
 
     def _built(self, codes: Codes, copies: Sequence[Copy], rows: Rows, which: Rows) -> tuple[list[Any], Any]:
         inputs = [self.backend.put(values) for values in self.masking.build(codes)]
@@ -105,10 +85,10 @@ class _Stream:
         places: list[dict[tuple[Any, ...], int]] = [{} for _ in inputs]
 
         def number(place: int, tensors: list[Any], key: tuple[Any, ...], row: int, make: Callable[[], Any]) -> int:
-            """The number on the own of what is laid on the device."""
+            """The number in the parts of what is laid on the device."""
             if (*key, row) not in places[place]:
                 places[place][*key, row] = len(tensors)
-                tensors.append(self._lay(row, key, make))
+                tensors.append(self.lay(row, key, make))
             return places[place][*key, row]
 
         for place, values in enumerate(inputs):
@@ -165,7 +145,7 @@ class _Stream:
         ranked = self.masking.orders[copy.order].ranked
         assert ranked is not None
         ties = ("ties", ranked.modality.name, ranked.key.unit, ranked.key.ties, ranked.key.seed)
-        return self.backend.ranks(laid, self._lay(copy.row, ties, partial(ranked.among_equals, copy.row)))
+        return self.backend.ranks(laid, self.lay(copy.row, ties, partial(ranked.among_equals, copy.row)))
 
     def _filled(self, kind: int, row: int) -> Any:
         """A sample's fill: blurred on the device; else an array with axes of length 1 where NumPy repeats one value."""
@@ -175,23 +155,10 @@ class _Stream:
             for length in lengths:
                 if (kind, length) not in self._matrices:
                     self._matrices[kind, length] = self.backend.put(fill.matrix(length))
-            sample = self._laid[row]["sample", place]
+            sample = self.sample(row, place)
             return self.backend.blurred(sample, [self._matrices[kind, length] for length in lengths])
         values = filled(row)
         return values[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in values.strides)]
-
-    def _lay(self, row: int, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """What lies on the device of a sample, made there or put there if it does not yet."""
-        laid = self._laid.setdefault(row, {})
-        if key not in laid:
-            made = make()
-            laid[key] = self.backend.put(made) if isinstance(made, np.ndarray) else made
-        return laid[key]
-
-    def _forget(self, first: int) -> None:
-        """Drop what lies on the device of samples before the first at hand: the stream goes sample by sample."""
-        for row in [row for row in self._laid if row < first]:
-            del self._laid[row]
 
 
 def _packed(masks: Masks) -> npt.NDArray[np.int32]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from crossxai.explainers.captum.on_device import device_scores
 from crossxai.explainers.families import over_channels
 from crossxai.explainers.groups import Labels
 from crossxai.explainers.method import Method
 from crossxai.explainers.native import seeded
+from crossxai.explainers.tensor_scores import device_scores
 from crossxai.model import Array, Inputs
 from crossxai.process import require
 from crossxai.question import Question, Rows
@@ -30,17 +30,18 @@ def forward(question: Question, there: bool = True) -> Any:
     """
     import torch
 
-    on_device = device_scores(question) if there else None
+    on_device = device_scores(question, "torch") if there else None
 
     class Scores(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, wanted: bool, rows: Any, *inputs: Any) -> Any:
+            own = [x.detach() for x in inputs]
             if on_device is not None:
                 if not wanted:
-                    return on_device.score(inputs, rows)
-                scores, ctx.gradients = on_device.score_and_grad(inputs, rows)
+                    return on_device.score(own, rows)
+                scores, ctx.gradients = on_device.score_and_grad(own, rows)
                 return scores
-            arrays = tuple(x.detach().numpy() for x in inputs)
+            arrays = tuple(x.numpy() for x in own)
             if not wanted:
                 return torch.from_numpy(question.score(arrays, rows.numpy()))
             values, gradients = question.score_and_grad(arrays, rows.numpy())

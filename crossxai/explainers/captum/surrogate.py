@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import Unsupported
-from crossxai.explainers.captum import attribute_one, captum, forward, joined, masks, narrow, room
+from crossxai.explainers.captum import attribute_one, captum, forward, joined, masks, narrow, room, seed_of
+from crossxai.explainers.device_copies import group_scorer
 from crossxai.explainers.families import GroupMethod
-from crossxai.explainers.groups import Labels, constrained_values, lime_samples, shap_coalitions, spread
+from crossxai.explainers.groups import Labels, constrained_values, count, lime_samples, shap_coalitions, spread
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
+from crossxai.explainers.native import seeded
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -33,11 +35,22 @@ class _Sampled(GroupMethod, needs="scores", joint=True):
     samples: int = 25
     seed: int = 0
 
+    @property
+    def asks_groups(self) -> bool:
+        """Whether Captum looks at nothing but which groups a copy shows."""
+        return True
+
     def _attributed(
         self, method: Any, question: Question, row: int, samples: int, **options: Any
     ) -> tuple[list[Array], tuple[Labels, ...]]:
         """What Captum gives for one sample, and the numbers of its groups, (1, …) per free modality."""
         labels = tuple(numbers[None] for numbers in self.labels(question, row)[0])
+        groups = [own[0] for own in labels]
+        there = group_scorer(question, row, groups, self.baselines(question)) if self.asks_groups else None
+        if there is not None:
+            with seeded(seed_of(question, row, self.seed)):
+                values = _of_groups(method, there, count(labels), samples, room(question, 1), **options)
+            return [values[0][own] for own in labels] if options.get("return_input_shape", True) else [values], labels
         maps = attribute_one(
             method,
             question,
@@ -51,6 +64,26 @@ class _Sampled(GroupMethod, needs="scores", joint=True):
             **options,
         )
         return maps, labels
+
+
+def _of_groups(
+    method: Any, scores: Callable[[Labels], Array], number: int, samples: int, fewest: int, **options: Any
+) -> Array:
+    """What Captum gives (1, groups) for inputs that are the groups themselves, 1 where one is shown: it does the same with them
+    as with pixels, and copies are made elsewhere. fewest: the fewest coalitions that it asks for at once."""
+    import torch
+
+    method.forward_func = lambda shown: torch.from_numpy(scores(shown.numpy().astype(np.int64)))
+    most = min(max(samples, number), 2**24 // number)  # all at once, as far as there is room
+    values = method.attribute(
+        torch.ones(1, number),
+        baselines=0.0,
+        feature_mask=torch.arange(number)[None],
+        n_samples=samples,
+        perturbations_per_eval=max(fewest, most),
+        **options,
+    )
+    return np.asarray(values.numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +117,10 @@ class Lime(_Fitted, family="surrogate"):
     The native Lasso is often zero everywhere. The kernel is exp(-d² / 2w²), and the first of the canonical samples shows
     everything. Captum fits in float32.
     """
+
+    @property
+    def asks_groups(self) -> bool:
+        return self.profile == "canonical"  # natively it compares pixels
 
     def _weights(self, question: Question, row: int) -> npt.NDArray[np.float32]:
         library = captum(self.name)

@@ -1,4 +1,5 @@
-"""The referee's methods that hide parts of the input: windows, random masks, and groups of entries (LIME, Shapley values)."""
+"""The referee's methods that hide parts of the input: windows, random masks, and groups of entries (LIME, Shapley values). Where
+the model runs on a device, the same copies are made there, see `device_copies`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossxai.errors import InvalidInput, Unsupported
+from crossxai.explainers.device_copies import group_scorer, masked_sum, window_scores
 from crossxai.explainers.families import GroupMethod, RiseMethod, Window, WindowMethod, bilinear
 from crossxai.explainers.groups import Labels, count, groups, lime_samples, shap_coalitions, spread
 from crossxai.explainers.method import Maps, Passes, explainer, profiles
@@ -28,10 +30,25 @@ class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
 
     def explain(self, question: Question) -> Maps:
         self.check_space(question)
-        n, untouched = len(question), question.score()
+        pairs = list(zip(question.modalities, question.values, strict=True))
+        every = [self.windows(modality, values) for modality, values in pairs]
+        there = window_scores(question, every, self.baseline)
+        scores: Array = self._scores(question, every) if there is None else there
+        drops = iter(scores[0] - scores[1:])
         maps: list[Array] = []
-        for place, (modality, values) in enumerate(zip(question.modalities, question.values, strict=True)):
-            windows = self.windows(modality, values)
+        for (modality, values), windows in zip(pairs, every, strict=True):
+            shape = (*values.shape[1:-1], 1) if modality.spatial else values.shape[1:]
+            total, count = np.zeros((len(question), *shape)), np.zeros(shape)
+            for window in windows:
+                total[(slice(None), *window)] += next(drops).reshape(-1, *[1] * len(shape))
+                count[window] += 1
+            maps.append((total / count).astype(values.dtype))
+        return tuple(maps), {}
+
+    def _scores(self, question: Question, every: list[list[Window]]) -> Array:
+        """Scores (1 + windows, n): untouched, and with one window of one modality filled at a time."""
+        n, scores = len(question), [question.score()[None]]
+        for place, windows in enumerate(every):
             rows = np.tile(np.arange(n), len(windows))
 
             def occluded(part: Rows, place: int = place, windows: list[Window] = windows, rows: Rows = rows) -> Inputs:
@@ -40,14 +57,8 @@ class Occlusion(Referee, WindowMethod, needs="scores", family="perturbation"):
                     copy[windows[position // n]] = self.baseline
                 return tuple(copies)
 
-            drops = untouched - question.score_stream(rows, occluded).reshape(len(windows), n)
-            shape = (*values.shape[1:-1], 1) if modality.spatial else values.shape[1:]
-            total, count = np.zeros((n, *shape)), np.zeros(shape)
-            for window, drop in zip(windows, drops, strict=True):
-                total[(slice(None), *window)] += drop.reshape(n, *[1] * len(shape))
-                count[window] += 1
-            maps.append((total / count).astype(values.dtype))
-        return tuple(maps), {}
+            scores.append(question.score_stream(rows, occluded).reshape(len(windows), n))
+        return np.concatenate(scores)
 
 
 @explainer("reference.rise", "mean of random masks weighted by their scores", "Petsiuk et al. 2018")
@@ -68,18 +79,26 @@ class Rise(Referee, RiseMethod, needs="scores", family="perturbation", kinds=("i
             )
         maps = np.zeros((*values.shape[:-1], 1), values.dtype)
         cells = tuple(math.ceil(size / self.grid) for size in space)
-        for row, image in enumerate(values):
+        for row in range(len(values)):
             rng = question.rng(row, self.seed)
             patterns = (rng.random((self.samples, *(self.grid for _ in space))) < self.keep).astype(values.dtype)
             corners = rng.integers(0, cells, (self.samples, len(space)))
-            total = np.zeros(space)
-            for start in range(0, self.samples, question.batch_size):
-                part = slice(start, start + question.batch_size)
-                masks = self._masks(patterns[part], corners[part], cells, space)
-                shown = masks[..., None] * image + (1 - masks[..., None]) * values.dtype.type(self.baseline)
-                total += np.tensordot(question.score((shown,), np.full(len(shown), row)), masks, axes=1)
+            total = masked_sum(question, row, patterns, corners, cells, self.baseline)
+            if total is None:
+                total = self._sum(question, row, patterns, corners, cells)
             maps[row, ..., 0] = total / (self.samples * self.keep)
         return (maps,), {}
+
+    def _sum(self, question: Question, row: int, patterns: Array, corners: Rows, cells: tuple[int, ...]) -> Numbers:
+        """sum(score · mask) (*space) over the masks of one sample."""
+        image = question.values[0][row]
+        total = np.zeros(image.shape[:-1])
+        for start in range(0, self.samples, question.batch_size):
+            part = slice(start, start + question.batch_size)
+            masks = self._masks(patterns[part], corners[part], cells, total.shape)
+            shown = masks[..., None] * image + (1 - masks[..., None]) * image.dtype.type(self.baseline)
+            total += np.tensordot(question.score((shown,), np.full(len(shown), row)), masks, axes=1)
+        return total
 
     def _masks(self, patterns: Array, corners: Rows, cells: tuple[int, ...], space: tuple[int, ...]) -> Array:
         large = bilinear(patterns, *((self.grid + 1) * cell for cell in cells))
@@ -128,6 +147,9 @@ class _Groups(Referee, GroupMethod, needs="scores"):
 
     def _scores(self, question: Question, row: int, labels: tuple[Labels, ...], shown: Labels) -> Numbers:
         """Scores (m,) of one sample with the groups of each coalition (m, groups) shown and the others at `baseline`."""
+        there = group_scorer(question, row, labels, self.baselines(question))
+        if there is not None:
+            return there(shown)
         scores = question.score_stream(
             np.full(len(shown), row),
             lambda part: tuple(

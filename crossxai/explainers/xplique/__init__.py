@@ -1,5 +1,6 @@
 """How Xplique reads a question: `targets`, which it repeats as it repeats inputs, carry row numbers and the question's number,
-and operators look the question up: they hold nothing, and what TensorFlow traced for one serves the next. Maps are float32."""
+and operators look the question up: they hold nothing, and what TensorFlow traced for one serves the next. A Keras model on a
+device is asked by tensors that stay there. Maps are float32."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ import numpy as np
 from crossxai.errors import CrossXAIError
 from crossxai.explainers.method import Maps, Method
 from crossxai.explainers.native import patched
+from crossxai.explainers.tensor_scores import device_scores
 from crossxai.model import Array
-from crossxai.process import require
+from crossxai.process import foreign, require
 from crossxai.question import Question
 
 
@@ -25,7 +27,7 @@ class NumberedQuestion:
     """A question under a number that rides in `targets`; what the question raises is kept for the caller."""
 
     def __init__(self, question: Question) -> None:
-        self.question = question
+        self.question, self.there = question, device_scores(question, "tensorflow")
         self.failure: CrossXAIError | None = None
         self.number = next(_NUMBERS) % 2**24  # float32 holds these exactly
         _BY_NUMBER[self.number] = self
@@ -35,6 +37,24 @@ class NumberedQuestion:
         """What stands in for `targets`: (n, 2), sample number and question number."""
         rows = np.arange(len(self.question), dtype=np.float32)
         return np.stack([rows, np.full_like(rows, self.number)], axis=1)
+
+    @property
+    def operator(self) -> Any:
+        """Xplique's operator for perturbation methods: scores alone."""
+        return _score if self.there is None else self._score_there
+
+    def differentiating(self, kind: Any, **options: Any) -> Any:
+        """One of Xplique's gradient methods on this question. On the host all share tf.functions: each instance would trace its
+        own (20 ms); on a device nothing is traced but the model, and batches are the question's: Xplique's pass the host."""
+        method = kind(None, operator=_gradient, **options)
+        ours = _traced() if self.there is None else (self._gradient_there, self._gradient_there)
+        method.gradient, method.batch_gradient = ours
+        return method
+
+    def check(self) -> None:
+        """Raise what scores on the device ask for, see `TensorScores.check`; those of the host have been looked at."""
+        if self.there is not None:
+            self.there.check()
 
     def call(self, verb: Callable[..., Any], x: Array, targets: Array) -> Any:
         """Scores, or scores and gradients, of copies x of the rows that the targets name; volumes come as planes."""
@@ -46,19 +66,38 @@ class NumberedQuestion:
             self.failure = error
             raise
 
+    def _score_there(self, _model: Any, inputs: Any, targets: Any) -> Any:
+        import tensorflow as tf
+
+        assert self.there is not None
+        return tf.cast(self.there.score(*self._copies_there(inputs, targets)), tf.float32)
+
+    def _gradient_there(self, _model: Any, inputs: Any, targets: Any, _batch_size: int | None = None) -> Any:
+        import tensorflow as tf
+
+        assert self.there is not None
+        _, (gradients,) = self.there.score_and_grad(*self._copies_there(inputs, targets))
+        return tf.cast(tf.reshape(gradients, inputs.shape), tf.float32)
+
+    def _copies_there(self, inputs: Any, targets: Any) -> tuple[list[Any], Any]:
+        """Copies of the free modality in its own shape, and the samples that they were made from."""
+        import tensorflow as tf
+
+        own = self.question.values[0].shape[1:]
+        return [tf.reshape(inputs, (-1, *own))], targets[:, 0]
+
 
 _NUMBERS = count()
 _BY_NUMBER: WeakValueDictionary[int, NumberedQuestion] = WeakValueDictionary()
 
 
-def score(_model: Any, inputs: Any, targets: Any) -> Any:
-    """Xplique's operator for perturbation methods: scores alone."""
+def _score(_model: Any, inputs: Any, targets: Any) -> Any:
     import tensorflow as tf
 
     return tf.ensure_shape(tf.numpy_function(_scores, [inputs, targets], tf.float32), (inputs.shape[0],))
 
 
-def gradient(_model: Any, inputs: Any, targets: Any) -> Any:
+def _gradient(_model: Any, inputs: Any, targets: Any) -> Any:
     """Xplique's operator for gradient methods: scores that can be differentiated; one pass gives both."""
     import tensorflow as tf
 
@@ -86,17 +125,10 @@ def _scores_and_gradients(x: Array, targets: Array) -> tuple[Array, Array]:
     return scores.astype(np.float32, copy=False), gradients.astype(np.float32, copy=False).reshape(x.shape)
 
 
-def differentiating(kind: Any, **options: Any) -> Any:
-    """One of Xplique's gradient methods on `gradient`, whose tf.function all share: each instance would trace its own (20 ms)."""
-    method = kind(None, operator=gradient, **options)
-    method.gradient, method.batch_gradient = _traced()
-    return method
-
-
 @cache
 def _traced() -> tuple[Any, Any]:
     commons = require("xplique.commons", "xplique", "Xplique")
-    return commons.get_gradient_functions(None, gradient)  # type: ignore[no-any-return]
+    return commons.get_gradient_functions(None, _gradient)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,17 +139,19 @@ class XpliqueMethod(Method, kinds=("image", "table")):
     def explain(self, question: Question) -> Maps:
         numbered = NumberedQuestion(question)
         library = require("xplique.attributions", "xplique", self.name)
-        import tensorflow as tf
-
         try:
-            (maps,), extras = self._explain(library, question, numbered.rows)
-            return (in_space(maps, question.values[0]),), extras
-        except tf.errors.OpError as error:
+            (maps,), extras = self._explain(library, question, numbered)
+        except CrossXAIError:
+            raise
+        except foreign() as error:
             if numbered.failure is not None:
                 raise numbered.failure from error
+            numbered.check()  # what fits scores fails of those that are not finite
             raise
+        numbered.check()
+        return (in_space(maps, question.values[0]),), extras
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         raise NotImplementedError
 
 

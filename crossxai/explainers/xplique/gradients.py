@@ -10,7 +10,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import PathMethod, noise
 from crossxai.explainers.method import Maps, Method, explainer, profiles
-from crossxai.explainers.xplique import XpliqueMethod, differentiating, planes, swapped
+from crossxai.explainers.xplique import NumberedQuestion, XpliqueMethod, planes, swapped
 from crossxai.model import Array
 from crossxai.process import require
 from crossxai.question import Question
@@ -21,9 +21,9 @@ from crossxai.question import Question
 class Saliency(XpliqueMethod, kinds=Method.kinds, needs="gradients", family="gradient"):
     """|d score / d input|, largest over channels (Simonyan et al. 2013)."""
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
-        method = differentiating(library.Saliency, batch_size=question.batch_size)
-        return (method(planes(question.values[0]), rows).numpy(),), {}
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
+        method = asked.differentiating(library.Saliency, batch_size=question.batch_size)
+        return (method(planes(question.values[0]), asked.rows).numpy(),), {}
 
 
 @explainer("xplique.gradient_input", "gradient times input", "Shrikumar et al. 2016")
@@ -31,10 +31,10 @@ class Saliency(XpliqueMethod, kinds=Method.kinds, needs="gradients", family="gra
 class GradientInput(XpliqueMethod, kinds=Method.kinds, needs="gradients", family="gradient"):
     """Gradient · input (Shrikumar et al. 2016), signed."""
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         reducer = "mean" if self.profile == "native" else "sum"
-        method = differentiating(library.GradientInput, batch_size=question.batch_size, reducer=reducer)
-        return (method(planes(question.values[0]), rows).numpy(),), {}
+        method = asked.differentiating(library.GradientInput, batch_size=question.batch_size, reducer=reducer)
+        return (method(planes(question.values[0]), asked.rows).numpy(),), {}
 
 
 @explainer(
@@ -49,17 +49,17 @@ class IntegratedGradients(PathMethod, XpliqueMethod, kinds=Method.kinds, needs="
     suffice; it asks for at most so many gradients at a time.
     """
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         modality, values = question.one
         native = self.profile == "native"
-        method = differentiating(
+        method = asked.differentiating(
             library.IntegratedGradients,
             batch_size=4 * question.batch_size,
             reducer="mean" if native else "sum",
             steps=self.steps,
             baseline_value=self.baseline,
         )
-        maps = method(planes(values), rows).numpy()
+        maps = method(planes(values), asked.rows).numpy()
         scale = len(modality.features) if native and modality.spatial else 1
         total = scale * maps.reshape(len(maps), -1).sum(axis=1)
         return (maps,), {"completeness_gap": self.completeness_gap(question, total)}
@@ -80,7 +80,7 @@ class ForGrad(XpliqueMethod, needs="gradients", family="gradient", kinds=("image
 
     sigma: int = 15
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         modality, values = question.one
         height, width = values.shape[1:3]
         if height != width:
@@ -89,7 +89,7 @@ class ForGrad(XpliqueMethod, needs="gradients", family="gradient", kinds=("image
             raise InvalidInput(
                 f"{self.name}: sigma {self.sigma} is larger than modality {modality.name!r}: write at most {height}"
             )
-        maps = differentiating(library.Saliency, batch_size=question.batch_size)(values, rows)
+        maps = asked.differentiating(library.Saliency, batch_size=question.batch_size)(values, asked.rows)
         filtered = require("xplique.commons", "xplique", self.name).forgrad(maps, self.sigma)
         return (filtered.numpy().reshape(*values.shape[:3], 1),), {}
 
@@ -116,11 +116,11 @@ class _Noisy(
     sd: float = 0.2
     seed: int = 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         modality, values = question.one
         native = self.profile == "native"
         low, high = (0.0, 1.0) if native or modality.range is None else modality.range
-        method = differentiating(
+        method = asked.differentiating(
             getattr(library, self.original),
             batch_size=4 * question.batch_size,
             reducer="mean" if native else "sum",
@@ -130,7 +130,7 @@ class _Noisy(
         module = "xplique.attributions.gradient_statistics.gradient_statistic"
         owner = require(module, "xplique", self.name).GradientStatistic
         with swapped(owner, _perturb_samples=_Draws(question, self.samples, self.seed)):
-            return (method(planes(values), rows).numpy(),), {}
+            return (method(planes(values), asked.rows).numpy(),), {}
 
 
 class _Draws:
@@ -178,6 +178,6 @@ class SquareGrad(_Noisy):
 class VarGrad(_Noisy, least={"samples": 2}):
     """Variance of the gradient under Gaussian noise (Adebayo et al. 2018)."""
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
-        (maps,), extras = super()._explain(library, question, rows)
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
+        (maps,), extras = super()._explain(library, question, asked)
         return (maps if self.profile == "native" else maps * np.float32((self.samples - 1) / self.samples),), extras

@@ -13,8 +13,7 @@ from crossxai.explainers.families import bilinear
 from crossxai.explainers.method import Maps, Method, explainer, profiles
 from crossxai.explainers.native import forgotten
 from crossxai.explainers.twins import KerasTwinScores
-from crossxai.explainers.xplique import XpliqueMethod, in_space, planes
-from crossxai.model import Array
+from crossxai.explainers.xplique import NumberedQuestion, XpliqueMethod, in_space, planes
 from crossxai.process import require, streams_kept
 from crossxai.question import Question
 
@@ -25,7 +24,7 @@ class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image
 
     layer: str = ""
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         import tensorflow as tf
 
         _, values = question.one
@@ -53,7 +52,7 @@ class _Cam(XpliqueMethod, needs="layers", family="activation map", kinds=("image
                 index = targets.numpy()[:, 0].astype(np.intp)
                 return tf.constant(activation[index]), tf.constant(gradient[index])
 
-        return (Fed().explain(values, rows).numpy(),), {}
+        return (Fed().explain(values, asked.rows).numpy(),), {}
 
     def _canonical_weights(self, kind: Any, gradient: Any, activation: Any) -> Any:
         return kind._compute_weights(gradient, activation)
@@ -108,7 +107,7 @@ class FEM(
     layer: str = ""
     k: float = 2.0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         import tensorflow as tf
 
         _, values = question.one
@@ -140,7 +139,7 @@ class _Rewritten(XpliqueMethod, kinds=Method.kinds, needs="module", family="prop
     other activation does.
     """
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         (values,) = question.values
         scores = KerasTwinScores(question)
         network = scores.rebuilt.module
@@ -160,7 +159,7 @@ class _Rewritten(XpliqueMethod, kinds=Method.kinds, needs="module", family="prop
             )
             # Not traced: that takes longer than a few batches, and TensorFlow keeps the graph of every custom gradient for ever.
             method.batch_gradient = batching(method.gradient.python_function)
-            return (method(planes(values), rows).numpy(),), {"twin_gap": scores.gap()}
+            return (method(planes(values), asked.rows).numpy(),), {"twin_gap": scores.gap()}
 
 
 @explainer("xplique.guided_backprop", "gradient through positive paths", "Springenberg et al. 2014")

@@ -13,8 +13,7 @@ import numpy as np
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.families import RiseMethod, WindowMethod
 from crossxai.explainers.method import NATIVE, Maps, Passes, explainer, profiles
-from crossxai.explainers.xplique import XpliqueMethod, score, seeded
-from crossxai.model import Array
+from crossxai.explainers.xplique import NumberedQuestion, XpliqueMethod, seeded
 from crossxai.process import require
 from crossxai.question import Question
 
@@ -43,13 +42,13 @@ class Occlusion(WindowMethod, XpliqueMethod, needs="scores", family="perturbatio
         space, patch, stride = self._window(question)
         return 1 + math.prod((size - patch) // stride + 1 for size in space), 0
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         modality, values = question.one
         space, patch, stride = self._window(question)
         self.check_space(question, tables=self.profile == "native")
         method = library.Occlusion(
             None,
-            operator=score,
+            operator=asked.operator,
             batch_size=question.batch_size,
             patch_size=patch,
             patch_stride=stride,
@@ -60,7 +59,7 @@ class Occlusion(WindowMethod, XpliqueMethod, needs="scores", family="perturbatio
                 f"{self.name}, profile canonical: patches of {patch} at stride {stride} leave a border of {space} "
                 "uncovered; choose them so that (size - patch) is a multiple of stride"
             )
-        maps = method(values, rows).numpy()
+        maps = method(values, asked.rows).numpy()
         if self.profile == "canonical":
             masks = library.Occlusion._get_masks(values.shape[1:], method.patch_size, method.patch_stride).numpy()
             count = masks.sum(axis=0).astype(np.float32)
@@ -77,11 +76,11 @@ class Rise(RiseMethod, XpliqueMethod, needs="scores", family="perturbation"):
     there is no canonical profile, since the paper's one crop per mask does not exist in Xplique.
     """
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         (values,) = question.values
         method = library.Rise(
             None,
-            operator=score,
+            operator=asked.operator,
             nb_samples=self.samples,
             grid_size=self.grid,
             preservation_probability=self.keep,
@@ -90,7 +89,7 @@ class Rise(RiseMethod, XpliqueMethod, needs="scores", family="perturbation"):
         maps = []
         for row in range(len(question)):
             with seeded(library.Rise, int(question.rng(row, self.seed).integers(2**31))):
-                maps.append(method(values[row : row + 1], rows[row : row + 1]).numpy())
+                maps.append(method(values[row : row + 1], asked.rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), {}
 
 
@@ -157,18 +156,18 @@ class _Sensitivity(
                 'write sampler = "scipy_sobol"'
             )
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         _, values = question.one
         sampler = f"{SAMPLERS[self.sampler]}{self.replicated}"
         if self.sampler != "latin_hypercube":
-            return (self._method(question, _part(sampler, **self.binary))(values, rows).numpy(),), {}
+            return (self._method(asked, _part(sampler, **self.binary))(values, asked.rows).numpy(),), {}
         maps = []
         for row in range(len(question)):
             drawing = _fresh(sampler, **self.binary)
             # The library gives it no seed, and has no way to.
             draw, rng = drawing.qmc.LatinHypercube, question.rng(row, self.seed)
             drawing.qmc = SimpleNamespace(LatinHypercube=partial(draw, seed=rng))
-            maps.append(self._method(question, drawing)(values[row : row + 1], rows[row : row + 1]).numpy())
+            maps.append(self._method(asked, drawing)(values[row : row + 1], asked.rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), {}
 
     @property
@@ -176,13 +175,13 @@ class _Sensitivity(
         """What the sampler has to know of the masks."""
         return {}
 
-    def _method(self, question: Question, sampler: Any) -> Any:
+    def _method(self, asked: NumberedQuestion, sampler: Any) -> Any:
         return _fresh(
             self.original,
             model=None,
             sampler=sampler,
-            operator=score,
-            batch_size=4 * question.batch_size,
+            operator=asked.operator,
+            batch_size=4 * asked.question.batch_size,
             grid_size=self.grid,
             nb_design=self.designs,
             perturbation_function=self.perturbation,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from crossxai.errors import InvalidInput, Unsupported
 from crossxai.explainers.groups import check_segmentation, constrained_values, groups, lime_samples, shap_coalitions
 from crossxai.explainers.method import Maps, Method, Passes, explainer, profiles
-from crossxai.explainers.xplique import XpliqueMethod, planes, score, seeded
+from crossxai.explainers.xplique import NumberedQuestion, XpliqueMethod, planes, seeded
 from crossxai.model import Array, to_unit_interval
 from crossxai.process import require
 from crossxai.question import Question
@@ -49,7 +49,7 @@ class _Surrogate(XpliqueMethod, kinds=Method.kinds, least={"samples": 2, "patch"
         if self.segmentation:
             check_segmentation(self.segmentation, self.name)
 
-    def _explain(self, library: Any, question: Question, rows: Array) -> Maps:
+    def _explain(self, library: Any, question: Question, asked: NumberedQuestion) -> Maps:
         import tensorflow as tf
 
         modality, values = question.one
@@ -68,7 +68,7 @@ class _Surrogate(XpliqueMethod, kinds=Method.kinds, least={"samples": 2, "patch"
         method = self._method(
             library,
             high - low,
-            operator=score,
+            operator=asked.operator,
             batch_size=4 * question.batch_size,
             nb_samples=self.samples,
             ref_value=None if fill is None else np.full(channels, fill, np.float32),
@@ -80,7 +80,7 @@ class _Surrogate(XpliqueMethod, kinds=Method.kinds, least={"samples": 2, "patch"
         for row, mapping in enumerate(mappings):
             method.map_to_interpret_space = lambda _image, mapping=mapping: tf.constant(mapping, tf.int32)
             method.pertub_func = lambda _number, _samples, row=row: tf.constant(shown[row], tf.int32)
-            maps.append(method(planes(values[row : row + 1]), rows[row : row + 1]).numpy())
+            maps.append(method(planes(values[row : row + 1]), asked.rows[row : row + 1]).numpy())
         return (np.concatenate(maps),), self._extras(method)
 
     def _shown(
