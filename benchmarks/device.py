@@ -7,7 +7,8 @@ Networks of torchvision with random weights, 224 px, on CUDA if there is a GPU, 
 sizes. The plain loop masks one image at a step and asks the model, one at a time, and does so, as Quantus' PixelFlipping, for a
 few images; torchcam's DeletionInsertionMetric masks on the device. All give the same curves as ours, which is checked. Captum's
 integrated gradients and occlusion are its own on tensors of the device, at the bare batch size. Medians; rows for which no time
-is left are named. bfloat16 is the module's own; the CPU's memory is the whole process's, so far.
+is left are named. bf16 is `precision="bf16"`, under torch.autocast, also of the bare module; the CPU's memory is the whole
+process's, so far.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from harness import Given, plain
@@ -32,7 +33,9 @@ import torch
 import torchvision
 from captum import attr
 
+from crossxai.adapters.checks import Precision
 from crossxai.adapters.torch import TorchModel
+from crossxai.adapters.torch_computing import autocast
 from crossxai.evaluation.curves import Deletion, Insertion, evaluate, passes, presets
 from crossxai.explainers import get
 
@@ -67,13 +70,15 @@ def peak(turn: Callable[[], object], device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
-def bare(module: torch.nn.Module, side: int, dtype: torch.dtype, device: torch.device, most: int) -> tuple[float, int]:
+def bare(
+    module: torch.nn.Module, side: int, precision: Precision, device: torch.device, most: int
+) -> tuple[float, int]:
     """Images per second at the best batch size, and that size."""
     best = (0.0, 0)
     for size in [size for size in SIZES if size <= most]:
-        batch = torch.rand(size, side, side, 3, device=device).to(dtype).movedim(-1, 1)
+        batch = torch.rand(size, side, side, 3, device=device).movedim(-1, 1)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast(device, precision):
                 pace = size / seconds(lambda batch=batch: module(batch), 3, device)
         except torch.cuda.OutOfMemoryError:
             break
@@ -142,10 +147,13 @@ def rivals(module: torch.nn.Module, images: np.ndarray, maps: np.ndarray, steps:
     }
 
 
-def ask(module: torch.nn.Module, images: np.ndarray, device: Any, link: str) -> crossxai.Question:
+def ask(
+    module: torch.nn.Module, images: np.ndarray, device: Any, link: str, precision: Precision = "float32"
+) -> crossxai.Question:
     """The question of class 0; the batch size is measured."""
     target = crossxai.Target.classes(np.zeros(len(images), int), CLASSES, link)
-    return crossxai.Question(TorchModel(module, (crossxai.Modality.image(),), device=device), (images,), target)
+    model = TorchModel(module, (crossxai.Modality.image(),), device=device, precision=precision)
+    return crossxai.Question(model, (images,), target)
 
 
 def captum(module: torch.nn.Module, images: np.ndarray, steps: int, size: int, device: Any, repeats: int) -> list[str]:
@@ -180,32 +188,32 @@ def captum(module: torch.nn.Module, images: np.ndarray, steps: int, size: int, d
     return words
 
 
-def row(name: str, dtype: torch.dtype, options: argparse.Namespace, device: Any, known: dict[str, Any]) -> list[str]:
+def row(name: str, precision: Precision, options: argparse.Namespace, device: Any, known: dict[str, Any]) -> list[str]:
     """One row of the table; known: the areas of each model in float32."""
     torch.manual_seed(0)
     size = {"image_size": options.side} if name.startswith("vit") else {}
     module = torchvision.models.get_model(name, num_classes=CLASSES, **size).eval()
     if name.startswith("vit"):
         torch.nn.init.normal_(module.heads.head.weight, std=0.02)  # torchvision's are all zero
-    module = module.to(device, dtype, memory_format=torch.channels_last)
+    module = module.to(device, memory_format=torch.channels_last)
     rng, n, side = np.random.default_rng(0), options.images, options.side
     images, maps = rng.random((n, side, side, 3), np.float32), rng.normal(size=(n, side, side, 1)).astype(np.float32)
-    pace, best = bare(module, side, dtype, device, options.largest)
-    question = ask(module, images, device, "identity")
+    pace, best = bare(module, side, precision, device, options.largest)
+    question = ask(module, images, device, "identity", precision)
     answers = [crossxai.Attribution((maps,), question.modalities, question.ids, "random")]
     both = [Deletion({"linspace": options.steps}, "zero"), Insertion({"linspace": options.steps}, "zero")]
-    batch = torch.rand(best, side, side, 3, device=device).to(dtype).movedim(-1, 1)
+    batch = torch.rand(best, side, side, 3, device=device).movedim(-1, 1)
 
     def ours() -> Any:
         return evaluate(question, answers, both)[0]
 
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(device, precision):
         of_bare = peak(lambda: module(batch), device)
     of_ours, areas = peak(ours, device), np.concatenate([scores.curve for scores in ours()])
     taken = seconds(ours, options.repeats, device)
-    words = [f"{name}, {str(dtype).removeprefix('torch.')}", f"{pace:.0f} ({best})"]
+    words = [f"{name}, {precision}", f"{pace:.0f} ({best})"]
     words.append(f"{taken * pace / passes(question, answers, both):.2f}")
-    if dtype == torch.float32:
+    if precision == "float32":
         known[name] = areas
         for turn, own, scale, agree in rivals(module, images, maps, options.steps, best, device).values():
             agree(own(), turn())
@@ -220,7 +228,7 @@ def row(name: str, dtype: torch.dtype, options: argparse.Namespace, device: Any,
         *words,
         f"{of_bare:.2f}",
         f"{of_ours:.2f}",
-        "" if dtype == torch.float32 else f"{off:.1%} of their range",
+        "" if precision == "float32" else f"{off:.1%} of their range",
     ]
 
 
@@ -245,13 +253,13 @@ def main() -> None:
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU: there is no GPU"
     title = f"On {card}; {options.side} px, {options.images} images, {options.steps} steps of deletion and insertion"
     table, start, longest, left, known = Table(*COLUMNS, *MORE, title=title), time.monotonic(), 0.0, [], {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for precision in get_args(Precision):
         for name in options.models:
             began = time.monotonic()
             if began + longest - start > 60 * options.minutes:
-                left.append(f"{name}, {dtype}")
+                left.append(f"{name}, {precision}")
                 continue
-            table.add_row(*row(name, dtype, options, device, known))
+            table.add_row(*row(name, precision, options, device, known))
             longest = max(longest, time.monotonic() - began)
     Console(width=200).print(table)
     if left:

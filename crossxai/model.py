@@ -232,6 +232,20 @@ class Foldable(Model, Protocol):
         ...
 
 
+@runtime_checkable
+class Reducible(Model, Protocol):
+    """A model that may run its network in less precision than the network's own."""
+
+    @property
+    def precision(self) -> str:
+        """ "float32" for the network's own, whatever that is; else "bf16"."""
+        ...
+
+    def in_full(self) -> Model:
+        """The same network in its own precision."""
+        ...
+
+
 LEVELS = 65535
 """Of 16 bits; those of 8 bits are among them, since 65535 = 255 · 257."""
 

@@ -145,10 +145,9 @@ class Question:
         """
         if not isinstance(self.model, Foldable):
             return self
-        few = min(4, self.batch_size)
         self.trusted()
         try:  # what holds of a model holds of its copy
-            return replace(self, model=self.model.folded(tuple(v[:few] for v in self._probed)), check="off")
+            return replace(self, model=self.model.folded(self.few), check="off")
         except (Unsupported, MemoryError):  # nothing to fold, or no room for a copy: the model itself will do
             return self
 
@@ -177,6 +176,11 @@ class Question:
         """The samples on which the model is measured; of those on demand the first."""
         inputs = self.inputs if self.part_of is None else self.part_of.inputs
         return tuple(v.head if isinstance(v, OnDemand) else v for v in inputs)
+
+    @property
+    def few(self) -> Inputs:
+        """The first samples, four or as many as a batch holds, on which a copy of the model is compared with it."""
+        return tuple(v[: min(4, self.batch_size)] for v in self._probed)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

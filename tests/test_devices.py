@@ -52,7 +52,7 @@ def test_in_an_experiment(tmp_path: Path, untrained: Path) -> None:
     for said in ({"checkpoint": NETWORK}, {"checkpoint": str(untrained)}):
         with pytest.raises(CrossXAIError, match="device 'cuda:9' is not there"):
             model(**said, device="cuda:9")
-    with pytest.raises(InvalidInput, match="device 'cuda' is of torch networks"):
+    with pytest.raises(InvalidInput, match="device is of torch networks"):
         model(checkpoint=str(untrained), framework="tensorflow", device="cuda")
 
 

@@ -217,8 +217,11 @@ def test_what_is_missing_is_named(place: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_engines_that_are_none_are_refused(place: Path) -> None:
     for words, message in (
         (("--engine", "spark"), "--engine is ray or slurm, got spark"),
-        (("--engine", "ray", "--shard", "1/2"), "write it beside neither --shard"),
-        (("--engine", "ray", "--dry-run"), "nor --dry-run"),
+        (("--engine", "ray", "--shard", "1/2"), "do not write it beside --shard"),
+        (("--price", "2.5"), "--price belongs beside --dry-run"),
+        (("--dry-run", "--price", "2,5"), "--price 2,5: write what a worker costs for an hour as a number"),
+        (("--dry-run", "--price", "-1"), "--price -1: write what a worker costs"),
+        (("--engine", "ray", "--dry-run", "--address", "auto"), "--workers 8"),
         (("--workers", "2"), "--workers belongs beside --engine ray or --engine slurm"),
         (("--engine", "slurm", "--address", "auto"), "--address belongs beside --engine ray"),
         (("--engine", "ray", "--slurm", "partition=gpu"), "--slurm belongs beside --engine slurm"),

@@ -6,7 +6,7 @@ import inspect
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from crossxai.errors import InvalidInput, ModelFailed, UnknownName, Unsupported
 from crossxai.model import Array, Inputs, Modality
 
 MeanSd = tuple[Sequence[float], Sequence[float]]
+Precision = Literal["float32", "bf16"]
+"""What a network computes in: "float32" is that of its own weights, whatever they are."""
 WITHOUT_GRADIENTS = "explainers that ask for scores alone still answer: occlusion, RISE, LIME, KernelSHAP"
 """What to take where there is no gradient."""
 LARGEST_COPY = 2**30
@@ -48,6 +50,31 @@ def constants(standardise: Mapping[str, MeanSd] | None, modalities: tuple[Modali
             )
         pairs.append((mean, sd))
     return pairs
+
+
+def check_precision(given: Any) -> Precision:
+    """The precision that is declared; raises `InvalidInput` unless there is such a one."""
+    if given not in get_args(Precision):
+        raise InvalidInput(
+            f"precision is 'float32', the network as it is, or 'bf16'; got {given!r} (float16 is none: gradients underflow there)"
+        )
+    return given  # type: ignore[no-any-return]
+
+
+def require_torch(options: Mapping[str, Any], taken_for: str) -> None:
+    """Raise `InvalidInput` where options that torch networks alone have are given to another one."""
+    if options.get("device", "auto") not in ("", "auto"):
+        raise InvalidInput(
+            f"device is of torch networks, and this is {taken_for}: TensorFlow takes the GPUs that "
+            "CUDA_VISIBLE_DEVICES names"
+        )
+    if check_precision(options.get("precision", "float32")) != "float32":
+        raise InvalidInput(
+            f"precision is of torch networks, and this is {taken_for}: a Keras network is built in its own, by "
+            "keras.config.set_dtype_policy('mixed_bfloat16') before its layers are made"
+        )
+    if options.get("compile"):
+        raise InvalidInput(f"compile is torch.compile, of torch networks, and this is {taken_for}: leave it out")
 
 
 SCAN = "scan"

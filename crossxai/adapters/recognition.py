@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossxai.adapters.checks import MeanSd, check_levels, check_orientation, needed_arguments
+from crossxai.adapters.checks import MeanSd, check_levels, check_orientation, needed_arguments, require_torch
 from crossxai.adapters.describing import Layout, Recognised, Size
 from crossxai.adapters.sliding_window import Join, in_windows
 from crossxai.errors import InvalidInput
@@ -82,8 +82,9 @@ def wrap(
         Pixels of a window that moves over images larger than the network takes: see `adapters.sliding_window.SlidingWindow`.
     overlap : float in [0, 1), how much of a window its neighbour sees, too; 0.5 if not given
     join : {"mean", "max"}, how classes or values of all windows become one output; "mean" if not given
-    **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, device, data_format; of a detector
-        boxes, n_classes and detections, as of `adapters.torch_detection.TorchDetector`.
+    **options : passed to the adapter: outputs, output_axes, output, streams, layer_axes, data_format; of torch networks device,
+        precision and compile, as of `adapters.torch.TorchModel`; of a detector boxes, n_classes and detections, as of
+        `adapters.torch_detection.TorchDetector`.
 
     Returns
     -------
@@ -95,6 +96,10 @@ def wrap(
     InvalidFile, UnknownName, MissingDependency: where a name or a file does not give a network, with what to write
     """
     if window is not None:
+        if options.get("compile"):
+            raise InvalidInput(
+                "compile is of a network that sees whole images, and this one is asked for windows: leave it out"
+            )
         one = wrap(
             net, name=name, modalities=modalities, range=range, standardise=standardise, layout=layout, batch_size=batch_size,
             trust=trust, levels=levels, orientation=orientation, **options,
@@ -137,12 +142,14 @@ def wrap(
         told=loaded.told, resize=resize, classes=loaded.classes, random=loaded.random, levels=check_levels(levels),
         orientation=orientation and check_orientation(orientation),
     )  # fmt: skip
-    if "torch" not in found.adapter and options.pop("device", "auto") != "auto":
-        raise InvalidInput(
-            f"device is of torch networks, and this is {found.taken_for}: TensorFlow takes the GPUs that "
-            "CUDA_VISIBLE_DEVICES names"
-        )
+    if "torch" not in found.adapter:
+        require_torch(options, found.taken_for)
+        options = {key: value for key, value in options.items() if key not in ("device", "precision", "compile")}
     if "boxes" in options:
+        if options.pop("precision", "float32") != "float32" or options.pop("compile", False):
+            raise InvalidInput(
+                "a detector runs in the precision of its weights, as it is: leave precision and compile out"
+            )
         found = replace(found, adapter="crossxai.adapters.torch_detection:TorchDetector", options={})
     return adapt(net, replace(found, options={**found.options, **loaded.options, **options}), name)
 

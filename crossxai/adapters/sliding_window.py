@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -94,6 +95,22 @@ class SlidingWindow(Described):
     def network(self) -> Any:
         """The network that sees the windows."""
         return getattr(self.model, "network", self.model)
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in, as it was declared."""
+        return str(getattr(self.model, "precision", "float32"))
+
+    @property
+    def computes(self) -> str:
+        """The narrowest floating dtype that the network computes in, as far as it says."""
+        return str(getattr(self.model, "computes", getattr(self.model, "dtype", "")))
+
+    def in_full(self) -> SlidingWindow:
+        """The same windows of the network in the precision of its weights."""
+        other = copy.copy(self)
+        other.model = self.model.in_full()  # type: ignore[attr-defined]
+        return other
 
     def places(self, inputs: Inputs) -> Places:
         """Where the windows of these inputs lie, the last one along each axis at the border; raises `InvalidInput` where an image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from crossxai.adapters import torch_attention, torch_layers, torch_running
+from crossxai.adapters import torch_attention, torch_computing, torch_flow, torch_layers, torch_running
 from crossxai.adapters.checks import (
     WITHOUT_GRADIENTS,
     MeanSd,
+    Precision,
     as_rows,
     check_inputs,
     model_failed,
@@ -62,6 +63,11 @@ class TorchModel(Declared):
     layer_axes : mapping of str to tuple of str, optional
         Meaning of the axes of layers' outputs after the sample axis, in torch's own order, such as
         {"features.7": ("y", "x", "channel")}, where neither the layer nor a measurement tells.
+    precision : {"float32", "bf16"}
+        "float32" runs the module as it is, in the dtype of its parameters; "bf16" a module in float32 under torch.autocast, in
+        bfloat16 where torch holds that to be safe. Outputs and gradients come back as float32.
+    compile : bool or str, whether torch.compile makes the network that long streams of scores go through
+        True is its backend "inductor", or the name of another. Gradients, layers and single passes are the module's own.
     name : str, the name in messages, files and reports
 
     Raises
@@ -84,6 +90,8 @@ class TorchModel(Declared):
         output: str | int | None = None,
         outputs: Outputs | None = None,
         layer_axes: Mapping[str, tuple[str, ...]] | None = None,
+        precision: Precision = "float32",
+        compile: bool | str = False,
         name: str = "pytorch",
     ) -> None:
         if not isinstance(module, nn.Module):
@@ -93,6 +101,11 @@ class TorchModel(Declared):
         self.module = torch_running.unwrap(module).to(self.device)
         weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws if w.is_floating_point())
         self.dtype = next((w.dtype for w in weights), torch.float32)
+        self.precision = torch_computing.precision_of(precision, self.dtype)
+        self.compile = torch_computing.backend_of(compile, self.module)
+        self.compiled_difference = 0.0  # of outputs, from those of the model that this is the compiled copy of
+        self._forward: Callable[..., Any] = self.module
+        self._fast: tuple[Any, TorchModel] | None = None  # the compiled copy, and the state that it is of
         self._axes: dict[str, torch_layers.Axes | None] = {}
         self._contiguous = False  # whether images lie in memory as torch's own, for networks that end in `.view`
         self._standardise: list[tuple[Tensor, ...]] = []  # mean and sd, or nothing
@@ -111,7 +124,21 @@ class TorchModel(Declared):
     def size(self) -> str:
         """Number and dtype of the parameters, and the device."""
         count = sum(weights.numel() for weights in self.module.parameters())
-        return f"{count:,} parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}"
+        reduced = "" if self.precision == "float32" else f", computing in {self.precision}"
+        return f"{count:,} parameters, {str(self.dtype).removeprefix('torch.')} on {self.device}{reduced}"
+
+    @property
+    def computes(self) -> str:
+        """The narrowest floating dtype that the module computes in."""
+        return str(torch_computing.REDUCED.get(self.precision, self.dtype)).removeprefix("torch.")
+
+    def in_full(self) -> TorchModel:
+        """This model in the precision of its weights, uncompiled; itself if it is that."""
+        return self if self.precision == "float32" else self._sharing(precision="float32", compile=False)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Inside, the module's forward pass runs in the precision of this model."""
+        return torch_computing.autocast(self.device, self.precision)
 
     def predict(self, inputs: Inputs) -> Array:
         """Outputs (n, *out), class axis last."""
@@ -192,7 +219,8 @@ class TorchModel(Declared):
             name: tuple(torch.tensor(v, dtype=self.dtype).double().tolist() for v in pair)
             for name, pair in self.standardise.items()
         }
-        return self._around(module, rounded)  # with the constants that this model computes with
+        # With the constants that this model computes with.
+        return self._around(module, standardise=rounded, precision="float32", compile=False)
 
     def other_threads(self) -> AbstractContextManager[None]:
         """The model computes in another number of threads inside, one or else two, which moves its answers by rounding alone."""
@@ -363,11 +391,40 @@ class TorchModel(Declared):
         return lambda part, cotangent: self._guarded(part, True, lambda: work(part, cotangent))
 
     def folded(self, inputs: Inputs) -> TorchModel:
-        """A copy for scoring, batch norms folded and weights laid out channels last; see `crossxai.model.Foldable`."""
+        """A copy for scoring, batch norms folded, weights laid out channels last, and compiled if that is asked for; see
+        `crossxai.model.Foldable`. Raises `InvalidInput` where it cannot be compiled."""
+        return self._compiled(inputs) if self.compile else self._folded(inputs)
+
+    def _folded(self, inputs: Inputs) -> TorchModel:
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch_running.memory_errors():
-            faster = self._around(torch_running.folded_copy(self.module, lambda: self._graph(inputs), self.name))
-        require_same_outputs(self, faster, inputs)
+            module = torch_running.folded_copy(self.module, lambda: self._graph(inputs), self.name)
+            faster = self._around(module)
+        require_same_outputs(
+            self.in_full(), faster.in_full(), inputs
+        )  # in less precision, rounding would hide a mistake
         return faster
+
+    def _compiled(self, inputs: Inputs) -> TorchModel:
+        """The compiled copy, kept as long as the module is as it was, since compiling takes up to minutes."""
+        weights = (w for ws in (self.module.parameters(), self.module.buffers()) for w in ws)
+        state = (self.fingerprint(), kind_of(inputs), [(id(w), torch_flow.version(w)) for w in weights])
+        check = partial(
+            torch_computing.compiled_difference, self, full=self.in_full(), inputs=inputs, backend=self.compile
+        )
+        if self._fast is not None and self._fast[0] == state:
+            try:
+                check(self._fast[1])
+                return self._fast[1]
+            except InvalidInput:  # weights changed in a way that torch does not count
+                pass
+        try:
+            copy = self._folded(inputs)
+        except Unsupported:  # nothing to fold
+            copy = self._sharing()
+        copy._forward = torch_computing.compiled(copy.module, self.compile)
+        copy.compiled_difference = check(copy)
+        self._fast = (state, copy)
+        return copy
 
     def _graph(self, inputs: Inputs, whole: bool = False) -> Graph:
         """The graph whose layers have the module's own names, those of a twin, too."""
@@ -381,10 +438,17 @@ class TorchModel(Declared):
             choose = partial(one_output, output=self.output, axes=self.output_axes, model=self.name, shape=shape_of)
             return graph_of(self.module, self._tensors(inputs), self.modalities, self._constants, choose, whole)
 
-    def _around(self, module: nn.Module, standardise: Mapping[str, MeanSd] | None = None) -> TorchModel:
-        """The same declarations about another module, but for those of the constants that are given."""
-        declared = {**self._declarations, **({} if standardise is None else {"standardise": standardise})}
-        return TorchModel(module, self.modalities, device=self.device, layer_axes=self.layer_axes, **declared)
+    def _around(self, module: nn.Module, **changed: Any) -> TorchModel:
+        """The same declarations about another module, but for those that are given."""
+        how = {"device": self.device, "precision": self.precision, "compile": self.compile}
+        declared = {**self._declarations, **how, "layer_axes": self.layer_axes, **changed}
+        return TorchModel(module, self.modalities, **declared)
+
+    def _sharing(self, **changed: Any) -> TorchModel:
+        """The same of the module itself, of which one pass is made at a time, whichever model asks for it."""
+        other = self._around(self.module, **changed)
+        other._lock, other._contiguous = self._lock, self._contiguous
+        return other
 
     def _weights(self, inputs: Inputs) -> dict[str, list[str]]:
         with self._lock:
@@ -407,7 +471,7 @@ class TorchModel(Declared):
             self._lock,
             torch.inference_mode(False),
             torch.set_grad_enabled(gradients),
-            torch_running.eager(self.module),
+            torch_running.eager(self.module) if self._forward is self.module else nullcontext(),
             torch_running.memory_errors(),
         ):
             try:
@@ -451,11 +515,13 @@ class TorchModel(Declared):
         raw = [
             (t - pair[0]) / pair[1] if pair else t.clone() for t, pair in zip(tensors, self._standardise, strict=True)
         ]
-        returned = self.module(*raw)
+        with self.autocast():
+            returned = self._forward(*raw)
         return returned, one_output(returned, self.output, self.output_axes, self.name, _shape)
 
     def _run(self, tensors: list[Tensor]) -> Tensor:
         outputs = self._returned(tensors)[1]
+        outputs = outputs if self.precision == "float32" else outputs.float()
         return outputs.reshape(as_rows(tuple(outputs.shape), len(tensors[0]), self.output_axes, self.name))
 
     def _run_differentiable(self, inputs: Inputs) -> Tensor:

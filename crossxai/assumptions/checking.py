@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crossxai.assumptions import layer_facts, trust
+from crossxai.assumptions import layer_facts, reduced, trust
 from crossxai.assumptions.facts import Fact, Verdict, html_table
 from crossxai.assumptions.inputs import target_fact, value_facts
 from crossxai.assumptions.probes import outputs_in_batches
@@ -67,6 +67,7 @@ def check(
     else:
         without = f"model {model.name!r} gives none"
         facts.append(Fact("gradient", "note", without, "its adapter", "explainers that need one refuse"))
+    facts += _facts_or_error("precision", lambda: reduced.facts_of(model, given, target))
     facts += _facts_or_error("outputs", lambda: _outputs(model, given, labels))
     if target is not None:
         facts += _facts_or_error("target", lambda: [target_fact(model, given, target)])

@@ -35,6 +35,7 @@ def check(
     trust: given.Trust = False,
     size: given.Size = None,
     device: given.Device = "",
+    precision: given.Precision = "",
     settings: given.Settings = None,
     as_json: printing.Json = False,
 ) -> None:
@@ -42,13 +43,14 @@ def check(
     with clear_errors():
         quiet()
         console = printing.results(as_json, quiet=as_json)
+        running = given.Running(device, precision)
         in_file = bool(experiment and experiment.endswith(".toml"))
         named = [*([experiment] if experiment and not in_file else []), *(model or ())]
         if named and not data and not in_file:
-            checks, failed = [_on_noise(name, size, trust, device) for name in named], dict[str, str]()
+            checks, failed = [_on_noise(name, size, trust, running) for name in named], dict[str, str]()
         else:
             chosen = given.chosen(
-                experiment, model, data, most=samples, trust=trust, size=size, device=device, settings=settings
+                experiment, model, data, most=samples, trust=trust, size=size, running=running, settings=settings
             )
             checks, failed = _of_experiment(chosen, samples)
         if as_json:
@@ -100,13 +102,13 @@ def _of_experiment(experiment: Experiment, most: int) -> tuple[list[Check], dict
     return checks, failed
 
 
-def _on_noise(name: str, size: int | None, trust: bool, device: str) -> Check:
+def _on_noise(name: str, size: int | None, trust: bool, running: given.Running) -> Check:
     """The check of a model on images of noise, as large as it takes them."""
     from crossxai.assumptions.checking import check as measured
     from crossxai.assumptions.probes import noise
     from crossxai.experiment.loading import load_model
 
-    model = load_model(given.specified([name], trust, size, device)[0], Path()).model
+    model = load_model(given.specified([name], trust, size, running)[0], Path()).model
     return measured(model, noise(model, size, 8))
 
 

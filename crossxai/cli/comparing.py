@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from crossxai.experiment.specification import Experiment
     from crossxai.experiment.workers import Engine
 
-NOT_OF_SHARDS = ("shard", "out", "dry", "as_json", "silent", "engine", "workers", "shards", "address", "gpus", "slurm")
+NOT_OF_SHARDS = ("shard", "out", "dry", "price", "as_json", "silent", "engine", "workers", "shards", "address", "gpus",
+                 "slurm")  # fmt: skip
 """Options that are no words of the command that makes a shard."""
 Out = Annotated[
     str,
@@ -46,6 +47,8 @@ def compare(
     trust: given.Trust = False,
     size: given.Size = None,
     device: given.Device = "",
+    precision: given.Precision = "",
+    compiled: given.Compile = False,
     target: given.Target = "",
     settings: given.Settings = None,
     out: Out = "out",
@@ -88,6 +91,9 @@ def compare(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would cost: passes, time, memory, disk. Nothing is written.")
     ] = False,
+    price: Annotated[
+        str, typer.Option("--price", metavar="NUMBER", help="Of --dry-run: what a worker costs for an hour, 2.50 say.")
+    ] = "",
     as_json: printing.Json = False,
     silent: printing.Quiet = False,
 ) -> None:
@@ -103,19 +109,23 @@ def compare(
 
         settings = [*(settings or ()), *([f"keep_maps={keep_maps}"] if keep_maps else ())]
         chosen = given.chosen(
-            experiment, model, data, samples=samples, trust=trust, size=size, device=device, target=target, settings=settings,
-            explainers=explainers, metrics=metrics,
+            experiment, model, data, samples=samples, trust=trust, size=size, target=target, settings=settings,
+            running=given.Running(device, precision, compiled), explainers=explainers, metrics=metrics,
         )  # fmt: skip
         part = Shard.read(shard, _written(context)) if shard else None
         _check_engine(context.params)
         with remote.folder(out) as folder:
+            where = None
             if engine:
                 from crossxai.experiment.workers import Engine
 
                 where = Engine(workers, shards, address, gpus, given.pairs(slurm or (), "--slurm"))
+            if dry:
+                from crossxai.cli.planned import say_plan
+
+                say_plan(chosen, folder, as_json, silent, part, where, price)
+            elif where is not None:
                 _on_engine(engine, chosen, folder, where, _written(context), as_json, silent)
-            elif dry:
-                _plan(chosen, folder, as_json, silent, part)
             else:
                 run(chosen, folder, as_json, silent, part)
 
@@ -130,10 +140,10 @@ def _check_engine(said: dict[str, Any]) -> None:
     for key, of in options.items():
         if said[key] and (not engine or (of and of != engine)):
             raise InvalidInput(f"--{names.get(key, key)} belongs beside --engine {of or 'ray or --engine slurm'}")
-    if engine and (said["shard"] or said["dry"]):
-        raise InvalidInput(
-            "--engine runs all shards: write it beside neither --shard, which is one part of that, nor --dry-run"
-        )
+    if engine and said["shard"]:
+        raise InvalidInput("--engine runs all shards: do not write it beside --shard, which is one part of that")
+    if said["price"] and not said["dry"]:
+        raise InvalidInput("--price belongs beside --dry-run, which says what a run would cost")
 
 
 def _on_engine(
@@ -240,28 +250,6 @@ def _end_of_failures(out: Path, where: str) -> None:
         message = f"{rows} failed; the reasons are in the {where}, the tracebacks in {shown(out / FOLDER)}"
         printing.notes().print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(3)
-
-
-def _plan(experiment: Experiment, out: Path, as_json: bool, silent: bool, shard: Shard | None) -> None:
-    """What the run would cost, a line per step."""
-    from crossxai.cli import tables
-    from crossxai.experiment import defaults
-    from crossxai.experiment.planning import plan
-
-    quiet()
-    planned = plan(experiment, out, shard=shard)
-    for line in defaults.lines(planned.chosen):
-        printing.notes(silent).print(line, markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        forward, backward = planned.passes
-        total = {"forward": forward, "backward": backward, "seconds": planned.seconds, "exact": not planned.bounded}
-        printing.print_json({"total": total, **vars(planned)})
-        return
-    console = printing.results()
-    table, lines = tables.planned(planned)
-    console.print(table)
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _report(folder: Path, as_json: bool) -> None:

@@ -41,6 +41,7 @@ def explain(
     trust: given.Trust = False,
     size: given.Size = None,
     device: given.Device = "",
+    precision: given.Precision = "",
     levels: given.Levels = "",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the maps, the pictures and the recipe.")] = Path(
         "out/explained"
@@ -63,7 +64,8 @@ def explain(
         chosen = recipes.Recipe.load(recipe) if recipe else recipes.check(_options(explainer, param, profile, target, seed),
                                                                    "the command line")  # fmt: skip
         writable_folder(out)
-        plain = given.experiment([model], data, samples=samples, trust=trust, size=size, device=device, levels=levels)
+        running = given.Running(device, precision)
+        plain = given.experiment([model], data, samples=samples, trust=trust, size=size, running=running, levels=levels)
         experiment = plain.model_copy(
             update={"explainers": (chosen.explainer,), "target": chosen.target, "seed": chosen.seed}
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -75,6 +75,15 @@ Device = Annotated[
         "--device", help="Of --model: where a torch network runs, such as cuda:1; auto is a GPU if there is one."
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision", help="Of --model: bf16 runs a torch network under autocast; what that changes is measured."
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Of --model: score long streams by what torch.compile makes of the network.")
+]
 Size = Annotated[int | None, typer.Option("--size", min=1, help="Of --model: bring pictures to so many pixels a side.")]
 
 
@@ -86,6 +95,22 @@ Levels = Annotated[
 ]
 
 
+class Running(NamedTuple):
+    """Where and how the networks of --model run: entries of an experiment's models."""
+
+    device: str = ""
+    precision: str = ""
+    compile: bool = False
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What somebody said."""
+        return {key: value for key, value in self._asdict().items() if value}
+
+
+AS_IT_IS = Running()
+
+
 def chosen(
     path: str | None,
     models: Sequence[str] | None,
@@ -95,7 +120,7 @@ def chosen(
     most: int = SAMPLES,
     trust: bool = False,
     size: int | None = None,
-    device: str = "",
+    running: Running = AS_IT_IS,
     settings: Sequence[str] | None = None,
     target: str = "",
     explainers: str = "",
@@ -116,12 +141,17 @@ def chosen(
     listed = {"explainers": [explainer(name) for name in names(explainers)],
               "metrics": [{"name": name} for name in names(metrics)]}  # fmt: skip
     if named:
-        content = {**of_models(named, data, samples or most, trust, size, device), **listed}
+        content = {**of_models(named, data, samples or most, trust, size, running), **listed}
         where = "the command line"
     elif path:
         if wrong := [
             key
-            for key, value in (("--data", data), ("--size", size), ("--trust", trust), ("--device", device))
+            for key, value in (
+                ("--data", data),
+                ("--size", size),
+                ("--trust", trust),
+                *((f"--{option}", value) for option, value in running.said.items()),
+            )
             if value
         ]:
             raise InvalidInput(
@@ -150,13 +180,13 @@ def experiment(
     samples: int | None,
     trust: bool,
     size: int | None,
-    device: str = "",
+    running: Running = AS_IT_IS,
     levels: str = "",
 ) -> Experiment:
     """The experiment of these options, which names no explainers or metrics; raises `InvalidInput`."""
     from crossxai.experiment.specification import check
 
-    content = of_models(models, data, samples, trust, size, device)
+    content = of_models(models, data, samples, trust, size, running)
     if levels:
         content["models"] = [{**model, "levels": _levels(levels)} for model in content["models"]]
     return check(content, "the command line")
@@ -174,7 +204,12 @@ def _levels(written: str) -> tuple[float, float] | str:
 
 
 def of_models(
-    models: Sequence[str], data: str, samples: int | None, trust: bool, size: int | None, device: str = ""
+    models: Sequence[str],
+    data: str,
+    samples: int | None,
+    trust: bool,
+    size: int | None,
+    running: Running = AS_IT_IS,
 ) -> dict[str, Any]:
     """The content of an experiment file. Paths are relative to the folder that the command runs in."""
     if not data:
@@ -183,7 +218,7 @@ def of_models(
         "data": {"files": data, **({"n": samples} if samples else {})},
         "models": [
             spec.model_dump(exclude_defaults=True) | {"trust": spec.trust}
-            for spec in specified(models, trust, size, device)
+            for spec in specified(models, trust, size, running)
         ],
         "folder": Path.cwd(),
     }
@@ -198,14 +233,15 @@ def explainer(written: str) -> dict[str, str]:
     return {"name": name, "profile": profile or (kind.profiles[0] if kind else "native")}
 
 
-def specified(models: Sequence[str], trust: bool, size: int | None, device: str = "") -> list[ModelSpec]:
+def specified(models: Sequence[str], trust: bool, size: int | None, running: Running = AS_IT_IS) -> list[ModelSpec]:
     """The models of an experiment; each is called after its network or file."""
     from crossxai.experiment.preparing import numbered
     from crossxai.experiment.specification import ModelSpec
 
     named = zip(numbered([_name(model) for model in models]), models, strict=True)
     specs = [ModelSpec(name=name, checkpoint=model, trust=trust) for name, model in named]
-    return [spec if spec.trained else spec.model_copy(update={"size": size, "device": device}) for spec in specs]
+    sized = [spec if spec.trained else spec.model_copy(update={"size": size}) for spec in specs]
+    return [spec.model_copy(update=running.said) for spec in sized]
 
 
 def tell_left_out(samples: Samples) -> None:

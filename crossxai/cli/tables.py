@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
-from crossxai.experiment.planning import Plan
 from crossxai.experiment.rankings import KINDS, Rankings
 from crossxai.report import words
 
@@ -53,43 +51,6 @@ def summary(folder: Path, width: int) -> tuple[Table, list[str]]:
     rest = metrics[len(shown) :]
     more = [f"In the report, too: {words.listing([words.metric(m) for m in rest])}."] if rest else []
     return table, [*_reasons(frame), *more]
-
-
-def planned(plan: Plan) -> tuple[Table, list[str]]:
-    """One line per step of a plan, the total, and sentences on memory, disk and what is not exact."""
-    table = Table(title="What the run will cost", title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
-    table.add_column("step", no_wrap=True)
-    for heading in ("forward", "backward", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    for model in dict.fromkeys(row.model for row in plan.rows):
-        table.add_section()
-        table.add_row(f"[bold]{escape(model)}[/]")
-        for row in (row for row in plan.rows if row.model == model):
-            passes = [_grouped(number) if number or not row.note else "" for number in (row.forward, row.backward)]
-            seconds = words.seconds(row.seconds) if any(passes) else ""
-            table.add_row(escape(row.name), *passes, seconds, escape(words.shortened(row.note)))
-    table.add_section()
-    table.add_row("[bold]all[/]", *map(_grouped, plan.passes), words.seconds(plan.seconds), "")
-    exact = (
-        "at most so many passes"
-        if plan.bounded
-        else "exactly so many passes, if maps that are equal on two samples, and no others, are on all,"
-    )
-    passing = f", and {_size(plan.passing)} more until maps are measured" if plan.passing else ""
-    return table, [
-        f"{plan.samples} samples; {exact} of one sample each; time as measured on a batch, without the page.",
-        f"Memory: about {_size(plan.memory)}. Disk: at most {_size(plan.disk)}{passing}. Nothing was written.",
-        *(f"{name} cannot be made: {reason}" for name, reason in plan.failed.items()),
-    ]
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count, 1e5) / 1e6:.1f} MB"
 
 
 def _reasons(frame: pd.DataFrame) -> list[str]:

@@ -283,15 +283,16 @@ def load_model(spec: ModelSpec, folder: Path, progress: bool = True) -> LoadedMo
 def _wrapped(spec: ModelSpec, loaded: Loaded, who: str) -> LoadedModel:
     """A network as a model, with what the experiment declares about it."""
     if recognition.is_adapter(loaded.net):
-        if spec.device:
-            raise InvalidInput(f"{who} is an adapter already: say there where it runs, not by device = {spec.device!r}")
+        for key, value in spec.running.items():
+            raise InvalidInput(
+                f"{who} is an adapter already: say there where and how it runs, not by {key} = {value!r}"
+            )
         return declared(loaded.net, spec.outputs, spec.name)
-    options: dict[str, Any] = {"device": spec.device} if spec.device else {}
     try:
         model = recognition.wrap(
             loaded, name=spec.name, range=spec.range, size=spec.size, standardise=spec.standardise, window=spec.window,
             overlap=spec.overlap, levels=spec.levels, orientation=spec.orientation or "",
-            **options,
+            **spec.running,
         )  # fmt: skip
     except InvalidInput as error:
         raise ModelFailed(f"{who} cannot be wrapped: {error}") from error

@@ -19,7 +19,7 @@ from crossxai.evaluation import curves
 from crossxai.evaluation.curves import fills
 from crossxai.evaluation.metrics import completeness
 from crossxai.evaluation.metrics.modality import DROP
-from crossxai.experiment import keeping, sharding
+from crossxai.experiment import computing, keeping, sharding
 from crossxai.experiment.loading import LoadedModel
 from crossxai.experiment.origin import origin_of
 from crossxai.experiment.progress import Failures, Progress, evaluation_cost, explaining_cost, stream_cost
@@ -80,8 +80,10 @@ class ModelRun:
         self.outputs = sharding.summary(outputs)
         target = self.question.target
         chosen = target.explained if isinstance(target, Box) else target.weights
+        self.computing = computing.measured(about)
         self.identity = digest(
             {
+                **computing.precision(loaded.model),
                 "crossxai": __version__,
                 "model": loaded.digest if loaded.complete else f"{loaded.digest} {_hash(outputs)}",
                 "framework": self.framework,

@@ -10,6 +10,7 @@ import numpy as np
 
 from crossxai.attribution import Attribution
 from crossxai.errors import InvalidInput
+from crossxai.experiment.computing import precision
 from crossxai.experiment.loading import about_network, framework_of, weights_digest
 from crossxai.experiment.questions import predicted
 from crossxai.files import Origin
@@ -44,7 +45,7 @@ def origin_of(question: Question, outputs: Array, recipe: Mapping[str, Any]) -> 
         outputs=outputs,
         modalities=model.modalities,
         inputs=question.inputs,
-        preprocessing={**about_network(model), "standardise": constants},
+        preprocessing={**about_network(model), "standardise": constants, **precision(model)},
         versions=versions(PACKAGES),
         recipe=recipe,
     )

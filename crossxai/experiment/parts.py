@@ -29,7 +29,7 @@ def run_all(
     check_names(experiment, given)
     writable_folder(out)
     loaded = load(experiment, given)
-    count, size = _parts(loaded), gigabytes(loaded.samples.on_demand)
+    count, size = parts_of(loaded), gigabytes(loaded.samples.on_demand)
     if count == 1:
         return run(experiment, out, console, given, known=loaded)
     if finished(out, loaded):
@@ -63,16 +63,16 @@ def run_all(
 
 def _take_over(out: Path, shard: Shard, n: int) -> None:
     """Give a part what an earlier run in the folder found of its samples; the part itself knows what it can use of that."""
-    for path in out.glob("explanations/*/*.h5"):
+    for path in remote.fetched(out, "explanations/*/*.h5"):
         own = shard.folder(out) / path.relative_to(out)
-        if not own.exists():
+        if not remote.exists(own):
             try:
                 split_result(path, own, shard.rows(n), n)
             except InvalidFile:
                 continue  # it is computed again
 
 
-def _parts(loaded: Loaded) -> int:
+def parts_of(loaded: Loaded) -> int:
     """How many parts a run is made in; raises `InvalidInput` where it cannot be, and all is too much at once."""
     samples, count = loaded.samples, sharding.least(loaded.samples)
     if count > 1:

@@ -23,6 +23,7 @@ from crossxai.evaluation.curves.deletion import LONG, Curve
 from crossxai.experiment import keeping
 from crossxai.experiment.counting import Counted, counting
 from crossxai.experiment.model_run import ModelRun
+from crossxai.experiment.parts import parts_of
 from crossxai.experiment.progress import Failures, Progress
 from crossxai.experiment.run import Loaded, Prepared, check_names, load, load_models
 from crossxai.experiment.sharding import Shard
@@ -32,18 +33,23 @@ from crossxai.explainers import Method
 from crossxai.files import Result
 from crossxai.files.maps import HALF
 from crossxai.files.remote import fetched
+from crossxai.report import score_files
 
 BATCHES = 4.0
 """Batches of copies that explainers hold at most."""
 PAGE = 400_000
 """Bytes of a page without samples, and of a map on it."""
 PICTURE = 8_000
+NAME = 80
+"""Bytes of a sample's name, and of what is wrong with its map, in an explainer's file."""
+SCORE = 40
+"""Bytes of a score with its tie rate and the like, without its curve."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A step of a run on a model. kind: "preparing", "explainer" or "metric". bounded: whether its passes are no exact number;
-    note: why, or why there are none."""
+    note: why, or why there are none. whole: whether each shard does it for all samples."""
 
     model: str
     kind: str
@@ -53,19 +59,26 @@ class Row:
     seconds: float = 0.0
     bounded: bool = False
     note: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run will cost. memory, disk: bytes, at most. passing: of disk, what more stands there until maps are
-    measured, where not all are kept. chosen: the manifest's entry about explainers and metrics that nobody
-    named; failed: models that cannot be made, with reasons."""
+    measured, where not all are kept. samples: of this part, `of` all, on so many of which passes were `counted`; parts: in which
+    one process makes them. loading, loaded: of what is done before the first question, seconds and (forward, backward) passes.
+    chosen: the manifest's entry about explainers and metrics that nobody named; failed: models that cannot be made, and why."""
 
     rows: tuple[Row, ...]
     memory: int
     disk: int
     passing: int
     samples: int
+    of: int
+    counted: int
+    parts: int
+    loading: float
+    loaded: tuple[int, int]
     chosen: dict[str, Any]
     failed: dict[str, str]
 
@@ -96,19 +109,53 @@ def plan(experiment: Experiment, out: Path, prepared: Prepared | None = None, sh
     load_models(experiment, models, failed)
     with counting([one.model for one in models.values()]) as counted, tempfile.TemporaryDirectory() as folder:
         loaded = load(experiment, replace(given, models=models), shard=shard)
+        loading = time.perf_counter() - start
+        loaded_passes = [counted.of(one.model) for one in loaded.models.values()]
+        parts = 1 if shard else parts_of(loaded)
+        if parts > 1:  # one of which is looked at: maps of all samples may be more than memory holds
+            loaded = loaded.of(Shard(1, parts))
+        elif shard is None and loaded.samples.on_demand:
+            loaded = replace(loaded, samples=loaded.samples.in_memory())
         rows: list[Row] = []
         memory = disk = whole = 0
         for name in loaded.models:
             own = _OfModel(loaded, name, Path(folder), out, counted, start)
             rows += own.rows()
-            memory, disk, start = max(memory, own.memory()), disk + own.disk(), time.perf_counter()
+            memory, disk, start = max(memory, own.memory()), disk + own.disk() + own.tables(), time.perf_counter()
             whole = max(whole, own.maps() - own.disk())
-    samples = loaded.samples if loaded.rows is None else loaded.samples[loaded.rows]
-    inputs = sum(values.nbytes for values in samples.inputs.values())
+    every, of_these = len(loaded.samples.ids), range(len(loaded.samples.ids))[loaded.rows or slice(None)]
+    n = len(of_these) if shard else every
+    scale = n / len(of_these)
     kept = keeping.rows_of(loaded.experiment.keep_maps, loaded.samples, loaded.experiment.seed)
-    drawn = len(samples.ids) if kept is None else min(len(kept), len(samples.ids))
+    drawn = n if kept is None else min(len(kept), n)
+    inputs = sum(values.nbytes for values in loaded.samples.inputs.values()) / every
+    inputs *= (
+        drawn if loaded.samples.on_demand else n
+    )  # of maps that are not kept, images that are read on demand are not
     pages = PAGE + drawn * sum(row.kind == "explainer" and not row.note for row in rows) * PICTURE
-    return Plan(tuple(rows), memory, disk + inputs + pages, whole, len(samples.ids), loaded.chosen, loaded.failed)
+    forward, backward = (sum(passes) for passes in zip(*loaded_passes, strict=True)) if loaded_passes else (0, 0)
+    return Plan(
+        rows=tuple(_scaled(row, scale) for row in rows),
+        memory=memory,
+        disk=round(disk * scale + inputs) + pages,
+        passing=round(whole * scale),
+        samples=n,
+        of=every,
+        counted=len(of_these),
+        parts=parts,
+        loading=loading,
+        loaded=(forward, backward),
+        chosen=loaded.chosen,
+        failed=loaded.failed,
+    )
+
+
+def _scaled(row: Row, scale: float) -> Row:
+    """A step of more samples than those on which it was counted."""
+    if scale == 1 or row.kind == "preparing" or row.whole:
+        return row
+    forward, backward = round(row.forward * scale), round(row.backward * scale)
+    return replace(row, forward=forward, backward=backward, seconds=row.seconds * scale)
 
 
 class _OfModel:
@@ -126,6 +173,7 @@ class _OfModel:
         self.question = self.run.question
         self.quick = self.run.measured
         self.trials = Trials(self.model, [explainer for _, explainer in loaded.explainers], counted)
+        self.curves = dict.fromkeys((spec.shown for spec, _ in loaded.metrics[name]), 0.0)  # bytes of a sample's
 
     def rows(self) -> list[Row]:
         """Preparing, explainers in their order, then metrics."""
@@ -159,10 +207,11 @@ class _OfModel:
         n = len(self.question)
         try:
             if isinstance(explainer, Method):
-                part = explainer.ready(self.question)
+                contrasts = bool(getattr(explainer, "contrasts", False))
+                part = explainer.ready(self.question.whole if contrasts else self.question)
                 forward, backward = passes(explainer, part)
-                self.trials.add(spec.shown, explainer, part, (forward + backward) / n)
-                return Row(self.name, "explainer", spec.shown, forward, backward)
+                self.trials.add(spec.shown, explainer, part, (forward + backward) / len(part))
+                return Row(self.name, "explainer", spec.shown, forward, backward, whole=contrasts)
         except UnknownPasses as unknown:
             return Row(self.name, "explainer", spec.shown, n, 0, bounded=True, note=str(unknown))
         except CrossXAIError as error:
@@ -197,6 +246,8 @@ class _OfModel:
                 after = curves.passes(self.run.measured, maps, first)
                 forward, backward = sums.get(label, (0, 0))
                 sums[label] = forward + after - before, backward
+                points = curves.passes(self.run.measured, maps[:1], [stream[label]]) / len(self.question)
+                self.curves[label] = max(self.curves[label], 8 * points * _numbers(stream[label]))
                 before = after
             if before * sum(v[0].size for v in self.question.inputs) >= LONG:
                 self.quick = self.run.measured.folded()
@@ -250,12 +301,26 @@ class _OfModel:
         one = sum(int(v[0].nbytes) for v in self.question.inputs)
         return len(self.question) * one * len(self.loaded.explainers)
 
+    def tables(self) -> int:
+        """Bytes of names, scores, curves and predictions in the files of a run, and of the report's scores."""
+        n, explainers = len(self.question), len(self.loaded.explainers)
+        own = NAME + sum(SCORE + curve for curve in self.curves.values())
+        outputs = np.size(getattr(self.question.target, "weights", 0)) * 12  # what is explained beside them
+        return round(n * explainers * own) + outputs + score_files.size(n * explainers * len(self.curves))
+
     def disk(self) -> int:
         """Bytes of those that are kept."""
         rows, whole = self.run.rows, self.maps()
         if rows is not None:
             return whole // len(self.question) * len(rows)
         return whole // 2 if self.run.keep == HALF else whole
+
+
+def _numbers(metric: Any) -> int:
+    """How many numbers a sample's curve has per point: none where areas are estimated, two where points differ by sample."""
+    if not isinstance(metric, Curve) or metric.auto:
+        return 0
+    return 1 if metric.unit in ("pixel", "element") and not getattr(metric.rule, "reads", True) else 2
 
 
 PRECISE = "at most: the precision decides how many points are needed"

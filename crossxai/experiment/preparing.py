@@ -19,6 +19,7 @@ from crossxai.data.arrays import Batch
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.evaluation import curves
 from crossxai.experiment import specification as experiments
+from crossxai.experiment.computing import stated
 from crossxai.experiment.dense import gives_boxes
 from crossxai.experiment.loading import declared, seeded_metric
 from crossxai.experiment.model_run import split_by_question
@@ -176,7 +177,7 @@ def prepare(
         {
             "data": {"source": HANDED_OVER, "n": len(batch), "description": description},
             "target": {"of": target},
-            "models": [{"name": name, "checkpoint": HANDED_OVER} for name in models],
+            "models": [{"name": name, "checkpoint": HANDED_OVER, **stated(model)} for name, model in models.items()],
             "explainers": specs,
             "metrics": metric_specs,
             "batch_size": declared_batch_size(first),

@@ -195,7 +195,7 @@ def run(
             for model in experiment.models
         }
         for name, own in runs.items():
-            models[name]["outputs"] = {"kind": own.kind.kind, "known": own.kind.how}
+            models[name] |= {"outputs": {"kind": own.kind.kind, "known": own.kind.how}, **own.computing}
         further: dict[str, Any] = {"chosen": chosen} if chosen else {}
         if shard is not None and loaded.rows is not None:
             outputs = {name: own.outputs for name, own in runs.items()}

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from crossxai.adapters.checks import Precision
 from crossxai.attribution import Profile
 from crossxai.conventions.agreement import Rung
 from crossxai.conventions.convention import CANONICAL
@@ -131,7 +132,8 @@ class ModelSpec(_Part):
     outputs: what the model gives, "logits", "probabilities", "log_probabilities" or "values"; measured if not declared.
     size, standardise, range, levels, orientation: as `crossxai.wrap` takes them, of a network by name or file or from a factory;
     what comes along with it if not given. window, overlap: of windows that move over images larger than the network takes.
-    device: where a torch network runs, such as "cuda"; "auto" is a GPU if there is one, the CPU if not given.
+    device: where a torch network runs, such as "cuda"; "auto" is a GPU if there is one, the CPU if not given. precision: "bf16"
+    for a torch network under autocast in bfloat16; compile: whether torch.compile makes what scores long streams, or its backend.
     trust: whether its file may run code of its own, which no file of a run says for its reader.
     """
 
@@ -148,6 +150,8 @@ class ModelSpec(_Part):
     window: int | tuple[int, ...] | None = None
     overlap: float | None = Field(default=None, ge=0, lt=1)
     device: str = ""
+    precision: Precision = "float32"
+    compile: StrictBool | str = False
     trust: StrictBool = Field(default=False, exclude=True)
 
     @model_validator(mode="after")
@@ -160,6 +164,12 @@ class ModelSpec(_Part):
                     f"{key} belongs to a factory's model, or to a network by name; what a checkpoint of ours gives is known"
                 )
         return self
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """How a torch network runs, as far as said: options of its adapter."""
+        options = {"device": self.device, "precision": self.precision, "compile": self.compile}
+        return {key: value for key, value in options.items() if value not in ("", "float32", False)}
 
     @property
     def trained(self) -> bool:

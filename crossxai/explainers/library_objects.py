@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from crossxai.assumptions.probes import rounding
 from crossxai.errors import InvalidInput, UnknownName, Unsupported
 from crossxai.explainers import native
 from crossxai.explainers.functions import RULE, UserExplainer, as_maps, library_of
@@ -72,6 +73,7 @@ class _OnTorch(_Object):
         with native.left_alone(network), native.quiet():
             method, options = self.build(network, question, dict(self.options))
             own = getattr(method, self.forward)
+            self.require_precision(model, method)
             if self.differentiates(method):
                 question.trusted(gradients=True)
             with native.left_alone(own):
@@ -96,13 +98,13 @@ class _OnTorch(_Object):
             native.tensor(v[row : row + 1], m, question.model)
             for m, v in zip(question.modalities, question.values, strict=True)
         ]
-        seen = []
+        seen, share = [], max(1e-3, 4 * rounding(question.model, question.values[0]))
         for tensors in (raw, native.standardised(raw, question)):
             with torch.no_grad():
                 outputs = own(*tensors)
             if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and label < outputs.shape[1]:
                 seen.append(float(outputs[0, label]))
-                if abs(seen[-1] - score) <= 1e-3 * abs(score) + 1e-5:
+                if abs(seen[-1] - score) <= share * abs(score) + 1e-5:
                     return tensors
         gives = f"{seen[0]:.6g}" if seen else "no scores of classes"
         raise Unsupported(
@@ -110,6 +112,14 @@ class _OnTorch(_Object):
             f"{question.ids[row]!r}, the score is {score:.6g} (link {question.target.link!r}): make it of the module that the "
             "model wraps, or give its class; for a probability, make it of a network that ends in one"
         )
+
+    def require_precision(self, model: Any, method: Any) -> None:
+        """Raise `Unsupported` where the object cannot run the network in the model's precision."""
+        if (precision := native.reduced(model)) and method is self.given:
+            raise Unsupported(
+                f"{self.name} was made of the network itself, which runs in float32, and model {model.name!r} computes in "
+                f"{precision}: give its class"
+            )
 
     def differentiates(self, method: Any) -> bool:
         """Whether the object takes gradients of its network."""
@@ -148,6 +158,8 @@ class _Captum(_OnTorch, library="captum", verb="attribute", forward="forward_fun
     def attribute(
         self, method: Any, tensors: list[Any], label: int, options: dict[str, Any]
     ) -> tuple[list[Any], dict[str, Array]]:
+        import torch
+
         if self.differentiates(method):
             tensors = [t.requires_grad_() for t in tensors]
         attributed = method.attribute(tuple(tensors) if len(tensors) > 1 else tensors[0], target=label, **options)
@@ -156,6 +168,8 @@ class _Captum(_OnTorch, library="captum", verb="attribute", forward="forward_fun
             attributed, delta = attributed
             extras["convergence_delta"] = delta.detach().cpu().numpy().reshape(1, -1)[:, :1]
         every = attributed if isinstance(attributed, tuple) else (attributed,)
+        # Of layers in less precision; NumPy knows no bfloat16.
+        every = tuple(v.float() if v.dtype == torch.bfloat16 else v for v in every)
         return [v.movedim(1, -1) if v.ndim > 3 else v for v in every], extras
 
 
@@ -176,6 +190,13 @@ class _GradCam(_OnTorch, library="gradcam", joint=False, verb="__call__", forwar
         if not all(id(layer) in known for layer in method.target_layers):
             raise Unsupported(f"{self.name}: target_layers are no layers of the network that is explained")
         return method, call
+
+    def require_precision(self, model: Any, method: Any) -> None:
+        if precision := native.reduced(model):
+            raise Unsupported(
+                f"{self.name}: pytorch-grad-cam hands what layers give to NumPy, which has no bfloat16, and model "
+                f"{model.name!r} computes in {precision}: the names gradcam.… of `crossxai list` run in it"
+            )
 
     def differentiates(self, method: Any) -> bool:
         return bool(method.uses_gradients)

@@ -34,6 +34,12 @@ def class_labels(question: Question, who: str) -> npt.NDArray[np.intp]:
     return np.asarray(weights.argmax(axis=1))
 
 
+def reduced(model: Any) -> str:
+    """The precision that a model runs its network in, where that is less than the network's own; "" for none."""
+    precision = str(getattr(model, "precision", "float32"))
+    return "" if precision == "float32" else precision
+
+
 def tensor(values: Array, modality: Modality, model: Any) -> Any:
     """An array of a modality as a torch model takes it: images and volumes channels first, in its dtype, on its device."""
     import torch
@@ -56,7 +62,7 @@ def torch_network(question: Question) -> Any:
 
     model: Any = question.model
     layers = _standardise(model)
-    plain = all(isinstance(layer, nn.Identity) for layer in layers) and model.output is None
+    plain = all(isinstance(layer, nn.Identity) for layer in layers) and model.output is None and not reduced(model)
     if plain and len(question.free) == len(model.modalities):
         with torch.no_grad():
             outputs = model.module(
@@ -87,13 +93,16 @@ def torch_network(question: Question) -> Any:
                 else:
                     held = tensor(own[self.row : self.row + 1], modality, model)
                     every.append(layer(held.expand(len(free[0]), *held.shape[1:])))
+            with model.autocast():
+                returned = self.network(*every)
             chosen = one_output(
-                self.network(*every),
+                returned,
                 model.output,
                 model.output_axes,
                 model.name,
                 lambda value: tuple(value.shape) if isinstance(value, torch.Tensor) else None,
             )
+            chosen = chosen.float() if reduced(model) else chosen
             return chosen.reshape(as_rows(tuple(chosen.shape), len(free[0]), model.output_axes, model.name))
 
     return Network().eval()

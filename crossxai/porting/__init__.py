@@ -82,13 +82,15 @@ def twin(
     if not difference <= limit:  # NaN included
         raise Unsupported(
             f"the {framework} twin of model {model.name!r} differs from it by {difference:.1e} of how far its outputs vary, more "
-            f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): {_why(graph)}"
+            f"than {limit:.0e} (measured on samples, the same with their pixels shuffled, and noise): {_why(graph, model)}"
         )
     return Twin(module, graph, layers, difference, anywhere)
 
 
-def _why(graph: Graph) -> str:
-    """What makes a twin differ, as far as the graph tells."""
+def _why(graph: Graph, model: Model) -> str:
+    """What makes a twin differ, as far as the graph and the model tell."""
+    if (precision := getattr(itself(model), "precision", "float32")) != "float32":
+        return f"the model computes in {precision}, a twin in float32: wrap the network without precision={precision!r} for this"
     if not graph.coarser:
         return "some layer was not translated exactly"
     first = ", ".join([f"{layer!r} ({dtype})" for layer, dtype in graph.coarser.items()][:3])

@@ -17,6 +17,7 @@ from crossxai.report import (
     analysis,
     certainty,
     comparison,
+    computing,
     map_findings,
     modality_findings,
     places,
@@ -68,6 +69,7 @@ def find(run: RunRecord, rows: Sequence[Row], maps: Maps, where: Sequence[Places
         *reference_findings.facts(run, rows),
         *map_findings.facts(run, rows, maps),
         *run_findings.facts(run, rows),
+        *computing.facts(run),
         *modality_findings.facts(run.mapped, rows),
         *shortcuts.facts(run.mapped, where),
     ]

@@ -19,6 +19,7 @@ from crossxai.files.atomic import write_text
 from crossxai.report import certainty, front, modalities, run_figures, samples, score_files, scorecard, tables, words
 from crossxai.report.analysis import Row, mean_curve
 from crossxai.report.comparison import TOP_SHARE
+from crossxai.report.computing import ReducedPrecision
 from crossxai.report.contents import Contents
 from crossxai.report.places import Place
 from crossxai.report.plots import planes, style
@@ -163,9 +164,30 @@ def _model(contents: Contents, name: str) -> dict[str, Any]:
         "metrics": numbers,
         "recognised": [str(line) for line in entry.get("recognised") or ()],
         "random": bool(entry.get("random")),
+        "precision": str(precision.get("precision", ""))
+        if isinstance(precision := entry.get("precision"), dict)
+        else "",
+        "computing": _computing(contents, name),
         "tested": f" on {tested} samples" if numbers and isinstance(tested, int) else "",
         "rows": [r for r in contents.rows if r.model == name],
     }
+
+
+def _computing(contents: Contents, name: str) -> list[str]:
+    """How a model computed where that is not as it is: its precision, and what compiled it; a sentence each, without its name."""
+    sentences = []
+    for finding in contents.findings:
+        if isinstance(finding.facts, ReducedPrecision):
+            own = zip(finding.facts.effects, finding.points, strict=True)
+            sentences += [point.removeprefix(f"`{name}`: ") for effect, point in own if effect.model == name]
+    entry = contents.run.entry(name).get("compile")
+    if isinstance(entry, Mapping) and isinstance(entry.get("difference"), int | float):
+        off = words.brief(float(entry["difference"]))
+        sentences.append(
+            f"Long streams of scores went through what torch.compile ({entry.get('backend')}) makes of the network; its outputs "
+            f"differ by at most {off} of how far they vary."
+        )
+    return sentences
 
 
 def _curve_groups(contents: Contents) -> list[dict[str, Any]]:

@@ -23,6 +23,8 @@ SCORES = ("model", "framework", "label", "explainer", "library", "profile", "met
 EXTRAS = ("tie_rate", "area_share")
 MOST_LINES = 1_000_000
 """Lines up to which there is a scores.csv beside scores.parquet: a tenth of a gigabyte."""
+LINE, TABLED = 160, 40
+"""Bytes of a line of scores.csv and of scores.parquet, about."""
 GROUP = 100_000
 """Lines of a row group of scores.parquet at least, but of the last; at most as many more as there are samples."""
 
@@ -69,6 +71,12 @@ def write_scores(run: RunRecord) -> None:
         remove(folder / CSV)
     if not tabled:
         remove(folder / PARQUET)
+
+
+def size(lines: int) -> int:
+    """Bytes of the files of so many scores, at most."""
+    tabled = find_spec("pyarrow") is not None
+    return lines * (LINE * (not tabled or lines <= MOST_LINES) + TABLED * tabled)
 
 
 def written(folder: Path) -> tuple[str, ...]:

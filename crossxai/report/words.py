@@ -97,14 +97,16 @@ def small(share: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: 0.42 s, 12 s, 3 min 20 s."""
+    """A duration: 0.42 s, 12 s, 3 min 20 s, 5.2 h."""
     if not math.isfinite(value):
         return NONE
     if value < 10:
         return f"{value:.2g} s" if value >= 0.1 else f"{value * 1000:.0f} ms"
     if value < 120:
         return f"{value:.0f} s"
-    return f"{int(value) // 60} min {int(value) % 60} s"
+    if value < 7200:
+        return f"{int(value) // 60} min {int(value) % 60} s"
+    return f"{value / 3600:.1f} h" if value < 360_000 else f"{value / 3600:.0f} h"
 
 
 def count(n: int, noun: str) -> str:

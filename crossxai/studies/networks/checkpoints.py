@@ -26,7 +26,7 @@ class Trained:
         """The model; trains the embedded one first if it is not in the cache."""
         require(spec.framework, spec.framework, f"model {spec.name!r}")
         path = folder / spec.checkpoint if spec.checkpoint != "embedded" else embedded_checkpoint(progress)
-        loaded = loading.load(path, spec.framework, spec.name, standard_tables=True, device=spec.device)
+        loaded = loading.load(path, spec.framework, spec.name, standard_tables=True, **spec.running)
         mean = {name: tuple(mean) for name, (mean, _) in loaded.statistics.items()}
         sd = {name: tuple(sd) for name, (_, sd) in loaded.statistics.items()}
         about = (loaded.metrics, mean, sd, loaded.standard, loaded.trained_without)

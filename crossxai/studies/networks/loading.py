@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from crossxai.adapters.checks import require_torch
 from crossxai.errors import InvalidInput
 from crossxai.model import Array, Inputs, Modality, Model, standardise
 from crossxai.process import require
@@ -85,14 +86,15 @@ def load(
     size: int | None = None,
     dtype: Literal["float32", "float64"] = "float32",
     standard_tables: bool = False,
-    device: str = "",
+    **running: Any,
 ) -> Loaded:
     """The model of a checkpoint, in evaluation mode, behind its adapter.
 
     framework: "torch" or "tensorflow". name: the model's; "pytorch" or "keras" without. size: height and width that a Keras
     network is built for; as trained, without. standard_tables: the model takes tables in standard units, so that zero, the
-    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. device: where a
-    torch network runs; TensorFlow chooses by itself. Raises `InvalidFile` if the file does not hold one of our networks.
+    baseline of every library, is the training mean, and a noise of 0.01 is as small for an age as for a share. running:
+    device, precision and compile of a torch network, as `crossxai.wrap` takes them. Raises `InvalidFile` if the file holds
+    none of our networks.
     """
     if framework not in ("torch", "tensorflow"):
         raise InvalidInput(f"framework is 'torch' or 'tensorflow', got {framework!r}")
@@ -110,16 +112,14 @@ def load(
         "outputs": "values" if checkpoint.meta.get("task") == "regression" else "logits",
     }
     if framework == "torch":
-        options["device"] = device or "cpu"
         from crossxai.adapters.torch import TorchModel
         from crossxai.studies.networks import torch_networks
 
         module = torch_networks.load(path, checkpoint, dtype)
-        return Loaded(TorchModel(module, inputs, name=name or "pytorch", **options), checkpoint, tables, framework)
-    if device not in ("", "auto"):
-        raise InvalidInput(
-            f"device {device!r} is of torch networks: TensorFlow takes the GPUs that CUDA_VISIBLE_DEVICES names"
+        return Loaded(
+            TorchModel(module, inputs, name=name or "pytorch", **options, **running), checkpoint, tables, framework
         )
+    require_torch(running, "a Keras network")
     from crossxai.adapters.tensorflow import KerasModel
     from crossxai.studies.networks import keras_networks
 
